@@ -1,0 +1,121 @@
+"""Bar and time arithmetic: what a bar is, which one closed last, which bars a span holds.
+
+A bar is named by its opening time; a decision by `as_of`, the closing time of the newest bar that it knows.
+Bars have an absolute number, counted from the Unix epoch, so that nothing depends on where the data starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+
+BAR = timedelta(minutes=15)
+HOUR_BARS = 4
+"""Base bars in an hour."""
+FOUR_HOUR_BARS = 16
+"""Base bars in four hours."""
+DAY_BARS = 96
+"""Base bars in a day."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+TIME = pl.Datetime("us", "UTC")
+"""The one type of every time column."""
+
+
+def bar_number(open_time: datetime) -> int:
+    """Absolute number of the bar that is open at this time: whole bars since the Unix epoch."""
+    return (open_time - EPOCH) // BAR
+
+
+def floor_bar(time: datetime) -> datetime:
+    """Opening time of the bar that is open at this time; also `as_of` of the last bar closed by then."""
+    return EPOCH + bar_number(time) * BAR
+
+
+def ceil_bar(time: datetime) -> datetime:
+    """The first quarter hour at or after this time: the first `as_of` that knows all until then."""
+    floor = floor_bar(time)
+    return floor if floor == time else floor + BAR
+
+
+def is_aligned(time: datetime) -> bool:
+    """Whether a bar opens at exactly this time."""
+    return (time - EPOCH) % BAR == timedelta(0)
+
+
+def iso(time: datetime) -> str:
+    """ISO 8601 in UTC, to the second, with a Z: the only way a time is shown."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Reads a date or an ISO 8601 time; without a zone it is UTC.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time; write 2026-01-31 or 2026-01-31T14:15:00Z") from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def midnight(day: date) -> datetime:
+    """The UTC midnight at which the day begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The bars that open in [start, end). Their `as_of` lie in (start, end]: a bar is known when it closes.
+
+    Attributes:
+        start: opening time of the first bar, UTC, aligned.
+        end: closing time of the last bar, UTC, aligned.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for time in (self.start, self.end):
+            if time.tzinfo is None or not is_aligned(time):
+                raise ValueError(f"{time} is not a UTC quarter hour")
+
+    @property
+    def bars(self) -> int:
+        """How many bars it holds; 0 when empty."""
+        return max(0, (self.end - self.start) // BAR)
+
+    def back(self, bars: int) -> Span:
+        """The same span with that many earlier bars in front."""
+        return Span(self.start - bars * BAR, self.end)
+
+    def opens(self, column: str = "open_time") -> pl.Expr:
+        """Filter on the opening time of rows."""
+        return (pl.col(column) >= self.start) & (pl.col(column) < self.end)
+
+    def closes(self, column: str = "as_of") -> pl.Expr:
+        """Filter on the closing time of rows."""
+        return (pl.col(column) > self.start) & (pl.col(column) <= self.end)
+
+    def open_times(self) -> pl.Series:
+        """Every opening time, ascending, named open_time."""
+        first = (self.start - EPOCH) // timedelta(microseconds=1)
+        step = BAR // timedelta(microseconds=1)
+        return pl.int_range(first, first + step * self.bars, step, eager=True).cast(TIME).alias("open_time")
+
+    def months(self) -> Iterator[Span]:
+        """The same bars cut at the UTC months, oldest first."""
+        start = self.start
+        while start < self.end:
+            following = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
+            yield Span(start, min(following, self.end))
+            start = following
+
+    def __str__(self) -> str:
+        return f"{iso(self.start)} to {iso(self.end)}"

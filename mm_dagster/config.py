@@ -1,0 +1,606 @@
+"""The configuration: configs/*.yaml as validated models, cross-checked before anything runs.
+
+Every number of the method is the default of a key here. Unknown keys are refused, and every error names the file, the
+key, the value and what would be right. Secrets are never in these files: the environment has them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Hashable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mm_dagster.bars import DAY_BARS, ceil_bar, iso
+from mm_dagster.grid.levels import (
+    FeeCurrency,
+    LevelConvention,
+    Spacing,
+    break_even_ratio,
+    prices,
+    worst_step_ratio,
+)
+
+
+class ConfigError(Exception):
+    """A configuration that must not run. The message is one line: file, key, value, what would be right."""
+
+
+class Model(BaseModel):
+    """Unknown keys are refused; nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+UtcTime = Annotated[datetime, AfterValidator(_utc)]
+Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$", description="Base and quote, like ETH-USDT.")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+# markets.yaml ---------------------------------------------------------------------------------------------------------
+
+
+class CcxtVenue(Model):
+    """A live exchange, through ccxt. Public candles need no key."""
+
+    kind: Literal["ccxt"]
+    exchange: Annotated[str, Field(description="ccxt's name of the exchange, like kucoin.")]
+    api_url: Annotated[str | None, Field(description="Another address for all of its REST calls.")] = None
+    timeout_seconds: Positive = 10.0
+
+
+class RecordedVenue(Model):
+    """Candle files: `<path>/<SYMBOL>/<file>`, Parquet or CSV. Finer intervals are aggregated to 15 minutes."""
+
+    kind: Literal["recorded"]
+    path: Annotated[str, Field(description="Folder, relative to the configuration's folder.")]
+    file: str = "15m.parquet"
+
+
+class SimulatedVenue(Model):
+    """A synthetic market, labelled as such: ranges, trends, transitions and crashes, the same for everybody."""
+
+    kind: Literal["simulated"]
+
+
+VenueConfig = Annotated[CcxtVenue | RecordedVenue | SimulatedVenue, Field(discriminator="kind")]
+
+
+class MarketConfig(Model):
+    """One market that is watched."""
+
+    symbol: Symbol
+    venue: Name
+
+
+class CandlesConfig(Model):
+    """How the answers of a venue become bars."""
+
+    max_no_trade: Annotated[int, Field(ge=0, le=DAY_BARS, description="Bars of a hole that count as NO_TRADE.")] = 4
+    overlap_bars: Annotated[
+        int, Field(ge=0, le=DAY_BARS, description="Closed bars that every tick asks for again, for late ones.")
+    ] = 8
+    late_bar_attempts: Annotated[int, Field(ge=1, le=10, description="Times the newest bar is asked for.")] = 3
+    late_bar_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+
+
+class MarketsConfig(Model):
+    """markets.yaml: venues, the markets on them, and how candles are read."""
+
+    venues: Annotated[dict[Name, VenueConfig], Field(min_length=1)]
+    markets: Annotated[list[MarketConfig], Field(min_length=1)]
+    candles: CandlesConfig = CandlesConfig()
+
+
+# regime.yaml ----------------------------------------------------------------------------------------------------------
+
+
+class Logistic(Model):
+    """u(x) = 1 / (1 + exp(-(x - midpoint) / scale)), times `weight` in its score."""
+
+    weight: Probability
+    midpoint: float
+    scale: Positive
+
+
+class TrendScore(Model):
+    """Parts of the trend score T; the weights sum to 1. The same for hourly (T) and 4-hour bars (T4h)."""
+
+    efficiency_ratio: Logistic = Logistic(weight=0.25, midpoint=0.35, scale=0.08)
+    adx: Logistic = Logistic(weight=0.20, midpoint=25.0, scale=5.0)
+    ema_distance: Logistic = Logistic(weight=0.20, midpoint=1.5, scale=0.5)
+    variance_ratio_z: Logistic = Logistic(weight=0.15, midpoint=1.0, scale=0.7)
+    swings_weight: Probability = 0.20
+
+
+class ReversionScore(Model):
+    """Parts of the mean reversion score M: .6 u(-ln half_life) u(-tau) + .4 u(-VR4 z)."""
+
+    half_life_weight: Probability = 0.6
+    half_life_midpoint_hours: Positive = 16.0
+    half_life_scale: Positive = 0.4
+    tau_midpoint: float = 2.57
+    tau_scale: Positive = 0.3
+    variance_ratio_z: Logistic = Logistic(weight=0.4, midpoint=0.0, scale=0.7)
+
+
+class RangeScore(Model):
+    """Parts of the range score I: .40 [inside] + .35 u(-expansion) + .25 u(-width percentile)."""
+
+    inside_weight: Probability = 0.40
+    expansion: Logistic = Logistic(weight=0.35, midpoint=-1.25, scale=0.1)
+    width_percentile: Logistic = Logistic(weight=0.25, midpoint=-0.8, scale=0.1)
+
+
+class Logits(Model):
+    """The four logits of the verdict; s = (M + I) / 2.
+
+    RANGE_OK `range_slope` (s - `range_midpoint`) - `range_trend_slope` max(0, T - `range_trend_from`); RANGE_WEAK 0;
+    TRANSITION `transition_slope` (T - `transition_midpoint`) + `transition_range_slope`
+    (`transition_range_midpoint` - I);
+    TREND `trend_slope` (T - `trend_midpoint`) + `trend_4h_slope` (T4h - `trend_4h_midpoint`).
+    """
+
+    range_slope: float = 6.0
+    range_midpoint: float = 0.55
+    range_trend_slope: float = 6.0
+    range_trend_from: float = 0.35
+    transition_slope: float = 6.0
+    transition_midpoint: float = 0.42
+    transition_range_slope: float = 4.0
+    transition_range_midpoint: float = 0.6
+    trend_slope: float = 9.0
+    trend_midpoint: float = 0.55
+    trend_4h_slope: float = 3.0
+    trend_4h_midpoint: float = 0.5
+    trend_4h_floor: Annotated[float, Field(description="Below this T4h a TREND is called TRANSITION.")] = 0.45
+
+
+class Hysteresis(Model):
+    """How fast the verdict moves: up on `up` raw verdicts above it in a row, down on `down` below it."""
+
+    up: Annotated[int, Field(ge=1, le=96)] = 2
+    down: Annotated[int, Field(ge=1, le=96)] = 4
+
+
+class RegimeConfig(Model):
+    """regime.yaml: every threshold of the verdict."""
+
+    trend: TrendScore = TrendScore()
+    reversion: ReversionScore = ReversionScore()
+    range: RangeScore = RangeScore()
+    logits: Logits = Logits()
+    hysteresis: Hysteresis = Hysteresis()
+
+
+# risk.yaml ------------------------------------------------------------------------------------------------------------
+
+
+class VolatilityConfig(Model):
+    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared hourly returns."""
+
+    half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    half_life_slow_hours: Annotated[int, Field(ge=1, le=168)] = 168
+    weight_fast: Probability = 0.5
+
+
+class BreakScale(Model):
+    """The factor k of the touch probability for two closes beyond a bound, by horizon."""
+
+    h6: Positive = 0.65
+    h12: Positive = 0.68
+    h24: Positive = 0.72
+
+
+class StopScale(Model):
+    """The factor k of the touch probability for the stop, by horizon."""
+
+    h6: Positive = 0.84
+    h12: Positive = 0.84
+    h24: Positive = 0.86
+
+
+class TouchConfig(Model):
+    """Calibration of the touch probabilities."""
+
+    k_break: BreakScale = BreakScale()
+    k_stop: StopScale = StopScale()
+
+
+class StopLossRisk(Model):
+    """From which probability of touching the stop within 24 h it is NEAR or CRITICAL."""
+
+    near: Probability = 0.10
+    critical: Probability = 0.30
+
+
+class RiskConfig(Model):
+    """risk.yaml: volatility and touch probabilities."""
+
+    vol: VolatilityConfig = VolatilityConfig()
+    touch: TouchConfig = TouchConfig()
+    stop_loss: StopLossRisk = StopLossRisk()
+
+
+# exit.yaml ------------------------------------------------------------------------------------------------------------
+
+
+class Confirm(Model):
+    """The p_break_low_24h from which a soft trigger counts at a level (policy `confirmed`)."""
+
+    mandatory: Probability = 0.60
+    latest_acceptable_exit: Probability = 0.55
+    warning: Probability = 0.30
+
+
+class BreakLikely(Model):
+    """p_break_low_24h at which BREAK_LIKELY goes on and off, by level."""
+
+    warning_on: Probability = 0.35
+    warning_off: Probability = 0.25
+    latest_acceptable_exit_on: Probability = 0.60
+    latest_acceptable_exit_off: Probability = 0.45
+
+
+class Thresholds(Model):
+    """When each trigger of the ladder fires."""
+
+    closes_outside: Annotated[int, Field(ge=1, description="Consecutive 15m closes beyond a bound.")] = 2
+    range_atr: Annotated[float, Field(ge=0, description="ATRs beyond the frozen range.")] = 0.5
+    reversion_lost_factor: Positive = 2.0
+    reversion_lost_floor_hours: Positive = 4.0
+    volatility_expansion: Positive = 1.25
+    transition_likely: Probability = 0.40
+    confidence_fall: Probability = 0.10
+    efficiency_rise: Probability = 0.05
+    reversion_slowing_factor: Positive = 1.2
+    reversion_slowing_floor_hours: Positive = 4.0
+    soft_for_warning: Annotated[int, Field(ge=1, description="How many of the 'one of two' triggers.")] = 2
+    break_likely: BreakLikely = BreakLikely()
+
+
+class Persist(Model):
+    """How long before the ladder moves: evaluations in a row."""
+
+    on: Annotated[int, Field(ge=1, le=96)] = 2
+    off_warning: Annotated[int, Field(ge=1, le=960)] = 4
+    off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 16
+
+
+class Literal_(Model):
+    """Policy `literal`: the requirements' table as it stands."""
+
+    min_families: Annotated[int, Field(ge=1, le=4, description="Families for a soft MANDATORY.")] = 1
+
+
+class Blindness(Model):
+    """Age of the newest known bar, in minutes, from which not seeing is a risk of its own."""
+
+    hold_minutes: Annotated[int, Field(ge=15)] = 30
+    warning_minutes: Annotated[int, Field(ge=15)] = 45
+    latest_acceptable_exit_minutes: Annotated[int, Field(ge=15)] = 75
+
+
+class WindowMinutes(Model):
+    """Minutes that the operator has to act, by state; MANDATORY_EXIT is now."""
+
+    warning: Annotated[int, Field(ge=0)] = 240
+    latest_acceptable_exit: Annotated[int, Field(ge=0)] = 60
+    mandatory: Annotated[int, Field(ge=0)] = 0
+
+
+class ExitConfig(Model):
+    """exit.yaml: which policy decides, and every threshold of the ladder."""
+
+    policy: Literal["confirmed", "literal"] = "confirmed"
+    confirm: Confirm = Confirm()
+    literal: Literal_ = Literal_()
+    thresholds: Thresholds = Thresholds()
+    persist: Persist = Persist()
+    blindness: Blindness = Blindness()
+    window_minutes: WindowMinutes = WindowMinutes()
+
+
+# alerts.yaml ----------------------------------------------------------------------------------------------------------
+
+
+class PushoverConfig(Model):
+    """Pushover. Token and user key come from the environment: `PUSHOVER_TOKEN`, `PUSHOVER_USER`."""
+
+    api_url: str = "https://api.pushover.net/1/"
+    timeout_seconds: Positive = 15.0
+    emergency_retry_seconds: Annotated[int, Field(ge=30)] = 60
+    emergency_expire_seconds: Annotated[int, Field(ge=30, le=10_800)] = 3_000
+
+
+class AlertsConfig(Model):
+    """alerts.yaml: what is news, how often it is said again, and where."""
+
+    max_age_minutes: Annotated[int, Field(ge=15, description="An older bar is no news.")] = 45
+    blind_after_minutes: Annotated[int, Field(ge=15)] = 45
+    reminder_minutes: Annotated[
+        tuple[int, ...], Field(min_length=1, description="After the alert; then again every last of them.")
+    ] = (30, 60, 120, 240)
+    warning_repeat_minutes: Annotated[int, Field(ge=15)] = 240
+    entry_repeat_minutes: Annotated[int, Field(ge=15)] = 240
+    link: Annotated[str | None, Field(description="Address of the Dagster UI, as the operator's phone reaches it.")] = (
+        None
+    )
+    pushover: PushoverConfig = PushoverConfig()
+
+
+# history.yaml ---------------------------------------------------------------------------------------------------------
+
+
+class MirrorConfig(Model):
+    """The git repository of snapshots. Credentials of the remote belong to git's own configuration."""
+
+    remote: Annotated[str | None, Field(description="Where snapshots are pushed; none: they stay here.")] = None
+    branch: str = "main"
+
+
+class HistoryConfig(Model):
+    """history.yaml: how much is kept and fetched."""
+
+    start: Annotated[datetime, AfterValidator(_utc), Field(description="First day that partitions exist for.")] = (
+        datetime(2021, 1, 1, tzinfo=UTC)
+    )
+    keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
+    catch_up_days: Annotated[
+        int, Field(ge=1, le=60, description="How far back a tick heals missed ones; older holes are a backfill's.")
+    ] = 7
+    mirror: MirrorConfig = MirrorConfig()
+
+
+# grids/*.yaml ---------------------------------------------------------------------------------------------------------
+
+
+class Fees(Model):
+    """Fees as fractions; 0.001 is 0.1 %."""
+
+    maker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
+    taker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
+    paid_in: FeeCurrency = "quote"
+
+
+class GridConfig(Model):
+    """One grid. Changing a bound, level or stop makes it a new episode: give it a new `activated_at`."""
+
+    id: Name
+    symbol: Symbol
+    enabled: Annotated[bool, Field(description="A disabled grid gets an entry assessment, never an exit alert.")] = True
+    activated_at: Annotated[
+        UtcTime, Field(description="When it began to trade; for a disabled grid, since when it is watched.")
+    ]
+    lower: Positive
+    upper: Positive
+    levels: Annotated[int, Field(ge=2, le=1000)]
+    level_convention: LevelConvention = "intervals"
+    spacing: Spacing = "arithmetic"
+    stop: Positive
+    capital: Annotated[float, Field(gt=0, description="Quote currency.")]
+    fees: Fees = Fees()
+
+    @property
+    def first_as_of(self) -> datetime:
+        """The first evaluation of the episode: the first bar that closes at or after the activation."""
+        return ceil_bar(self.activated_at)
+
+    @model_validator(mode="after")
+    def _can_work(self) -> GridConfig:
+        if self.upper <= self.lower:
+            raise ValueError(f"upper: {self.upper:g} is not above lower ({self.lower:g})")
+        if self.stop >= self.lower:
+            raise ValueError(f"stop: {self.stop:g} is not below lower ({self.lower:g}); a stop lies under the grid")
+        worst = worst_step_ratio(prices(self.lower, self.upper, self.levels, self.level_convention, self.spacing))
+        needed = break_even_ratio(self.fees.maker, self.fees.paid_in)
+        if worst <= needed:
+            raise ValueError(
+                f"levels: {self.levels} make the smallest step {100 * (worst - 1):.3f} %, and the fees need more than "
+                f"{100 * (needed - 1):.3f} %; use fewer levels or wider bounds"
+            )
+        return self
+
+
+# the whole ------------------------------------------------------------------------------------------------------------
+
+
+class Config(Model):
+    """All of it, cross-checked."""
+
+    markets: MarketsConfig
+    regime: RegimeConfig = RegimeConfig()
+    risk: RiskConfig = RiskConfig()
+    exit: ExitConfig = ExitConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    history: HistoryConfig = HistoryConfig()
+    grids: tuple[GridConfig, ...] = ()
+
+    @property
+    def symbols(self) -> list[str]:
+        """Every watched symbol, in the order of the file."""
+        return [market.symbol for market in self.markets.markets]
+
+    def venue_of(self, symbol: str) -> tuple[str, CcxtVenue | RecordedVenue | SimulatedVenue]:
+        """Name and configuration of the venue that a symbol trades on."""
+        name = next(market.venue for market in self.markets.markets if market.symbol == symbol)
+        return name, self.markets.venues[name]
+
+    def grids_on(self, symbol: str) -> list[GridConfig]:
+        """The grids on one symbol."""
+        return [grid for grid in self.grids if grid.symbol == symbol]
+
+    def hash_of(self, table: str, symbol: str, grid: GridConfig | None = None) -> str:
+        """12 hex digits over the keys that change the values of a table's rows: no address, no path, no order.
+
+        A table's hash covers what the tables before it in the chain depend on.
+        """
+        venue = self.venue_of(symbol)[1]
+        parts: dict[str, Any] = {
+            "venue": {"kind": venue.kind, "exchange": getattr(venue, "exchange", None)},
+            "max_no_trade": self.markets.candles.max_no_trade,
+        }
+        if table != "candles":
+            parts["vol"] = _plain(self.risk.vol)
+        if table not in ("candles", "regime_features"):
+            parts["regime"] = _plain(self.regime)
+        if grid is not None:
+            parts["grid"] = _plain(grid)
+            parts["risk"] = _plain(self.risk)
+        if table == "exit_state":
+            parts["exit"] = _plain(self.exit)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _plain(model: Model) -> dict[str, Any]:
+    return model.model_dump(mode="json")
+
+
+_FILES: dict[str, type[Model]] = {
+    "markets": MarketsConfig,
+    "regime": RegimeConfig,
+    "risk": RiskConfig,
+    "exit": ExitConfig,
+    "alerts": AlertsConfig,
+    "history": HistoryConfig,
+}
+
+M = TypeVar("M", bound=Model)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key given twice is an error and not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice; keep one", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(folder: Path) -> Config:
+    """Reads and cross-checks one configuration folder.
+
+    Raises:
+        ConfigError: with one line that names file, key, value and remedy.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; set MM_CONFIG_DIR to one with a markets.yaml, like configs/demo")
+    known = {*(f"{name}.yaml" for name in _FILES), "grids"}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".yaml", ".yml") and path.name not in known:
+            raise ConfigError(f"{path}: no such configuration file{_did_you_mean(path.name, known)}")
+    if not (folder / "markets.yaml").is_file():
+        raise ConfigError(f"{folder / 'markets.yaml'}: is missing; it names the venues and the markets to watch")
+    parts: dict[str, Any] = {
+        name: _load_file(folder / f"{name}.yaml", model)
+        for name, model in _FILES.items()
+        if (folder / f"{name}.yaml").is_file()
+    }
+    grid_files = sorted(path for path in (folder / "grids").glob("*") if path.suffix in (".yaml", ".yml"))
+    grids = {path: _load_file(path, GridConfig) for path in grid_files}
+    config = Config(**parts, grids=tuple(sorted(grids.values(), key=lambda grid: grid.id)))
+    _cross_check(config, folder, grids)
+    return config
+
+
+def _load_file(path: Path, model: type[M]) -> M:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}:{where} not readable as YAML: {getattr(error, 'problem', None) or error}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds {content!r:.60}; it must hold keys, like `id: eth-v3`")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_error(error, model)}") from None
+
+
+def _first_error(error: ValidationError, model: type[Model]) -> str:
+    """The first of pydantic's errors as `key: value: what would be right`; how many follow."""
+    # A misspelt key also makes the right one missing: the misspelling is the better news.
+    errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    first = errors[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        hint = _did_you_mean(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1]))
+        return f"{key}: unknown key{hint}{more}"
+    if first["type"] == "missing":
+        return f"{key}: is missing{more}"
+    if not key:
+        return f"{message}{more}"
+    return f"{key}: {first['input']!r:.80} is wrong: {message}{more}"
+
+
+def _keys_at(model: type[Model], where: tuple[int | str, ...]) -> set[str]:
+    """The keys that are known at a place: exact for nested models, empty where a union or a list is in between."""
+    for part in where:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Model)):
+            return set()
+        model = field.annotation
+    return set(model.model_fields)
+
+
+def _did_you_mean(word: str, known: set[str] | list[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known here: {', '.join(sorted(known))}" if known else ""
+
+
+def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig]) -> None:
+    for index, market in enumerate(config.markets.markets):
+        if market.venue not in config.markets.venues:
+            raise ConfigError(
+                f"{folder / 'markets.yaml'}: markets.{index}.venue: {market.venue!r} is no venue of this file"
+                f"{_did_you_mean(market.venue, set(config.markets.venues))}"
+            )
+    for symbol in _repeated(config.symbols):
+        raise ConfigError(f"{folder / 'markets.yaml'}: markets: {symbol} is given twice; keep one")
+    by_id: dict[str, Path] = {}
+    for path, grid in grids.items():
+        if grid.symbol not in config.symbols:
+            raise ConfigError(
+                f"{path}: symbol: {grid.symbol!r} is not in markets.yaml{_did_you_mean(grid.symbol, config.symbols)}"
+            )
+        if grid.id in by_id:
+            raise ConfigError(f"{path}: id: {grid.id!r} is already the id of {by_id[grid.id].name}; choose another")
+        if grid.activated_at < config.history.start:
+            raise ConfigError(
+                f"{path}: activated_at: {iso(grid.activated_at)} is before history.start "
+                f"({iso(config.history.start)}); set an earlier start in history.yaml"
+            )
+        by_id[grid.id] = path
+
+
+def _repeated(values: list[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            yield value
+        seen.add(value)

@@ -1,0 +1,1 @@
+"""The grid itself: its levels, and what it risks at each bar."""

@@ -1,0 +1,1 @@
+"""What is kept: the lake, and its readable mirror in git."""

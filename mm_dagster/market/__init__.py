@@ -1,0 +1,1 @@
+"""Where candles come from: venues, and what makes their answers into closed, labelled bars."""

@@ -1,0 +1,1 @@
+"""What the market is doing: features over anchored windows, and the verdict drawn from them."""
