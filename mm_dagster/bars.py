@@ -20,6 +20,8 @@ FOUR_HOUR_BARS = 16
 DAY_BARS = 96
 """Base bars in a day."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_DAY = datetime(2017, 1, 1, tzinfo=UTC)
+"""The first day that history has a place for."""
 
 TIME = pl.Datetime("us", "UTC")
 """The one type of every time column."""

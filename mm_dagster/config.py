@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mm_dagster.bars import DAY_BARS, ceil_bar, iso
+from mm_dagster.bars import DAY_BARS, FIRST_DAY, ceil_bar, iso
 from mm_dagster.grid.levels import (
     FeeCurrency,
     LevelConvention,
@@ -354,13 +355,10 @@ class MirrorConfig(Model):
 class HistoryConfig(Model):
     """history.yaml: how much is kept and fetched."""
 
-    start: Annotated[datetime, AfterValidator(_utc), Field(description="First day that partitions exist for.")] = (
-        datetime(2021, 1, 1, tzinfo=UTC)
-    )
     keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
     catch_up_days: Annotated[
-        int, Field(ge=1, le=60, description="How far back a tick heals missed ones; older holes are a backfill's.")
-    ] = 7
+        int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are a backfill's.")
+    ] = 3
     mirror: MirrorConfig = MirrorConfig()
 
 
@@ -521,6 +519,35 @@ def load(folder: Path) -> Config:
     return config
 
 
+def load_or_last_valid(folder: Path, kept: Path) -> tuple[Config, str | None]:
+    """The configuration of a folder, or, where it is invalid, the last one that was valid.
+
+    Args:
+        folder: the configuration folder.
+        kept: folder in which the last valid configuration is kept.
+
+    Returns:
+        The configuration in force, and why it is not the folder's own (None: it is).
+
+    Raises:
+        ConfigError: it is invalid, and none was valid before.
+    """
+    copy = kept / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}.json"
+    try:
+        config = load(folder)
+    except ConfigError as error:
+        if not copy.is_file():
+            raise
+        return Config.model_validate_json(copy.read_text(encoding="utf-8")), str(error)
+    content = config.model_dump_json()
+    if not copy.is_file() or copy.read_text(encoding="utf-8") != content:
+        kept.mkdir(parents=True, exist_ok=True)
+        fresh = copy.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(content, encoding="utf-8")
+        fresh.replace(copy)
+    return config, None
+
+
 def _load_file(path: Path, model: type[M]) -> M:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
@@ -590,10 +617,9 @@ def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig])
             )
         if grid.id in by_id:
             raise ConfigError(f"{path}: id: {grid.id!r} is already the id of {by_id[grid.id].name}; choose another")
-        if grid.activated_at < config.history.start:
+        if grid.activated_at < FIRST_DAY:
             raise ConfigError(
-                f"{path}: activated_at: {iso(grid.activated_at)} is before history.start "
-                f"({iso(config.history.start)}); set an earlier start in history.yaml"
+                f"{path}: activated_at: {iso(grid.activated_at)} is before {iso(FIRST_DAY)}, where history begins"
             )
         by_id[grid.id] = path
 

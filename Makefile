@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make demo`, `make up`, `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+export MM_CONFIG_DIR ?= $(CURDIR)/configs/demo
+export MM_DATA_DIR ?= $(CURDIR)/data
+export MM_DAGSTER_DIR ?= $(MM_DATA_DIR)/dagster
+export DAGSTER_HOME ?= $(CURDIR)
+# Processor caches of compiled kernels stay in the checkout's own environment.
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.venv/numba
+
+.PHONY: setup demo up test test-long bench lint constraints
+.DEFAULT_GOAL := help
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/installed  ## install everything into .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: setup  ## 120 days of a simulated market, one tick, the decisions
+	@$(BIN)/mm demo
+
+up: setup  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
+	@mkdir -p $(MM_DAGSTER_DIR)
+	@$(BIN)/mm tick
+	$(BIN)/dg dev --host 127.0.0.1 --port 3000
+
+lint: setup  ## style, types and the rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint  ## everything that CI runs
+	$(BIN)/pytest -n auto -m "not long"
+
+test-long: lint  ## the tests that take longer, too
+	$(BIN)/pytest -n auto
+
+bench: setup  ## what the parts cost
+	$(BIN)/python -m benchmarks.pipeline
+
+constraints:  ## pin what pyproject.toml allows, newest first
+	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --quiet \
+		--no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml

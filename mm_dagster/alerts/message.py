@@ -1,0 +1,227 @@
+"""The words of an alert: what to do and by when, why, what waiting costs, and where the price stands.
+
+Plain text in fixed lines, the most urgent first, since a locked phone shows only the beginning. Only the reasons give
+way when a message is too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from mm_dagster.alerts.policy import Alert
+from mm_dagster.bars import iso
+from mm_dagster.config import GridConfig
+
+TITLE_LIMIT = 250
+MESSAGE_LIMIT = 1024
+URL_LIMIT = 512
+"""Pushover's limits. They are counted here in UTF-16 code units, so no way of counting finds more."""
+
+_LINE_LIMIT = 230
+"""No line but that of the reasons is longer; the three that there are at most leave them 331."""
+
+_SOLD_OUT = "Waiting costs no inventory: above the grid all of it is sold."
+
+
+def render(
+    alert: Alert,
+    row: Mapping[str, Any] | None,
+    risk: Mapping[str, Any] | None,
+    grid: GridConfig,
+    why: Sequence[str],
+    simulated: bool,
+) -> tuple[str, str]:
+    """Title and message of an alert.
+
+    Args:
+        alert: what to tell.
+        row: the newest row of `exit_state`; for an entry the one of `entry_assessment`; None: there is none.
+        risk: the newest row of `grid_risk`; None: there is none.
+        grid: the grid.
+        why: the fired triggers as sentences, the most urgent first.
+        simulated: whether its market is synthetic; the title says so.
+
+    Returns:
+        Plain text within Pushover's limits, never empty.
+    """
+    match alert.kind:
+        case "ENTRY":
+            lines = _entry(alert, row)
+        case "BLIND":
+            lines = _blind(alert)
+        case "RECOVERED":
+            lines = [f"Evaluations are back; the newest is of {iso(alert.as_of)}.", f"State: {_words(alert.state)}."]
+        case "DEESCALATION":
+            lines = _down(alert, row, risk, grid)
+        case _:
+            lines = _up(alert, row, risk, grid, why)
+    prefix = "SIMULATED " if simulated else ""
+    title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
+    return _cut(_clean(title), TITLE_LIMIT), _fit([_clean(line) for line in lines])
+
+
+def url(kind: str, link: str | None) -> str | None:
+    """Where to read on: the table behind an alert in the Dagster UI; None: no address is configured, or too long.
+
+    Args:
+        kind: see tables.ALERT_KINDS.
+        link: `alerts.link`.
+    """
+    if not link:
+        return None
+    address = f"{link.rstrip('/')}/assets/{'entry_assessment' if kind == 'ENTRY' else 'exit_state'}"
+    return address if _length(address) <= URL_LIMIT else None
+
+
+def _headline(alert: Alert) -> str:
+    match alert.kind:
+        case "BLIND":
+            return "BLIND"
+        case "RECOVERED":
+            return "SEEING AGAIN"
+        case "DEESCALATION":
+            return f"Down to {_words(alert.state)}"
+        case "REMINDER":
+            return f"Still {_words(alert.state)}"
+        case "ENTRY":
+            return f"Entry: {alert.state}"
+        case _:
+            return _words(alert.state)
+
+
+def _up(
+    alert: Alert,
+    row: Mapping[str, Any] | None,
+    risk: Mapping[str, Any] | None,
+    grid: GridConfig,
+    why: Sequence[str],
+) -> list[str]:
+    """What to do; why (the second line, which gives way); what waiting costs; price and bounds."""
+    live = row is not None and row["state"] != alert.state
+    reasons = list(why)
+    if live and row is not None and row["live_reason"]:
+        reasons.insert(0, f"seen live: {row['live_reason']}")
+    return [
+        _do(alert, None if live else row),
+        f"Why: {'; '.join(reasons) or 'not known'}",
+        _waiting(risk, grid),
+        f"{_where(risk, grid)} {_words(alert.state)} since {iso(alert.state_since)}; as of {iso(alert.as_of)}.",
+    ]
+
+
+def _do(alert: Alert, row: Mapping[str, Any] | None) -> str:
+    """Advice and deadline. A state that only the live run knows has no row that advises on it."""
+    if row is None:
+        if alert.state == "MANDATORY_EXIT":
+            return "Do now: stop the grid and sell the inventory."
+        return "Do now: look at the exchange yourself, and be ready to stop the grid."
+    advice = row["advice"]
+    minutes = row["recommended_window_minutes"]
+    if minutes is None or minutes == 0:
+        return f"Do now: {advice}"
+    end = alert.state_since + timedelta(minutes=minutes)
+    until = f"Do by {iso(end)}: " if end > alert.as_of else f"Do now, the time ended at {iso(end)}: "
+    return until + advice
+
+
+def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+    """What waiting risks, in probabilities and distance."""
+    if risk is None or risk["price"] is None:
+        return "Waiting: the chance of a break is not known."
+    if risk["price"] > grid.upper:
+        return _SOLD_OUT
+    parts = []
+    breaks = [risk[f"p_break_low_{hours}h"] for hours in (6, 12, 24)]
+    if None not in breaks:
+        parts.append(f"chance to break the lower bound within 6/12/24 h {'/'.join(map(_percent, breaks))} %")
+    if risk["p_stop_24h"] is not None:
+        parts.append(f"to touch the stop within 24 h {_percent(risk['p_stop_24h'])} %")
+    if risk["distance_stop_percent"] is not None:
+        distance = risk["distance_stop_percent"]
+        parts.append(f"the stop is {abs(distance):.1f} % {'below' if distance >= 0 else 'above'} the price")
+    return f"Waiting: {', '.join(parts) or 'the chance of a break is not known'}."
+
+
+def _where(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+    price = risk["price"] if risk is not None else None
+    shown = f"Price {_number(price)}" if price is not None else "Price not known"
+    return f"{shown}; grid {_number(grid.lower)} to {_number(grid.upper)}, stop {_number(grid.stop)}."
+
+
+def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> list[str]:
+    came = f" from {_words(alert.before)}" if alert.before else ""
+    advice = row["advice"] if row is not None and row["state"] == alert.state else ""
+    return [
+        f"The state came down{came} to {_words(alert.state)}; as of {iso(alert.as_of)}.",
+        advice,
+        _waiting(risk, grid),
+        _where(risk, grid),
+    ]
+
+
+def _blind(alert: Alert) -> list[str]:
+    known = f"Last known state: {_words(alert.state)}." if alert.state != "UNKNOWN" else "No state was ever known."
+    return [
+        "Do now: look at the exchange yourself; `mm doctor` says what is wrong here.",
+        f"Why: this grid has not been evaluated since {iso(alert.as_of)}. {known}",
+        "Waiting: whatever happens meanwhile goes unseen.",
+    ]
+
+
+def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
+    act = {
+        "ENTER": "A moment to start this grid, if you want to.",
+        "WATCH": "Not yet a moment to start this grid; watch it.",
+        "WAIT": "No moment to start this grid.",
+    }[alert.state]
+    reasons = row["reasons"] if row is not None else []
+    proposed = "No bounds can be proposed."
+    if row is not None and None not in (row["lower"], row["upper"], row["levels"], row["step_percent"]):
+        proposed = (
+            f"Proposed: {_number(row['lower'])} to {_number(row['upper'])}, {row['levels']} intervals of "
+            f"{row['step_percent']:.2f} %."
+        )
+    price = row["price"] if row is not None else None
+    shown = f"Price {_number(price)}" if price is not None else "Price not known"
+    return [act, f"Why: {' '.join(reasons) or 'not known'}", proposed, f"{shown}; as of {iso(alert.as_of)}."]
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def _number(price: float) -> str:
+    return f"{price:,.6g}"
+
+
+def _fit(lines: Sequence[str]) -> str:
+    """The lines as one text; the second has what the others leave."""
+    others = [_cut(line, _LINE_LIMIT) for line in (lines[0], *lines[2:])]
+    left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in others)
+    return "\n".join(line for line in (others[0], _cut(lines[1], left), *others[1:]) if line)
+
+
+def _clean(text: str) -> str:
+    """One line of what can be sent and shown: no control characters, no half of a surrogate pair."""
+    sendable = text.encode("utf-8", "replace").decode()
+    return " ".join("".join(character if character.isprintable() else " " for character in sendable).split())
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _cut(text: str, limit: int) -> str:
+    """The text, or what of it fits before an ellipsis, cut between words where there is a gap to cut at."""
+    if _length(text) <= limit:
+        return text
+    kept = text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore")
+    if not text[len(kept)].isspace() and " " in kept:
+        kept = kept.rsplit(" ", 1)[0]
+    return f"{kept.rstrip(' .;,:')}…"

@@ -1,0 +1,240 @@
+"""Pushover: the one place that talks to it, with timeouts, retries and errors that can be told apart.
+
+`pushover_complete` builds the requests. It knows no timeout and no address but the real one, and it stumbles over an
+answer that is not JSON; the session underneath adds what is missing. Neither token nor user key is ever part of an
+error or a log line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import stamina
+from pushover_complete import PushoverAPI, PushoverCompleteError
+from pushover_complete.pushover_api import PUSHOVER_API_URL
+
+from mm_dagster.config import PushoverConfig
+
+IMAGE_LIMIT = 5 * 1024 * 1024
+"""A larger picture is refused together with its message, so it is left out."""
+ATTEMPTS = 3
+"""Requests for one call: the first, and two after 5xx or no answer."""
+WAIT_SECONDS = 5.0
+"""Pushover asks for at least so long a wait before the next attempt."""
+
+_EMERGENCY = 2
+_SHOWN = 300
+"""Characters of an error."""
+
+
+class PushoverRefused(Exception):
+    """Pushover said no, and would again: the message must not be sent again as it is."""
+
+
+class PushoverUnavailable(Exception):
+    """No usable answer. The message may or may not have been accepted."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What Pushover said to an accepted message.
+
+    Attributes:
+        receipt: names an emergency, to follow or cancel it; None for other priorities.
+        request: Pushover's name of the request; None: it gave none.
+    """
+
+    receipt: str | None
+    request: str | None
+
+
+class Pushover:
+    """An application's access to one user or group. Not safe for use by several threads at once."""
+
+    name = "pushover"
+
+    def __init__(self, token: str, user: str, config: PushoverConfig, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Connects nothing yet.
+
+        Args:
+            token: the application's token.
+            user: key of the user or group.
+            config: address, timeout, and how an emergency rings.
+            wait_seconds: pause before the second attempt; it doubles before the third.
+        """
+        self._user = user
+        self._config = config
+        self._wait_seconds = wait_seconds
+        self._secrets = tuple(secret for secret in (token, user) if secret)
+        self._api = _Client(token, _Session(config.api_url, config.timeout_seconds))
+
+    def send(
+        self,
+        title: str,
+        message: str,
+        priority: int,
+        *,
+        timestamp: datetime,
+        url: str | None = None,
+        image: bytes | None = None,
+    ) -> Sent:
+        """Sends one message, at most three times when there is no answer.
+
+        Args:
+            title: at most 250 characters.
+            message: plain text, at most 1,024 characters, not empty.
+            priority: -2 to 2; 2 rings until it is acknowledged, cancelled or expired.
+            timestamp: the time that the message shows, UTC.
+            url: supplementary address, at most 512 characters.
+            image: a PNG; one over 5 MiB is left out.
+
+        Raises:
+            PushoverRefused: it said no; never retried.
+            PushoverUnavailable: 5xx, a timeout, no connection or no usable answer, three times.
+        """
+        emergency = priority == _EMERGENCY
+        attachment = ("chart.png", image, "image/png") if image and len(image) <= IMAGE_LIMIT else None
+        answer = self._call(
+            "send_message",
+            self._user,
+            message,
+            title=title,
+            url=url,
+            image=attachment,
+            priority=priority,
+            retry=self._config.emergency_retry_seconds if emergency else None,
+            expire=self._config.emergency_expire_seconds if emergency else None,
+            timestamp=int(timestamp.timestamp()),
+            html=None,
+        )
+        return Sent(receipt=answer.get("receipt"), request=answer.get("request"))
+
+    def cancel(self, receipt: str) -> None:
+        """Stops an emergency from ringing.
+
+        Raises:
+            PushoverRefused: it does not know the receipt, or says no otherwise.
+            PushoverUnavailable: see `send`.
+        """
+        self._call("cancel_receipt", receipt)
+
+    def validate(self) -> list[str]:
+        """Asks whether token and user key are good, without sending anything.
+
+        Returns:
+            Names of the user's active devices.
+
+        Raises:
+            PushoverRefused: one of them is not.
+            PushoverUnavailable: see `send`.
+        """
+        return [str(device) for device in self._call("validate", self._user).get("devices", [])]
+
+    def _call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        attempts = stamina.retry_context(
+            on=PushoverUnavailable,
+            attempts=ATTEMPTS,
+            timeout=None,
+            wait_initial=self._wait_seconds,
+            wait_max=4 * self._wait_seconds,
+            wait_jitter=self._wait_seconds / 5,
+        )
+        try:
+            for attempt in attempts:
+                with attempt:
+                    return self._once(method, *arguments, **options)
+        except (PushoverRefused, PushoverUnavailable) as error:
+            # Raised anew, so that no trace leads into frames whose variables hold the secrets.
+            failure = type(error)(self._shown(str(error)))
+        raise failure
+
+    def _once(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        where = f"Pushover at {urlsplit(self._config.api_url).hostname}"
+        try:
+            answer = getattr(self._api, method)(*arguments, **options)
+        except PushoverCompleteError as error:
+            raise PushoverRefused(f"{where} refused: {error}") from None
+        except requests.Timeout:
+            raise PushoverUnavailable(f"{where} gave no answer within {self._config.timeout_seconds:g} s") from None
+        except requests.JSONDecodeError:
+            raise PushoverUnavailable(f"{where} gave an answer that is not JSON") from None
+        except requests.RequestException as error:
+            raise PushoverUnavailable(f"{where} cannot be reached: {type(error).__name__}") from None
+        return dict(answer)
+
+    def _shown(self, text: str) -> str:
+        """One short line without the secrets; they are taken out first, lest half of one is left by the cut."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:_SHOWN]
+
+
+class _Session(requests.Session):
+    """Requests with a timeout, to the configured address, whose answers are judged before the library reads them."""
+
+    def __init__(self, api_url: str, timeout: float) -> None:
+        super().__init__()
+        self._api_url = api_url.rstrip("/") + "/"
+        self._timeout = timeout
+
+    def request(self, method: str, url: str | bytes, *arguments: Any, **options: Any) -> requests.Response:
+        """Sends a request of the library.
+
+        Raises:
+            PushoverRefused: a 4xx answer, or one that is JSON and says no.
+            PushoverUnavailable: 3xx, 5xx, or no JSON object.
+        """
+        address = self._api_url + str(url).removeprefix(PUSHOVER_API_URL)
+        options |= {"timeout": self._timeout, "allow_redirects": False}
+        response = super().request(method, address, *arguments, **options)
+        where = f"Pushover at {urlsplit(self._api_url).hostname}"
+        code = response.status_code
+        if code == requests.codes.too_many_requests:
+            raise PushoverRefused(f"{where} refused: the application's messages of this month are spent (429)")
+        if 400 <= code < 500:
+            raise PushoverRefused(f"{where} refused ({code}): {_errors(response)}")
+        if code != requests.codes.ok:
+            raise PushoverUnavailable(f"{where} is out of order ({code})")
+        body = _json(response)
+        if body is None:
+            raise PushoverUnavailable(f"{where} gave an answer that is not JSON")
+        if body.get("status") != 1:
+            raise PushoverRefused(f"{where} refused: {_errors(response)}")
+        return response
+
+
+class _Client(PushoverAPI):  # type: ignore[misc]  # the library has no types
+    """The library's client, with every request through our session; most of its calls would make their own."""
+
+    def __init__(self, token: str, session: _Session) -> None:
+        super().__init__(token)
+        self._session = session
+
+    def _generic_post(
+        self,
+        endpoint: str,
+        url_parameter: str | None = None,
+        payload: Any = None,
+        session: Any = None,
+        files: Any = None,
+    ) -> Any:
+        return super()._generic_post(endpoint, url_parameter, payload, session or self._session, files)
+
+
+def _json(response: requests.Response) -> dict[str, Any] | None:
+    try:
+        body = response.json()
+    except requests.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _errors(response: requests.Response) -> str:
+    """What it has to say for itself; a page of HTML has nothing to say."""
+    errors = (_json(response) or {}).get("errors")
+    words = "; ".join(str(error) for error in errors) if isinstance(errors, list) else str(errors or "")
+    return words or "it did not say why"

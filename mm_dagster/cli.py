@@ -1,0 +1,373 @@
+"""The `mm` command: run the pipeline, look at it, ask it. Tables on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import dagster as dg
+import polars as pl
+import typer
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
+from mm_dagster.config import ConfigError
+from mm_dagster.history.lake import LakeError
+from mm_dagster.history.mirror import MirrorError
+from mm_dagster.market.venue import VenueError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Every quarter hour: may this grid go on, and if not, how long is left to get out.",
+    epilog="Where things are: MM_CONFIG_DIR (default configs/demo), MM_DATA_DIR (default data).",
+)
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+
+
+class CommandError(Exception):
+    """What the user asked for cannot be done. One line, with the remedy."""
+
+
+@dataclass
+class _Options:
+    debug: bool = False
+
+
+_options = _Options()
+AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False) -> None:
+    """Options of every command."""
+    _options.debug = debug
+
+
+# the commands ---------------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Examples: `mm tick`, `mm tick --as-of 2026-07-01T00:00Z`, `mm tick --json`")
+def tick(
+    as_of: Annotated[str | None, typer.Option(help="Quarter hour, UTC; default: the last one that closed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the newest quarter hour now: candles, regime, risk, exit states, alerts, snapshot."""
+    from mm_dagster.defs.automation import TICK_TAG
+    from mm_dagster.defs.partitions import partition_of
+
+    project = _project()
+    time = floor_bar(_time(as_of, "--as-of")) if as_of else _newest_as_of(project)
+    _run(
+        "tick",
+        partition_key=partition_of(time),
+        turn={"as_of": iso(time)},
+        tags={TICK_TAG: iso(time)},
+    )
+    _send_what_is_due(time if as_of else None)
+    _print(_decisions(time), as_json, title=f"Decisions at {iso(time)}")
+    if not as_json:
+        _save_pictures(time)
+
+
+@app.command(
+    epilog="Examples: `mm backfill --from 2026-01-01 --to 2026-06-30`, `mm backfill --from 2026-01 --symbols ETH-USDT`"
+)
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="First day, UTC.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last day, inclusive; default: today.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
+) -> None:
+    """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay."""
+    start = midnight(_time(first, "--from").date())
+    end = midnight((_time(last, "--to") if last else datetime.now(UTC)).date()) + timedelta(days=1)
+    if start < FIRST_DAY or end <= start:
+        raise CommandError(f"--from {first} --to {last}: choose days from {iso(FIRST_DAY)[:10]} on, the first one first")
+    wanted = _symbols(symbols)
+    with Progress(
+        TextColumn("backfill"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("days"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=err,
+    ) as progress:
+        bar = progress.add_task("", total=(end - start).days)
+        for month in Span(start, end).months():
+            progress.update(bar, description=f"{month.start:%Y-%m}")
+            _run(
+                "history",
+                turn={"symbols": wanted},
+                tags={
+                    "dagster/asset_partition_range_start": f"{month.start:%Y-%m-%d}",
+                    "dagster/asset_partition_range_end": f"{month.end - BAR:%Y-%m-%d}",
+                },
+            )
+            progress.advance(bar, (month.end - month.start).days)
+        progress.update(bar, description="")
+    err.print(f"{(end - start).days} days of {len(wanted)} markets are in the lake; ask them with `mm sql`, see `mm status`")
+
+
+@app.command(epilog="Examples: `mm status`, `mm status --json | jq '.[].state'`")
+def status(as_json: AsJson = False) -> None:
+    """What is true now: for each grid its price, verdict, exit state and why."""
+    _print(_decisions(None), as_json, title="Newest decisions")
+
+
+@app.command(epilog="Examples: `mm doctor`, `mm doctor --json`")
+def doctor(as_json: AsJson = False) -> None:
+    """Check configuration, lake, venues, clock, credentials, Pushover and git: each line says OK or what to do."""
+    rows = _examine()
+    _print(rows, as_json, title="Doctor")
+    if any(row["result"] != "OK" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: `mm sql \"SELECT symbol, verdict, count(*) FROM regime_verdict GROUP BY ALL\"`, `mm sql \"SHOW TABLES\"`"
+)
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the history, in DuckDB's SQL.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask the history. Read only; it never blocks the pipeline, nor the pipeline it."""
+    _print_frame(_project().lake.sql(query), as_json)
+
+
+# running --------------------------------------------------------------------------------------------------------------
+
+
+def _project() -> Any:
+    """The project that the environment names; Dagster's own folders are put below its data."""
+    from mm_dagster.defs.resources import Project
+
+    project = Project.here()
+    folder = Path(os.environ.setdefault("MM_DAGSTER_DIR", str(project.data / "dagster")))
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("DAGSTER_HOME", str(Path(__file__).resolve().parent.parent))
+    _ = project.config  # an invalid configuration is said before anything runs
+    if project.config_error:
+        err.print(f"[yellow]the last valid configuration stays in force:[/] {project.config_error}", soft_wrap=True)
+    return project
+
+
+def _run(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key: str | None = None) -> None:
+    """Runs a job in this process, noted in Dagster's history like any other.
+
+    Raises:
+        CommandError: a step failed; with the first line of the error.
+    """
+    from mm_dagster.definitions import defs
+
+    result = (
+        defs()
+        .resolve_job_def(job)
+        .execute_in_process(
+            instance=dg.DagsterInstance.get(),
+            partition_key=partition_key,
+            run_config={
+                "resources": {"turn": {"config": turn}},
+                "loggers": {"console": {"config": {"log_level": "INFO" if _options.debug else "CRITICAL"}}},
+            },
+            tags=tags,
+            raise_on_error=_options.debug,
+        )
+    )
+    if not result.success:
+        raise CommandError(f"{job}: {_first_failure(result)}; see run {result.run_id[:8]} in the UI, or use --debug")
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause:
+                error = error.cause
+            return f"{event.step_key}: {error.message.strip().splitlines()[0]}"
+    return "failed"
+
+
+def _newest_as_of(project: Any) -> datetime:
+    """The quarter hour that closed last, by the venues' clocks; by ours where none says."""
+    times = []
+    for symbol in project.config.symbols:
+        try:
+            times.append(project.venue(symbol).now())
+        except VenueError as error:
+            err.print(f"[yellow]{symbol}:[/] {error}", soft_wrap=True)
+    return floor_bar(max(times, default=datetime.now(UTC)))
+
+
+def _time(text: str, option: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise CommandError(f"{option}: {error}") from None
+
+
+def _symbols(text: str | None) -> list[str]:
+    known = _project().config.symbols
+    wanted = [symbol.strip() for symbol in text.split(",")] if text else known
+    for symbol in wanted:
+        if symbol not in known:
+            raise CommandError(f"--symbols: {symbol!r} is not in markets.yaml; there are {', '.join(known)}")
+    return wanted
+
+
+# what is true ---------------------------------------------------------------------------------------------------------
+
+
+def _decisions(as_of: datetime | None) -> list[dict[str, Any]]:
+    """One row for each grid: what was decided at as_of, or last."""
+    from mm_dagster.exit.why import why
+
+    project = _project()
+    rows = []
+    for grid in project.config.grids:
+        risk = _row(project, "grid_risk", grid.id, as_of)
+        time = risk["as_of"] if risk else as_of
+        verdict = _row(project, "regime_verdict", grid.symbol, time) if time else None
+        state = _row(project, "exit_state", grid.id, time) if grid.enabled and time else None
+        entry = _row(project, "entry_assessment", grid.id, time) if not grid.enabled and time else None
+        rows.append(
+            {
+                "grid": grid.id,
+                "symbol": grid.symbol + (" (SIMULATED)" if project.simulated(grid.symbol) else ""),
+                "as_of": time,
+                "price": risk["price"] if risk else None,
+                "verdict": verdict["verdict"] if verdict else None,
+                "confidence": verdict["confidence"] if verdict else None,
+                "state": state["state"] if state else f"{entry['advice']} to start" if entry else None,
+                "since": state["since"] if state else None,
+                "why": why(state["triggers"], state["state"]) if state else entry["reasons"] if entry else [],
+            }
+        )
+    return rows
+
+
+def _row(project: Any, table: str, name: str, as_of: datetime | None) -> dict[str, Any] | None:
+    """The row of a grid or market at as_of; without one, its newest."""
+    key = "symbols" if table == "regime_verdict" else "grids"
+    span = Span(as_of - BAR, as_of) if as_of else None
+    rows = project.lake.read(table, span=span, **{key: [name]}).sort("as_of")
+    return rows.row(-1, named=True) if rows.height else None
+
+
+def _save_pictures(as_of: datetime) -> None:
+    """Draws each grid's week into data/pictures and says where."""
+    from mm_dagster.defs.exit import grid_picture
+
+    project = _project()
+    folder = project.data / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for grid in project.config.grids:
+        (folder / f"{grid.id}.png").write_bytes(grid_picture(project, grid, as_of))
+    err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `make up`", soft_wrap=True, highlight=False)
+
+
+# showing --------------------------------------------------------------------------------------------------------------
+
+
+def _print(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = "") -> None:
+    """Rows as a table for people or as JSON for programs."""
+    if as_json:
+        sys.stdout.write(json.dumps([{key: _plain(value) for key, value in row.items()} for row in rows], indent=1))
+        sys.stdout.write("\n")
+        return
+    if not rows:
+        err.print("nothing to show")
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold", show_lines=False)
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(name, value) for name, value in row.items()))
+    out.print(table)
+
+
+def _print_frame(frame: pl.DataFrame, as_json: bool) -> None:
+    if not as_json and frame.is_empty():
+        err.print(f"no rows; columns: {', '.join(frame.columns)}")
+        return
+    _print(list(frame.iter_rows(named=True)), as_json)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: times as ISO 8601 UTC, infinities as text."""
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+_COLOURS = {
+    "NORMAL": "green", "WARNING": "yellow", "LATEST_ACCEPTABLE_EXIT": "dark_orange", "MANDATORY_EXIT": "bold red",
+    "RANGE_OK": "green", "RANGE_WEAK": "yellow", "TRANSITION": "dark_orange", "TREND": "red",
+    "OK": "green", "ENTER": "green", "WATCH": "yellow",
+}  # fmt: skip
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.6g}" if name != "confidence" else f"{value:+.2f}"
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, list):
+        return "\n".join(_shown(name, item) for item in value)
+    text = str(value)
+    return f"[{_COLOURS[text]}]{text}[/]" if text in _COLOURS else text.replace("[", "\\[")
+
+
+def main() -> None:
+    """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort, dg.DagsterExecutionInterruptedError):
+        err.print("stopped; what was finished stays")
+        code = 130
+    except (CommandError, ConfigError, LakeError, MirrorError, VenueError) as error:
+        if _options.debug:
+            err.print_exception()
+        err.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        code = 1
+    except Exception as error:
+        click_error = getattr(error, "format_message", None)
+        if _options.debug:
+            err.print_exception()
+        if click_error:
+            err.print(f"[bold red]error:[/] {click_error()}", soft_wrap=True, highlight=False)
+            code = 2
+        else:
+            first = (str(error).splitlines() or [""])[0]
+            err.print(
+                f"[bold red]error:[/] {type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)",
+                soft_wrap=True,
+                highlight=False,
+            )
+            code = 1
+    sys.exit(code or 0)

@@ -1,0 +1,77 @@
+"""What runs by itself: the jobs, the tick every quarter hour, the sensor that asks for alerts to be sent."""
+
+import os
+
+import dagster as dg
+
+from mm_dagster.bars import floor_bar, iso
+from mm_dagster.defs.alerts import due_now
+from mm_dagster.defs.partitions import partition_of
+from mm_dagster.defs.resources import Project
+
+HISTORY = dg.AssetSelection.assets(
+    "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"
+)
+TICK_TAG = "mm/as_of"
+OFFSET_MINUTES = int(os.environ.get("MM_TICK_OFFSET_MINUTES", "1")) % 15
+"""Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
+
+tick = dg.define_asset_job(
+    "tick",
+    selection=HISTORY | dg.AssetSelection.assets("snapshot"),
+    description="The newest bar, from candles to exit states and the snapshot; heals what earlier ticks missed.",
+    executor_def=dg.in_process_executor,
+)
+
+history = dg.define_asset_job(
+    "history",
+    selection=HISTORY,
+    description="Whole days, from candles to exit states. Never sends anything.",
+    executor_def=dg.in_process_executor,
+)
+
+send_alerts = dg.define_asset_job(
+    "send_alerts",
+    selection=dg.AssetSelection.assets("notification"),
+    description="Sends what is due, once.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.schedule(
+    job=tick,
+    cron_schedule=",".join(str(quarter + OFFSET_MINUTES) for quarter in (0, 15, 30, 45)) + " * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The tick: as_of is the quarter hour that just ended, the partition the day in which its last bar opened."""
+    as_of = floor_bar(context.scheduled_execution_time)
+    return dg.RunRequest(
+        run_key=iso(as_of),
+        partition_key=partition_of(as_of),
+        run_config={"resources": {"turn": {"config": {"as_of": iso(as_of)}}}},
+        tags={TICK_TAG: iso(as_of)},
+    )
+
+
+@dg.sensor(job=send_alerts, minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)
+def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.RunRequest | dg.SkipReason:
+    """Asks for a run when something must be told; the run itself decides again what, and sends."""
+    under_way = context.instance.get_runs_count(
+        dg.RunsFilter(job_name="send_alerts", statuses=[*_UNFINISHED])
+    )
+    if under_way:
+        return dg.SkipReason("the last run is still sending")
+    alerts = due_now(project)
+    if not alerts:
+        return dg.SkipReason("nothing is due")
+    return dg.RunRequest(tags={"mm/alerts": str(len(alerts))})
+
+
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)

@@ -1,0 +1,145 @@
+"""Stage 4, exit: may the grid go on, and if not, how long is left."""
+
+from datetime import datetime, timedelta
+
+import dagster as dg
+import polars as pl
+
+from mm_dagster import charts
+from mm_dagster.bars import BAR, Span, floor_bar, iso
+from mm_dagster.config import GridConfig
+from mm_dagster.defs.describe import OWNERS, columns_of, picture, preview
+from mm_dagster.defs.partitions import BACK, DAILY, LAG_BARS, Work, work
+from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.exit import ladder
+from mm_dagster.exit.live import advise_live
+from mm_dagster.market.venue import VenueError
+from mm_dagster.tables import CODE_VERSIONS, STATES
+
+
+@dg.asset(
+    deps=["regime_verdict", "grid_risk"],
+    partitions_def=DAILY,
+    backfill_policy=BACK,
+    group_name="exit",
+    owners=OWNERS,
+    kinds={"polars", "parquet"},
+    code_version=CODE_VERSIONS["exit_state"],
+    metadata=columns_of("exit_state"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_active_grid_is_judged", asset="exit_state", description="Each active grid has a row at the newest bar."
+        )
+    ],
+)
+def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+    """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.
+
+    The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What only
+    a live run knows, the last price and the clock, stands beside it in live_state.
+    """
+    job = work(context, project, turn)
+    changed, newest = 0, []
+    active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
+    for grid in active:
+        if grid.id in project.failures:
+            continue
+        span = job.grid_span(grid, "exit_state")
+        rows = _evaluate(job, grid, span)
+        rows = _with_live(job, grid, rows)
+        changed += job.write("exit_state", rows, span, grids=[grid.id])
+        newest.append(rows.tail(1))
+    job.end_tick()
+    shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes", "advice"]
+    table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
+    judged = set(table["grid_id"])
+    left_out = [grid.id for grid in active if grid.id not in judged]
+    worst = max(active, key=lambda grid: _rank(table, grid.id), default=None)
+    return dg.MaterializeResult(
+        metadata={
+            "rows_changed": changed,
+            "states": preview(table),
+            **({"picture": _picture(job, worst)} if worst and worst.id in judged else {}),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="every_active_grid_is_judged",
+                passed=not left_out,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=(
+                    f"No state for {', '.join(left_out)}."
+                    if left_out
+                    else f"All {len(active)} active grids are judged at {iso(job.window.end)}."
+                ),
+            )
+        ],
+    )
+
+
+def _evaluate(job: Work, grid: GridConfig, span: Span) -> pl.DataFrame:
+    """The rows of a span, folded from the start of the episode."""
+    lake = job.project.lake
+    whole = Span(grid.first_as_of - BAR, span.end).back(LAG_BARS)
+    states = ladder.compute(
+        grid,
+        lake.read("candles", span=whole, symbols=[grid.symbol]),
+        lake.read("regime_features", span=whole, symbols=[grid.symbol]),
+        lake.read("regime_verdict", span=whole, symbols=[grid.symbol]),
+        lake.read("grid_risk", span=whole, grids=[grid.id]),
+        span.end,
+        job.config.exit,
+    )
+    return job.stamp(states.filter(span.closes()), "exit_state", grid.symbol, grid)
+
+
+def _with_live(job: Work, grid: GridConfig, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with what only a live run knows on the newest one; a tick of the past knows nothing live."""
+    if job.tick is None or rows.is_empty():
+        return rows
+    clock = job.project.clock(grid.symbol)
+    if clock - job.tick >= timedelta(minutes=job.config.alerts.max_age_minutes):
+        return rows
+    last_price, failure = None, job.project.failures.get(grid.symbol)
+    try:
+        last_price = job.project.venue(grid.symbol).last_price(grid.symbol)
+    except VenueError as error:
+        failure = failure or str(error)
+    recent = job.project.lake.read("candles", span=job.window, symbols=[grid.symbol])
+    known = recent.filter(pl.col("status") != "MISSING")["close_time"].max()
+    live_state, live_reason = advise_live(
+        grid,
+        job.config.exit,
+        clock=clock,
+        newest_known=known if isinstance(known, datetime) else None,
+        last_price=last_price,
+        failure=failure,
+    )
+    newest = pl.col("as_of") == rows["as_of"].max()
+    return rows.with_columns(
+        live_state=pl.when(newest).then(pl.lit(live_state, pl.String)).otherwise("live_state"),
+        live_reason=pl.when(newest).then(pl.lit(live_reason, pl.String)).otherwise("live_reason"),
+    )
+
+
+def _rank(table: pl.DataFrame, grid_id: str) -> int:
+    states = table.filter(pl.col("grid_id") == grid_id)["state"]
+    return STATES.index(states[0]) if states.len() else -1
+
+
+def _picture(job: Work, grid: GridConfig) -> dg.MarkdownMetadataValue:
+    """The grid that most needs a look, small enough for the event log."""
+    png = grid_picture(job.project, grid, job.window.end, dots_per_inch=60)
+    return picture(png, f"{grid.id}: price, grid, regime and exit states")
+
+
+def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_inch: int = 90) -> bytes:
+    """The picture of one grid's week up to as_of, from the lake."""
+    span = Span(floor_bar(charts.shown_from(as_of)), as_of)
+    return charts.decision_picture(
+        grid,
+        project.lake.read("candles", span=span, symbols=[grid.symbol]),
+        project.lake.read("regime_verdict", span=span, symbols=[grid.symbol]),
+        project.lake.read("exit_state", span=span, grids=[grid.id]),
+        title_prefix="SIMULATED · " if project.simulated(grid.symbol) else "",
+        dots_per_inch=dots_per_inch,
+    )

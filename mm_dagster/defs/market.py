@@ -1,0 +1,120 @@
+"""Stage 1, market: closed candles from the venues, labelled and checked."""
+
+from datetime import datetime
+
+import dagster as dg
+import polars as pl
+
+from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.defs.describe import OWNERS, columns_of, preview
+from mm_dagster.defs.partitions import BACK, DAILY, Work, work
+from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.market.candles import collect
+from mm_dagster.market.venue import VenueError
+from mm_dagster.tables import CODE_VERSIONS, broken_rules, conform
+
+FRESH_BARS = 2
+"""How many bars behind the tick the newest known one may be."""
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    backfill_policy=BACK,
+    group_name="market",
+    owners=OWNERS,
+    kinds={"ccxt", "parquet"},
+    code_version=CODE_VERSIONS["candles"],
+    metadata=columns_of("candles"),
+    check_specs=[
+        dg.AssetCheckSpec("no_duplicates", asset="candles", description="Every bar is stored once."),
+        dg.AssetCheckSpec("prices_are_sane", asset="candles", description="Highs and lows enclose every bar."),
+        dg.AssetCheckSpec("no_gap", asset="candles", description="No bar of the span is MISSING."),
+        dg.AssetCheckSpec("newest_bar_is_fresh", asset="candles", description="The venue's last bar is known."),
+    ],
+)
+def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+    """Closed 15-minute bars of every watched market, as its venue sent them.
+
+    A bar is TRADED, NO_TRADE (the venue answered and had none) or MISSING; nothing invents a price. Rows that cannot be
+    true are kept apart with the reason. One market's failure never stops the others.
+    """
+    job = work(context, project, turn)
+    job.begin_tick()
+    changed, quarantined, errors = 0, 0, project.failures
+    for symbol in job.symbols:
+        span = job.fetch_span(symbol)
+        try:
+            got = collect(project.venue(symbol), symbol, span, job.config.markets.candles)
+        except VenueError as error:
+            errors[symbol] = str(error)
+            context.log.error(f"{symbol}: {error}")
+            continue
+        if got.error:
+            errors[symbol] = got.error
+            context.log.error(f"{symbol}: {got.error}")
+        stored = Span(span.start, got.candles["close_time"].max() or span.start)  # type: ignore[type-var]
+        changed += job.write("candles", job.stamp(got.candles, "candles", symbol), stored, symbols=[symbol])
+        if not got.quarantined.is_empty():
+            quarantined += len(got.quarantined)
+            with project.turn_lock():
+                project.lake.upsert("quarantine", got.quarantined, commit=job.commit("quarantine", span))
+    recent = project.lake.read("candles", span=job.window, symbols=job.symbols)
+    return dg.MaterializeResult(
+        metadata={
+            "rows_changed": changed,
+            "rows_quarantined": quarantined,
+            "newest_bar": _newest(recent),
+            "preview": preview(recent.tail(8)),
+            **({"errors": "; ".join(errors.values())} if errors else {}),
+        },
+        check_results=list(_checks(job, recent, errors)),
+    )
+
+
+def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: ignore[no-untyped-def]
+    """What can be said of the bars of the run's window, as sentences."""
+    twice = recent.height - recent.n_unique(["symbol", "open_time"])
+    yield dg.AssetCheckResult(
+        check_name="no_duplicates",
+        passed=twice == 0,
+        description=f"{twice} of {recent.height} bars are stored twice.",
+    )
+    broken = broken_rules(conform(recent, "candles"), "candles")
+    yield dg.AssetCheckResult(
+        check_name="prices_are_sane",
+        passed=not broken,
+        description=f"{recent.height} bars keep every rule." if not broken else f"broken: {broken}",
+    )
+    missing = recent.filter(pl.col("status") == "MISSING")
+    yield dg.AssetCheckResult(
+        check_name="no_gap",
+        passed=missing.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{missing.height} of {recent.height} bars are MISSING"
+        + (f", the first {missing['symbol'][0]} at {iso(missing['open_time'].min())}." if missing.height else "."),  # type: ignore[arg-type]
+    )
+    late = _late(job, recent)
+    because = f" ({'; '.join(errors.values())})" if errors else ""
+    yield dg.AssetCheckResult(
+        check_name="newest_bar_is_fresh",
+        passed=not late or job.tick is None,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=(
+            f"The newest bar of {', '.join(late)} is older than {FRESH_BARS * 15} minutes{because}."
+            if late
+            else f"All {len(job.symbols)} markets are known up to {iso(job.window.end)}."
+        ),
+    )
+
+
+def _late(job: Work, recent: pl.DataFrame) -> list[str]:
+    """The markets whose newest known bar closed too long before the end of the window."""
+    known = recent.filter(
+        (pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR)
+    )
+    return [symbol for symbol in job.symbols if symbol not in set(known["symbol"])]
+
+
+def _newest(recent: pl.DataFrame) -> str:
+    closed = recent.filter(pl.col("status") != "MISSING")["close_time"].max()
+    return iso(closed) if isinstance(closed, datetime) else "none"

@@ -1,0 +1,193 @@
+"""Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+
+from mm_dagster.bars import BAR, FIRST_DAY, HOUR_BARS, Span, floor_bar, iso
+from mm_dagster.config import Config, GridConfig
+from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.history.lake import Commit
+from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables import CODE_VERSIONS, dtypes, time_column
+
+DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezone="UTC", fmt="%Y-%m-%d")
+"""By open date, UTC; today's partition exists from its first bar on."""
+
+BACK = dg.BackfillPolicy.single_run()
+"""One run for the whole span: everything is computed in one pass over it."""
+
+LAG_BARS = 4 * HOUR_BARS + 1
+"""What the ladder looks back before the activation: four hours, and one for the persistence."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one run is to do, for every stage alike.
+
+    Attributes:
+        window: the bars that are computed anew: those of the partitions, or of a tick the last days, so that what was
+            missed, late or healed since is put right by itself.
+        tick: the tick's as_of; None in a run over whole partitions.
+    """
+
+    project: Project
+    config: Config
+    symbols: tuple[str, ...]
+    window: Span
+    tick: datetime | None
+    run_id: str
+
+    def needed_from(self, symbol: str) -> datetime:
+        """The first bar for which the decisions of the window need a verdict: an episode is folded from its start."""
+        starts = [
+            floor_bar(grid.activated_at) - LAG_BARS * BAR
+            for grid in self.grids(symbol)
+            if grid.enabled and grid.first_as_of <= self.window.end
+        ]
+        return max(FIRST_DAY, min([self.window.start, *starts]))
+
+    def grids(self, symbol: str) -> list[GridConfig]:
+        """The grids on a symbol that have begun by the end of the window."""
+        return [grid for grid in self.config.grids_on(symbol) if grid.first_as_of <= self.window.end]
+
+    def fetch_span(self, symbol: str) -> Span:
+        """The candles to ask the venue for: in a tick the newest ones, always what is needed and not known yet."""
+        newest = (
+            self.window.end - self.config.markets.candles.overlap_bars * BAR if self.tick else self.window.start
+        )
+        needed = Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), max(newest, self.window.start))
+        stored = self.project.lake.read(
+            "candles", span=needed, symbols=[symbol], columns=["symbol", "open_time", "observed_at"]
+        ).filter(pl.col("observed_at").is_not_null())
+        return Span(min(newest, _first_absent(needed, stored["open_time"])), self.window.end)
+
+    def regime_span(self, symbol: str, table: str) -> Span:
+        """The rows of a regime table to compute: the window, and what is needed before it and not stored."""
+        lead = HYSTERESIS_BARS if table == "regime_features" else 0
+        needed = Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.start)
+        stored = self.project.lake.read(table, span=needed, symbols=[symbol], columns=["symbol", "as_of"])
+        return Span(_first_absent(needed, stored["as_of"] - BAR), self._known_until(symbol))
+
+    def grid_span(self, grid: GridConfig, table: str) -> Span:
+        """The rows of a grid's table to compute: the window, and the episode before it where it is not stored."""
+        needed = Span(min(grid.first_as_of - BAR, self.window.start), self.window.start)
+        columns = ["grid_id", "as_of"] + (["activated_at"] if table != "entry_assessment" else [])
+        stored = self.project.lake.read(table, span=needed, grids=[grid.id], columns=columns)
+        if "activated_at" in stored.columns:
+            stored = stored.filter(pl.col("activated_at") == grid.activated_at)
+        start = _first_absent(needed, stored["as_of"] - BAR) if grid.enabled else self.window.start
+        return Span(max(start, grid.first_as_of - BAR), self._known_until(grid.symbol))
+
+    def _known_until(self, symbol: str) -> datetime:
+        """The end of the window, but not beyond the newest bar that the lake has a row for."""
+        newest = self.project.lake.newest("candles").get(symbol)
+        return min(self.window.end, newest + BAR) if newest else self.window.start
+
+    def commit(self, table: str, span: Span) -> Commit:
+        """The message of a write: which run, which table, which bars."""
+        return Commit(run_id=self.run_id, asset=table, span=str(span))
+
+    def stamp(self, frame: pl.DataFrame, table: str, symbol: str, grid: GridConfig | None = None) -> pl.DataFrame:
+        """The frame with the hash of its configuration and the version of its code."""
+        return frame.with_columns(
+            config_hash=pl.lit(self.config.hash_of(table, symbol, grid)), code_version=pl.lit(CODE_VERSIONS[table])
+        )
+
+    def write(
+        self, table: str, frame: pl.DataFrame, span: Span, *, symbols: Sequence[str] | None = None, grids: Sequence[str] | None = None
+    ) -> int:
+        """Writes the rows of a span month by month, each in a turn of its own; returns how many changed."""
+        changed = 0
+        column = time_column(table)
+        if column is None:
+            raise ValueError(f"{table} has no time column")
+        for month in span.months():
+            rows = frame.filter(month.opens(column) if column == "open_time" else month.closes(column))
+            with self.project.turn_lock():
+                written = self.project.lake.write(
+                    table, rows, span=month, symbols=symbols, grids=grids, commit=self.commit(table, month)
+                )
+            changed += written.inserted + written.deleted
+        return changed
+
+    def begin_tick(self) -> None:
+        """Notes that a tick began, so that one that never ends can be seen."""
+        if self.tick:
+            self._note(started_at=datetime.now(UTC), finished_at=None, ok=[], failed=[], reason=None)
+
+    def end_tick(self) -> None:
+        """Notes that a tick is done, and which markets it knows."""
+        if not self.tick:
+            return
+        begun = self.project.lake.read("tick", span=Span(self.tick - BAR, self.tick))
+        last = self.project.lake.read("candles", span=Span(self.tick - BAR, self.tick), symbols=self.symbols)
+        ok = sorted(last.filter(pl.col("status") != "MISSING")["symbol"])
+        now = datetime.now(UTC)
+        self._note(
+            started_at=begun["started_at"].item() if begun.height else now,
+            finished_at=now,
+            ok=ok,
+            failed=[symbol for symbol in self.symbols if symbol not in ok],
+            reason="; ".join(f"{name}: {why}" for name, why in sorted(self.project.failures.items())) or None,
+        )
+
+    def _note(
+        self, *, started_at: datetime, finished_at: datetime | None, ok: list[str], failed: list[str], reason: str | None
+    ) -> None:
+        assert self.tick is not None
+        row = {
+            "as_of": self.tick,
+            "started_at": started_at,
+            "finished_at": finished_at,
+            "symbols_ok": ok,
+            "symbols_failed": failed,
+            "reason": reason,
+        }
+        with self.project.turn_lock():
+            self.project.lake.upsert(
+                "tick",
+                pl.DataFrame([row], schema=dtypes("tick")),
+                commit=self.commit("tick", Span(self.tick - BAR, self.tick)),
+            )
+
+
+def work(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> Work:
+    """What this run is to do.
+
+    Raises:
+        dg.Failure: a symbol of the run is not in the configuration.
+    """
+    config = project.config
+    unknown = [symbol for symbol in turn.symbols if symbol not in config.symbols]
+    if unknown:
+        raise dg.Failure(f"symbols: {unknown[0]!r} is not in markets.yaml; there are {', '.join(config.symbols)}")
+    tick = turn.time
+    if tick is None:
+        partitions = context.partition_time_window
+        window = Span(partitions.start, partitions.end)
+    else:
+        window = Span(floor_bar(tick) - timedelta(days=config.history.catch_up_days), floor_bar(tick))
+    return Work(
+        project=project,
+        config=config,
+        symbols=tuple(turn.symbols or config.symbols),
+        window=window,
+        tick=floor_bar(tick) if tick else None,
+        run_id=context.run.run_id,
+    )
+
+
+def partition_of(as_of: datetime) -> str:
+    """The partition of a tick: the day in which its last closed bar opened."""
+    return iso(as_of - BAR)[:10]
+
+
+def _first_absent(needed: Span, stored: pl.Series) -> datetime:
+    """Opening time of the first bar of a span that is not stored; the end of the span when all are."""
+    absent = needed.open_times().to_frame().join(stored.alias("open_time").to_frame(), on="open_time", how="anti")
+    return absent["open_time"].min() or needed.end  # type: ignore[return-value]

@@ -1,0 +1,83 @@
+"""Stage 2, regime: what the candles measure, and the verdict drawn from it."""
+
+import dagster as dg
+import polars as pl
+
+from mm_dagster.bars import Span
+from mm_dagster.defs.describe import OWNERS, columns_of, preview
+from mm_dagster.defs.partitions import BACK, DAILY, work
+from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.regime import features, verdict
+from mm_dagster.tables import CODE_VERSIONS
+
+
+@dg.asset(
+    deps=["candles"],
+    partitions_def=DAILY,
+    backfill_policy=BACK,
+    group_name="regime",
+    owners=OWNERS,
+    kinds={"numba", "parquet"},
+    code_version=CODE_VERSIONS["regime_features"],
+    metadata=columns_of("regime_features"),
+)
+def regime_features(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+    """What the candles measure at every quarter hour: trend, mean reversion, range, volatility.
+
+    Computed on rolling hourly and 4-hour bars over windows that know nothing outside of themselves, so that a row never
+    depends on where the history starts. Null while a window is not filled or touched by MISSING bars.
+    """
+    job = work(context, project, turn)
+    changed, last = 0, []
+    for symbol in job.symbols:
+        for span in job.regime_span(symbol, "regime_features").months():
+            rows = features.compute(
+                project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=[symbol]),
+                span,
+                job.config.risk.vol,
+            )
+            rows = job.stamp(rows, "regime_features", symbol)
+            changed += job.write("regime_features", rows, span, symbols=[symbol])
+            last.append(rows.tail(1))
+    shown = ["symbol", "as_of", "close", "efficiency_ratio", "adx", "half_life", "atr_expansion", "volatility_forecast"]
+    return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
+
+
+@dg.asset(
+    deps=[regime_features],
+    partitions_def=DAILY,
+    backfill_policy=BACK,
+    group_name="regime",
+    owners=OWNERS,
+    kinds={"numba", "parquet"},
+    code_version=CODE_VERSIONS["regime_verdict"],
+    metadata=columns_of("regime_verdict"),
+)
+def regime_verdict(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+    """What the market is doing, in one word: RANGE_OK, RANGE_WEAK, TRANSITION or TREND.
+
+    A description, not a forecast. With hysteresis, so that it does not flicker; the scores, the probabilities and the
+    verdict before hysteresis stand beside it.
+    """
+    job = work(context, project, turn)
+    changed, last = 0, []
+    for symbol in job.symbols:
+        for span in job.regime_span(symbol, "regime_verdict").months():
+            rows = verdict.compute(_lead(project, symbol, span), span, job.config.regime)
+            rows = job.stamp(rows, "regime_verdict", symbol)
+            changed += job.write("regime_verdict", rows, span, symbols=[symbol])
+            last.append(rows.tail(1))
+    shown = ["symbol", "as_of", "verdict", "confidence", "p_range_ok", "p_range_weak", "p_transition", "p_trend"]
+    return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
+
+
+def _lead(project: Project, symbol: str, span: Span) -> pl.DataFrame:
+    """The features of a span and of the bars before it that the hysteresis looks back on."""
+    return project.lake.read("regime_features", span=span.back(verdict.HYSTERESIS_BARS), symbols=[symbol])
+
+
+def _newest_each(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:
+    """The newest row of each market, for the page."""
+    if not frames:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    return pl.concat(frames).sort("as_of").group_by("symbol", maintain_order=True).last().select(columns).sort("symbol")

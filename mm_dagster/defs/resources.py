@@ -1,0 +1,139 @@
+"""What every step is given: where the project lives, and which turn of the pipeline this run is."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+from pydantic import Field, PrivateAttr
+
+from mm_dagster.bars import parse_time
+from mm_dagster.config import Config, RecordedVenue, load_or_last_valid
+from mm_dagster.history.lake import Lake
+from mm_dagster.history.mirror import Mirror
+from mm_dagster.market.venue import Venue, VenueError, open_venue
+
+logger = logging.getLogger("mm_dagster")
+
+
+class Turn(dg.ConfigurableResource):
+    """Which turn of the pipeline a run is. Empty: the partitions that it was started for."""
+
+    as_of: str = Field(default="", description="The tick: closing time of the newest bar, ISO 8601 UTC.")
+    symbols: list[str] = Field(default=[], description="Only these markets; none named: all of the configuration.")
+
+    @property
+    def time(self) -> datetime | None:
+        """The tick's as_of; None in a run over whole partitions."""
+        return parse_time(self.as_of) if self.as_of else None
+
+
+class Project(dg.ConfigurableResource):
+    """The configuration, the lake, the venues and the mirror. The configuration is read anew at every run."""
+
+    config_dir: str
+    data_dir: str
+
+    _config: Config | None = PrivateAttr(default=None)
+    _lake: Lake | None = PrivateAttr(default=None)
+    _venues: dict[str, Venue] = PrivateAttr(default_factory=dict)
+    _config_error: str | None = PrivateAttr(default=None)
+
+    _failures: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What failed in this run, by symbol or grid, in one line each."""
+        return self._failures
+
+    @classmethod
+    def here(cls) -> "Project":
+        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR."""
+        return cls(
+            config_dir=str(Path(os.environ.get("MM_CONFIG_DIR", "configs/demo")).resolve()),
+            data_dir=str(Path(os.environ.get("MM_DATA_DIR", "data")).resolve()),
+        )
+
+    @property
+    def data(self) -> Path:
+        """Everything that the program writes is below it."""
+        return Path(self.data_dir)
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is now, or the last valid one if it cannot be read.
+
+        Raises:
+            ConfigError: it is invalid, and none was valid before.
+        """
+        if self._config is None:
+            self._config, self._config_error = load_or_last_valid(Path(self.config_dir), self.data / "config")
+            if self._config_error:
+                logger.error("the last valid configuration stays in force: %s", self._config_error)
+        return self._config
+
+    @property
+    def config_error(self) -> str | None:
+        """Why the configuration in the folder is not the one in force; None: it is."""
+        _ = self.config
+        return self._config_error
+
+    @property
+    def lake(self) -> Lake:
+        """The history, made on first use."""
+        if self._lake is None:
+            self._lake = Lake(self.data / "history")
+        return self._lake
+
+    @property
+    def mirror(self) -> Mirror:
+        """The git repository of snapshots."""
+        settings = self.config.history.mirror
+        return Mirror(self.data / "mirror", settings.remote, settings.branch)
+
+    def venue(self, symbol: str) -> Venue:
+        """The venue that a symbol trades on, opened once a run, so that its circuit breaker holds for the run.
+
+        Raises:
+            VenueError: it cannot be opened.
+        """
+        name, settings = self.config.venue_of(symbol)
+        if name not in self._venues:
+            self._venues[name] = open_venue(name, settings, Path(self.config_dir))
+        return self._venues[name]
+
+    def clock(self, symbol: str) -> datetime:
+        """What time it is for news about a market: its venue's time, or ours where the venue does not say.
+
+        A recording's own clock stands still at its end, so that nothing in it is news.
+        """
+        if not isinstance(self.config.venue_of(symbol)[1], RecordedVenue):
+            try:
+                return self.venue(symbol).now()
+            except VenueError as error:
+                logger.warning("%s: the computer's clock is used: %s", symbol, error)
+        return datetime.now(UTC)
+
+    def simulated(self, symbol: str) -> bool:
+        """Whether a market is synthetic; what is said of it must say so."""
+        return self.config.venue_of(symbol)[1].kind == "simulated"
+
+    @contextmanager
+    def turn_lock(self) -> Iterator[None]:
+        """Tick, backfill and command line take turns; a backfill lets the others in after each month."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.data / "pipeline.lock"):
+            yield
+
+
+@dg.definitions
+def resources() -> dg.Definitions:
+    """The resources of every step, and the executor: in process, since starting processes costs more than the work."""
+    return dg.Definitions(
+        resources={"project": Project.here(), "turn": Turn()},
+        executor=dg.in_process_executor,
+    )

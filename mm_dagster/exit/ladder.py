@@ -1,0 +1,412 @@
+"""The exit ladder: folds the triggers of an episode, bar by bar, into one state that does not flicker.
+
+Up at once, or after two evaluations; down one level at a time, after a quiet time; MANDATORY_EXIT never down.
+The whole episode is folded each time, so the newest row never depends on how the earlier ones came to be.
+
+Where METHOD leaves room, this is what holds:
+
+- **Known evaluations.** An evaluation is null, and neither counts nor resets the quiet time, when more than half of
+  the triggers are null, as at a MISSING bar, when the newest known bar is `blindness.hold_minutes` old, or, under the
+  policy `confirmed`, when p_break_low_24h is null, since that decides there.
+- **Null triggers.** A null trigger never raises the state: its run of persistence waits. Nor does it lower the state:
+  for the way down it is taken as it last was known since activation.
+- **Blindness** by age counts like a trigger without persistence, up and down: a state that it caused is left by the
+  quiet time like any other. "More than half of the triggers null" asks for a WARNING only at a bar that is known:
+  at a MISSING one all are null, and the age says how bad that is.
+- **One of two.** Each of them must persist (and be confirmed) by itself; then they are counted.
+- **Literal.** BREAK_LIKELY takes no part, since the requirements do not have it. With fewer distinct families fired
+  than `literal.min_families`, a soft MANDATORY trigger counts as LATEST_ACCEPTABLE_EXIT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from numba import njit
+
+from mm_dagster import tables
+from mm_dagster.bars import TIME, iso
+from mm_dagster.config import ExitConfig, GridConfig
+from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Logic, evaluate
+from mm_dagster.exit.why import sentence
+from mm_dagster.tables import STATES
+
+Integers = npt.NDArray[np.int64]
+
+_WARNING, _LATEST, _MANDATORY = (STATES.index(state) for state in STATES[1:])
+
+
+def compute(
+    grid: GridConfig,
+    candles: pl.DataFrame,
+    features: pl.DataFrame,
+    verdict: pl.DataFrame,
+    risk: pl.DataFrame,
+    end: datetime,
+    config: ExitConfig,
+) -> pl.DataFrame:
+    """The exit states of one episode, from its activation to `end`.
+
+    In `triggers`, `fired` is the definition at this bar alone. `level` is the highest level for which the trigger
+    counts at this bar under the active policy, before persistence; where it does not count (not fired, unknown, or
+    not confirmed), the level that it is listed at.
+
+    Args:
+        grid: the grid of the episode. A disabled one gets no rows.
+        candles: rows of `candles`, from 75 minutes before `grid.first_as_of` on at the latest; a bar without a row
+            is MISSING. All frames may hold other markets, grids and times.
+        features: rows of `regime_features` from 4 hours before `grid.first_as_of` on.
+        verdict: rows of `regime_verdict` from 4 hours before `grid.first_as_of` on.
+        risk: rows of `grid_risk`.
+        end: last `as_of`; before the activation there are no rows.
+        config: policy and thresholds.
+
+    Returns:
+        Rows of `exit_state` without stamps, one per bar, by `as_of`; `live_state` and `live_reason` are null.
+    """
+    table = evaluate(grid, candles, features, verdict, risk, end, config)
+    if not grid.enabled or table.is_empty():
+        return tables.empty("exit_state").drop("config_hash", "code_version")
+    policies = {"confirmed": _confirmed(table, config), "literal": _literal(table, config)}
+    ladders = {name: _climb(table, conditions, config) for name, conditions in policies.items()}
+    active, ladder = policies[config.policy], ladders[config.policy]
+
+    counted = _counted_levels(active)
+    listed = np.array([STATES.index(trigger.level) for trigger in TRIGGERS])
+    frame = table.select(
+        "as_of",
+        "complete",
+        grid_id=pl.lit(grid.id),
+        activated_at=pl.lit(grid.activated_at, dtype=TIME),
+        symbol=pl.lit(grid.symbol),
+        literal_state=_names(ladders["literal"].state),
+        state=_names(ladder.state),
+        raw_state=_names(ladder.raw),
+        since=table["as_of"].gather(ladder.since),
+        triggers=_structs(table, np.where(counted > 0, counted, listed)),
+        recommended_window_minutes=_windows(ladder.state, config),
+    )
+    frame = frame.with_columns(advice=pl.Series(_advice(grid, table, counted, ladder, config), dtype=pl.String))
+    return tables.conform(frame, "exit_state").drop("config_hash", "code_version")
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What can count under a policy: one column for each trigger and level at which it may.
+
+    Attributes:
+        trigger: index into TRIGGERS, shape (c,).
+        level: index into STATES, shape (c,).
+        persistence: evaluations for which it must hold before it raises the state, shape (c,).
+        one_of: whether it needs company to count, shape (c,).
+        on: three-valued, shape (n, c): it holds with the thresholds for going up.
+        off: likewise, with those for coming down.
+        decided: shape (n,): whether what decides under this policy is known.
+    """
+
+    trigger: Integers
+    level: Integers
+    persistence: Integers
+    one_of: npt.NDArray[np.bool_]
+    on: Logic
+    off: Logic
+    decided: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """State, state of the bar alone, and index of the row at which the state was entered; each of shape (n,)."""
+
+    state: Integers
+    raw: Integers
+    since: Integers
+
+
+def _confirmed(table: pl.DataFrame, config: ExitConfig) -> _Conditions:
+    """Soft triggers count at the levels, up to their own, whose exposure holds; the rest counts by itself."""
+    p_break = table["BREAK_LIKELY.value"]
+    exposure = {
+        _WARNING: _logic(p_break >= config.confirm.warning),
+        _LATEST: _logic(p_break >= config.confirm.latest_acceptable_exit),
+        _MANDATORY: _logic(p_break >= config.confirm.mandatory),
+    }
+    columns: list[tuple[int, int, Logic, Logic]] = []
+    for index, trigger in enumerate(TRIGGERS):
+        if trigger.name == "BREAK_LIKELY":
+            for level, name in ((_WARNING, "warning"), (_LATEST, "latest_acceptable_exit")):
+                on, off = (_logic(table[f"BREAK_LIKELY.{name}_{way}"]) for way in ("on", "off"))
+                columns.append((index, level, on, off))
+            continue
+        fired = _logic(table[f"{trigger.name}.fired"])
+        if trigger.family == "hard":
+            columns.append((index, _MANDATORY, fired, fired))
+            continue
+        for level in range(_WARNING, STATES.index(trigger.level) + 1):
+            both = np.minimum(fired, exposure[level])
+            columns.append((index, level, both, both))
+    return _conditions(columns, config, decided=p_break.is_not_null().to_numpy())
+
+
+def _literal(table: pl.DataFrame, config: ExitConfig) -> _Conditions:
+    """Every trigger of the requirements at its listed level; a soft MANDATORY needs enough families."""
+    fired = {trigger.name: _logic(table[f"{trigger.name}.fired"]) for trigger in TRIGGERS}
+    soft = [trigger for trigger in TRIGGERS if trigger.family not in ("hard", "measured")]
+    families = [
+        np.maximum.reduce([fired[trigger.name] for trigger in soft if trigger.family == family])
+        for family in dict.fromkeys(trigger.family for trigger in soft)
+    ]
+    # The k-th largest of three-valued statements says whether at least k of them hold.
+    enough = np.sort(np.array(families), axis=0)[-config.literal.min_families]
+    columns: list[tuple[int, int, Logic, Logic]] = []
+    for index, trigger in enumerate(TRIGGERS):
+        level, holds = STATES.index(trigger.level), fired[trigger.name]
+        if trigger in soft and level == _MANDATORY:
+            columns.append((index, _LATEST, holds, holds))
+            holds = np.minimum(holds, enough)
+        if trigger.family != "measured":
+            columns.append((index, level, holds, holds))
+    return _conditions(columns, config, decided=np.ones(table.height, dtype=np.bool_))
+
+
+def _conditions(
+    columns: list[tuple[int, int, Logic, Logic]], config: ExitConfig, decided: npt.NDArray[np.bool_]
+) -> _Conditions:
+    triggers = [TRIGGERS[index] for index, *_ in columns]
+    return _Conditions(
+        trigger=np.array([index for index, *_ in columns]),
+        level=np.array([level for _, level, *_ in columns]),
+        persistence=np.array([1 if trigger.family == "hard" else config.persist.on for trigger in triggers]),
+        one_of=np.array([trigger.one_of for trigger in triggers]),
+        on=np.column_stack([on for *_, on, _ in columns]),
+        off=np.column_stack([off for *_, off in columns]),
+        decided=decided,
+    )
+
+
+def _climb(table: pl.DataFrame, conditions: _Conditions, config: ExitConfig) -> _Ladder:
+    age = table["age_minutes"].to_numpy()
+    blind = config.blindness
+    mostly_null = _unknown_triggers(table) * 2 > len(TRIGGERS)
+    floor = np.where((age == 0) & mostly_null, _WARNING, 0)
+    floor = np.where(age >= blind.warning_minutes, _WARNING, floor)
+    floor = np.where(age >= blind.latest_acceptable_exit_minutes, _LATEST, floor)
+    known = (age < blind.hold_minutes) & ~mostly_null & conditions.decided
+    quiet = np.array([0, config.persist.off_warning, config.persist.off_latest_acceptable_exit, 0])
+    together = config.thresholds.soft_for_warning
+    return _Ladder(
+        *_fold(
+            conditions.on,
+            conditions.off,
+            conditions.level,
+            conditions.persistence,
+            conditions.one_of,
+            together,
+            floor,
+            known,
+            quiet,
+        )
+    )
+
+
+@njit(cache=True)
+def _highest(
+    holds: npt.NDArray[np.bool_], level: Integers, one_of: npt.NDArray[np.bool_], together: int, floor: int
+) -> int:
+    """The highest level that holds; those that need company count only `together`."""
+    highest = floor
+    company = 0
+    for index in range(holds.size):
+        if holds[index] and one_of[index]:
+            company += 1
+        if holds[index] and (not one_of[index] or company >= together):
+            highest = max(highest, level[index])
+    return highest
+
+
+@njit(cache=True)
+def _fold(
+    on: Logic,
+    off: Logic,
+    level: Integers,
+    persistence: Integers,
+    one_of: npt.NDArray[np.bool_],
+    together: int,
+    floor: Integers,
+    known: npt.NDArray[np.bool_],
+    quiet: Integers,
+) -> tuple[Integers, Integers, Integers]:
+    """Folds conditions into states.
+
+    Args:
+        on: three-valued, shape (n, c), see _Conditions; likewise off, level, persistence, one_of.
+        off: see there.
+        level: see there.
+        persistence: see there.
+        one_of: see there.
+        together: how many of the one_of make them count.
+        floor: least level by blindness, shape (n,).
+        known: evaluations that count towards coming down, shape (n,).
+        quiet: known evaluations below a state in a row until it is left, by state.
+
+    Returns:
+        state, raw, since, each of shape (n,); see _Ladder.
+    """
+    rows, columns = on.shape
+    states = np.zeros(rows, np.int64)
+    raws = np.zeros(rows, np.int64)
+    sinces = np.zeros(rows, np.int64)
+    run = np.zeros(columns, np.int64)
+    last_off = np.full(columns, FALSE, np.int8)
+    holds = np.zeros(columns, np.bool_)
+    state, since, calm = 0, 0, 0
+    for row in range(rows):
+        for column in range(columns):
+            holds[column] = on[row, column] == TRUE
+        raws[row] = _highest(holds, level, one_of, together, floor[row])
+        for column in range(columns):
+            if on[row, column] == TRUE:
+                run[column] += 1
+            elif on[row, column] == FALSE:
+                run[column] = 0
+            holds[column] = on[row, column] == TRUE and run[column] >= persistence[column]
+        level_on = _highest(holds, level, one_of, together, floor[row])
+        for column in range(columns):
+            if off[row, column] != UNKNOWN:
+                last_off[column] = off[row, column]
+            holds[column] = last_off[column] == TRUE
+        level_off = max(level_on, _highest(holds, level, one_of, together, floor[row]))
+
+        if level_on > state:
+            state, since, calm = level_on, row, 0
+        elif floor[row] >= state or (known[row] and level_off >= state):
+            calm = 0
+        elif known[row] and state < 3:
+            calm += 1
+            if calm >= quiet[state]:
+                state, since, calm = state - 1, row, 0
+        states[row] = state
+        sinces[row] = since
+    return states, raws, sinces
+
+
+def _counted_levels(conditions: _Conditions) -> Integers:
+    """The highest level for which each trigger counts at each bar, shape (n, triggers); 0: it does not count."""
+    counted = np.zeros((conditions.on.shape[0], len(TRIGGERS)), dtype=np.int64)
+    for column, (trigger, level) in enumerate(zip(conditions.trigger, conditions.level, strict=True)):
+        here = np.where(conditions.on[:, column] == TRUE, level, 0)
+        counted[:, trigger] = np.maximum(counted[:, trigger], here)
+    return counted
+
+
+def _logic(booleans: pl.Series) -> Logic:
+    return (booleans.cast(pl.Int8) * TRUE).fill_null(UNKNOWN).to_numpy()
+
+
+def _names(levels: Integers) -> pl.Series:
+    return pl.Series(STATES, dtype=pl.String).gather(levels)
+
+
+def _unknown_triggers(table: pl.DataFrame) -> Integers:
+    """How many triggers are null at each bar, shape (n,)."""
+    return (
+        table.select(
+            pl.sum_horizontal(pl.col(f"{trigger.name}.fired").is_null().cast(pl.Int64) for trigger in TRIGGERS)
+        )
+        .to_series()
+        .to_numpy()
+    )
+
+
+def _windows(state: Integers, config: ExitConfig) -> pl.Series:
+    window = config.window_minutes
+    minutes = pl.Series([None, window.warning, window.latest_acceptable_exit, window.mandatory], dtype=pl.Int64)
+    return minutes.gather(state)
+
+
+def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
+    """The list of tables.TRIGGER of each bar."""
+
+    def by_bar(what: str) -> pl.Series:
+        columns = [table[f"{trigger.name}.{what}"] for trigger in TRIGGERS]
+        return pl.concat(columns, rechunk=True).gather(order)
+
+    bars, count = table.height, len(TRIGGERS)
+    # Row by row what the columns hold one below the other: building the structs once is 10 times faster than by list.
+    order = np.arange(bars * count).reshape(count, bars).T.ravel()
+    listed = pl.DataFrame(
+        {
+            "name": pl.Series([trigger.name for trigger in TRIGGERS] * bars),
+            "family": pl.Series([trigger.family for trigger in TRIGGERS] * bars),
+            "level": _names(level.ravel()),
+            "value": by_bar("value"),
+            "threshold": by_bar("threshold"),
+            "fired": by_bar("fired"),
+        }
+    )
+    return listed.to_struct().reshape((bars, count)).arr.to_list()
+
+
+def _advice(grid: GridConfig, table: pl.DataFrame, counted: Integers, ladder: _Ladder, config: ExitConfig) -> list[str]:
+    """What to do at each bar, in one sentence with its main reason."""
+    window = config.window_minutes
+    close = table["close"].to_list()
+    age = table["age_minutes"].to_list()
+    value = {trigger.name: table[f"{trigger.name}.value"].to_list() for trigger in TRIGGERS}
+    threshold = {trigger.name: table[f"{trigger.name}.threshold"].to_list() for trigger in TRIGGERS}
+    sold = (table["CLOSES_OUTSIDE.fired"] & (table["CLOSES_OUTSIDE.value"] > 0)).fill_null(False)
+    sold_out = (sold & ~table["STOP_BREACHED.fired"].fill_null(False)).to_list()
+    unknown = _unknown_triggers(table).tolist()
+    highest = counted.max(axis=1).tolist()
+
+    def reason(row: int, least: int) -> str | None:
+        """The triggers that count at this bar for the highest level, from `least` on; two say enough."""
+        if highest[row] < least:
+            return None
+        names = [trigger.name for index, trigger in enumerate(TRIGGERS) if counted[row, index] == highest[row]]
+        readings = ({"name": name, "value": value[name][row], "threshold": threshold[name][row]} for name in names[:2])
+        return "; ".join(sentence(reading) for reading in readings)
+
+    def mandatory(row: int) -> str:
+        entered = int(ladder.since[row])
+        back = close[row] is not None and close[row] <= grid.upper
+        if sold_out[row] or (sold_out[entered] and not back):
+            return f"Idle: re-centre; the price closed above {grid.upper:,.6g} and the grid is sold out."
+        if sold_out[entered]:
+            return (
+                f"Idle: re-centre; the grid was sold out at {iso(table['as_of'][entered])}, and would buy again now: "
+                "stop it if it still runs."
+            )
+        now = reason(row, _MANDATORY)
+        if now is not None:
+            return f"Stop the grid now and sell the inventory: {now}."
+        return (
+            f"Stop the grid now and sell the inventory: {reason(entered, _WARNING)} "
+            f"(at {iso(table['as_of'][entered])}; only a new activation ends this)."
+        )
+
+    def soft(row: int, state: int) -> str:
+        if state == _LATEST:
+            act = f"Stop the grid within {window.latest_acceptable_exit} minutes"
+        else:
+            act = f"Be ready to stop the grid, and look again within {window.warning} minutes"
+        if age[row] >= config.blindness.warning_minutes:
+            old = f"the data are {age[row]:.0f} minutes old" if age[row] != float("inf") else "no candle is known"
+            return f"{act}, or look at the exchange yourself: BLIND, {old}."
+        why = reason(row, _WARNING)
+        if why is None and 2 * unknown[row] > len(TRIGGERS):
+            why = f"{unknown[row]} of {len(TRIGGERS)} triggers cannot be known"
+        return f"{act}: {why or 'nothing counts at this bar, but it has not been quiet for long enough'}."
+
+    sentences = []
+    for row, state in enumerate(ladder.state.tolist()):
+        if state == 0:
+            sentences.append("The grid may go on.")
+        elif state == _MANDATORY:
+            sentences.append(mandatory(row))
+        else:
+            sentences.append(soft(row, state))
+    return sentences

@@ -1,0 +1,286 @@
+"""The twelve triggers of the ladder, at every bar of an episode: value, threshold, fired.
+
+They know no policy: which of them decide, and at which level, is the ladder's business. Lagged values are looked up
+by time, so the start of the frames, the order of their rows and the rows of other markets and grids do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mm_dagster.bars import BAR, FOUR_HOUR_BARS, HOUR_BARS, Span, floor_bar
+from mm_dagster.config import ExitConfig, GridConfig, Thresholds
+from mm_dagster.tables import STATES, VERDICTS
+
+Floats = npt.NDArray[np.float64]
+Logic = npt.NDArray[np.int8]
+
+FALSE, UNKNOWN, TRUE = 0, 1, 2
+"""Three-valued logic (Kleene 1938) as numbers: `and` is the minimum, `or` the maximum."""
+
+NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT, MANDATORY_EXIT = STATES
+TRANSITION, TREND = VERDICTS.index("TRANSITION"), VERDICTS.index("TREND")
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger as the requirements list it.
+
+    Attributes:
+        name: its name.
+        family: hard, regime, range, reversion, volatility, trend, or measured.
+        level: the state it asks for.
+        one_of: whether it is one of those of which only several together make a WARNING.
+    """
+
+    name: str
+    family: str
+    level: str
+    one_of: bool = False
+
+
+TRIGGERS = (
+    Trigger("STOP_BREACHED", "hard", MANDATORY_EXIT),
+    Trigger("CLOSES_OUTSIDE", "hard", MANDATORY_EXIT),
+    Trigger("REGIME_TREND", "regime", MANDATORY_EXIT),
+    Trigger("RANGE_INVALIDATED", "range", MANDATORY_EXIT),
+    Trigger("TRANSITION_PERSISTS", "regime", LATEST_ACCEPTABLE_EXIT),
+    Trigger("REVERSION_LOST", "reversion", LATEST_ACCEPTABLE_EXIT),
+    Trigger("VOLATILITY_EXPANDED", "volatility", LATEST_ACCEPTABLE_EXIT),
+    Trigger("TRANSITION_LIKELY", "regime", WARNING, one_of=True),
+    Trigger("CONFIDENCE_FALLING", "regime", WARNING, one_of=True),
+    Trigger("EFFICIENCY_RISING", "trend", WARNING, one_of=True),
+    Trigger("REVERSION_SLOWING", "reversion", WARNING, one_of=True),
+    Trigger("BREAK_LIKELY", "measured", WARNING),
+)
+"""In the order in which they are stored. BREAK_LIKELY has a second threshold, for LATEST_ACCEPTABLE_EXIT."""
+
+Reading = tuple[Floats, Floats, Logic]
+"""Value, threshold and fired of one trigger, each of shape (n,); NaN in the first two is unknown."""
+
+
+_LAG = FOUR_HOUR_BARS
+"""Base bars before the activation that triggers look back to."""
+
+
+def evaluate(
+    grid: GridConfig,
+    candles: pl.DataFrame,
+    features: pl.DataFrame,
+    verdict: pl.DataFrame,
+    risk: pl.DataFrame,
+    end: datetime,
+    config: ExitConfig,
+) -> pl.DataFrame:
+    """Evaluates every trigger at every bar of an episode.
+
+    A trigger is null where any of its inputs is; only RANGE_INVALIDATED, once fired, stays so whatever is missing.
+    What each `value` and `threshold` says:
+
+    - STOP_BREACHED: low of the bar; stop.
+    - CLOSES_OUTSIDE: closes in a row beyond one bound since activation, negative below and positive above the grid,
+      0 inside; the number that fires, with the same sign.
+    - REGIME_TREND: place of the verdict in `tables.VERDICTS`; that of TREND.
+    - RANGE_INVALIDATED: how far the close is outside the range frozen at activation, in ATRs frozen with it
+      (negative inside); ATRs.
+    - TRANSITION_PERSISTS: the larger of the least verdict now and 1, 2, 3 hours before and the lesser verdict of now
+      and 4 hours before, as places in `tables.VERDICTS`; that of TRANSITION.
+    - REVERSION_LOST: half-life, hours; multiple of its baseline.
+    - VOLATILITY_EXPANDED: expansion; limit.
+    - TRANSITION_LIKELY: transition probability; limit.
+    - CONFIDENCE_FALLING: fall of the confidence in 4 hours; limit. It fires only from a range verdict.
+    - EFFICIENCY_RISING: rise of the efficiency ratio in 4 hours; limit.
+    - REVERSION_SLOWING: half-life, hours; multiple of the one 4 hours before, at least the floor.
+    - BREAK_LIKELY: p_break_low_24h; the threshold that it is beyond, or the lower one.
+
+    Args:
+        grid: the grid; its episode begins at `first_as_of`.
+        candles: rows of `candles`, reaching at least 75 minutes back before `first_as_of`
+            (`blindness.latest_acceptable_exit_minutes`), so that the age of the newest known bar is right.
+        features: rows of `regime_features` from 4 hours before `first_as_of` on.
+        verdict: rows of `regime_verdict` from 4 hours before `first_as_of` on.
+        risk: rows of `grid_risk`.
+        end: last `as_of`.
+        config: thresholds.
+
+    Returns:
+        One row per bar with `as_of` from `first_as_of` to `end`: as_of; close (null when MISSING); age_minutes, of
+        the newest known bar (infinite when there is none); complete, whether the range frozen at activation is
+        there; for each trigger `<name>.value`, `<name>.threshold`, `<name>.fired`; and
+        `BREAK_LIKELY.warning_on`, `.warning_off`, `.latest_acceptable_exit_on`, `.latest_acceptable_exit_off`.
+    """
+    first = grid.first_as_of
+    before = first - (_LAG + 1) * BAR
+    axis = (Span(before, max(floor_bar(end), first - BAR)).open_times() + BAR).alias("as_of").to_frame()
+    of_symbol = pl.col("symbol") == grid.symbol
+    bars = candles.filter(of_symbol, pl.col("status") != "MISSING").with_columns(as_of=pl.col("close_time"))
+    close, low = _at(axis, bars, "close", "low")
+    names = (
+        *("half_life", "half_life_baseline", "atr_expansion", "efficiency_ratio"),
+        *("range_high", "range_low", "atr"),
+    )
+    known = dict(zip(names, _at(axis, features.filter(of_symbol), *names), strict=True))
+    places = {name: float(place) for place, name in enumerate(VERDICTS)}
+    verdicts = verdict.filter(of_symbol).with_columns(
+        pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64)
+    )
+    regime, confidence, likely = _at(axis, verdicts, "verdict", "confidence", "transition_probability")
+    episode = (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at)
+    (p_break,) = _at(axis, risk.filter(episode), "p_break_low_24h")
+
+    limits = config.thresholds
+    half_life = known["half_life"]
+    outside, frozen = _range_invalidated(close, known["range_high"], known["range_low"], known["atr"], limits)
+    broken, variants = _break_likely(_ago(p_break), limits)
+    readings: dict[str, Reading] = {
+        "STOP_BREACHED": _compare(_ago(low), "<=", np.full(axis.height - _LAG, grid.stop)),
+        "CLOSES_OUTSIDE": _closes_outside(_ago(close), grid, limits.closes_outside),
+        "REGIME_TREND": _compare(_ago(regime), ">=", np.full(axis.height - _LAG, float(TREND))),
+        "RANGE_INVALIDATED": outside,
+        "TRANSITION_PERSISTS": _transition_persists(regime),
+        "REVERSION_LOST": _reversion_lost(_ago(half_life), _ago(known["half_life_baseline"]), limits),
+        "VOLATILITY_EXPANDED": _over(_ago(known["atr_expansion"]), ">", limits.volatility_expansion),
+        "TRANSITION_LIKELY": _over(_ago(likely), ">=", limits.transition_likely),
+        "CONFIDENCE_FALLING": _confidence_falling(confidence, regime, limits),
+        "EFFICIENCY_RISING": _over(
+            _ago(known["efficiency_ratio"]) - _ago(known["efficiency_ratio"], _LAG), ">=", limits.efficiency_rise
+        ),
+        "REVERSION_SLOWING": _reversion_slowing(_ago(half_life), _ago(half_life, _LAG), limits),
+        "BREAK_LIKELY": broken,
+    }
+    as_of = axis["as_of"].slice(_LAG)
+    frame = pl.DataFrame(
+        {
+            "as_of": as_of,
+            "close": _nullable(_ago(close)),
+            "age_minutes": _age_minutes(bars["close_time"], as_of),
+            "complete": pl.repeat(frozen, as_of.len(), dtype=pl.Boolean, eager=True),
+        }
+    )
+    for trigger in TRIGGERS:
+        value, threshold, fired = readings[trigger.name]
+        frame = frame.with_columns(
+            _nullable(value).alias(f"{trigger.name}.value"),
+            _nullable(threshold).alias(f"{trigger.name}.threshold"),
+            _booleans(fired).alias(f"{trigger.name}.fired"),
+        )
+    return frame.with_columns(_booleans(logic).alias(f"BREAK_LIKELY.{name}") for name, logic in variants.items())
+
+
+def _at(axis: pl.DataFrame, frame: pl.DataFrame, *columns: str) -> tuple[Floats, ...]:
+    """The columns at every as_of of the axis, NaN where there is no row or no value."""
+    rows = axis.join(frame.select("as_of", *columns), on="as_of", how="left", validate="1:1", maintain_order="left")
+    return tuple(rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy() for column in columns)
+
+
+def _ago(values: Floats, bars: int = 0) -> Floats:
+    """The values so many bars before each bar of the episode."""
+    return values[_LAG - bars : values.size - bars]
+
+
+def _nullable(values: Floats) -> pl.Series:
+    return pl.Series(values, dtype=pl.Float64).fill_nan(None)
+
+
+def _booleans(logic: Logic) -> pl.Series:
+    series = pl.Series(logic, dtype=pl.Int8)
+    return (series == TRUE).zip_with(series != UNKNOWN, pl.repeat(None, series.len(), dtype=pl.Boolean, eager=True))
+
+
+def _logic(condition: npt.NDArray[np.bool_], *inputs: Floats) -> Logic:
+    """The condition where all inputs are known, else UNKNOWN."""
+    unknown = np.any([np.isnan(values) for values in inputs], axis=0)
+    return np.where(unknown, UNKNOWN, np.where(condition, TRUE, FALSE)).astype(np.int8)
+
+
+def _compare(value: Floats, operator: Literal["<=", ">=", ">"], threshold: Floats) -> Reading:
+    holds = {"<=": value <= threshold, ">=": value >= threshold, ">": value > threshold}[operator]
+    return value, threshold, _logic(holds, value, threshold)
+
+
+def _over(value: Floats, operator: Literal[">=", ">"], limit: float) -> Reading:
+    return _compare(value, operator, np.full(value.size, limit))
+
+
+def _closes_outside(close: Floats, grid: GridConfig, needed: int) -> Reading:
+    """Closes before the activation do not count, and a MISSING bar ends a run: what it closed at is not known."""
+    side = np.where(close < grid.lower, -1.0, np.where(close > grid.upper, 1.0, 0.0))
+    side = np.where(np.isnan(close), np.nan, side)
+    runs = np.empty(close.size)
+    run = 0.0
+    for index, here in enumerate(side.tolist()):
+        run = 0.0 if here == 0 or math.isnan(here) else run + here if run * here > 0 else here
+        runs[index] = math.nan if math.isnan(here) else run
+    holes = np.concatenate([np.zeros(needed, np.int64), np.cumsum(np.isnan(close))])
+    touched = holes[needed:] - holes[:-needed] > 0
+    threshold = np.where(runs < 0, -float(needed), float(needed))
+    fired = np.where(touched, UNKNOWN, np.where(np.abs(runs) >= needed, TRUE, FALSE)).astype(np.int8)
+    return runs, threshold, fired
+
+
+def _range_invalidated(
+    close: Floats, range_high: Floats, range_low: Floats, atr: Floats, limits: Thresholds
+) -> tuple[Reading, bool]:
+    """The reading, and whether range and ATR at activation are known. It sticks: leaving the range is not undone."""
+    now = _ago(close)
+    threshold = np.full(now.size, limits.range_atr)
+    if now.size == 0:
+        return (now, threshold, np.zeros(0, np.int8)), True
+    high, low, unit = range_high[_LAG], range_low[_LAG], atr[_LAG]
+    if math.isnan(high) or math.isnan(low) or not unit > 0:
+        return (np.full(now.size, np.nan), threshold, np.full(now.size, UNKNOWN, np.int8)), False
+    value = np.maximum(now - high, low - now) / unit
+    fired = _logic(value > threshold, value)
+    stuck = np.logical_or.accumulate(fired == TRUE)
+    return (value, threshold, np.where(stuck, TRUE, fired).astype(np.int8)), True
+
+
+def _transition_persists(regime: Floats) -> Reading:
+    now, *hours = (_ago(regime, lag * HOUR_BARS) for lag in range(5))
+    lasting = np.minimum.reduce([now, *hours[:3]])
+    value = np.maximum(lasting, np.minimum(now, hours[3]))
+    return _over(value, ">=", float(TRANSITION))
+
+
+def _reversion_lost(half_life: Floats, baseline: Floats, limits: Thresholds) -> Reading:
+    floored = np.maximum(np.where(np.isinf(baseline), np.nan, baseline), limits.reversion_lost_floor_hours)
+    return _compare(half_life, ">=", limits.reversion_lost_factor * floored)
+
+
+def _reversion_slowing(half_life: Floats, before: Floats, limits: Thresholds) -> Reading:
+    slower = limits.reversion_slowing_factor * np.where(np.isinf(before), np.nan, before)
+    return _compare(half_life, ">=", np.maximum(slower, limits.reversion_slowing_floor_hours))
+
+
+def _confidence_falling(confidence: Floats, regime: Floats, limits: Thresholds) -> Reading:
+    regime_before = _ago(regime, _LAG)
+    value, threshold, fell = _over(_ago(confidence, _LAG) - _ago(confidence), ">=", limits.confidence_fall)
+    from_range = _logic(regime_before < TRANSITION, regime_before)
+    both = np.where((fell == UNKNOWN) | (from_range == UNKNOWN), UNKNOWN, np.minimum(fell, from_range))
+    return value, threshold, both.astype(np.int8)
+
+
+def _break_likely(p: Floats, limits: Thresholds) -> tuple[Reading, dict[str, Logic]]:
+    """The reading, and whether p is beyond each of its four thresholds."""
+    names = ("warning_on", "warning_off", "latest_acceptable_exit_on", "latest_acceptable_exit_off")
+    variants = {name: _logic(p >= getattr(limits.break_likely, name), p) for name in names}
+    upper = variants["latest_acceptable_exit_on"] == TRUE
+    threshold = np.where(upper, limits.break_likely.latest_acceptable_exit_on, limits.break_likely.warning_on)
+    fired = np.maximum(variants["warning_on"], variants["latest_acceptable_exit_on"])
+    return (p, threshold, fired), variants
+
+
+def _age_minutes(close_times: pl.Series, as_of: pl.Series) -> pl.Series:
+    """as_of minus the close of the newest known bar at or before it, in minutes; infinite when there is none."""
+    known = close_times.dt.epoch("us").sort().to_numpy()
+    now = as_of.dt.epoch("us").to_numpy()
+    count = np.searchsorted(known, now, side="right")
+    newest = np.concatenate([np.zeros(1, np.int64), known])[count]
+    return pl.Series(np.where(count > 0, (now - newest) / 60e6, np.inf))

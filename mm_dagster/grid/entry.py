@@ -1,0 +1,181 @@
+"""Is this a moment to start a grid that is not running, and with which bounds?
+
+A calm market lengthens a grid's life. It was not found to make it earn more, and the advice says so.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.bars import Span
+from mm_dagster.config import GridConfig, RiskConfig
+from mm_dagster.grid import touch
+from mm_dagster.grid.levels import break_even_ratio
+from mm_dagster.grid.risk import at_bars
+
+ROOM = 0.02
+"""Least distance of the price to each proposed bound before the margin, as a fraction of the price."""
+MARGIN = 0.005
+"""What is added beyond either bound, as a fraction of it."""
+MAX_INTERVALS = 16
+STEP_OVER_BREAK_EVEN = 3.0
+"""A proposed step is at least so many times the step at which a round trip earns nothing."""
+HORIZON_HOURS = 72
+ENTER_BELOW = 0.60
+"""ENTER needs a smaller p_leave_72h."""
+WATCH_BELOW = 0.80
+"""WATCH needs a smaller p_leave_72h."""
+
+_CAVEAT = "A calm market lengthens a grid's life; it was not found to make it earn more."
+
+
+def assess(
+    grid: GridConfig, features: pl.DataFrame, verdict: pl.DataFrame, span: Span, risk: RiskConfig
+) -> pl.DataFrame:
+    """Advises on starting a disabled grid, at every bar of the span since it is watched.
+
+    Proposed bounds: the range of the last 96 hours, widened so that the price has 2 % to each side, plus 0.5 %; up
+    to 16 geometric intervals whose step is at least 3 times the break-even step.
+
+    ENTER: verdict RANGE_OK, the price inside the range of the last 96 hours as it was before widening, and
+    p_leave_72h below 0.60. WATCH: verdict RANGE_OK or RANGE_WEAK, inside, and below 0.80. WAIT: everything else. So
+    a TRANSITION, a TREND, a price outside the range, and anything unknown always mean WAIT; so does a price outside
+    the grid as configured, or at its stop, since that is what would be started.
+
+    Args:
+        grid: the grid. An enabled one gets no rows: it has an exit state.
+        features: rows of `regime_features`; other symbols and times are ignored.
+        verdict: rows of `regime_verdict`; likewise.
+        span: its bars; those with `as_of` before `grid.first_as_of` are left out.
+        risk: scales of the touch probability; the one for 24 hours is used.
+
+    Returns:
+        Rows of `entry_assessment` without stamps, one per bar, by `as_of`.
+    """
+    columns = ("close", "range_low", "range_high", "volatility_forecast")
+    rows = at_bars(features, grid.symbol, span, grid.first_as_of, columns)
+    rows = rows.with_columns(at_bars(verdict, grid.symbol, span, grid.first_as_of, ("verdict",))["verdict"])
+    if grid.enabled:
+        rows = rows.clear()
+    close, low, high, sigma = (
+        rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        for name in ("close", "range_low", "range_high", "volatility_forecast")
+    )
+    price = np.where(close > 0, close, np.nan)
+    lower = np.where(np.isnan(low), np.nan, np.minimum(low, price * (1 - ROOM)) * (1 - MARGIN))
+    upper = np.where(np.isnan(high), np.nan, np.maximum(high, price * (1 + ROOM)) * (1 + MARGIN))
+    lower = np.where(lower > 0, lower, np.nan)
+    width = touch.log_ratio(upper, lower)
+    least_step = math.log1p(STEP_OVER_BREAK_EVEN * (break_even_ratio(grid.fees.maker, grid.fees.paid_in) - 1))
+    intervals = [_intervals(value, least_step) for value in width.tolist()]
+    scale = risk.touch.k_break.h24
+    p_leave = touch.probability(touch.log_ratio(price, lower), sigma, HORIZON_HOURS, scale) + touch.probability(
+        touch.log_ratio(upper, price), sigma, HORIZON_HOURS, scale
+    )
+
+    frame = rows.select("as_of", "verdict").with_columns(
+        grid_id=pl.lit(grid.id),
+        symbol=pl.lit(grid.symbol),
+        price=pl.Series(price, dtype=pl.Float64).fill_nan(None),
+        lower=pl.Series(lower, dtype=pl.Float64).fill_nan(None),
+        upper=pl.Series(upper, dtype=pl.Float64).fill_nan(None),
+        levels=pl.Series(intervals, dtype=pl.Int64),
+        step_percent=pl.Series(
+            [
+                None if count is None else 100.0 * math.expm1(value / count)
+                for value, count in zip(width.tolist(), intervals, strict=True)
+            ],
+            dtype=pl.Float64,
+        ),
+        p_leave_72h=pl.Series(p_leave, dtype=pl.Float64).fill_nan(None),
+        range_low=pl.Series(low, dtype=pl.Float64).fill_nan(None),
+        range_high=pl.Series(high, dtype=pl.Float64).fill_nan(None),
+    )
+    advised = [
+        _advise(
+            grid,
+            row["verdict"],
+            row["price"],
+            (row["range_low"], row["range_high"]),
+            (row["lower"], row["upper"]),
+            row["levels"],
+            row["p_leave_72h"],
+        )
+        for row in frame.iter_rows(named=True)
+    ]
+    words = pl.DataFrame(advised, schema={"advice": pl.String, "reasons": pl.List(pl.String)}, orient="row")
+    frame = frame.drop("verdict", "range_low", "range_high").with_columns(words.get_columns())
+    return tables.conform(frame, "entry_assessment").drop("config_hash", "code_version")
+
+
+def _intervals(width: float, least_step: float) -> int | None:
+    """How many geometric intervals of at least `least_step` fit into a log width; None below two, or unknown."""
+    if math.isnan(width):
+        return None
+    count = min(MAX_INTERVALS, math.floor(width / least_step)) if least_step > 0 else MAX_INTERVALS
+    return count if count >= 2 else None
+
+
+def _advise(
+    grid: GridConfig,
+    verdict: str | None,
+    price: float | None,
+    recent: tuple[float | None, float | None],
+    proposed: tuple[float | None, float | None],
+    intervals: int | None,
+    p_leave: float | None,
+) -> tuple[str, list[str]]:
+    """Advice and reasons of one bar; the reasons against starting come first."""
+    against: list[str] = []
+    support: list[str] = []
+    if price is not None:
+        where = _where_configured(grid, price)
+        if where:
+            against.append(where)
+    unknown = ["price"] if price is None else []
+    if verdict is None:
+        unknown.append("verdict")
+    if None in recent:
+        unknown.append("range of the last 96 hours")
+    elif price is not None and p_leave is None:
+        unknown.append("volatility")
+    if unknown:
+        against.append(f"Not known: {', '.join(unknown)}.")
+    if verdict is not None:
+        calm = verdict in ("RANGE_OK", "RANGE_WEAK")
+        (support if calm else against).append(f"The verdict is {verdict}; a grid needs RANGE_OK.")
+    if price is not None and recent[0] is not None and recent[1] is not None:
+        inside = recent[0] <= price <= recent[1]
+        (support if inside else against).append(
+            f"The price {price:,.6g} is {'inside' if inside else 'outside'} the range {recent[0]:,.6g} to "
+            f"{recent[1]:,.6g} of the last 96 hours."
+        )
+        if intervals is None:
+            against.append("The range is too narrow for two steps that pay their fees.")
+    if p_leave is not None:
+        (support if p_leave < WATCH_BELOW else against).append(
+            f"Leaving {proposed[0]:,.6g} to {proposed[1]:,.6g} within {HORIZON_HOURS} h: {100 * p_leave:.0f} %, both "
+            f"sides summed (ENTER below {100 * ENTER_BELOW:.0f} %, WATCH below {100 * WATCH_BELOW:.0f} %)."
+        )
+    if against:
+        return "WAIT", against + support
+    if verdict == "RANGE_OK" and p_leave is not None and p_leave < ENTER_BELOW:
+        return "ENTER", [*support, _CAVEAT]
+    return "WATCH", support
+
+
+def _where_configured(grid: GridConfig, price: float) -> str | None:
+    """Why the grid as configured cannot start at this price; None: it can."""
+    bounds = f"the configured grid {grid.lower:,.6g} to {grid.upper:,.6g}"
+    if price <= grid.stop:
+        at = "below" if price < grid.stop else "at"
+        return f"The price {price:,.6g} is below {bounds} and {at} its stop {grid.stop:,.6g}."
+    if price < grid.lower:
+        return f"The price {price:,.6g} is below {bounds}."
+    if price > grid.upper:
+        return f"The price {price:,.6g} is above {bounds}."
+    return None

@@ -1,0 +1,106 @@
+"""The life of a grid from one activation to the next: what it was configured with, and when it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.config import GridConfig
+
+_KEYS = {
+    "symbol": "symbol",
+    "lower": "lower",
+    "upper": "upper",
+    "levels": "levels",
+    "level_convention": "level_convention",
+    "spacing": "spacing",
+    "stop": "stop",
+    "capital": "capital",
+    "fee_maker": "fees.maker",
+    "fee_taker": "fees.taker",
+    "fee_paid_in": "fees.paid_in",
+}
+"""Column of `grid_episode` -> key of the grid's file, for all that must not change within an episode."""
+
+
+def episode_of(grid: GridConfig, first_seen: datetime) -> pl.DataFrame:
+    """The open episode of a grid as it is configured: one row of `grid_episode`.
+
+    Args:
+        grid: the grid.
+        first_seen: `as_of` of its first evaluation.
+    """
+    row = {
+        "grid_id": grid.id,
+        "activated_at": grid.activated_at,
+        "enabled": grid.enabled,
+        "first_seen": first_seen,
+        **_configured(grid),
+    }
+    return tables.conform(pl.DataFrame([row]), "grid_episode")
+
+
+def changed_keys(grid: GridConfig, stored_row: Mapping[str, Any]) -> list[str]:
+    """Keys of the grid's file whose values are not those that its episode began with.
+
+    Whether it is enabled does not count: switching off ends an episode, see `closings`.
+
+    Args:
+        grid: the grid as configured now.
+        stored_row: the row of `grid_episode` with the same `grid_id` and `activated_at`.
+
+    Returns:
+        Names like `lower` or `fees.maker`, in the order of the file; empty when nothing changed.
+    """
+    now = _configured(grid)
+    return [key for column, key in _KEYS.items() if now[column] != stored_row[column]]
+
+
+def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime) -> pl.DataFrame:
+    """The open episodes that have ended, with `closed_at` and `closed_by` set.
+
+    An episode ends by a newer activation of the same grid (`reactivated`, at that activation), by its grid being
+    switched off (`disabled`) or by leaving the configuration (`removed`), the last two at `as_of`. One that was
+    disabled from the start does not end by being so.
+
+    Args:
+        stored: rows of `grid_episode`; those already closed are left alone.
+        grids: every configured grid.
+        as_of: the evaluation that found out.
+
+    Returns:
+        Only the rows that change, as rows of `grid_episode`, by key.
+    """
+    configured = {grid.id: grid for grid in grids}
+    activations: dict[str, set[datetime]] = {}
+    for grid in grids:
+        activations.setdefault(grid.id, set()).add(grid.activated_at)
+    for grid_id, activated_at in stored.select("grid_id", "activated_at").iter_rows():
+        activations.setdefault(grid_id, set()).add(activated_at)
+
+    ended = []
+    for row in stored.filter(pl.col("closed_at").is_null()).iter_rows(named=True):
+        newer = [time for time in activations[row["grid_id"]] if time > row["activated_at"]]
+        now = configured.get(row["grid_id"])
+        if newer:
+            ended.append({**row, "closed_at": min(newer), "closed_by": "reactivated"})
+        elif now is None or now.activated_at != row["activated_at"]:
+            ended.append({**row, "closed_at": as_of, "closed_by": "removed"})
+        elif row["enabled"] and not now.enabled:
+            ended.append({**row, "closed_at": as_of, "closed_by": "disabled"})
+    frame = pl.DataFrame(ended, schema=tables.dtypes("grid_episode"), orient="row")
+    return frame.sort("grid_id", "activated_at")
+
+
+def _configured(grid: GridConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for column, key in _KEYS.items():
+        value: Any = grid
+        for part in key.split("."):
+            value = getattr(value, part)
+        values[column] = value
+    return values

@@ -1,0 +1,164 @@
+"""Where the price stands in a grid at every bar, and how likely it is to leave it or to reach its stop."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.bars import BAR, TIME, Span
+from mm_dagster.config import GridConfig, RiskConfig
+from mm_dagster.grid import touch
+from mm_dagster.grid.levels import prices
+from mm_dagster.grid.touch import Floats
+
+HORIZONS = (6, 12, 24)
+"""Hours ahead for which touch probabilities are kept."""
+
+_FEATURES = ("close", "change_24h", "volume_24h", "atr", "volatility_forecast")
+
+
+def compute(grid: GridConfig, features: pl.DataFrame, span: Span, risk: RiskConfig) -> pl.DataFrame:
+    """Evaluates one grid, enabled or not, at every bar of the span since its activation.
+
+    Positions and money are not modelled here: those columns are null.
+
+    Args:
+        grid: the grid.
+        features: rows of `regime_features`; other symbols and times are ignored.
+        span: its bars; those with `as_of` before `grid.first_as_of` are left out.
+        risk: scales of the touch probability and limits of the stop-loss risk.
+
+    Returns:
+        Rows of `grid_risk` without stamps, one per bar, by `as_of`. Where the features have no row, or no close,
+        the row is there and what depends on it is null.
+    """
+    rows = at_bars(features, grid.symbol, span, grid.first_as_of, _FEATURES)
+    count = rows.height
+    close = _floats(rows, "close")
+    price = np.where(close > 0, close, np.nan)
+    atr = _floats(rows, "atr")
+    atr = np.where(atr > 0, atr, np.nan)
+    sigma = _floats(rows, "volatility_forecast")
+
+    columns: dict[str, Floats] = {
+        "price": price,
+        "change_24h": _floats(rows, "change_24h"),
+        "volume_24h": _floats(rows, "volume_24h"),
+        "capital_utilisation": capital_utilisation(grid, price),
+    }
+    aways = {"lower": price - grid.lower, "upper": grid.upper - price, "stop": price - grid.stop}
+    for name, away in aways.items():
+        columns[f"distance_{name}_percent"] = 100.0 * away / price
+        columns[f"distance_{name}_atr"] = away / atr
+    to_lower = touch.log_ratio(price, np.full(count, grid.lower))
+    to_upper = touch.log_ratio(np.full(count, grid.upper), price)
+    to_stop = touch.log_ratio(price, np.full(count, grid.stop))
+    for hours in HORIZONS:
+        k_break = getattr(risk.touch.k_break, f"h{hours}")
+        k_stop = getattr(risk.touch.k_stop, f"h{hours}")
+        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, sigma, hours, k_break)
+        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, sigma, hours, k_break)
+        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, sigma, hours, k_stop)
+
+    judged = [
+        _judge(grid, price, p_stop, risk)
+        for price, p_stop in zip(price.tolist(), columns["p_stop_24h"].tolist(), strict=True)
+    ]
+    words = pl.DataFrame(
+        judged,
+        schema={
+            "position_health": pl.String,
+            "stop_loss_risk": pl.String,
+            "risk_level": pl.String,
+            "recommendations": pl.List(pl.String),
+        },
+        orient="row",
+    )
+    frame = pl.DataFrame({name: pl.Series(values, dtype=pl.Float64).fill_nan(None) for name, values in columns.items()})
+    frame = frame.with_columns(
+        *words.get_columns(),
+        rows["as_of"],
+        grid_id=pl.lit(grid.id),
+        activated_at=pl.lit(grid.activated_at, dtype=TIME),
+        symbol=pl.lit(grid.symbol),
+        source=pl.lit("MODELLED"),
+    )
+    return tables.conform(frame, "grid_risk").drop("config_hash", "code_version")
+
+
+def at_bars(frame: pl.DataFrame, symbol: str, span: Span, first: datetime, columns: tuple[str, ...]) -> pl.DataFrame:
+    """The symbol's columns, or nulls, at every bar of the span with `as_of` from `first` on, by `as_of`."""
+    known = frame.filter(pl.col("symbol") == symbol).select("as_of", *columns)
+    axis = (span.open_times() + BAR).alias("as_of").to_frame().filter(pl.col("as_of") >= first)
+    return axis.join(known, on="as_of", how="left", validate="1:1", maintain_order="left")
+
+
+def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
+    """Share of the capital that is inventory when the grid stands filled at a price: 1 below the grid, 0 above it.
+
+    Every cell between neighbouring prices holds the same base quantity; it is held, at the cost of its lower price,
+    while the price is below its upper one.
+
+    Args:
+        grid: the grid.
+        price: shape (n,), NaN where unknown.
+
+    Returns:
+        Shape (n,), NaN where the price is.
+    """
+    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    held_from_top = np.cumsum(levels[:-1][::-1])
+    cost = np.concatenate([np.zeros(1), held_from_top])
+    below = np.searchsorted(levels[1:], price, side="right")
+    share = cost[levels.size - 1 - below] / cost[-1]
+    return np.where(np.isnan(price), np.nan, share)
+
+
+def _judge(
+    grid: GridConfig, price: float, p_stop: float, risk: RiskConfig
+) -> tuple[str | None, str | None, str | None, list[str]]:
+    """Position health, stop-loss risk, risk level and recommendations of one bar; None is unknown, NaN on entry."""
+    if np.isnan(price):
+        return None, None, None, ["The newest candle is missing: where the price stands is not known."]
+    health = "BELOW_GRID" if price < grid.lower else "ABOVE_GRID" if price > grid.upper else "IN_GRID"
+    stop_risk: str | None
+    level: str | None
+    if price <= grid.stop:
+        stop_risk, level = "BREACHED", "CRITICAL"
+    elif np.isnan(p_stop):
+        stop_risk, level = None, None
+    elif p_stop >= risk.stop_loss.critical:
+        stop_risk, level = "CRITICAL", "HIGH"
+    elif p_stop >= risk.stop_loss.near:
+        stop_risk, level = "NEAR", "MEDIUM"
+    else:
+        stop_risk, level = "SAFE", "LOW" if health == "IN_GRID" else "MEDIUM"
+    return health, stop_risk, level, _recommend(grid, price, p_stop, health, stop_risk)
+
+
+def _recommend(grid: GridConfig, price: float, p_stop: float, health: str, stop_risk: str | None) -> list[str]:
+    sentences = []
+    if stop_risk == "BREACHED":
+        then = "sell what it holds" if grid.enabled else "do not start it as configured"
+        sentences.append(f"The price {price:,.6g} is at or below the stop {grid.stop:,.6g}: {then}.")
+    elif health == "BELOW_GRID":
+        then = "it only holds; decide before the stop" if grid.enabled else "do not start it as configured"
+        sentences.append(f"The price {price:,.6g} is below the grid {grid.lower:,.6g} to {grid.upper:,.6g}: {then}.")
+    elif health == "ABOVE_GRID":
+        then = "it is sold out; stop it or re-centre it" if grid.enabled else "do not start it as configured"
+        sentences.append(f"The price {price:,.6g} is above the grid {grid.lower:,.6g} to {grid.upper:,.6g}: {then}.")
+    if stop_risk in ("NEAR", "CRITICAL"):
+        sentences.append(
+            f"The stop {grid.stop:,.6g} is touched within 24 h with {100 * p_stop:.0f} %: see the exit state."
+        )
+    if stop_risk is None:
+        sentences.append("The volatility is not known: no probability can be given.")
+    return sentences
+
+
+def _floats(frame: pl.DataFrame, column: str) -> Floats:
+    """A column as floats, null as NaN."""
+    return frame[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()

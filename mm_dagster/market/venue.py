@@ -1,0 +1,120 @@
+"""What a venue is: where candles come from, whether an exchange, recorded files or a simulated market.
+
+A venue says what it sent and which intervals it answered for, and judges neither. What becomes of an answer is decided
+in candles.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from mm_dagster.bars import TIME, Span
+from mm_dagster.config import CcxtVenue, RecordedVenue, SimulatedVenue
+
+ROWS = pl.Schema(
+    {
+        "open_time": TIME,
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+    }
+)
+"""Columns of an answer: prices in quote currency, volume in base currency."""
+
+
+class VenueError(Exception):
+    """A venue that cannot be used as configured. The message is one line: venue, symbol, address, what to do."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a venue said when it was asked for candles.
+
+    Attributes:
+        rows: columns of ROWS, as sent: not validated, in any order, perhaps with duplicates and the bar in progress.
+        answered: the intervals that it did answer for, ascending and disjoint; no row there means no trade.
+        error: why the rest was not answered, in one line; None: all was.
+    """
+
+    rows: pl.DataFrame
+    answered: tuple[Span, ...]
+    error: str | None = None
+
+
+class Venue(Protocol):
+    """Where candles come from.
+
+    Attributes:
+        name: its name in markets.yaml.
+        simulated: whether its prices are synthetic; what is said of them must say so.
+    """
+
+    name: str
+    simulated: bool
+
+    def now(self) -> datetime:
+        """The venue's time, UTC: by it a bar is closed or open.
+
+        Raises:
+            VenueError: it does not tell.
+        """
+
+    def fetch(self, symbol: str, span: Span) -> Answer:
+        """The 15-minute candles that open in the span. A fault on the way there is part of the answer.
+
+        Raises:
+            VenueError: the venue does not know the symbol.
+        """
+
+    def last_price(self, symbol: str) -> float | None:
+        """The last traded price, quote currency; None where it cannot be had."""
+
+    def check(self) -> str:
+        """One line for `mm doctor`: that the venue can be reached, and how far its clock is from ours.
+
+        Raises:
+            VenueError: it cannot be reached.
+        """
+
+
+def open_venue(name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, folder: Path) -> Venue:
+    """The venue that a configuration describes.
+
+    Args:
+        name: its name in markets.yaml.
+        config: its settings there.
+        folder: the configuration folder, which relative paths start from.
+
+    Raises:
+        VenueError: it cannot be used as configured.
+    """
+    # Imported here because ccxt takes a second to load, and a simulated or recorded market never needs it.
+    if isinstance(config, CcxtVenue):
+        from mm_dagster.market.exchange import ExchangeVenue
+
+        return ExchangeVenue(name, config)
+    if isinstance(config, RecordedVenue):
+        from mm_dagster.market.recorded import RecordedMarket
+
+        return RecordedMarket(name, config, folder)
+    from mm_dagster.market.simulated import SimulatedMarket
+
+    return SimulatedMarket(name)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error about a name that is not known: the known one that is closest, or a few that there are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""

@@ -1,0 +1,192 @@
+"""The fold by hand: what raises a state, what holds it, what lets it fall."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mm_dagster import tables
+from mm_dagster.bars import BAR
+from mm_dagster.config import ExitConfig, Literal_
+from mm_dagster_tests.exit.synthetic import LITERAL, START, climb, end, episode, grid, states
+
+
+def stamped(frame: pl.DataFrame) -> pl.DataFrame:
+    return tables.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), "exit_state")
+
+
+def trigger(frame: pl.DataFrame, row: int, name: str) -> dict[str, Any]:
+    return next(one for one in frame["triggers"][row].to_list() if one["name"] == name)
+
+
+def test_a_quiet_episode_is_normal_and_keeps_the_contract() -> None:
+    frame = climb(episode(5), 5)
+    assert states(frame) == states(frame, "literal_state") == states(frame, "raw_state") == "NNNNN"
+    assert tables.broken_rules(stamped(frame), "exit_state") == {}
+    assert frame["advice"].unique().to_list() == ["The grid may go on."]
+    assert frame["since"].unique().to_list() == [START]
+    assert frame["recommended_window_minutes"].to_list() == [None] * 5
+    assert frame["triggers"][0].to_list()[0]["name"] == "STOP_BREACHED"
+    assert frame["triggers"].list.len().unique().to_list() == [12]
+    assert frame.schema["triggers"] == pl.List(tables.TRIGGER)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # a hard trigger at once, and for good
+        ({"low": {1: 2980.0}}, "NMMMMMMM"),
+        ({"close": {1: 3060.0, 2: 3060.0}}, "NNMMMMMM"),
+        ({"close": {1: 3060.0, 3: 3060.0}}, "NNNNNNNN"),
+        # BREAK_LIKELY by itself, after two evaluations, and down below its lower threshold only
+        ({"p_break_low_24h": {2: 0.4}}, "NNNNNNNN"),
+        ({"p_break_low_24h": [0.1, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3]}, "NNWWWWWW"),
+        ({"p_break_low_24h": [0.1, 0.4, 0.4, 0.2, 0.2, 0.2, 0.2, 0.1]}, "NNWWWWNN"),
+        ({"p_break_low_24h": [0.1, 0.4, 0.4, 0.2, 0.2, 0.25, 0.2, 0.2]}, "NNWWWWWW"),
+        ({"p_break_low_24h": [0.1, 0.4, 0.7, 0.7, 0.7, 0.4, 0.4, 0.4]}, "NNWLLLLL"),
+        # soft triggers count only with their exposure, two evaluations long
+        ({"verdict": "TREND"}, "NNNNNNNN"),
+        ({"verdict": "TREND", "p_break_low_24h": 0.30}, "NWWWWWWW"),
+        ({"verdict": "TREND", "p_break_low_24h": 0.55}, "NLLLLLLL"),
+        ({"verdict": "TREND", "p_break_low_24h": 0.60}, "NMMMMMMM"),
+        ({"verdict": "TREND", "p_break_low_24h": [0.3, 0.56, 0.61, 0.61, 0.1, 0.1, 0.1, 0.1]}, "NWLMMMMM"),
+        ({"verdict": {3: "TREND"}, "p_break_low_24h": 0.31}, "NNNNNNNN"),
+        ({"atr_expansion": 1.3, "p_break_low_24h": 0.54}, "NWWWWWWW"),
+        ({"atr_expansion": 1.3, "p_break_low_24h": 0.55}, "NLLLLLLL"),
+        # one of two: two of them, both confirmed, both two evaluations long
+        ({"transition_probability": 0.5, "p_break_low_24h": 0.31}, "NNNNNNNN"),
+        ({"transition_probability": 0.5, "efficiency_ratio": [0.5] * 8, "p_break_low_24h": 0.31}, "NWWWWWWW"),
+        ({"transition_probability": 0.5, "efficiency_ratio": [0.5] * 8, "p_break_low_24h": 0.29}, "NNNNNNNN"),
+        (
+            {
+                "transition_probability": {1: 0.5, 2: 0.5},
+                "efficiency_ratio": {2: 0.5, 3: 0.5},
+                "p_break_low_24h": 0.31,
+            },
+            "NNNNNNNN",
+        ),
+    ],
+)
+def test_confirmed_policy(values: dict[str, Any], expected: str) -> None:
+    assert states(climb(episode(8, values), 8)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"verdict": "TREND"}, "NMMMMMMM"),
+        ({"verdict": {3: "TREND"}}, "NNNNNNNN"),
+        ({"atr_expansion": 1.3}, "NLLLLLLL"),
+        ({"close": {3: 3066.0}}, "NNNNMMMM"),
+        ({"p_break_low_24h": 0.9}, "NNNNNNNN"),
+        ({"transition_probability": 0.5}, "NNNNNNNN"),
+        ({"transition_probability": 0.5, "efficiency_ratio": [0.5] * 8}, "NWWWWWWW"),
+        ({"low": {4: 2980.0}}, "NNNNMMMM"),
+    ],
+)
+def test_literal_policy_is_the_table_of_the_requirements(values: dict[str, Any], expected: str) -> None:
+    frames = episode(8, values)
+    assert states(climb(frames, 8, LITERAL)) == expected
+    both = climb(frames, 8)
+    assert states(both, "literal_state") == expected
+    assert climb(frames, 8, LITERAL)["literal_state"].equals(both["literal_state"])
+
+
+def test_literal_policy_can_ask_for_more_families() -> None:
+    config = ExitConfig(policy="literal", literal=Literal_(min_families=2))
+    assert states(climb(episode(4, {"verdict": "TREND"}), 4, config)) == "NLLL"
+    assert states(climb(episode(4, {"verdict": "TREND", "atr_expansion": 1.3}), 4, config)) == "NMMM"
+    assert states(climb(episode(4, {"low": {1: 2900.0}}), 4, config)) == "NMMM"
+
+
+def test_latest_acceptable_exit_falls_one_level_at_a_time() -> None:
+    frame = climb(episode(26, {"p_break_low_24h": [0.7, 0.7]}), 26)
+    assert states(frame) == "N" + "L" * 16 + "W" * 4 + "N" * 5
+    assert frame["since"].to_list()[16:22] == [START + BAR] + [START + 17 * BAR] * 4 + [START + 21 * BAR]
+    assert frame["recommended_window_minutes"].to_list()[15:22] == [60, 60, 240, 240, 240, 240, None]
+    assert "not been quiet" in frame["advice"][10]
+
+
+def test_missing_bars_neither_count_nor_reset() -> None:
+    frame = climb(episode(10, {"p_break_low_24h": [0.4, 0.4]}, missing=(4, 5)), 10)
+    assert states(frame) == "NWWWWWWNNN"
+    assert states(climb(episode(10, {"p_break_low_24h": [0.4, 0.4]}), 10)) == "NWWWWNNNNN"
+
+
+def test_an_unknown_evaluation_does_not_break_persistence() -> None:
+    assert states(climb(episode(6, {"p_break_low_24h": [0.1, 0.4, 0.1, 0.4, 0.1, 0.1]}, missing=(2,)), 6)) == "NNNWWW"
+
+
+def test_under_confirmed_the_state_does_not_fall_while_the_probability_is_unknown() -> None:
+    values = {"p_break_low_24h": [0.4, 0.4] + [None] * 6 + [0.1] * 4}
+    assert states(climb(episode(12, values), 12)) == "N" + "W" * 10 + "N"
+
+
+@pytest.mark.parametrize(
+    ("bars", "expected"),
+    [(2, "NNN"), (3, "NNNW"), (4, "NNNWW"), (5, "NNNWWL"), (9, "NNNWWLLLLL")],
+)
+def test_blindness_raises_the_state_by_its_age_and_never_to_mandatory(bars: int, expected: str) -> None:
+    for config in (ExitConfig(), LITERAL):
+        frame = climb(episode(bars + 1, missing=range(1, bars + 1)), bars + 1, config)
+        assert states(frame) == expected
+        absent = climb(episode(bars + 1, absent=range(1, bars + 1)), bars + 1, config)
+        assert states(absent) == expected
+    assert "BLIND" in frame["advice"][-1] or expected.endswith("N")
+
+
+def test_blindness_is_left_by_the_quiet_time() -> None:
+    frame = climb(episode(10, missing=(1, 2, 3)), 10)
+    assert states(frame) == "NNNWWWWNNN"
+
+
+def test_more_than_half_of_the_triggers_unknown_is_a_warning() -> None:
+    gone: dict[str, Any] = {"verdict": None, "transition_probability": None, "confidence": None, "half_life": None}
+    six = climb(episode(3, gone), 3)
+    assert sum(one["fired"] is None for one in six["triggers"][0].to_list()) == 6
+    assert states(six) == "NNN"
+    seven = climb(episode(3, gone | {"atr_expansion": None}), 3)
+    assert states(seven) == "WWW"
+    assert "7 of 12 triggers cannot be known" in seven["advice"][0]
+
+
+def test_level_says_what_a_trigger_counts_for_at_this_bar() -> None:
+    frame = climb(episode(3, {"verdict": "TREND", "p_break_low_24h": [0.1, 0.3, 0.6]}), 3)
+    levels = [trigger(frame, row, "REGIME_TREND")["level"] for row in range(3)]
+    assert levels == ["MANDATORY_EXIT", "WARNING", "MANDATORY_EXIT"]
+    assert [trigger(frame, row, "BREAK_LIKELY")["level"] for row in range(3)] == [
+        "WARNING",
+        "WARNING",
+        "LATEST_ACCEPTABLE_EXIT",
+    ]
+    assert states(frame, "raw_state") == "NWM"
+
+
+def test_below_the_grid_the_advice_is_to_sell() -> None:
+    frame = climb(episode(4, {"close": {1: 3060.0, 2: 3055.0}}), 4)
+    assert frame["advice"][2] == (
+        "Stop the grid now and sell the inventory: Closes in a row below the grid: 2 (limit 2)."
+    )
+    assert frame["advice"][3].startswith("Stop the grid now and sell the inventory: Closes in a row below")
+    assert "2026-03-02T00:30:00Z" in frame["advice"][3]
+
+
+def test_above_the_grid_it_is_idle_and_finished() -> None:
+    frame = climb(episode(5, {"close": [3127.0, 3190.0, 3191.0, 3192.0, 3100.0]}), 5)
+    assert states(frame) == "NNMMM"
+    assert frame["advice"][2] == "Idle: re-centre; the price closed above 3,185 and the grid is sold out."
+    assert frame["advice"][4].endswith("would buy again now: stop it if it still runs.")
+
+
+def test_a_disabled_grid_and_a_future_one_have_no_states() -> None:
+    for frame in (climb(episode(3), 3, of=grid(enabled=False)), climb(episode(3), -5)):
+        assert frame.is_empty()
+        assert frame.columns == tables.empty("exit_state").drop("config_hash", "code_version").columns
+
+
+def test_an_activation_between_bars_begins_at_the_next_one() -> None:
+    late = grid(activated_at=START - timedelta(minutes=4))
+    assert climb(episode(2, of=late), 2, of=late)["as_of"].to_list() == [START, end(2)]

@@ -1,0 +1,63 @@
+"""Synthetic rows for the tests of this room: made up, not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.bars import BAR, Span
+from mm_dagster.config import GridConfig
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def grid(**changes: Any) -> GridConfig:
+    """The grid of the requirements' example."""
+    values: dict[str, Any] = {
+        "id": "eth-v3",
+        "symbol": "ETH-USDT",
+        "activated_at": START,
+        "lower": 3070,
+        "upper": 3185,
+        "levels": 8,
+        "stop": 2990,
+        "capital": 1000,
+    }
+    return GridConfig.model_validate(values | changes)
+
+
+def span(bars: int) -> Span:
+    """The bars whose as_of are START and the quarter hours after it."""
+    return Span(START - BAR, START + (bars - 1) * BAR)
+
+
+def features(closes: Sequence[float | None], symbol: str = "ETH-USDT", **columns: Any) -> pl.DataFrame:
+    """Rows of regime_features from as_of = START on."""
+    values: dict[str, Any] = {"atr": 12.0, "volatility_forecast": 0.006, "change_24h": -1.5, "volume_24h": 900.0}
+    values |= columns
+    frame = pl.DataFrame({"close": pl.Series(closes, dtype=pl.Float64)}).with_columns(
+        (span(len(closes)).open_times() + BAR).alias("as_of"),
+        *(
+            pl.Series(name, value) if isinstance(value, list) else pl.lit(value).alias(name)
+            for name, value in values.items()
+        ),
+        symbol=pl.lit(symbol),
+    )
+    return tables.conform(frame, "regime_features")
+
+
+def verdicts(values: Sequence[str | None], symbol: str = "ETH-USDT") -> pl.DataFrame:
+    """Rows of regime_verdict from as_of = START on."""
+    frame = pl.DataFrame({"verdict": pl.Series(values, dtype=pl.String)}).with_columns(
+        (span(len(values)).open_times() + BAR).alias("as_of"), symbol=pl.lit(symbol)
+    )
+    return tables.conform(frame, "regime_verdict")
+
+
+def stamped(frame: pl.DataFrame, table: str) -> pl.DataFrame:
+    """The frame as the caller stores it, for the check of the table's rules."""
+    return tables.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), table)

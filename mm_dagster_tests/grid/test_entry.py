@@ -1,0 +1,117 @@
+"""Entry advice at hand-made bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mm_dagster import tables
+from mm_dagster.config import RiskConfig
+from mm_dagster.grid import entry
+from mm_dagster.grid.levels import break_even_ratio
+from mm_dagster_tests.grid.synthetic import START, features, grid, span, stamped, verdicts
+
+RISK = RiskConfig()
+OFF = grid(enabled=False)
+CALM: dict[str, Any] = {"range_low": 3075.0, "range_high": 3180.0, "volatility_forecast": 0.002}
+
+
+def row(close: float | None = 3127.0, verdict: str | None = "RANGE_OK", **columns: Any) -> dict[str, Any]:
+    frame = entry.assess(OFF, features([close], **(CALM | columns)), verdicts([verdict]), span(1), RISK)
+    assert tables.broken_rules(stamped(frame, "entry_assessment"), "entry_assessment") == {} or close is None
+    return frame.row(0, named=True)
+
+
+def test_the_disabled_grid_of_the_requirements_waits_and_says_why() -> None:
+    found = row(2680.0, range_low=2650.0, range_high=2720.0)
+    assert found["advice"] == "WAIT"
+    assert found["reasons"][0] == (
+        "The price 2,680 is below the configured grid 3,070 to 3,185 and below its stop 2,990."
+    )
+
+
+def test_a_calm_range_with_the_price_inside_may_be_entered() -> None:
+    found = row()
+    assert found["advice"] == "ENTER"
+    assert found["reasons"][-1] == "A calm market lengthens a grid's life; it was not found to make it earn more."
+
+
+def test_bounds_give_room_and_margin_and_steps_pay_three_times_the_fees() -> None:
+    found = row()
+    assert found["lower"] == pytest.approx(min(3075, 3127 * 0.98) * 0.995)
+    assert found["upper"] == pytest.approx(max(3180, 3127 * 1.02) * 1.005)
+    assert found["levels"] == 8
+    assert (1 + found["step_percent"] / 100) ** 8 == pytest.approx(found["upper"] / found["lower"])
+    least = 3 * (break_even_ratio(0.001, "quote") - 1)
+    assert found["step_percent"] / 100 >= least
+    assert (found["upper"] / found["lower"]) ** (1 / 9) - 1 < least
+    assert row(range_low=2000.0, range_high=4000.0)["levels"] == 16
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sigma", "advice"),
+    [
+        ("RANGE_OK", 0.004, "WATCH"),
+        ("RANGE_OK", 0.02, "WAIT"),
+        ("RANGE_WEAK", 0.002, "WATCH"),
+        ("RANGE_WEAK", 0.02, "WAIT"),
+        ("TRANSITION", 0.002, "WAIT"),
+        ("TREND", 0.002, "WAIT"),
+        (None, 0.002, "WAIT"),
+        ("RANGE_OK", None, "WAIT"),
+    ],
+)
+def test_verdict_and_chance_of_leaving_make_the_advice(verdict: str | None, sigma: float | None, advice: str) -> None:
+    found = row(verdict=verdict, volatility_forecast=sigma)
+    assert found["advice"] == advice, found
+    assert found["reasons"]
+
+
+@pytest.mark.parametrize(("close", "advice"), [(3075.0, "ENTER"), (3074.0, "WAIT"), (3181.0, "WAIT")])
+def test_inside_is_judged_by_the_range_before_widening(close: float, advice: str) -> None:
+    assert row(close, volatility_forecast=0.001)["advice"] == advice
+
+
+def test_a_price_outside_the_configured_grid_waits_however_calm() -> None:
+    found = row(3300.0, range_low=3250.0, range_high=3350.0)
+    assert found["advice"] == "WAIT"
+    assert found["reasons"][0] == "The price 3,300 is above the configured grid 3,070 to 3,185."
+
+
+@pytest.mark.parametrize(
+    ("change", "unknown"),
+    [
+        ({"close": None}, "Not known: price."),
+        ({"verdict": None}, "Not known: verdict."),
+        ({"range_low": None}, "Not known: range of the last 96 hours."),
+        ({"volatility_forecast": None}, "Not known: volatility."),
+    ],
+)
+def test_what_is_not_known_is_named_and_means_wait(change: dict[str, Any], unknown: str) -> None:
+    found = row(**change)
+    assert found["advice"] == "WAIT"
+    assert unknown in found["reasons"]
+
+
+def test_fees_that_no_step_can_pay_mean_wait() -> None:
+    dear = grid(enabled=False, levels=2, level_convention="levels", fees={"maker": 0.015})
+    found = entry.assess(dear, features([3127.0], **CALM), verdicts(["RANGE_OK"]), span(1), RISK).row(0, named=True)
+    assert found["levels"] is None
+    assert found["advice"] == "WAIT"
+
+
+def test_an_enabled_grid_gets_no_rows_and_other_markets_do_not_matter() -> None:
+    known, said = features([3127.0] * 3, **CALM), verdicts(["RANGE_OK"] * 3)
+    assert entry.assess(grid(), known, said, span(3), RISK).is_empty()
+    plain = entry.assess(OFF, known, said, span(3), RISK)
+    mixed = entry.assess(
+        OFF,
+        pl.concat([known, features([1.0] * 3, symbol="BTC-USDT")]).reverse(),
+        pl.concat([said, verdicts(["TREND"] * 3, symbol="BTC-USDT")]).reverse(),
+        span(3),
+        RISK,
+    )
+    assert mixed.equals(plain)
+    assert plain["as_of"][0] == START

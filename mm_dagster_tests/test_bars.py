@@ -1,0 +1,54 @@
+"""Bar arithmetic: what closed, what a span holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm_dagster.bars import BAR, Span, bar_number, ceil_bar, floor_bar, is_aligned, iso, parse_time
+
+TIMES = st.datetimes(datetime(2017, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(TIMES)
+def test_floor_and_ceiling_enclose_a_time_within_one_bar(time: datetime) -> None:
+    assert floor_bar(time) <= time <= ceil_bar(time)
+    assert ceil_bar(time) - floor_bar(time) in (timedelta(0), BAR)
+    assert is_aligned(floor_bar(time))
+    assert bar_number(time) == bar_number(floor_bar(time))
+
+
+@given(TIMES, st.integers(0, 20_000))
+def test_months_partition_a_span(time: datetime, bars: int) -> None:
+    span = Span(floor_bar(time), floor_bar(time) + bars * BAR)
+    months = list(span.months())
+    assert sum(month.bars for month in months) == span.bars == span.open_times().len()
+    assert all(before.end == after.start for before, after in zip(months, months[1:], strict=False))
+    assert all((month.end - BAR).strftime("%Y-%m") == month.start.strftime("%Y-%m") for month in months)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00Z"),
+        ("2026-01-31T14:15Z", "2026-01-31T14:15:00Z"),
+        ("2026-01-31T14:15:00+02:00", "2026-01-31T12:15:00Z"),
+    ],
+)
+def test_times_are_read_as_utc(text: str, time: str) -> None:
+    assert iso(parse_time(text)) == time
+
+
+def test_what_is_no_time_is_said_with_an_example() -> None:
+    with pytest.raises(ValueError, match="'soon' is not a time; write 2026-01-31"):
+        parse_time("soon")
+
+
+def test_a_span_refuses_what_is_no_quarter_hour() -> None:
+    with pytest.raises(ValueError, match="not a UTC quarter hour"):
+        Span(datetime(2026, 1, 1, 0, 7, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
+    cet = timezone(timedelta(hours=1))
+    assert Span(datetime(2026, 1, 1, tzinfo=cet), datetime(2026, 1, 2, tzinfo=cet)).bars == 96

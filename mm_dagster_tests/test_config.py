@@ -1,0 +1,127 @@
+"""Configuration: what is wrong is said with file, key, value and remedy, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mm_dagster.config import Config, ConfigError, load, load_or_last_valid
+
+MARKETS = """
+venues:
+  main: {kind: ccxt, exchange: kucoin}
+markets:
+  - {symbol: ETH-USDT, venue: main}
+"""
+GRID = """
+id: eth-v3
+symbol: ETH-USDT
+enabled: true
+activated_at: 2026-01-10T00:00:00Z
+lower: 3070
+upper: 3185
+levels: 6
+level_convention: intervals                 # 6 intervals, 7 prices
+spacing: arithmetic                         # or geometric
+stop: 2990
+capital: 769.02                             # quote currency
+fees: {maker: 0.001, taker: 0.001, paid_in: quote}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The shape that every user edits."""
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "markets.yaml").write_text(MARKETS)
+    (tmp_path / "grids" / "eth-v3.yaml").write_text(GRID)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def hash_of(config: Config, table: str = "exit_state") -> str:
+    return config.hash_of(table, "ETH-USDT", config.grids[0] if table in ("grid_risk", "exit_state") else None)
+
+
+@pytest.mark.parametrize("name", ["demo", "kucoin"])
+def test_the_shipped_configurations_are_valid(name: str) -> None:
+    config = load(Path(__file__).resolve().parent.parent / "configs" / name)
+    assert config.grids
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("grids/eth-v3.yaml", "stop: 2990", "stop: 4000", ["stop", "4000", "not below lower"]),
+        ("grids/eth-v3.yaml", "upper: 3185", "upper: 3000", ["upper", "3000", "not above lower"]),
+        ("grids/eth-v3.yaml", "levels: 6", "levels: 60", ["levels", "60", "0.200 %", "fewer levels"]),
+        ("grids/eth-v3.yaml", "symbol: ETH-USDT", "symbol: ETH-USD", ["symbol", "ETH-USD", "did you mean ETH-USDT?"]),
+        ("grids/eth-v3.yaml", "lower: 3070", "lowr: 3070", ["lowr", "unknown key", "did you mean lower?"]),
+        ("grids/eth-v3.yaml", "capital: 769.02", "capital: -1", ["capital", "-1", "greater than 0"]),
+        ("grids/eth-v3.yaml", "capital: 769.02", "capital: .nan", ["capital", "nan", "finite"]),
+        ("grids/eth-v3.yaml", "id: eth-v3", "id: eth-v3\nid: other", ["line", "'id'", "given twice"]),
+        ("grids/eth-v3.yaml", "id: eth-v3", "id: [", ["not readable as YAML"]),
+        ("grids/eth-v3.yaml", "2026-01-10T00:00:00Z", "2016-01-10T00:00:00Z", ["activated_at", "2017-01-01"]),
+        ("markets.yaml", "venue: main", "venue: mian", ["markets.0.venue", "'mian'", "did you mean main?"]),
+        ("markets.yaml", "kind: ccxt", "kind: cxt", ["venues.main", "'ccxt', 'recorded', 'simulated'"]),
+        ("markets.yaml", "symbol: ETH-USDT", "symbol: ETH/USDT", ["markets.0.symbol", "ETH/USDT"]),
+    ],
+)
+def test_an_error_names_file_key_value_and_remedy(folder: Path, file: str, old: str, new: str, said: list[str]) -> None:
+    edit(folder / file, old, new)
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert message.startswith(str(folder / file))
+    assert "\n" not in message
+    for part in said:
+        assert part in message
+
+
+def test_a_misspelt_file_and_a_missing_folder_are_errors(folder: Path) -> None:
+    (folder / "exits.yaml").write_text("policy: literal")
+    with pytest.raises(ConfigError, match=r"exits\.yaml.*did you mean exit\.yaml\?"):
+        load(folder)
+    with pytest.raises(ConfigError, match="MM_CONFIG_DIR"):
+        load(folder / "nowhere")
+
+
+def test_the_hash_is_stable_under_reordering_and_comments(folder: Path) -> None:
+    before = hash_of(load(folder))
+    grid = yaml.safe_load(GRID)
+    (folder / "grids" / "eth-v3.yaml").write_text(yaml.safe_dump(dict(reversed(grid.items()))) + "# a comment\n")
+    assert hash_of(load(folder)) == before
+
+
+def test_the_hash_covers_what_changes_a_table_and_nothing_else(folder: Path) -> None:
+    before = load(folder)
+    (folder / "exit.yaml").write_text("policy: literal")
+    edit(folder / "markets.yaml", "exchange: kucoin", "exchange: kucoin, api_url: http://127.0.0.1:1")
+    after = load(folder)
+    assert hash_of(before, "exit_state") != hash_of(after, "exit_state")
+    for table in ("candles", "regime_features", "regime_verdict", "grid_risk"):
+        assert hash_of(before, table) == hash_of(after, table)
+
+
+def test_an_invalid_edit_keeps_the_last_valid_configuration(folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    valid, none = load_or_last_valid(folder, kept)
+    assert none is None
+    edit(folder / "grids" / "eth-v3.yaml", "stop: 2990", "stop: 4000")
+    config, error = load_or_last_valid(folder, kept)
+    assert config == valid
+    assert error is not None
+    assert "stop" in error
+
+
+def test_without_a_valid_one_before_an_invalid_configuration_stops(folder: Path, tmp_path: Path) -> None:
+    edit(folder / "grids" / "eth-v3.yaml", "stop: 2990", "stop: 4000")
+    with pytest.raises(ConfigError, match="stop"):
+        load_or_last_valid(folder, tmp_path / "kept")
