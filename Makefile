@@ -5,8 +5,8 @@ export MM_CONFIG_DIR ?= $(CURDIR)/configs/demo
 export MM_DATA_DIR ?= $(CURDIR)/data
 export MM_DAGSTER_DIR ?= $(MM_DATA_DIR)/dagster
 export DAGSTER_HOME ?= $(CURDIR)
-# Processor caches of compiled kernels stay in the checkout's own environment.
-export NUMBA_CACHE_DIR ?= $(CURDIR)/.venv/numba
+
+
 
 .PHONY: setup demo up test test-long bench lint constraints
 .DEFAULT_GOAL := help

@@ -111,9 +111,7 @@ def _draw_ribbon(axes: Axes, verdicts: pl.DataFrame) -> None:
 def _draw_ladder(axes: Axes, states: pl.DataFrame) -> None:
     for start, end, state in _runs(states, "state"):
         rung = STATES.index(state) if state in STATES else 0
-        axes.fill_between(
-            [date2num(start), date2num(end)], 0, rung + 1, color=STATE_COLOURS[STATES[rung]], linewidth=0
-        )
+        axes.fill_between([date2num(start), date2num(end)], 0, rung + 1, color=STATE_COLOURS[STATES[rung]], linewidth=0)
     axes.set_ylim(0, len(STATES))
     axes.set_yticks([rung + 0.5 for rung in range(len(STATES))], ["normal", "warning", "latest exit", "mandatory"])
 

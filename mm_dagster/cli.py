@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import dagster as dg
 import polars as pl
 import typer
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
 from mm_dagster.config import ConfigError
 from mm_dagster.history.lake import LakeError
@@ -38,6 +38,18 @@ err = Console(stderr=True)
 
 class CommandError(Exception):
     """What the user asked for cannot be done. One line, with the remedy."""
+
+
+FORESEEN = (
+    CommandError,
+    ConfigError,
+    LakeError,
+    MirrorError,
+    VenueError,
+    PushoverRefused,
+    PushoverUnavailable,
+)
+"""Errors that say what to do in one line."""
 
 
 @dataclass
@@ -93,7 +105,9 @@ def backfill(
     start = midnight(_time(first, "--from").date())
     end = midnight((_time(last, "--to") if last else datetime.now(UTC)).date()) + timedelta(days=1)
     if start < FIRST_DAY or end <= start:
-        raise CommandError(f"--from {first} --to {last}: choose days from {iso(FIRST_DAY)[:10]} on, the first one first")
+        raise CommandError(
+            f"--from {first} --to {last}: choose days from {iso(FIRST_DAY)[:10]} on, the first one first"
+        )
     wanted = _symbols(symbols)
     with Progress(
         TextColumn("backfill"),
@@ -119,7 +133,9 @@ def backfill(
             )
             progress.advance(bar, (month.end - month.start).days)
         progress.update(bar, description="")
-    err.print(f"{(end - start).days} days of {len(wanted)} markets are in the lake; ask them with `mm sql`, see `mm status`")
+    err.print(
+        f"{(end - start).days} days of {len(wanted)} markets are in the lake; ask them with `mm sql`, see `mm status`"
+    )
 
 
 @app.command(epilog="Examples: `mm status`, `mm status --json | jq '.[].state'`")
@@ -138,7 +154,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command(
-    epilog="Examples: `mm sql \"SELECT symbol, verdict, count(*) FROM regime_verdict GROUP BY ALL\"`, `mm sql \"SHOW TABLES\"`"
+    epilog='Examples: `mm sql "SELECT verdict, count(*) FROM regime_verdict GROUP BY 1"`, `mm sql "SHOW TABLES"`'
 )
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the history, in DuckDB's SQL.")],
@@ -279,6 +295,85 @@ def _save_pictures(as_of: datetime) -> None:
     err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `make up`", soft_wrap=True, highlight=False)
 
 
+def _send_what_is_due(at: datetime | None) -> None:
+    """Sends as the sensor would. A simulated market's clock is set to the tick, so that its news can be seen."""
+    from mm_dagster.defs.alerts import due_now
+
+    if due_now(_project(), at):
+        _run("send_alerts", turn={"as_of": iso(at)} if at else {}, tags={})
+
+
+# examining ------------------------------------------------------------------------------------------------------------
+
+
+def _examine() -> list[dict[str, Any]]:
+    """One row for each part of the system: OK, or what to do."""
+    rows: list[dict[str, Any]] = []
+
+    def check(part: str, examine: Callable[[], str]) -> None:
+        try:
+            rows.append({"part": part, "result": "OK", "detail": examine()})
+        except (
+            CommandError,
+            ConfigError,
+            LakeError,
+            MirrorError,
+            VenueError,
+            PushoverRefused,
+            PushoverUnavailable,
+        ) as error:
+            rows.append({"part": part, "result": "TO DO", "detail": str(error)})
+
+    project = _project()
+    config = project.config
+    check("configuration", lambda: _configuration(project))
+    check("lake", project.lake.check)
+    for name in config.markets.venues:
+        symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
+        if symbol:
+            check(f"venue {name}", lambda symbol=symbol: project.venue(symbol).check())  # type: ignore[misc]
+    check("newest bar", lambda: _freshness(project))
+    check("Pushover", lambda: _pushover(project))
+    check("git mirror", project.mirror.check)
+    return rows
+
+
+def _configuration(project: Any) -> str:
+    if project.config_error:
+        raise CommandError(project.config_error)
+    grids = project.config.grids
+    running = sum(grid.enabled for grid in grids)
+    return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
+
+
+def _freshness(project: Any) -> str:
+    """How old the newest bar of each market is, by its own clock."""
+    newest = project.lake.newest("candles")
+    for symbol in project.config.symbols:
+        if symbol not in newest:
+            raise CommandError(f"{symbol}: no candle yet; run `mm tick`, or `make up` and wait a quarter hour")
+        age = project.clock(symbol) - newest[symbol] - BAR
+        if age > timedelta(minutes=project.config.alerts.blind_after_minutes):
+            raise CommandError(
+                f"{symbol}: the newest bar closed {iso(newest[symbol] + BAR)}, {age // timedelta(minutes=1)} minutes "
+                "ago; run `mm tick`, or `make up` for the schedule"
+            )
+    return f"{len(newest)} markets, the newest closed {iso(max(newest.values()) + BAR)}"
+
+
+def _pushover(project: Any) -> str:
+    from mm_dagster.defs.alerts import channel_of
+
+    if all(project.simulated(symbol) for symbol in project.config.symbols):
+        return "not needed: a simulated market writes to the ledger and the log"
+    missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not os.environ.get(name)]
+    channel = channel_of(project)
+    if channel is None:
+        raise CommandError(f"{' and '.join(missing)} not set: messages go to the ledger and the log only; see README")
+    channel.validate()
+    return "token and user key are present, and Pushover knows them"
+
+
 # showing --------------------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +445,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort, dg.DagsterExecutionInterruptedError):
         err.print("stopped; what was finished stays")
         code = 130
-    except (CommandError, ConfigError, LakeError, MirrorError, VenueError) as error:
+    except FORESEEN as error:
         if _options.debug:
             err.print_exception()
         err.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)

@@ -110,7 +110,7 @@ def dispatch(
         _commit(ledger, [row])
     for cancellation in cancellations:
         row = stored[cancellation.alert_id]
-        if channel is not None:
+        if channel is not None and row["expired_at"] is None:
             row |= _cancel(cancellation, channel, clock)
             _commit(ledger, [row])
             rows[cancellation.alert_id] = row

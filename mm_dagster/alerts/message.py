@@ -40,7 +40,7 @@ def render(
         row: the newest row of `exit_state`; for an entry the one of `entry_assessment`; None: there is none.
         risk: the newest row of `grid_risk`; None: there is none.
         grid: the grid.
-        why: the fired triggers as sentences, the most urgent first.
+        why: the fired triggers as sentences, the most urgent first. What was seen live is added here.
         simulated: whether its market is synthetic; the title says so.
 
     Returns:
@@ -100,9 +100,9 @@ def _up(
 ) -> list[str]:
     """What to do; why (the second line, which gives way); what waiting costs; price and bounds."""
     live = row is not None and row["state"] != alert.state
-    reasons = list(why)
-    if live and row is not None and row["live_reason"]:
-        reasons.insert(0, f"seen live: {row['live_reason']}")
+    reason = row["live_reason"] if row is not None else None
+    reasons = [f"seen live: {reason}"] if reason else []
+    reasons += [sentence for sentence in why if sentence != reason]
     return [
         _do(alert, None if live else row),
         f"Why: {'; '.join(reasons) or 'not known'}",
@@ -115,15 +115,14 @@ def _do(alert: Alert, row: Mapping[str, Any] | None) -> str:
     """Advice and deadline. A state that only the live run knows has no row that advises on it."""
     if row is None:
         if alert.state == "MANDATORY_EXIT":
-            return "Do now: stop the grid and sell the inventory."
-        return "Do now: look at the exchange yourself, and be ready to stop the grid."
-    advice = row["advice"]
+            return "Stop the grid now and sell the inventory."
+        return "Look at the exchange yourself now, and be ready to stop the grid."
+    advice: str = row["advice"]
     minutes = row["recommended_window_minutes"]
-    if minutes is None or minutes == 0:
-        return f"Do now: {advice}"
+    if not minutes:
+        return advice
     end = alert.state_since + timedelta(minutes=minutes)
-    until = f"Do by {iso(end)}: " if end > alert.as_of else f"Do now, the time ended at {iso(end)}: "
-    return until + advice
+    return f"By {iso(end)}: {advice}" if end > alert.as_of else f"Now, the time ended at {iso(end)}: {advice}"
 
 
 def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
@@ -164,7 +163,7 @@ def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] |
 def _blind(alert: Alert) -> list[str]:
     known = f"Last known state: {_words(alert.state)}." if alert.state != "UNKNOWN" else "No state was ever known."
     return [
-        "Do now: look at the exchange yourself; `mm doctor` says what is wrong here.",
+        "Look at the exchange yourself now; `mm doctor` says what is wrong here.",
         f"Why: this grid has not been evaluated since {iso(alert.as_of)}. {known}",
         "Waiting: whatever happens meanwhile goes unseen.",
     ]
@@ -208,9 +207,8 @@ def _fit(lines: Sequence[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """One line of what can be sent and shown: no control characters, no half of a surrogate pair."""
-    sendable = text.encode("utf-8", "replace").decode()
-    return " ".join("".join(character if character.isprintable() else " " for character in sendable).split())
+    """One line of what can be sent and shown: no control characters and, unprintable too, no half surrogate pairs."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def _length(text: str) -> int:
@@ -218,10 +216,9 @@ def _length(text: str) -> int:
 
 
 def _cut(text: str, limit: int) -> str:
-    """The text, or what of it fits before an ellipsis, cut between words where there is a gap to cut at."""
+    """The text, or what of it fits before an ellipsis, cut between words unless one word is most of it."""
     if _length(text) <= limit:
         return text
     kept = text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore")
-    if not text[len(kept)].isspace() and " " in kept:
-        kept = kept.rsplit(" ", 1)[0]
-    return f"{kept.rstrip(' .;,:')}…"
+    words = kept.rpartition(" ")[0].rstrip(".;,:")
+    return f"{words if len(words) > len(kept) // 2 else kept}…"

@@ -394,7 +394,7 @@ def _watch(grid: GridConfig, seen: _Seen, told: Sequence[Mapping[str, Any]]) -> 
     if seen.blind and not told_blind:
         name = [grid.id, grid.activated_at, seen.as_of, last["alert_id"] if last else ""]
         return [_new("BLIND", name, grid, seen, HIGH, None)]
-    if last is not None and told_blind and not seen.blind and last["status"] != "PENDING":
+    if last is not None and told_blind and not seen.blind:
         return [_new("RECOVERED", [grid.id, grid.activated_at, last["alert_id"]], grid, seen, QUIET, None)]
     return []
 
@@ -410,9 +410,7 @@ def _entry(
     entries = [row for row in told if row["kind"] == "ENTRY"]
     last = entries[-1] if entries else None
     if last is not None and (
-        last["state"] == newest["advice"]
-        or last["status"] == "PENDING"
-        or clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
+        last["state"] == newest["advice"] or clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
     ):
         return []
     seen = _Seen(newest["as_of"], newest["advice"], newest["as_of"], fresh=True, blind=False)

@@ -163,7 +163,7 @@ class Pushover:
         except requests.JSONDecodeError:
             raise PushoverUnavailable(f"{where} gave an answer that is not JSON") from None
         except requests.RequestException as error:
-            raise PushoverUnavailable(f"{where} cannot be reached: {type(error).__name__}") from None
+            raise PushoverUnavailable(f"{where} gave no answer ({type(error).__name__})") from None
         return dict(answer)
 
     def _shown(self, text: str) -> str:

@@ -58,9 +58,7 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 @dg.sensor(job=send_alerts, minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)
 def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.RunRequest | dg.SkipReason:
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
-    under_way = context.instance.get_runs_count(
-        dg.RunsFilter(job_name="send_alerts", statuses=[*_UNFINISHED])
-    )
+    under_way = context.instance.get_runs_count(dg.RunsFilter(job_name="send_alerts", statuses=[*_UNFINISHED]))
     if under_way:
         return dg.SkipReason("the last run is still sending")
     alerts = due_now(project)

@@ -28,15 +28,17 @@ from mm_dagster.tables import CODE_VERSIONS, STATES
     metadata=columns_of("exit_state"),
     check_specs=[
         dg.AssetCheckSpec(
-            "every_active_grid_is_judged", asset="exit_state", description="Each active grid has a row at the newest bar."
+            "every_active_grid_is_judged",
+            asset="exit_state",
+            description="Each active grid has a state.",
         )
     ],
 )
 def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.
 
-    The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What only
-    a live run knows, the last price and the clock, stands beside it in live_state.
+    The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
+    only a live run knows, the last price and the clock, stands beside it in live_state.
     """
     job = work(context, project, turn)
     changed, newest = 0, []

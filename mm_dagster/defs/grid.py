@@ -3,7 +3,6 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster.bars import Span
 from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import BACK, DAILY, Work, work
@@ -115,8 +114,10 @@ def _keep_episodes(job: Work) -> None:
         for grid in begun
         if (grid.id, grid.activated_at) not in known
     ]
-    rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)]) if fresh else (
-        episode.closings(stored, job.config.grids, job.window.end)
+    rows = (
+        pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
+        if fresh
+        else (episode.closings(stored, job.config.grids, job.window.end))
     )
     if not rows.is_empty():
         with job.project.turn_lock():

@@ -109,9 +109,7 @@ def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: i
 
 def _late(job: Work, recent: pl.DataFrame) -> list[str]:
     """The markets whose newest known bar closed too long before the end of the window."""
-    known = recent.filter(
-        (pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR)
-    )
+    known = recent.filter((pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR))
     return [symbol for symbol in job.symbols if symbol not in set(known["symbol"])]
 
 

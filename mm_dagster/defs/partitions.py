@@ -57,9 +57,7 @@ class Work:
 
     def fetch_span(self, symbol: str) -> Span:
         """The candles to ask the venue for: in a tick the newest ones, always what is needed and not known yet."""
-        newest = (
-            self.window.end - self.config.markets.candles.overlap_bars * BAR if self.tick else self.window.start
-        )
+        newest = self.window.end - self.config.markets.candles.overlap_bars * BAR if self.tick else self.window.start
         needed = Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), max(newest, self.window.start))
         stored = self.project.lake.read(
             "candles", span=needed, symbols=[symbol], columns=["symbol", "open_time", "observed_at"]
@@ -99,7 +97,13 @@ class Work:
         )
 
     def write(
-        self, table: str, frame: pl.DataFrame, span: Span, *, symbols: Sequence[str] | None = None, grids: Sequence[str] | None = None
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        span: Span,
+        *,
+        symbols: Sequence[str] | None = None,
+        grids: Sequence[str] | None = None,
     ) -> int:
         """Writes the rows of a span month by month, each in a turn of its own; returns how many changed."""
         changed = 0
@@ -137,7 +141,13 @@ class Work:
         )
 
     def _note(
-        self, *, started_at: datetime, finished_at: datetime | None, ok: list[str], failed: list[str], reason: str | None
+        self,
+        *,
+        started_at: datetime,
+        finished_at: datetime | None,
+        ok: list[str],
+        failed: list[str],
+        reason: str | None,
     ) -> None:
         assert self.tick is not None
         row = {

@@ -160,12 +160,12 @@ def collect(
     # The bar in progress is asked for as well: once it is there, the one before it is final.
     asked = Span(judged.start, closed.end + BAR) if is_news else judged
     answer = venue.fetch(symbol, asked)
+    newest = Span(closed.end - BAR, asked.end)
     for _ in range(settings.late_bar_attempts - 1):
-        if not is_news or answer.error or not _newest_is_late(answer, closed, asked):
+        if not is_news or not _answers_newest(answer, closed) or answer.rows.filter(newest.opens()).height:
             break
         wait(settings.late_bar_wait_seconds)
-        tail = Span(max(asked.start, closed.end - (settings.max_no_trade + 1) * BAR), asked.end)
-        answer = _renewed(answer, venue.fetch(symbol, tail), tail, closed)
+        answer = _renewed(answer, venue.fetch(symbol, newest), closed)
     assembled = assemble(symbol, venue.name, answer, judged, now, venue.now(), settings.max_no_trade)
     candles = assembled.candles.filter(closed.opens())
     # What was not answered before the span or after it is not the caller's concern.
@@ -222,17 +222,15 @@ def _payload(row: dict[str, Any]) -> str:
     return json.dumps({"open_time": row["open_time"].isoformat(), **safe}, allow_nan=False)
 
 
-def _newest_is_late(answer: Answer, closed: Span, asked: Span) -> bool:
-    """Whether the venue answered for the newest closed bar, but has neither it nor a later one."""
-    newest = Span(closed.end - BAR, asked.end)
-    was_answered = bool(_covered(answer.answered, Span(newest.start, closed.end)).all())
-    return was_answered and answer.rows.filter(newest.opens()).is_empty()
+def _answers_newest(answer: Answer, closed: Span) -> bool:
+    return bool(_covered(answer.answered, Span(closed.end - BAR, closed.end)).all())
 
 
-def _renewed(answer: Answer, again: Answer, tail: Span, closed: Span) -> Answer:
-    """The answer with what was said of its tail the second time; where that failed, the newest bar is not known."""
-    if again.error:
-        answered = tuple(Span(part.start, min(part.end, closed.end - BAR)) for part in answer.answered)
-        return Answer(answer.rows, tuple(part for part in answered if part.bars), again.error)
-    before = answer.rows.filter(pl.col("open_time") < tail.start)
-    return Answer(pl.concat([before, again.rows.filter(tail.opens())]), answer.answered)
+def _renewed(answer: Answer, again: Answer, closed: Span) -> Answer:
+    """The answer, with what was said of the newest bar the second time; where that failed, it is not known."""
+    before = closed.end - BAR
+    if _answers_newest(again, closed):
+        rows = [answer.rows.filter(pl.col("open_time") < before), again.rows.filter(pl.col("open_time") >= before)]
+        return Answer(pl.concat(rows), answer.answered, answer.error)
+    answered = tuple(Span(part.start, min(part.end, before)) for part in answer.answered)
+    return Answer(answer.rows, tuple(part for part in answered if part.bars), again.error)

@@ -240,9 +240,9 @@ class ExchangeVenue:
             sent: list[list[Any]] = self._exchange.fetch_ohlcv(
                 market, _TIMEFRAME, _milliseconds(page.start), page.bars, until
             )
-            # ccxt makes an empty page of an empty body, too; only a body with an empty list in it says "no candles".
-            if not sent and not _holds_a_list(self._exchange.last_json_response):
-                raise ccxt.NullResponse("no list of candles")
+            # ccxt makes an empty page of an empty or unreadable body, too.
+            if not sent and not _says_no_candles(self._exchange.last_json_response):
+                raise ccxt.NullResponse("neither candles nor an empty list of them")
             return sent
 
         return self._call(ask)
@@ -339,10 +339,12 @@ def _address(exchange: Any) -> str:
 
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed in a moment: no connection, timeouts, 429, 5xx, and KuCoin's 200002."""
+    if _code(error) in _PASSING_CODES:
+        return True
     status = _http_status(error)
     if status is not None and 400 <= status < 500 and not isinstance(error, ccxt.RateLimitExceeded):
         return status in _PASSING_STATUS
-    return isinstance(error, ccxt.OperationFailed) or _code(error) in _PASSING_CODES
+    return isinstance(error, ccxt.OperationFailed)
 
 
 def _is_unknown_symbol(error: Exception) -> bool:
@@ -361,16 +363,30 @@ def _http_status(error: Exception) -> int | None:
     return getattr(response, "status_code", None)
 
 
-def _holds_a_list(body: Any) -> bool:
-    """Whether an answer is or holds a list or an object, as a genuine one without rows does."""
-    return isinstance(body, list) or (
-        isinstance(body, dict) and any(isinstance(value, list | dict) for value in body.values())
-    )
+def _says_no_candles(body: Any) -> bool:
+    """Whether a body is a genuine answer without rows: it has an empty list, and none with rows that ccxt left out."""
+    lists = list(_lists(body))
+    return bool(lists) and not any(lists)
+
+
+def _lists(body: Any) -> Iterator[list[Any]]:
+    """Every list of a JSON body that is not inside of another one."""
+    if isinstance(body, list):
+        yield body
+    elif isinstance(body, dict):
+        for value in body.values():
+            yield from _lists(value)
+
+
+def _opened(row: Any) -> int | None:
+    """When the candle of a row opens, milliseconds; None where the row is none."""
+    opened = row[0] if isinstance(row, list) and len(row) >= len(ROWS) else None
+    return opened if isinstance(opened, int) else None
 
 
 def _opens_in(row: Any, page: Span) -> bool:
-    opened = row[0] if isinstance(row, list) and len(row) >= len(ROWS) else None
-    return isinstance(opened, int | float) and _milliseconds(page.start) <= opened < _milliseconds(page.end)
+    opened = _opened(row)
+    return opened is not None and _milliseconds(page.start) <= opened < _milliseconds(page.end)
 
 
 def _part_answered(sent: list[list[Any]], page: Span) -> Span:
@@ -379,7 +395,7 @@ def _part_answered(sent: list[list[Any]], page: Span) -> Span:
     Some exchanges know only their newest bars and answer with those, whatever was asked for. Rows from after the page
     betray them: then nothing is known of what lies before the first row.
     """
-    opened = [row[0] for row in sent if isinstance(row[0], int | float)]
+    opened = [since for row in sent if (since := _opened(row)) is not None]
     if not opened or max(opened) < _milliseconds(page.end):
         return page
     first = min(max(min(opened), _milliseconds(page.start)), _milliseconds(page.end))
@@ -398,7 +414,7 @@ def _joined(spans: list[Span]) -> tuple[Span, ...]:
 
 
 def _frame(rows: list[list[Any]]) -> pl.DataFrame:
-    values = [[int(row[0]) * 1000, *(_number(value) for value in row[1 : len(ROWS)])] for row in rows]
+    values = [[row[0] * 1000, *(_number(value) for value in row[1 : len(ROWS)])] for row in rows]
     return pl.DataFrame(values, schema={**ROWS, "open_time": pl.Int64()}, orient="row").with_columns(
         pl.col("open_time").cast(TIME)
     )

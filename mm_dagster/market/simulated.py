@@ -127,9 +127,9 @@ def _path(symbol: str, block: int) -> Array:
     start, end = _level(symbol, block), _level(symbol, block + 1)
     u = np.linspace(0.0, 1.0, _BLOCK_STEPS + 1)
     a, b = _uniform(2, symbol, "shape", block)
-    # Standard deviation of a step in a range, from the width of the range: its edges are two deviations away.
+    # Standard deviation of a step in a range, from the width of the range: its edges are 2.5 deviations away.
     half_life = (4.0 + 2.0 * a) * _HOUR_STEPS
-    step = era.width / 4 * np.sqrt(1 - 4.0 ** (-1 / half_life))
+    step = era.width / 5 * np.sqrt(1 - 4.0 ** (-1 / half_life))
     shape, loudness = u, np.ones_like(u)
     if kind == "T":
         half_life, loudness = 24.0 * _HOUR_STEPS, 1.0 + 0.7 * u
@@ -195,4 +195,4 @@ def _uniform(count: int, *what: str | int) -> Array:
     """
     key = int.from_bytes(hashlib.sha256("/".join(map(str, what)).encode()).digest()[:16], "little")
     raw = np.random.Philox(key=key).random_raw(count)
-    return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52

@@ -18,7 +18,12 @@ DAY = Span(datetime(2025, 10, 10, tzinfo=UTC), datetime(2025, 10, 11, tzinfo=UTC
 @pytest.mark.parametrize(
     ("symbols", "first", "last"),
     [
-        pytest.param(("ADA-USDT",), datetime(2025, 10, 10, 20, 15, tzinfo=UTC), datetime(2025, 10, 10, 21, 45, tzinfo=UTC), id="the crash"),
+        pytest.param(
+            ("ADA-USDT",),
+            datetime(2025, 10, 10, 20, 15, tzinfo=UTC),
+            datetime(2025, 10, 10, 21, 45, tzinfo=UTC),
+            id="the crash",
+        ),
         pytest.param(
             ("ETH-USDT", "SOL-USDT", "ADA-USDT"),
             datetime(2025, 10, 10, 0, 15, tzinfo=UTC),

@@ -1,0 +1,185 @@
+"""Rows, a ledger in memory, a channel that only listens, and the turn of a run: what these tests start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.alerts import ledger as delivery
+from mm_dagster.alerts import message, policy
+from mm_dagster.alerts.pushover import Sent
+from mm_dagster.config import AlertsConfig, GridConfig
+
+T0 = datetime(2026, 1, 10, 12, tzinfo=UTC)
+CONFIG = AlertsConfig()
+PRICE = 3_100.0
+BELOW = 3_060.0
+ABOVE = 3_190.0
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def grid(**changes: Any) -> GridConfig:
+    base: dict[str, Any] = {
+        "id": "eth-v3",
+        "symbol": "ETH-USDT",
+        "enabled": True,
+        "activated_at": datetime(2026, 1, 10, tzinfo=UTC),
+        "lower": 3070,
+        "upper": 3185,
+        "levels": 6,
+        "stop": 2990,
+        "capital": 769.02,
+    }
+    return GridConfig(**(base | changes))
+
+
+def state(of: GridConfig, as_of: datetime, name: str = "NORMAL", **changes: Any) -> dict[str, Any]:
+    window = {"WARNING": 240, "LATEST_ACCEPTABLE_EXIT": 60, "MANDATORY_EXIT": 0}
+    advice = {
+        "NORMAL": "Keep running.",
+        "WARNING": "Be ready to stop the grid, and look again within 240 minutes.",
+        "LATEST_ACCEPTABLE_EXIT": "Stop the grid within 60 minutes.",
+        "MANDATORY_EXIT": "Stop the grid now and sell the inventory.",
+    }
+    return {
+        "grid_id": of.id,
+        "activated_at": of.activated_at,
+        "as_of": as_of,
+        "symbol": of.symbol,
+        "complete": True,
+        "literal_state": name,
+        "live_state": None,
+        "live_reason": None,
+        "state": name,
+        "raw_state": name,
+        "since": as_of,
+        "triggers": [],
+        "recommended_window_minutes": window.get(name),
+        "advice": advice[name],
+    } | changes
+
+
+def states(*rows: Mapping[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=tables.dtypes("exit_state"), orient="row")
+
+
+def entry(of: GridConfig, as_of: datetime, advice: str = "WAIT", **changes: Any) -> dict[str, Any]:
+    return {
+        "grid_id": of.id,
+        "as_of": as_of,
+        "symbol": of.symbol,
+        "advice": advice,
+        "reasons": ["The verdict is TRANSITION; a grid needs RANGE_OK."],
+        "price": PRICE,
+        "lower": 3021.5,
+        "upper": 3208.25,
+        "levels": 9,
+        "step_percent": 0.6684,
+        "p_leave_72h": 0.91,
+    } | changes
+
+
+def entries(*rows: Mapping[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=tables.dtypes("entry_assessment"), orient="row")
+
+
+RISK = {
+    "price": PRICE,
+    "p_break_low_6h": 0.412,
+    "p_break_low_12h": 0.566,
+    "p_break_low_24h": 0.71,
+    "p_stop_24h": 0.183,
+    "distance_stop_percent": 3.548,
+}
+
+
+class MemoryLedger:
+    """`notification` in memory; every write is checked against the contract and counted."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.commits = 0
+
+    def read(self) -> pl.DataFrame:
+        return pl.DataFrame(list(self.rows.values()), schema=tables.dtypes("notification"), orient="row")
+
+    def write(self, rows: pl.DataFrame) -> None:
+        assert tables.broken_rules(rows, "notification") == {}
+        self.commits += 1
+        self.rows |= {row["alert_id"]: row for row in rows.to_dicts()}
+
+    def update(self, kind: str, **changes: Any) -> None:
+        """Changes all rows of one kind."""
+        for row in self.rows.values():
+            if row["kind"] == kind:
+                row |= changes
+
+    def told(self) -> list[tuple[str, str, int]]:
+        """Kind, state and priority of what was sent, oldest first."""
+        sent = [row for row in self.rows.values() if row["status"] == "SENT"]
+        return [(row["kind"], row["state"], row["priority"]) for row in sorted(sent, key=lambda row: row["sent_at"])]
+
+    def status(self) -> dict[str, int]:
+        """How many rows there are of each status."""
+        found = [row["status"] for row in self.rows.values()]
+        return {name: found.count(name) for name in sorted(set(found))}
+
+
+@dataclass
+class Listener:
+    """A channel that takes everything, after a word with `before` or before one with `after`."""
+
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    sent: list[tuple[str, str, int]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    name: str = "pushover"
+
+    def send(
+        self, title: str, message: str, priority: int, *, timestamp: datetime, url: str | None, image: bytes | None
+    ) -> Sent:
+        self.before()
+        self.sent.append((title, message, priority))
+        self.after()
+        return Sent(receipt=f"receipt-{len(self.sent)}" if priority == 2 else None, request="request")
+
+    def cancel(self, receipt: str) -> None:
+        self.cancelled.append(receipt)
+
+
+def run(
+    ledger: MemoryLedger,
+    clock: datetime,
+    grids: Sequence[GridConfig],
+    *,
+    exit_states: pl.DataFrame | None = None,
+    assessments: pl.DataFrame | None = None,
+    price: float | None = PRICE,
+    channel: delivery.Channel | None = None,
+    simulated: bool = False,
+    config: AlertsConfig = CONFIG,
+) -> list[policy.Alert]:
+    """One run of the sender, as the pipeline does it: what is due, its words, and out."""
+    exit_states = states() if exit_states is None else exit_states
+    assessments = entries() if assessments is None else assessments
+    found = policy.due(exit_states, assessments, ledger.read(), clock, config, grids, {one.id: price for one in grids})
+    by_id = {one.id: one for one in grids}
+    outgoing = []
+    for alert in found:
+        rows = assessments if alert.kind == "ENTRY" else exit_states
+        row = rows.filter(pl.col("grid_id") == alert.grid_id).sort("as_of").tail(1).to_dicts()
+        title, text = message.render(
+            alert, row[0] if row else None, RISK | {"price": price}, by_id[alert.grid_id], [], simulated
+        )
+        outgoing.append(delivery.Outgoing(alert, alert.title or title, alert.message or text, simulated))
+    over = policy.over(exit_states, ledger.read(), clock, config, grids)
+    delivery.dispatch(outgoing, over, ledger=ledger, channel=channel, clock=lambda: clock)
+    return found

@@ -1,0 +1,215 @@
+"""The words of every kind of alert, and that none is ever too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mm_dagster import tables
+from mm_dagster.alerts import message
+from mm_dagster.alerts.policy import Alert
+from mm_dagster_tests.alerts.given import ABOVE, BELOW, RISK, T0, entry, grid, minutes, state
+
+GRID = grid()
+WHY = ["Break below the grid within 24 h: 71 % (limit 60 %)", "True range against its week: 1.31 (limit 1.25)"]
+WAITING = (
+    "Waiting: chance to break the lower bound within 6/12/24 h 41/57/71 %, to touch the stop within 24 h 18 %, "
+    "the stop is 3.5 % below the price."
+)
+
+
+def alert(kind: str, name: str, **changes: Any) -> Alert:
+    base: dict[str, Any] = {
+        "alert_id": "0123456789abcdef",
+        "kind": kind,
+        "grid_id": GRID.id,
+        "symbol": GRID.symbol,
+        "activated_at": GRID.activated_at,
+        "as_of": T0,
+        "state": name,
+        "state_since": T0 - minutes(15),
+        "priority": 0,
+    }
+    return Alert(**(base | changes))
+
+
+def test_a_warning_says_what_to_do_by_when_why_and_what_waiting_costs():
+    assert message.render(alert("ESCALATION", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, WHY, False) == (
+        "WARNING · eth-v3 ETH-USDT",
+        "By 2026-01-10T15:45:00Z: Be ready to stop the grid, and look again within 240 minutes.\n"
+        "Why: Break below the grid within 24 h: 71 % (limit 60 %); True range against its week: 1.31 (limit 1.25)\n"
+        f"{WAITING}\n"
+        "Price 3,100; grid 3,070 to 3,185, stop 2,990. WARNING since 2026-01-10T11:45:00Z; "
+        "as of 2026-01-10T12:00:00Z.",
+    )
+
+
+def test_a_latest_acceptable_exit_names_the_hour_until_which_to_be_out():
+    name = "LATEST_ACCEPTABLE_EXIT"
+    title, text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY, False)
+    assert title == "LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
+    assert text.splitlines()[0] == "By 2026-01-10T12:45:00Z: Stop the grid within 60 minutes."
+    assert text.splitlines()[2] == WAITING
+
+
+def test_a_reminder_says_that_the_time_has_ended():
+    name = "LATEST_ACCEPTABLE_EXIT"
+    late = alert("REMINDER", name, state_since=T0 - minutes(60))
+    title, text = message.render(late, state(GRID, T0, name), RISK, GRID, WHY, False)
+    assert title == "Still LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
+    assert text.splitlines()[0] == ("Now, the time ended at 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
+
+
+def test_a_mandatory_exit_is_now():
+    name = "MANDATORY_EXIT"
+    risk = RISK | {"price": BELOW, "distance_stop_percent": 2.288}
+    assert message.render(alert("ESCALATION", name), state(GRID, T0, name), risk, GRID, WHY[:1], False) == (
+        "MANDATORY EXIT · eth-v3 ETH-USDT",
+        "Stop the grid now and sell the inventory.\n"
+        "Why: Break below the grid within 24 h: 71 % (limit 60 %)\n"
+        f"{WAITING.replace('3.5', '2.3')}\n"
+        "Price 3,060; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10T11:45:00Z; "
+        "as of 2026-01-10T12:00:00Z.",
+    )
+
+
+def test_a_grid_that_is_sold_out_costs_nothing_by_waiting():
+    row = state(GRID, T0, "MANDATORY_EXIT", advice="Idle: re-centre; the grid is sold out.")
+    text = message.render(alert("ESCALATION", "MANDATORY_EXIT"), row, RISK | {"price": ABOVE}, GRID, [], False)[1]
+    assert text.splitlines()[0] == "Idle: re-centre; the grid is sold out."
+    assert text.splitlines()[2] == "Waiting costs no inventory: above the grid all of it is sold."
+
+
+def test_a_state_that_only_the_live_run_knows_says_how_it_was_seen():
+    reason = "last price 2,980 is at or below the stop 2,990"
+    row = state(GRID, T0, "WARNING", live_state="MANDATORY_EXIT", live_reason=reason)
+    text = message.render(alert("ESCALATION", "MANDATORY_EXIT"), row, None, GRID, [reason], False)[1]
+    assert text.splitlines() == [
+        "Stop the grid now and sell the inventory.",
+        "Why: seen live: last price 2,980 is at or below the stop 2,990",
+        "Waiting: the chance of a break is not known.",
+        "Price not known; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10T11:45:00Z; "
+        "as of 2026-01-10T12:00:00Z.",
+    ]
+
+
+def test_a_de_escalation_says_from_where_to_where():
+    down = alert("DEESCALATION", "NORMAL", before="LATEST_ACCEPTABLE_EXIT")
+    assert message.render(down, state(GRID, T0), RISK, GRID, [], False) == (
+        "Down to NORMAL · eth-v3 ETH-USDT",
+        "The state came down from LATEST ACCEPTABLE EXIT to NORMAL; as of 2026-01-10T12:00:00Z.\n"
+        "Keep running.\n"
+        f"{WAITING}\n"
+        "Price 3,100; grid 3,070 to 3,185, stop 2,990.",
+    )
+
+
+def test_blindness_says_since_when():
+    assert message.render(alert("BLIND", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, [], False) == (
+        "BLIND · eth-v3 ETH-USDT",
+        "Look at the exchange yourself now; `mm doctor` says what is wrong here.\n"
+        "Why: this grid has not been evaluated since 2026-01-10T12:00:00Z. Last known state: WARNING.\n"
+        "Waiting: whatever happens meanwhile goes unseen.",
+    )
+    assert "No state was ever known." in message.render(alert("BLIND", "UNKNOWN"), None, None, GRID, [], False)[1]
+
+
+def test_recovery_says_what_the_state_is():
+    assert message.render(alert("RECOVERED", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, [], False) == (
+        "SEEING AGAIN · eth-v3 ETH-USDT",
+        "Evaluations are back; the newest is of 2026-01-10T12:00:00Z.\nState: WARNING.",
+    )
+
+
+def test_an_entry_says_why_and_what_is_proposed():
+    assert message.render(alert("ENTRY", "WAIT"), entry(GRID, T0), None, GRID, [], False) == (
+        "Entry: WAIT · eth-v3 ETH-USDT",
+        "No moment to start this grid.\n"
+        "Why: The verdict is TRANSITION; a grid needs RANGE_OK.\n"
+        "Proposed: 3,021.5 to 3,208.25, 9 intervals of 0.67 %.\n"
+        "Price 3,100; as of 2026-01-10T12:00:00Z.",
+    )
+    unknown = entry(GRID, T0, price=None, lower=None, upper=None, levels=None, step_percent=None)
+    assert message.render(alert("ENTRY", "WAIT"), unknown, None, GRID, [], False)[1].splitlines()[2:] == [
+        "No bounds can be proposed.",
+        "Price not known; as of 2026-01-10T12:00:00Z.",
+    ]
+
+
+@pytest.mark.parametrize("kind", tables.ALERT_KINDS[:-1])
+def test_the_title_of_a_simulated_market_begins_with_simulated(kind: str):
+    name = "ENTER" if kind == "ENTRY" else "WARNING"
+    titles = [message.render(alert(kind, name), None, None, GRID, [], simulated)[0] for simulated in (True, False)]
+    assert titles[0] == f"SIMULATED {titles[1]}"
+    assert not titles[1].startswith("SIMULATED")
+
+
+def test_reasons_give_way_at_a_word_and_the_rest_stays():
+    name = "LATEST_ACCEPTABLE_EXIT"
+    text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY * 20, False)[1]
+    lines = text.splitlines()
+    assert 1000 < len(text) <= 1024
+    assert lines[0].startswith("By 2026-01-10T12:45:00Z")
+    assert lines[1].endswith("…")
+    assert lines[1].rstrip("…").split()[-1] in {word.rstrip(";:") for sentence in WHY for word in sentence.split()}
+    assert lines[2] == WAITING
+    assert lines[3].endswith("as of 2026-01-10T12:00:00Z.")
+
+
+def test_an_endless_word_is_cut_where_the_room_ends():
+    for word in ("x", "🦀"):
+        reasons = [word * 2000]
+        text = message.render(alert("ESCALATION", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, reasons, False)[1]
+        assert 1023 <= len(text.encode("utf-16-le")) // 2 <= 1024
+        assert f"{word}…" in text
+
+
+def test_the_link_leads_to_the_table_behind_the_alert():
+    assert message.url("ESCALATION", "http://mm.example:3000/") == "http://mm.example:3000/assets/exit_state"
+    assert message.url("ENTRY", "http://mm.example:3000") == "http://mm.example:3000/assets/entry_assessment"
+    assert message.url("BLIND", None) is None
+    assert message.url("BLIND", "http://" + "x" * 512) is None
+
+
+TEXT = st.text(st.characters(), max_size=300) | st.text("🦀é …\n\0", max_size=1500)
+"""All of Unicode, halves of surrogate pairs included."""
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(tables.ALERT_KINDS[:-1]),
+    name=st.sampled_from(tables.STATES),
+    before=st.none() | st.sampled_from(tables.STATES),
+    advice=TEXT,
+    live_reason=st.none() | TEXT,
+    why=st.lists(TEXT, max_size=12),
+    price=st.none() | st.floats(min_value=0, max_value=1e300),
+    shares=st.lists(st.none() | st.floats(0, 1), min_size=4, max_size=4),
+    distance=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    window=st.none() | st.integers(0, 100_000),
+    simulated=st.booleans(),
+)
+def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
+    kind, name, before, advice, live_reason, why, price, shares, distance, window, simulated
+):
+    if kind == "ENTRY":
+        name = "WATCH"
+        row = entry(GRID, T0, name, reasons=why, price=price, upper=distance)
+    else:
+        row = state(GRID, T0, advice=advice, live_state=name, live_reason=live_reason)
+        row["recommended_window_minutes"] = window
+        row["state"] = name if simulated else "NORMAL"
+    risk = dict(zip(("p_break_low_6h", "p_break_low_12h", "p_break_low_24h", "p_stop_24h"), shares, strict=True))
+    risk |= {"price": price, "distance_stop_percent": distance}
+    widest = grid(id="x" * 64, symbol="A" * 200 + "-" + "B" * 200)
+    title, text = message.render(alert(kind, name, before=before), row, risk, widest, why, simulated)
+    for words, limit in ((title, 250), (text, 1024)):
+        assert words.strip()
+        assert len(words.encode("utf-16-le")) <= 2 * limit
+        assert words.encode("utf-8").decode() == words
+        assert "\0" not in words
+    assert "\n" not in title
+    assert len(text.splitlines()) <= 4

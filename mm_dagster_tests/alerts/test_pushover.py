@@ -1,0 +1,174 @@
+"""The real client library against a Pushover on loopback, in fair weather and foul."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mm_dagster.alerts.pushover import IMAGE_LIMIT, Pushover, PushoverRefused, PushoverUnavailable
+from mm_dagster.config import PushoverConfig
+from mm_dagster_tests.alerts.given import T0
+from mm_dagster_tests.pushover import Fault, PushoverServer
+
+
+@pytest.fixture
+def server() -> Iterator[PushoverServer]:
+    with PushoverServer() as running:
+        yield running
+
+
+def client(server: PushoverServer, wait_seconds: float = 0.01, **keys: str) -> Pushover:
+    config = PushoverConfig(api_url=server.api_url, timeout_seconds=0.3)
+    return Pushover(keys.get("token", server.token), keys.get("user", server.user), config, wait_seconds=wait_seconds)
+
+
+def test_a_message_arrives_with_all_its_parts(server: PushoverServer):
+    picture = bytes(range(256)) + b"\r\n--\r\n"
+    sent = client(server).send(
+        "Titel · é", "Zeile 1\nZeile 2 <b>🦀</b>", 1, timestamp=T0, url="http://mm.example/assets", image=picture
+    )
+    assert sent.receipt is None
+    assert sent.request
+    assert server.messages == [
+        {
+            "token": server.token,
+            "user": server.user,
+            "title": "Titel · é",
+            "message": "Zeile 1\nZeile 2 <b>🦀</b>",
+            "priority": "1",
+            "timestamp": "1768046400",
+            "url": "http://mm.example/assets",
+            "attachment": picture,
+        }
+    ]
+
+
+def test_an_emergency_rings_as_configured_has_a_receipt_and_can_be_cancelled(server: PushoverServer):
+    channel = client(server)
+    receipt = channel.send("title", "words", 2, timestamp=T0).receipt
+    assert (server.messages[0]["retry"], server.messages[0]["expire"]) == ("60", "3000")
+    assert receipt in server.receipts
+    channel.cancel(receipt)
+    assert server.cancelled == [receipt]
+
+
+def test_only_an_emergency_rings(server: PushoverServer):
+    client(server).send("title", "words", 1, timestamp=T0)
+    assert not {"retry", "expire"} & set(server.messages[0])
+
+
+def test_the_keys_can_be_checked_without_a_message(server: PushoverServer):
+    assert client(server).validate() == ["phone"]
+    with pytest.raises(PushoverRefused, match="user key is invalid"):
+        client(server, user="nobody-at-all").validate()
+    with pytest.raises(PushoverRefused, match="application token is invalid"):
+        client(server, token="nothing-at-all").validate()
+    assert server.messages == []
+
+
+def test_a_picture_that_is_too_large_stays_behind_and_the_message_goes(server: PushoverServer):
+    client(server).send("title", "words", 1, timestamp=T0, image=bytes(IMAGE_LIMIT + 1))
+    assert "attachment" not in server.messages[0]
+
+
+def test_pushover_checks_what_the_real_one_checks(server: PushoverServer):
+    channel = client(server)
+    for title, text, url, error in (
+        ("x" * 251, "words", None, "title is too long"),
+        ("title", "x" * 1025, None, "message is too long"),
+        ("title", "", None, "message cannot be blank"),
+        ("title", "words", "http://" + "x" * 512, "url is too long"),
+    ):
+        with pytest.raises(PushoverRefused, match=error):
+            channel.send(title, text, 0, timestamp=T0, url=url)
+    with pytest.raises(PushoverRefused, match="receipt not found"):
+        channel.cancel("unknown")
+    assert server.messages == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("429", "Pushover at 127.0.0.1 refused: the application's messages of this month are spent (429)"),
+        ("400", "Pushover at 127.0.0.1 refused (400): token *** of user *** is not welcome"),
+        ("400 without errors", "Pushover at 127.0.0.1 refused (400): it did not say why"),
+        ("400 html", "Pushover at 127.0.0.1 refused (400): it did not say why"),
+    ],
+)
+def test_a_refusal_is_never_tried_again(server: PushoverServer, fault: Fault, sentence: str):
+    server.fail(fault)
+    with pytest.raises(PushoverRefused) as caught:
+        client(server).send("title", "words", 2, timestamp=T0)
+    assert str(caught.value) == sentence
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("500", "Pushover at 127.0.0.1 is out of order (500)"),
+        ("302", "Pushover at 127.0.0.1 is out of order (302)"),
+        ("empty", "Pushover at 127.0.0.1 gave an answer that is not JSON"),
+        ("slow", "Pushover at 127.0.0.1 gave no answer (ConnectionError)"),
+        ("closed", "Pushover at 127.0.0.1 gave no answer (ConnectionError)"),
+    ],
+)
+def test_what_may_pass_is_tried_three_times(server: PushoverServer, fault: Fault, sentence: str):
+    server.fail(fault, fault, fault)
+    with pytest.raises(PushoverUnavailable) as caught:
+        client(server).send("title", "words", 1, timestamp=T0)
+    assert str(caught.value) == sentence
+    assert len(server.requests) == 3
+
+    server.fail(fault, fault)
+    client(server).send("title", "words", 1, timestamp=T0)
+    assert len(server.messages) == 1
+
+
+def test_it_waits_before_it_tries_again(server: PushoverServer):
+    server.fail("500", "500")
+    begin = time.monotonic()
+    client(server, wait_seconds=0.2).send("title", "words", 1, timestamp=T0)
+    assert time.monotonic() - begin >= 0.2 + 0.4
+
+
+def test_an_answer_that_is_lost_rings_twice_rather_than_never(server: PushoverServer):
+    server.fail("lost answer")
+    receipt = client(server).send("title", "words", 2, timestamp=T0).receipt
+    assert len(server.messages) == 2
+    assert receipt == list(server.receipts)[-1]
+
+
+def test_nobody_there_is_said_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        config = PushoverConfig(api_url=f"http://127.0.0.1:{port}/1", timeout_seconds=0.05)
+        with pytest.raises(PushoverUnavailable, match=r"gave no answer within 0\.05 s"):
+            Pushover("token-of-app", "key-of-user", config, wait_seconds=0.01).validate()
+    with pytest.raises(PushoverUnavailable, match=r"gave no answer \(ConnectionError\)"):
+        Pushover("token-of-app", "key-of-user", config, wait_seconds=0.01).validate()
+
+
+def test_neither_token_nor_user_key_is_in_any_error_or_log_line(
+    server: PushoverServer, caplog: pytest.LogCaptureFixture
+):
+    channel = client(server)
+    with caplog.at_level(logging.DEBUG):
+        for fault in ("429", "400", "400 without errors", "400 html", "500", "302", "empty", "slow", "closed"):
+            server.fail(*[fault] * 3)
+            with pytest.raises((PushoverRefused, PushoverUnavailable)) as caught:
+                channel.send("title", "words", 2, timestamp=T0)
+            while server.next_fault("none"):
+                pass
+            error: BaseException | None = caught.value
+            while error is not None:
+                assert server.token not in f"{error!r}"
+                assert server.user not in f"{error!r}"
+                error = error.__cause__ or error.__context__
+    assert caplog.text
+    assert server.token not in caplog.text + repr(channel)
+    assert server.user not in caplog.text + repr(channel)
