@@ -73,22 +73,27 @@ def _draw_price(axes: Axes, grid: GridConfig, candles: pl.DataFrame) -> None:
     for level in prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing):
         axes.axhline(level, color=FAINT, linewidth=0.5, alpha=0.6)
     axes.axhspan(grid.lower, grid.upper, color="#4361ee", alpha=0.07)
-    right = {"xy": (1.0, 0), "xycoords": ("axes fraction", "data"), "fontsize": 8, "va": "center"}
     for value, name, colour in (
         (grid.upper, "upper", INK),
         (grid.lower, "lower", INK),
         (grid.stop, "stop", STATE_COLOURS["MANDATORY_EXIT"]),
     ):
         axes.axhline(value, color=colour, linewidth=1, linestyle="--" if name == "stop" else "-")
-        axes.annotate(f" {name} {value:,.6g}", **{**right, "xy": (1.0, value)}, color=colour)
+        axes.annotate(
+            f" {name} {value:,.6g}",
+            (1.0, value),
+            xycoords=("axes fraction", "data"),
+            color=colour,
+            fontsize=8,
+            va="center",
+        )
     times = date2num(candles["close_time"].to_list())
     axes.fill_between(times, candles["low"].to_numpy(), candles["high"].to_numpy(), color=INK, alpha=0.25, linewidth=0)
     axes.plot(times, candles["close"].to_numpy(), color=INK, linewidth=1)
     axes.set_ylabel(f"price, {grid.symbol.split('-')[1]}", color=INK, fontsize=8)
-    shown = [value for value in (candles["low"].min(), candles["high"].max(), grid.stop, grid.upper) if value]
-    if shown:
-        low, high = min(shown), max(shown)  # type: ignore[type-var]
-        axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))  # type: ignore[operator]
+    shown = [grid.stop, grid.upper, *candles["low"].drop_nulls().to_list(), *candles["high"].drop_nulls().to_list()]
+    margin = 0.03 * (max(shown) - min(shown))
+    axes.set_ylim(min(shown) - margin, max(shown) + margin)
     if grid.enabled and candles.height and candles["open_time"].min() <= grid.activated_at:  # type: ignore[operator]
         axes.axvline(date2num(grid.activated_at), color=INK, linewidth=0.8, linestyle=":")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -144,13 +145,11 @@ def _outgoing(project: Project, news: _News, alert: policy.Alert) -> Outgoing:
         return Outgoing(alert, alert.title, alert.message, simulated, link)
     row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
     reasons = why(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
-    if row and row.get("live_reason"):
-        reasons.insert(0, row["live_reason"])
     title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated)
     return Outgoing(alert, title, text, simulated, link, _image(project, grid, alert, simulated))
 
 
-def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, object] | None:
+def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
     mine = rows.filter(pl.col("grid_id") == grid_id)
     return mine.row(0, named=True) if mine.height else None
 

@@ -61,10 +61,10 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.
     under_way = context.instance.get_runs_count(dg.RunsFilter(job_name="send_alerts", statuses=[*_UNFINISHED]))
     if under_way:
         return dg.SkipReason("the last run is still sending")
-    alerts = due_now(project)
-    if not alerts:
+    due = due_now(project)
+    if not due:
         return dg.SkipReason("nothing is due")
-    return dg.RunRequest(tags={"mm/alerts": str(len(alerts))})
+    return dg.RunRequest(tags={"mm/due": str(due)})
 
 
 _UNFINISHED = (

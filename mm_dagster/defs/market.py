@@ -52,8 +52,7 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
         if got.error:
             errors[symbol] = got.error
             context.log.error(f"{symbol}: {got.error}")
-        stored = Span(span.start, got.candles["close_time"].max() or span.start)  # type: ignore[type-var]
-        changed += job.write("candles", job.stamp(got.candles, "candles", symbol), stored, symbols=[symbol])
+        changed += _store(job, symbol, span.start, got.candles)
         if not got.quarantined.is_empty():
             quarantined += len(got.quarantined)
             with project.turn_lock():
@@ -69,6 +68,22 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
         },
         check_results=list(_checks(job, recent, errors)),
     )
+
+
+def _store(job: Work, symbol: str, start: datetime, fetched: pl.DataFrame) -> int:
+    """Writes what was fetched, but lets no bar be forgotten because the venue did not answer for it this time."""
+    if fetched.is_empty():
+        return 0
+    span = Span(start, fetched["close_time"].max())  # type: ignore[arg-type]
+    rows = job.stamp(fetched, "candles", symbol)
+    unanswered = rows.filter(pl.col("observed_at").is_null())
+    if unanswered.height:
+        known = job.project.lake.read("candles", span=span, symbols=[symbol]).filter(
+            pl.col("observed_at").is_not_null()
+        )
+        kept = known.join(unanswered, on="open_time", how="semi")
+        rows = pl.concat([rows.join(kept, on="open_time", how="anti"), kept.select(rows.columns)])
+    return job.write("candles", rows, span, symbols=[symbol])
 
 
 def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: ignore[no-untyped-def]

@@ -76,7 +76,9 @@ class Lake:
         try:
             self._make()
         except duckdb.Error as error:
-            raise LakeError(f"{self._folder}: {_first_line(error)}; restore a backup, or move the folder away") from error
+            raise LakeError(
+                f"{self._folder}: {_first_line(error)}; restore a backup, or move the folder away"
+            ) from error
 
     # reading ------------------------------------------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class Lake:
         with self._threads:
             rows = self._read_connection().execute(query, values).pl()
         types = tables.dtypes(table)
-        rows = rows.cast({name: types[name] for name in wanted})  # type: ignore[arg-type]
+        rows = rows.cast({name: types[name] for name in wanted})
         return rows.sort(order) if order else rows
 
     def newest(self, table: str) -> dict[str, datetime]:
@@ -126,7 +128,7 @@ class Lake:
         try:
             return connection.execute(query).pl()
         except duckdb.Error as error:
-            raise LakeError(f"{_first_line(error)}; `mm sql \"SHOW TABLES\"` lists what there is") from error
+            raise LakeError(f'{_first_line(error)}; `mm sql "SHOW TABLES"` lists what there is') from error
         finally:
             connection.close()
 
@@ -216,16 +218,23 @@ class Lake:
         if broken:
             rule, count = next(iter(broken.items()))
             failing = tables.TABLES[table].filter(rows, cast=True).failure.invalid()
-            raise LakeError(f"{table}: {count} rows break the rule {rule}, first {_key_of(failing, table)}; not written")
+            raise LakeError(
+                f"{table}: {count} rows break the rule {rule}, first {_key_of(failing, table)}; not written"
+            )
         return rows
 
     def _replace(self, table: str, rows: pl.DataFrame, where: str, values: list[Any], commit: Commit) -> Written:
         """Deletes and inserts only what differs between the rows that `where` selects and the new ones."""
+        key = _names(tables.TABLES[table].primary_key())
         live = [name for name in tables.dtypes(table) if name in tables.LIVE_ONLY]
         same = " AND ".join(
             [f's."{name}" IS NOT DISTINCT FROM n."{name}"' for name in tables.dtypes(table) if name not in live]
             + [f'(n."{name}" IS NULL OR s."{name}" IS NOT NULL)' for name in live if name == "observed_at"]
-            + [f'(n."{name}" IS NULL OR s."{name}" IS NOT DISTINCT FROM n."{name}")' for name in live if name != "observed_at"]
+            + [
+                f'(n."{name}" IS NULL OR s."{name}" IS NOT DISTINCT FROM n."{name}")'
+                for name in live
+                if name != "observed_at"
+            ]
         )
         with self._writing() as connection:
             connection.register("__new_rows", rows)
@@ -245,8 +254,8 @@ class Lake:
                 if doomed:
                     connection.execute(f"DELETE FROM {table} s WHERE ({where}) AND NOT {kept}", values)
                 connection.execute(
-                    f"INSERT INTO {table} BY NAME SELECT * FROM __new n WHERE NOT EXISTS "
-                    f"(SELECT 1 FROM __kept s WHERE {_same_key(table)}) ORDER BY {_names(tables.TABLES[table].primary_key())}"
+                    f"INSERT INTO {table} BY NAME SELECT * FROM __new n "
+                    f"WHERE NOT EXISTS (SELECT 1 FROM __kept s WHERE {_same_key(table)}) ORDER BY {key}"
                 )
         return Written(rows.height - unchanged, doomed, unchanged)
 

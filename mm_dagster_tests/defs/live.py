@@ -67,7 +67,7 @@ class Live:
                 "markets": [{"symbol": symbol, "venue": "main"} for symbol in self.symbols],
                 "candles": {"late_bar_wait_seconds": 0},
             },
-            "alerts": {"pushover": {"api_url": self.pushover.url}},
+            "alerts": {"pushover": {"api_url": self.pushover.api_url}},
             **files,
         }
         for name, content in everything.items():
