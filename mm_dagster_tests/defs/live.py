@@ -136,7 +136,7 @@ def flash_crash(folder: Path, shared_data: Path, symbols: tuple[str, ...]) -> It
         .filter(kept.opens())
         for symbol in symbols
     }
-    with KucoinServer(candles) as exchange, PushoverServer() as pushover:
+    with KucoinServer(candles, kept.start) as exchange, PushoverServer() as pushover:
         yield Live(folder, exchange, pushover, symbols)
 
 
