@@ -88,7 +88,7 @@ def tick(
         tags={TICK_TAG: iso(time)},
     )
     _send_what_is_due(time if as_of else None)
-    _print(_decisions(time), as_json, title=f"Decisions at {iso(time)}")
+    _print_decisions(_decisions(time), as_json)
     if not as_json:
         _save_pictures(time)
 
@@ -141,7 +141,7 @@ def backfill(
 @app.command(epilog="Examples: `mm status`, `mm status --json | jq '.[].state'`")
 def status(as_json: AsJson = False) -> None:
     """What is true now: for each grid its price, verdict, exit state and why."""
-    _print(_decisions(None), as_json, title="Newest decisions")
+    _print_decisions(_decisions(None), as_json)
 
 
 @app.command(epilog="Examples: `mm doctor`, `mm doctor --json`")
@@ -262,12 +262,13 @@ def _decisions(as_of: datetime | None) -> list[dict[str, Any]]:
         rows.append(
             {
                 "grid": grid.id,
-                "symbol": grid.symbol + (" (SIMULATED)" if project.simulated(grid.symbol) else ""),
+                "symbol": grid.symbol,
+                "simulated": project.simulated(grid.symbol),
                 "as_of": time,
                 "price": risk["price"] if risk else None,
                 "verdict": verdict["verdict"] if verdict else None,
                 "confidence": verdict["confidence"] if verdict else None,
-                "state": state["state"] if state else f"{entry['advice']} to start" if entry else None,
+                "state": state["state"] if state else entry["advice"] if entry else None,
                 "since": state["since"] if state else None,
                 "why": why(state["triggers"], state["state"]) if state else entry["reasons"] if entry else [],
             }
@@ -392,6 +393,22 @@ def _print(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = "") ->
     for row in rows:
         table.add_row(*(_shown(name, value) for name, value in row.items()))
     out.print(table)
+
+
+def _print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Decisions as a table with the reasons below it, since they are sentences."""
+    if as_json:
+        _print(rows, as_json)
+        return
+    times = sorted({iso(row["as_of"]) for row in rows if row["as_of"]})
+    simulated = " (SIMULATED)" if any(row["simulated"] for row in rows) else ""
+    columns = ("grid", "symbol", "price", "verdict", "confidence", "state", "since")
+    title = f"Decisions at {' and '.join(times) or 'no time yet'}{simulated}"
+    _print([{name: row[name] for name in columns} for row in rows], as_json, title=title)
+    for row in rows:
+        out.print(f"\n[bold]{row['grid']}[/]", highlight=False)
+        for reason in row["why"] or ["Nothing speaks against it."]:
+            out.print(f"  - {reason}", highlight=False)
 
 
 def _print_frame(frame: pl.DataFrame, as_json: bool) -> None:

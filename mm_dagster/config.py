@@ -332,7 +332,8 @@ class AlertsConfig(Model):
     max_age_minutes: Annotated[int, Field(ge=15, description="An older bar is no news.")] = 45
     blind_after_minutes: Annotated[int, Field(ge=15)] = 45
     reminder_minutes: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="After the alert; then again every last of them.")
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(min_length=1, description="After the alert; then again every last of them."),
     ] = (30, 60, 120, 240)
     warning_repeat_minutes: Annotated[int, Field(ge=15)] = 240
     entry_repeat_minutes: Annotated[int, Field(ge=15)] = 240

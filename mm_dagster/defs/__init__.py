@@ -2,3 +2,10 @@
 
 Stages read from the lake, call their room, write to the lake and describe what they did. Nothing is decided here.
 """
+
+import warnings
+
+import dagster as dg
+
+# Backfill policies have been "beta" for years, and every start of every process says so again.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)

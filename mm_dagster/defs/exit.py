@@ -11,10 +11,10 @@ from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import OWNERS, columns_of, picture, preview
 from mm_dagster.defs.partitions import BACK, DAILY, LAG_BARS, Work, work
 from mm_dagster.defs.resources import Project, Turn
-from mm_dagster.exit import ladder
+from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import CODE_VERSIONS, STATES
+from mm_dagster.tables import CODE_VERSIONS, STATES, dtypes
 
 
 @dg.asset(
@@ -43,14 +43,11 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
     job = work(context, project, turn)
     changed, newest = 0, []
     active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
-    for grid in active:
-        if grid.id in project.failures:
-            continue
-        span = job.grid_span(grid, "exit_state")
-        rows = _evaluate(job, grid, span)
-        rows = _with_live(job, grid, rows)
-        changed += job.write("exit_state", rows, span, grids=[grid.id])
-        newest.append(rows.tail(1))
+    judgeable = [grid for grid in active if grid.id not in project.failures]
+    for span, grids in job.grid_spans("exit_state", judgeable).items() if judgeable else ():
+        rows = job.stamp(_with_live(job, grids, _evaluate(job, grids, span)), "exit_state", grids)
+        changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
+        newest.append(rows.filter(pl.col("as_of") == span.end))
     job.end_tick()
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes", "advice"]
     table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
@@ -78,49 +75,54 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
     )
 
 
-def _evaluate(job: Work, grid: GridConfig, span: Span) -> pl.DataFrame:
-    """The rows of a span, folded from the start of the episode."""
+def _evaluate(job: Work, grids: list[GridConfig], span: Span) -> pl.DataFrame:
+    """The rows of a span, each grid folded from the start of its episode."""
     lake = job.project.lake
-    whole = Span(grid.first_as_of - BAR, span.end).back(LAG_BARS)
-    states = ladder.compute(
-        grid,
-        lake.read("candles", span=whole, symbols=[grid.symbol]),
-        lake.read("regime_features", span=whole, symbols=[grid.symbol]),
-        lake.read("regime_verdict", span=whole, symbols=[grid.symbol]),
-        lake.read("grid_risk", span=whole, grids=[grid.id]),
-        span.end,
-        job.config.exit,
+    whole = Span(min(grid.first_as_of for grid in grids) - BAR, span.end).back(LAG_BARS)
+    symbols = sorted({grid.symbol for grid in grids})
+    key = ["symbol", "as_of"]
+    bars = lake.read("candles", span=whole, symbols=symbols)
+    measured = lake.read("regime_features", span=whole, symbols=symbols, columns=[*key, *triggers.FEATURES])
+    verdicts = lake.read("regime_verdict", span=whole, symbols=symbols)
+    risks = lake.read("grid_risk", span=whole, grids=[grid.id for grid in grids])
+    states = pl.concat(
+        [ladder.compute(grid, bars, measured, verdicts, risks, span.end, job.config.exit) for grid in grids]
     )
-    return job.stamp(states.filter(span.closes()), "exit_state", grid.symbol, grid)
+    return states.filter(span.closes())
 
 
-def _with_live(job: Work, grid: GridConfig, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with what only a live run knows on the newest one; a tick of the past knows nothing live."""
-    if job.tick is None or rows.is_empty():
+def _with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with what only a live run knows on the newest ones; a tick of the past knows nothing live."""
+    if job.tick is None:
         return rows
-    clock = job.project.clock(grid.symbol)
-    if clock - job.tick >= timedelta(minutes=job.config.alerts.max_age_minutes):
-        return rows
-    last_price, failure = None, job.project.failures.get(grid.symbol)
-    try:
-        last_price = job.project.venue(grid.symbol).last_price(grid.symbol)
-    except VenueError as error:
-        failure = failure or str(error)
-    recent = job.project.lake.read("candles", span=job.window, symbols=[grid.symbol])
-    known = recent.filter(pl.col("status") != "MISSING")["close_time"].max()
-    live_state, live_reason = advise_live(
-        grid,
-        job.config.exit,
-        clock=clock,
-        newest_known=known if isinstance(known, datetime) else None,
-        last_price=last_price,
-        failure=failure,
+    recent = job.project.lake.read("candles", span=job.window, symbols=[grid.symbol for grid in grids])
+    known = dict(
+        recent.filter(pl.col("status") != "MISSING").group_by("symbol").agg(pl.col("close_time").max()).iter_rows()
     )
-    newest = pl.col("as_of") == rows["as_of"].max()
-    return rows.with_columns(
-        live_state=pl.when(newest).then(pl.lit(live_state, pl.String)).otherwise("live_state"),
-        live_reason=pl.when(newest).then(pl.lit(live_reason, pl.String)).otherwise("live_reason"),
-    )
+    live = []
+    for grid in grids:
+        clock = job.project.clock(grid.symbol)
+        if clock - job.tick >= timedelta(minutes=job.config.alerts.max_age_minutes):
+            continue
+        last_price, failure = None, job.project.failures.get(grid.symbol)
+        try:
+            last_price = job.project.venue(grid.symbol).last_price(grid.symbol)
+        except VenueError as error:
+            failure = failure or str(error)
+        state, reason = advise_live(
+            grid,
+            job.config.exit,
+            clock=clock,
+            newest_known=known.get(grid.symbol),
+            last_price=last_price,
+            failure=failure,
+        )
+        live.append({"grid_id": grid.id, "as_of": job.tick, "live_state": state, "live_reason": reason})
+    told = pl.DataFrame(live, schema={name: dtypes("exit_state")[name] for name in _LIVE}, orient="row")
+    return rows.drop("live_state", "live_reason").join(told, on=["grid_id", "as_of"], how="left").select(rows.columns)
+
+
+_LIVE = ("grid_id", "as_of", "live_state", "live_reason")
 
 
 def _rank(table: pl.DataFrame, grid_id: str) -> int:

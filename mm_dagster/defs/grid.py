@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster.config import GridConfig
+from mm_dagster.bars import iso
 from mm_dagster.defs.describe import OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import BACK, DAILY, Work, work
 from mm_dagster.defs.resources import Project, Turn
@@ -35,24 +35,18 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
     is kept with its first evaluation, and a grid that was changed without a new activation is refused.
     """
     job = work(context, project, turn)
-    changed, last, refused = 0, [], []
-    _keep_episodes(job)
-    for symbol in job.symbols:
-        for grid in job.grids(symbol):
-            differing = _changed_keys(job, grid)
-            if differing:
-                project.failures[grid.id] = (
-                    f"{grid.id}: {', '.join(differing)} changed since {grid.activated_at:%Y-%m-%dT%H:%MZ}; "
-                    "a changed grid is a new episode: give it a new activated_at"
-                )
-                refused.append(project.failures[grid.id])
-                context.log.error(refused[-1])
-                continue
-            span = job.grid_span(grid, "grid_risk")
-            features = project.lake.read("regime_features", span=span, symbols=[symbol])
-            rows = job.stamp(risk.compute(grid, features, span, job.config.risk), "grid_risk", symbol, grid)
-            changed += job.write("grid_risk", rows, span, grids=[grid.id])
-            last.append(rows.tail(1))
+    changed, last = 0, []
+    refused = _keep_episodes(job)
+    for grid_id, why in refused.items():
+        project.failures[grid_id] = why
+        context.log.error(why)
+    followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
+    for span, grids in job.grid_spans("grid_risk", followed).items() if followed else ():
+        features = project.lake.read("regime_features", span=span, symbols=[grid.symbol for grid in grids])
+        rows = pl.concat([risk.compute(grid, features, span, job.config.risk) for grid in grids])
+        rows = job.stamp(rows, "grid_risk", grids)
+        changed += job.write("grid_risk", rows, span, grids=[grid.id for grid in grids])
+        last.append(rows.filter(pl.col("as_of") == span.end))
     shown = ["grid_id", "as_of", "price", "position_health", "stop_loss_risk", "risk_level", "p_break_low_24h"]
     return dg.MaterializeResult(
         metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))},
@@ -61,7 +55,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
                 check_name="episodes_are_unchanged",
                 passed=not refused,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description="; ".join(refused) or f"{len(last)} grids are as they were first seen.",
+                description="; ".join(refused.values()) or f"{len(followed)} grids are as they were first seen.",
             )
         ],
     )
@@ -84,49 +78,42 @@ def entry_assessment(context: dg.AssetExecutionContext, project: Project, turn: 
     """
     job = work(context, project, turn)
     changed, last = 0, []
-    for symbol in job.symbols:
-        for grid in job.grids(symbol):
-            if grid.enabled:
-                continue
-            span = job.grid_span(grid, "entry_assessment")
-            rows = entry.assess(
-                grid,
-                project.lake.read("regime_features", span=span, symbols=[symbol]),
-                project.lake.read("regime_verdict", span=span, symbols=[symbol]),
-                span,
-                job.config.risk,
-            )
-            rows = job.stamp(rows, "entry_assessment", symbol, grid)
-            changed += job.write("entry_assessment", rows, span, grids=[grid.id])
-            last.append(rows.tail(1))
+    waiting = [grid for symbol in job.symbols for grid in job.grids(symbol) if not grid.enabled]
+    for span, grids in job.grid_spans("entry_assessment", waiting).items() if waiting else ():
+        symbols = [grid.symbol for grid in grids]
+        features = project.lake.read("regime_features", span=span, symbols=symbols)
+        verdicts = project.lake.read("regime_verdict", span=span, symbols=symbols)
+        rows = pl.concat([entry.assess(grid, features, verdicts, span, job.config.risk) for grid in grids])
+        rows = job.stamp(rows, "entry_assessment", grids)
+        changed += job.write("entry_assessment", rows, span, grids=[grid.id for grid in grids])
+        last.append(rows.filter(pl.col("as_of") == span.end))
     shown = ["grid_id", "as_of", "advice", "price", "lower", "upper", "p_leave_72h", "reasons"]
     return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))})
 
 
-def _keep_episodes(job: Work) -> None:
-    """Stores each grid with its first evaluation, and closes the episodes that are over."""
-    lake = job.project.lake
-    stored = lake.read("grid_episode")
-    known = set(zip(stored["grid_id"], stored["activated_at"], strict=True))
-    begun = [grid for symbol in job.symbols for grid in job.grids(symbol)]
-    fresh = [
-        episode.episode_of(grid, first_seen=grid.first_as_of)
-        for grid in begun
-        if (grid.id, grid.activated_at) not in known
-    ]
-    rows = (
-        pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
-        if fresh
-        else (episode.closings(stored, job.config.grids, job.window.end))
-    )
+def _keep_episodes(job: Work) -> dict[str, str]:
+    """Stores each grid with its first evaluation and closes the episodes that are over.
+
+    Returns:
+        For each grid that was changed without a new activation what to do about it.
+    """
+    stored = job.project.lake.read("grid_episode")
+    known = {(row["grid_id"], row["activated_at"]): row for row in stored.iter_rows(named=True)}
+    fresh, refused = [], {}
+    for grid in (grid for symbol in job.symbols for grid in job.grids(symbol)):
+        row = known.get((grid.id, grid.activated_at))
+        if row is None:
+            fresh.append(episode.episode_of(grid, first_seen=grid.first_as_of))
+        elif changed := episode.changed_keys(grid, row):
+            refused[grid.id] = (
+                f"{grid.id}: {', '.join(changed)} changed since {iso(grid.activated_at)}; a changed grid is a new "
+                "episode: give it a new activated_at"
+            )
+    rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
     if not rows.is_empty():
         with job.project.turn_lock():
-            lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
-
-
-def _changed_keys(job: Work, grid: GridConfig) -> list[str]:
-    stored = job.project.lake.read("grid_episode", grids=[grid.id]).filter(pl.col("activated_at") == grid.activated_at)
-    return episode.changed_keys(grid, stored.row(0, named=True)) if stored.height else []
+            job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
+    return refused
 
 
 def _stack(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:

@@ -41,8 +41,7 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     job = work(context, project, turn)
     job.begin_tick()
     changed, quarantined, errors = 0, 0, project.failures
-    for symbol in job.symbols:
-        span = job.fetch_span(symbol)
+    for symbol, span in job.fetch_spans().items():
         try:
             got = collect(project.venue(symbol), symbol, span, job.config.markets.candles)
         except VenueError as error:
@@ -75,7 +74,7 @@ def _store(job: Work, symbol: str, start: datetime, fetched: pl.DataFrame) -> in
     if fetched.is_empty():
         return 0
     span = Span(start, fetched["close_time"].max())  # type: ignore[arg-type]
-    rows = job.stamp(fetched, "candles", symbol)
+    rows = job.stamp(fetched, "candles")
     unanswered = rows.filter(pl.col("observed_at").is_null())
     if unanswered.height:
         known = job.project.lake.read("candles", span=span, symbols=[symbol]).filter(

@@ -1,8 +1,9 @@
 """Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import dagster as dg
 import polars as pl
@@ -55,45 +56,87 @@ class Work:
         """The grids on a symbol that have begun by the end of the window."""
         return [grid for grid in self.config.grids_on(symbol) if grid.first_as_of <= self.window.end]
 
-    def fetch_span(self, symbol: str) -> Span:
-        """The candles to ask the venue for: in a tick the newest ones, always what is needed and not known yet."""
+    def fetch_spans(self) -> dict[str, Span]:
+        """For each market the candles to ask its venue for: in a tick the newest, always what is needed and unknown."""
         newest = self.window.end - self.config.markets.candles.overlap_bars * BAR if self.tick else self.window.start
-        needed = Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), max(newest, self.window.start))
-        stored = self.project.lake.read(
-            "candles", span=needed, symbols=[symbol], columns=["symbol", "open_time", "observed_at"]
-        ).filter(pl.col("observed_at").is_not_null())
-        return Span(min(newest, _first_absent(needed, stored["open_time"])), self.window.end)
+        needed = {
+            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), newest)
+            for symbol in self.symbols
+        }
+        columns = ["symbol", "open_time", "observed_at"]
+        stored = self.project.lake.read("candles", span=_union(needed.values()), symbols=self.symbols, columns=columns)
+        known = stored.filter(pl.col("observed_at").is_not_null())
+        return {
+            symbol: Span(_first_absent(span, known.filter(pl.col("symbol") == symbol)["open_time"]), self.window.end)
+            for symbol, span in needed.items()
+        }
 
-    def regime_span(self, symbol: str, table: str) -> Span:
-        """The rows of a regime table to compute: the window, and what is needed before it and not stored."""
+    def regime_spans(self, table: str) -> dict[Span, list[str]]:
+        """The rows of a regime table to compute, and of which markets: the window, and what it needs from before."""
         lead = HYSTERESIS_BARS if table == "regime_features" else 0
-        needed = Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.start)
-        stored = self.project.lake.read(table, span=needed, symbols=[symbol], columns=["symbol", "as_of"])
-        return Span(_first_absent(needed, stored["as_of"] - BAR), self._known_until(symbol))
+        needed = {
+            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.start)
+            for symbol in self.symbols
+        }
+        stored = self.project.lake.read(
+            table, span=_union(needed.values()), symbols=self.symbols, columns=["symbol", "as_of"]
+        )
+        spans: dict[Span, list[str]] = {}
+        for symbol, span in needed.items():
+            mine = stored.filter(pl.col("symbol") == symbol)["as_of"] - BAR
+            spans.setdefault(Span(_first_absent(span, mine), self._known_until(symbol)), []).append(symbol)
+        return spans
 
-    def grid_span(self, grid: GridConfig, table: str) -> Span:
+    def grid_spans(self, table: str, grids: Sequence[GridConfig]) -> dict[Span, list[GridConfig]]:
         """The rows of a grid's table to compute: the window, and the episode before it where it is not stored."""
-        needed = Span(min(grid.first_as_of - BAR, self.window.start), self.window.start)
-        columns = ["grid_id", "as_of"] + (["activated_at"] if table != "entry_assessment" else [])
-        stored = self.project.lake.read(table, span=needed, grids=[grid.id], columns=columns)
-        if "activated_at" in stored.columns:
-            stored = stored.filter(pl.col("activated_at") == grid.activated_at)
-        start = _first_absent(needed, stored["as_of"] - BAR) if grid.enabled else self.window.start
-        return Span(max(start, grid.first_as_of - BAR), self._known_until(grid.symbol))
+        needed = {
+            grid.id: Span(min(grid.first_as_of - BAR, self.window.start) if grid.enabled else start, start)
+            for grid in grids
+            for start in [self.window.start]
+        }
+        stored = self.project.lake.read(
+            table,
+            span=_union(needed.values()),
+            grids=list(needed),
+            columns=[name for name in ("grid_id", "activated_at", "as_of") if name in dtypes(table)],
+        )
+        spans: dict[Span, list[GridConfig]] = {}
+        for grid in grids:
+            mine = stored.filter(pl.col("grid_id") == grid.id)
+            if "activated_at" in mine.columns:
+                mine = mine.filter(pl.col("activated_at") == grid.activated_at)
+            start = max(_first_absent(needed[grid.id], mine["as_of"] - BAR), grid.first_as_of - BAR)
+            spans.setdefault(Span(start, self._known_until(grid.symbol)), []).append(grid)
+        return spans
+
+    @cached_property
+    def _newest_candles(self) -> dict[str, datetime]:
+        rows = self.project.lake.read(
+            "candles", span=self.window, symbols=self.symbols, columns=["symbol", "open_time"]
+        )
+        newest = rows.group_by("symbol").agg(pl.col("open_time").max())
+        return dict(newest.iter_rows())
 
     def _known_until(self, symbol: str) -> datetime:
         """The end of the window, but not beyond the newest bar that the lake has a row for."""
-        newest = self.project.lake.newest("candles").get(symbol)
-        return min(self.window.end, newest + BAR) if newest else self.window.start
+        newest = self._newest_candles.get(symbol)
+        return newest + BAR if newest else self.window.start
 
     def commit(self, table: str, span: Span) -> Commit:
         """The message of a write: which run, which table, which bars."""
         return Commit(run_id=self.run_id, asset=table, span=str(span))
 
-    def stamp(self, frame: pl.DataFrame, table: str, symbol: str, grid: GridConfig | None = None) -> pl.DataFrame:
-        """The frame with the hash of its configuration and the version of its code."""
+    def stamp(self, frame: pl.DataFrame, table: str, grids: Sequence[GridConfig] = ()) -> pl.DataFrame:
+        """The frame with the hash of the configuration of each row's market or grid, and the version of the code."""
+        key = "grid_id" if grids else "symbol"
+        hashes = (
+            {grid.id: self.config.hash_of(table, grid.symbol, grid) for grid in grids}
+            if grids
+            else {symbol: self.config.hash_of(table, symbol) for symbol in self.symbols}
+        )
         return frame.with_columns(
-            config_hash=pl.lit(self.config.hash_of(table, symbol, grid)), code_version=pl.lit(CODE_VERSIONS[table])
+            config_hash=pl.col(key).replace_strict(hashes, return_dtype=pl.String),
+            code_version=pl.lit(CODE_VERSIONS[table]),
         )
 
     def write(
@@ -195,6 +238,12 @@ def work(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> Wor
 def partition_of(as_of: datetime) -> str:
     """The partition of a tick: the day in which its last closed bar opened."""
     return iso(as_of - BAR)[:10]
+
+
+def _union(spans: Iterable[Span]) -> Span:
+    """The span from the earliest start to the latest end."""
+    every = list(spans)
+    return Span(min(span.start for span in every), max(span.end for span in every))
 
 
 def _first_absent(needed: Span, stored: pl.Series) -> datetime:

@@ -3,7 +3,6 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster.bars import Span
 from mm_dagster.defs.describe import OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import BACK, DAILY, work
 from mm_dagster.defs.resources import Project, Turn
@@ -29,16 +28,12 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
     """
     job = work(context, project, turn)
     changed, last = 0, []
-    for symbol in job.symbols:
-        for span in job.regime_span(symbol, "regime_features").months():
-            rows = features.compute(
-                project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=[symbol]),
-                span,
-                job.config.risk.vol,
-            )
-            rows = job.stamp(rows, "regime_features", symbol)
-            changed += job.write("regime_features", rows, span, symbols=[symbol])
-            last.append(rows.tail(1))
+    for whole, symbols in job.regime_spans("regime_features").items():
+        for span in whole.months():
+            bars = project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=symbols)
+            rows = job.stamp(features.compute(bars, span, job.config.risk.vol), "regime_features")
+            changed += job.write("regime_features", rows, span, symbols=symbols)
+            last.append(rows.filter(pl.col("as_of") == span.end))
     shown = ["symbol", "as_of", "close", "efficiency_ratio", "adx", "half_life", "atr_expansion", "volatility_forecast"]
     return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
 
@@ -61,19 +56,14 @@ def regime_verdict(context: dg.AssetExecutionContext, project: Project, turn: Tu
     """
     job = work(context, project, turn)
     changed, last = 0, []
-    for symbol in job.symbols:
-        for span in job.regime_span(symbol, "regime_verdict").months():
-            rows = verdict.compute(_lead(project, symbol, span), span, job.config.regime)
-            rows = job.stamp(rows, "regime_verdict", symbol)
-            changed += job.write("regime_verdict", rows, span, symbols=[symbol])
-            last.append(rows.tail(1))
+    for whole, symbols in job.regime_spans("regime_verdict").items():
+        for span in whole.months():
+            measured = project.lake.read("regime_features", span=span.back(verdict.HYSTERESIS_BARS), symbols=symbols)
+            rows = job.stamp(verdict.compute(measured, span, job.config.regime), "regime_verdict")
+            changed += job.write("regime_verdict", rows, span, symbols=symbols)
+            last.append(rows.filter(pl.col("as_of") == span.end))
     shown = ["symbol", "as_of", "verdict", "confidence", "p_range_ok", "p_range_weak", "p_transition", "p_trend"]
     return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
-
-
-def _lead(project: Project, symbol: str, span: Span) -> pl.DataFrame:
-    """The features of a span and of the bars before it that the hysteresis looks back on."""
-    return project.lake.read("regime_features", span=span.back(verdict.HYSTERESIS_BARS), symbols=[symbol])
 
 
 def _newest_each(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -18,6 +19,12 @@ from mm_dagster.history.mirror import Mirror
 from mm_dagster.market.venue import Venue, VenueError, open_venue
 
 logger = logging.getLogger("mm_dagster")
+
+
+@cache
+def _open_lake(folder: Path) -> Lake:
+    """One lake a process: the daemon looks at it every few seconds, and opening costs more than looking."""
+    return Lake(folder)
 
 
 class Turn(dg.ConfigurableResource):
@@ -39,7 +46,6 @@ class Project(dg.ConfigurableResource):
     data_dir: str
 
     _config: Config | None = PrivateAttr(default=None)
-    _lake: Lake | None = PrivateAttr(default=None)
     _venues: dict[str, Venue] = PrivateAttr(default_factory=dict)
     _config_error: str | None = PrivateAttr(default=None)
 
@@ -85,9 +91,7 @@ class Project(dg.ConfigurableResource):
     @property
     def lake(self) -> Lake:
         """The history, made on first use."""
-        if self._lake is None:
-            self._lake = Lake(self.data / "history")
-        return self._lake
+        return _open_lake(self.data / "history")
 
     @property
     def mirror(self) -> Mirror:

@@ -70,6 +70,18 @@ _LAG = FOUR_HOUR_BARS
 """Base bars before the activation that triggers look back to."""
 
 
+FEATURES = (
+    "half_life",
+    "half_life_baseline",
+    "atr_expansion",
+    "efficiency_ratio",
+    "range_high",
+    "range_low",
+    "atr",
+)
+"""Columns of `regime_features` that the triggers read."""
+
+
 def evaluate(
     grid: GridConfig,
     candles: pl.DataFrame,
@@ -122,11 +134,7 @@ def evaluate(
     of_symbol = pl.col("symbol") == grid.symbol
     bars = candles.filter(of_symbol, pl.col("status") != "MISSING").with_columns(as_of=pl.col("close_time"))
     close, low = _at(axis, bars, "close", "low")
-    names = (
-        *("half_life", "half_life_baseline", "atr_expansion", "efficiency_ratio"),
-        *("range_high", "range_low", "atr"),
-    )
-    known = dict(zip(names, _at(axis, features.filter(of_symbol), *names), strict=True))
+    known = dict(zip(FEATURES, _at(axis, features.filter(of_symbol), *FEATURES), strict=True))
     places = {name: float(place) for place, name in enumerate(VERDICTS)}
     verdicts = verdict.filter(of_symbol).with_columns(
         pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64)

@@ -58,11 +58,15 @@ def test_the_ledger_holds_the_reason_and_the_receipt(crashed: Live, grid_id: str
     assert ledger.filter(pl.col("status") != "SENT").is_empty()
 
 
-def test_the_newest_row_explains_itself(crashed: Live) -> None:
-    row = crashed.lake().read("exit_state", grids=["eth"]).row(-1, named=True)
-    fired = {trigger["name"] for trigger in row["triggers"] if trigger["fired"]}
-    assert len(row["triggers"]) == 12
-    assert fired >= {"CLOSES_OUTSIDE", "BREAK_LIKELY"}
+def test_the_row_of_the_emergency_explains_itself(crashed: Live) -> None:
+    states = crashed.lake().read("exit_state", grids=["eth"])
+    row = states.filter(pl.col("state") == "MANDATORY_EXIT").row(0, named=True)
+    triggers = {trigger["name"]: trigger for trigger in row["triggers"]}
+    assert len(triggers) == 12
+    assert row["as_of"] == row["since"] == datetime(2025, 10, 10, 21, 15, tzinfo=UTC)
+    # The bar that opened at 21:00 had a low of 3,630.95, below the stop; it and the one before closed below the grid.
+    assert (triggers["STOP_BREACHED"]["value"], triggers["STOP_BREACHED"]["threshold"]) == (3630.95, 3700.0)
+    assert triggers["CLOSES_OUTSIDE"]["fired"]
     assert row["recommended_window_minutes"] == 0
     assert row["complete"]
 
