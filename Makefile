@@ -1,14 +1,15 @@
 # Everything a newcomer needs: `make demo`, `make up`, `make test`.
 PYTHON ?= python3
+PORT ?= 3000
 BIN := .venv/bin
 export MM_CONFIG_DIR ?= $(CURDIR)/configs/demo
 export MM_DATA_DIR ?= $(CURDIR)/data
 export MM_DAGSTER_DIR ?= $(MM_DATA_DIR)/dagster
 export DAGSTER_HOME ?= $(CURDIR)
+export VIRTUAL_ENV := $(CURDIR)/.venv
 
 
-
-.PHONY: setup demo up test test-long bench lint constraints
+.PHONY: help setup demo up test test-long bench lint constraints
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -24,12 +25,13 @@ setup: .venv/installed  ## install everything into .venv
 	@touch $@
 
 demo: setup  ## 120 days of a simulated market, one tick, the decisions
-	@$(BIN)/mm demo
+	@$(BIN)/mm backfill --from 2026-03-01 --to 2026-06-28
+	@$(BIN)/mm tick --as-of 2026-06-29T17:15Z
 
 up: setup  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
 	@mkdir -p $(MM_DAGSTER_DIR)
 	@$(BIN)/mm tick
-	$(BIN)/dg dev --host 127.0.0.1 --port 3000
+	$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
 
 lint: setup  ## style, types and the rules of the house
 	$(BIN)/ruff check .

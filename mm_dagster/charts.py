@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
 
 import polars as pl
@@ -134,6 +134,30 @@ def _runs(rows: pl.DataFrame, column: str) -> list[tuple[datetime, datetime, str
     return [(row["first"] - BAR, row["last"], row[column]) for row in runs.iter_rows(named=True)]
 
 
-def shown_from(as_of: datetime) -> datetime:
-    """The start of the span that the pictures show: a week."""
-    return as_of - timedelta(days=7)
+GLANCE_POINTS = 44
+
+
+def glance(grid: GridConfig, candles: pl.DataFrame) -> str:
+    """Price against bounds and stop in a few hundred characters of SVG, for where only that much is shown.
+
+    Args:
+        grid: whose bounds and stop are drawn.
+        candles: rows of tables.Candles of its market; thinned out to GLANCE_POINTS closes.
+    """
+    closes = candles.filter(pl.col("close").is_not_null()).sort("open_time")["close"].to_list()
+    step = max(1, -(-len(closes) // GLANCE_POINTS))
+    shown = closes[::-1][::step][::-1]
+    low, high = min([grid.stop, *shown]), max([grid.upper, *shown])
+
+    def height(price: float) -> int:
+        return round(58 - 56 * (price - low) / (high - low))
+
+    points = " ".join(f"{5 * place},{height(close)}" for place, close in enumerate(shown))
+    width = 5 * (GLANCE_POINTS - 1)
+    upper, lower, stop = height(grid.upper), height(grid.lower), height(grid.stop)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="120" viewBox="0 0 {width} 60">'
+        f'<path fill="#cdd7fb" d="M0 {upper}h{width}V{lower}H0"/>'
+        f'<path stroke="#b3202c" d="M0 {stop}h{width}"/>'
+        f'<polyline fill="none" stroke="#33415c" points="{points}"/></svg>'
+    )

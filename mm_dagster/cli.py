@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import dagster as dg
 import polars as pl
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -32,7 +33,8 @@ app = typer.Typer(
     help="Every quarter hour: may this grid go on, and if not, how long is left to get out.",
     epilog="Where things are: MM_CONFIG_DIR (default configs/demo), MM_DATA_DIR (default data).",
 )
-out = Console(soft_wrap=False)
+# A pipe has no width of its own: 80 columns would fold every name.
+out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 
@@ -387,9 +389,11 @@ def _print(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = "") ->
     if not rows:
         err.print("nothing to show")
         return
-    table = Table(title=title or None, title_justify="left", header_style="bold", show_lines=False)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(
+            name.replace("_", " "), overflow="fold", justify="right" if isinstance(value, (int, float)) else "left"
+        )
     for row in rows:
         table.add_row(*(_shown(name, value) for name, value in row.items()))
     out.print(table)
@@ -406,9 +410,11 @@ def _print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     title = f"Decisions at {' and '.join(times) or 'no time yet'}{simulated}"
     _print([{name: row[name] for name in columns} for row in rows], as_json, title=title)
     for row in rows:
-        out.print(f"\n[bold]{row['grid']}[/]", highlight=False)
-        for reason in row["why"] or ["Nothing speaks against it."]:
-            out.print(f"  - {reason}", highlight=False)
+        out.print(f"[bold]{row['grid']}[/]", highlight=False)
+        # In NORMAL a trigger may fire and yet decide nothing, because nothing confirms it.
+        mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
+        for reason in row["why"] or ["No trigger fires."]:
+            out.print(f"  - {mark}{reason}", highlight=False)
 
 
 def _print_frame(frame: pl.DataFrame, as_json: bool) -> None:

@@ -122,7 +122,7 @@ def _do(alert: Alert, row: Mapping[str, Any] | None) -> str:
     if not minutes:
         return advice
     end = alert.state_since + timedelta(minutes=minutes)
-    return f"By {iso(end)}: {advice}" if end > alert.as_of else f"Now, the time ended at {iso(end)}: {advice}"
+    return f"By {iso(end)}: {advice}" if end > alert.as_of else f"Overdue since {iso(end)}: {advice}"
 
 
 def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:

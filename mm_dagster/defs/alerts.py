@@ -17,7 +17,7 @@ from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.bars import Span, ceil_bar, floor_bar
 from mm_dagster.config import GridConfig
-from mm_dagster.defs.describe import OWNERS, columns_of, preview
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
 from mm_dagster.defs.exit import grid_picture
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.exit.why import why
@@ -31,7 +31,7 @@ LOOK_BACK = timedelta(days=2)
 
 @dg.asset(
     deps=["exit_state", "entry_assessment"],
-    group_name="alerts",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"pushover"},
     metadata=columns_of("notification"),

@@ -4,7 +4,7 @@ import dagster as dg
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.config import GridConfig
-from mm_dagster.defs.describe import OWNERS
+from mm_dagster.defs.describe import GROUP, OWNERS
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.history.snapshot import render_snapshot, snapshot_path
@@ -12,7 +12,7 @@ from mm_dagster.history.snapshot import render_snapshot, snapshot_path
 
 @dg.asset(
     deps=["exit_state", "entry_assessment"],
-    group_name="audit",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"git", "yaml"},
     check_specs=[dg.AssetCheckSpec("nothing_waits_to_be_pushed", asset="snapshot")],

@@ -11,6 +11,17 @@ from mm_dagster.bars import iso
 from mm_dagster.tables import describe
 
 OWNERS = ["team:mm-dagster"]
+GROUP = "decision"
+"""One group: Dagster folds groups away, and the flow from candles to alerts is what a newcomer should see first."""
+
+_TYPES = {
+    "String": "text",
+    "Float64": "number",
+    "Int64": "integer",
+    "Boolean": "boolean",
+    "Datetime": "timestamp, UTC",
+    "List": "list",
+}
 
 
 def columns_of(table: str) -> Mapping[str, Any]:
@@ -20,7 +31,7 @@ def columns_of(table: str) -> Mapping[str, Any]:
             columns=[
                 dg.TableColumn(
                     name=column["column"],
-                    type=column["type"],
+                    type=_TYPES.get(column["type"].split("(")[0], column["type"]),
                     description=column["description"],
                     constraints=dg.TableColumnConstraints(nullable=not column["key"], unique=False),
                 )
@@ -55,3 +66,8 @@ def _cell(value: Any) -> str:
 def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
     """A PNG inside the page itself, so that nothing needs to be served."""
     return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def glance(svg: str, caption: str) -> dg.MarkdownMetadataValue:
+    """A picture so small that Dagster shows it at once: Markdown of 1,000 characters or more hides behind a click."""
+    return dg.MetadataValue.md(f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")

@@ -8,7 +8,7 @@ import polars as pl
 from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.config import GridConfig
-from mm_dagster.defs.describe import OWNERS, columns_of, picture, preview
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, glance, picture, preview
 from mm_dagster.defs.partitions import BACK, DAILY, LAG_BARS, Work, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.exit import ladder, triggers
@@ -21,7 +21,7 @@ from mm_dagster.tables import CODE_VERSIONS, STATES, dtypes
     deps=["regime_verdict", "grid_risk"],
     partitions_def=DAILY,
     backfill_policy=BACK,
-    group_name="exit",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"polars", "parquet"},
     code_version=CODE_VERSIONS["exit_state"],
@@ -49,7 +49,7 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
         changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
         newest.append(rows.filter(pl.col("as_of") == span.end))
     job.end_tick()
-    shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes", "advice"]
+    shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
     table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
     judged = set(table["grid_id"])
     left_out = [grid.id for grid in active if grid.id not in judged]
@@ -58,7 +58,7 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
         metadata={
             "rows_changed": changed,
             "states": preview(table),
-            **({"picture": _picture(job, worst)} if worst and worst.id in judged else {}),
+            **(_pictures(job, worst) if worst and worst.id in judged else {}),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -130,15 +130,26 @@ def _rank(table: pl.DataFrame, grid_id: str) -> int:
     return STATES.index(states[0]) if states.len() else -1
 
 
-def _picture(job: Work, grid: GridConfig) -> dg.MarkdownMetadataValue:
-    """The grid that most needs a look, small enough for the event log."""
-    png = grid_picture(job.project, grid, job.window.end, dots_per_inch=60)
-    return picture(png, f"{grid.id}: price, grid, regime and exit states")
+def _pictures(job: Work, grid: GridConfig) -> dict[str, dg.MarkdownMetadataValue]:
+    """The grid that most needs a look: at a glance on the page itself, and whole behind a click."""
+    bars = job.project.lake.read("candles", span=_shown(job.window.end), symbols=[grid.symbol])
+    return {
+        "at_a_glance": glance(charts.glance(grid, bars), f"{grid.id} {grid.symbol}: a week of price, grid and stop"),
+        "picture": picture(
+            grid_picture(job.project, grid, job.window.end, dots_per_inch=60),
+            f"{grid.id}: price, grid, regime and exit states",
+        ),
+    }
+
+
+def _shown(as_of: datetime) -> Span:
+    """What the pictures show: a week."""
+    return Span(floor_bar(as_of - timedelta(days=7)), as_of)
 
 
 def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_inch: int = 90) -> bytes:
     """The picture of one grid's week up to as_of, from the lake."""
-    span = Span(floor_bar(charts.shown_from(as_of)), as_of)
+    span = _shown(as_of)
     return charts.decision_picture(
         grid,
         project.lake.read("candles", span=span, symbols=[grid.symbol]),

@@ -4,7 +4,7 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import iso
-from mm_dagster.defs.describe import OWNERS, columns_of, preview
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import BACK, DAILY, Work, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.grid import entry, episode, risk
@@ -15,7 +15,7 @@ from mm_dagster.tables import CODE_VERSIONS
     deps=["regime_features"],
     partitions_def=DAILY,
     backfill_policy=BACK,
-    group_name="grid",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"polars", "parquet"},
     code_version=CODE_VERSIONS["grid_risk"],
@@ -65,7 +65,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
     deps=["regime_verdict"],
     partitions_def=DAILY,
     backfill_policy=BACK,
-    group_name="grid",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"polars", "parquet"},
     code_version=CODE_VERSIONS["entry_assessment"],

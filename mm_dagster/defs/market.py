@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.defs.describe import OWNERS, columns_of, preview
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import BACK, DAILY, Work, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.market.candles import collect
@@ -20,7 +20,7 @@ FRESH_BARS = 2
 @dg.asset(
     partitions_def=DAILY,
     backfill_policy=BACK,
-    group_name="market",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"ccxt", "parquet"},
     code_version=CODE_VERSIONS["candles"],

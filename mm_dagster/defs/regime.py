@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster.defs.describe import OWNERS, columns_of, preview
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import BACK, DAILY, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.regime import features, verdict
@@ -14,7 +14,7 @@ from mm_dagster.tables import CODE_VERSIONS
     deps=["candles"],
     partitions_def=DAILY,
     backfill_policy=BACK,
-    group_name="regime",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"numba", "parquet"},
     code_version=CODE_VERSIONS["regime_features"],
@@ -42,7 +42,7 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
     deps=[regime_features],
     partitions_def=DAILY,
     backfill_policy=BACK,
-    group_name="regime",
+    group_name=GROUP,
     owners=OWNERS,
     kinds={"numba", "parquet"},
     code_version=CODE_VERSIONS["regime_verdict"],

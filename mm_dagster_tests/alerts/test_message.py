@@ -60,7 +60,7 @@ def test_a_reminder_says_that_the_time_has_ended():
     late = alert("REMINDER", name, state_since=T0 - minutes(60))
     title, text = message.render(late, state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "Still LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
-    assert text.splitlines()[0] == ("Now, the time ended at 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
+    assert text.splitlines()[0] == ("Overdue since 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
 
 
 def test_a_mandatory_exit_is_now():
