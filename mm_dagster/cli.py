@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import dagster as dg
 import polars as pl
+import stamina.instrumentation
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -67,6 +68,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on std
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False) -> None:
     """Options of every command."""
     _options.debug = debug
+    if not debug:
+        stamina.instrumentation.set_on_retry_hooks(())
 
 
 # the commands ---------------------------------------------------------------------------------------------------------

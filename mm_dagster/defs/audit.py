@@ -1,9 +1,11 @@
 """Stage 6, audit: what the operator could have seen, kept where git keeps it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import dagster as dg
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
-from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import GROUP, OWNERS
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.mirror import MirrorError
@@ -23,16 +25,11 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
     Committed at every live tick; pushed when history.yaml names a remote. A push that fails loses nothing: the commits
     wait and go with the next.
     """
-    tick = turn.time
-    newest = project.lake.newest("regime_verdict")
-    files = {}
-    for symbol in turn.symbols or project.config.symbols:
-        as_of = floor_bar(tick) if tick else newest.get(symbol)
-        if as_of and (rendered := _render(project, symbol, Span(as_of - BAR, as_of))):
-            files[snapshot_path(as_of, symbol)] = rendered
+    symbols = turn.symbols or project.config.symbols
+    as_of = floor_bar(turn.time) if turn.time else max(project.lake.newest("regime_verdict").values(), default=None)
+    files = _render(project, symbols, Span(as_of - BAR, as_of)) if as_of else {}
     mirror, problem = project.mirror, None
-    title = f"{iso(floor_bar(tick)) if tick else 'newest'}: {', '.join(sorted(turn.symbols or project.config.symbols))}"
-    commit = mirror.write(files, title) if files else None
+    commit = mirror.write(files, f"{iso(as_of)}: {', '.join(sorted(symbols))}") if as_of and files else None
     try:
         mirror.push()
     except MirrorError as error:
@@ -56,26 +53,23 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
     )
 
 
-def _render(project: Project, symbol: str, bar: Span) -> str | None:
-    """The snapshot of one market at one bar; None where nothing is known of it."""
-    lake = project.lake
-    features = lake.read("regime_features", span=bar, symbols=[symbol])
-    verdict = lake.read("regime_verdict", span=bar, symbols=[symbol])
-    if features.is_empty() or verdict.is_empty():
-        return None
-    return render_snapshot(
-        symbol,
-        bar.end,
-        features.row(0, named=True),
-        verdict.row(0, named=True),
-        [_grid(project, grid, bar) for grid in project.config.grids_on(symbol) if grid.first_as_of <= bar.end],
-        project.simulated(symbol),
-    )
-
-
-def _grid(project: Project, grid: GridConfig, bar: Span) -> dict[str, object]:
-    parts: dict[str, object] = {"config": grid.model_dump(mode="json")}
-    for name, table in (("risk", "grid_risk"), ("exit", "exit_state"), ("entry", "entry_assessment")):
-        rows = project.lake.read(table, span=bar, grids=[grid.id])
-        parts[name] = rows.row(0, named=True) if rows.height else None
-    return parts
+def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, str]:
+    """The snapshots of one bar by path; nothing for a market of which nothing is known."""
+    tables = ("regime_features", "regime_verdict", "grid_risk", "exit_state", "entry_assessment")
+    features, verdicts, *by_grid = (project.lake.read(table, span=bar).to_dicts() for table in tables)
+    files = {}
+    for symbol in symbols:
+        measured = [row for row in features if row["symbol"] == symbol]
+        verdict = [row for row in verdicts if row["symbol"] == symbol]
+        if not measured or not verdict:
+            continue
+        grids: list[dict[str, Any]] = []
+        for grid in project.config.grids_on(symbol):
+            if grid.first_as_of <= bar.end:
+                rows = [next((row for row in table if row["grid_id"] == grid.id), None) for table in by_grid]
+                parts = dict(zip(("risk", "exit", "entry"), rows, strict=True))
+                grids.append({"config": grid.model_dump(mode="json"), **parts})
+        files[snapshot_path(bar.end, symbol)] = render_snapshot(
+            symbol, bar.end, measured[0], verdict[0], grids, project.simulated(symbol)
+        )
+    return files

@@ -41,6 +41,7 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     job = work(context, project, turn)
     job.begin_tick()
     changed, quarantined, errors = 0, 0, project.failures
+    fetched: dict[Span, list[pl.DataFrame]] = {}
     for symbol, span in job.fetch_spans().items():
         try:
             got = collect(project.venue(symbol), symbol, span, job.config.markets.candles)
@@ -51,11 +52,17 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
         if got.error:
             errors[symbol] = got.error
             context.log.error(f"{symbol}: {got.error}")
-        changed += _store(job, symbol, span.start, got.candles)
+        if got.candles.height:
+            stored = Span(span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
+            fetched.setdefault(stored, []).append(got.candles)
+        if job.tick is None:
+            # Whole days take long to fetch: what is there is kept at once. A tick writes all markets together.
+            changed += _store(job, fetched)
         if not got.quarantined.is_empty():
             quarantined += len(got.quarantined)
             with project.turn_lock():
                 project.lake.upsert("quarantine", got.quarantined, commit=job.commit("quarantine", span))
+    changed += _store(job, fetched)
     recent = project.lake.read("candles", span=job.window, symbols=job.symbols)
     return dg.MaterializeResult(
         metadata={
@@ -69,20 +76,21 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     )
 
 
-def _store(job: Work, symbol: str, start: datetime, fetched: pl.DataFrame) -> int:
-    """Writes what was fetched, but lets no bar be forgotten because the venue did not answer for it this time."""
-    if fetched.is_empty():
-        return 0
-    span = Span(start, fetched["close_time"].max())  # type: ignore[arg-type]
-    rows = job.stamp(fetched, "candles")
-    unanswered = rows.filter(pl.col("observed_at").is_null())
-    if unanswered.height:
-        known = job.project.lake.read("candles", span=span, symbols=[symbol]).filter(
-            pl.col("observed_at").is_not_null()
-        )
-        kept = known.join(unanswered, on="open_time", how="semi")
-        rows = pl.concat([rows.join(kept, on="open_time", how="anti"), kept.select(rows.columns)])
-    return job.write("candles", rows, span, symbols=[symbol])
+def _store(job: Work, fetched: dict[Span, list[pl.DataFrame]]) -> int:
+    """Writes what was fetched, and lets no bar be forgotten because its venue did not answer for it this time."""
+    changed = 0
+    while fetched:
+        span, frames = fetched.popitem()
+        rows = job.stamp(pl.concat(frames), "candles")
+        symbols = rows["symbol"].unique().to_list()
+        unanswered = rows.filter(pl.col("observed_at").is_null())
+        if unanswered.height:
+            stored = job.project.lake.read("candles", span=span, symbols=symbols)
+            key = ["symbol", "open_time"]
+            kept = stored.filter(pl.col("observed_at").is_not_null()).join(unanswered, on=key, how="semi")
+            rows = pl.concat([rows.join(kept, on=key, how="anti"), kept.select(rows.columns)])
+        changed += job.write("candles", rows, span, symbols=symbols)
+    return changed
 
 
 def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: ignore[no-untyped-def]
