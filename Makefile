@@ -40,10 +40,10 @@ lint: setup  ## style, types and the rules of the house
 	$(BIN)/lint-imports --no-logo
 
 test: lint  ## everything that CI runs
-	$(BIN)/pytest -n auto -m "not long"
+	$(BIN)/pytest -n auto --dist loadfile -m "not long"
 
 test-long: lint  ## the tests that take longer, too
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadfile
 
 bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.pipeline
