@@ -9,7 +9,7 @@ export DAGSTER_HOME ?= $(CURDIR)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 
-.PHONY: help setup demo up test test-long bench lint constraints
+.PHONY: help setup demo up test test-long bench lint docs constraints
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -47,6 +47,9 @@ test-long: lint  ## the tests that take longer, too
 
 bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.pipeline
+
+docs: setup  ## write docs/configuration.md from the code
+	$(BIN)/python -m mm_dagster.config > docs/configuration.md
 
 constraints:  ## pin what pyproject.toml allows, newest first
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --quiet \

@@ -13,7 +13,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +37,18 @@ class Model(BaseModel):
     """Unknown keys are refused; nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_other_defaults(cls, given: Any) -> Any:
+        """A nested key that is set leaves its neighbours at their defaults, also where these differ by place."""
+        if not isinstance(given, dict):
+            return given
+        merged = dict(given)
+        for name, field in cls.model_fields.items():
+            if isinstance(field.default, Model) and isinstance(given.get(name), dict):
+                merged[name] = {**field.default.model_dump(), **given[name]}
+        return merged
 
 
 def _utc(time: datetime) -> datetime:
@@ -94,14 +106,14 @@ class CandlesConfig(Model):
         int, Field(ge=0, le=DAY_BARS, description="Closed bars that every tick asks for again, for late ones.")
     ] = 8
     late_bar_attempts: Annotated[int, Field(ge=1, le=10, description="Times the newest bar is asked for.")] = 3
-    late_bar_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+    late_bar_wait_seconds: Annotated[float, Field(ge=0, le=60, description="Pause between these.")] = 5.0
 
 
 class MarketsConfig(Model):
     """markets.yaml: venues, the markets on them, and how candles are read."""
 
-    venues: Annotated[dict[Name, VenueConfig], Field(min_length=1)]
-    markets: Annotated[list[MarketConfig], Field(min_length=1)]
+    venues: Annotated[dict[Name, VenueConfig], Field(min_length=1, description="By a name of your own; see below.")]
+    markets: Annotated[list[MarketConfig], Field(min_length=1, description="Each with `symbol` and `venue`.")]
     candles: CandlesConfig = CandlesConfig()
 
 
@@ -254,6 +266,16 @@ class BreakLikely(Model):
     latest_acceptable_exit_on: Probability = 0.60
     latest_acceptable_exit_off: Probability = 0.45
 
+    @model_validator(mode="after")
+    def _off_below_on(self) -> BreakLikely:
+        for level in ("warning", "latest_acceptable_exit"):
+            on, off = getattr(self, f"{level}_on"), getattr(self, f"{level}_off")
+            if off > on:
+                raise ValueError(
+                    f"{level}_off: {off:g} is above {level}_on ({on:g}); a state must not end above its start"
+                )
+        return self
+
 
 class Thresholds(Model):
     """When each trigger of the ladder fires."""
@@ -293,6 +315,12 @@ class Blindness(Model):
     warning_minutes: Annotated[int, Field(ge=15)] = 45
     latest_acceptable_exit_minutes: Annotated[int, Field(ge=15)] = 75
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Blindness:
+        if not self.hold_minutes <= self.warning_minutes <= self.latest_acceptable_exit_minutes:
+            raise ValueError("hold_minutes, warning_minutes and latest_acceptable_exit_minutes must rise in this order")
+        return self
+
 
 class WindowMinutes(Model):
     """Minutes that the operator has to act, by state; MANDATORY_EXIT is now."""
@@ -330,13 +358,13 @@ class AlertsConfig(Model):
     """alerts.yaml: what is news, how often it is said again, and where."""
 
     max_age_minutes: Annotated[int, Field(ge=15, description="An older bar is no news.")] = 45
-    blind_after_minutes: Annotated[int, Field(ge=15)] = 45
+    blind_after_minutes: Annotated[int, Field(ge=15, description="Without a fresh state for so long: BLIND.")] = 45
     reminder_minutes: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...],
         Field(min_length=1, description="After the alert; then again every last of them."),
     ] = (30, 60, 120, 240)
-    warning_repeat_minutes: Annotated[int, Field(ge=15)] = 240
-    entry_repeat_minutes: Annotated[int, Field(ge=15)] = 240
+    warning_repeat_minutes: Annotated[int, Field(ge=15, description="At most one WARNING a grid in this time.")] = 240
+    entry_repeat_minutes: Annotated[int, Field(ge=15, description="At most one entry message a grid.")] = 240
     link: Annotated[str | None, Field(description="Address of the Dagster UI, as the operator's phone reaches it.")] = (
         None
     )
@@ -356,7 +384,7 @@ class MirrorConfig(Model):
 class HistoryConfig(Model):
     """history.yaml: how much is kept and fetched."""
 
-    keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
+    keep_snapshots_days: Annotated[int, Field(ge=1, description="How far back time travel reaches.")] = 30
     catch_up_days: Annotated[
         int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are a backfill's.")
     ] = 3
@@ -383,12 +411,14 @@ class GridConfig(Model):
     activated_at: Annotated[
         UtcTime, Field(description="When it began to trade; for a disabled grid, since when it is watched.")
     ]
-    lower: Positive
-    upper: Positive
-    levels: Annotated[int, Field(ge=2, le=1000)]
+    lower: Annotated[float, Field(gt=0, description="Lower bound, quote currency.")]
+    upper: Annotated[float, Field(gt=0, description="Upper bound, quote currency.")]
+    levels: Annotated[
+        int, Field(ge=2, le=1000, description="As the exchange shows it; level_convention says what it counts.")
+    ]
     level_convention: LevelConvention = "intervals"
     spacing: Spacing = "arithmetic"
-    stop: Positive
+    stop: Annotated[float, Field(gt=0, description="Stop price, below the lower bound.")]
     capital: Annotated[float, Field(gt=0, description="Quote currency.")]
     fees: Fees = Fees()
 
@@ -631,3 +661,50 @@ def _repeated(values: list[str]) -> Iterator[str]:
         if value in seen:
             yield value
         seen.add(value)
+
+
+# the reference --------------------------------------------------------------------------------------------------------
+
+
+def reference() -> str:
+    """Every key of every file with its default and meaning, as Markdown: docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Written by `make docs` from the models in `mm_dagster/config.py`. A folder of these files is chosen by",
+        "`MM_CONFIG_DIR` (default `configs/demo`); all but `markets.yaml` may be left out. Unknown keys are refused.",
+        "Dots are nesting: `confirm.warning` is `confirm: {warning: ...}`.",
+    ]
+    venues: dict[str, type[Model]] = {
+        f"A venue of markets.yaml, kind {kind}": model
+        for kind, model in (("ccxt", CcxtVenue), ("recorded", RecordedVenue), ("simulated", SimulatedVenue))
+    }
+    files = {f"{name}.yaml": model for name, model in _FILES.items()}
+    for title, model in {**files, "grids/*.yaml": GridConfig, **venues}.items():
+        lines += ["", f"## {title}", "", _text(model), "", "| key | default | meaning |", "| --- | --- | --- |"]
+        lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in _keys(model, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _keys(model: type[Model], prefix: str, defaults: Model | None = None) -> Iterator[tuple[str, str, str]]:
+    """Key, default and meaning of every key below a model; a nested model's own words stand at its first key."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Model):
+            nested = getattr(defaults, name) if defaults is not None else field.default
+            for place, (key, default, meaning) in enumerate(_keys(annotation, f"{prefix}{name}.", nested)):
+                yield key, default, meaning if place else f"{meaning} {_text(annotation)}".strip()
+            continue
+        value = getattr(defaults, name) if defaults is not None else field.default
+        default = f"`{json.dumps(value)}`" if defaults is not None or not field.is_required() else "required"
+        choices = [str(choice) for choice in get_args(annotation)] if get_origin(annotation) is Literal else []
+        meaning = (field.description or "") + (f" One of {', '.join(choices)}." if choices else "")
+        yield f"{prefix}{name}", default, meaning.strip()
+
+
+def _text(model: type[Model]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

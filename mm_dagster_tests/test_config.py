@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mm_dagster.config import Config, ConfigError, load, load_or_last_valid
+from mm_dagster.config import Config, ConfigError, load, load_or_last_valid, reference
+from mm_dagster_tests.conftest import PROJECT
 
 MARKETS = """
 venues:
@@ -52,7 +53,7 @@ def hash_of(config: Config, table: str = "exit_state") -> str:
 
 @pytest.mark.parametrize("name", ["demo", "kucoin"])
 def test_the_shipped_configurations_are_valid(name: str) -> None:
-    config = load(Path(__file__).resolve().parent.parent / "configs" / name)
+    config = load(PROJECT / "configs" / name)
     assert config.grids
 
 
@@ -125,3 +126,29 @@ def test_without_a_valid_one_before_an_invalid_configuration_stops(folder: Path,
     edit(folder / "grids" / "eth-v3.yaml", "stop: 2990", "stop: 4000")
     with pytest.raises(ConfigError, match="stop"):
         load_or_last_valid(folder, tmp_path / "kept")
+
+
+def test_a_nested_key_leaves_its_neighbours_at_their_defaults(folder: Path) -> None:
+    (folder / "regime.yaml").write_text("trend: {adx: {midpoint: 30}}")
+    adx = load(folder).regime.trend.adx
+    assert (adx.midpoint, adx.weight, adx.scale) == (30.0, 0.20, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("thresholds: {break_likely: {warning_off: 0.5}}", "warning_off: 0.5 is above warning_on"),
+        ("blindness: {hold_minutes: 60}", "must rise in this order"),
+        ("polcy: literal", "did you mean policy?"),
+        ("confirm: {warnng: 0.3}", "did you mean warning?"),
+    ],
+)
+def test_a_ladder_that_contradicts_itself_is_refused(folder: Path, text: str, said: str) -> None:
+    (folder / "exit.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    assert said in str(caught.value)
+
+
+def test_the_reference_in_the_documentation_is_current() -> None:
+    assert (PROJECT / "docs" / "configuration.md").read_text() == reference(), "run `make docs`"

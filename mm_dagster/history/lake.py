@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,13 +20,14 @@ from typing import Any
 
 import duckdb
 import polars as pl
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
 
 _EXTENSIONS = {"ducklake": "duckdb_extension_ducklake", "sqlite_scanner": "duckdb_extension_sqlite_scanner"}
 _BUSY_MS = 10_000
+_LOCK_SECONDS = 600
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
 
@@ -70,15 +73,13 @@ class Lake:
             LakeError: it was written by a newer program, or is not readable.
         """
         self._folder = folder.resolve()
-        self._threads = threading.RLock()
-        self._reader: duckdb.DuckDBPyConnection | None = None
-        self._writer: duckdb.DuckDBPyConnection | None = None
-        try:
-            self._make()
-        except duckdb.Error as error:
-            raise LakeError(
-                f"{self._folder}: {_first_line(error)}; restore a backup, or move the folder away"
-            ) from error
+        self._catalog = self._folder / "catalog.sqlite"
+        self._read_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._reader: _Attached | None = None
+        self._writer: _Attached | None = None
+        with self._reading():
+            pass
 
     # reading ------------------------------------------------------------------------------------------------------
 
@@ -99,51 +100,69 @@ class Lake:
             symbols: only these markets; None: all.
             grids: only these grids; None: all.
             columns: only these; None: all.
+
+        Raises:
+            ValueError: the table has no such column to select by.
+            LakeError: a file of the history is missing or unreadable.
         """
-        wanted = list(columns or tables.dtypes(table))
-        where, values = _where(table, span, symbols, grids)
-        order = [name for name in tables.TABLES[table].primary_key() if name in wanted]
-        query = f"SELECT {_names(wanted)} FROM {table} WHERE {where}"
-        with self._threads:
-            rows = self._read_connection().execute(query, values).pl()
         types = tables.dtypes(table)
-        rows = rows.cast({name: types[name] for name in wanted})
-        return rows.sort(order) if order else rows
+        key = tables.TABLES[table].primary_key()
+        wanted = list(types if columns is None else columns)
+        fetched = list(dict.fromkeys([*wanted, *key]))
+        where, values = _where(table, span, symbols, grids)
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT {_names(fetched)} FROM {table} WHERE {where}", values).pl()
+        return rows.cast({name: types[name] for name in fetched}).sort(key).select(wanted)
 
     def newest(self, table: str) -> dict[str, datetime]:
         """The newest open_time or as_of of each symbol that has any."""
         column = tables.time_column(table)
-        query = f"SELECT symbol, max({column}) AS newest FROM {table} GROUP BY symbol ORDER BY symbol"
-        with self._threads:
-            rows = self._read_connection().execute(query).pl()
-        return dict(zip(rows["symbol"], rows["newest"], strict=True))
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT symbol, max({column}) AS newest FROM {table} GROUP BY symbol ORDER BY symbol"
+            ).pl()
+        return dict(rows.iter_rows())
 
     def sql(self, query: str) -> pl.DataFrame:
-        """One query in DuckDB's SQL, with the tables under their bare names. Nothing can be changed.
+        """One query in DuckDB's SQL, with the tables under their bare names; times are UTC.
+
+        Nothing can be changed by mistake: the lake is attached read-only, the connection reaches no other file, and
+        only queries are accepted. It is no wall against an analyst who can write to the folder anyway.
 
         Raises:
             LakeError: it is no valid query, or would change something.
         """
-        connection = self._connect(read_only=True)
-        try:
-            return connection.execute(query).pl()
-        except duckdb.Error as error:
-            raise LakeError(f'{_first_line(error)}; `mm sql "SHOW TABLES"` lists what there is') from error
-        finally:
-            connection.close()
+        remedy = '`mm sql "SHOW TABLES"` lists what there is'
+        with self._reading(remedy) as connection:
+            cursor = connection.cursor()
+            kinds = [statement.type for statement in cursor.extract_statements(query)]
+            # PIVOT is a query that DuckDB rewrites to the creation of a temporary type and a SELECT.
+            if not kinds or kinds[-1] not in _QUERIES or not {*kinds} <= {*_QUERIES, duckdb.StatementType.CREATE}:
+                refused = next((kind.name for kind in kinds if kind not in _QUERIES), "nothing")
+                raise LakeError(f"{refused} is no query, and only queries are answered; {remedy}")
+            cursor.execute("USE history")
+            try:
+                return cursor.execute(query).pl()
+            except pl.exceptions.PolarsError as error:
+                raise LakeError(f"{_one_line(error)}; cast the column to VARCHAR") from error
 
     def snapshots(self) -> pl.DataFrame:
         """Every commit that is still kept, oldest first: when, by which run, of what."""
-        return self.sql(
-            "SELECT snapshot_id, snapshot_time, commit_message, commit_extra_info FROM history.snapshots() ORDER BY 1"
-        )
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT snapshot_id, snapshot_time, commit_message, commit_extra_info "
+                "FROM history.snapshots() ORDER BY snapshot_id"
+            ).pl()
 
     def check(self) -> str:
         """One line for `mm doctor`: how much there is."""
-        counts = self.sql(" UNION ALL ".join(f"SELECT count(*) AS n FROM {table}" for table in tables.TABLES))
-        files = [path for path in self._folder.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files) / 1e6
-        return f"{self._folder}: {counts['n'].sum():,} rows, {len(files)} files, {size:.1f} MB"
+        with self._reading() as connection:
+            rows = sum(_count(connection, f"SELECT count(*) FROM {table}") for table in tables.TABLES)
+        extent = self._extent()
+        return (
+            f"{self._folder}: {rows:,} rows, {extent['files']} files, {extent['bytes'] / 1e6:.1f} MB, "
+            f"{extent['snapshots']} snapshots"
+        )
 
     # writing ------------------------------------------------------------------------------------------------------
 
@@ -159,19 +178,27 @@ class Lake:
     ) -> Written:
         """Makes the rows of a span, of these symbols or grids, exactly those of the frame, in one transaction.
 
-        Rows that are the same stay as they are. What only a live run knows (tables.LIVE_ONLY) makes no difference
-        unless the new row has something where the stored one has nothing: a backfill erases nothing, and an answer
-        that came at another time is the same answer.
+        Rows that are the same stay as they are; a write that changes nothing leaves no snapshot. What only a live run
+        knows (tables.LIVE_ONLY) counts only where the new row has it: null never replaces a row that is otherwise
+        equal, so that a backfill erases nothing. Of `observed_at` only its presence counts: the same answer at another
+        time is the same answer. A row that differs elsewhere replaces the stored one as a whole.
+
+        Args:
+            table: one with a time; the others are upserted.
+            frame: the rows; columns that it lacks become null.
+            span: the bars, by open_time or as_of.
+            symbols: only these markets; None: all.
+            grids: only these grids; None: all.
+            commit: what the write says of itself.
 
         Raises:
-            ValueError: the frame has rows outside of what is replaced.
-            LakeError: a row breaks a rule of the table; nothing was written.
+            ValueError: the frame has rows outside of what is replaced, or the table no such column to select by.
+            LakeError: a row breaks a rule of the table, or the history cannot be written. Nothing was written.
         """
+        where, values = _where(table, span, symbols, grids)
         rows = self._valid(table, frame)
         column = tables.time_column(table)
-        inside = pl.lit(True)
-        if column is not None:
-            inside &= span.opens(column) if column == "open_time" else span.closes(column)
+        inside = span.opens(column) if column == "open_time" else span.closes("as_of")
         if symbols is not None:
             inside &= pl.col("symbol").is_in(list(symbols))
         if grids is not None:
@@ -179,38 +206,38 @@ class Lake:
         outside = rows.filter(~inside)
         if outside.height:
             raise ValueError(f"{table}: {outside.height} rows lie outside of {span}: {_key_of(outside, table)}")
-        where, values = _where(table, span, symbols, grids)
         return self._replace(table, rows, where, values, commit)
 
     def upsert(self, table: str, frame: pl.DataFrame, *, commit: Commit) -> Written:
         """Inserts rows, each in place of the one with the same key; all others stay.
 
         Raises:
-            LakeError: a row breaks a rule of the table; nothing was written.
+            LakeError: a row breaks a rule of the table, or the history cannot be written. Nothing was written.
         """
         rows = self._valid(table, frame)
         return self._replace(table, rows, f"EXISTS (SELECT 1 FROM __new n WHERE {_same_key(table)})", [], commit)
 
-    def maintain(self, keep_days: int) -> dict[str, Any]:
+    def maintain(self, keep_days: int) -> dict[str, int]:
         """The upkeep that bounds the size: flush, expire, rewrite, merge, clean up, vacuum.
 
         Args:
             keep_days: how long "what did we know then" can be asked.
 
         Returns:
-            Files and bytes before and after.
+            Files, bytes and snapshots, before and after.
         """
-        before = self._size()
+        before = self._extent()
         until = datetime.now(UTC) - timedelta(days=keep_days)
         with self._writing() as connection:
             connection.execute("CALL ducklake_flush_inlined_data('history')")
-            connection.execute(f"CALL ducklake_expire_snapshots('history', older_than => TIMESTAMPTZ '{iso(until)}')")
+            connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
             connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
             connection.execute("CALL ducklake_merge_adjacent_files('history')")
             connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
             connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
-        after = self._size()
-        return {"files_before": before[0], "bytes_before": before[1], "files_after": after[0], "bytes_after": after[1]}
+            _vacuum(self._catalog)
+        after = self._extent()
+        return {f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part}
 
     def _valid(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
         rows = tables.conform(frame, table)
@@ -225,91 +252,98 @@ class Lake:
 
     def _replace(self, table: str, rows: pl.DataFrame, where: str, values: list[Any], commit: Commit) -> Written:
         """Deletes and inserts only what differs between the rows that `where` selects and the new ones."""
-        key = _names(tables.TABLES[table].primary_key())
-        live = [name for name in tables.dtypes(table) if name in tables.LIVE_ONLY]
-        same = " AND ".join(
-            [f's."{name}" IS NOT DISTINCT FROM n."{name}"' for name in tables.dtypes(table) if name not in live]
-            + [f'(n."{name}" IS NULL OR s."{name}" IS NOT NULL)' for name in live if name == "observed_at"]
-            + [
-                f'(n."{name}" IS NULL OR s."{name}" IS NOT DISTINCT FROM n."{name}")'
-                for name in live
-                if name != "observed_at"
-            ]
-        )
+        key = tables.TABLES[table].primary_key()
         with self._writing() as connection:
-            connection.register("__new_rows", rows)
-            connection.execute("CREATE OR REPLACE TEMP TABLE __new AS SELECT * FROM __new_rows")
-            stored = f"SELECT * FROM {table} s WHERE {where}"
+            connection.register("__given", rows)
+            connection.execute("CREATE TEMP TABLE __new AS SELECT * FROM __given")
+            connection.unregister("__given")
             connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE __kept AS SELECT {_names(tables.TABLES[table].primary_key(), 'n')} "
-                f"FROM __new n JOIN ({stored}) s ON {_same_key(table)} WHERE {same}",
+                f"CREATE TEMP TABLE __stored AS SELECT {_names(key, 's')}, "
+                f"n.{_quote(key[0])} IS NOT NULL AND {_same_row(table)} AS kept "
+                f"FROM (SELECT * FROM {table} s WHERE {where}) s LEFT JOIN __new n ON {_same_key(table)}",
                 values,
             )
-            unchanged = _count(connection, "SELECT count(*) FROM __kept")
-            kept = f"EXISTS (SELECT 1 FROM __kept n WHERE {_same_key(table)})"
-            doomed = _count(connection, f"SELECT count(*) FROM ({stored}) s WHERE NOT {kept}", values)
-            if not doomed and unchanged == rows.height:
-                return Written(0, 0, unchanged)
-            with _transaction(connection, commit):
-                if doomed:
-                    connection.execute(f"DELETE FROM {table} s WHERE ({where}) AND NOT {kept}", values)
-                connection.execute(
-                    f"INSERT INTO {table} BY NAME SELECT * FROM __new n "
-                    f"WHERE NOT EXISTS (SELECT 1 FROM __kept s WHERE {_same_key(table)}) ORDER BY {key}"
-                )
-        return Written(rows.height - unchanged, doomed, unchanged)
+            unchanged = _count(connection, "SELECT count(*) FROM __stored WHERE kept")
+            deleted = _count(connection, "SELECT count(*) FROM __stored WHERE NOT kept")
+            inserted = rows.height - unchanged
+            if inserted or deleted:
+                with _transaction(connection, commit):
+                    if deleted:
+                        connection.execute(
+                            f"DELETE FROM {table} s WHERE ({where}) "
+                            f"AND EXISTS (SELECT 1 FROM __stored n WHERE NOT n.kept AND {_same_key(table)})",
+                            values,
+                        )
+                    connection.execute(
+                        f"INSERT INTO {table} BY NAME SELECT * FROM __new n "
+                        f"WHERE NOT EXISTS (SELECT 1 FROM __stored s WHERE s.kept AND {_same_key(table)}) "
+                        f"ORDER BY {_names(key)}"
+                    )
+            connection.execute("DROP TABLE __new")
+            connection.execute("DROP TABLE __stored")
+        return Written(inserted, deleted, unchanged)
 
     # connections --------------------------------------------------------------------------------------------------
 
-    def _make(self) -> None:
-        """Makes what is missing: the catalogue, tables, columns. Nothing to do costs one attach."""
-        if (self._folder / "catalog.sqlite").is_file() and self._is_current():
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._writing() as connection, _transaction(connection, Commit("", "schema", "")):
-            connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
-            versions = connection.execute("SELECT max(version) FROM lake_schema").fetchone()
-            version = versions[0] if versions else None
-            self._refuse_newer(version)
-            for table in tables.TABLES:
-                _make_table(connection, table)
-            if version != tables.SCHEMA_VERSION:
-                connection.execute("DELETE FROM lake_schema")
-                connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
+    @contextmanager
+    def _reading(self, remedy: str = "see `mm doctor`") -> Iterator[duckdb.DuckDBPyConnection]:
+        """The one connection that reads. It waits for no writer, neither in this process nor in another."""
+        with self._read_lock:
+            try:
+                if self._reader is None or not self._reader.is_of(self._catalog):
+                    self._reader = self._open_reader()
+                yield self._reader.connection
+            except duckdb.Error as error:
+                raise LakeError(f"{self._folder}: {_one_line(error)}; {remedy}") from error
 
-    def _is_current(self) -> bool:
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The one connection that writes, while nobody else does; the lake is complete by then."""
+        lock = FileLock(self._folder / "write.lock", timeout=_LOCK_SECONDS)
         try:
-            with self._threads:
-                connection = self._read_connection()
-                columns = connection.execute(
-                    "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'history'"
-                ).fetchall()
-                if ("lake_schema", "version") not in columns:
-                    return False
-                row = connection.execute("SELECT max(version) FROM lake_schema").fetchone()
-        except duckdb.CatalogException:
-            return False  # another process is making it: the lock lets us wait for that
-        version = row[0] if row else None
-        self._refuse_newer(version)
-        needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
-        return version == tables.SCHEMA_VERSION and needed <= set(columns)
-
-    def _refuse_newer(self, version: int | None) -> None:
-        if version is not None and version > tables.SCHEMA_VERSION:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._write_lock, lock:
+                if self._writer is None or not self._writer.is_of(self._catalog):
+                    self._writer = None
+                    connection = self._connect(read_only=False)
+                    if not self._is_complete(connection):
+                        self._complete(connection)
+                    self._writer = _Attached(connection, _inode(self._catalog))
+                try:
+                    yield self._writer.connection
+                except BaseException:
+                    # Closing rolls back, and forgets what was staged.
+                    self._writer.connection.close()
+                    self._writer = None
+                    raise
+        except Timeout as error:
             raise LakeError(
-                f"{self._folder}: was written by a newer program (schema {version}, this one knows "
-                f"{tables.SCHEMA_VERSION}); update mm_dagster"
-            )
+                f"{self._folder / 'write.lock'}: held by another process for {_LOCK_SECONDS} s; end that process"
+            ) from error
+        except (duckdb.Error, OSError) as error:
+            raise LakeError(f"{self._folder}: {_one_line(error)}; nothing was written, see `mm doctor`") from error
+
+    def _open_reader(self) -> _Attached:
+        """Attaches for reading; what the lake lacks is made first, under the lock, where another may be at it."""
+        with suppress(duckdb.Error):
+            attached = _Attached(self._connect(read_only=True), _inode(self._catalog))
+            if self._is_complete(attached.connection):
+                return attached
+        with self._writing():
+            return _Attached(self._connect(read_only=True), _inode(self._catalog))
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect()
+        if read_only and not self._catalog.is_file():
+            raise duckdb.IOException(f"{self._catalog.name} is not there")
+        connection = duckdb.connect(config={"python_enable_replacements": "false"})
         for name, package in _EXTENSIONS.items():
             path = _extension_path(name, package)
             if path:
                 connection.execute(f"LOAD '{_quoted(path)}'")
             else:
                 connection.execute(f"INSTALL {name}; LOAD {name}")
-        connection.execute("SET timezone = 'UTC'")
+        # GLOBAL: of the cursors too.
+        connection.execute("SET GLOBAL timezone = 'UTC'")
         # Given each time, since the catalogue remembers where the files once were, and the folder may have moved.
         options = [
             f"DATA_PATH '{_quoted(self._folder / 'files')}'",
@@ -317,43 +351,87 @@ class Lake:
             f"META_BUSY_TIMEOUT {_BUSY_MS}",
             *(["READ_ONLY"] if read_only else ["META_JOURNAL_MODE 'WAL'", f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}"]),
         ]
-        catalog = _quoted(self._folder / "catalog.sqlite")
-        connection.execute(f"ATTACH 'ducklake:sqlite:{catalog}' AS history ({', '.join(options)})")
+        connection.execute(f"ATTACH 'ducklake:sqlite:{_quoted(self._catalog)}' AS history ({', '.join(options)})")
         connection.execute("USE history")
+        if read_only:
+            connection.execute(f"SET allowed_directories = ['{_quoted(self._folder / 'files')}/']")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
         return connection
 
-    def _read_connection(self) -> duckdb.DuckDBPyConnection:
-        if self._reader is None:
-            self._reader = self._connect(read_only=True)
-        return self._reader
+    def _is_complete(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Whether all tables and columns of this program are there.
 
-    @contextmanager
-    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The one connection that writes, while no other process does."""
-        with self._threads, FileLock(self._folder / "write.lock"):
-            if self._writer is None:
-                self._writer = self._connect(read_only=False)
-            yield self._writer
+        Raises:
+            LakeError: a newer program wrote it.
+        """
+        columns = connection.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'history'"
+        ).fetchall()
+        if ("lake_schema", "version") not in columns:
+            return False
+        version = _count(connection, "SELECT coalesce(max(version), 0) FROM lake_schema")
+        if version > tables.SCHEMA_VERSION:
+            raise LakeError(
+                f"{self._folder}: was written by a newer program (schema {version}, this one knows "
+                f"{tables.SCHEMA_VERSION}); update mm_dagster"
+            )
+        needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
+        return version == tables.SCHEMA_VERSION and needed <= set(columns)
 
-    def _size(self) -> tuple[int, int]:
+    def _complete(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Makes the tables and columns that are not there, and notes the version of the schema."""
+        with _transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
+            connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
+            for table in tables.TABLES:
+                _make_table(connection, table)
+            connection.execute("DELETE FROM lake_schema")
+            connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
+
+    def _extent(self) -> dict[str, int]:
         files = [path for path in self._folder.rglob("*") if path.is_file()]
-        return len(files), sum(path.stat().st_size for path in files)
+        with self._reading() as connection:
+            snapshots = _count(connection, "SELECT count(*) FROM history.snapshots()")
+        return {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "snapshots": snapshots}
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """A connection, and the catalogue file that it was opened on."""
+
+    connection: duckdb.DuckDBPyConnection
+    inode: int
+
+    def is_of(self, catalog: Path) -> bool:
+        """Whether that is still the file: the folder may have been deleted, or restored from a backup, meanwhile."""
+        return catalog.is_file() and _inode(catalog) == self.inode
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino
 
 
 @contextmanager
 def _transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Iterator[None]:
+    """One commit with its message. Whoever fails in it must close the connection, which rolls back."""
     extra = json.dumps({"run_id": commit.run_id, "asset": commit.asset, "span": commit.span})
     connection.execute("BEGIN")
-    try:
-        yield
-        connection.execute(
-            "CALL history.set_commit_message('mm_dagster', ?, extra_info => ?)",
-            [f"{commit.asset} {commit.span}".strip(), extra],
-        )
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    yield
+    connection.execute(
+        "CALL history.set_commit_message('mm_dagster', ?, extra_info => ?)",
+        [f"{commit.asset} {commit.span}".strip(), extra],
+    )
+    connection.execute("COMMIT")
+
+
+def _vacuum(catalog: Path) -> None:
+    """Gives the space of expired snapshots back.
+
+    In a process of its own: Python's SQLite is another one than DuckDB's, and closing a file in the one drops the
+    locks that the other holds on it.
+    """
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=10).execute('VACUUM')"
+    subprocess.run([sys.executable, "-c", script, str(catalog)], check=True, capture_output=True)
 
 
 def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -373,7 +451,7 @@ def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
             connection.execute(f"ALTER TABLE {table} SET PARTITIONED BY (year({column}), month({column}))")
         comment = " ".join((tables.TABLES[table].__doc__ or "").split())
         connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(comment)}'")
-    for name in types.keys() - known:
+    for name in [name for name in types if name not in known]:
         if known:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quote(name)} {types[name]}")
         connection.execute(f"COMMENT ON COLUMN {table}.{_quote(name)} IS '{_quoted(described[name])}'")
@@ -410,8 +488,12 @@ def _extension_path(name: str, package: str) -> Path | None:
 def _where(
     table: str, span: Span | None, symbols: Sequence[str] | None, grids: Sequence[str] | None
 ) -> tuple[str, list[Any]]:
-    """What selects the rows of a span, of these markets and grids; with the values to be bound."""
-    parts: list[str] = ["true"]
+    """What selects the rows of a span, of these markets and grids; with the values to be bound.
+
+    Raises:
+        ValueError: the table has no such column to select by.
+    """
+    parts = ["true"]
     values: list[Any] = []
     column = tables.time_column(table)
     if span is not None:
@@ -421,9 +503,24 @@ def _where(
         values += [span.start, span.end]
     for name, wanted in (("symbol", symbols), ("grid_id", grids)):
         if wanted is not None:
+            if name not in tables.dtypes(table):
+                raise ValueError(f"{table} has no {name} to select by")
             parts.append(f"{name} IN (SELECT unnest(?::VARCHAR[]))")
             values.append(list(wanted))
     return " AND ".join(parts), values
+
+
+def _same_row(table: str) -> str:
+    """Whether a new row n says nothing that the stored row s does not: see Lake.write."""
+    parts = []
+    for name in map(_quote, tables.dtypes(table)):
+        if name not in map(_quote, tables.LIVE_ONLY):
+            parts.append(f"s.{name} IS NOT DISTINCT FROM n.{name}")
+        elif name == _quote("observed_at"):
+            parts.append(f"(n.{name} IS NULL OR s.{name} IS NOT NULL)")
+        else:
+            parts.append(f"(n.{name} IS NULL OR s.{name} IS NOT DISTINCT FROM n.{name})")
+    return " AND ".join(parts)
 
 
 def _same_key(table: str) -> str:
@@ -454,5 +551,6 @@ def _key_of(rows: pl.DataFrame, table: str) -> str:
     return ", ".join(f"{name} {iso(value) if isinstance(value, datetime) else value}" for name, value in key.items())
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+def _one_line(error: BaseException) -> str:
+    """What DuckDB said, with its "did you mean", without the excerpt of the query below it."""
+    return " ".join(str(error).strip().split("\n\n")[0].split())
