@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,8 +85,7 @@ def tick(
     from mm_dagster.defs.automation import TICK_TAG
     from mm_dagster.defs.partitions import partition_of
 
-    project = _project()
-    time = floor_bar(_time(as_of, "--as-of")) if as_of else _newest_as_of(project)
+    time = floor_bar(_time(as_of, "--as-of")) if as_of else _newest_as_of(_project())
     _run(
         "tick",
         partition_key=partition_of(time),
@@ -96,6 +96,7 @@ def tick(
     _print_decisions(_decisions(time), as_json)
     if not as_json:
         _save_pictures(time)
+    _say_what_failed(time)
 
 
 @app.command(
@@ -172,6 +173,7 @@ def sql(
 # running --------------------------------------------------------------------------------------------------------------
 
 
+@cache
 def _project() -> Any:
     """The project that the environment names; Dagster's own folders are put below its data."""
     from mm_dagster.defs.resources import Project
@@ -279,6 +281,18 @@ def _decisions(as_of: datetime | None) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _say_what_failed(as_of: datetime) -> None:
+    """Ends the command with an error when a market or grid of the tick could not be judged.
+
+    Raises:
+        CommandError: with the reasons.
+    """
+    ticks = _project().lake.read("tick", span=Span(as_of - BAR, as_of))
+    row = ticks.row(0, named=True) if ticks.height else {"reason": "it did not finish", "symbols_failed": []}
+    if row["reason"] or row["symbols_failed"]:
+        raise CommandError(row["reason"] or f"{', '.join(row['symbols_failed'])}: the newest bar is not known yet")
 
 
 def _row(project: Any, table: str, name: str, as_of: datetime | None) -> dict[str, Any] | None:

@@ -679,8 +679,9 @@ def reference() -> str:
         f"A venue of markets.yaml, kind {kind}": model
         for kind, model in (("ccxt", CcxtVenue), ("recorded", RecordedVenue), ("simulated", SimulatedVenue))
     }
-    files = {f"{name}.yaml": model for name, model in _FILES.items()}
-    for title, model in {**files, "grids/*.yaml": GridConfig, **venues}.items():
+    files: dict[str, type[Model]] = {f"{name}.yaml": model for name, model in _FILES.items()}
+    sections: dict[str, type[Model]] = {**files, "grids/*.yaml": GridConfig, **venues}
+    for title, model in sections.items():
         lines += ["", f"## {title}", "", _text(model), "", "| key | default | meaning |", "| --- | --- | --- |"]
         lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in _keys(model, "")]
     return "\n".join(lines) + "\n"

@@ -117,6 +117,8 @@ def _news(project: Project, at: datetime | None) -> Iterator[_News]:
             _newest(project.lake.read(table, span=recent, grids=ids))
             for table in ("exit_state", "entry_assessment", "grid_risk")
         )
+        # An assessment without a price is no news: the market is not seen, which is told of running grids only.
+        entries = entries.filter(pl.col("price").is_not_null())
         prices = dict(zip(risks["grid_id"], risks["price"], strict=True))
         # An emergency of a grid that is no longer configured must be stopped, too: any venue's turn may do it.
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | ~pl.col("grid_id").is_in(sorted(configured)))

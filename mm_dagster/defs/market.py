@@ -26,6 +26,11 @@ FRESH_BARS = 2
     code_version=CODE_VERSIONS["candles"],
     metadata=columns_of("candles"),
     check_specs=[
+        dg.AssetCheckSpec(
+            "configuration_is_valid",
+            asset="candles",
+            description="The configuration in force is the one in the folder.",
+        ),
         dg.AssetCheckSpec("no_duplicates", asset="candles", description="Every bar is stored once."),
         dg.AssetCheckSpec("prices_are_sane", asset="candles", description="Highs and lows enclose every bar."),
         dg.AssetCheckSpec("no_gap", asset="candles", description="No bar of the span is MISSING."),
@@ -95,6 +100,13 @@ def _store(job: Work, fetched: dict[Span, list[pl.DataFrame]]) -> int:
 
 def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: ignore[no-untyped-def]
     """What can be said of the bars of the run's window, as sentences."""
+    invalid = job.project.config_error
+    yield dg.AssetCheckResult(
+        check_name="configuration_is_valid",
+        passed=invalid is None,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"The last valid one stays in force: {invalid}" if invalid else "The folder's own is in force.",
+    )
     twice = recent.height - recent.n_unique(["symbol", "open_time"])
     yield dg.AssetCheckResult(
         check_name="no_duplicates",

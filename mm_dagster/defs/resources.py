@@ -119,7 +119,7 @@ class Project(dg.ConfigurableResource):
             try:
                 return self.venue(symbol).now()
             except VenueError as error:
-                logger.warning("%s: the computer's clock is used: %s", symbol, error)
+                logger.info("%s: the computer's clock is used: %s", symbol, error)
         return datetime.now(UTC)
 
     def simulated(self, symbol: str) -> bool:

@@ -30,6 +30,7 @@ _BUSY_MS = 10_000
 _LOCK_SECONDS = 600
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
+_QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
 class LakeError(Exception):
@@ -132,19 +133,16 @@ class Lake:
         Raises:
             LakeError: it is no valid query, or would change something.
         """
-        remedy = '`mm sql "SHOW TABLES"` lists what there is'
-        with self._reading(remedy) as connection:
+        with self._reading() as connection:
             cursor = connection.cursor()
-            kinds = [statement.type for statement in cursor.extract_statements(query)]
-            # PIVOT is a query that DuckDB rewrites to the creation of a temporary type and a SELECT.
-            if not kinds or kinds[-1] not in _QUERIES or not {*kinds} <= {*_QUERIES, duckdb.StatementType.CREATE}:
-                refused = next((kind.name for kind in kinds if kind not in _QUERIES), "nothing")
-                raise LakeError(f"{refused} is no query, and only queries are answered; {remedy}")
-            cursor.execute("USE history")
             try:
+                _refuse_all_but_queries(cursor, query)
+                cursor.execute("USE history")
                 return cursor.execute(query).pl()
+            except duckdb.Error as error:
+                raise LakeError(f'{_one_line(error)}; `mm sql "SHOW TABLES"` lists what there is') from error
             except pl.exceptions.PolarsError as error:
-                raise LakeError(f"{_one_line(error)}; cast the column to VARCHAR") from error
+                raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
 
     def snapshots(self) -> pl.DataFrame:
         """Every commit that is still kept, oldest first: when, by which run, of what."""
@@ -264,7 +262,7 @@ class Lake:
                 values,
             )
             unchanged = _count(connection, "SELECT count(*) FROM __stored WHERE kept")
-            deleted = _count(connection, "SELECT count(*) FROM __stored WHERE NOT kept")
+            deleted = _count(connection, "SELECT count(*) FROM __stored") - unchanged
             inserted = rows.height - unchanged
             if inserted or deleted:
                 with _transaction(connection, commit):
@@ -286,7 +284,7 @@ class Lake:
     # connections --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _reading(self, remedy: str = "see `mm doctor`") -> Iterator[duckdb.DuckDBPyConnection]:
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The one connection that reads. It waits for no writer, neither in this process nor in another."""
         with self._read_lock:
             try:
@@ -294,7 +292,7 @@ class Lake:
                     self._reader = self._open_reader()
                 yield self._reader.connection
             except duckdb.Error as error:
-                raise LakeError(f"{self._folder}: {_one_line(error)}; {remedy}") from error
+                raise LakeError(f"{self._folder}: {_one_line(error)}; see `mm doctor`") from error
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -431,7 +429,19 @@ def _vacuum(catalog: Path) -> None:
     locks that the other holds on it.
     """
     script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=10).execute('VACUUM')"
-    subprocess.run([sys.executable, "-c", script, str(catalog)], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script, str(catalog)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise LakeError(f"{catalog}: VACUUM: {done.stderr.strip().splitlines()[-1]}; is the disk full?")
+
+
+def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) -> None:
+    kinds = [statement.type for statement in connection.extract_statements(text)]
+    # PIVOT is a query that DuckDB rewrites to the creation of a temporary type and a SELECT.
+    refused = [kind for kind in kinds[:-1] if kind not in {*_QUERIES, duckdb.StatementType.CREATE}]
+    refused += [kind for kind in kinds[-1:] if kind not in _QUERIES]
+    if refused or not kinds:
+        what = refused[0].name if refused else "an empty text"
+        raise LakeError(f"{what} is not a query; write SELECT, FROM, SHOW or DESCRIBE")
 
 
 def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:

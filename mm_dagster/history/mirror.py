@@ -6,19 +6,20 @@ that imports git.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import git
 from filelock import FileLock
 
-PUSH_SECONDS = 30.0
-"""How long the remote may take."""
+REMOTE_SECONDS = 30.0
+"""How long the remote may take to answer."""
 
-_AUTHOR = git.Actor("mm_dagster", "mm_dagster@localhost")
-_NEVER_ASK = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+_NAME, _EMAIL = "mm_dagster", "mm_dagster@localhost"
 
 
 class MirrorError(Exception):
@@ -26,7 +27,7 @@ class MirrorError(Exception):
 
 
 class Mirror:
-    """One repository and, if configured, the remote that it is pushed to."""
+    """One repository and, if configured, the remote that it is pushed to. Processes take turns by `<folder>.lock`."""
 
     def __init__(self, folder: Path, remote: str | None, branch: str) -> None:
         """Opens nothing yet.
@@ -36,9 +37,14 @@ class Mirror:
             remote: address that git understands; None: nothing is pushed.
             branch: of both sides.
         """
-        self._folder = folder
+        self._folder = folder.resolve()
+        self._directory = self._folder / ".git"
         self._remote = remote
         self._branch = branch
+        # A name for each address: what is known of one remote says nothing about another.
+        self._name = f"mirror-{hashlib.sha256((remote or '').encode()).hexdigest()[:8]}"
+        self._git = git.cmd.Git(str(self._folder))
+        self._git.update_environment(**_environment(self._folder, self._name, remote, branch))
 
     def write(self, files: Mapping[str, str], message: str) -> str | None:
         """Writes files and commits them.
@@ -51,22 +57,18 @@ class Mirror:
             The commit's hash; None when nothing changed.
 
         Raises:
-            MirrorError: git refuses.
+            MirrorError: git or the file system refuses.
         """
-        with self._locked() as repository:
+        with self._turn():
             for name, text in files.items():
                 path = self._folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                fresh = path.with_suffix(f".{os.getpid()}.tmp")
-                fresh.write_text(text, encoding="utf-8")
+                # Outside of the work tree, so that a kill leaves no half file in it.
+                fresh = self._directory / "fresh.tmp"
+                fresh.write_text(text, encoding="utf-8", newline="\n")
                 fresh.replace(path)
-            try:
-                repository.index.add(sorted(files))
-                if repository.head.is_valid() and not repository.index.diff("HEAD"):
-                    return None
-                return repository.index.commit(message, author=_AUTHOR, committer=_AUTHOR).hexsha
-            except (git.GitCommandError, OSError, ValueError) as error:
-                raise MirrorError(f"{self._folder}: {_clean(error)}") from error
+            self._git.add("--force", "--", *files)
+            return self._commit(message)
 
     def push(self) -> None:
         """Sends what waits to the remote, after what others sent there; nothing to do without one.
@@ -74,28 +76,25 @@ class Mirror:
         Raises:
             MirrorError: the remote cannot be reached or refuses; the commits stay here.
         """
-        if self._remote is None or not self._folder.is_dir():
+        if not self.waiting():
             return
-        with self._locked() as repository:
-            if not repository.head.is_valid() or not self._behind_by(repository):
-                return
+        with self._turn():
             try:
-                with repository.git.custom_environment(**_NEVER_ASK):
-                    self._take_over_theirs(repository)
-                    repository.git.push("origin", f"HEAD:refs/heads/{self._branch}", kill_after_timeout=PUSH_SECONDS)
-                    repository.git.fetch("origin", kill_after_timeout=PUSH_SECONDS)
+                self._git.fetch("--no-auto-maintenance", "--prune", self._name, kill_after_timeout=REMOTE_SECONDS)
+                self._take_over_theirs()
+                self._git.push(self._name, f"HEAD:refs/heads/{self._branch}", kill_after_timeout=REMOTE_SECONDS)
             except git.GitCommandError as error:
                 raise MirrorError(
-                    f"{_without_credentials(self._remote)}: {_clean(error)}; "
-                    f"{self._behind_by(repository)} commits wait in {self._folder}"
+                    f"{_redacted(self._remote or '')}: {_one_line(error)}; "
+                    f"{self._count_waiting()} commits wait in {self._folder}"
                 ) from error
 
     def waiting(self) -> int:
-        """How many commits the remote does not have; 0 without a remote."""
-        if self._remote is None or not (self._folder / ".git").is_dir():
+        """How many commits the remote does not have, as far as is known here; 0 without a remote."""
+        if self._remote is None or not self._directory.is_dir():
             return 0
-        with self._locked() as repository:
-            return self._behind_by(repository)
+        with self._turn():
+            return self._count_waiting()
 
     def check(self) -> str:
         """One line for `mm doctor`.
@@ -105,85 +104,126 @@ class Mirror:
         """
         if self._remote is None:
             return f"{self._folder}: kept here only; set mirror.remote in history.yaml to push"
+        with self._turn():
+            try:
+                self._git.ls_remote(self._name, kill_after_timeout=REMOTE_SECONDS)
+            except git.GitCommandError as error:
+                raise MirrorError(f"mirror.remote: {_redacted(self._remote)}: {_one_line(error)}") from error
+            return f"{_redacted(self._remote)} answers; {self._count_waiting()} commits wait"
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The repository, made if need be, while no other process of ours works in it."""
         try:
-            git.cmd.Git().ls_remote(self._remote, env={**os.environ, **_NEVER_ASK}, kill_after_timeout=PUSH_SECONDS)
-        except git.GitCommandError as error:
-            raise MirrorError(f"mirror.remote: {_without_credentials(self._remote)}: {_clean(error)}") from error
-        return f"{_without_credentials(self._remote)} answers; {self.waiting()} commits wait"
-
-    def _locked(self) -> _Locked:
-        return _Locked(self._folder, self._remote, self._branch)
-
-    def _behind_by(self, repository: git.Repo) -> int:
-        if not repository.head.is_valid():
-            return 0
-        known = f"refs/remotes/origin/{self._branch}"
-        has_known = any(reference.path == known for reference in repository.references)
-        return int(repository.git.rev_list("--count", f"{known}..HEAD" if has_known else "HEAD"))
-
-    def _take_over_theirs(self, repository: git.Repo) -> None:
-        """Joins what another clone pushed; where both wrote the same file, ours stays."""
-        repository.git.fetch("origin", kill_after_timeout=PUSH_SECONDS)
-        theirs = f"origin/{self._branch}"
-        if not any(reference.name == theirs for reference in repository.references):
-            return
-        if int(repository.git.rev_list("--count", f"HEAD..{theirs}")):
-            repository.git.merge(
-                theirs, "--no-edit", "--allow-unrelated-histories", "-X", "ours", kill_after_timeout=PUSH_SECONDS
-            )
-
-
-class _Locked:
-    """The repository, made if need be, while no other process of ours works in it."""
-
-    def __init__(self, folder: Path, remote: str | None, branch: str) -> None:
-        self._folder, self._remote, self._branch = folder, remote, branch
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder.with_suffix(".lock"))
-        self._repository: git.Repo | None = None
-
-    def __enter__(self) -> git.Repo:
-        self._lock.acquire()
-        try:
-            self._repository = self._open()
-        except BaseException:
-            self._lock.release()
-            raise
-        return self._repository
-
-    def __exit__(self, *_: object) -> None:
-        if self._repository is not None:
-            self._repository.close()
-        self._lock.release()
-
-    def _open(self) -> git.Repo:
-        # Nobody else works here while we hold the lock: an index.lock is what a killed process left behind.
-        (self._folder / ".git" / "index.lock").unlink(missing_ok=True)
-        try:
-            if (self._folder / ".git").is_dir():
-                repository = git.Repo(self._folder)
-            else:
-                repository = git.Repo.init(self._folder, mkdir=True, initial_branch=self._branch)
-            with repository.config_writer() as config:
-                config.set_value("user", "name", _AUTHOR.name or "")
-                config.set_value("user", "email", _AUTHOR.email or "")
-                config.set_value("commit", "gpgsign", "false")
-            if self._remote is not None:
-                if "origin" not in [remote.name for remote in repository.remotes]:
-                    repository.create_remote("origin", self._remote)
-                elif repository.remotes["origin"].url != self._remote:
-                    repository.remotes["origin"].set_url(self._remote)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._folder.with_name(f"{self._folder.name}.lock")):
+                if not (self._directory / "HEAD").is_file():
+                    self._git.init("--quiet", f"--initial-branch={self._branch}")
+                self._clear_leftovers()
+                yield
         except (git.GitError, OSError) as error:
-            raise MirrorError(f"{self._folder}: {_clean(error)}") from error
-        return repository
+            raise MirrorError(f"{self._folder}: {_one_line(error)}") from error
+
+    def _clear_leftovers(self) -> None:
+        """What a killed process left: while we hold our lock nobody works here, so git's own locks are stale."""
+        for lock in [*self._directory.glob("*.lock"), *self._directory.glob("refs/**/*.lock")]:
+            lock.unlink()
+        if self._is_merging():
+            self._keep_all()
+
+    def _commit(self, message: str) -> str | None:
+        """Commits what is staged; None: nothing is."""
+        if self._succeeds("diff", "--cached", "--quiet", "--no-ext-diff") and not self._is_merging():
+            return None
+        self._git.commit("--quiet", "--no-verify", "-m", message)
+        return str(self._git.rev_parse("HEAD"))
+
+    def _count_waiting(self) -> int:
+        if not self._knows("HEAD"):
+            return 0
+        theirs = [f"^{self._theirs}"] if self._knows(self._theirs) else []
+        return int(self._git.rev_list("--count", "HEAD", *theirs))
+
+    def _take_over_theirs(self) -> None:
+        """Joins what another clone pushed; a file that both wrote stays as ours, whole."""
+        if not self._knows(self._theirs) or self._succeeds("merge-base", "--is-ancestor", self._theirs, "HEAD"):
+            return
+        self._keep_all()
+        options = ("--quiet", "--no-edit", "--no-verify", "--allow-unrelated-histories", "-Xours", "-Xno-renames")
+        if not self._succeeds("merge", *options, self._theirs):
+            # What git leaves undecided is a file that one side deleted: it is kept.
+            self._keep_all()
+
+    def _keep_all(self) -> None:
+        """Commits the work tree as it is: files that a killed process wrote, or an undecided merge."""
+        self._git.add("--all", "--force")
+        self._commit(f"Join {_redacted(self._remote or '')}".strip())
+
+    def _is_merging(self) -> bool:
+        return (self._directory / "MERGE_HEAD").exists()
+
+    @property
+    def _theirs(self) -> str:
+        return f"refs/remotes/{self._name}/{self._branch}"
+
+    def _knows(self, reference: str) -> bool:
+        return self._succeeds("rev-parse", "--quiet", "--verify", reference)
+
+    def _succeeds(self, *command: str) -> bool:
+        status, _, _ = self._git.execute(["git", *command], with_extended_output=True, with_exceptions=False)
+        return status == 0
 
 
-def _clean(error: Exception) -> str:
-    """What git said, in one line and without credentials."""
-    text = getattr(error, "stderr", None) or str(error)
-    lines = [line.strip(" '\"") for line in str(text).replace("stderr:", "").splitlines() if line.strip(" '\"")]
-    return _without_credentials(lines[-1] if lines else type(error).__name__)
+def _environment(folder: Path, name: str, remote: str | None, branch: str) -> dict[str, str]:
+    """What makes git ours here: it never asks, and neither the user's settings nor a surrounding hook change it.
+
+    The remote's address is given here and not written to the repository: it may hold credentials.
+    """
+    settings = {
+        "commit.gpgSign": "false",
+        "core.autocrlf": "false",
+        "core.hooksPath": os.devnull,
+        # Upkeep that ran on by itself would hold locks while ours is free.
+        "gc.autoDetach": "false",
+        "maintenance.autoDetach": "false",
+        # Makes -Xours mean the whole file, not the lines in conflict.
+        "merge.default": "binary",
+        "merge.ff": "false",
+        "merge.verifySignatures": "false",
+        "push.gpgSign": "false",
+    }
+    if remote is not None:
+        settings[f"remote.{name}.url"] = remote
+        # The star lets a remote without the branch pass: it is new.
+        settings[f"remote.{name}.fetch"] = f"+refs/heads/{branch}*:refs/remotes/{name}/{branch}*"
+    first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    configured = {"GIT_CONFIG_COUNT": str(first + len(settings))}
+    for number, (key, value) in enumerate(settings.items(), first):
+        configured |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {
+        **configured,
+        "GIT_DIR": str(folder / ".git"),
+        "GIT_WORK_TREE": str(folder),
+        "GIT_INDEX_FILE": str(folder / ".git" / "index"),
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_AUTHOR_NAME": _NAME,
+        "GIT_AUTHOR_EMAIL": _EMAIL,
+        "GIT_COMMITTER_NAME": _NAME,
+        "GIT_COMMITTER_EMAIL": _EMAIL,
+        "GIT_TERMINAL_PROMPT": "0",
+        "SSH_ASKPASS": "false",
+        "SSH_ASKPASS_REQUIRE": "force",
+    }
 
 
-def _without_credentials(text: str) -> str:
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+def _one_line(error: Exception) -> str:
+    """What git said, in one line, without its hints and without credentials."""
+    text = str(getattr(error, "stderr", None) or error).strip()
+    if text.startswith("stderr: '"):
+        text = text.removeprefix("stderr: '").removesuffix("'")
+    said = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("hint:", "To "))]
+    return _redacted("; ".join(said[:2]) or type(error).__name__)
+
+
+def _redacted(text: str) -> str:
+    return re.sub(r"://[^\s@]*@", "://***@", text)

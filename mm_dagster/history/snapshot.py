@@ -86,7 +86,7 @@ def _grid(grid: Mapping[str, Any]) -> dict[str, Any]:
         part["exit_state"] = _exit(state) if state else None
     else:
         part["entry_assessment"] = (
-            {key: entry[key] for key in ("advice", "reasons", "lower", "upper", "levels")} if (entry) else None
+            {key: entry[key] for key in ("advice", "reasons", "lower", "upper", "levels")} if entry else None
         )
     return part
 

@@ -27,8 +27,10 @@ T = TypeVar("T")
 _TIMEFRAME = "15m"
 _PAGE_BARS = 500
 """Bars a page where ccxt does not know the exchange's limit."""
-_LEAVE_ALONE_AFTER = 3
+_LEAVE_ALONE_AFTER = 2
 """Calls in a row that failed after all their retries; then the exchange is left alone."""
+_TIME_ATTEMPTS = 2
+"""The time is asked for before anything else: a dead network should show soon."""
 _PASSING_CODES = frozenset({"200002", "408000"})
 """KuCoin's own codes of what passes by itself, and that ccxt files among what does not: too busy, timed out."""
 _UNKNOWN_SYMBOL_CODES = frozenset({"900001"})
@@ -47,8 +49,8 @@ class Retry:
         jitter: seconds.
     """
 
-    attempts: int = 5
-    first_wait: float = 1.0
+    attempts: int = 4
+    first_wait: float = 1.5
     longest_wait: float = 10.0
     jitter: float = 1.0
 
@@ -189,7 +191,7 @@ class ExchangeVenue:
             return EPOCH + timedelta(milliseconds=milliseconds)
 
         try:
-            return self._call(ask), time.monotonic()
+            return self._call(ask, attempts=_TIME_ATTEMPTS), time.monotonic()
         except _NotAnswered as failure:
             raise VenueError(
                 f"{self._label} does not tell the time: {failure}; check the network, and api_url in markets.yaml"
@@ -247,8 +249,12 @@ class ExchangeVenue:
 
         return self._call(ask)
 
-    def _call(self, ask: Callable[[], T]) -> T:
+    def _call(self, ask: Callable[[], T], attempts: int | None = None) -> T:
         """Calls, repeats what may pass, and leaves an exchange alone that keeps failing.
+
+        Args:
+            ask: the call.
+            attempts: in all; None: as `Retry` says.
 
         Raises:
             _NotAnswered: with the reason.
@@ -258,7 +264,7 @@ class ExchangeVenue:
         try:
             for attempt in stamina.retry_context(
                 on=_may_pass,
-                attempts=self._retry.attempts,
+                attempts=attempts or self._retry.attempts,
                 timeout=None,
                 wait_initial=self._retry.first_wait,
                 wait_max=self._retry.longest_wait,

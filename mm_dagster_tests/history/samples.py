@@ -1,0 +1,100 @@
+"""Rows that keep every rule of a table, made from its contract: nulls, infinities and lists included."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import dataframely as dy
+import numpy as np
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.bars import BAR, TIME
+
+_WORDS = {
+    "status": tables.CANDLE_STATUS[:2],
+    "verdict": tables.VERDICTS,
+    "raw_verdict": tables.VERDICTS,
+    "state": tables.STATES,
+    "raw_state": tables.STATES,
+    "literal_state": tables.STATES,
+    "live_state": tables.STATES,
+    "position_health": tables.POSITION_HEALTH,
+    "stop_loss_risk": tables.STOP_LOSS_RISK,
+    "risk_level": tables.RISK_LEVEL,
+    "source": ("MODELLED", "ACCOUNT"),
+    "kind": tables.ALERT_KINDS,
+}
+
+
+def sample(table: str, times: list[datetime], names: tuple[str, ...] = ("ETH-USDT", "BTC-USDT"), seed: int = 0) -> Any:
+    """One row for each name and time; names are symbols and grids alike, times go to the table's own time column."""
+    random = np.random.default_rng(seed)
+    rows = [
+        {column: _value(table, column, kind, name, time, random) for column, kind in tables.TABLES[table].columns().items()}
+        for name in names
+        for time in times
+    ]
+    frame = pl.DataFrame(rows, schema=tables.dtypes(table))
+    if table == "candles":
+        missing = pl.col("status") == "MISSING"
+        frame = frame.with_columns(
+            close_time=pl.col("open_time") + BAR,
+            high=pl.max_horizontal("open", "high", "low", "close"),
+            low=pl.min_horizontal("open", "high", "low", "close"),
+        ).with_columns(pl.when(~missing).then(pl.col(name)) for name in ("open", "high", "low", "close", "volume"))
+    key = tables.TABLES[table].primary_key()
+    return frame.unique(key, keep="first").sort(key)
+
+
+def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime, random: np.random.Generator) -> Any:
+    if name in ("open_time", "as_of") and table != "notification":
+        return time
+    if name in ("symbol", "grid_id", "venue"):
+        return whose
+    if column.primary_key and not isinstance(column, dy.Datetime):
+        return f"{whose} {time:%Y%m%d%H%M} é"
+    candle_price = table == "candles" and name != "observed_at"
+    if column.nullable and not candle_price and random.random() < 0.2:
+        return None
+    match column.dtype:
+        case pl.String():
+            words = tables.ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
+            words = tables.ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
+            return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
+        case pl.Float64():
+            if name in ("half_life", "half_life_baseline") and random.random() < 0.3:
+                return float("inf")
+            return float(random.random())
+        case pl.Int64():
+            return int(random.integers(-2, 3))
+        case pl.Boolean():
+            return bool(random.random() < 0.5)
+        case pl.Datetime():
+            return time if column.primary_key else time + int(random.integers(1, 10**9)) * (BAR / 900_000_000)
+        case pl.List(inner=pl.String()):
+            return [f"sentence {number}" for number in range(random.integers(3))]
+        case pl.List():
+            return [
+                {
+                    "name": "REVERSION_LOST",
+                    "family": "reversion",
+                    "level": "WARNING",
+                    "value": None if number == 1 else float("inf") if number == 2 else float(random.random()),
+                    "threshold": float(random.random()),
+                    "fired": None if number == 1 else True,
+                }
+                for number in range(random.integers(4))
+            ]
+    raise TypeError(f"{table}.{name}: {column.dtype}")
+
+
+def times(first: datetime, bars: int) -> list[datetime]:
+    """That many quarter hours from the first on."""
+    return [first + number * BAR for number in range(bars)]
+
+
+def series(values: list[datetime]) -> pl.Series:
+    """Times as a column."""
+    return pl.Series(values, dtype=TIME)
