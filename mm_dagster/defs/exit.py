@@ -8,31 +8,20 @@ import polars as pl
 from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.config import GridConfig
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, glance, picture, preview
-from mm_dagster.defs.partitions import BACK, DAILY, LAG_BARS, Work, work
+from mm_dagster.defs.describe import glance, picture, preview
+from mm_dagster.defs.partitions import LAG_BARS, Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import CODE_VERSIONS, STATES, dtypes
+from mm_dagster.tables import STATES, dtypes
 
 
-@dg.asset(
+@history_asset(
+    "exit_state",
+    kinds={"polars"},
     deps=["regime_verdict", "grid_risk"],
-    partitions_def=DAILY,
-    backfill_policy=BACK,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["exit_state"],
-    metadata=columns_of("exit_state"),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "every_active_grid_is_judged",
-            asset="exit_state",
-            description="Each active grid has a state.",
-        )
-    ],
+    checks={"every_active_grid_is_judged": "Each active grid has a state."},
 )
 def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.

@@ -4,29 +4,17 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import iso
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
-from mm_dagster.defs.partitions import BACK, DAILY, Work, work
+from mm_dagster.defs.describe import preview
+from mm_dagster.defs.partitions import Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.grid import entry, episode, risk
-from mm_dagster.tables import CODE_VERSIONS
 
 
-@dg.asset(
+@history_asset(
+    "grid_risk",
+    kinds={"polars"},
     deps=["regime_features"],
-    partitions_def=DAILY,
-    backfill_policy=BACK,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["grid_risk"],
-    metadata=columns_of("grid_risk"),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "episodes_are_unchanged",
-            asset="grid_risk",
-            description="No grid was changed without a new activated_at.",
-        )
-    ],
+    checks={"episodes_are_unchanged": "No grid was changed without a new activated_at."},
 )
 def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """Where the price stands in each grid, and how likely it is to leave it or to touch the stop.
@@ -61,16 +49,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
     )
 
 
-@dg.asset(
-    deps=["regime_verdict"],
-    partitions_def=DAILY,
-    backfill_policy=BACK,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"polars", "parquet"},
-    code_version=CODE_VERSIONS["entry_assessment"],
-    metadata=columns_of("entry_assessment"),
-)
+@history_asset("entry_assessment", kinds={"polars"}, deps=["regime_verdict"])
 def entry_assessment(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """For grids that are not running: WAIT, WATCH or ENTER, with the bounds that the range proposes.
 

@@ -6,36 +6,27 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
-from mm_dagster.defs.partitions import BACK, DAILY, Work, work
+from mm_dagster.defs.describe import preview
+from mm_dagster.defs.partitions import Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.market.candles import collect
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import CODE_VERSIONS, broken_rules, conform
+from mm_dagster.tables import broken_rules, conform
 
 FRESH_BARS = 2
 """How many bars behind the tick the newest known one may be."""
 
 
-@dg.asset(
-    partitions_def=DAILY,
-    backfill_policy=BACK,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"ccxt", "parquet"},
-    code_version=CODE_VERSIONS["candles"],
-    metadata=columns_of("candles"),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "configuration_is_valid",
-            asset="candles",
-            description="The configuration in force is the one in the folder.",
-        ),
-        dg.AssetCheckSpec("no_duplicates", asset="candles", description="Every bar is stored once."),
-        dg.AssetCheckSpec("prices_are_sane", asset="candles", description="Highs and lows enclose every bar."),
-        dg.AssetCheckSpec("no_gap", asset="candles", description="No bar of the span is MISSING."),
-        dg.AssetCheckSpec("newest_bar_is_fresh", asset="candles", description="The venue's last bar is known."),
-    ],
+@history_asset(
+    "candles",
+    kinds={"ccxt"},
+    checks={
+        "configuration_is_valid": "The configuration in force is the one in the folder.",
+        "no_duplicates": "Every bar is stored once.",
+        "prices_are_sane": "Highs and lows enclose every bar.",
+        "no_gap": "No bar of the span is MISSING.",
+        "newest_bar_is_fresh": "The venue's last bar is known.",
+    },
 )
 def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """Closed 15-minute bars of every watched market, as its venue sent them.

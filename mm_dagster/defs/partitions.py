@@ -1,6 +1,6 @@
 """Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -10,6 +10,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, FIRST_DAY, HOUR_BARS, Span, floor_bar, iso
 from mm_dagster.config import Config, GridConfig
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.lake import Commit
 from mm_dagster.regime.features import WARMUP_BARS
@@ -19,8 +20,31 @@ from mm_dagster.tables import CODE_VERSIONS, dtypes, time_column
 DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezone="UTC", fmt="%Y-%m-%d")
 """By open date, UTC; today's partition exists from its first bar on."""
 
-BACK = dg.BackfillPolicy.single_run()
-"""One run for the whole span: everything is computed in one pass over it."""
+
+def history_asset(
+    table: str, *, kinds: set[str], deps: Sequence[str] = (), checks: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
+    """An asset that is a table of the history: what all of them have in common.
+
+    Args:
+        table: its name in tables.TABLES.
+        kinds: what it is made with.
+        deps: the tables before it.
+        checks: what each of its checks says when it passes, by name.
+    """
+    return dg.asset(
+        name=table,
+        deps=list(deps),
+        check_specs=[dg.AssetCheckSpec(name, asset=table, description=says) for name, says in (checks or {}).items()],
+        kinds={*kinds, "parquet"},
+        partitions_def=DAILY,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=GROUP,
+        owners=OWNERS,
+        code_version=CODE_VERSIONS[table],
+        metadata=columns_of(table),
+    )
+
 
 LAG_BARS = 4 * HOUR_BARS + 1
 """What the ladder looks back before the activation: four hours, and one for the persistence."""

@@ -3,23 +3,13 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
-from mm_dagster.defs.partitions import BACK, DAILY, work
+from mm_dagster.defs.describe import preview
+from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.regime import features, verdict
-from mm_dagster.tables import CODE_VERSIONS
 
 
-@dg.asset(
-    deps=["candles"],
-    partitions_def=DAILY,
-    backfill_policy=BACK,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"numba", "parquet"},
-    code_version=CODE_VERSIONS["regime_features"],
-    metadata=columns_of("regime_features"),
-)
+@history_asset("regime_features", kinds={"numba"}, deps=["candles"])
 def regime_features(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """What the candles measure at every quarter hour: trend, mean reversion, range, volatility.
 
@@ -38,16 +28,7 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
     return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
 
 
-@dg.asset(
-    deps=[regime_features],
-    partitions_def=DAILY,
-    backfill_policy=BACK,
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"numba", "parquet"},
-    code_version=CODE_VERSIONS["regime_verdict"],
-    metadata=columns_of("regime_verdict"),
-)
+@history_asset("regime_verdict", kinds={"numba"}, deps=["regime_features"])
 def regime_verdict(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """What the market is doing, in one word: RANGE_OK, RANGE_WEAK, TRANSITION or TREND.
 

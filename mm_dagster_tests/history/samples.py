@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME
+from mm_dagster.bars import BAR
 
 _WORDS = {
     "status": tables.CANDLE_STATUS[:2],
@@ -28,22 +28,26 @@ _WORDS = {
 }
 
 
-def sample(table: str, times: list[datetime], names: tuple[str, ...] = ("ETH-USDT", "BTC-USDT"), seed: int = 0) -> Any:
+def sample(
+    table: str, times: list[datetime], names: tuple[str, ...] = ("ETH-USDT", "BTC-USDT"), seed: int = 0
+) -> pl.DataFrame:
     """One row for each name and time; names are symbols and grids alike, times go to the table's own time column."""
     random = np.random.default_rng(seed)
     rows = [
-        {column: _value(table, column, kind, name, time, random) for column, kind in tables.TABLES[table].columns().items()}
+        {
+            column: _value(table, column, kind, name, time, random)
+            for column, kind in tables.TABLES[table].columns().items()
+        }
         for name in names
         for time in times
     ]
     frame = pl.DataFrame(rows, schema=tables.dtypes(table))
     if table == "candles":
-        missing = pl.col("status") == "MISSING"
         frame = frame.with_columns(
             close_time=pl.col("open_time") + BAR,
             high=pl.max_horizontal("open", "high", "low", "close"),
             low=pl.min_horizontal("open", "high", "low", "close"),
-        ).with_columns(pl.when(~missing).then(pl.col(name)) for name in ("open", "high", "low", "close", "volume"))
+        )
     key = tables.TABLES[table].primary_key()
     return frame.unique(key, keep="first").sort(key)
 
@@ -93,8 +97,3 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
 def times(first: datetime, bars: int) -> list[datetime]:
     """That many quarter hours from the first on."""
     return [first + number * BAR for number in range(bars)]
-
-
-def series(values: list[datetime]) -> pl.Series:
-    """Times as a column."""
-    return pl.Series(values, dtype=TIME)

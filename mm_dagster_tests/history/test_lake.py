@@ -1,0 +1,455 @@
+"""The lake keeps what it was given, gives it back to the bit, and changes only what differs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from mm_dagster import tables
+from mm_dagster.bars import BAR, Span
+from mm_dagster.history.lake import Commit, Lake, LakeError, Written
+from mm_dagster_tests.history.samples import sample, times
+
+START = datetime(2026, 1, 31, 22, tzinfo=UTC)
+"""Two hours before a month ends: spans and partitions meet here."""
+COMMIT = Commit("run-1", "test", "a span")
+TIMED = [table for table in tables.TABLES if tables.time_column(table)]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "history")
+
+
+@pytest.fixture
+def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def span(first: int, bars: int) -> Span:
+    return Span(START + first * BAR, START + (first + bars) * BAR)
+
+
+def verdicts(first: int, bars: int, *symbols: str, seed: int = 0) -> pl.DataFrame:
+    """Verdicts of the bars that open in span(first, bars)."""
+    return sample("regime_verdict", times(START + (first + 1) * BAR, bars), symbols or ("ETH-USDT",), seed)
+
+
+# tables ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_lake_has_every_table_empty_and_typed(lake: Lake) -> None:
+    for table in tables.TABLES:
+        assert_frame_equal(lake.read(table), tables.empty(table))
+
+
+@pytest.mark.parametrize("table", tables.TABLES)
+def test_every_row_comes_back_to_the_bit_and_sorted_by_key(lake: Lake, table: str) -> None:
+    rows = sample(table, times(START, 40))
+    assert lake.upsert(table, rows.sample(fraction=1, shuffle=True, seed=1), commit=COMMIT) == Written(
+        rows.height, 0, 0
+    )
+    assert_frame_equal(lake.read(table), rows, check_exact=True)
+    assert lake.upsert(table, rows, commit=COMMIT) == Written(0, 0, rows.height)
+    lake.maintain(keep_days=30)  # from the catalogue into Parquet
+    assert_frame_equal(lake.read(table), rows, check_exact=True)
+
+
+def test_columns_have_the_order_asked_for_and_rows_that_of_the_key(lake: Lake) -> None:
+    rows = verdicts(0, 8, "ETH-USDT", "BTC-USDT")
+    lake.upsert("regime_verdict", rows, commit=COMMIT)
+    assert_frame_equal(
+        lake.read("regime_verdict", columns=["confidence", "verdict"]),
+        rows.sort("symbol", "as_of").select("confidence", "verdict"),
+    )
+
+
+def test_tables_say_what_they_and_their_columns_mean(lake: Lake) -> None:
+    comments = lake.sql(
+        "SELECT comment FROM duckdb_columns() WHERE table_name = 'exit_state' AND column_name = 'since'"
+    )
+    assert comments.item() == "as_of at which the present state was entered; UTC."
+
+
+def test_an_older_lake_gains_new_tables_and_columns_by_itself(tmp_path: Path) -> None:
+    rows = sample("exit_state", times(START, 3))
+    older = Lake(tmp_path / "history")
+    older.upsert("exit_state", rows, commit=COMMIT)
+    with older._writing() as connection:
+        connection.execute("ALTER TABLE exit_state DROP COLUMN triggers")
+        connection.execute("ALTER TABLE exit_state DROP COLUMN live_reason")
+        connection.execute("DROP TABLE tick")
+    lake = Lake(tmp_path / "history")
+    assert lake.read("tick").height == 0
+    null = {name: pl.lit(None).cast(tables.dtypes("exit_state")[name]) for name in ("triggers", "live_reason")}
+    assert_frame_equal(lake.read("exit_state"), rows.with_columns(**null))
+    assert lake.upsert("exit_state", rows, commit=COMMIT).inserted == rows.height
+    assert_frame_equal(lake.read("exit_state"), rows)
+
+
+def test_a_lake_of_a_newer_program_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "SCHEMA_VERSION", tables.SCHEMA_VERSION + 1)
+    Lake(tmp_path / "history")
+    monkeypatch.undo()
+    with pytest.raises(LakeError, match="newer program .* update mm_dagster"):
+        Lake(tmp_path / "history")
+
+
+def test_a_broken_catalogue_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "catalog.sqlite").write_bytes(b"no database at all" * 1000)
+    with pytest.raises(LakeError, match=f"{tmp_path}/history: .*not a database") as raised:
+        Lake(tmp_path / "history")
+    assert "\n" not in str(raised.value)
+
+
+# replacing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TIMED)
+def test_a_write_replaces_the_bars_of_its_span_and_no_others(lake: Lake, table: str) -> None:
+    first = START if tables.time_column(table) == "open_time" else START + BAR
+    before = sample(table, times(first, 16), seed=1)
+    lake.upsert(table, before, commit=COMMIT)
+    after = sample(table, times(first + 4 * BAR, 8), seed=2)
+    lake.write(table, after, span=span(4, 8), commit=COMMIT)
+    column = pl.col(tables.time_column(table) or "")
+    outside = before.filter((column < first + 4 * BAR) | (column >= first + 12 * BAR))
+    expected = pl.concat([outside, after]).sort(tables.TABLES[table].primary_key())
+    assert_frame_equal(lake.read(table), expected)
+    assert_frame_equal(lake.read(table, span=span(4, 8)), after)
+
+
+def test_a_write_of_some_symbols_or_grids_leaves_the_others(lake: Lake) -> None:
+    risks = sample("grid_risk", times(START + BAR, 8), ("eth", "btc"), seed=1)
+    lake.upsert("grid_risk", risks, commit=COMMIT)
+    gone = lake.write("grid_risk", tables.empty("grid_risk"), span=span(0, 8), grids=["eth"], commit=COMMIT)
+    assert gone == Written(0, 8, 0)
+    assert_frame_equal(lake.read("grid_risk"), risks.filter(pl.col("grid_id") == "btc"))
+    lake.upsert("regime_verdict", verdicts(0, 4, "ETH-USDT", "BTC-USDT"), commit=COMMIT)
+    lake.write("regime_verdict", verdicts(0, 2, "ETH-USDT"), span=span(0, 4), symbols=["ETH-USDT"], commit=COMMIT)
+    assert lake.read("regime_verdict")["symbol"].value_counts(sort=True).rows() == [("BTC-USDT", 4), ("ETH-USDT", 2)]
+    assert lake.read("regime_verdict", symbols=[]).height == 0
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    writes=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2), st.sampled_from(["a", "b", "ab"])),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_after_any_writes_the_lake_holds_what_a_dictionary_would(lake: Lake, writes: list[Any]) -> None:
+    wipe = tables.empty("regime_verdict")
+    lake.write("regime_verdict", wipe, span=span(0, 12), commit=COMMIT)
+    known: dict[tuple[str, datetime], Any] = {}
+    for first, bars, seed, symbols in writes:
+        rows = verdicts(first, bars, *symbols, seed=seed) if bars else wipe
+        written = lake.write("regime_verdict", rows, span=span(first, bars), symbols=[*symbols], commit=COMMIT)
+        inside = {
+            key for key in known if key[0] in symbols and span(first, bars).start < key[1] <= span(first, bars).end
+        }
+        new = {(row[0], row[1]): row for row in rows.iter_rows()}
+        same = {key for key in inside if new.get(key) == known[key]}
+        assert written == Written(len(new) - len(same), len(inside) - len(same), len(same))
+        known = {key: row for key, row in known.items() if key not in inside} | new
+    assert dict(zip(known, known.values(), strict=True)) == {
+        (row[0], row[1]): row for row in lake.read("regime_verdict").iter_rows()
+    }
+
+
+def test_only_rows_that_differ_are_touched_and_nothing_leaves_no_snapshot(lake: Lake) -> None:
+    rows = verdicts(0, 8).with_columns(confidence=pl.lit(0.5))
+    lake.write("regime_verdict", rows, span=span(0, 8), commit=COMMIT)
+    before = lake.snapshots().height
+    assert lake.write("regime_verdict", rows, span=span(0, 8), commit=COMMIT) == Written(0, 0, 8)
+    assert lake.snapshots().height == before
+    third = pl.col("as_of") == START + 3 * BAR
+    less = rows.with_columns(confidence=pl.when(~third).then("confidence"))
+    assert lake.write("regime_verdict", less, span=span(0, 8), commit=COMMIT) == Written(1, 1, 7)
+    assert lake.read("regime_verdict").filter(third)["confidence"].item() is None
+    assert lake.write("regime_verdict", less.filter(~third), span=span(0, 8), commit=COMMIT) == Written(0, 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("stored", "new", "written"),
+    [
+        ({"live_state": "WARNING", "live_reason": "BLIND"}, {}, {"live_state": "WARNING", "live_reason": "BLIND"}),
+        ({}, {"live_state": "WARNING", "live_reason": "BLIND"}, {"live_state": "WARNING", "live_reason": "BLIND"}),
+        ({"live_state": "WARNING"}, {"live_state": "MANDATORY_EXIT"}, {"live_state": "MANDATORY_EXIT"}),
+        ({"live_state": "WARNING"}, {"advice": "Stop."}, {"live_state": None, "advice": "Stop."}),
+    ],
+    ids=["a backfill erases nothing", "live after backfill", "live after live", "a recomputed row is replaced whole"],
+)
+def test_what_only_the_live_run_knew_is_not_erased_by_an_equal_row(
+    lake: Lake, stored: dict[str, str], new: dict[str, str], written: dict[str, str | None]
+) -> None:
+    row = sample("exit_state", [START + BAR], ("eth",)).with_columns(live_state=None, live_reason=None)
+    for values in (stored, new):
+        given_row = row.with_columns(**{name: pl.lit(value) for name, value in values.items()})
+        lake.write("exit_state", given_row, span=span(0, 1), commit=COMMIT)
+    kept = lake.read("exit_state").row(0, named=True)
+    assert {name: kept[name] for name in written} == written
+
+
+def test_the_same_candle_seen_again_is_the_same_but_a_first_answer_is_news(lake: Lake) -> None:
+    candles = sample("candles", times(START, 3), ("ETH-USDT",))
+    for minute, expected in ((None, 3), (1, 3), (2, 0), (None, 0)):
+        observed = pl.lit(
+            None if minute is None else START + timedelta(minutes=minute), tables.dtypes("candles")["observed_at"]
+        )
+        written = lake.write("candles", candles.with_columns(observed_at=observed), span=span(0, 3), commit=COMMIT)
+        assert written.inserted == expected
+    assert lake.read("candles")["observed_at"].unique().to_list() == [START + timedelta(minutes=1)]
+
+
+def test_rows_outside_of_what_is_replaced_are_refused(lake: Lake) -> None:
+    for scope in ({"span": span(0, 3)}, {"span": span(0, 4), "symbols": ["BTC-USDT"]}, {"span": span(1, 4)}):
+        with pytest.raises(ValueError, match="lie outside"):
+            lake.write("regime_verdict", verdicts(0, 4), commit=COMMIT, **scope)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="candles has no grid_id"):
+        lake.write("candles", tables.empty("candles"), span=span(0, 1), grids=["eth"], commit=COMMIT)
+    with pytest.raises(ValueError, match="notification has no time"):
+        lake.write("notification", tables.empty("notification"), span=span(0, 1), commit=COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            pl.concat([verdicts(0, 2), verdicts(1, 1, seed=5)]),
+            "2 rows break the rule primary_key, first symbol ETH-USDT",
+        ),
+        (
+            verdicts(0, 1).with_columns(p_trend=pl.lit(1.5)),
+            r"1 rows break the rule p_trend\|max, .*2026-01-31T22:15:00Z",
+        ),
+        (verdicts(0, 1).with_columns(p_trend=pl.lit(float("nan"))), r"rule p_trend\|nan"),
+        (verdicts(0, 1).with_columns(verdict=pl.lit("UP")), r"rule verdict\|check"),
+        (verdicts(0, 1).drop("config_hash"), r"rule config_hash\|nullability"),
+    ],
+    ids=["duplicate key", "bound", "not a number", "unknown word", "missing column"],
+)
+def test_a_broken_rule_is_refused_before_anything_is_written(lake: Lake, rows: pl.DataFrame, message: str) -> None:
+    before = lake.snapshots().height
+    with pytest.raises(LakeError, match=message):
+        lake.write("regime_verdict", rows, span=span(0, 4), commit=COMMIT)
+    assert lake.snapshots().height == before
+
+
+def test_a_failing_write_leaves_everything_as_it_was_and_the_next_one_works(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = verdicts(0, 4)
+    lake.write("regime_verdict", rows, span=span(0, 4), commit=COMMIT)
+    monkeypatch.setattr("mm_dagster.history.lake.json.dumps", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lake.write("regime_verdict", verdicts(0, 4, seed=1), span=span(0, 4), commit=COMMIT)
+    monkeypatch.undo()
+    assert_frame_equal(lake.read("regime_verdict"), rows)
+    assert lake.write("regime_verdict", verdicts(0, 4, seed=1), span=span(0, 4), commit=COMMIT).inserted == 4
+
+
+def test_every_commit_says_which_run_wrote_what(lake: Lake) -> None:
+    commit = Commit("run-7", "exit_state", str(span(0, 4)))
+    lake.write("regime_verdict", verdicts(0, 4), span=span(0, 4), commit=commit)
+    newest = lake.snapshots().row(-1, named=True)
+    assert newest["commit_message"] == "exit_state 2026-01-31T22:00:00Z to 2026-01-31T23:00:00Z"
+    assert json.loads(newest["commit_extra_info"])["run_id"] == "run-7"
+    assert newest["snapshot_time"].tzinfo is not None
+
+
+def test_newest_is_the_last_bar_of_each_symbol(lake: Lake) -> None:
+    assert lake.newest("regime_verdict") == {}
+    lake.upsert("regime_verdict", pl.concat([verdicts(0, 3), verdicts(0, 5, "BTC-USDT")]), commit=COMMIT)
+    assert lake.newest("regime_verdict") == {"BTC-USDT": START + 5 * BAR, "ETH-USDT": START + 3 * BAR}
+
+
+# queries --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_names_tables_bare_and_times_are_utc(lake: Lake, new_york: None) -> None:
+    lake.upsert("regime_verdict", verdicts(0, 4), commit=COMMIT)
+    rows = lake.sql("SELECT date_trunc('day', as_of) AS day, count(*) AS n FROM regime_verdict GROUP BY 1 ORDER BY 1;")
+    assert rows.schema["day"] == pl.Datetime("us", "UTC")
+    assert rows.rows() == [(datetime(2026, 1, 31, tzinfo=UTC), 4)]
+    assert lake.sql("PIVOT regime_verdict ON symbol USING count(*)").height > 0
+    assert "candles" in lake.sql("SHOW TABLES")["name"].to_list()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "INSERT INTO tick SELECT * FROM tick",
+        "DELETE FROM candles",
+        "UPDATE candles SET open = 1",
+        "DROP TABLE candles",
+        "CREATE TABLE mine (a INT)",
+        "COPY (SELECT 1) TO '{folder}/out.csv'",
+        "ATTACH '{folder}/other.duckdb'",
+        "SELECT 1; DETACH history",
+        "SELECT 1; DELETE FROM candles; SELECT 1",
+        "CALL ducklake_expire_snapshots('history', older_than => now())",
+        "SELECT * FROM ducklake_expire_snapshots('history', older_than => now())",
+        "EXPLAIN ANALYZE DELETE FROM candles",
+        "CREATE TABLE mine AS SELECT 1; SELECT 1",
+        "SELECT * FROM read_text('{folder}/secret.txt')",
+        "SET timezone = 'Asia/Tokyo'",
+        "SELECT * FROM rows",
+        "SELECT INTERVAL 1 DAY",
+        "SELEC 1",
+        "",
+    ],
+)
+def test_a_query_changes_nothing_and_reads_no_other_file(lake: Lake, tmp_path: Path, query: str) -> None:
+    rows = verdicts(0, 1)
+    (tmp_path / "secret.txt").write_text("secret")
+    before = sorted(tmp_path.glob("*")), rows.height, lake.snapshots().height
+    with pytest.raises(LakeError) as raised:
+        lake.sql(query.format(folder=tmp_path))
+    assert "\n" not in str(raised.value)
+    assert (sorted(tmp_path.glob("*")), rows.height, lake.snapshots().height) == before
+
+
+def test_a_mistyped_table_is_answered_with_the_nearest(lake: Lake) -> None:
+    with pytest.raises(LakeError, match='candels does not exist! Did you mean "candles"'):
+        lake.sql("SELECT * FROM candels")
+
+
+def test_time_travel_answers_what_was_known_then(lake: Lake) -> None:
+    lake.upsert("regime_verdict", verdicts(0, 4), commit=COMMIT)
+    then = lake.snapshots()["snapshot_id"][-1]
+    lake.upsert("regime_verdict", verdicts(4, 4), commit=COMMIT)
+    assert lake.sql(f"SELECT count(*) FROM regime_verdict AT (VERSION => {then})").item() == 4
+    assert lake.sql("SELECT count(*) FROM regime_verdict").item() == 8
+
+
+# places and times -----------------------------------------------------------------------------------------------------
+
+
+def test_months_are_those_of_utc_wherever_the_computer_stands(tmp_path: Path, new_york: None) -> None:
+    lake = Lake(tmp_path / "history")
+    rows = sample("candles", times(datetime(2026, 2, 1, tzinfo=UTC), 60), ("ETH-USDT",))
+    lake.write("candles", rows, span=Span(rows["open_time"][0], rows["open_time"][-1] + BAR), commit=COMMIT)
+    assert_frame_equal(lake.read("candles"), rows)
+    files = [path.relative_to(tmp_path / "history" / "files").as_posix() for path in tmp_path.rglob("*.parquet")]
+    assert len(files) == 1
+    assert files[0].startswith("main/candles/year=2026/month=2/")
+
+
+def test_a_moved_lake_reads_and_writes_where_it_is_now(tmp_path: Path) -> None:
+    rows = verdicts(0, 80)
+    old = Lake(tmp_path / "old" / "history")
+    old.write("regime_verdict", rows, span=span(0, 80), commit=COMMIT)
+    del old
+    new = tmp_path / "it's [the] new one"
+    shutil.move(tmp_path / "old", new)
+    lake = Lake(new / "history")
+    assert_frame_equal(lake.read("regime_verdict"), rows)
+    lake.write("regime_verdict", verdicts(80, 80), span=span(80, 80), commit=COMMIT)
+    lake.maintain(keep_days=1)
+    assert lake.read("regime_verdict").height == 160
+    assert not (tmp_path / "old").exists()
+
+
+def test_a_folder_deleted_while_open_is_a_new_lake(lake: Lake, tmp_path: Path) -> None:
+    lake.upsert("regime_verdict", verdicts(0, 4), commit=COMMIT)
+    shutil.rmtree(tmp_path / "history")
+    assert lake.read("regime_verdict").height == 0
+    lake.upsert("regime_verdict", verdicts(0, 2), commit=COMMIT)
+    assert Lake(tmp_path / "history").read("regime_verdict").height == 2
+
+
+# together -------------------------------------------------------------------------------------------------------------
+
+
+def test_readers_wait_for_no_writer_and_a_writer_says_who_is_in_the_way(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mm_dagster.history.lake._LOCK_SECONDS", 0.1)
+    with FileLock(tmp_path / "history" / "write.lock"):
+        assert Lake(tmp_path / "history").read("tick").height == 0
+        with pytest.raises(LakeError, match=r"write\.lock: held by another process"):
+            lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
+    assert lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
+
+
+def test_threads_share_one_lake(lake: Lake) -> None:
+    seen: list[int] = []
+
+    def work(number: int) -> None:
+        name = f"S{number}"
+        for first in range(3):
+            lake.write("regime_verdict", verdicts(first, 1, name), span=span(first, 1), symbols=[name], commit=COMMIT)
+            seen.append(lake.read("regime_verdict", symbols=[name]).height - first)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 12
+
+
+# upkeep ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_upkeep_keeps_the_rows_and_bounds_files_and_snapshots(lake: Lake) -> None:
+    for generation in range(6):
+        rows = verdicts(0, 96, seed=generation)
+        lake.write("regime_verdict", rows, span=span(0, 96), commit=COMMIT)
+        lake.write("regime_verdict", verdicts(96 + generation, 1), span=span(96 + generation, 1), commit=COMMIT)
+    lake.write("regime_verdict", rows, span=span(0, 96), commit=COMMIT)
+    expected = lake.read("regime_verdict")
+    extent = lake.maintain(keep_days=30)
+    assert extent["snapshots_after"] >= extent["snapshots_before"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mm_dagster.history.lake.timedelta", lambda days: timedelta(days=days, hours=-1))
+        extent = lake.maintain(keep_days=0)
+    assert extent["snapshots_after"] < 5 < extent["snapshots_before"]
+    assert extent["files_after"] < extent["files_before"]
+    assert extent["bytes_after"] < extent["bytes_before"]
+    assert_frame_equal(lake.read("regime_verdict"), expected)
+
+
+def test_the_upkeep_removes_what_a_killed_writer_left(lake: Lake, tmp_path: Path) -> None:
+    rows = verdicts(0, 96)
+    lake.write("regime_verdict", rows, span=span(0, 96), commit=COMMIT)
+    stored = next(tmp_path.rglob("*.parquet"))
+    orphan = stored.with_name("ducklake-orphan.parquet")
+    shutil.copy(stored, orphan)
+    lake.maintain(keep_days=30)
+    assert not orphan.exists()
+    assert_frame_equal(lake.read("regime_verdict"), rows)
+
+
+def test_a_lost_file_is_named(lake: Lake, tmp_path: Path) -> None:
+    lake.write("regime_verdict", verdicts(0, 96), span=span(0, 96), commit=COMMIT)
+    next(tmp_path.rglob("*.parquet")).unlink()
+    with pytest.raises(LakeError, match=r"\.parquet.*; see `mm doctor`"):
+        lake.read("regime_verdict")
+
+
+def test_the_doctor_is_told_how_much_there_is(lake: Lake, tmp_path: Path) -> None:
+    lake.upsert("regime_verdict", verdicts(0, 4), commit=COMMIT)
+    line = lake.check()
+    assert line.startswith(f"{tmp_path / 'history'}: 4 rows, ")
+    assert line.endswith(f"{lake.snapshots().height} snapshots")
