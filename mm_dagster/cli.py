@@ -196,6 +196,7 @@ def _run(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key:
     """
     from mm_dagster.definitions import defs
 
+    _ = _project()  # it says where Dagster keeps its own things
     result = (
         defs()
         .resolve_job_def(job)
