@@ -104,7 +104,9 @@ def _news(project: Project, at: datetime | None) -> Iterator[_News]:
     """
     config = project.config
     ledger = project.lake.read("notification")
-    by_venue = sorted(config.grids, key=lambda grid: config.venue_of(grid.symbol)[0])
+    # Nothing that was recorded is news, not even that it ends.
+    followed = [grid for grid in config.grids if config.venue_of(grid.symbol)[1].kind != "recorded"]
+    by_venue = sorted(followed, key=lambda grid: config.venue_of(grid.symbol)[0])
     configured = {grid.id for grid in config.grids}
     for _, group in groupby(by_venue, key=lambda grid: config.venue_of(grid.symbol)[0]):
         grids = list(group)

@@ -111,10 +111,7 @@ class Project(dg.ConfigurableResource):
         return self._venues[name]
 
     def clock(self, symbol: str) -> datetime:
-        """What time it is for news about a market: its venue's time, or ours where the venue does not say.
-
-        A recording's own clock stands still at its end, so that nothing in it is news.
-        """
+        """What time it is on a market: its venue's time, or ours where the venue does not say or is a recording."""
         if not isinstance(self.config.venue_of(symbol)[1], RecordedVenue):
             try:
                 return self.venue(symbol).now()

@@ -428,7 +428,10 @@ def _vacuum(catalog: Path) -> None:
     In a process of its own: Python's SQLite is another one than DuckDB's, and closing a file in the one drops the
     locks that the other holds on it.
     """
-    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=10).execute('VACUUM')"
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=10); "
+        "c.execute('VACUUM'); c.execute('PRAGMA wal_checkpoint(TRUNCATE)')"
+    )
     done = subprocess.run([sys.executable, "-c", script, str(catalog)], check=False, capture_output=True, text=True)
     if done.returncode:
         raise LakeError(f"{catalog}: VACUUM: {done.stderr.strip().splitlines()[-1]}; is the disk full?")

@@ -29,8 +29,17 @@ COMMIT = Commit("run-1", "test", "a span")
 TIMED = [table for table in tables.TABLES if tables.time_column(table)]
 
 
+@pytest.fixture(scope="session")
+def new_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a lake that was just made; copied, since making one costs half a second."""
+    folder = tmp_path_factory.mktemp("new") / "history"
+    Lake(folder)
+    return folder
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake(tmp_path: Path, new_lake: Path) -> Lake:
+    shutil.copytree(new_lake, tmp_path / "history")
     return Lake(tmp_path / "history")
 
 
@@ -108,7 +117,7 @@ def test_a_lake_of_a_newer_program_is_refused_with_the_remedy(tmp_path: Path, mo
     monkeypatch.setattr(tables, "SCHEMA_VERSION", tables.SCHEMA_VERSION + 1)
     Lake(tmp_path / "history")
     monkeypatch.undo()
-    with pytest.raises(LakeError, match="newer program .* update mm_dagster"):
+    with pytest.raises(LakeError, match=r"newer program .* update mm_dagster"):
         Lake(tmp_path / "history")
 
 
@@ -133,8 +142,9 @@ def test_a_write_replaces_the_bars_of_its_span_and_no_others(lake: Lake, table: 
     column = pl.col(tables.time_column(table) or "")
     outside = before.filter((column < first + 4 * BAR) | (column >= first + 12 * BAR))
     expected = pl.concat([outside, after]).sort(tables.TABLES[table].primary_key())
-    assert_frame_equal(lake.read(table), expected)
-    assert_frame_equal(lake.read(table, span=span(4, 8)), after)
+    decided = pl.exclude(tables.LIVE_ONLY)
+    assert_frame_equal(lake.read(table).select(decided), expected.select(decided))
+    assert_frame_equal(lake.read(table, span=span(4, 8)).select(decided), after.select(decided))
 
 
 def test_a_write_of_some_symbols_or_grids_leaves_the_others(lake: Lake) -> None:
