@@ -244,7 +244,8 @@ def _pending(
             if reason:
                 resent.append(_again(row, "SUPPRESSED", reason))
                 continue
-            if clock >= _next_attempt(row):
+            # What a crash left behind is due whatever the clock says, even one that was set back meanwhile.
+            if row["attempts"] == 0 or clock >= _next_attempt(row):
                 resent.append(_again(row, "PENDING", None))
         if row["status"] != "SUPPRESSED" and row["activated_at"] == grid.activated_at:
             told.append(row)
@@ -269,10 +270,9 @@ def _superseded(
 
 
 def _next_attempt(row: Mapping[str, Any]) -> datetime:
-    """When a PENDING row is tried again; before its first attempt at once."""
+    """When a PENDING row that was tried before is tried again."""
     attempts = int(row["attempts"])
-    waits = RETRY_MINUTES[:attempts]
-    minutes = (waits[-1] if waits else 0) + RETRY_MINUTES[-1] * max(0, attempts - len(RETRY_MINUTES))
+    minutes = RETRY_MINUTES[:attempts][-1] + RETRY_MINUTES[-1] * max(0, attempts - len(RETRY_MINUTES))
     return row["created_at"] + timedelta(minutes=minutes)
 
 
