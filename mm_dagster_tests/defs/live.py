@@ -127,9 +127,8 @@ class Live:
 
 
 @contextmanager
-def flash_crash(folder: Path, shared_data: Path, symbols: tuple[str, ...]) -> Iterator[Live]:
-    """The real candles of autumn 2025 on a loopback KuCoin, from two months before the crash of 2025-10-10."""
-    kept = Span(datetime(2025, 8, 1, tzinfo=UTC), datetime(2025, 10, 13, tzinfo=UTC))
+def loopback(folder: Path, shared_data: Path, symbols: tuple[str, ...], kept: Span) -> Iterator[Live]:
+    """The real KuCoin candles of a span on a loopback exchange, and a loopback Pushover beside it."""
     candles = {
         symbol: pl.read_parquet(shared_data / "candles" / "kucoin" / symbol / "15m.parquet")
         .with_columns(pl.col("open_time").cast(pl.Datetime("us", "UTC")))
@@ -138,6 +137,14 @@ def flash_crash(folder: Path, shared_data: Path, symbols: tuple[str, ...]) -> It
     }
     with KucoinServer(candles, kept.start) as exchange, PushoverServer() as pushover:
         yield Live(folder, exchange, pushover, symbols)
+
+
+@contextmanager
+def flash_crash(folder: Path, shared_data: Path, symbols: tuple[str, ...]) -> Iterator[Live]:
+    """Autumn 2025, from two months before the crash of 2025-10-10."""
+    kept = Span(datetime(2025, 8, 1, tzinfo=UTC), datetime(2025, 10, 13, tzinfo=UTC))
+    with loopback(folder, shared_data, symbols, kept) as live:
+        yield live
 
 
 def quarter_hours(first: datetime, last: datetime) -> list[datetime]:
