@@ -30,7 +30,6 @@ _BUSY_MS = 10_000
 _LOCK_SECONDS = 600
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
-_QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
 class LakeError(Exception):
@@ -286,7 +285,7 @@ class Lake:
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The one connection that reads. It waits for no writer, neither in this process nor in another."""
-        with self._read_lock:
+        with self._read_lock, _interruptible():
             try:
                 if self._reader is None or not self._reader.is_of(self._catalog):
                     self._reader = self._open_reader()
@@ -300,7 +299,7 @@ class Lake:
         lock = FileLock(self._folder / "write.lock", timeout=_LOCK_SECONDS)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._write_lock, lock:
+            with self._write_lock, lock, _interruptible():
                 if self._writer is None or not self._writer.is_of(self._catalog):
                     self._writer = None
                     connection = self._connect(read_only=False)
@@ -410,6 +409,17 @@ def _inode(path: Path) -> int:
 
 
 @contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is Ctrl-C: DuckDB makes an error of its own of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
+@contextmanager
 def _transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Iterator[None]:
     """One commit with its message. Whoever fails in it must close the connection, which rolls back."""
     extra = json.dumps({"run_id": commit.run_id, "asset": commit.asset, "span": commit.span})
@@ -438,11 +448,16 @@ def _vacuum(catalog: Path) -> None:
 
 
 def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) -> None:
-    kinds = [statement.type for statement in connection.extract_statements(text)]
-    # PIVOT is a query that DuckDB rewrites to the creation of a temporary type and a SELECT.
-    refused = [kind for kind in kinds[:-1] if kind not in {*_QUERIES, duckdb.StatementType.CREATE}]
-    refused += [kind for kind in kinds[-1:] if kind not in _QUERIES]
-    if refused or not kinds:
+    # EXPLAIN is none: EXPLAIN ANALYZE carries out what it explains, a COPY over a file of the lake too.
+    statements = connection.extract_statements(text)
+    # PIVOT is a query that DuckDB rewrites to the creation of a temporary type, which nobody wrote, and a SELECT.
+    refused = [
+        statement.type
+        for statement in statements
+        if statement.type != duckdb.StatementType.SELECT
+        and not (statement.type == duckdb.StatementType.CREATE and "create" not in statement.query.lower())
+    ]
+    if refused or not statements:
         what = refused[0].name if refused else "an empty text"
         raise LakeError(f"{what} is not a query; write SELECT, FROM, SHOW or DESCRIBE")
 
@@ -554,8 +569,9 @@ def _quoted(text: object) -> str:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str, values: list[Any] | None = None) -> int:
-    row = connection.execute(query, values or []).fetchone()
-    return int(row[0]) if row else 0
+    # All of it is fetched: a result that is left open holds its snapshot of the catalogue, and its log grows.
+    [(number,)] = connection.execute(query, values or []).fetchall()
+    return int(number)
 
 
 def _key_of(rows: pl.DataFrame, table: str) -> str:

@@ -84,10 +84,11 @@ class Mirror:
                 self._take_over_theirs()
                 self._git.push(self._name, f"HEAD:refs/heads/{self._branch}", kill_after_timeout=REMOTE_SECONDS)
             except git.GitCommandError as error:
+                # Not chained: what git said in full may name the login.
                 raise MirrorError(
                     f"{_redacted(self._remote or '')}: {_one_line(error)}; "
                     f"{self._count_waiting()} commits wait in {self._folder}"
-                ) from error
+                ) from None
 
     def waiting(self) -> int:
         """How many commits the remote does not have, as far as is known here; 0 without a remote."""
@@ -108,7 +109,7 @@ class Mirror:
             try:
                 self._git.ls_remote(self._name, kill_after_timeout=REMOTE_SECONDS)
             except git.GitCommandError as error:
-                raise MirrorError(f"mirror.remote: {_redacted(self._remote)}: {_one_line(error)}") from error
+                raise MirrorError(f"mirror.remote: {_redacted(self._remote)}: {_one_line(error)}") from None
             return f"{_redacted(self._remote)} answers; {self._count_waiting()} commits wait"
 
     @contextmanager
@@ -126,8 +127,9 @@ class Mirror:
 
     def _clear_leftovers(self) -> None:
         """What a killed process left: while we hold our lock nobody works here, so git's own locks are stale."""
-        for lock in [*self._directory.glob("*.lock"), *self._directory.glob("refs/**/*.lock")]:
-            lock.unlink()
+        for pattern in ("*.lock", "refs/**/*.lock", "objects/*.lock"):
+            for lock in self._directory.glob(pattern):
+                lock.unlink()
         if self._is_merging():
             self._keep_all()
 
@@ -219,6 +221,8 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
 def _one_line(error: Exception) -> str:
     """What git said, in one line, without its hints and without credentials."""
     text = str(getattr(error, "stderr", None) or error).strip()
+    if text.startswith("Timeout: "):
+        return f"did not answer within {REMOTE_SECONDS:g} s"
     if text.startswith("stderr: '"):
         text = text.removeprefix("stderr: '").removesuffix("'")
     said = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("hint:", "To "))]
@@ -226,4 +230,5 @@ def _one_line(error: Exception) -> str:
 
 
 def _redacted(text: str) -> str:
-    return re.sub(r"://[^\s@]*@", "://***@", text)
+    # Up to the last @ of the word: a password may hold one.
+    return re.sub(r"://\S*@", "://***@", text)

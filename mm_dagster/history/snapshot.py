@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from mm_dagster.bars import iso
+from mm_dagster.tables import dtypes
 
 _READING = {
     "RANGE_OK": ("RANGE", "none"),
@@ -79,7 +81,7 @@ def _grid(grid: Mapping[str, Any]) -> dict[str, Any]:
         "id": config["id"],
         "enabled": config["enabled"],
         "configuration": {key: value for key, value in config.items() if key not in ("id", "enabled", "symbol")},
-        "risk_metrics": {key: value for key, value in risk.items() if key not in left_out} if risk else None,
+        "risk_metrics": {key: risk[key] for key in dtypes("grid_risk") if key not in left_out} if risk else None,
         "risk_assessment": {key: risk[key] for key in _ASSESSMENT} if risk else None,
     }
     if config["enabled"]:
@@ -102,11 +104,11 @@ def _exit(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Floats to six significant digits, times as ISO 8601, infinities as text: for people, not for computing."""
+    """For people, not for computing: six significant digits and at least two decimals, ISO 8601, infinities as text."""
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, float):
-        return str(value) if value in (float("inf"), float("-inf")) else float(f"{value:.6g}")
+        return str(value) if math.isinf(value) else float(f"{value:.6g}" if abs(value) < 10_000 else f"{value:.2f}")
     if isinstance(value, Mapping):
         return {key: _readable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
