@@ -445,6 +445,8 @@ def conform(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     Raises:
         ValueError: it has a column that the table does not know.
     """
+    if frame.width == 0:
+        return empty(table)
     types = dtypes(table)
     unknown = set(frame.columns) - set(types)
     if unknown:

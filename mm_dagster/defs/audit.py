@@ -28,9 +28,10 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
     symbols = turn.symbols or project.config.symbols
     as_of = floor_bar(turn.time) if turn.time else max(project.lake.newest("regime_verdict").values(), default=None)
     files = _render(project, symbols, Span(as_of - BAR, as_of)) if as_of else {}
-    mirror, problem = project.mirror, None
-    commit = mirror.write(files, f"{iso(as_of)}: {', '.join(sorted(symbols))}") if as_of and files else None
+    mirror, problem, commit = project.mirror, None, None
     try:
+        if as_of and files:
+            commit = mirror.write(files, f"{iso(as_of)}: {', '.join(sorted(symbols))}")
         mirror.push()
     except MirrorError as error:
         problem = str(error)

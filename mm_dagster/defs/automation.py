@@ -38,6 +38,31 @@ send_alerts = dg.define_asset_job(
 )
 
 
+@dg.op
+def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
+    """Flushes, merges and expires what the lake has gathered; time travel reaches back `keep_snapshots_days`."""
+    with project.turn_lock():
+        done = project.lake.maintain(project.config.history.keep_snapshots_days)
+    context.log.info(str(done))
+
+
+@dg.job(executor_def=dg.in_process_executor, description="The daily upkeep of the lake, which bounds its size.")
+def maintenance() -> None:
+    """One step: the upkeep."""
+    upkeep()
+
+
+@dg.schedule(
+    job=maintenance,
+    cron_schedule="8 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def every_night() -> dg.RunRequest:
+    """Between two ticks, once a day."""
+    return dg.RunRequest()
+
+
 @dg.schedule(
     job=tick,
     cron_schedule=",".join(str(quarter + OFFSET_MINUTES) for quarter in (0, 15, 30, 45)) + " * * * *",

@@ -66,6 +66,7 @@ def test_the_tick_belongs_to_the_day_in_which_its_last_bar_opened(
     assert request.run_key == as_of
 
 
-def test_schedule_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:
-    assert everything.resolve_schedule_def("every_quarter_hour").default_status == dg.DefaultScheduleStatus.RUNNING
+def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:
+    for schedule in ("every_quarter_hour", "every_night"):
+        assert everything.resolve_schedule_def(schedule).default_status == dg.DefaultScheduleStatus.RUNNING
     assert everything.resolve_sensor_def("alerts_are_due").default_status == dg.DefaultSensorStatus.RUNNING
