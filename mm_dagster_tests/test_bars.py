@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def test_months_partition_a_span(time: datetime, bars: int) -> None:
     span = Span(floor_bar(time), floor_bar(time) + bars * BAR)
     months = list(span.months())
     assert sum(month.bars for month in months) == span.bars == span.open_times().len()
-    assert all(before.end == after.start for before, after in zip(months, months[1:], strict=False))
+    assert all(before.end == after.start for before, after in pairwise(months))
     assert all((month.end - BAR).strftime("%Y-%m") == month.start.strftime("%Y-%m") for month in months)
 
 
