@@ -56,6 +56,13 @@ FORESEEN = (
 """Errors that say what to do in one line."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+TOO_WIDE = 12
+"""With more columns than this a table cannot be read: rows are printed one below the other."""
+
+
 @dataclass
 class _Options:
     debug: bool = False
@@ -212,7 +219,19 @@ def _run(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key:
         )
     )
     if not result.success:
+        if any(_was_interrupted(event) for event in result.all_events):
+            raise KeyboardInterrupt
         raise CommandError(f"{job}: {_first_failure(result)}; see run {result.run_id[:8]} in the UI, or use --debug")
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step ended by Ctrl-C: Dagster makes an ordinary failure of it."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    while error:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            return True
+        error = error.cause
+    return False
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:
@@ -407,6 +426,12 @@ def _print(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = "") ->
     if not rows:
         err.print("nothing to show")
         return
+    if len(rows[0]) > TOO_WIDE:
+        for number, row in enumerate(rows, start=1):
+            out.print(f"[bold]row {number}[/]", highlight=False)
+            for name, value in row.items():
+                out.print(f"  {name}: {_shown(name, value)}", highlight=False, soft_wrap=True)
+        return
     table = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for name, value in rows[0].items():
         table.add_column(
@@ -484,8 +509,7 @@ def main() -> None:
     except typer.Exit as error:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort, dg.DagsterExecutionInterruptedError):
-        err.print("stopped; what was finished stays")
-        code = 130
+        code = INTERRUPTED
     except FORESEEN as error:
         if _options.debug:
             err.print_exception()
@@ -506,4 +530,6 @@ def main() -> None:
                 highlight=False,
             )
             code = 1
+    if code == INTERRUPTED:
+        err.print("stopped; what was finished stays")
     sys.exit(code or 0)
