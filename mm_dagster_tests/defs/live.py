@@ -117,9 +117,16 @@ class Live:
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         assert self.run("history", data=data, tags=tags).success
 
-    def project(self, data: str = "data") -> Project:
-        """The project as a run sees it."""
-        return Project(config_dir=str(self.config_dir), data_dir=str(self.folder / data))
+    def alerts_asked_for(self) -> int:
+        """How many runs the alert sensor asks for now."""
+        with self._environment("data"):
+            everything = defs()
+            context = dg.build_sensor_context(
+                instance=self.instance,
+                repository_def=everything.get_repository_def(),
+                resources={"project": Project.here()},
+            )
+            return len(everything.resolve_sensor_def("alerts_are_due").evaluate_tick(context).run_requests or [])
 
     def lake(self, data: str = "data") -> Lake:
         """The history that was written."""

@@ -143,3 +143,16 @@ def test_every_stored_row_keeps_the_contract_of_its_table_and_survives_the_upkee
     assert live.run("maintenance").success
     for table, rows in before.items():
         assert live.lake().read(table).equals(rows), table
+
+
+def test_the_sensor_asks_for_a_run_only_while_something_is_due(live: Live) -> None:
+    live.symbols = ("ADA-USDT",)
+    live.configure([grid_file("ada")])
+    live.tick(CALM)
+    assert live.alerts_asked_for() == 0
+    live.tick(datetime(2025, 10, 10, 21, 15, tzinfo=UTC), alerts=False)
+    assert live.alerts_asked_for() == 1
+    assert live.pushover.messages == []
+    assert live.run("send_alerts").success
+    assert live.alerts_asked_for() == 0
+    assert [message["priority"] for message in live.pushover.messages] == ["2"]
