@@ -18,6 +18,7 @@ import stamina.instrumentation
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -353,15 +354,7 @@ def _examine() -> list[dict[str, Any]]:
     def check(part: str, examine: Callable[[], str]) -> None:
         try:
             rows.append({"part": part, "result": "OK", "detail": examine()})
-        except (
-            CommandError,
-            ConfigError,
-            LakeError,
-            MirrorError,
-            VenueError,
-            PushoverRefused,
-            PushoverUnavailable,
-        ) as error:
+        except FORESEEN as error:
             rows.append({"part": part, "result": "TO DO", "detail": str(error)})
 
     project = _project()
@@ -457,7 +450,7 @@ def _print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         # In NORMAL a trigger may fire and yet decide nothing, because nothing confirms it.
         mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
         for reason in row["why"] or ["No trigger fires."]:
-            out.print(f"  - {mark}{reason}", highlight=False)
+            out.print(f"  - {mark}{escape(reason)}", highlight=False)
 
 
 def _print_frame(frame: pl.DataFrame, as_json: bool) -> None:
@@ -499,7 +492,7 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(_shown(name, item) for item in value)
     text = str(value)
-    return f"[{_COLOURS[text]}]{text}[/]" if text in _COLOURS else text.replace("[", "\\[")
+    return f"[{_COLOURS[text]}]{text}[/]" if text in _COLOURS else escape(text)
 
 
 def main() -> None:
@@ -513,19 +506,19 @@ def main() -> None:
     except FORESEEN as error:
         if _options.debug:
             err.print_exception()
-        err.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         code = 1
     except Exception as error:
         click_error = getattr(error, "format_message", None)
         if _options.debug:
             err.print_exception()
         if click_error:
-            err.print(f"[bold red]error:[/] {click_error()}", soft_wrap=True, highlight=False)
+            err.print(f"[bold red]error:[/] {escape(click_error())}", soft_wrap=True, highlight=False)
             code = 2
         else:
             first = (str(error).splitlines() or [""])[0]
             err.print(
-                f"[bold red]error:[/] {type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)",
+                f"[bold red]error:[/] {type(error).__name__}: {escape(first)} (not foreseen; `mm --debug ...` shows the trace)",
                 soft_wrap=True,
                 highlight=False,
             )
