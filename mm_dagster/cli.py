@@ -516,9 +516,9 @@ def main() -> None:
             err.print(f"[bold red]error:[/] {escape(click_error())}", soft_wrap=True, highlight=False)
             code = 2
         else:
-            first = (str(error).splitlines() or [""])[0]
+            first = escape((str(error).splitlines() or [""])[0])
             err.print(
-                f"[bold red]error:[/] {type(error).__name__}: {escape(first)} (not foreseen; `mm --debug ...` shows the trace)",
+                f"[bold red]error:[/] {type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)",
                 soft_wrap=True,
                 highlight=False,
             )
