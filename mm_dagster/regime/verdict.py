@@ -15,12 +15,16 @@ import math
 from datetime import timedelta
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, bar_number
 from mm_dagster.config import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
-from mm_dagster.regime.windows import Counts, Floats, exponential, kernel, natural_log
+from mm_dagster.regime.windows import kernel
 from mm_dagster.tables import VERDICTS, RegimeVerdict
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 HYSTERESIS_BARS = 96
 """Raw verdicts that a verdict is folded over, its own included."""
@@ -121,7 +125,7 @@ def _inputs(features: pl.DataFrame, span: Span) -> dict[str, Floats]:
 
 
 def _logistic(values: Floats, midpoint: float, scale: float) -> Floats:
-    return 1.0 / (1.0 + exponential(-(values - midpoint) / scale))
+    return 1.0 / (1.0 + _exponential(-(values - midpoint) / scale))
 
 
 def _weighted(values: Floats, part: Logistic) -> Floats:
@@ -147,7 +151,7 @@ def _trend_score(inputs: list[Floats], score: TrendScore) -> Floats:
 def _reversion_score(inputs: dict[str, Floats], score: ReversionScore) -> Floats:
     """M, how strongly the price comes back, 0 to 1; an infinite half-life counts as none."""
     fast = _logistic(
-        -natural_log(inputs["half_life"]), -math.log(score.half_life_midpoint_hours), score.half_life_scale
+        -_natural_log(inputs["half_life"]), -math.log(score.half_life_midpoint_hours), score.half_life_scale
     )
     sure = _logistic(-inputs["ou_tau"], score.tau_midpoint, score.tau_scale)
     total = score.half_life_weight * fast * sure + _weighted(-inputs["variance_ratio_4_z"], score.variance_ratio_z)
@@ -177,7 +181,7 @@ def _logits(trend: Floats, trend_4h: Floats, reversion: Floats, range_: Floats, 
 
 
 def _softmax(logits: Floats) -> Floats:
-    odds = [exponential(row) for row in logits - logits.max(axis=0)]
+    odds = [_exponential(row) for row in logits - logits.max(axis=0)]
     return np.stack(odds) / (odds[0] + odds[1] + odds[2] + odds[3])
 
 
@@ -210,3 +214,21 @@ def _fold(raw: Counts, up: int, down: int) -> Counts:
 def _words(verdict: Counts) -> pl.Series:
     words = pl.Series([*VERDICTS, None], dtype=pl.String)
     return words.gather(pl.Series(np.where(verdict == _UNKNOWN, len(VERDICTS), verdict)))
+
+
+@kernel
+def _natural_log(values: Floats) -> Floats:
+    """ln, one value at a time: a vectorised one may round the end of an array differently. -inf at 0."""
+    result = np.empty(values.size)
+    for i in range(values.size):
+        result[i] = math.log(values[i]) if values[i] > 0.0 else -np.inf if values[i] == 0.0 else np.nan
+    return result
+
+
+@kernel
+def _exponential(values: Floats) -> Floats:
+    """e^x, one value at a time, for the same reason."""
+    result = np.empty(values.size)
+    for i in range(values.size):
+        result[i] = math.exp(values[i])
+    return result

@@ -5,9 +5,10 @@ start of the data. Here a series is cut into blocks at multiples of the window's
 numbers; a window is then the tail of one block joined with the head of the next (van Herk 1992, Gil and Werman 1993).
 The result costs O(n) and is the same to the bit wherever the data starts or ends.
 
-All kernels take a contiguous float64 series in which NaN means "not known", skip what is not known, and say how much
-they had. `anchor` is the absolute number of the series' first bar, in bars of the series. A window that begins
-before the series is NaN, with nothing known.
+Every kernel takes contiguous float64 arrays of shape (lanes, bars): one lane is one series, oldest bar first, and
+lanes know nothing of each other. NaN means "not known". `anchor` is the absolute number of the first bar, in bars of
+the series. The rule for what is not known is the same everywhere: it is skipped, and the result is NaN when less than
+`KNOWN` of the window (of its weight, where weights decay) is there, or when the window begins before the series.
 """
 
 from __future__ import annotations
@@ -18,216 +19,362 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+Lanes = npt.NDArray[np.float64]
 
-kernel = njit(cache=True, error_model="numpy")
+KNOWN = 0.9
+"""The share of a window that must be known."""
+
+kernel = njit(cache=True, error_model="numpy", nogil=True)
 """Compiled once and kept; no fastmath, no threads: the order of operations is the one that is written. x/0 is inf."""
 
 
 @kernel
-def windowed_sum(values: Floats, width: int, anchor: int) -> tuple[Floats, Counts]:
-    """Sum of the known values among the last `width`, and how many they are."""
-    size = values.size
-    total = np.full(size, np.nan)
-    known = np.zeros(size, np.int64)
-    tail = np.empty(size)
-    tail_known = np.empty(size, np.int64)
-    running = 0.0
+def known_among(series: Lanes, first: int, last: int) -> int:
+    """How many values of one series are known from `first` to `last`, both included."""
     count = 0
-    for i in range(size - 1, -1, -1):
-        if (anchor + i + 1) % width == 0:
-            running = 0.0
-            count = 0
-        if not math.isnan(values[i]):
-            running += values[i]
-            count += 1
-        tail[i] = running
-        tail_known[i] = count
-    running = 0.0
-    count = 0
-    for i in range(size):
-        place = (anchor + i) % width
-        if place == 0:
-            running = 0.0
-            count = 0
-        if not math.isnan(values[i]):
-            running += values[i]
-            count += 1
-        first = i - width + 1
-        if first < 0:
-            continue
-        if place == width - 1:
-            total[i] = running
-            known[i] = count
-        else:
-            total[i] = tail[first] + running
-            known[i] = tail_known[first] + count
-    return total, known
+    for i in range(first, last + 1):
+        count += not math.isnan(series[i])
+    return count
 
 
 @kernel
-def windowed_max(values: Floats, width: int, anchor: int) -> Floats:
-    """Largest of the known values among the last `width`; NaN when none is. The least is -windowed_max(-values)."""
-    size = values.size
-    largest = np.full(size, np.nan)
-    tail = np.empty(size)
-    running = -np.inf
-    for i in range(size - 1, -1, -1):
-        if (anchor + i + 1) % width == 0:
-            running = -np.inf
-        if values[i] > running:
-            running = values[i]
-        tail[i] = running
-    running = -np.inf
-    for i in range(size):
-        if (anchor + i) % width == 0:
-            running = -np.inf
-        if values[i] > running:
-            running = values[i]
-        first = i - width + 1
-        # When the window is exactly one block, its tail and its head are both the whole of it.
-        if first >= 0 and max(tail[first], running) > -np.inf:
-            largest[i] = max(tail[first], running)
-    return largest
+def windowed_mean(values: Lanes, width: int, anchor: int) -> Lanes:
+    """Mean of the known values among the last `width`."""
+    lanes, bars = values.shape
+    mean = np.empty((lanes, bars))
+    # The sums of the block before, from each of its bars to its end.
+    tail = np.zeros(width + 1)
+    share = 1.0 / width
+    for lane in range(lanes):
+        series = values[lane]
+        tail[:] = 0.0
+        known = 0
+        start = -(anchor % width)
+        while start < bars:
+            first, end = max(start, 0), min(start + width, bars)
+            head = 0.0
+            for i in range(first, end):
+                if i >= width and not math.isnan(series[i - width]):
+                    known -= 1
+                if not math.isnan(series[i]):
+                    known += 1
+                    head += series[i]
+                total = tail[i - start + 1] + head
+                if known == width:
+                    mean[lane, i] = total * share
+                elif i >= width - 1 and known >= KNOWN * width:
+                    mean[lane, i] = total * (1.0 / known)
+                else:
+                    mean[lane, i] = np.nan
+            running = 0.0
+            for i in range(end - 1, first - 1, -1):
+                if not math.isnan(series[i]):
+                    running += series[i]
+                tail[i - start] = running
+            start += width
+    return mean
 
 
 @kernel
-def decayed_sum(values: Floats, decay: float, width: int, anchor: int) -> tuple[Floats, Floats]:
-    """Sum of decay^j x_(t-j) over the known values among the last `width`, j = 0 ... width - 1.
+def windowed_range(highs: Lanes, lows: Lanes, width: int, anchor: int) -> tuple[Lanes, Lanes]:
+    """Highest known high and lowest known low of the last `width` bars; a bar knows both or neither."""
+    lanes, bars = highs.shape
+    highest, lowest = np.empty((lanes, bars)), np.empty((lanes, bars))
+    tail_high, tail_low = np.empty(width + 1), np.empty(width + 1)
+    for lane in range(lanes):
+        tail_high[:], tail_low[:] = -np.inf, np.inf
+        known = 0
+        start = -(anchor % width)
+        while start < bars:
+            first, end = max(start, 0), min(start + width, bars)
+            high, low = -np.inf, np.inf
+            for i in range(first, end):
+                if i >= width and not math.isnan(highs[lane, i - width]):
+                    known -= 1
+                if not math.isnan(highs[lane, i]):
+                    known += 1
+                    high, low = max(high, highs[lane, i]), min(low, lows[lane, i])
+                enough = i >= width - 1 and known >= KNOWN * width
+                highest[lane, i] = max(tail_high[i - start + 1], high) if enough else np.nan
+                lowest[lane, i] = min(tail_low[i - start + 1], low) if enough else np.nan
+            high, low = -np.inf, np.inf
+            for i in range(end - 1, first - 1, -1):
+                if not math.isnan(highs[lane, i]):
+                    high, low = max(high, highs[lane, i]), min(low, lows[lane, i])
+                tail_high[i - start], tail_low[i - start] = high, low
+            start += width
+    return highest, lowest
 
-    Returns:
-        The sum, and the sum of the weights decay^j that it had.
+
+@kernel
+def decayed_mean(values: Lanes, decay: float, width: int, anchor: int) -> Lanes:
+    """Mean of the known values among the last `width`, weighted with decay^j, j = 0 ... width - 1 bars ago.
+
+    decay^width must be far from the smallest number: within a block the weights are those of its first bar.
     """
-    size = values.size
-    total = np.full(size, np.nan)
-    weight = np.zeros(size)
-    power = np.empty(width)
-    power[0] = 1.0
-    for j in range(1, width):
+    lanes, bars = values.shape
+    mean = np.empty((lanes, bars))
+    power, growth = np.empty(width + 1), np.empty(width + 1)
+    power[0], growth[0] = 1.0, 1.0
+    for j in range(1, width + 1):
         power[j] = power[j - 1] * decay
+        growth[j] = growth[j - 1] / decay
+    full = 0.0
+    for j in range(width - 1, -1, -1):
+        full += power[j]
     # The tail of a block is weighted as seen from the block's last bar; joining it adds the age of that bar.
-    tail = np.empty(size)
-    tail_weight = np.empty(size)
-    running = 0.0
-    present = 0.0
-    for i in range(size - 1, -1, -1):
-        age = width - 1 - (anchor + i) % width
-        if age == 0:
-            running = 0.0
-            present = 0.0
-        if not math.isnan(values[i]):
-            running += power[age] * values[i]
-            present += power[age]
-        tail[i] = running
-        tail_weight[i] = present
-    running = 0.0
-    present = 0.0
-    for i in range(size):
-        place = (anchor + i) % width
-        if place == 0:
-            running = 0.0
-            present = 0.0
-        running *= decay
-        present *= decay
-        if not math.isnan(values[i]):
-            running += values[i]
-            present += 1.0
-        first = i - width + 1
-        if first < 0:
-            continue
-        if place == width - 1:
-            total[i] = running
-            weight[i] = present
-        else:
-            total[i] = running + power[place + 1] * tail[first]
-            weight[i] = present + power[place + 1] * tail_weight[first]
-    return total, weight
+    tail, tail_weight = np.zeros(width + 1), np.zeros(width + 1)
+    for lane in range(lanes):
+        series = values[lane]
+        tail[:], tail_weight[:] = 0.0, 0.0
+        holes = known_among(series, 0, bars - 1) < bars
+        known = 0
+        start = -(anchor % width)
+        while start < bars:
+            first, end = max(start, 0), min(start + width, bars)
+            head, head_weight = 0.0, 0.0
+            for i in range(first, end):
+                place = i - start
+                if not math.isnan(series[i]):
+                    head += growth[place] * series[i]
+                total = power[place] * head + power[place + 1] * tail[place + 1]
+                weight = full
+                if holes:
+                    known += not math.isnan(series[i])
+                    known -= i >= width and not math.isnan(series[i - width])
+                    head_weight += growth[place] if not math.isnan(series[i]) else 0.0
+                    if known < width:
+                        weight = power[place] * head_weight + power[place + 1] * tail_weight[place + 1]
+                mean[lane, i] = total / weight if i >= width - 1 and weight >= KNOWN * full else np.nan
+            running, running_weight = 0.0, 0.0
+            for i in range(end - 1, first - 1, -1):
+                place = i - start
+                if not math.isnan(series[i]):
+                    running += power[width - 1 - place] * series[i]
+                tail[place] = running
+                if holes:
+                    running_weight += power[width - 1 - place] if not math.isnan(series[i]) else 0.0
+                    tail_weight[place] = running_weight
+            start += width
+    return mean
 
 
 @kernel
-def windowed_moments(values: Floats, width: int) -> tuple[Floats, Floats]:
-    """Mean and population standard deviation of the last `width` values; NaN when one of them is not known.
+def windowed_moments(values: Lanes, width: int) -> tuple[Lanes, Lanes]:
+    """Mean and population standard deviation of the known values among the last `width`; the newest must be known.
 
     Two passes over differences from the newest value: a flat window has exactly no deviation.
     """
-    size = values.size
-    mean = np.full(size, np.nan)
-    deviation = np.full(size, np.nan)
-    for i in range(width - 1, size):
-        newest = values[i]
-        centre = 0.0
-        for j in range(i - width + 1, i + 1):
-            centre += values[j] - newest
-        centre /= width
-        squares = 0.0
-        for j in range(i - width + 1, i + 1):
-            difference = values[j] - newest - centre
-            squares += difference * difference
-        mean[i] = newest + centre
-        deviation[i] = math.sqrt(squares / width)
+    lanes, bars = values.shape
+    mean, deviation = np.full((lanes, bars), np.nan), np.full((lanes, bars), np.nan)
+    centre, squares = np.empty(_BLOCK), np.empty(_BLOCK)
+    share = 1.0 / width
+    for lane in range(lanes):
+        series = values[lane]
+        hole = -1
+        for start in range(width - 1, bars, _BLOCK):
+            size = min(_BLOCK, bars - start)
+            # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
+            centre[:] = 0.0
+            squares[:] = 0.0
+            now = series[start : start + size]
+            for j in range(1, width):
+                then = series[start - j : start - j + size]
+                for k in range(size):
+                    centre[k] += then[k] - now[k]
+            for k in range(size):
+                centre[k] *= share
+            for j in range(width):
+                then = series[start - j : start - j + size]
+                for k in range(size):
+                    difference = then[k] - now[k] - centre[k]
+                    squares[k] += difference * difference
+            for k in range(size):
+                mean[lane, start + k] = now[k] + centre[k]
+                deviation[lane, start + k] = math.sqrt(squares[k] * share)
+        for i in range(bars):
+            if math.isnan(series[i]):
+                hole = i
+            elif i - hole < width and i >= width - 1:
+                mean[lane, i], deviation[lane, i] = _moments_of_known(series, i - width + 1, i)
     return mean, deviation
 
 
-@kernel
-def windowed_rank(values: Floats, width: int) -> tuple[Counts, Counts]:
-    """How many of the `width` values before each are not above it, and how many of them are known."""
-    size = values.size
-    below = np.zeros(size, np.int64)
-    known = np.zeros(size, np.int64)
-    for i in range(width, size):
-        for j in range(i - width, i):
-            below[i] += values[j] <= values[i]
-            known[i] += not math.isnan(values[j])
-    return below, known
+_BLOCK = 512
+"""Bars that are computed at once; what they need fits into the first cache."""
 
 
 @kernel
-def windowed_median(values: Floats, width: int) -> tuple[Floats, Counts]:
-    """Median of the known values among the last `width`, infinite ones included, and how many they are.
+def _moments_of_known(series: Lanes, first: int, last: int) -> tuple[float, float]:
+    count = known_among(series, first, last)
+    if count < KNOWN * (last - first + 1):
+        return np.nan, np.nan
+    centre = 0.0
+    for i in range(last, first - 1, -1):
+        if not math.isnan(series[i]):
+            centre += series[i] - series[last]
+    centre /= count
+    squares = 0.0
+    for i in range(last, first - 1, -1):
+        if not math.isnan(series[i]):
+            difference = series[i] - series[last] - centre
+            squares += difference * difference
+    return series[last] + centre, math.sqrt(squares / count)
 
-    Of an even number it is the mean of the middle two. The window is kept sorted from bar to bar: a median is one of
-    the values, or a mean of two, so no rounding is carried along.
+
+@kernel
+def windowed_rank(values: Lanes, width: int) -> Lanes:
+    """Share of the known values among the `width` BEFORE each that are not above it."""
+    lanes, bars = values.shape
+    rank = np.full((lanes, bars), np.nan)
+    below = np.empty(_BLOCK)
+    share = 1.0 / width
+    for lane in range(lanes):
+        series = values[lane]
+        hole = -1
+        for start in range(width, bars, _BLOCK):
+            size = min(_BLOCK, bars - start)
+            below[:] = 0.0
+            now = series[start : start + size]
+            # Four lags at once, or most of the time goes into loading and storing the counts.
+            for j in range(4, width + 1, 4):
+                a, b = series[start - j :], series[start - j + 1 :]
+                c, d = series[start - j + 2 :], series[start - j + 3 :]
+                for k in range(size):
+                    below[k] += (
+                        (1.0 if a[k] <= now[k] else 0.0)
+                        + (1.0 if b[k] <= now[k] else 0.0)
+                        + (1.0 if c[k] <= now[k] else 0.0)
+                        + (1.0 if d[k] <= now[k] else 0.0)
+                    )
+            for j in range(width - width % 4 + 1, width + 1):
+                a = series[start - j :]
+                for k in range(size):
+                    below[k] += 1.0 if a[k] <= now[k] else 0.0
+            for k in range(size):
+                rank[lane, start + k] = below[k] * share
+        for i in range(bars):
+            if math.isnan(series[i]):
+                hole = i
+                rank[lane, i] = np.nan
+            elif i - hole <= width and i >= width:
+                count = known_among(series, i - width, i - 1)
+                rank[lane, i] = rank[lane, i] * (width / count) if count >= KNOWN * width else np.nan
+    return rank
+
+
+def windowed_median(values: Lanes, width: int) -> Lanes:
+    """Median of the known values among the last `width`, infinite ones included.
+
+    Of an even number it is the mean of the middle two. Blocks of `width` bars are sorted once; a window then walks
+    from one block into the next, and its median from rank to rank (after Suomela 2014). A median is one of the
+    values, or a mean of two, so no rounding is carried along and any cut into blocks will do.
     """
-    size = values.size
-    median = np.full(size, np.nan)
-    known = np.zeros(size, np.int64)
-    ordered = np.empty(width)
-    count = 0
-    for i in range(size):
-        if i >= width and not math.isnan(values[i - width]):
-            place = np.searchsorted(ordered[:count], values[i - width])
-            for j in range(place, count - 1):
-                ordered[j] = ordered[j + 1]
-            count -= 1
-        if not math.isnan(values[i]):
-            place = np.searchsorted(ordered[:count], values[i])
-            for j in range(count, place, -1):
-                ordered[j] = ordered[j - 1]
-            ordered[place] = values[i]
-            count += 1
-        if i >= width - 1 and count > 0:
-            known[i] = count
-            median[i] = ordered[count // 2] if count % 2 else 0.5 * (ordered[count // 2 - 1] + ordered[count // 2])
-    return median, known
+    lanes, bars = values.shape
+    blocks = np.full((lanes, 1 + -(-bars // width), width), np.nan)
+    blocks.reshape(lanes, -1)[:, width : width + bars] = values
+    return _median_by_rank(blocks, np.argsort(blocks, axis=2), bars)
 
 
 @kernel
-def natural_log(values: Floats) -> Floats:
-    """ln, one value at a time: a vectorised one may round the end of an array differently. NaN for x < 0."""
-    result = np.empty(values.size)
-    for i in range(values.size):
-        if values[i] > 0.0:
-            result[i] = math.log(values[i])
+def _median_by_rank(blocks: Lanes, order: npt.NDArray[np.int64], bars: int) -> Lanes:
+    """The medians of windows as wide as the blocks, of which the first is empty; `order` sorts each, NaN last."""
+    lanes, count, width = blocks.shape
+    median = np.full((lanes, bars), np.nan)
+    ordered = np.empty(2 * width)
+    rank = np.empty((2, width), np.int64)
+    present = np.empty(2 * width, np.bool_)
+    for lane in range(lanes):
+        for b in range(1, count):
+            older, newer = blocks[lane, b - 1], blocks[lane, b]
+            _merge(older, order[lane, b - 1], newer, order[lane, b], ordered, rank)
+            present[:] = False
+            known = 0
+            for t in range(width):
+                if not math.isnan(older[t]):
+                    present[rank[0, t]] = True
+                    known += 1
+            # The upper one of the middle two is at rank `middle`, with `below` present values before it.
+            middle, below = 0, 0
+            for t in range(min(width, bars - (b - 1) * width) + 1):
+                if t > 0:
+                    if not math.isnan(older[t - 1]):
+                        present[rank[0, t - 1]] = False
+                        below -= rank[0, t - 1] < middle
+                        known -= 1
+                    if not math.isnan(newer[t - 1]):
+                        present[rank[1, t - 1]] = True
+                        below += rank[1, t - 1] < middle
+                        known += 1
+                newest = (b - 1) * width + t - 1
+                if newest < width - 1 or known < KNOWN * width:
+                    continue
+                while below > known // 2 or not present[middle]:
+                    if below > known // 2:
+                        middle -= 1
+                        below -= present[middle]
+                    else:
+                        middle += 1
+                while below < known // 2:
+                    below += 1
+                    middle += 1
+                    while not present[middle]:
+                        middle += 1
+                value = ordered[middle]
+                if known % 2 == 0:
+                    lower = middle - 1
+                    while not present[lower]:
+                        lower -= 1
+                    value = 0.5 * (ordered[lower] + value)
+                median[lane, newest] = value
+    return median
+
+
+@kernel
+def _merge(
+    older: Lanes,
+    older_order: npt.NDArray[np.int64],
+    newer: Lanes,
+    newer_order: npt.NDArray[np.int64],
+    ordered: Lanes,
+    rank: npt.NDArray[np.int64],
+) -> None:
+    """Sorts the known values of two blocks into `ordered`; `rank` says where each went."""
+    width = older.size
+    i, j = 0, 0
+    for place in range(2 * width):
+        left = older[older_order[i]] if i < width else np.nan
+        right = newer[newer_order[j]] if j < width else np.nan
+        if left <= right or (math.isnan(right) and not math.isnan(left)):
+            ordered[place] = left
+            rank[0, older_order[i]] = place
+            i += 1
+        elif not math.isnan(right):
+            ordered[place] = right
+            rank[1, newer_order[j]] = place
+            j += 1
         else:
-            result[i] = -np.inf if values[i] == 0.0 else np.nan
+            break
+
+
+@kernel
+def natural_log(values: Lanes) -> Lanes:
+    """ln, one value at a time: a vectorised one may round the end of an array differently. NaN for x < 0."""
+    result = np.empty_like(values)
+    for lane in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            if values[lane, i] > 0.0:
+                result[lane, i] = math.log(values[lane, i])
+            else:
+                result[lane, i] = -np.inf if values[lane, i] == 0.0 else np.nan
     return result
 
 
 @kernel
-def exponential(values: Floats) -> Floats:
+def exponential(values: Lanes) -> Lanes:
     """e^x, one value at a time, for the same reason."""
-    result = np.empty(values.size)
-    for i in range(values.size):
-        result[i] = math.exp(values[i])
+    result = np.empty_like(values)
+    for lane in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            result[lane, i] = math.exp(values[lane, i])
     return result

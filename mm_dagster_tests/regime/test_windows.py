@@ -14,43 +14,55 @@ from mm_dagster.regime import windows
 
 VALUES = arrays(
     np.float64,
-    st.integers(1, 60),
+    st.tuples(st.integers(1, 3), st.integers(1, 60)),
     elements=st.one_of(st.just(np.nan), st.floats(-1e6, 1e6, allow_subnormal=False)),
 )
 WIDTHS = st.integers(1, 12)
 ANCHORS = st.integers(0, 10**7)
 
 KERNELS: dict[str, Callable] = {
-    "sum": lambda values, width, anchor: windows.windowed_sum(values, width, anchor),
-    "max": lambda values, width, anchor: (windows.windowed_max(values, width, anchor),),
-    "decayed sum": lambda values, width, anchor: windows.decayed_sum(values, 0.9, width, anchor),
+    "mean": lambda values, width, anchor: (windows.windowed_mean(values, width, anchor),),
+    "range": lambda values, width, anchor: windows.windowed_range(values, values, width, anchor),
+    "decayed mean": lambda values, width, anchor: (windows.decayed_mean(values, 0.9, width, anchor),),
     "moments": lambda values, width, anchor: windows.windowed_moments(values, width),
-    "rank": lambda values, width, anchor: windows.windowed_rank(values, width),
-    "median": lambda values, width, anchor: windows.windowed_median(values, width),
+    "rank": lambda values, width, anchor: (windows.windowed_rank(values, width),),
+    "median": lambda values, width, anchor: (windows.windowed_median(values, width),),
 }
 
 
+def in_a_loop(name: str, values: np.ndarray, width: int) -> list[np.ndarray]:
+    """The same with numpy over each window alone."""
+    found = [np.full(values.shape, np.nan) for _ in range(2 if name in ("range", "moments") else 1)]
+    for (lane, i), newest in np.ndenumerate(values):
+        first = i - width + (0 if name == "rank" else 1)
+        if first < 0 or (name in ("rank", "moments") and np.isnan(newest)):
+            continue
+        window = values[lane, first : first + width]
+        known = window[~np.isnan(window)]
+        powers = 0.9 ** np.arange(width)[::-1]
+        if name == "decayed mean":
+            weight = powers[~np.isnan(window)]
+            if weight.sum() >= windows.KNOWN * powers.sum():
+                found[0][lane, i] = (weight * known).sum() / weight.sum()
+        elif known.size >= windows.KNOWN * width:
+            found[0][lane, i] = {
+                "mean": np.mean,
+                "range": np.max,
+                "moments": np.mean,
+                "rank": lambda window, newest=newest: np.mean(window <= newest),
+                "median": np.median,
+            }[name](known)
+            if name in ("range", "moments"):
+                found[1][lane, i] = np.min(known) if name == "range" else np.std(known)
+    return found
+
+
+@pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=60, deadline=None)
 @given(VALUES, WIDTHS, ANCHORS)
-def test_each_window_holds_what_a_plain_loop_finds(values, width, anchor):
-    total, known = windows.windowed_sum(values, width, anchor)
-    largest = windows.windowed_max(values, width, anchor)
-    decayed, weight = windows.decayed_sum(values, 0.9, width, anchor)
-    median, _ = windows.windowed_median(values, width)
-    for i in range(width - 1, values.size):
-        window = values[i - width + 1 : i + 1]
-        there = window[~np.isnan(window)]
-        powers = 0.9 ** np.arange(width)[::-1]
-        assert known[i] == there.size
-        assert total[i] == pytest.approx(there.sum(), rel=1e-9, abs=1e-6)
-        assert decayed[i] == pytest.approx((powers * np.nan_to_num(window)).sum(), rel=1e-9, abs=1e-6)
-        assert weight[i] == pytest.approx(powers[~np.isnan(window)].sum(), rel=1e-9)
-        if there.size:
-            assert largest[i] == there.max()
-            assert median[i] == np.median(there)
-        else:
-            assert np.isnan(largest[i])
-            assert np.isnan(median[i])
+def test_each_window_holds_what_a_plain_loop_finds(name, values, width, anchor):
+    for found, expected in zip(KERNELS[name](values, width, anchor), in_a_loop(name, values, width), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -58,38 +70,52 @@ def test_each_window_holds_what_a_plain_loop_finds(values, width, anchor):
 @given(VALUES, WIDTHS, ANCHORS, st.integers(0, 30), st.integers(0, 30))
 def test_a_window_has_the_same_bits_wherever_the_series_is_cut(name, values, width, anchor, head, tail):
     whole = KERNELS[name](values, width, anchor)
-    cut = np.ascontiguousarray(values[head : max(head, values.size - tail)])
-    part = KERNELS[name](cut, width, anchor + head)
+    end = max(head, values.shape[1] - tail)
+    part = KERNELS[name](np.ascontiguousarray(values[:, head:end]), width, anchor + head)
     # The rank looks at the `width` values before each.
     first = width if name == "rank" else width - 1
     for one, other in zip(whole, part, strict=True):
-        assert one[head + first : head + cut.size].tobytes() == other[first:].tobytes()
+        assert one[:, head + first : end].tobytes() == other[:, first:].tobytes()
 
 
-@pytest.mark.parametrize("name", ["sum", "max", "decayed sum", "median"])
-def test_a_window_that_begins_before_the_series_knows_nothing(name):
-    found = KERNELS[name](np.ones(5), 6, 0)
-    assert all(np.isnan(one).all() or not one.any() for one in found)
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=20, deadline=None)
+@given(VALUES, WIDTHS, ANCHORS)
+def test_a_lane_has_the_same_bits_alone(name, values, width, anchor):
+    whole = KERNELS[name](values, width, anchor)
+    for lane in range(values.shape[0]):
+        for one, other in zip(whole, KERNELS[name](values[lane : lane + 1].copy(), width, anchor), strict=True):
+            assert one[lane].tobytes() == other[0].tobytes()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_long_series_are_computed_in_blocks_like_short_ones(name):
+    values = np.random.default_rng(3).normal(size=(2, 1700))
+    values[1, 900:905] = np.nan
+    for found, expected in zip(KERNELS[name](values, 168, 77), in_a_loop(name, values, 168), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_window_that_begins_before_the_series_is_not_known(name):
+    assert all(np.isnan(found).all() for found in KERNELS[name](np.ones((1, 5)), 6, 0))
 
 
 def test_a_flat_window_has_exactly_no_deviation():
-    mean, deviation = windows.windowed_moments(np.full(40, 0.1), 20)
-    assert set(deviation[19:]) == {0.0}
-    assert set(mean[19:]) == {0.1}
+    mean, deviation = windows.windowed_moments(np.full((1, 40), 0.1), 20)
+    assert set(deviation[0, 19:]) == {0.0}
+    assert set(mean[0, 19:]) == {0.1}
 
 
-def test_a_median_counts_infinite_values_and_skips_unknown_ones():
-    median, known = windows.windowed_median(np.array([1.0, np.inf, np.nan, np.inf, 5.0, np.inf]), 4)
-    assert median[3:].tolist() == [np.inf, np.inf, np.inf]
-    assert known[3:].tolist() == [3, 3, 3]
-    assert windows.windowed_median(np.array([1.0, 3.0, np.inf, np.nan]), 4)[0][3] == 3.0
+def test_a_median_counts_infinite_values():
+    median = windows.windowed_median(np.array([[1.0, np.inf, 2.0, np.inf, 5.0, 6.0]]), 4)
+    assert median[0, 3:].tolist() == [np.inf, np.inf, 5.5]
 
 
 def test_the_rank_counts_equal_values_and_leaves_the_newest_out():
-    below, known = windows.windowed_rank(np.array([1.0, 2.0, np.nan, 3.0, 2.0]), 4)
-    assert (below[4], known[4]) == (2, 3)
+    assert windows.windowed_rank(np.array([[1.0, 2.0, 3.0, 4.0, 2.0]]), 4)[0, 4] == 0.5
 
 
 def test_logarithms_of_zero_and_of_less_are_defined():
-    assert windows.natural_log(np.array([1.0, 0.0, -1.0, np.inf, np.nan])).tolist()[:2] == [0.0, -np.inf]
-    assert np.isnan(windows.natural_log(np.array([-1.0, np.nan]))).all()
+    assert windows.natural_log(np.array([[1.0, 0.0, -1.0, np.nan]])).tolist()[0][:2] == [0.0, -np.inf]
+    assert np.isnan(windows.natural_log(np.array([[-1.0, np.nan]]))).all()

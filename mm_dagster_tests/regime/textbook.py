@@ -37,15 +37,14 @@ def rolling(base: list[Bar], step: int) -> list[Bar]:
 def known_mean(values: list[Value]) -> Value:
     """Mean of a window, by the rule for holes."""
     known = [value for value in values if value is not None]
-    enough = len(known) >= 0.9 * len(values) if len(values) >= 96 else len(known) == len(values)
-    return math.fsum(known) / len(known) if enough else None
+    return math.fsum(known) / len(known) if len(known) >= 0.9 * len(values) else None
 
 
 def exponential_mean(values: list[Value], decay: float) -> Value:
     pairs = [(decay**age, value) for age, value in enumerate(reversed(values))]
     weight = math.fsum(one for one, value in pairs if value is not None)
     full = math.fsum(one for one, _ in pairs)
-    if weight < 0.9 * full or (len(values) < 96 and any(value is None for value in values)):
+    if weight < 0.9 * full:
         return None
     return math.fsum(one * value for one, value in pairs if value is not None) / weight
 
@@ -89,10 +88,11 @@ def expansion(bars: list[Bar]) -> Value:
 def width(bars: list[Bar]) -> tuple[Value, Value]:
     """Bollinger width and %B."""
     window = closes(bars[-20:])
-    if any(close is None for close in window):
+    known = [close for close in window if close is not None]
+    if window[-1] is None or len(known) < 0.9 * 20:
         return None, None
-    mean = math.fsum(window) / 20
-    deviation = math.sqrt(math.fsum((close - mean) ** 2 for close in window) / 20)
+    mean = math.fsum(known) / len(known)
+    deviation = math.sqrt(math.fsum((close - mean) ** 2 for close in known) / len(known))
     return 4 * deviation / mean, ratio(window[-1] - mean, 4 * deviation) and 0.5 + (window[-1] - mean) / (4 * deviation)
 
 
@@ -144,10 +144,10 @@ def half_life_baseline(bars: list[Bar]) -> Value:
 
 
 def efficiency_ratio(bars: list[Bar]) -> Value:
-    steps = returns(bars[-41:])
-    if any(step is None for step in steps):
+    path = known_mean([None if step is None else abs(step) for step in returns(bars[-41:])])
+    if path is None or bars[-41] is None:
         return None
-    return ratio(abs(math.fsum(steps)), math.fsum(abs(step) for step in steps))
+    return ratio(abs(math.log(bars[-1][3] / bars[-41][3])), 40 * path)
 
 
 def swing(bars: list[Bar], row: int, side: int) -> Value:

@@ -1,0 +1,485 @@
+"""Every feature, one definition each, on bars of any length: hourly, 4-hour or base bars alike.
+
+In the formulas t is the newest bar, o, h, l, c, v are its prices and volume, y = ln(c), r = y_t - y_(t-1), TR is the
+true range, and "mean of n x" is that of the last n. Each function takes `rolling.Bars` and returns arrays of shape
+(lanes, bars), NaN for null, flags as 0 and 1. Warm-up is what a value needs, in bars of its own series, the newest
+included; a test holds it against what `features.definitions` declares, and both against the data.
+
+What all of them share: null while the symbol's history is shorter than the warm-up, when the newest bar is MISSING,
+when less than 90 % of a window (of its weight, where weights decay) is known, and where a quotient is 0/0 or anything
+would be infinite, but for half-lives. MISSING bars are skipped; no return and no true range reaches across one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+import numpy as np
+
+from mm_dagster.bars import DAY_BARS, HOUR_BARS
+from mm_dagster.config import VolatilityConfig
+from mm_dagster.regime import ornstein_uhlenbeck
+from mm_dagster.regime.rolling import Bars
+from mm_dagster.regime.variance_ratio import variance_ratio as ratio_and_z
+from mm_dagster.regime.windows import (
+    KNOWN,
+    Lanes,
+    decayed_mean,
+    kernel,
+    natural_log,
+    windowed_mean,
+    windowed_median,
+    windowed_moments,
+    windowed_range,
+    windowed_rank,
+)
+
+Result = TypeVar("Result")
+
+BOLLINGER = 20
+WIDTH_RANK = 168
+RANGE = 96
+ATR = 14
+ATR_LONG = 168
+OU_PAIRS = 192
+BASELINE = 720
+BASELINE_LAG = 192
+EFFICIENCY = 40
+PIVOT_SIDE = 3
+SWINGS = 192
+EMA_LENGTH = 5
+"""Windows of the EMAs, in spans."""
+ADX_PERIOD = 14
+ADX_WINDOW = 140
+VOLATILITY = 96
+FORECAST_LENGTH = 6
+"""Windows of the forecast, in half-lives."""
+VOLUME_SHORT = 4
+VOLUME_LONG = 168
+
+
+def _shared(function: Callable[[Bars], Result]) -> Callable[[Bars], Result]:
+    """Computes once what several indicators need of the same bars."""
+
+    @wraps(function)
+    def once(bars: Bars) -> Result:
+        if function.__name__ not in bars.shared:
+            bars.shared[function.__name__] = function(bars)
+        found: Result = bars.shared[function.__name__]
+        return found
+
+    return once
+
+
+def close(bars: Bars) -> Lanes:
+    """Closing price.
+
+    Formula: c.
+    Source: the venue.
+    Window: 1 bar.
+    Warm-up: 1 bar.
+    """
+    return bars.close
+
+
+def change_24h(bars: Bars) -> Lanes:
+    """Change of the price over 24 hours, on base bars.
+
+    Formula: 100 (c_t / c_(t-96) - 1).
+    Source: as tickers show it.
+    Window: two closes, 96 bars apart.
+    Warm-up: 97 bars.
+    Null: also when the older bar is MISSING.
+    """
+    return 100.0 * (_over(bars.close, _before(bars.close, DAY_BARS)) - 1.0)
+
+
+def volume_24h(bars: Bars) -> Lanes:
+    """Volume of 24 hours, on base bars.
+
+    Formula: 96 (mean of 96 v).
+    Source: as tickers show it.
+    Window: 96 bars.
+    Warm-up: 96 bars.
+    """
+    return windowed_mean(bars.volume, DAY_BARS, bars.anchor) * DAY_BARS
+
+
+def volume_ratio(bars: Bars) -> Lanes:
+    """Volume now against that of a week.
+
+    Formula: (mean of 4 v) / (mean of 168 v).
+    Source: relative volume, common usage.
+    Window: 168 bars.
+    Warm-up: 168 bars.
+    Null: also when a week had no volume at all.
+    """
+    short, long = (windowed_mean(bars.volume, width, bars.anchor) for width in (VOLUME_SHORT, VOLUME_LONG))
+    return _over(short, long)
+
+
+def bollinger(bars: Bars) -> tuple[Lanes, Lanes]:
+    """Bollinger bands: their width, and where the price lies in them.
+
+    Formula: m and s the mean and population standard deviation of 20 c; width 4 s / m, %B 1/2 + (c - m) / (4 s).
+    Source: Bollinger (2001).
+    Window: 20 bars.
+    Warm-up: 20 bars.
+    Null: %B also in a flat window.
+    """
+    mean, deviation = _band(bars)
+    return _over(4.0 * deviation, mean), 0.5 + _over(bars.close - mean, 4.0 * deviation)
+
+
+def bollinger_width_percentile(bars: Bars) -> Lanes:
+    """How narrow the Bollinger bands are, for a week.
+
+    Formula: share of the 168 widths before that are not above the present one.
+    Source: Bollinger (2001), there called BandWidth relative to its history.
+    Window: 168 widths of 20 bars each.
+    Warm-up: 188 bars.
+    """
+    mean, deviation = _band(bars)
+    return windowed_rank(_over(4.0 * deviation, mean), WIDTH_RANK)
+
+
+def donchian(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
+    """The range: resistance, support, and whether the price is still inside.
+
+    Formula: highest h and lowest l of the 96 bars BEFORE t; inside: lowest <= c <= highest.
+    Source: Donchian (1960).
+    Window: 96 bars, and the newest.
+    Warm-up: 97 bars.
+    """
+    high, low = _range_before(bars)
+    return high, low, _flag((low <= bars.close) & (bars.close <= high), high)
+
+
+def closes_outside(bars: Bars) -> Lanes:
+    """Whether the price has left the range.
+
+    Formula: c below the lowest l or above the highest h of the 96 bars BEFORE t.
+    Source: Donchian (1960).
+    Window: 96 bars, and the newest.
+    Warm-up: 97 bars.
+    """
+    high, low = _range_before(bars)
+    return _flag((bars.close < low) | (bars.close > high), high)
+
+
+@_shared
+def average_true_range(bars: Bars) -> Lanes:
+    """Average true range.
+
+    Formula: mean of 14 TR, TR = max(h - l, abs(h - c_(t-1)), abs(l - c_(t-1))).
+    Source: Wilder (1978); a simple mean in place of his smoothing, which never forgets.
+    Window: 14 true ranges.
+    Warm-up: 15 bars.
+    """
+    return windowed_mean(_true_range(bars), ATR, bars.anchor)
+
+
+def atr_expansion(bars: Bars) -> Lanes:
+    """Expansion of the true range against its week.
+
+    Formula: (mean of 14 TR) / (mean of 168 TR).
+    Source: Wilder (1978) for the true range.
+    Window: 168 true ranges.
+    Warm-up: 169 bars.
+    Null: also in a flat window.
+    """
+    return _over(average_true_range(bars), windowed_mean(_true_range(bars), ATR_LONG, bars.anchor))
+
+
+@_shared
+def mean_reversion(bars: Bars) -> tuple[Lanes, ...]:
+    """Ornstein-Uhlenbeck fit: whether the price comes back, to where, and how fast.
+
+    Formula: least squares of y_i on y_(i-1): intercept a, slope phi, N pairs, RSS the residual sum of squares.
+    mu = a / (1 - phi); sigma = sqrt(RSS / (N - 2)); tau = (phi - 1) / se(phi); half-life ln 2 / -ln phi_c with
+    phi_c = (N phi + 1) / (N - 3), +inf for phi_c >= 1 and 0 for phi_c <= 0; z = (y - mu) sqrt(1 - phi^2) / sigma.
+    Source: Vasicek (1977) for the fit; Kendall (1954) for the bias of phi; Dickey and Fuller (1979) for tau.
+    Window: 192 pairs.
+    Warm-up: 193 bars.
+    Null: also in a flat window; mu for phi = 1, z for abs(phi) >= 1, tau and z of a perfect fit.
+    """
+    return ornstein_uhlenbeck.fit(_log_close(bars), OU_PAIRS, bars.anchor)
+
+
+def half_life_baseline(bars: Bars) -> Lanes:
+    """What half-life was usual in the month before.
+
+    Formula: median of 720 half-lives, the newest of them 192 bars before t. May be infinite.
+    Source: ours, over Vasicek (1977).
+    Window: 720 fits of 193 bars each, ending 192 bars before the newest.
+    Warm-up: 1104 bars.
+    """
+    return _before(windowed_median(mean_reversion(bars)[4], BASELINE), BASELINE_LAG)
+
+
+def efficiency_ratio(bars: Bars) -> Lanes:
+    """Efficiency ratio: the way gone over the path taken.
+
+    Formula: abs(y_t - y_(t-40)) / (sum of 40 abs(r)).
+    Source: Kaufman (1995).
+    Window: 40 returns.
+    Warm-up: 41 bars.
+    Null: also in a flat window, and when the bar at its far end is MISSING.
+    """
+    path = windowed_mean(np.abs(_returns(bars)), EFFICIENCY, bars.anchor) * EFFICIENCY
+    way = np.abs(_log_close(bars) - _before(_log_close(bars), EFFICIENCY))
+    # The way cannot be longer than the path; rounding can make it so.
+    return np.minimum(_over(way, path), 1.0)
+
+
+def swings(bars: Bars) -> tuple[Lanes, Lanes]:
+    """Higher or lower swing highs, and swing lows.
+
+    Formula: sign of the last pivot high minus the one before, 0 with fewer than two; likewise of lows. A pivot is
+    above the 3 bars before it and not below the 3 after, so it is known 3 bars later; none touches a MISSING bar.
+    Source: Williams (1995), fractals.
+    Window: pivots of the last 192 bars, and their sides.
+    Warm-up: 196 bars.
+    """
+    return _swing(bars.high, SWINGS, PIVOT_SIDE, 1.0), _swing(bars.low, SWINGS, PIVOT_SIDE, -1.0)
+
+
+def exponential_average(bars: Bars, span: int) -> Lanes:
+    """Exponential moving averages, cut after 5 spans.
+
+    Formula: sum lambda^j c_(t-j) / sum lambda^j, lambda = 1 - 2 / (span + 1), j = 0 ... 5 span - 1.
+    Source: common usage; cut, since a recursion never forgets where its data began.
+    Window: 5 spans.
+    Warm-up: 5 spans: 60, 130 and 250 bars.
+    """
+    return decayed_mean(bars.close, 1.0 - 2.0 / (span + 1.0), EMA_LENGTH * span, bars.anchor)
+
+
+def adx(bars: Bars) -> Lanes:
+    """Average directional index, 0 to 100.
+
+    Formula: S the mean with weights (13/14)^j over 140 bars; +DM = h_t - h_(t-1) where that is positive and above
+    l_(t-1) - l_t, else 0, -DM likewise; DX = 100 abs(S(+DM) - S(-DM)) / (S(+DM) + S(-DM)); ADX = S(DX).
+    The smoothed true range that divides both movements cancels in DX.
+    Source: Wilder (1978); cut after 140 bars, since his smoothing never forgets.
+    Window: 140 values of DX, each from 140 movements.
+    Warm-up: 280 bars.
+    Null: also where nothing has moved in either direction.
+    """
+    decay = 1.0 - 1.0 / ADX_PERIOD
+    plus, minus = (
+        decayed_mean(moved, decay, ADX_WINDOW, bars.anchor) for moved in _directional_movement(bars.high, bars.low)
+    )
+    return decayed_mean(_directional_index(plus, minus, bars.close), decay, ADX_WINDOW, bars.anchor)
+
+
+def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
+    """Variance ratio: whether returns add up (above 1) or cancel out (below 1), and its z.
+
+    Formula: variance of q-bar returns over q times that of 1-bar returns, overlapping, debiased;
+    z robust to heteroscedasticity.
+    Source: Lo and MacKinlay (1988).
+    Window: 384 returns, 144 of 4 hours.
+    Warm-up: 385 bars, 145 of 4 hours.
+    Null: also in a flat window.
+    """
+    return ratio_and_z(_log_close(bars), returns, q, bars.anchor)
+
+
+def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
+    """Volatility from the range of each bar, per square root of a bar.
+
+    Formula, u = ln(h/l), d = ln(c/o): Parkinson sqrt(mean of 96 u^2 / (4 ln 2)); Garman-Klass
+    sqrt(mean of 96 (u^2 / 2 - (2 ln 2 - 1) d^2)); Rogers-Satchell
+    sqrt(mean of 96 (ln(h/c) ln(h/o) + ln(l/c) ln(l/o))).
+    Source: Parkinson (1980); Garman and Klass (1980); Rogers and Satchell (1991).
+    Window: 96 bars.
+    Warm-up: 96 bars.
+    Null: Garman-Klass also where its mean is below 0.
+    """
+    terms = _range_terms(*(natural_log(price) for price in (bars.open, bars.high, bars.low)), _log_close(bars))
+    parkinson, garman_klass, rogers_satchell = (windowed_mean(term, VOLATILITY, bars.anchor) for term in terms)
+    return np.sqrt(parkinson / (4.0 * math.log(2.0))), np.sqrt(garman_klass), np.sqrt(rogers_satchell)
+
+
+def jump_share(bars: Bars) -> Lanes:
+    """Share of jumps in the realised variance.
+
+    Formula: max(0, 1 - BV / RV); BV = pi/2 (mean of 96 abs(r_t r_(t-1))), RV = mean of 96 r^2.
+    Source: Barndorff-Nielsen and Shephard (2004).
+    Window: 96 returns, and one before.
+    Warm-up: 98 bars.
+    Null: also in a flat window.
+    """
+    both = np.abs(_returns(bars) * _before(_returns(bars), 1))
+    bipower = 0.5 * math.pi * windowed_mean(both, VOLATILITY, bars.anchor)
+    return np.maximum(1.0 - _over(bipower, windowed_mean(_squared_returns(bars), VOLATILITY, bars.anchor)), 0.0)
+
+
+def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
+    """Forecast standard deviation of one log return.
+
+    Formula: sqrt(w EWMA(r^2; half-life 24) + (1 - w) EWMA(r^2; half-life 168)), w = 1/2, each mean cut after 6
+    half-lives and divided by the sum of its weights. The half-lives and w are `risk.vol` of the configuration.
+    Source: RiskMetrics (1996) for the EWMA; two horizons after Corsi (2009).
+    Window: 6 half-lives, 1008 returns.
+    Warm-up: 1009 bars.
+    """
+    fast, slow = (
+        decayed_mean(_squared_returns(bars), 0.5 ** (1.0 / hours), FORECAST_LENGTH * hours, bars.anchor)
+        for hours in (vol.half_life_fast_hours, vol.half_life_slow_hours)
+    )
+    return np.sqrt(vol.weight_fast * fast + (1.0 - vol.weight_fast) * slow)
+
+
+def realised_volatility(bars: Bars, returns: int) -> Lanes:
+    """Realised volatility of the last base bars, per square root of an hour.
+
+    Formula: sqrt(4 (mean of n r^2)), n = 4 and 96.
+    Source: Andersen and Bollerslev (1998).
+    Window: 4 and 96 returns.
+    Warm-up: 5 and 97 bars.
+    """
+    return np.sqrt(windowed_mean(_squared_returns(bars), returns, bars.anchor) * HOUR_BARS)
+
+
+@_shared
+def _log_close(bars: Bars) -> Lanes:
+    return natural_log(bars.close)
+
+
+@_shared
+def _returns(bars: Bars) -> Lanes:
+    return _change(_log_close(bars))
+
+
+@_shared
+def _squared_returns(bars: Bars) -> Lanes:
+    return _returns(bars) * _returns(bars)
+
+
+@_shared
+def _true_range(bars: Bars) -> Lanes:
+    return _true_ranges(bars.high, bars.low, bars.close)
+
+
+@_shared
+def _band(bars: Bars) -> tuple[Lanes, Lanes]:
+    return windowed_moments(bars.close, BOLLINGER)
+
+
+def _over(numerator: Lanes, denominator: Lanes) -> Lanes:
+    """The quotient; 0/0 and x/0 are left to become null."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return numerator / denominator
+
+
+def _flag(condition: np.ndarray, needed: Lanes) -> Lanes:
+    return np.where(np.isnan(needed), np.nan, condition)
+
+
+def _range_before(bars: Bars) -> tuple[Lanes, Lanes]:
+    high, low = windowed_range(bars.high, bars.low, RANGE, bars.anchor)
+    return _before(high, 1), _before(low, 1)
+
+
+@kernel
+def _before(values: Lanes, bars: int) -> Lanes:
+    """The series as they were that many bars before."""
+    shifted = np.empty_like(values)
+    for lane in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            shifted[lane, i] = values[lane, i - bars] if i >= bars else np.nan
+    return shifted
+
+
+@kernel
+def _change(values: Lanes) -> Lanes:
+    """Each value minus the one before."""
+    result = np.empty_like(values)
+    for lane in range(values.shape[0]):
+        result[lane, :1] = np.nan
+        for i in range(1, values.shape[1]):
+            result[lane, i] = values[lane, i] - values[lane, i - 1]
+    return result
+
+
+@kernel
+def _true_ranges(high: Lanes, low: Lanes, close: Lanes) -> Lanes:
+    result = np.empty_like(high)
+    for lane in range(high.shape[0]):
+        result[lane, :1] = np.nan
+        for i in range(1, high.shape[1]):
+            previous = close[lane, i - 1]
+            above, below = high[lane, i], low[lane, i]
+            if math.isnan(previous) or math.isnan(above):
+                result[lane, i] = np.nan
+            else:
+                result[lane, i] = max(above - below, max(abs(above - previous), abs(below - previous)))
+    return result
+
+
+@kernel
+def _swing(prices: Lanes, window: int, side: int, direction: float) -> Lanes:
+    """Highs with direction 1, lows with -1: every comparison with a MISSING bar is false, and there is no pivot."""
+    lanes, bars = prices.shape
+    needed = window + side + 1
+    sign = np.full((lanes, bars), np.nan)
+    for lane in range(lanes):
+        price = prices[lane]
+        known, last, previous = 0, -window, -window
+        for i in range(bars):
+            known += not math.isnan(price[i])
+            known -= i >= needed and not math.isnan(price[i - needed])
+            pivot = i - side
+            if pivot >= side:
+                peak = True
+                for j in range(1, side + 1):
+                    peak &= direction * price[pivot] > direction * price[pivot - j]
+                    peak &= direction * price[pivot] >= direction * price[pivot + j]
+                if peak:
+                    last, previous = pivot, last
+            if i >= needed - 1 and known >= KNOWN * needed:
+                found = previous >= i - window
+                sign[lane, i] = np.sign(price[last] - price[previous]) if found else 0.0
+    return sign
+
+
+@kernel
+def _directional_movement(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
+    plus, minus = np.full_like(high, np.nan), np.full_like(high, np.nan)
+    for lane in range(high.shape[0]):
+        for i in range(1, high.shape[1]):
+            up, down = high[lane, i] - high[lane, i - 1], low[lane, i - 1] - low[lane, i]
+            if not math.isnan(up):
+                plus[lane, i] = up if up > down and up > 0.0 else 0.0
+                minus[lane, i] = down if down > up and down > 0.0 else 0.0
+    return plus, minus
+
+
+@kernel
+def _directional_index(plus: Lanes, minus: Lanes, close: Lanes) -> Lanes:
+    index = np.empty_like(plus)
+    for lane in range(plus.shape[0]):
+        for i in range(plus.shape[1]):
+            both = plus[lane, i] + minus[lane, i]
+            known = both > 0.0 and not math.isnan(close[lane, i])
+            index[lane, i] = 100.0 * (abs(plus[lane, i] - minus[lane, i]) / both) if known else np.nan
+    return index
+
+
+@kernel
+def _range_terms(opens: Lanes, highs: Lanes, lows: Lanes, closes: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """Of each bar, from the logarithms of its prices: what Parkinson, Garman and Klass, Rogers and Satchell average."""
+    parkinson, garman_klass, rogers_satchell = np.empty_like(opens), np.empty_like(opens), np.empty_like(opens)
+    share = 2.0 * math.log(2.0) - 1.0
+    for lane in range(opens.shape[0]):
+        for i in range(opens.shape[1]):
+            o, c, up, down = opens[lane, i], closes[lane, i], highs[lane, i], lows[lane, i]
+            parkinson[lane, i] = (up - down) * (up - down)
+            garman_klass[lane, i] = 0.5 * ((up - down) * (up - down)) - share * ((c - o) * (c - o))
+            rogers_satchell[lane, i] = (up - c) * (up - o) + (down - c) * (down - o)
+    return parkinson, garman_klass, rogers_satchell
