@@ -21,7 +21,7 @@ import polars as pl
 from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime import indicators
-from mm_dagster.regime.rolling import Bars, Numbers, rolling
+from mm_dagster.regime.rolling import Bars, Numbers, RollingBars
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster.regime.windows import Lanes, kernel
 from mm_dagster.tables import RegimeFeatures
@@ -98,17 +98,12 @@ def _hourly_and_4h(*columns: str) -> dict[int, tuple[str, ...]]:
     return {HOUR_BARS: columns, FOUR_HOUR_BARS: tuple(f"{name}_4h" for name in columns)}
 
 
-def reach(vol: VolatilityConfig) -> dict[int, int]:
-    """How many bars of each length the longest window on them needs, by base bars in a bar."""
-    found: dict[int, int] = {}
-    for definition in definitions(vol):
-        for step in definition.columns:
-            found[step] = max(found.get(step, 0), definition.bars)
-    return found
-
-
 WARMUP_BARS = (
-    max(step * bars for step, bars in reach(VolatilityConfig(half_life_slow_hours=FORECAST_HALF_LIFE_MAX)).items())
+    max(
+        step * one.bars
+        for one in definitions(VolatilityConfig(half_life_slow_hours=FORECAST_HALF_LIFE_MAX))
+        for step in one.columns
+    )
     + (HYSTERESIS_BARS - 1)
     + FOUR_HOUR_BARS
     + 1
@@ -119,8 +114,10 @@ the cut to whole 4-hour bars, and the bar before the first."""
 _INFINITE = ("half_life", "half_life_baseline")
 _FLAGS = ("inside_range", "closes_outside_15m")
 _COLUMNS = [name for name in RegimeFeatures.column_names() if name not in ("config_hash", "code_version")]
-_SIDE_BY_SIDE = 2**15
-"""Bars that are computed at once: what an indicator reads and writes then stays in the second cache."""
+_SIDE_BY_SIDE = 2**17
+"""Bars that are computed at once, all phases of a symbol together: results leave for memory once, in order."""
+_LONG = 2**15
+"""Bars of one series that are computed at once."""
 
 
 def compute(
@@ -148,92 +145,113 @@ def compute(
         `tables.RegimeFeatures` without its stamps, sorted by symbol and as_of: one row for every symbol in `candles`
         and every bar of `span`.
     """
-    by_symbol = {str(symbol): rows for (symbol,), rows in sorted(candles.partition_by("symbol", as_dict=True).items())}
-    if not by_symbol or not span.bars:
+    by_symbol = sorted(candles.partition_by("symbol", as_dict=True).items())
+    symbols = [str(symbol) for (symbol,), _ in by_symbol]
+    if not symbols or not span.bars:
         return RegimeFeatures.create_empty().select(_COLUMNS)
+    names = [name for name in _COLUMNS if name not in ("symbol", "as_of")]
+    found = {name: np.empty((len(symbols), span.bars)) for name in names}
+    lot = max(1, _SIDE_BY_SIDE // (warmup_bars + span.bars))
+    lots = [range(k, min(k + lot, len(symbols))) for k in range(0, len(symbols), lot)]
+
+    def fill(places: range) -> None:
+        part = {name: rows[places.start : places.stop] for name, rows in found.items()}
+        _fill(part, [by_symbol[place][1] for place in places], span, definitions(vol), warmup_bars)
+
+    if threads == 1 or len(lots) == 1:
+        for places in lots:
+            fill(places)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, lots))
+    return _frame(symbols, span, found)
+
+
+def _fill(
+    found: dict[str, Lanes],
+    candles: Sequence[pl.DataFrame],
+    span: Span,
+    wanted: Sequence[Definition],
+    warmup_bars: int,
+) -> None:
+    """Puts the features of some symbols into arrays of shape (symbols, bars of the span)."""
     start, end = bar_number(span.start), bar_number(span.end)
     # Whole 4-hour bars, so that every phase of every series begins at the same place of the array.
     origin = (start - warmup_bars) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
-    base = np.full((len(by_symbol), 5, -(-(end - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS), np.nan)
-    firsts = [_place(rows, origin, base[place]) for place, rows in enumerate(by_symbol.values())]
-
-    found = {name: np.full((len(by_symbol), span.bars), np.nan) for name in _COLUMNS if name not in ("symbol", "as_of")}
-    scale = warmup_bars / WARMUP_BARS
-
-    def fill(step: int, lanes: Sequence[tuple[int, int]]) -> None:
-        first = max(0, (start - origin) // step - 1 - round(scale * reaches[step]))
-        bars = rolling(base, step, lanes, first, origin)
-        symbols, phases = np.array(lanes, dtype=np.int64).T
-        for definition in measured:
-            if step in definition.columns:
-                values = definition.indicator(bars)
-                columns = definition.columns[step]
-                for name, one in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
-                    offset = first * step - (start - origin)
-                    _collect(found[name], one, bars.close, symbols, phases, step, offset, name in _INFINITE)
-
-    measured = definitions(vol)
-    reaches = reach(vol)
-    work = [
-        (step, lanes)
-        for step, bars in reaches.items()
-        for lanes in _lanes(len(by_symbol), step, start, end, span.bars // step + round(scale * bars))
-    ]
-    if threads > 1 and len(work) > len(reaches):
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, *zip(*work, strict=True)))
-    else:
-        for step, lanes in work:
-            fill(step, lanes)
-    for definition in measured:
-        for step, columns in definition.columns.items():
-            for place, first in enumerate(firsts):
-                short = first + step * definition.bars - 1 - start
-                if short > 0:
-                    for name in columns:
-                        found[name][place, :short] = np.nan
-    return _frame(list(by_symbol), span, found)
+    base = np.full((len(candles), 5, -(-(end - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS), np.nan)
+    firsts = [_place(rows, origin, base[symbol]) for symbol, rows in enumerate(candles)]
+    rolling = RollingBars(base, origin)
+    for step in sorted({step for one in wanted for step in one.columns}):
+        rolling.lengthen(step)
+        measured = [one for one in wanted if step in one.columns]
+        reach = -(-max(one.bars for one in measured) * warmup_bars // WARMUP_BARS)
+        phases = sorted({number % step for number in range(start, min(end, start + step))})
+        for lot, first, last in _lots(
+            len(candles), len(phases), range((start - origin) // step, -(-(end - origin) // step))
+        ):
+            # Neighbouring pieces of a series overlap in the bars that the first windows need from before.
+            begin = max(0, first - reach)
+            bars = rolling.series([(symbol, phase) for symbol in lot for phase in phases], begin, last)
+            for one in measured:
+                values = one.indicator(bars)
+                columns = one.columns[step]
+                for name, column in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
+                    for place, symbol in enumerate(lot):
+                        lanes = slice(place * len(phases), (place + 1) * len(phases))
+                        _collect(
+                            found[name][symbol],
+                            column[lanes, first - begin :],
+                            bars.close[lanes, first - begin :],
+                            np.array(phases) + (first * step - (start - origin)),
+                            step,
+                            name in _INFINITE,
+                        )
+        for one in measured:
+            for symbol, oldest in enumerate(firsts):
+                short = max(0, oldest + step * one.bars - 1 - start)
+                for name in one.columns[step]:
+                    found[name][symbol, :short] = np.nan
 
 
 def _place(candles: pl.DataFrame, origin: int, table: Lanes) -> int:
     """Puts one symbol's candles into their places, shape (5, bars) from `origin` on; returns its first bar's number."""
-    numbers = (candles["open_time"].dt.epoch("us") // (BAR // timedelta(microseconds=1))).to_numpy()
-    inside = (numbers >= origin) & (numbers < origin + table.shape[1])
-    for row, name in enumerate(("open", "high", "low", "close", "volume")):
-        table[row, numbers[inside] - origin] = candles[name].cast(pl.Float64).to_numpy()[inside]
-    table[:, np.isnan(table).any(axis=0)] = np.nan
+    numbers = candles["open_time"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
+    prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
+    _scatter(table, numbers - origin, *prices)
     return int(numbers.min())
 
 
-def _lanes(symbols: int, step: int, start: int, end: int, bars: int) -> Iterator[list[tuple[int, int]]]:
-    """The series of a step that the bars from `start` to `end` need, as (symbol, phase), in lots of a handy size."""
-    phases = sorted({number % step for number in range(start, min(end, start + step))})
-    every = [(symbol, phase) for symbol in range(symbols) for phase in phases]
-    lot = max(1, _SIDE_BY_SIDE // bars)
-    for k in range(0, len(every), lot):
-        yield every[k : k + lot]
+@kernel
+def _scatter(table: Lanes, places: Numbers, o: Lanes, h: Lanes, low: Lanes, c: Lanes, volume: Lanes) -> None:
+    for k in range(places.size):
+        i = places[k]
+        if 0 <= i < table.shape[1] and not math.isnan(o[k] + h[k] + low[k] + c[k] + volume[k]):
+            table[0, i], table[1, i], table[2, i], table[3, i], table[4, i] = o[k], h[k], low[k], c[k], volume[k]
+
+
+def _lots(symbols: int, phases: int, bars: range) -> Iterator[tuple[range, int, int]]:
+    """What to compute at once: some symbols, and from which bar to before which; together all of both, once."""
+    size = min(len(bars), _LONG)
+    many = max(1, _SIDE_BY_SIDE // (size * phases))
+    for first in range(bars.start, bars.stop, size):
+        for symbol in range(0, symbols, many):
+            yield range(symbol, min(symbol + many, symbols)), first, min(first + size, bars.stop)
 
 
 @kernel
-def _collect(
-    rows: Lanes,
-    values: Lanes,
-    close: Lanes,
-    symbols: Numbers,
-    phases: Numbers,
-    step: int,
-    offset: int,
-    infinite: bool,
-) -> None:
-    """Puts the values of some series to the bars at which they close, shape (symbols, bars of the span)."""
-    for lane in range(values.shape[0]):
-        row = rows[symbols[lane]]
-        for i in range(values.shape[1]):
-            place = offset + i * step + phases[lane]
-            if 0 <= place < row.size and not math.isnan(close[lane, i]):
+def _collect(row: Lanes, values: Lanes, close: Lanes, places: Numbers, step: int, infinite: bool) -> None:
+    """Interleaves the series of one symbol: the first bar of each goes to its place, the next ones `step` further.
+
+    Null where the newest bar is MISSING. Bar by bar, since the rows are long and are best written from end to end.
+    """
+    largest = np.inf if infinite else np.finfo(np.float64).max
+    for i in range(values.shape[1]):
+        for lane in range(values.shape[0]):
+            place = places[lane] + i * step
+            if 0 <= place < row.size:
                 value = values[lane, i]
-                if infinite or abs(value) < np.inf:
-                    row[place] = value
+                known = abs(value) <= largest and not math.isnan(close[lane, i])
+                row[place] = value if known else np.nan
 
 
 def _frame(symbols: Sequence[str], span: Span, found: dict[str, Lanes]) -> pl.DataFrame:

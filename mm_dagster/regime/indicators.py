@@ -206,7 +206,7 @@ def mean_reversion(bars: Bars) -> tuple[Lanes, ...]:
     Warm-up: 193 bars.
     Null: also in a flat window; mu for phi = 1, z for abs(phi) >= 1, tau and z of a perfect fit.
     """
-    return ornstein_uhlenbeck.fit(_log_close(bars), OU_PAIRS, bars.anchor)
+    return ornstein_uhlenbeck.fit(bars.log_close, OU_PAIRS, bars.anchor)
 
 
 def half_life_baseline(bars: Bars) -> Lanes:
@@ -230,7 +230,7 @@ def efficiency_ratio(bars: Bars) -> Lanes:
     Null: also in a flat window, and when the bar at its far end is MISSING.
     """
     path = windowed_mean(np.abs(_returns(bars)), EFFICIENCY, bars.anchor) * EFFICIENCY
-    way = np.abs(_log_close(bars) - _before(_log_close(bars), EFFICIENCY))
+    way = np.abs(bars.log_close - _before(bars.log_close, EFFICIENCY))
     # The way cannot be longer than the path; rounding can make it so.
     return np.minimum(_over(way, path), 1.0)
 
@@ -286,7 +286,7 @@ def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
     Warm-up: 385 bars, 145 of 4 hours.
     Null: also in a flat window.
     """
-    return ratio_and_z(_log_close(bars), returns, q, bars.anchor)
+    return ratio_and_z(bars.log_close, returns, q, bars.anchor)
 
 
 def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
@@ -300,7 +300,7 @@ def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
     Warm-up: 96 bars.
     Null: Garman-Klass also where its mean is below 0.
     """
-    terms = _range_terms(*(natural_log(price) for price in (bars.open, bars.high, bars.low)), _log_close(bars))
+    terms = _range_terms(*(natural_log(price) for price in (bars.open, bars.high, bars.low)), bars.log_close)
     parkinson, garman_klass, rogers_satchell = (windowed_mean(term, VOLATILITY, bars.anchor) for term in terms)
     return np.sqrt(parkinson / (4.0 * math.log(2.0))), np.sqrt(garman_klass), np.sqrt(rogers_satchell)
 
@@ -347,13 +347,8 @@ def realised_volatility(bars: Bars, returns: int) -> Lanes:
 
 
 @_shared
-def _log_close(bars: Bars) -> Lanes:
-    return natural_log(bars.close)
-
-
-@_shared
 def _returns(bars: Bars) -> Lanes:
-    return _change(_log_close(bars))
+    return _change(bars.log_close)
 
 
 @_shared

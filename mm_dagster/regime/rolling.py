@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mm_dagster.regime.windows import Lanes, kernel
+from mm_dagster.regime.windows import Lanes, kernel, natural_log
 
 Numbers = npt.NDArray[np.int64]
 
@@ -26,6 +26,7 @@ class Bars:
     Attributes:
         open, high, low, close: prices.
         volume: base currency.
+        log_close: ln(close).
         anchor: absolute number of the first bar, in bars of the series, the same for all lanes.
         shared: what was computed of these bars and is used more than once.
     """
@@ -35,46 +36,55 @@ class Bars:
     low: Lanes
     close: Lanes
     volume: Lanes
+    log_close: Lanes
     anchor: int
     shared: dict[str, Any] = field(default_factory=dict)
 
 
-def rolling(base: Lanes, step: int, lanes: Sequence[tuple[int, int]], first: int, anchor: int) -> Bars:
-    """Bars of `step` base bars each.
+class RollingBars:
+    """The bars of some symbols, one closing at every base bar, of a length that can be doubled.
 
-    Args:
-        base: opens, highs, lows, closes and volumes of some symbols, shape (symbols, 5, base bars), NaN for MISSING;
-            a whole number of bars.
-        step: base bars in a bar.
-        lanes: for each series the symbol's place in `base`, and its phase: at which base bar of each step it closes.
-        first: how many bars to leave out at the beginning.
-        anchor: absolute number of the first base bar, a multiple of `step`.
+    Attributes:
+        step: base bars in a bar now.
     """
-    symbols, phases = np.array(lanes, dtype=np.int64).reshape(-1, 2).T
-    table = _aggregate(base, step, symbols, phases, first)
-    return Bars(table[0], table[1], table[2], table[3], table[4], anchor // step + first)
+
+    def __init__(self, base: Lanes, origin: int) -> None:
+        """From base bars.
+
+        Args:
+            base: opens, highs, lows, closes and volumes, shape (symbols, 5, base bars); NaN for MISSING.
+            origin: absolute number of the first base bar, a multiple of every `step` that is asked for.
+        """
+        self.step = 1
+        self._origin = origin
+        self._table = np.concatenate([base, natural_log(base[:, 3])[:, None]], axis=1)
+
+    def lengthen(self, step: int) -> None:
+        """Makes bars of `step` base bars, a power of two times as long as before."""
+        while self.step < step:
+            _join(self._table, self.step)
+            self.step *= 2
+
+    def series(self, lanes: Sequence[tuple[int, int]], first: int, end: int) -> Bars:
+        """The bars from `first` to before `end` of each symbol and phase, the place in the hour at which they close."""
+        table = np.empty((6, len(lanes), end - first))
+        for lane, (symbol, phase) in enumerate(lanes):
+            table[:, lane] = self._table[symbol, :, first * self.step + phase : end * self.step : self.step]
+        return Bars(*table, anchor=self._origin // self.step + first)
 
 
 @kernel
-def _aggregate(base: Lanes, step: int, symbols: Numbers, phases: Numbers, first: int) -> Lanes:
-    """Shape (5, lanes, bars). A bar with a MISSING base bar is MISSING, and so is one that begins before the array."""
-    bars = base.shape[2] // step - first
-    table = np.empty((5, symbols.size, bars))
-    for lane in range(symbols.size):
-        opens, highs, lows = base[symbols[lane], 0], base[symbols[lane], 1], base[symbols[lane], 2]
-        closes, volumes = base[symbols[lane], 3], base[symbols[lane], 4]
-        for i in range(bars):
-            last = (first + i) * step + phases[lane]
-            oldest = last - step + 1
-            known = oldest >= 0
-            high, low, volume = -np.inf, np.inf, 0.0
-            for j in range(max(oldest, 0), last + 1):
-                known &= not math.isnan(closes[j])
-                high, low = max(high, highs[j]), min(low, lows[j])
-                volume += volumes[j]
-            table[0, lane, i] = opens[max(oldest, 0)] if known else np.nan
-            table[1, lane, i] = high if known else np.nan
-            table[2, lane, i] = low if known else np.nan
-            table[3, lane, i] = closes[last] if known else np.nan
-            table[4, lane, i] = volume if known else np.nan
-    return table
+def _join(table: Lanes, bars: int) -> None:
+    """Joins each bar with the one `bars` before, in place; MISSING when one of them is or lies before the table."""
+    for symbol in range(table.shape[0]):
+        opens, highs, lows = table[symbol, 0], table[symbol, 1], table[symbol, 2]
+        closes, volumes, logs = table[symbol, 3], table[symbol, 4], table[symbol, 5]
+        for i in range(closes.size - 1, bars - 1, -1):
+            known = not (math.isnan(volumes[i]) or math.isnan(volumes[i - bars]))
+            opens[i] = opens[i - bars] if known else np.nan
+            highs[i] = (highs[i] if highs[i] > highs[i - bars] else highs[i - bars]) if known else np.nan
+            lows[i] = (lows[i] if lows[i] < lows[i - bars] else lows[i - bars]) if known else np.nan
+            closes[i] = closes[i] if known else np.nan
+            volumes[i] = volumes[i] + volumes[i - bars]
+            logs[i] = logs[i] if known else np.nan
+        table[symbol, :, :bars] = np.nan

@@ -43,36 +43,44 @@ def windowed_mean(values: Lanes, width: int, anchor: int) -> Lanes:
     lanes, bars = values.shape
     mean = np.empty((lanes, bars))
     # The sums of the block before, from each of its bars to its end.
-    tail = np.zeros(width + 1)
+    tail = np.empty(width + 1)
     share = 1.0 / width
     for lane in range(lanes):
-        series = values[lane]
         tail[:] = 0.0
-        known = 0
-        start = -(anchor % width)
-        while start < bars:
+        known, complete = 0, False
+        for start in range(-(anchor % width), bars, width):
             first, end = max(start, 0), min(start + width, bars)
+            series, found = values[lane, first:end], mean[lane, first:end]
+            older = tail[first - start + 1 :]
+            complete_before, complete = complete, known_among(series, 0, end - first - 1) == end - first
             head = 0.0
-            for i in range(first, end):
-                if i >= width and not math.isnan(series[i - width]):
-                    known -= 1
-                if not math.isnan(series[i]):
-                    known += 1
-                    head += series[i]
-                total = tail[i - start + 1] + head
-                if known == width:
-                    mean[lane, i] = total * share
-                elif i >= width - 1 and known >= KNOWN * width:
-                    mean[lane, i] = total * (1.0 / known)
-                else:
-                    mean[lane, i] = np.nan
-            running = 0.0
-            for i in range(end - 1, first - 1, -1):
-                if not math.isnan(series[i]):
-                    running += series[i]
-                tail[i - start] = running
-            start += width
+            if complete_before and complete and first == start:
+                for k in range(end - first):
+                    head += series[k]
+                    found[k] = (older[k] + head) * share
+            else:
+                for k in range(end - first):
+                    i = first + k
+                    known -= i >= width and not math.isnan(values[lane, i - width])
+                    if not math.isnan(series[k]):
+                        known += 1
+                        head += series[k]
+                    enough = i >= width - 1 and known >= KNOWN * width
+                    part = share if known == width else 1.0 / known
+                    found[k] = (older[k] + head) * part if enough else np.nan
+            complete &= first == start
+            _sum_to_the_end(tail, series, first - start)
     return mean
+
+
+@kernel
+def _sum_to_the_end(tail: Lanes, series: Lanes, offset: int) -> None:
+    running = 0.0
+    target = tail[offset:]
+    for k in range(series.size - 1, -1, -1):
+        if not math.isnan(series[k]):
+            running += series[k]
+        target[k] = running
 
 
 @kernel
@@ -84,25 +92,25 @@ def windowed_range(highs: Lanes, lows: Lanes, width: int, anchor: int) -> tuple[
     for lane in range(lanes):
         tail_high[:], tail_low[:] = -np.inf, np.inf
         known = 0
-        start = -(anchor % width)
-        while start < bars:
+        for start in range(-(anchor % width), bars, width):
             first, end = max(start, 0), min(start + width, bars)
+            upper, lower = highs[lane, first:end], lows[lane, first:end]
+            older_high, older_low = tail_high[first - start + 1 :], tail_low[first - start + 1 :]
             high, low = -np.inf, np.inf
-            for i in range(first, end):
-                if i >= width and not math.isnan(highs[lane, i - width]):
-                    known -= 1
-                if not math.isnan(highs[lane, i]):
+            for k in range(end - first):
+                i = first + k
+                known -= i >= width and not math.isnan(highs[lane, i - width])
+                if not math.isnan(upper[k]):
                     known += 1
-                    high, low = max(high, highs[lane, i]), min(low, lows[lane, i])
+                    high, low = max(high, upper[k]), min(low, lower[k])
                 enough = i >= width - 1 and known >= KNOWN * width
-                highest[lane, i] = max(tail_high[i - start + 1], high) if enough else np.nan
-                lowest[lane, i] = min(tail_low[i - start + 1], low) if enough else np.nan
+                highest[lane, i] = max(older_high[k], high) if enough else np.nan
+                lowest[lane, i] = min(older_low[k], low) if enough else np.nan
             high, low = -np.inf, np.inf
-            for i in range(end - 1, first - 1, -1):
-                if not math.isnan(highs[lane, i]):
-                    high, low = max(high, highs[lane, i]), min(low, lows[lane, i])
-                tail_high[i - start], tail_low[i - start] = high, low
-            start += width
+            for k in range(end - first - 1, -1, -1):
+                if not math.isnan(upper[k]):
+                    high, low = max(high, upper[k]), min(low, lower[k])
+                tail_high[first - start + k], tail_low[first - start + k] = high, low
     return highest, lowest
 
 
@@ -122,40 +130,44 @@ def decayed_mean(values: Lanes, decay: float, width: int, anchor: int) -> Lanes:
     full = 0.0
     for j in range(width - 1, -1, -1):
         full += power[j]
+    part = 1.0 / full
     # The tail of a block is weighted as seen from the block's last bar; joining it adds the age of that bar.
-    tail, tail_weight = np.zeros(width + 1), np.zeros(width + 1)
+    tail, tail_weight = np.empty(width + 1), np.empty(width + 1)
     for lane in range(lanes):
-        series = values[lane]
         tail[:], tail_weight[:] = 0.0, 0.0
-        holes = known_among(series, 0, bars - 1) < bars
-        known = 0
-        start = -(anchor % width)
-        while start < bars:
+        known, complete = 0, False
+        for start in range(-(anchor % width), bars, width):
             first, end = max(start, 0), min(start + width, bars)
+            series, found = values[lane, first:end], mean[lane, first:end]
+            growing, fading, ages = growth[first - start :], power[first - start :], power[first - start + 1 :]
+            older, older_weight = tail[first - start + 1 :], tail_weight[first - start + 1 :]
+            complete_before, complete = complete, known_among(series, 0, end - first - 1) == end - first
             head, head_weight = 0.0, 0.0
-            for i in range(first, end):
-                place = i - start
-                if not math.isnan(series[i]):
-                    head += growth[place] * series[i]
-                total = power[place] * head + power[place + 1] * tail[place + 1]
-                weight = full
-                if holes:
-                    known += not math.isnan(series[i])
-                    known -= i >= width and not math.isnan(series[i - width])
-                    head_weight += growth[place] if not math.isnan(series[i]) else 0.0
-                    if known < width:
-                        weight = power[place] * head_weight + power[place + 1] * tail_weight[place + 1]
-                mean[lane, i] = total / weight if i >= width - 1 and weight >= KNOWN * full else np.nan
+            if complete_before and complete and first == start:
+                for k in range(end - first):
+                    head += growing[k] * series[k]
+                    found[k] = (fading[k] * head + ages[k] * older[k]) * part
+            else:
+                for k in range(end - first):
+                    i = first + k
+                    known -= i >= width and not math.isnan(values[lane, i - width])
+                    if not math.isnan(series[k]):
+                        known += 1
+                        head += growing[k] * series[k]
+                        head_weight += growing[k]
+                    weight = fading[k] * head_weight + ages[k] * older_weight[k]
+                    enough = i >= width - 1 and weight >= KNOWN * full
+                    found[k] = fading[k] * head + ages[k] * older[k]
+                    found[k] *= (part if known == width else 1.0 / weight) if enough else np.nan
+            complete &= first == start
             running, running_weight = 0.0, 0.0
-            for i in range(end - 1, first - 1, -1):
-                place = i - start
-                if not math.isnan(series[i]):
-                    running += power[width - 1 - place] * series[i]
-                tail[place] = running
-                if holes:
-                    running_weight += power[width - 1 - place] if not math.isnan(series[i]) else 0.0
-                    tail_weight[place] = running_weight
-            start += width
+            fresh, fresh_weight = tail[first - start :], tail_weight[first - start :]
+            for k in range(end - first - 1, -1, -1):
+                decayed = power[width - 1 - (first - start) - k]
+                if not math.isnan(series[k]):
+                    running += decayed * series[k]
+                    running_weight += decayed
+                fresh[k], fresh_weight[k] = running, running_weight
     return mean
 
 
