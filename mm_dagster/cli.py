@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,14 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
-from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
 from mm_dagster.config import ConfigError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.market.venue import VenueError
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     help="Every quarter hour: may this grid go on, and if not, how long is left to get out.",
@@ -73,9 +73,14 @@ _options = _Options()
 AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]
 
 
-@app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False) -> None:
-    """Options of every command."""
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False,
+) -> None:
+    """Options of every command; without one, the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
     _options.debug = debug
     if not debug:
         stamina.instrumentation.set_on_retry_hooks(())
@@ -93,7 +98,7 @@ def tick(
     from mm_dagster.defs.automation import TICK_TAG
     from mm_dagster.defs.partitions import partition_of
 
-    time = floor_bar(_time(as_of, "--as-of")) if as_of else _newest_as_of(_project())
+    time = _closed(as_of) if as_of else _newest_as_of(_project())
     _run(
         "tick",
         partition_key=partition_of(time),
@@ -116,12 +121,7 @@ def backfill(
     symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
 ) -> None:
     """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay."""
-    start = midnight(_time(first, "--from").date())
-    end = midnight((_time(last, "--to") if last else datetime.now(UTC)).date()) + timedelta(days=1)
-    if start < FIRST_DAY or end <= start:
-        raise CommandError(
-            f"--from {first} --to {last}: choose days from {iso(FIRST_DAY)[:10]} on, the first one first"
-        )
+    days = _days(first, last)
     wanted = _symbols(symbols)
     with Progress(
         TextColumn("backfill"),
@@ -134,8 +134,8 @@ def backfill(
         TextColumn("{task.description}"),
         console=err,
     ) as progress:
-        bar = progress.add_task("", total=(end - start).days)
-        for month in Span(start, end).months():
+        bar = progress.add_task("", total=days.bars // DAY_BARS)
+        for month in days.months():
             progress.update(bar, description=f"{month.start:%Y-%m}")
             _run(
                 "history",
@@ -145,10 +145,10 @@ def backfill(
                     "dagster/asset_partition_range_end": f"{month.end - BAR:%Y-%m-%d}",
                 },
             )
-            progress.advance(bar, (month.end - month.start).days)
+            progress.advance(bar, month.bars // DAY_BARS)
         progress.update(bar, description="")
     err.print(
-        f"{(end - start).days} days of {len(wanted)} markets are in the lake; ask them with `mm sql`, see `mm status`"
+        f"{days.bars // DAY_BARS} days of {len(wanted)} markets are in the lake; ask them with `mm sql`, see `mm status`"
     )
 
 
@@ -261,6 +261,36 @@ def _time(text: str, option: str) -> datetime:
         return parse_time(text)
     except ValueError as error:
         raise CommandError(f"{option}: {error}") from None
+
+
+def _closed(text: str) -> datetime:
+    """The quarter hour that `--as-of` names.
+
+    Raises:
+        CommandError: no bar of the history has closed by then, or that one has not closed yet.
+    """
+    time, newest = floor_bar(_time(text, "--as-of")), floor_bar(datetime.now(UTC))
+    if not FIRST_DAY < time <= newest:
+        raise CommandError(
+            f"--as-of {text}: choose a quarter hour after {iso(FIRST_DAY)[:10]} that has closed; the last one is "
+            f"{iso(newest)}"
+        )
+    return time
+
+
+def _days(first: str, last: str | None) -> Span:
+    """The whole days from `--from` to `--to`, both included; without the latter to today.
+
+    Raises:
+        CommandError: they are not in this order, or not of this history.
+    """
+    today = midnight(datetime.now(UTC).date())
+    start = midnight(_time(first, "--from").date())
+    end = midnight(_time(last, "--to").date()) if last else today
+    if not FIRST_DAY <= start <= end <= today:
+        given = f"--from {first} --to {last}" if last else f"--from {first}"
+        raise CommandError(f"{given}: choose days from {iso(FIRST_DAY)[:10]} to today, the first one first")
+    return Span(start, end + timedelta(days=1))
 
 
 def _symbols(text: str | None) -> list[str]:
@@ -449,7 +479,7 @@ def _print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         out.print(f"[bold]{row['grid']}[/]", highlight=False)
         # In NORMAL a trigger may fire and yet decide nothing, because nothing confirms it.
         mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
-        for reason in row["why"] or ["No trigger fires."]:
+        for reason in row["why"] or ["No trigger fires." if row["state"] else "Not evaluated yet."]:
             out.print(f"  - {mark}{escape(reason)}", highlight=False)
 
 
@@ -461,10 +491,10 @@ def _print_frame(frame: pl.DataFrame, as_json: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: times as ISO 8601 UTC, infinities as text."""
+    """A value as JSON can hold it: times as ISO 8601 UTC, infinities and NaN as text."""
     if isinstance(value, datetime):
         return iso(value)
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

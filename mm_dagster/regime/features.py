@@ -21,7 +21,7 @@ import polars as pl
 from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime import indicators
-from mm_dagster.regime.rolling import Bars, Numbers, RollingBars
+from mm_dagster.regime.rolling import PIECE, Bars, Numbers, RollingBars
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster.regime.windows import Lanes, kernel
 from mm_dagster.tables import RegimeFeatures
@@ -242,16 +242,18 @@ def _lots(symbols: int, phases: int, bars: range) -> Iterator[tuple[range, int, 
 def _collect(row: Lanes, values: Lanes, close: Lanes, places: Numbers, step: int, infinite: bool) -> None:
     """Interleaves the series of one symbol: the first bar of each goes to its place, the next ones `step` further.
 
-    Null where the newest bar is MISSING. Bar by bar, since the rows are long and are best written from end to end.
+    Null where the newest bar is MISSING.
     """
     largest = np.inf if infinite else np.finfo(np.float64).max
-    for i in range(values.shape[1]):
-        for lane in range(values.shape[0]):
-            place = places[lane] + i * step
-            if 0 <= place < row.size:
-                value = values[lane, i]
-                known = abs(value) <= largest and not math.isnan(close[lane, i])
-                row[place] = value if known else np.nan
+    for start in range(0, values.shape[1], PIECE):
+        for lane in range(places.size):
+            first = max(start, -(places[lane] // step))
+            end = min(min(start + PIECE, values.shape[1]), (row.size - 1 - places[lane]) // step + 1)
+            if first < end:
+                target = row[places[lane] + first * step :: step]
+                found, known = values[lane, first:end], close[lane, first:end]
+                for k in range(found.size):
+                    target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
 
 
 def _frame(symbols: Sequence[str], span: Span, found: dict[str, Lanes]) -> pl.DataFrame:

@@ -37,10 +37,11 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
     lanes, bars = log_close.shape
     phi, mu, sigma = np.empty((lanes, bars)), np.empty((lanes, bars)), np.empty((lanes, bars))
     tau, half_life, z = np.empty((lanes, bars)), np.empty((lanes, bars)), np.empty((lanes, bars))
-    tail = np.zeros((pairs + 1, 5))
+    head, tail = np.empty((5, pairs)), np.zeros((5, pairs + 1))
+    share = 1.0 / pairs
     for lane in range(lanes):
         y = log_close[lane]
-        hole = -1
+        known = 0
         for start in range(-(anchor % pairs), bars, pairs):
             first, end = max(start, 0), min(start + pairs, bars)
             # Measured from the first known of the closes that every window ending in this block holds.
@@ -50,46 +51,57 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
                     centre = y[i]
                     break
             _sum_backwards(tail, y, start - pairs, first, centre)
-            x_sum, d_sum, xx_sum, xd_sum, dd_sum = 0.0, 0.0, 0.0, 0.0, 0.0
-            for i in range(first, end):
-                if i > 0:
-                    x, d = y[i - 1] - centre, y[i] - y[i - 1]
-                    if not math.isnan(d):
-                        x_sum += x
-                        d_sum += d
-                        xx_sum += x * x
-                        xd_sum += x * d
-                        dd_sum += d * d
-                if math.isnan(y[i]):
-                    hole = i
-                before = tail[i - start + 1]
-                xx_all, dd_all = before[2] + xx_sum, before[4] + dd_sum
-                x_mean, d_mean = (before[0] + x_sum) / pairs, (before[1] + d_sum) / pairs
-                xx = xx_all - pairs * x_mean * x_mean
-                xd = (before[3] + xd_sum) - pairs * x_mean * d_mean
-                rest = dd_all - pairs * d_mean * d_mean - xd * xd / xx
+            _sum_forwards(head, y, start, first, end, centre)
+            # Whole arrays at a time, each a loop of its own: the compiler then computes several bars at once.
+            begin, size = first - start, end - first
+            sums = head[:, begin : begin + size] + tail[:, begin + 1 : begin + 1 + size]
+            mean_x, mean_d = sums[0] * share, sums[1] * share
+            xx = sums[2] - sums[0] * mean_x
+            xd = sums[3] - sums[0] * mean_d
+            rest = sums[4] - sums[1] * mean_d - xd * xd / xx
+            # From here on measured from the newest close.
+            mean_x += centre - y[first:end]
+            for k in range(size):
+                i = first + k
+                known += i > 0 and not math.isnan(y[i] - y[i - 1])
+                known -= i > pairs and not math.isnan(y[i - pairs] - y[i - pairs - 1])
                 count = float(pairs)
-                origin = centre
-                if not (i - hole > pairs and xx > SIGNIFICANT * xx_all and rest > SIGNIFICANT * dd_all):
-                    origin = y[i]
-                    count, x_mean, d_mean, xx, xd, rest = _in_two_passes(y, i, pairs)
-                slope = xd / xx
-                spread = math.sqrt(rest / (count - 2.0))
-                mean = x_mean - d_mean / slope
-                phi[lane, i] = 1.0 + slope
-                mu[lane, i] = origin + mean
-                sigma[lane, i] = spread
-                tau[lane, i] = slope * math.sqrt(xx) / spread
-                # 1 - phi^2, positive where abs(phi) < 1.
-                pull = -slope * (2.0 + slope)
-                z[lane, i] = (y[i] - origin - mean) * math.sqrt(pull) / spread if pull > 0.0 else np.nan
-                half_life[lane, i] = _half_life(1.0 + slope, count)
+                if known < pairs or not (xx[k] > SIGNIFICANT * sums[2, k] and rest[k] > SIGNIFICANT * sums[4, k]):
+                    count, mean_x[k], mean_d[k], xx[k], xd[k], rest[k] = _in_two_passes(y, i, pairs, known)
+                rest[k] /= count - 2.0
+                half_life[lane, i] = (count + 1.0) / (count - 3.0) + xd[k] / xx[k] * (count / (count - 3.0))
+            slope, spread = xd / xx, np.sqrt(rest)
+            mean = mean_x - mean_d / slope
+            phi[lane, first:end] = 1.0 + slope
+            mu[lane, first:end] = y[first:end] + mean
+            sigma[lane, first:end] = spread
+            tau[lane, first:end] = slope * np.sqrt(xx) / spread
+            # 1 - phi^2, positive where abs(phi) < 1; otherwise there is no root, and no z.
+            z[lane, first:end] = -mean * np.sqrt(-slope * (2.0 + slope)) / spread
+            for i in range(first, end):
+                half_life[lane, i] = _half_life(half_life[lane, i])
     return phi, mu, sigma, tau, half_life, z
 
 
 @kernel
+def _sum_forwards(head: Lanes, y: Lanes, start: int, first: int, end: int, centre: float) -> None:
+    """The five sums from a block's first bar to each, into columns of `head`: of x, d, x^2, x d and d^2."""
+    x_sum, d_sum, xx_sum, xd_sum, dd_sum = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(first, end):
+        x, d = (y[i - 1] - centre, y[i] - y[i - 1]) if i > 0 else (np.nan, np.nan)
+        if not math.isnan(d):
+            x_sum += x
+            d_sum += d
+            xx_sum += x * x
+            xd_sum += x * d
+            dd_sum += d * d
+        k = i - start
+        head[0, k], head[1, k], head[2, k], head[3, k], head[4, k] = x_sum, d_sum, xx_sum, xd_sum, dd_sum
+
+
+@kernel
 def _sum_backwards(tail: Lanes, y: Lanes, start: int, end: int, centre: float) -> None:
-    """The five sums from each bar of a block to its end, into rows of `tail`."""
+    """The same from each bar of a block to its last, into columns of `tail`."""
     x_sum, d_sum, xx_sum, xd_sum, dd_sum = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(end - 1, max(start, 1) - 1, -1):
         x, d = y[i - 1] - centre, y[i] - y[i - 1]
@@ -99,16 +111,15 @@ def _sum_backwards(tail: Lanes, y: Lanes, start: int, end: int, centre: float) -
             xx_sum += x * x
             xd_sum += x * d
             dd_sum += d * d
-        row = tail[i - start]
-        row[0], row[1], row[2], row[3], row[4] = x_sum, d_sum, xx_sum, xd_sum, dd_sum
+        k = i - start
+        tail[0, k], tail[1, k], tail[2, k], tail[3, k], tail[4, k] = x_sum, d_sum, xx_sum, xd_sum, dd_sum
 
 
 @kernel
-def _in_two_passes(y: Lanes, newest: int, pairs: int) -> tuple[float, float, float, float, float, float]:
-    """Count, means of x and d from the newest y, and the sums of squares; NaN when too few pairs are known."""
-    nothing = (np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
-    if newest < pairs or math.isnan(y[newest]):
-        return nothing
+def _in_two_passes(y: Lanes, newest: int, pairs: int, known: int) -> tuple[float, float, float, float, float, float]:
+    """Count, means of x and d from the newest y, sums of squares; NaN when too few pairs are known."""
+    if newest < pairs or known < KNOWN * pairs or math.isnan(y[newest]):
+        return np.nan, np.nan, np.nan, np.nan, np.nan, np.nan
     count, x_mean, d_mean = 0.0, 0.0, 0.0
     for i in range(newest - pairs + 1, newest + 1):
         d = y[i] - y[i - 1]
@@ -116,8 +127,6 @@ def _in_two_passes(y: Lanes, newest: int, pairs: int) -> tuple[float, float, flo
             count += 1.0
             x_mean += y[i - 1] - y[newest]
             d_mean += d
-    if count < KNOWN * pairs:
-        return nothing
     x_mean /= count
     d_mean /= count
     xx, xd = 0.0, 0.0
@@ -137,8 +146,8 @@ def _in_two_passes(y: Lanes, newest: int, pairs: int) -> tuple[float, float, flo
 
 
 @kernel
-def _half_life(phi: float, count: float) -> float:
-    corrected = (count * phi + 1.0) / (count - 3.0)
+def _half_life(corrected: float) -> float:
+    """In bars, of a phi that is corrected for its bias."""
     if corrected >= 1.0:
         return np.inf
     if corrected <= 0.0:

@@ -18,6 +18,9 @@ from mm_dagster.regime.windows import Lanes, kernel, natural_log
 
 Numbers = npt.NDArray[np.int64]
 
+PIECE = 256
+"""Bars that are taken from, or put to, one phase after the other while what lies between them is in the cache."""
+
 
 @dataclass(frozen=True)
 class Bars:
@@ -67,9 +70,8 @@ class RollingBars:
 
     def series(self, lanes: Sequence[tuple[int, int]], first: int, end: int) -> Bars:
         """The bars from `first` to before `end` of each symbol and phase, the place in the hour at which they close."""
-        table = np.empty((6, len(lanes), end - first))
-        for lane, (symbol, phase) in enumerate(lanes):
-            table[:, lane] = self._table[symbol, :, first * self.step + phase : end * self.step : self.step]
+        symbols, phases = np.array(lanes).T
+        table = _pick(self._table, symbols, phases, self.step, first, end)
         return Bars(*table, anchor=self._origin // self.step + first)
 
 
@@ -88,3 +90,16 @@ def _join(table: Lanes, bars: int) -> None:
             volumes[i] = volumes[i] + volumes[i - bars]
             logs[i] = logs[i] if known else np.nan
         table[symbol, :, :bars] = np.nan
+
+
+@kernel
+def _pick(table: Lanes, symbols: Numbers, phases: Numbers, step: int, first: int, end: int) -> Lanes:
+    picked = np.empty((table.shape[1], symbols.size, end - first))
+    for row in range(table.shape[1]):
+        for start in range(0, end - first, PIECE):
+            for lane in range(symbols.size):
+                source = table[symbols[lane], row, (first + start) * step + phases[lane] :: step]
+                target = picked[row, lane, start : start + PIECE]
+                for k in range(target.size):
+                    target[k] = source[k]
+    return picked

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from mm_dagster.regime.windows import KNOWN, Lanes, kernel, windowed_mean
+from mm_dagster.regime.windows import KNOWN, Lanes, kernel, known_among, windowed_mean
 
 SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
@@ -80,137 +80,169 @@ def _ratio(
     lanes, bars = change.shape
     ratio, z = np.full((lanes, bars), np.nan), np.full((lanes, bars), np.nan)
     lags = q - 1
-    weight = np.empty(q)
-    pairs = 0.0
+    weight = np.zeros(q)
     for j in range(1, q):
         weight[j] = (2.0 * (q - j) / q) ** 2
-        pairs += weight[j] * (returns - j)
-    # Debiased: q longs (1 - q / returns) in place of the number of long returns, returns - 1 of short ones.
-    scale = (returns - 1.0) / returns / (q * (1.0 - q / returns))
     # A block of returns between zeros: no pair reaches out of it.
-    block = np.zeros(returns + 2 * lags)
-    square = np.zeros(returns + 2 * lags)
-    head, tail = np.empty((returns, 4)), np.zeros((returns + 1, 4))
-    across, part = np.zeros((q, 4)), np.zeros((q, 4))
+    block, square = np.zeros(returns + 2 * lags), np.zeros(returns + 2 * lags)
+    head, tail, sums = np.empty((4, returns)), np.zeros((4, returns + 1)), np.empty((4, returns))
     for lane in range(lanes):
         y, r = log_close[lane], change[lane]
-        known = 0
         tail[:] = 0.0
+        known, complete = 0, False
         for start in range(-(anchor % returns), bars, returns):
             first, end = max(start, 0), min(start + returns, bars)
+            complete_before, complete = complete, known_among(r, first, end - 1) == end - first and first == start
             block[:] = 0.0
             for i in range(first, end):
-                if not math.isnan(r[i]):
-                    block[lags + i - start] = r[i]
+                block[lags + i - start] = 0.0 if math.isnan(r[i]) else r[i]
             for k in range(block.size):
                 square[k] = block[k] * block[k]
-            _pairs_forwards(head, block, square, weight)
-            _pairs_across(across, r, start, start - lags, weight)
+            _pairs(head, block, square, weight, True)
+            _join(sums, head, tail, r, start, weight)
+            if complete_before and complete:
+                known = returns
+                _finish(
+                    ratio[lane, first:end],
+                    z[lane, first:end],
+                    y[first:end],
+                    y[first - returns : end - returns],
+                    square_mean[lane, first:end],
+                    long_mean[lane, first:end],
+                    long_square_mean[lane, first:end],
+                    sums[:, first - start :],
+                    returns,
+                    weight,
+                )
             for i in range(first, end):
-                known += not math.isnan(r[i])
-                known -= i >= returns and not math.isnan(r[i - returns])
-                if known < KNOWN * returns or math.isnan(y[i]):
-                    continue
-                if known < returns:
+                if not (complete_before and complete):
+                    known += not math.isnan(r[i])
+                    known -= i >= returns and not math.isnan(r[i - returns])
+                    if known == returns:
+                        one = slice(i, i + 1)
+                        _finish(
+                            ratio[lane, one],
+                            z[lane, one],
+                            y[one],
+                            y[i - returns : i - returns + 1],
+                            square_mean[lane, one],
+                            long_mean[lane, one],
+                            long_square_mean[lane, one],
+                            sums[:, i - start :],
+                            returns,
+                            weight,
+                        )
+                if math.isnan(ratio[lane, i]) and known >= KNOWN * returns and not math.isnan(y[i]):
                     ratio[lane, i], z[lane, i] = _directly(y, i, returns, q, weight)
-                    continue
-                mean = (y[i] - y[i - returns]) / returns
-                squares = square_mean[lane, i] - mean * mean
-                long = long_square_mean[lane, i] - 2.0 * q * mean * long_mean[lane, i] + (q * mean) ** 2
-                if not (
-                    squares > SIGNIFICANT * square_mean[lane, i] and long > SIGNIFICANT * long_square_mean[lane, i]
-                ):
-                    ratio[lane, i], z[lane, i] = _directly(y, i, returns, q, weight)
-                    continue
-                place = i - start
-                over = across[min(place + 1, lags)]
-                if place > returns - q:
-                    # Of the block before, fewer returns are in the window than a pair may lie apart.
-                    _pairs_across(part, r, start, i - returns + 1, weight)
-                    over = part[lags]
-                one, other = head[place], tail[place + 1]
-                cross = one[0] + other[0] + over[0]
-                cross -= 2.0 * mean * (one[1] + other[1] + over[1])
-                cross += mean**2 * (one[2] + other[2] + over[2])
-                cross -= 2.0 * mean**3 * (one[3] + other[3] + over[3])
-                cross += mean**4 * pairs
-                found = scale * long / squares
-                ratio[lane, i] = found
-                z[lane, i] = (found - 1.0) * returns * squares / math.sqrt(cross)
-            _pairs_backwards(tail, block, square, weight)
+            _pairs(tail, block, square, weight, False)
     return ratio, z
 
 
 @kernel
-def _pairs_forwards(head: Lanes, block: Lanes, square: Lanes, weight: Lanes) -> None:
-    """The four sums over the pairs from the block's first return to each: of a^2 b^2, a^2 b + a b^2, a^2 + b^2 + 4 a b
-    and a + b, weighted by how far apart the two lie."""
-    lags, returns = weight.size - 1, head.shape[0]
-    near, near_square = _neighbours(block, square, weight, returns, -1)
-    sum_4, sum_3, sum_2, sum_1, reach = 0.0, 0.0, 0.0, 0.0, 0.0
-    for k in range(returns):
-        if 0 < k <= lags:
-            reach += weight[k]
-        a, a2 = block[lags + k], square[lags + k]
-        sum_4 += a2 * near_square[k]
-        sum_3 += a2 * near[k] + a * near_square[k]
-        sum_2 += a2 * reach + near_square[k] + 4.0 * a * near[k]
-        sum_1 += a * reach + near[k]
-        row = head[k]
-        row[0], row[1], row[2], row[3] = sum_4, sum_3, sum_2, sum_1
+def _finish(
+    ratio: Lanes,
+    z: Lanes,
+    newest: Lanes,
+    oldest: Lanes,
+    square_mean: Lanes,
+    long_mean: Lanes,
+    long_square_mean: Lanes,
+    sums: Lanes,
+    returns: int,
+    weight: Lanes,
+) -> None:
+    """Ratio and z of complete windows; NaN where too little is left of the sums once the mean is taken out."""
+    q = weight.size
+    pairs = 0.0
+    for j in range(1, q):
+        pairs += weight[j] * (returns - j)
+    # Debiased: q (returns - q + 1) (1 - q / returns) in place of the number of long returns, returns - 1 of short ones.
+    scale = (returns - 1.0) / returns / (q * (1.0 - q / returns))
+    sum_4, sum_3, sum_2, sum_1 = sums[0], sums[1], sums[2], sums[3]
+    for k in range(newest.size):
+        mean = (newest[k] - oldest[k]) / returns
+        squares = square_mean[k] - mean * mean
+        long = long_square_mean[k] - 2.0 * q * mean * long_mean[k] + (q * mean) * (q * mean)
+        cross = sum_4[k] - 2.0 * mean * sum_3[k]
+        cross += mean * mean * (sum_2[k] - 2.0 * mean * sum_1[k] + mean * mean * pairs)
+        enough = (squares > SIGNIFICANT * square_mean[k]) & (long > SIGNIFICANT * long_square_mean[k])
+        found = scale * long / squares
+        ratio[k] = found if enough else np.nan
+        z[k] = (found - 1.0) * returns * squares / math.sqrt(cross) if enough else np.nan
 
 
 @kernel
-def _pairs_backwards(tail: Lanes, block: Lanes, square: Lanes, weight: Lanes) -> None:
-    """The same sums over the pairs from each return to the block's last."""
-    lags, returns = weight.size - 1, tail.shape[0] - 1
-    near, near_square = _neighbours(block, square, weight, returns, 1)
-    sum_4, sum_3, sum_2, sum_1, reach = 0.0, 0.0, 0.0, 0.0, 0.0
-    for k in range(returns - 1, -1, -1):
-        if 0 < returns - 1 - k <= lags:
-            reach += weight[returns - 1 - k]
-        a, a2 = block[lags + k], square[lags + k]
-        sum_4 += a2 * near_square[k]
-        sum_3 += a2 * near[k] + a * near_square[k]
-        sum_2 += a2 * reach + near_square[k] + 4.0 * a * near[k]
-        sum_1 += a * reach + near[k]
-        row = tail[k]
-        row[0], row[1], row[2], row[3] = sum_4, sum_3, sum_2, sum_1
+def _pairs(sums: Lanes, block: Lanes, square: Lanes, weight: Lanes, forwards: bool) -> None:
+    """Four sums over pairs of a block's returns, weighted by how far apart the two lie.
 
-
-@kernel
-def _neighbours(block: Lanes, square: Lanes, weight: Lanes, returns: int, direction: int) -> tuple[Lanes, Lanes]:
-    """For each return of a block the weighted sum of those up to q - 1 before (-1) or after (1) it, and of squares."""
-    lags = weight.size - 1
-    near, near_square = np.zeros(returns), np.zeros(returns)
-    for j in range(1, lags + 1):
-        one, one_square = block[lags + direction * j :], square[lags + direction * j :]
-        for k in range(returns):
-            near[k] += weight[j] * one[k]
-            near_square[k] += weight[j] * one_square[k]
-    return near, near_square
-
-
-@kernel
-def _pairs_across(across: Lanes, r: Lanes, start: int, oldest: int, weight: Lanes) -> None:
-    """The same sums over the pairs with one return before `start`, from `oldest` on, and one after it.
-
-    Row n holds the pairs whose newer return is among the first n of the block.
+    Of a^2 b^2, a^2 b + a b^2, a^2 + b^2 + 4 a b and a + b; over the pairs from the first return to each, or from each
+    to the last.
     """
     lags = weight.size - 1
-    across[:] = 0.0
+    returns = block.size - 2 * lags
+    near, near_square, reach = np.zeros(returns), np.zeros(returns), np.full(returns, weight.sum())
+    for j in range(1, lags + 1):
+        distance = -j if forwards else j
+        one, one_square, part = block[lags + distance :], square[lags + distance :], weight[j]
+        for k in range(returns):
+            near[k] += part * one[k]
+            near_square[k] += part * one_square[k]
+    for n in range(min(lags, returns)):
+        reach[n if forwards else returns - 1 - n] = weight[: n + 1].sum()
+    sum_4, sum_3, sum_2, sum_1 = 0.0, 0.0, 0.0, 0.0
+    for n in range(returns):
+        k = n if forwards else returns - 1 - n
+        a, a2 = block[lags + k], square[lags + k]
+        sum_4 += a2 * near_square[k]
+        sum_3 += a2 * near[k] + a * near_square[k]
+        sum_2 += a2 * reach[k] + near_square[k] + 4.0 * a * near[k]
+        sum_1 += a * reach[k] + near[k]
+        sums[0, k], sums[1, k], sums[2, k], sums[3, k] = sum_4, sum_3, sum_2, sum_1
+
+
+@kernel
+def _join(sums: Lanes, head: Lanes, tail: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
+    """The four sums of the windows that end in the block from `start` on: its head, the tail of the block before,
+    and the pairs across."""
+    returns, lags = sums.shape[1], weight.size - 1
+    across = np.zeros((4, lags + 1))
+    _pairs_across(across, r, start, weight)
+    for row in range(4):
+        whole = across[row, lags]
+        for place in range(returns):
+            sums[row, place] = head[row, place] + tail[row, place + 1] + whole
+        for place in range(lags - 1):
+            sums[row, place] = head[row, place] + tail[row, place + 1] + across[row, place + 1]
+    # At the end of the block, fewer returns of the block before are in the window than a pair may lie apart.
+    part = np.zeros(4)
+    for there in range(lags):
+        if there > 0 and there <= start <= r.size - lags:
+            for j in range(there, lags + 1):
+                _add_pair(part, r[start - there + j], r[start - there], weight[j])
+        place = returns - 1 - there
+        for row in range(4):
+            sums[row, place] = head[row, place] + tail[row, place + 1] + part[row]
+
+
+@kernel
+def _pairs_across(across: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
+    """The same sums over the pairs of one return before `start` and one after it; in column n, of the first n after."""
+    lags = weight.size - 1
     for n in range(1, lags + 1):
-        across[n] = across[n - 1]
-        k = start + n - 1
-        if k < 0 or k >= r.size or math.isnan(r[k]):
-            continue
-        for j in range(n, min(lags, k - max(oldest, 0)) + 1):
-            a, b = r[k], r[k - j]
-            if not math.isnan(b):
-                across[n, 0] += weight[j] * a * a * b * b
-                across[n, 1] += weight[j] * (a * a * b + a * b * b)
-                across[n, 2] += weight[j] * (a * a + b * b + 4.0 * a * b)
-                across[n, 3] += weight[j] * (a + b)
+        across[:, n] = across[:, n - 1]
+        newer = start + n - 1
+        if 0 <= newer < r.size:
+            for j in range(n, min(lags, newer) + 1):
+                _add_pair(across[:, n], r[newer], r[newer - j], weight[j])
+
+
+@kernel
+def _add_pair(sums: Lanes, a: float, b: float, weight: float) -> None:
+    if not (math.isnan(a) or math.isnan(b)):
+        sums[0] += weight * (a * a * b * b)
+        sums[1] += weight * (a * a * b + a * b * b)
+        sums[2] += weight * (a * a + b * b + 4.0 * a * b)
+        sums[3] += weight * (a + b)
 
 
 @kernel
