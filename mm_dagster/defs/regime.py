@@ -1,5 +1,7 @@
 """Stage 2, regime: what the candles measure, and the verdict drawn from it."""
 
+import os
+
 import dagster as dg
 import polars as pl
 
@@ -7,6 +9,8 @@ from mm_dagster.defs.describe import preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.regime import features, verdict
+
+CORES = os.cpu_count() or 1
 
 
 @history_asset("regime_features", kinds={"numba"}, deps=["candles"])
@@ -21,7 +25,7 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
     for whole, symbols in job.regime_spans("regime_features").items():
         for span in whole.months():
             bars = project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=symbols)
-            rows = job.stamp(features.compute(bars, span, job.config.risk.vol), "regime_features")
+            rows = job.stamp(features.compute(bars, span, job.config.risk.vol, threads=CORES), "regime_features")
             changed += job.write("regime_features", rows, span, symbols=symbols)
             last.append(rows.filter(pl.col("as_of") == span.end))
     shown = ["symbol", "as_of", "close", "efficiency_ratio", "adx", "half_life", "atr_expansion", "volatility_forecast"]

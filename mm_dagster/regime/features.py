@@ -9,7 +9,7 @@ there are null.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -118,6 +118,8 @@ _SIDE_BY_SIDE = 2**17
 """Bars that are computed at once, all phases of a symbol together: results leave for memory once, in order."""
 _LONG = 2**15
 """Bars of one series that are computed at once."""
+_TAIL = 16
+"""Up to so many bars of a series are computed from as little as possible, and not together with all the others."""
 
 
 def compute(
@@ -145,121 +147,124 @@ def compute(
         `tables.RegimeFeatures` without its stamps, sorted by symbol and as_of: one row for every symbol in `candles`
         and every bar of `span`.
     """
-    by_symbol = sorted(candles.partition_by("symbol", as_dict=True).items())
-    symbols = [str(symbol) for (symbol,), _ in by_symbol]
-    if not symbols or not span.bars:
+    symbols = candles["symbol"].unique().sort()
+    if symbols.is_empty() or not span.bars:
         return RegimeFeatures.create_empty().select(_COLUMNS)
+    # Whole 4-hour bars, so that every phase of every series begins at the same place of the array.
+    origin = (bar_number(span.start) - warmup_bars) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
+    size = -(-(bar_number(span.end) - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS
+    base, firsts = _base_bars(candles, symbols, origin, size)
     names = [name for name in _COLUMNS if name not in ("symbol", "as_of")]
     found = {name: np.empty((len(symbols), span.bars)) for name in names}
-    lot = max(1, _SIDE_BY_SIDE // (warmup_bars + span.bars))
-    lots = [range(k, min(k + lot, len(symbols))) for k in range(0, len(symbols), lot)]
 
-    def fill(places: range) -> None:
-        part = {name: rows[places.start : places.stop] for name, rows in found.items()}
-        _fill(part, [by_symbol[place][1] for place in places], span, definitions(vol), warmup_bars)
+    def fill(first: int) -> None:
+        lot = slice(first, first + many)
+        part = {name: rows[lot] for name, rows in found.items()}
+        _fill(part, RollingBars(base[lot], origin), firsts[lot], span, definitions(vol), warmup_bars)
 
+    many = max(1, min(_SIDE_BY_SIDE // size, -(-len(symbols) // threads)))
+    lots = range(0, len(symbols), many)
     if threads == 1 or len(lots) == 1:
-        for places in lots:
-            fill(places)
+        for first in lots:
+            fill(first)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(fill, lots))
     return _frame(symbols, span, found)
 
 
+def _base_bars(candles: pl.DataFrame, symbols: pl.Series, origin: int, size: int) -> tuple[Lanes, Numbers]:
+    """The candles in their places, as `RollingBars` takes them, and the number of each symbol's first bar."""
+    numbers = candles["open_time"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
+    owners = candles["symbol"].cast(pl.Enum(symbols)).to_physical().cast(pl.Int64).to_numpy()
+    prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
+    base = np.full((len(symbols), 6, size), np.nan)
+    return base, _scatter(base, owners, numbers, origin, *prices)
+
+
+@kernel
+def _scatter(
+    base: Lanes, owners: Numbers, numbers: Numbers, origin: int, o: Lanes, h: Lanes, low: Lanes, c: Lanes, v: Lanes
+) -> Numbers:
+    firsts = np.full(base.shape[0], np.iinfo(np.int64).max)
+    for k in range(numbers.size):
+        firsts[owners[k]] = min(firsts[owners[k]], numbers[k])
+        i = numbers[k] - origin
+        if 0 <= i < base.shape[2] and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
+            bars = base[owners[k]]
+            bars[0, i], bars[1, i], bars[2, i], bars[3, i] = o[k], h[k], low[k], c[k]
+            bars[4, i], bars[5, i] = v[k], math.log(c[k])
+    return firsts
+
+
 def _fill(
     found: dict[str, Lanes],
-    candles: Sequence[pl.DataFrame],
+    rolling: RollingBars,
+    firsts: Numbers,
     span: Span,
     wanted: Sequence[Definition],
     warmup_bars: int,
 ) -> None:
     """Puts the features of some symbols into arrays of shape (symbols, bars of the span)."""
     start, end = bar_number(span.start), bar_number(span.end)
-    # Whole 4-hour bars, so that every phase of every series begins at the same place of the array.
-    origin = (start - warmup_bars) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
-    base = np.full((len(candles), 5, -(-(end - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS), np.nan)
-    firsts = [_place(rows, origin, base[symbol]) for symbol, rows in enumerate(candles)]
-    rolling = RollingBars(base, origin)
     for step in sorted({step for one in wanted for step in one.columns}):
         rolling.lengthen(step)
         measured = [one for one in wanted if step in one.columns]
-        reach = -(-max(one.bars for one in measured) * warmup_bars // WARMUP_BARS)
-        phases = sorted({number % step for number in range(start, min(end, start + step))})
-        for lot, first, last in _lots(
-            len(candles), len(phases), range((start - origin) // step, -(-(end - origin) // step))
-        ):
-            # Neighbouring pieces of a series overlap in the bars that the first windows need from before.
-            begin = max(0, first - reach)
-            bars = rolling.series([(symbol, phase) for symbol in lot for phase in phases], begin, last)
+        phases = np.array(sorted({number % step for number in range(start, min(end, start + step))}))
+        reach = max(_scaled(one.bars, warmup_bars) for one in measured)
+        for first in range(start // step, -(-end // step), _LONG):
+            asked = min(first + _LONG, -(-end // step)) - first
+            bars = rolling.series(phases, first - reach, first + asked)
             for one in measured:
-                values = one.indicator(bars)
+                # Few bars are asked for in a tick: then each indicator gets its own window and no more.
+                own = bars if asked > _TAIL else bars.last(asked + _scaled(one.bars, warmup_bars))
+                values = one.indicator(own)
                 columns = one.columns[step]
                 for name, column in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
-                    for place, symbol in enumerate(lot):
-                        lanes = slice(place * len(phases), (place + 1) * len(phases))
-                        _collect(
-                            found[name][symbol],
-                            column[lanes, first - begin :],
-                            bars.close[lanes, first - begin :],
-                            np.array(phases) + (first * step - (start - origin)),
-                            step,
-                            name in _INFINITE,
-                        )
+                    _collect(
+                        found[name],
+                        column[:, -asked:],
+                        own.close[:, -asked:],
+                        first * step + phases - start,
+                        step,
+                        name in _INFINITE,
+                    )
         for one in measured:
             for symbol, oldest in enumerate(firsts):
                 short = max(0, oldest + step * one.bars - 1 - start)
-                for name in one.columns[step]:
+                for name in one.columns[step] if short else ():
                     found[name][symbol, :short] = np.nan
 
 
-def _place(candles: pl.DataFrame, origin: int, table: Lanes) -> int:
-    """Puts one symbol's candles into their places, shape (5, bars) from `origin` on; returns its first bar's number."""
-    numbers = candles["open_time"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
-    prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
-    _scatter(table, numbers - origin, *prices)
-    return int(numbers.min())
+def _scaled(bars: int, warmup_bars: int) -> int:
+    return -(-bars * warmup_bars // WARMUP_BARS)
 
 
 @kernel
-def _scatter(table: Lanes, places: Numbers, o: Lanes, h: Lanes, low: Lanes, c: Lanes, volume: Lanes) -> None:
-    for k in range(places.size):
-        i = places[k]
-        if 0 <= i < table.shape[1] and not math.isnan(o[k] + h[k] + low[k] + c[k] + volume[k]):
-            table[0, i], table[1, i], table[2, i], table[3, i], table[4, i] = o[k], h[k], low[k], c[k], volume[k]
-
-
-def _lots(symbols: int, phases: int, bars: range) -> Iterator[tuple[range, int, int]]:
-    """What to compute at once: some symbols, and from which bar to before which; together all of both, once."""
-    size = min(len(bars), _LONG)
-    many = max(1, _SIDE_BY_SIDE // (size * phases))
-    for first in range(bars.start, bars.stop, size):
-        for symbol in range(0, symbols, many):
-            yield range(symbol, min(symbol + many, symbols)), first, min(first + size, bars.stop)
-
-
-@kernel
-def _collect(row: Lanes, values: Lanes, close: Lanes, places: Numbers, step: int, infinite: bool) -> None:
-    """Interleaves the series of one symbol: the first bar of each goes to its place, the next ones `step` further.
+def _collect(rows: Lanes, values: Lanes, close: Lanes, places: Numbers, step: int, infinite: bool) -> None:
+    """Interleaves the series of each symbol: the first bar of each goes to its place, the next ones `step` further.
 
     Null where the newest bar is MISSING.
     """
     largest = np.inf if infinite else np.finfo(np.float64).max
-    for start in range(0, values.shape[1], PIECE):
-        for lane in range(places.size):
-            first = max(start, -(places[lane] // step))
-            end = min(min(start + PIECE, values.shape[1]), (row.size - 1 - places[lane]) // step + 1)
-            if first < end:
-                target = row[places[lane] + first * step :: step]
-                found, known = values[lane, first:end], close[lane, first:end]
-                for k in range(found.size):
-                    target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
+    for symbol in range(rows.shape[0]):
+        row = rows[symbol]
+        for start in range(0, values.shape[1], PIECE):
+            for phase in range(places.size):
+                lane = symbol * places.size + phase
+                first = max(start, -(places[phase] // step))
+                end = min(min(start + PIECE, values.shape[1]), (row.size - 1 - places[phase]) // step + 1)
+                if first < end:
+                    target = row[places[phase] + first * step :: step]
+                    found, known = values[lane, first:end], close[lane, first:end]
+                    for k in range(found.size):
+                        target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
 
 
-def _frame(symbols: Sequence[str], span: Span, found: dict[str, Lanes]) -> pl.DataFrame:
+def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes]) -> pl.DataFrame:
     close_times = span.open_times() + BAR
     columns = [
-        pl.Series("symbol", symbols, pl.String).gather(np.repeat(np.arange(len(symbols)), span.bars)),
+        symbols.gather(np.repeat(np.arange(len(symbols)), span.bars)).alias("symbol"),
         pl.concat([close_times] * len(symbols)).alias("as_of"),
     ]
     for name, rows in found.items():

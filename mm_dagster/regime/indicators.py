@@ -300,7 +300,8 @@ def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
     Warm-up: 96 bars.
     Null: Garman-Klass also where its mean is below 0.
     """
-    terms = _range_terms(*(natural_log(price) for price in (bars.open, bars.high, bars.low)), bars.log_close)
+    opens, highs, lows = (natural_log(price) for price in (bars.open, bars.high, bars.low))
+    terms = _range_terms(opens, highs, lows, bars.log_close)
     parkinson, garman_klass, rogers_satchell = (windowed_mean(term, VOLATILITY, bars.anchor) for term in terms)
     return np.sqrt(parkinson / (4.0 * math.log(2.0))), np.sqrt(garman_klass), np.sqrt(rogers_satchell)
 

@@ -7,14 +7,13 @@ hourly and 16 4-hour series. Each is computed as an ordinary series of bars, and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mm_dagster.regime.windows import Lanes, kernel, natural_log
+from mm_dagster.regime.windows import Lanes, kernel
 
 Numbers = npt.NDArray[np.int64]
 
@@ -43,6 +42,13 @@ class Bars:
     anchor: int
     shared: dict[str, Any] = field(default_factory=dict)
 
+    def last(self, bars: int) -> Bars:
+        """Only the last so many bars of each series."""
+        skipped = max(0, self.close.shape[1] - bars)
+        prices = (self.open, self.high, self.low, self.close, self.volume, self.log_close)
+        o, h, low, c, v, y = (np.ascontiguousarray(one[:, skipped:]) for one in prices)
+        return Bars(o, h, low, c, v, y, self.anchor + skipped)
+
 
 class RollingBars:
     """The bars of some symbols, one closing at every base bar, of a length that can be doubled.
@@ -55,12 +61,13 @@ class RollingBars:
         """From base bars.
 
         Args:
-            base: opens, highs, lows, closes and volumes, shape (symbols, 5, base bars); NaN for MISSING.
+            base: opens, highs, lows, closes, volumes and log closes, shape (symbols, 6, base bars), NaN for MISSING;
+                it is written over.
             origin: absolute number of the first base bar, a multiple of every `step` that is asked for.
         """
         self.step = 1
         self._origin = origin
-        self._table = np.concatenate([base, natural_log(base[:, 3])[:, None]], axis=1)
+        self._table = base
 
     def lengthen(self, step: int) -> None:
         """Makes bars of `step` base bars, a power of two times as long as before."""
@@ -68,11 +75,16 @@ class RollingBars:
             _join(self._table, self.step)
             self.step *= 2
 
-    def series(self, lanes: Sequence[tuple[int, int]], first: int, end: int) -> Bars:
-        """The bars from `first` to before `end` of each symbol and phase, the place in the hour at which they close."""
-        symbols, phases = np.array(lanes).T
-        table = _pick(self._table, symbols, phases, self.step, first, end)
-        return Bars(*table, anchor=self._origin // self.step + first)
+    def series(self, phases: Numbers, first: int, end: int) -> Bars:
+        """Some series of every symbol, its phases side by side.
+
+        Args:
+            phases: at which base bar of each step the bars of a series close.
+            first: absolute number of the first bar; what lies before the base bars is MISSING.
+            end: absolute number of the bar after the last.
+        """
+        table = _pick(self._table, phases, self.step, first - self._origin // self.step, end - first)
+        return Bars(table[0], table[1], table[2], table[3], table[4], table[5], first)
 
 
 @kernel
@@ -93,12 +105,16 @@ def _join(table: Lanes, bars: int) -> None:
 
 
 @kernel
-def _pick(table: Lanes, symbols: Numbers, phases: Numbers, step: int, first: int, end: int) -> Lanes:
-    picked = np.empty((table.shape[1], symbols.size, end - first))
+def _pick(table: Lanes, phases: Numbers, step: int, first: int, bars: int) -> Lanes:
+    """Shape (6, symbols * phases, bars)."""
+    picked = np.empty((table.shape[1], table.shape[0] * phases.size, bars))
+    outside = max(0, -first)
     for row in range(table.shape[1]):
-        for start in range(0, end - first, PIECE):
-            for lane in range(symbols.size):
-                source = table[symbols[lane], row, (first + start) * step + phases[lane] :: step]
+        picked[row, :, :outside] = np.nan
+        for start in range(outside, bars, PIECE):
+            for lane in range(picked.shape[1]):
+                place = (first + start) * step + phases[lane % phases.size]
+                source = table[lane // phases.size, row, place::step]
                 target = picked[row, lane, start : start + PIECE]
                 for k in range(target.size):
                     target[k] = source[k]

@@ -132,7 +132,7 @@ def _ratio(
                             returns,
                             weight,
                         )
-                if math.isnan(ratio[lane, i]) and known >= KNOWN * returns and not math.isnan(y[i]):
+                if i >= returns and known >= KNOWN * returns and math.isnan(ratio[lane, i]) and not math.isnan(y[i]):
                     ratio[lane, i], z[lane, i] = _directly(y, i, returns, q, weight)
             _pairs(tail, block, square, weight, False)
     return ratio, z

@@ -192,23 +192,46 @@ def _most_likely(probability: Floats, trend_4h: Floats, floor: float) -> Counts:
 
 @kernel
 def _fold(raw: Counts, up: int, down: int) -> Counts:
-    """The verdict after the last `HYSTERESIS_BARS` raw ones, from RANGE_WEAK; negative raw verdicts are unknown."""
-    verdict = np.empty(raw.size, np.int64)
-    known = np.empty(HYSTERESIS_BARS, np.int64)
+    """The verdict after the last `HYSTERESIS_BARS` raw ones, from RANGE_WEAK; negative raw verdicts are unknown.
+
+    Each bar has a fold of its own, one bar later than the one before. The two soon agree, and then for good: from there
+    on the path of the fold before is taken over.
+    """
+    seen = np.empty(raw.size, np.int64)
+    through = np.empty(raw.size, np.int64)
+    count = 0
     for i in range(raw.size):
-        current = _RANGE_WEAK
-        count = 0
-        for k in range(max(0, i - HYSTERESIS_BARS + 1), i + 1):
-            if raw[k] < 0:
-                continue
-            known[count] = raw[k]
+        if raw[i] >= 0:
+            seen[count] = raw[i]
             count += 1
-            if count >= up and known[count - up : count].min() > current:
-                current = known[count - up : count].min()
-            elif count >= down and known[count - down : count].max() < current:
-                current = known[count - down : count].max()
-        verdict[i] = current
+        through[i] = count
+    path = np.empty(raw.size, np.int64)
+    verdict = np.empty(raw.size, np.int64)
+    for i in range(raw.size):
+        start = max(0, i - HYSTERESIS_BARS + 1)
+        before = through[start - 1] if start > 0 else 0
+        current = _RANGE_WEAK
+        for k in range(start, i):
+            current = _step(current, raw[k], seen[before : through[k]], up, down)
+            if start > 0 and current == path[k] and through[k] - before >= max(up, down) - 1:
+                break
+            path[k] = current
+        current = path[i - 1] if i > start else _RANGE_WEAK
+        path[i] = _step(current, raw[i], seen[before : through[i]], up, down)
+        verdict[i] = path[i]
     return verdict
+
+
+@kernel
+def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
+    """The verdict after one more raw one, the last of those `seen`; an unknown one changes nothing."""
+    if raw < 0:
+        return current
+    if seen.size >= up and seen[seen.size - up :].min() > current:
+        return seen[seen.size - up :].min()
+    if seen.size >= down and seen[seen.size - down :].max() < current:
+        return seen[seen.size - down :].max()
+    return current
 
 
 def _words(verdict: Counts) -> pl.Series:

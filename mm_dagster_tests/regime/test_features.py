@@ -129,6 +129,23 @@ def test_two_symbols_in_a_frame_are_each_as_alone(shared_data, eth, year):
     assert bits(found.filter(pl.col("symbol") == "ETH-USDT")) == bits(year.filter(span.closes()))
 
 
+def test_threads_and_lots_change_no_bit(shared_data, eth, year):
+    span = day(2025, 11, 3)
+    others = [eth.with_columns(pl.lit(f"COPY{k:02d}-USDT").alias("symbol")) for k in range(30)]
+    many = pl.concat([eth, *others]).filter(span.back(WARMUP_BARS).opens())
+    one = features.compute(many, span, VOL)
+    assert bits(features.compute(many, span, VOL, threads=3)) == bits(one)
+    assert bits(one.filter(pl.col("symbol") == "ETH-USDT")) == bits(year.filter(span.closes()))
+    assert one.drop("symbol").unique().height == DAY_BARS
+
+
+def test_twice_the_warm_up_changes_no_bit(eth, year):
+    span = day(2025, 7, 13)
+    for scale in (1.5, 2.0):
+        again = features.compute(eth, span, VOL, warmup_bars=round(scale * WARMUP_BARS))
+        assert bits(again) == bits(year.filter(span.closes()))
+
+
 def test_the_table_keeps_its_contract(year):
     RegimeFeatures.validate(year.with_columns(config_hash=pl.lit("x"), code_version=pl.lit("1")))
 

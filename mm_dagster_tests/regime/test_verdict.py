@@ -316,3 +316,25 @@ def test_there_is_a_row_for_every_bar_of_the_span():
     found = verdict.compute(table([CALM]), bars(5), REGIME)
     assert found["as_of"].to_list() == [START + (i + 1) * BAR for i in range(5)]
     assert verdict.compute(table([CALM]).clear(), bars(5), REGIME).is_empty()
+
+
+def folded(raw: list[int], up: int, down: int) -> int:
+    """Where the hysteresis leads from RANGE_WEAK, one raw verdict after the other."""
+    current, seen = 1, []
+    for one in raw:
+        if one < 0:
+            continue
+        seen.append(one)
+        if len(seen) >= up and min(seen[-up:]) > current:
+            current = min(seen[-up:])
+        elif len(seen) >= down and max(seen[-down:]) < current:
+            current = max(seen[-down:])
+    return current
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-1, 3), min_size=1, max_size=400), st.integers(1, 6), st.integers(1, 6))
+def test_each_bar_is_folded_over_its_own_raw_verdicts_alone(raw, up, down):
+    found = verdict._fold(np.array(raw, dtype=np.int64), up, down)
+    expected = [folded(raw[max(0, i - HYSTERESIS_BARS + 1) : i + 1], up, down) for i in range(len(raw))]
+    assert found.tolist() == expected
