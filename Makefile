@@ -48,8 +48,9 @@ test-long: lint  ## the tests that take longer, too
 bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.pipeline
 
-docs: setup  ## write docs/configuration.md from the code
+docs: setup  ## write docs/configuration.md and docs/features.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md
+	$(BIN)/python -m mm_dagster.regime.reference > docs/features.md
 
 constraints:  ## pin what pyproject.toml allows, newest first
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --quiet \

@@ -36,7 +36,7 @@ class ConfigError(Exception):
 class Model(BaseModel):
     """Unknown keys are refused; nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -123,38 +123,52 @@ class MarketsConfig(Model):
 class Logistic(Model):
     """u(x) = 1 / (1 + exp(-(x - midpoint) / scale)), times `weight` in its score."""
 
-    weight: Probability
-    midpoint: float
-    scale: Positive
+    weight: Probability = Field(description="Its share of the score.")
+    midpoint: float = Field(description="The x that counts half.")
+    scale: Positive = Field(description="How far from the midpoint x counts 73 %.")
 
 
 class TrendScore(Model):
     """Parts of the trend score T; the weights sum to 1. The same for hourly (T) and 4-hour bars (T4h)."""
 
     efficiency_ratio: Logistic = Logistic(weight=0.25, midpoint=0.35, scale=0.08)
+    """Of the efficiency ratio."""
     adx: Logistic = Logistic(weight=0.20, midpoint=25.0, scale=5.0)
+    """Of the ADX."""
     ema_distance: Logistic = Logistic(weight=0.20, midpoint=1.5, scale=0.5)
+    """Of abs(EMA 12 - EMA 50) / ATR."""
     variance_ratio_z: Logistic = Logistic(weight=0.15, midpoint=1.0, scale=0.7)
+    """Of the z of the variance ratio over 4 bars."""
     swings_weight: Probability = 0.20
+    """Share of the score when swing highs and lows both go the way of the EMAs; half of it for one."""
 
 
 class ReversionScore(Model):
     """Parts of the mean reversion score M: .6 u(-ln half_life) u(-tau) + .4 u(-VR4 z)."""
 
     half_life_weight: Probability = 0.6
+    """Share of the score for a short half-life that is sure."""
     half_life_midpoint_hours: Positive = 16.0
+    """The half-life that counts half, hours."""
     half_life_scale: Positive = 0.4
+    """How far ln(half-life) is from its midpoint where it counts 73 %."""
     tau_midpoint: float = 2.57
+    """The -tau that counts half: the Dickey-Fuller statistic from which reversion is evidence."""
     tau_scale: Positive = 0.3
+    """How far -tau is from its midpoint where it counts 73 %."""
     variance_ratio_z: Logistic = Logistic(weight=0.4, midpoint=0.0, scale=0.7)
+    """Of -z of the variance ratio over 4 bars."""
 
 
 class RangeScore(Model):
     """Parts of the range score I: .40 [inside] + .35 u(-expansion) + .25 u(-width percentile)."""
 
     inside_weight: Probability = 0.40
+    """Share of the score while the close is inside the range."""
     expansion: Logistic = Logistic(weight=0.35, midpoint=-1.25, scale=0.1)
+    """Of -(ATR expansion)."""
     width_percentile: Logistic = Logistic(weight=0.25, midpoint=-0.8, scale=0.1)
+    """Of -(Bollinger width percentile)."""
 
 
 class Logits(Model):
@@ -167,17 +181,29 @@ class Logits(Model):
     """
 
     range_slope: float = 6.0
+    """RANGE_OK: how fast it rises with s."""
     range_midpoint: float = 0.55
+    """RANGE_OK: the s at which it is as likely as RANGE_WEAK."""
     range_trend_slope: float = 6.0
+    """RANGE_OK: how fast it falls with T."""
     range_trend_from: float = 0.35
+    """RANGE_OK: the T from which it falls."""
     transition_slope: float = 6.0
+    """TRANSITION: how fast it rises with T."""
     transition_midpoint: float = 0.42
+    """TRANSITION: the T at which it is 0."""
     transition_range_slope: float = 4.0
+    """TRANSITION: how fast it falls with I."""
     transition_range_midpoint: float = 0.6
+    """TRANSITION: the I at which it is 0."""
     trend_slope: float = 9.0
+    """TREND: how fast it rises with T."""
     trend_midpoint: float = 0.55
+    """TREND: the T at which it is 0."""
     trend_4h_slope: float = 3.0
+    """TREND: how fast it rises with T4h."""
     trend_4h_midpoint: float = 0.5
+    """TREND: the T4h at which it is 0."""
     trend_4h_floor: Annotated[float, Field(description="Below this T4h a TREND is called TRANSITION.")] = 0.45
 
 
@@ -185,7 +211,9 @@ class Hysteresis(Model):
     """How fast the verdict moves: up on `up` raw verdicts above it in a row, down on `down` below it."""
 
     up: Annotated[int, Field(ge=1, le=96)] = 2
+    """Raw verdicts in a row above the verdict, before it rises to the least dangerous of them."""
     down: Annotated[int, Field(ge=1, le=96)] = 4
+    """Raw verdicts in a row below the verdict, before it falls to the most dangerous of them."""
 
 
 class RegimeConfig(Model):
@@ -205,24 +233,33 @@ class VolatilityConfig(Model):
     """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared hourly returns."""
 
     half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    """Half-life of the fast one, hours."""
     half_life_slow_hours: Annotated[int, Field(ge=1, le=168)] = 168
+    """Half-life of the slow one, hours."""
     weight_fast: Probability = 0.5
+    """Weight of the fast one."""
 
 
 class BreakScale(Model):
     """The factor k of the touch probability for two closes beyond a bound, by horizon."""
 
     h6: Positive = 0.65
+    """Within 6 hours."""
     h12: Positive = 0.68
+    """Within 12 hours."""
     h24: Positive = 0.72
+    """Within 24 hours and longer."""
 
 
 class StopScale(Model):
     """The factor k of the touch probability for the stop, by horizon."""
 
     h6: Positive = 0.84
+    """Within 6 hours."""
     h12: Positive = 0.84
+    """Within 12 hours."""
     h24: Positive = 0.86
+    """Within 24 hours and longer."""
 
 
 class TouchConfig(Model):
@@ -236,7 +273,9 @@ class StopLossRisk(Model):
     """From which probability of touching the stop within 24 h it is NEAR or CRITICAL."""
 
     near: Probability = 0.10
+    """NEAR from here on."""
     critical: Probability = 0.30
+    """CRITICAL from here on."""
 
 
 class RiskConfig(Model):
@@ -694,7 +733,8 @@ def _keys(model: type[Model], prefix: str, defaults: Model | None = None) -> Ite
         if isinstance(annotation, type) and issubclass(annotation, Model):
             nested = getattr(defaults, name) if defaults is not None else field.default
             for place, (key, default, meaning) in enumerate(_keys(annotation, f"{prefix}{name}.", nested)):
-                yield key, default, meaning if place else f"{meaning} {_text(annotation)}".strip()
+                first = f"{field.description or ''} {meaning} {_text(annotation)}".strip()
+                yield key, default, meaning if place else first
             continue
         value = getattr(defaults, name) if defaults is not None else field.default
         default = f"`{json.dumps(value)}`" if defaults is not None or not field.is_required() else "required"

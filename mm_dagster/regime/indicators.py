@@ -1,9 +1,11 @@
 """Every feature, one definition each, on bars of any length: hourly, 4-hour or base bars alike.
 
+Each function takes `rolling.Bars` and returns arrays of shape (lanes, bars), NaN for null, flags as 0 and 1. What it
+says of its warm-up a test holds against `features.definitions`, and another one both against the data.
+
 In the formulas t is the newest bar, o, h, l, c, v are its prices and volume, y = ln(c), r = y_t - y_(t-1), TR is the
-true range, and "mean of n x" is that of the last n. Each function takes `rolling.Bars` and returns arrays of shape
-(lanes, bars), NaN for null, flags as 0 and 1. Warm-up is what a value needs, in bars of its own series, the newest
-included; a test holds it against what `features.definitions` declares, and both against the data.
+true range, and "mean of n x" is that of the last n. The warm-up is what a value needs, in bars of its own series, the
+newest included.
 
 What all of them share: null while the symbol's history is shorter than the warm-up, when the newest bar is MISSING,
 when less than 90 % of a window (of its weight, where weights decay) is known, and where a quotient is 0/0 or anything
@@ -79,6 +81,7 @@ def close(bars: Bars) -> Lanes:
 
     Formula: c.
     Source: the venue.
+    Unit: quote currency.
     Window: 1 bar.
     Warm-up: 1 bar.
     """
@@ -90,6 +93,7 @@ def change_24h(bars: Bars) -> Lanes:
 
     Formula: 100 (c_t / c_(t-96) - 1).
     Source: as tickers show it.
+    Unit: percent.
     Window: two closes, 96 bars apart.
     Warm-up: 97 bars.
     Null: also when the older bar is MISSING.
@@ -102,6 +106,7 @@ def volume_24h(bars: Bars) -> Lanes:
 
     Formula: 96 (mean of 96 v).
     Source: as tickers show it.
+    Unit: base currency.
     Window: 96 bars.
     Warm-up: 96 bars.
     """
@@ -113,6 +118,7 @@ def volume_ratio(bars: Bars) -> Lanes:
 
     Formula: (mean of 4 v) / (mean of 168 v).
     Source: relative volume, common usage.
+    Unit: a ratio; 1 is as usual.
     Window: 168 bars.
     Warm-up: 168 bars.
     Null: also when a week had no volume at all.
@@ -126,6 +132,7 @@ def bollinger(bars: Bars) -> tuple[Lanes, Lanes]:
 
     Formula: m and s the mean and population standard deviation of 20 c; width 4 s / m, %B 1/2 + (c - m) / (4 s).
     Source: Bollinger (2001).
+    Unit: fraction of the price; %B 0 at the lower band and 1 at the upper.
     Window: 20 bars.
     Warm-up: 20 bars.
     Null: %B also in a flat window.
@@ -139,6 +146,7 @@ def bollinger_width_percentile(bars: Bars) -> Lanes:
 
     Formula: share of the 168 widths before that are not above the present one.
     Source: Bollinger (2001), there called BandWidth relative to its history.
+    Unit: share, 0 to 1.
     Window: 168 widths of 20 bars each.
     Warm-up: 188 bars.
     """
@@ -151,6 +159,7 @@ def donchian(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
 
     Formula: highest h and lowest l of the 96 bars BEFORE t; inside: lowest <= c <= highest.
     Source: Donchian (1960).
+    Unit: quote currency; inside is true or false.
     Window: 96 bars, and the newest.
     Warm-up: 97 bars.
     """
@@ -163,6 +172,7 @@ def closes_outside(bars: Bars) -> Lanes:
 
     Formula: c below the lowest l or above the highest h of the 96 bars BEFORE t.
     Source: Donchian (1960).
+    Unit: true or false.
     Window: 96 bars, and the newest.
     Warm-up: 97 bars.
     """
@@ -176,6 +186,7 @@ def average_true_range(bars: Bars) -> Lanes:
 
     Formula: mean of 14 TR, TR = max(h - l, abs(h - c_(t-1)), abs(l - c_(t-1))).
     Source: Wilder (1978); a simple mean in place of his smoothing, which never forgets.
+    Unit: quote currency.
     Window: 14 true ranges.
     Warm-up: 15 bars.
     """
@@ -187,6 +198,7 @@ def atr_expansion(bars: Bars) -> Lanes:
 
     Formula: (mean of 14 TR) / (mean of 168 TR).
     Source: Wilder (1978) for the true range.
+    Unit: a ratio; 1 is as usual.
     Window: 168 true ranges.
     Warm-up: 169 bars.
     Null: also in a flat window.
@@ -202,6 +214,7 @@ def mean_reversion(bars: Bars) -> tuple[Lanes, ...]:
     mu = a / (1 - phi); sigma = sqrt(RSS / (N - 2)); tau = (phi - 1) / se(phi); half-life ln 2 / -ln phi_c with
     phi_c = (N phi + 1) / (N - 3), +inf for phi_c >= 1 and 0 for phi_c <= 0; z = (y - mu) sqrt(1 - phi^2) / sigma.
     Source: Vasicek (1977) for the fit; Kendall (1954) for the bias of phi; Dickey and Fuller (1979) for tau.
+    Unit: mu log price; sigma log price per bar; half-life bars, that is hours; the others are numbers.
     Window: 192 pairs.
     Warm-up: 193 bars.
     Null: also in a flat window; mu for phi = 1, z for abs(phi) >= 1, tau and z of a perfect fit.
@@ -214,6 +227,7 @@ def half_life_baseline(bars: Bars) -> Lanes:
 
     Formula: median of 720 half-lives, the newest of them 192 bars before t. May be infinite.
     Source: ours, over Vasicek (1977).
+    Unit: bars, that is hours.
     Window: 720 fits of 193 bars each, ending 192 bars before the newest.
     Warm-up: 1104 bars.
     """
@@ -225,6 +239,7 @@ def efficiency_ratio(bars: Bars) -> Lanes:
 
     Formula: abs(y_t - y_(t-40)) / (sum of 40 abs(r)).
     Source: Kaufman (1995).
+    Unit: share; 0 is to and fro, 1 straight.
     Window: 40 returns.
     Warm-up: 41 bars.
     Null: also in a flat window, and when the bar at its far end is MISSING.
@@ -241,6 +256,7 @@ def swings(bars: Bars) -> tuple[Lanes, Lanes]:
     Formula: sign of the last pivot high minus the one before, 0 with fewer than two; likewise of lows. A pivot is
     above the 3 bars before it and not below the 3 after, so it is known 3 bars later; none touches a MISSING bar.
     Source: Williams (1995), fractals.
+    Unit: -1 lower, 0 equal or unknown, 1 higher.
     Window: pivots of the last 192 bars, and their sides.
     Warm-up: 196 bars.
     """
@@ -252,6 +268,7 @@ def exponential_average(bars: Bars, span: int) -> Lanes:
 
     Formula: sum lambda^j c_(t-j) / sum lambda^j, lambda = 1 - 2 / (span + 1), j = 0 ... 5 span - 1.
     Source: common usage; cut, since a recursion never forgets where its data began.
+    Unit: quote currency.
     Window: 5 spans.
     Warm-up: 5 spans: 60, 130 and 250 bars.
     """
@@ -265,6 +282,7 @@ def adx(bars: Bars) -> Lanes:
     l_(t-1) - l_t, else 0, -DM likewise; DX = 100 abs(S(+DM) - S(-DM)) / (S(+DM) + S(-DM)); ADX = S(DX).
     The smoothed true range that divides both movements cancels in DX.
     Source: Wilder (1978); cut after 140 bars, since his smoothing never forgets.
+    Unit: 0 to 100.
     Window: 140 values of DX, each from 140 movements.
     Warm-up: 280 bars.
     Null: also where nothing has moved in either direction.
@@ -282,6 +300,7 @@ def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
     Formula: variance of q-bar returns over q times that of 1-bar returns, overlapping, debiased;
     z robust to heteroscedasticity.
     Source: Lo and MacKinlay (1988).
+    Unit: a ratio, and standard deviations.
     Window: 384 returns, 144 of 4 hours.
     Warm-up: 385 bars, 145 of 4 hours.
     Null: also in a flat window.
@@ -290,12 +309,13 @@ def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
 
 
 def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
-    """Volatility from the range of each bar, per square root of a bar.
+    """Volatility from the range of each bar.
 
-    Formula, u = ln(h/l), d = ln(c/o): Parkinson sqrt(mean of 96 u^2 / (4 ln 2)); Garman-Klass
+    Formula: with u = ln(h/l) and d = ln(c/o): Parkinson sqrt(mean of 96 u^2 / (4 ln 2)); Garman-Klass
     sqrt(mean of 96 (u^2 / 2 - (2 ln 2 - 1) d^2)); Rogers-Satchell
     sqrt(mean of 96 (ln(h/c) ln(h/o) + ln(l/c) ln(l/o))).
     Source: Parkinson (1980); Garman and Klass (1980); Rogers and Satchell (1991).
+    Unit: log price per square root of a bar.
     Window: 96 bars.
     Warm-up: 96 bars.
     Null: Garman-Klass also where its mean is below 0.
@@ -311,6 +331,7 @@ def jump_share(bars: Bars) -> Lanes:
 
     Formula: max(0, 1 - BV / RV); BV = pi/2 (mean of 96 abs(r_t r_(t-1))), RV = mean of 96 r^2.
     Source: Barndorff-Nielsen and Shephard (2004).
+    Unit: share, 0 to 1.
     Window: 96 returns, and one before.
     Warm-up: 98 bars.
     Null: also in a flat window.
@@ -326,6 +347,7 @@ def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
     Formula: sqrt(w EWMA(r^2; half-life 24) + (1 - w) EWMA(r^2; half-life 168)), w = 1/2, each mean cut after 6
     half-lives and divided by the sum of its weights. The half-lives and w are `risk.vol` of the configuration.
     Source: RiskMetrics (1996) for the EWMA; two horizons after Corsi (2009).
+    Unit: log price per bar, one standard deviation.
     Window: 6 half-lives, 1008 returns.
     Warm-up: 1009 bars.
     """
@@ -337,10 +359,11 @@ def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
 
 
 def realised_volatility(bars: Bars, returns: int) -> Lanes:
-    """Realised volatility of the last base bars, per square root of an hour.
+    """Realised volatility of the last base bars.
 
     Formula: sqrt(4 (mean of n r^2)), n = 4 and 96.
     Source: Andersen and Bollerslev (1998).
+    Unit: log price per square root of an hour.
     Window: 4 and 96 returns.
     Warm-up: 5 and 97 bars.
     """
