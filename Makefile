@@ -46,6 +46,7 @@ test-long: lint  ## the tests that take longer, too
 	$(BIN)/pytest -n auto --dist loadfile
 
 bench: setup  ## what the parts cost
+	$(BIN)/python -m benchmarks.regime
 	$(BIN)/python -m benchmarks.pipeline
 
 docs: setup  ## write docs/configuration.md and docs/features.md from the code

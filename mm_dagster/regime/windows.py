@@ -240,7 +240,6 @@ def windowed_rank(values: Lanes, width: int) -> Lanes:
     lanes, bars = values.shape
     rank = np.full((lanes, bars), np.nan)
     below = np.empty(_BLOCK)
-    share = 1.0 / width
     for lane in range(lanes):
         series = values[lane]
         hole = -1
@@ -264,14 +263,16 @@ def windowed_rank(values: Lanes, width: int) -> Lanes:
                 for k in range(size):
                     below[k] += 1.0 if a[k] <= now[k] else 0.0
             for k in range(size):
-                rank[lane, start + k] = below[k] * share
+                rank[lane, start + k] = below[k] / width
         for i in range(bars):
             if math.isnan(series[i]):
                 hole = i
                 rank[lane, i] = np.nan
             elif i - hole <= width and i >= width:
                 count = known_among(series, i - width, i - 1)
-                rank[lane, i] = rank[lane, i] * (width / count) if count >= KNOWN * width else np.nan
+                # The number of those not above it is a whole one.
+                below_now = np.rint(rank[lane, i] * width)
+                rank[lane, i] = below_now / count if count >= KNOWN * width else np.nan
     return rank
 
 
