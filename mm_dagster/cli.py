@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
 import polars as pl
@@ -29,6 +29,10 @@ from mm_dagster.config import ConfigError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.market.venue import VenueError
+from mm_dagster.tables import VERDICTS
+
+if TYPE_CHECKING:
+    from mm_dagster.regime.proofs import Proof
 
 app = typer.Typer(
     add_completion=False,
@@ -123,17 +127,7 @@ def backfill(
     """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay."""
     days = _days(first, last)
     wanted = _symbols(symbols)
-    with Progress(
-        TextColumn("backfill"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("days"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=err,
-    ) as progress:
+    with _days_done("backfill") as progress:
         bar = progress.add_task("", total=days.bars // DAY_BARS)
         for month in days.months():
             progress.update(bar, description=f"{month.start:%Y-%m}")
@@ -148,8 +142,35 @@ def backfill(
             progress.advance(bar, month.bars // DAY_BARS)
         progress.update(bar, description="")
     err.print(
-        f"{days.bars // DAY_BARS} days of {len(wanted)} markets are in the lake; ask them with `mm sql`, see `mm status`"
+        f"{days.bars // DAY_BARS} days of {len(wanted)} markets are in the lake; "
+        "ask them with `mm sql`, see `mm status`"
     )
+
+
+@app.command(
+    epilog="Examples: `mm replay --from 2026-06-01 --to 2026-06-28`, "
+    "`mm replay --from 2026-06-28 --to 2026-06-28 --symbols ETH-USDT --check`"
+)
+def replay(
+    first: Annotated[str, typer.Option("--from", help="First day, UTC.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last day, inclusive; default: today.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Prove it: no look-ahead, enough warm-up, live equals backfill.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute features and verdicts of whole days again, from the stored candles under the configuration in force.
+
+    Says how often each verdict was found, and at how many bars another one is stored. Writes nothing. With `--check`
+    every cell is compared, bit for bit, and a difference ends with exit code 1.
+    """
+    days, wanted = _days(first, last), _symbols(symbols)
+    span = _with_candles(days, wanted)
+    if check:
+        _print_proofs(_proven(span, wanted), as_json)
+    else:
+        _print(_replayed(span, wanted), as_json, title=f"Verdicts computed again, from {span}")
 
 
 @app.command(epilog="Examples: `mm status`, `mm status --json | jq '.[].state'`")
@@ -176,6 +197,120 @@ def sql(
 ) -> None:
     """Ask the history. Read only; it never blocks the pipeline, nor the pipeline it."""
     _print_frame(_project().lake.sql(query), as_json)
+
+
+# replaying ------------------------------------------------------------------------------------------------------------
+
+
+def _with_candles(days: Span, symbols: Sequence[str]) -> Span:
+    """The part of the days that has closed: of today as much as is stored.
+
+    Raises:
+        CommandError: the lake lacks candles of it.
+    """
+    stored = _project().lake.read("candles", span=days, symbols=symbols, columns=["symbol", "open_time"])
+    newest = max((time + BAR for time in stored["open_time"]), default=days.start)
+    span = Span(days.start, min(days.end, max(newest, midnight(datetime.now(UTC).date()))))
+    for symbol in symbols:
+        own = stored.filter(pl.col("symbol") == symbol)
+        absent = span.open_times().to_frame().join(own, on="open_time", how="anti")["open_time"]
+        if absent.len() or not span.bars:
+            raise CommandError(
+                f"{symbol}: {absent.len():,} of {span.bars:,} candles from {span} are not in the lake"
+                f"{f', the first {iso(absent[0])}' if absent.len() else ''}; fetch them with "
+                f"`mm backfill --from {iso(days.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose other days"
+            )
+    return span
+
+
+def _replayed(span: Span, symbols: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each market: how often each verdict was found again, and where another one is stored."""
+    from mm_dagster.defs.proofs import evidence
+    from mm_dagster.regime.proofs import recompute
+
+    project = _project()
+    found = []
+    with _days_done("replay", transient=True) as progress:
+        bar = progress.add_task("", total=span.bars // DAY_BARS)
+        for month in span.months():
+            stored = evidence(project.lake, project.config, month, symbols)
+            _, verdicts = recompute(stored.candles, month, project.config)
+            before = stored.verdicts.select("symbol", "as_of", before="verdict", stored=True)
+            found.append(
+                verdicts.select("symbol", "as_of", "verdict").join(
+                    before, on=["symbol", "as_of"], how="left", maintain_order="left"
+                )
+            )
+            progress.advance(bar, month.bars // DAY_BARS)
+    differs = pl.col("stored") & pl.col("verdict").ne_missing(pl.col("before"))
+    return (
+        pl.concat(found)
+        .group_by("symbol")
+        .agg(
+            bars=pl.len(),
+            **{word.lower(): (pl.col("verdict") == word).sum() / pl.len() for word in VERDICTS},
+            unknown=pl.col("verdict").is_null().mean(),
+            stored=pl.col("stored").sum(),
+            differs=differs.sum(),
+            first_difference=pl.col("as_of").filter(differs).min(),
+        )
+        .sort("symbol")
+        .to_dicts()
+    )
+
+
+def _proven(span: Span, symbols: Sequence[str]) -> list[Proof]:
+    """The proofs over a span, month by month."""
+    from mm_dagster.defs.proofs import evidence
+    from mm_dagster.regime.proofs import prove, together
+
+    project = _project()
+    months = []
+    with _days_done("replay", transient=True) as progress:
+        bar = progress.add_task("", total=span.bars / DAY_BARS)
+        for month in span.months():
+            begun = (month.start - span.start) / timedelta(days=1)
+            progress.update(bar, description=f"{month.start:%Y-%m}")
+
+            def advance(share: float, begun: float = begun, month: Span = month) -> None:
+                progress.update(bar, completed=begun + share * month.bars / DAY_BARS)
+
+            months.append(prove(evidence(project.lake, project.config, month, symbols), advance))
+    return [together(parts) for parts in zip(*months, strict=True)]
+
+
+def _print_proofs(proofs: Sequence[Proof], as_json: bool) -> None:
+    """One row for each proof, with its sentence below.
+
+    Raises:
+        CommandError: something differs; with the first difference.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "proof": proof.name,
+            "markets": sorted(proof.symbols),
+            "compared": proof.cells,
+            "differing": proof.differing,
+            "result": proof.result,
+        }
+        for proof in proofs
+    ]
+    if as_json:
+        more = [
+            {
+                "not_compared": proof.not_compared or None,
+                "first_difference": proof.first.sentence if proof.first else None,
+            }
+            for proof in proofs
+        ]
+        _print([row | extra for row, extra in zip(rows, more, strict=True)], as_json)
+    else:
+        _print([row | {"markets": ", ".join(row["markets"]) or None} for row in rows], as_json, title="Proofs")
+        for proof in proofs:
+            out.print(f"  - {escape(proof.sentence)}", highlight=False, soft_wrap=True)
+    broken = next((proof for proof in proofs if proof.first), None)
+    if broken and broken.first:
+        raise CommandError(f"{broken.name}: {broken.first.sentence}")
 
 
 # running --------------------------------------------------------------------------------------------------------------
@@ -465,6 +600,28 @@ def _print(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = "") ->
     out.print(table)
 
 
+def _days_done(what: str, *, transient: bool = False) -> Progress:
+    """A bar that counts days, with the time that is left.
+
+    Args:
+        what: the command.
+        transient: the bar is gone when all is done, and where nobody sees it move it is not drawn.
+    """
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("days"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=err,
+        transient=transient,
+        disable=transient and not err.is_terminal,
+    )
+
+
 def _print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Decisions as a table with the reasons below it, since they are sentences."""
     if as_json:
@@ -509,12 +666,18 @@ _COLOURS = {
     "NORMAL": "green", "WARNING": "yellow", "LATEST_ACCEPTABLE_EXIT": "dark_orange", "MANDATORY_EXIT": "bold red",
     "RANGE_OK": "green", "RANGE_WEAK": "yellow", "TRANSITION": "dark_orange", "TREND": "red",
     "OK": "green", "ENTER": "green", "WATCH": "yellow",
+    "HOLDS": "green", "DIFFERS": "bold red", "NOTHING COMPARED": "yellow",
 }  # fmt: skip
+
+_SHARES = {*(word.lower() for word in VERDICTS), "unknown"}
+"""Columns that are shares of the bars: shown in percent."""
 
 
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, float) and name in _SHARES:
+        return f"{value:.1%}"
     if isinstance(value, float):
         return f"{value:,.6g}" if name != "confidence" else f"{value:+.2f}"
     if isinstance(value, datetime):

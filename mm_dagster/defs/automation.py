@@ -7,11 +7,17 @@ import dagster as dg
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.alerts import due_now
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import Project
 
-HISTORY = dg.AssetSelection.assets(
-    "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"
+PROOFS = dg.AssetSelection.checks(*CHECKS)
+HISTORY = (
+    dg.AssetSelection.assets(
+        "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"
+    )
+    - PROOFS
 )
+"""With the checks that the assets make themselves, but not the proofs, which look at whole days."""
 TICK_TAG = "mm/as_of"
 OFFSET_MINUTES = int(os.environ.get("MM_TICK_OFFSET_MINUTES", "1")) % 15
 """Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
@@ -38,6 +44,14 @@ send_alerts = dg.define_asset_job(
 )
 
 
+proofs = dg.define_asset_job(
+    "proofs",
+    selection=PROOFS,
+    description="Proves on the newest whole day: no look-ahead, enough warm-up, live equals backfill. Reads only.",
+    executor_def=dg.in_process_executor,
+)
+
+
 @dg.op
 def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
     """Flushes, merges and expires what the lake has gathered; time travel reaches back `keep_snapshots_days`."""
@@ -60,6 +74,17 @@ def maintenance() -> None:
 )
 def every_night() -> dg.RunRequest:
     """Between two ticks, once a day."""
+    return dg.RunRequest()
+
+
+@dg.schedule(
+    job=proofs,
+    cron_schedule=f"{OFFSET_MINUTES + 22} 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def every_day() -> dg.RunRequest:
+    """Half-way between two ticks, so that none writes what is compared; yesterday is complete by then."""
     return dg.RunRequest()
 
 

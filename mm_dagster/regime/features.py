@@ -154,23 +154,18 @@ def compute(
     origin = (bar_number(span.start) - warmup_bars) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
     size = -(-(bar_number(span.end) - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS
     base, firsts = _base_bars(candles, symbols, origin, size)
-    names = [name for name in _COLUMNS if name not in ("symbol", "as_of")]
-    found = {name: np.empty((len(symbols), span.bars)) for name in names}
-
-    def fill(first: int) -> None:
-        lot = slice(first, first + many)
-        part = {name: rows[lot] for name, rows in found.items()}
-        _fill(part, RollingBars(base[lot], origin), firsts[lot], span, definitions(vol), warmup_bars)
-
     many = max(1, min(_SIDE_BY_SIDE // size, -(-len(symbols) // threads)))
+
+    def compute_some(first: int) -> pl.DataFrame:
+        lot = slice(first, first + many)
+        found = _measure(RollingBars(base[lot], origin), firsts[lot], span, definitions(vol), warmup_bars)
+        return _frame(symbols[lot], span, found)
+
     lots = range(0, len(symbols), many)
     if threads == 1 or len(lots) == 1:
-        for first in lots:
-            fill(first)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, lots))
-    return _frame(symbols, span, found)
+        return pl.concat(map(compute_some, lots))
+    with ThreadPoolExecutor(threads) as pool:
+        return pl.concat(pool.map(compute_some, lots))
 
 
 def _base_bars(candles: pl.DataFrame, symbols: pl.Series, origin: int, size: int) -> tuple[Lanes, Numbers]:
@@ -197,15 +192,13 @@ def _scatter(
     return firsts
 
 
-def _fill(
-    found: dict[str, Lanes],
-    rolling: RollingBars,
-    firsts: Numbers,
-    span: Span,
-    wanted: Sequence[Definition],
-    warmup_bars: int,
-) -> None:
-    """Puts the features of some symbols into arrays of shape (symbols, bars of the span)."""
+def _measure(
+    rolling: RollingBars, firsts: Numbers, span: Span, wanted: Sequence[Definition], warmup_bars: int
+) -> dict[str, Lanes]:
+    """The features of some symbols by name, each of shape (symbols, bars of the span)."""
+    found = {
+        name: np.empty((firsts.size, span.bars)) for one in wanted for names in one.columns.values() for name in names
+    }
     start, end = bar_number(span.start), bar_number(span.end)
     for step in sorted({step for one in wanted for step in one.columns}):
         rolling.lengthen(step)
@@ -234,6 +227,7 @@ def _fill(
                 short = max(0, oldest + step * one.bars - 1 - start)
                 for name in one.columns[step] if short else ():
                     found[name][symbol, :short] = np.nan
+    return found
 
 
 def _scaled(bars: int, warmup_bars: int) -> int:

@@ -1,0 +1,103 @@
+"""The proofs of the regime engine on one's own history, once a day and whenever asked for. They only read."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from mm_dagster.bars import BAR, Span, iso, midnight
+from mm_dagster.config import Config
+from mm_dagster.defs.resources import Project
+from mm_dagster.history.lake import Lake
+from mm_dagster.regime.proofs import (
+    LEAD_BARS,
+    Evidence,
+    Proof,
+    live_equals_backfill,
+    no_look_ahead,
+    warm_up_suffices,
+)
+
+TABLES = ("regime_features", "regime_verdict")
+
+PROOFS: Mapping[Callable[[Evidence], Mapping[str, Proof]], str] = {
+    no_look_ahead: "Recomputed on history cut at each bar of the newest whole day, its rows are the same bits.",
+    warm_up_suffices: "Recomputed with 1, 1.5 and 2 times the declared warm-up, the newest whole day is the same bits.",
+    live_equals_backfill: "What was stored of the newest whole day is what its stored candles give, bit for bit.",
+}
+"""The checks on both tables, and what each says when it passes."""
+
+CHECKS = [dg.AssetCheckKey(dg.AssetKey(table), prove.__name__) for prove in PROOFS for table in TABLES]
+
+
+def evidence(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -> Evidence:
+    """What the lake holds of some markets around a span."""
+    return Evidence(
+        span=span,
+        symbols=tuple(symbols),
+        config=config,
+        candles=lake.read("candles", span=Evidence.candle_span(span), symbols=symbols),
+        features=lake.read("regime_features", span=span.back(LEAD_BARS), symbols=symbols),
+        verdicts=lake.read("regime_verdict", span=span, symbols=symbols),
+    )
+
+
+def newest_whole_day(project: Project) -> Span | None:
+    """The last UTC day of which some market has the last candle; None: there is none."""
+    newest = [time for symbol, time in project.lake.newest("candles").items() if symbol in project.config.symbols]
+    if not newest:
+        return None
+    end = midnight((max(newest) + BAR).date())
+    return Span(end - timedelta(days=1), end)
+
+
+def _checks(prove: Callable[[Evidence], Mapping[str, Proof]], says: str) -> dg.AssetChecksDefinition:
+    name = prove.__name__
+
+    @dg.multi_asset_check(
+        name=name,
+        specs=[dg.AssetCheckSpec(name, asset=table, description=says) for table in TABLES],
+        can_subset=True,
+    )
+    def check(context: dg.AssetCheckExecutionContext, project: Project) -> Iterator[dg.AssetCheckResult]:
+        day = newest_whole_day(project)
+        found = prove(evidence(project.lake, project.config, day, project.config.symbols)) if day else {}
+        for key in context.selected_asset_check_keys:
+            yield _result(key, found.get(key.asset_key.to_user_string()))
+
+    return check
+
+
+def _result(key: dg.AssetCheckKey, proof: Proof | None) -> dg.AssetCheckResult:
+    """Passed, failed, or a warning where nothing could be compared: that proves nothing."""
+    if proof is None:
+        return dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="Nothing was compared: the lake holds no candle yet.",
+        )
+    compared = proof.cells > 0
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=compared and not proof.differing,
+        severity=dg.AssetCheckSeverity.ERROR if compared else dg.AssetCheckSeverity.WARN,
+        description=proof.sentence,
+        metadata={
+            "first_bar": iso(proof.span.start),
+            "last_bar": iso(proof.span.end - BAR),
+            "markets": ", ".join(sorted(proof.symbols)) or "none",
+            "cells_compared": proof.cells,
+            "cells_differing": proof.differing,
+            "rows_not_compared": sum(sum(rows.values()) for rows in proof.apart.values()),
+            **({"first_difference": proof.first.sentence} if proof.first else {}),
+        },
+    )
+
+
+@dg.definitions
+def proofs() -> dg.Definitions:
+    """Three checks on features and verdicts each."""
+    return dg.Definitions(asset_checks=[_checks(prove, says) for prove, says in PROOFS.items()])
