@@ -1,17 +1,28 @@
-"""The `mm` command as a person or a script calls it: in a process of its own, on a simulated market."""
+"""The `mm` command as a person or a script calls it, on a simulated market.
+
+In a process of its own wherever that can make a difference: what else writes to stdout, signals, credentials.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
+import stamina.instrumentation
 import yaml
+
+from mm_dagster import cli
+from mm_dagster.bars import BAR, Span, parse_time
+from mm_dagster.history.lake import Commit, Lake
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 120
@@ -70,31 +81,251 @@ def test_a_tick_prints_its_decisions_for_people(folder: Path) -> None:
     assert (folder / "data" / "pictures" / "eth.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def mm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """The entry point in this process: exit code, stdout and stderr."""
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in environment(folder).items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        cli._project.cache_clear()
+        monkeypatch.setattr("sys.argv", ["mm", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
+    yield call
+    cli._project.cache_clear()
+    stamina.instrumentation.set_on_retry_hooks(None)
+
+
+@pytest.mark.parametrize("command", ["tick", "backfill", "replay", "status", "doctor", "sql"])
+def test_help_says_what_a_command_does_and_shows_examples(
+    mm: Callable[..., tuple[int, str, str]], command: str
+) -> None:
+    code, said, errors = mm(command, "--help")
+    assert (code, errors) == (0, "")
+    assert f"mm {command}" in said.partition("Examples:")[2]
+
+
+def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[int, str, str]]) -> None:
+    _, said, errors = mm()
+    assert all(command in said for command in ("tick", "backfill", "replay", "status", "doctor", "sql", "MM_CONFIG"))
+    assert errors == ""
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "remedy"),
     [
-        (("tick", "--as-of", "soon"), "--as-of: 'soon' is not a time"),
-        (("backfill", "--from", "2026-06-25", "--symbols", "ETH-USD"), "'ETH-USD' is not in markets.yaml"),
+        (("tick", "--as-of", "soon"), "--as-of: 'soon' is not a time; write 2026-01-31"),
+        (("tick", "--as-of", "2016-12-31"), "choose a quarter hour after 2017-01-01"),
+        (("tick", "--as-of", "2199-01-01"), "that has closed"),
+        (("backfill",), "--from"),
+        (("backfill", "--from", "june"), "--from: 'june' is not a time"),
+        (("backfill", "--from", "2026-06-25", "--symbols", "ETH-USD"), "'ETH-USD' is not in markets.yaml; there are"),
         (("backfill", "--from", "2026-06-25", "--to", "2026-06-01"), "the first one first"),
-        (("sql", "SELECT * FROM nowhere"), "nowhere"),
-        (("sql", "DELETE FROM candles"), "DELETE is not a query; write SELECT"),
+        (("backfill", "--from", "2016-12-31", "--to", "2017-01-02"), "choose days from 2017-01-01"),
+        (("backfill", "--from", "2026-06-25", "--to", "2199-01-01"), "to today"),
+        (("replay", "--from", "2026-06-25", "--to", "2026-06-01"), "the first one first"),
+        (("replay", "--from", "2026-06-25", "--symbols", "ETH"), "'ETH' is not in markets.yaml; there are"),
+        (
+            ("replay", "--from", "2026-01-30", "--to", "2026-02-02"),
+            "ETH-USDT: 384 of 384 candles from 2026-01-30T00:00:00Z to 2026-02-03T00:00:00Z are not in the lake, the "
+            "first 2026-01-30T00:00:00Z; fetch them with `mm backfill --from 2026-01-30 --to 2026-02-02`",
+        ),
+        (("sql", "SELECT * FROM nowhere"), "nowhere does not exist! Did you mean"),
+        (("sql", "SELEC 1"), "SELEC"),
+        (("sql", "SELECT 1; DELETE FROM candles"), "DELETE is not a query; write SELECT"),
+        (("sql", "SELECT CAST('x[/]y' AS INTEGER)"), "x[/]y"),
         (("tik",), "Did you mean 'tick'?"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_an_error_is_one_line_with_the_remedy(folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = run(folder, *arguments)
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_an_error_is_one_line_with_the_remedy(
+    mm: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], remedy: str
+) -> None:
+    code, said, errors = mm(*arguments)
+    assert code != 0
+    assert said == ""
+    assert remedy in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert "not foreseen" not in errors
 
 
-def test_a_configuration_that_is_not_there_is_said_in_one_line(folder: Path) -> None:
-    done = run(folder, "status", MM_CONFIG_DIR=str(folder / "nowhere"))
-    assert done.returncode == 1
-    assert "nowhere: no such folder; set MM_CONFIG_DIR" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("doctor",),
+        ("tick",),
+        ("sql", "SELECT 1"),
+        ("backfill", "--from", "2026-06-01"),
+        ("replay", "--from", "2026-06-25"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_configuration_that_is_not_there_is_said_by_every_command(
+    mm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MM_CONFIG_DIR", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
+    code, said, errors = mm(*command)
+    assert (code, said) == (1, "")
+    assert "nowhere: no such folder; set MM_CONFIG_DIR" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line(
+    mm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "markets.yaml").write_text("venues:\n  main: {kind: simulated\nmarkets: [\n")
+    monkeypatch.setenv("MM_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
+    code, said, errors = mm("status")
+    assert (code, said) == (1, "")
+    assert "markets.yaml" in errors
+    assert "line 3" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_an_invalid_edit_is_said_while_the_last_valid_configuration_stays(
+    mm: Callable[..., tuple[int, str, str]], folder: Path
+) -> None:
+    grid = folder / "configuration" / "grids" / "eth.yaml"
+    valid = grid.read_text()
+    try:
+        grid.write_text(valid.replace("2480", "9999"))
+        code, said, errors = mm("status", "--json")
+        assert code == 0
+        assert [row["grid"] for row in json.loads(said)] == ["eth"]
+        assert "the last valid configuration stays in force" in errors
+        assert "stop" in errors
+        code, said, _ = mm("doctor", "--json")
+        assert code == 1
+        parts = {row["part"]: row for row in json.loads(said)}
+        assert parts["configuration"]["result"] == "TO DO"
+        assert "stop" in parts["configuration"]["detail"]
+    finally:
+        grid.write_text(valid)
+
+
+def test_json_is_strict_whatever_a_query_returns(mm: Callable[..., tuple[int, str, str]]) -> None:
+    query = (
+        "SELECT 'nan'::DOUBLE AS nan, ['inf'::DOUBLE, 1] AS list, {'x': '-inf'::DOUBLE} AS struct, NULL AS nothing, "
+        "TIMESTAMPTZ '2026-01-01 00:00:00+00' AS time, DATE '2026-01-01' AS day, 'Zürich [/]' AS text"
+    )
+    code, said, errors = mm("sql", query, "--json")
+    assert (code, errors) == (0, "")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert json.loads(said, parse_constant=refuse) == [
+        {
+            "nan": "nan",
+            "list": ["inf", 1.0],
+            "struct": {"x": "-inf"},
+            "nothing": None,
+            "time": "2026-01-01T00:00:00Z",
+            "day": "2026-01-01",
+            "text": "Zürich [/]",
+        }
+    ]
+    assert mm("sql", "SELECT 1 AS one WHERE false", "--json") == (0, "[]\n", "")
+
+
+def test_a_grid_that_was_never_evaluated_is_not_called_calm(
+    mm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
+    code, said, _ = mm("status")
+    assert code == 0
+    assert "Not evaluated yet." in said
+    assert "No trigger fires" not in said
+
+
+DAYS = ("--from", "2026-06-25", "--to", "2026-06-26")
+
+
+def test_replay_counts_the_verdicts_and_those_that_are_stored_otherwise(
+    mm: Callable[..., tuple[int, str, str]], folder: Path
+) -> None:
+    code, said, errors = mm("replay", *DAYS, "--json")
+    assert (code, errors) == (0, "")
+    (row,) = json.loads(said)
+    shares = [row.pop(name) for name in ("range_ok", "range_weak", "transition", "trend", "unknown")]
+    assert sum(shares) == pytest.approx(1.0)
+    assert row == {"symbol": "ETH-USDT", "bars": 192, "stored": 192, "differs": 0, "first_difference": None}
+    # Under other thresholds other verdicts are found; what is stored stays.
+    regime = folder / "configuration" / "regime.yaml"
+    try:
+        regime.write_text("logits: {range_midpoint: 0.9}\n")
+        code, said, _ = mm("replay", *DAYS, "--json")
+        (other,) = json.loads(said)
+        assert code == 0
+        assert other["differs"] > 0
+        assert DAYS[1] < other["first_difference"] <= "2026-06-27T00:00:00Z"
+        code, said, _ = mm("replay", *DAYS, "--check", "--json")
+        live = json.loads(said)[-1]
+        assert (code, live["proof"], live["result"]) == (0, "live_equals_backfill", "HOLDS")
+        assert live["not_compared"] == "192 rows of ETH-USDT were written under another configuration"
+    finally:
+        regime.unlink()
+    assert f"{shares[0]:.1%}" in mm("replay", *DAYS)[1]
+
+
+def test_replay_proves_a_span_and_names_the_first_cell_that_differs(
+    mm: Callable[..., tuple[int, str, str]], folder: Path
+) -> None:
+    last = ("--from", "2026-06-26", "--to", "2026-06-26", "--check")
+    code, said, errors = mm("replay", *last)
+    assert (code, errors) == (0, "")
+    assert "cells of ETH-USDT on 2026-06-26 recomputed on history cut at each bar: none differs." in said
+    assert "cells of ETH-USDT on 2026-06-26 recomputed from the stored candles: none differs." in said
+    assert "Nothing was compared on 2026-06-26. Not compared: 192 rows of ETH-USDT have less than 1.5 times" in said
+    lake, noon = Lake(folder / "data" / "history"), parse_time("2026-06-26T12:00Z")
+    row = lake.read("regime_verdict", span=Span(noon - BAR, noon))
+    commit = Commit("test", "regime_verdict", "noon")
+    lake.upsert("regime_verdict", row.with_columns(trend_score=pl.lit(0.5)), commit=commit)
+    try:
+        code, said, errors = mm("replay", *last, "--json")
+        assert code == 1
+        assert [(proof["result"], proof["differing"]) for proof in json.loads(said)] == [
+            ("HOLDS", 0),
+            ("NOTHING COMPARED", 0),
+            ("DIFFERS", 1),
+        ]
+        assert errors == (
+            "error: live_equals_backfill: ETH-USDT at 2026-06-26T12:00:00Z: trend_score is stored as 0.5, and "
+            f"recomputed as {row['trend_score'].item()}\n"
+        )
+    finally:
+        lake.upsert("regime_verdict", row, commit=commit)
+
+
+def test_ctrl_c_ends_a_replay_at_once_with_130(folder: Path) -> None:
+    # The bar is only drawn on a terminal, and tells that the work has begun.
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*MM, "replay", "--from", "2026-05-15", "--to", "2026-06-26", "--check"],
+        env={**environment(folder), "TERM": "xterm"},
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"replay" not in said:
+        said += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    assert process.wait(PATIENCE_SECONDS) == 130
+    # A second on an idle machine; other tests may run beside this one.
+    assert time.monotonic() - began < 3
+    os.close(ours)
 
 
 def test_credentials_are_called_missing_or_present_and_never_shown(folder: Path) -> None:
@@ -123,22 +354,28 @@ def test_ctrl_c_ends_a_backfill_with_130_and_keeps_what_was_finished(folder: Pat
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    # The first month is done when its candles can be asked for from the next one.
+    # The first month is done when the last stage has begun with the next one.
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not finished_months(folder):
+    while not finished(folder, "2025-02-01T00:00:00Z"):
         assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert process.wait(PATIENCE_SECONDS) == 130
     assert time.monotonic() - began < 10
     assert process.stderr is not None
     assert b"what was finished stays" in process.stderr.read()
-    assert finished_months(folder)
+    assert finished(folder, "2025-02-01T00:00:00Z")
+    assert not finished(folder, "2026-06-01T00:00:00Z")
+    # The same again goes on where it stopped; two months are enough to see it.
+    assert run(folder, "backfill", "--from", "2025-01-01", "--to", "2025-02-28").returncode == 0
+    verdicts = Lake(folder / "data" / "history").read("regime_verdict", symbols=["ETH-USDT"])
+    months = verdicts.filter(pl.col("as_of").is_between(*map(parse_time, ("2025-01-01T00:15:00Z", "2025-03-01"))))
+    assert months.height == 59 * 96
 
 
-def finished_months(folder: Path) -> list[dict[str, object]]:
-    """Months of 2025 with a verdict at their last bar."""
-    query = "SELECT as_of FROM regime_verdict WHERE as_of = TIMESTAMPTZ '2025-02-01 00:00:00+00'"
-    done = run(folder, "sql", query, "--json")
-    rows: list[dict[str, object]] = json.loads(done.stdout or "[]")
-    return rows
+def finished(folder: Path, as_of: str) -> bool:
+    """Whether there is a verdict at that time, so that the month that ends there is complete."""
+    time = parse_time(as_of)
+    return not Lake(folder / "data" / "history").read("regime_verdict", span=Span(time - BAR, time)).is_empty()
