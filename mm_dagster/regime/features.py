@@ -216,8 +216,9 @@ def _measure(
                 for name, column in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
                     _collect(
                         found[name],
-                        column[:, -asked:],
-                        own.close[:, -asked:],
+                        column,
+                        own.close,
+                        own.close.shape[1] - asked,
                         first * step + phases - start,
                         step,
                         name in _INFINITE,
@@ -235,22 +236,25 @@ def _scaled(bars: int, warmup_bars: int) -> int:
 
 
 @kernel
-def _collect(rows: Lanes, values: Lanes, close: Lanes, places: Numbers, step: int, infinite: bool) -> None:
+def _collect(
+    rows: Lanes, values: Lanes, close: Lanes, skipped: int, places: Numbers, step: int, infinite: bool
+) -> None:
     """Interleaves the series of each symbol: the first bar of each goes to its place, the next ones `step` further.
 
-    Null where the newest bar is MISSING.
+    The first after those `skipped`, that is. Null where the newest bar is MISSING.
     """
     largest = np.inf if infinite else np.finfo(np.float64).max
     for symbol in range(rows.shape[0]):
         row = rows[symbol]
-        for start in range(0, values.shape[1], PIECE):
+        for start in range(0, values.shape[1] - skipped, PIECE):
             for phase in range(places.size):
                 lane = symbol * places.size + phase
                 first = max(start, -(places[phase] // step))
-                end = min(min(start + PIECE, values.shape[1]), (row.size - 1 - places[phase]) // step + 1)
+                end = min(min(start + PIECE, values.shape[1] - skipped), (row.size - 1 - places[phase]) // step + 1)
                 if first < end:
                     target = row[places[phase] + first * step :: step]
-                    found, known = values[lane, first:end], close[lane, first:end]
+                    found = values[lane, skipped + first : skipped + end]
+                    known = close[lane, skipped + first : skipped + end]
                     for k in range(found.size):
                         target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
 

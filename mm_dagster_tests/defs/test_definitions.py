@@ -67,6 +67,6 @@ def test_the_tick_belongs_to_the_day_in_which_its_last_bar_opened(
 
 
 def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:
-    for schedule in ("every_quarter_hour", "every_night"):
+    for schedule in ("every_quarter_hour", "every_night", "every_day"):
         assert everything.resolve_schedule_def(schedule).default_status == dg.DefaultScheduleStatus.RUNNING
     assert everything.resolve_sensor_def("alerts_are_due").default_status == dg.DefaultSensorStatus.RUNNING
