@@ -61,20 +61,9 @@ def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.Data
         `tables.RegimeVerdict` without its stamps, sorted by symbol and as_of: one row for every symbol in `features`
         and every bar of `span`. When an input is null, all but the key is.
     """
-    close_times = (span.open_times() + BAR).alias("as_of")
-    frames = [
-        pl.DataFrame({"as_of": close_times, **_of_symbol(rows, span, regime)}).with_columns(
-            pl.lit(symbol, pl.String).alias("symbol")
-        )
-        for (symbol,), rows in sorted(features.partition_by("symbol", as_dict=True).items())
-    ]
-    empty = RegimeVerdict.create_empty().select(_COLUMNS)
-    return pl.concat([empty, *(frame.select(_COLUMNS) for frame in frames)])
-
-
-def _of_symbol(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> dict[str, pl.Series]:
+    symbols = features["symbol"].unique().sort()
     wide = span.back(HYSTERESIS_BARS - 1)
-    inputs = _inputs(features, wide)
+    inputs = _inputs(features, symbols, wide)
     trend = _trend_score([inputs[name] for name in _TREND_INPUTS], regime.trend)
     trend_4h = _trend_score([inputs[name] for name in _TREND_INPUTS_4H], regime.trend)
     reversion = _reversion_score(inputs, regime.reversion)
@@ -85,12 +74,11 @@ def _of_symbol(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> dict
     raw = np.where(known, _most_likely(probability, trend_4h, regime.logits.trend_4h_floor), _UNKNOWN)
     verdict = np.where(known, _fold(raw, regime.hysteresis.up, regime.hysteresis.down), _UNKNOWN)
 
-    rows = np.arange(known.size)
-    named = probability[verdict, rows]
-    others = probability.copy()
-    others[verdict, rows] = -np.inf
+    named = np.take_along_axis(probability, verdict[None] % len(VERDICTS), axis=0)[0]
+    is_named = np.arange(len(VERDICTS))[:, None, None] == verdict
+    others = np.where(is_named, -np.inf, probability).max(axis=0)
     numbers = {
-        "confidence": named - others.max(axis=0),
+        "confidence": named - others,
         "transition_probability": np.minimum(probability[_TRANSITION] + probability[_TREND], 1.0),
         "p_range_ok": probability[0],
         "p_range_weak": probability[_RANGE_WEAK],
@@ -102,25 +90,31 @@ def _of_symbol(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> dict
         "trend_score_4h": trend_4h,
     }
     asked = slice(HYSTERESIS_BARS - 1, None)
-    return {
-        **{
-            name: pl.Series(name, np.where(known, values, np.nan)[asked], pl.Float64, nan_to_null=True)
-            for name, values in numbers.items()
-        },
-        "verdict": _words(verdict[asked]),
-        "raw_verdict": _words(raw[asked]),
+    columns = {
+        name: pl.Series(np.where(known, values, np.nan)[:, asked].reshape(-1), dtype=pl.Float64, nan_to_null=True)
+        for name, values in numbers.items()
     }
+    return pl.DataFrame(
+        {
+            "symbol": symbols.gather(np.repeat(np.arange(len(symbols)), span.bars)),
+            "as_of": pl.concat([span.open_times() + BAR] * len(symbols) or [span.open_times().clear()]),
+            **columns,
+            "verdict": _words(verdict[:, asked]),
+            "raw_verdict": _words(raw[:, asked]),
+        }
+    ).select(_COLUMNS)
 
 
-def _inputs(features: pl.DataFrame, span: Span) -> dict[str, Floats]:
-    """The features that the scores read, one value for every bar of the span; NaN where null or absent."""
+def _inputs(features: pl.DataFrame, symbols: pl.Series, span: Span) -> dict[str, Floats]:
+    """The features that the scores read, of shape (symbols, bars of the span); NaN where null or absent."""
     rows = features.filter(span.closes())
-    as_of = rows["as_of"].dt.epoch("us") // (BAR // timedelta(microseconds=1))
-    place = as_of.to_numpy() - bar_number(span.start) - 1
+    as_of = rows["as_of"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
+    owners = rows["symbol"].cast(pl.Enum(symbols)).to_physical().to_numpy()
+    places = as_of - bar_number(span.start) - 1
     inputs = {}
     for name in (*_TREND_INPUTS, *_TREND_INPUTS_4H, *_OTHER_INPUTS):
-        inputs[name] = np.full(span.bars, np.nan)
-        inputs[name][place] = rows[name].cast(pl.Float64).to_numpy()
+        inputs[name] = np.full((len(symbols), span.bars), np.nan)
+        inputs[name][owners, places] = rows[name].cast(pl.Float64).to_numpy()
     return inputs
 
 
@@ -169,7 +163,7 @@ def _range_score(inputs: dict[str, Floats], score: RangeScore) -> Floats:
 
 
 def _logits(trend: Floats, trend_4h: Floats, reversion: Floats, range_: Floats, logits: Logits) -> Floats:
-    """Shape (4, bars), in the order of `tables.VERDICTS`; NaN where an input is unknown."""
+    """Shape (4, symbols, bars), in the order of `tables.VERDICTS`; NaN where an input is unknown."""
     suitability = 0.5 * (reversion + range_)
     range_ok = logits.range_slope * (suitability - logits.range_midpoint)
     range_ok -= logits.range_trend_slope * np.maximum(0.0, trend - logits.range_trend_from)
@@ -177,7 +171,7 @@ def _logits(trend: Floats, trend_4h: Floats, reversion: Floats, range_: Floats, 
     transition += logits.transition_range_slope * (logits.transition_range_midpoint - range_)
     trending = logits.trend_slope * (trend - logits.trend_midpoint)
     trending += logits.trend_4h_slope * (trend_4h - logits.trend_4h_midpoint)
-    return np.stack([range_ok, np.zeros(trend.size), transition, trending])
+    return np.stack([range_ok, np.zeros_like(trend), transition, trending])
 
 
 def _softmax(logits: Floats) -> Floats:
@@ -192,6 +186,15 @@ def _most_likely(probability: Floats, trend_4h: Floats, floor: float) -> Counts:
 
 @kernel
 def _fold(raw: Counts, up: int, down: int) -> Counts:
+    """Folds the raw verdicts of each symbol, shape (symbols, bars)."""
+    verdict = np.empty_like(raw)
+    for symbol in range(raw.shape[0]):
+        verdict[symbol] = _folded(raw[symbol], up, down)
+    return verdict
+
+
+@kernel
+def _folded(raw: Counts, up: int, down: int) -> Counts:
     """The verdict after the last `HYSTERESIS_BARS` raw ones, from RANGE_WEAK; negative raw verdicts are unknown.
 
     Each bar has a fold of its own, one bar later than the one before. The two soon agree, and then for good: from there
@@ -236,22 +239,30 @@ def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
 
 def _words(verdict: Counts) -> pl.Series:
     words = pl.Series([*VERDICTS, None], dtype=pl.String)
-    return words.gather(pl.Series(np.where(verdict == _UNKNOWN, len(VERDICTS), verdict)))
+    return words.gather(np.where(verdict == _UNKNOWN, len(VERDICTS), verdict).reshape(-1))
 
 
 @kernel
 def _natural_log(values: Floats) -> Floats:
     """ln, one value at a time: a vectorised one may round the end of an array differently. -inf at 0."""
-    result = np.empty(values.size)
-    for i in range(values.size):
-        result[i] = math.log(values[i]) if values[i] > 0.0 else -np.inf if values[i] == 0.0 else np.nan
+    result = np.empty_like(values)
+    for symbol in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            result[symbol, i] = (
+                math.log(values[symbol, i])
+                if values[symbol, i] > 0.0
+                else -np.inf
+                if values[symbol, i] == 0.0
+                else np.nan
+            )
     return result
 
 
 @kernel
 def _exponential(values: Floats) -> Floats:
     """e^x, one value at a time, for the same reason."""
-    result = np.empty(values.size)
-    for i in range(values.size):
-        result[i] = math.exp(values[i])
+    result = np.empty_like(values)
+    for symbol in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            result[symbol, i] = math.exp(values[symbol, i])
     return result

@@ -236,15 +236,15 @@ def test_the_table_keeps_its_contract(judged):
 )
 def test_the_verdict_moves_up_on_two_and_down_on_four(raws, expected):
     numbers = np.array([-1 if raw is None else VERDICTS.index(raw) for raw in raws])
-    assert VERDICTS[verdict._fold(numbers, 2, 4)[-1]] == expected
+    assert VERDICTS[verdict._folded(numbers, 2, 4)[-1]] == expected
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([None, *VERDICTS]), min_size=1, max_size=250))
 def test_the_fold_depends_on_the_last_96_raw_verdicts_alone(raws):
     numbers = np.array([-1 if raw is None else VERDICTS.index(raw) for raw in raws])
-    whole = verdict._fold(numbers, 2, 4)
-    assert whole[-1] == verdict._fold(numbers[-HYSTERESIS_BARS:].copy(), 2, 4)[-1]
+    whole = verdict._folded(numbers, 2, 4)
+    assert whole[-1] == verdict._folded(numbers[-HYSTERESIS_BARS:].copy(), 2, 4)[-1]
     assert VERDICTS[whole[-1]] == textbook_hysteresis(raws[-HYSTERESIS_BARS:])
 
 
@@ -335,6 +335,6 @@ def folded(raw: list[int], up: int, down: int) -> int:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=400), st.integers(1, 6), st.integers(1, 6))
 def test_each_bar_is_folded_over_its_own_raw_verdicts_alone(raw, up, down):
-    found = verdict._fold(np.array(raw, dtype=np.int64), up, down)
+    found = verdict._folded(np.array(raw, dtype=np.int64), up, down)
     expected = [folded(raw[max(0, i - HYSTERESIS_BARS + 1) : i + 1], up, down) for i in range(len(raw))]
     assert found.tolist() == expected
