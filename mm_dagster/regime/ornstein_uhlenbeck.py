@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from mm_dagster.regime.windows import KNOWN, Lanes, kernel
+from mm_dagster.regime.windows import KNOWN, Lanes, kernel, known_among
 
 SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
@@ -41,7 +41,7 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
     share = 1.0 / pairs
     for lane in range(lanes):
         y = log_close[lane]
-        known = 0
+        known, complete = 0, False
         for start in range(-(anchor % pairs), bars, pairs):
             first, end = max(start, 0), min(start + pairs, bars)
             # Measured from the first known of the closes that every window ending in this block holds.
@@ -61,15 +61,21 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
             rest = sums[4] - sums[1] * mean_d - xd * xd / xx
             # From here on measured from the newest close.
             mean_x += centre - y[first:end]
+            # With no hole in this block and the one before, every window in it is complete.
+            complete_before, complete = complete, known_among(y, first, end - 1) == pairs
+            known = pairs if complete_before and complete else known
+            corrected = (pairs + 1.0) / (pairs - 3.0) + xd / xx * (pairs / (pairs - 3.0))
             for k in range(size):
                 i = first + k
-                known += i > 0 and not math.isnan(y[i] - y[i - 1])
-                known -= i > pairs and not math.isnan(y[i - pairs] - y[i - pairs - 1])
-                count = float(pairs)
+                if not (complete_before and complete):
+                    known += i > 0 and not math.isnan(y[i] - y[i - 1])
+                    known -= i > pairs and not math.isnan(y[i - pairs] - y[i - pairs - 1])
                 if known < pairs or not (xx[k] > SIGNIFICANT * sums[2, k] and rest[k] > SIGNIFICANT * sums[4, k]):
                     count, mean_x[k], mean_d[k], xx[k], xd[k], rest[k] = _in_two_passes(y, i, pairs, known)
-                rest[k] /= count - 2.0
-                half_life[lane, i] = (count + 1.0) / (count - 3.0) + xd[k] / xx[k] * (count / (count - 3.0))
+                    corrected[k] = (count + 1.0) / (count - 3.0) + xd[k] / xx[k] * (count / (count - 3.0))
+                    rest[k] *= (pairs - 2.0) / (count - 2.0)
+                half_life[lane, i] = _half_life(corrected[k])
+            rest *= 1.0 / (pairs - 2.0)
             slope, spread = xd / xx, np.sqrt(rest)
             mean = mean_x - mean_d / slope
             phi[lane, first:end] = 1.0 + slope
@@ -78,8 +84,6 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
             tau[lane, first:end] = slope * np.sqrt(xx) / spread
             # 1 - phi^2, positive where abs(phi) < 1; otherwise there is no root, and no z.
             z[lane, first:end] = -mean * np.sqrt(-slope * (2.0 + slope)) / spread
-            for i in range(first, end):
-                half_life[lane, i] = _half_life(half_life[lane, i])
     return phi, mu, sigma, tau, half_life, z
 
 
