@@ -33,14 +33,14 @@ FORECAST_HALF_LIFE_MAX = 168
 
 
 def _keep_freed_memory() -> None:
-    """Tells the C library to hold on to 64 MiB of freed memory for the next arrays.
+    """Tells the C library to hold on to 256 MiB of freed memory for the next arrays.
 
     They come and go by the megabyte. By default each is given back to the system at once, and a sixth of the time goes
     into getting it anew, page by page.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_M_TRIM_THRESHOLD, 2**26)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**28)
         library.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 

@@ -17,7 +17,7 @@ from mm_dagster.regime.windows import Lanes, kernel
 
 Numbers = npt.NDArray[np.int64]
 
-PIECE = 256
+PIECE = 64
 """Bars that are taken from, or put to, one phase after the other while what lies between them is in the cache."""
 
 

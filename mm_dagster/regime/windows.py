@@ -188,19 +188,25 @@ def windowed_moments(values: Lanes, width: int) -> tuple[Lanes, Lanes]:
             size = min(_BLOCK, bars - start)
             # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
             centre[:] = 0.0
-            squares[:] = 0.0
             now = series[start : start + size]
-            for j in range(1, width):
-                then = series[start - j : start - j + size]
+            # Two lags at once, or most of the time goes into loading and storing the sums.
+            for j in range(width - 1, 1, -2):
+                a, b = series[start - j :], series[start - j + 1 :]
                 for k in range(size):
-                    centre[k] += then[k] - now[k]
+                    centre[k] += (a[k] - now[k]) + (b[k] - now[k])
+            for k in range(size if width % 2 == 0 else 0):
+                centre[k] += series[start - 1 + k] - now[k]
             for k in range(size):
                 centre[k] *= share
-            for j in range(width):
-                then = series[start - j : start - j + size]
+                squares[k] = centre[k] * centre[k]
+            for j in range(width - 1, 1, -2):
+                a, b = series[start - j :], series[start - j + 1 :]
                 for k in range(size):
-                    difference = then[k] - now[k] - centre[k]
-                    squares[k] += difference * difference
+                    one, other = a[k] - now[k] - centre[k], b[k] - now[k] - centre[k]
+                    squares[k] += one * one + other * other
+            for k in range(size if width % 2 == 0 else 0):
+                one = series[start - 1 + k] - now[k] - centre[k]
+                squares[k] += one * one
             for k in range(size):
                 mean[lane, start + k] = now[k] + centre[k]
                 deviation[lane, start + k] = math.sqrt(squares[k] * share)
