@@ -213,6 +213,7 @@ def windowed_moments(values: Lanes, width: int) -> tuple[Lanes, Lanes]:
         for i in range(bars):
             if math.isnan(series[i]):
                 hole = i
+                mean[lane, i], deviation[lane, i] = np.nan, np.nan
             elif i - hole < width and i >= width - 1:
                 mean[lane, i], deviation[lane, i] = _moments_of_known(series, i - width + 1, i)
     return mean, deviation
