@@ -447,20 +447,22 @@ def _swing(prices: Lanes, window: int, side: int, direction: float) -> Lanes:
     lanes, bars = prices.shape
     needed = window + side + 1
     sign = np.full((lanes, bars), np.nan)
+    peak = np.zeros(bars, np.bool_)
+    inside = max(0, bars - 2 * side)
     for lane in range(lanes):
         price = prices[lane]
+        top, pivots = price[side : side + inside], peak[side : side + inside]
+        pivots[:] = True
+        for j in range(1, side + 1):
+            older, newer = price[side - j :], price[side + j :]
+            for k in range(inside):
+                pivots[k] &= (direction * top[k] > direction * older[k]) & (direction * top[k] >= direction * newer[k])
         known, last, previous = 0, -window, -window
         for i in range(bars):
             known += not math.isnan(price[i])
             known -= i >= needed and not math.isnan(price[i - needed])
-            pivot = i - side
-            if pivot >= side:
-                peak = True
-                for j in range(1, side + 1):
-                    peak &= direction * price[pivot] > direction * price[pivot - j]
-                    peak &= direction * price[pivot] >= direction * price[pivot + j]
-                if peak:
-                    last, previous = pivot, last
+            if i >= 2 * side and peak[i - side]:
+                last, previous = i - side, last
             if i >= needed - 1 and known >= KNOWN * needed:
                 found = previous >= i - window
                 sign[lane, i] = np.sign(price[last] - price[previous]) if found else 0.0
