@@ -179,8 +179,8 @@ def compute(
 
     def compute_some(first: int) -> pl.DataFrame:
         lot = slice(first, first + many)
-        found = _measure(RollingBars(base[lot], origin), firsts[lot], span, definitions(vol), warmup_bars)
-        return _frame(symbols[lot], span, found)
+        found, nulls = _measure(RollingBars(base[lot], origin), firsts[lot], span, definitions(vol), warmup_bars)
+        return _frame(symbols[lot], span, found, nulls)
 
     lots = range(0, len(symbols), many)
     if threads == 1 or len(lots) == 1:
@@ -214,8 +214,9 @@ def _scatter(
 
 def _measure(
     rolling: RollingBars, firsts: Numbers, span: Span, wanted: Sequence[Definition], warmup_bars: int
-) -> dict[str, Lanes]:
-    """The features of some symbols by name, each of shape (symbols, bars of the span)."""
+) -> tuple[dict[str, Lanes], set[str]]:
+    """The features of some symbols by name, each of shape (symbols, bars of the span), and which have a null."""
+    nulls = set()
     found = {
         name: np.empty((firsts.size, span.bars)) for one in wanted for names in one.columns.values() for name in names
     }
@@ -235,7 +236,7 @@ def _measure(
                 values = one.indicator(own)
                 columns = one.columns[step]
                 for name, column in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
-                    _collect(
+                    if _collect(
                         found[name],
                         column,
                         own.close,
@@ -244,13 +245,15 @@ def _measure(
                         first * step + phases - start,
                         step,
                         name in _INFINITE,
-                    )
+                    ):
+                        nulls.add(name)
         for one in measured:
             for symbol, oldest in enumerate(firsts):
                 short = max(0, oldest + step * one.bars - 1 - start)
                 for name in one.columns[step] if short else ():
                     found[name][symbol, :short] = np.nan
-    return found
+                    nulls.add(name)
+    return found, nulls
 
 
 def _scaled(bars: int, warmup_bars: int) -> int:
@@ -260,11 +263,15 @@ def _scaled(bars: int, warmup_bars: int) -> int:
 @kernel
 def _collect(
     rows: Lanes, values: Lanes, close: Lanes, skipped: int, holes: bool, places: Numbers, step: int, infinite: bool
-) -> None:
+) -> int:
     """Interleaves the series of each symbol: the first bar of each goes to its place, the next ones `step` further.
 
     The first after those `skipped`, that is. Null where the newest bar is MISSING, if there are such `holes`.
+
+    Returns:
+        How many are null.
     """
+    nulls = 0
     largest = np.inf if infinite else np.finfo(np.float64).max
     for symbol in range(rows.shape[0]):
         row = rows[symbol]
@@ -279,19 +286,25 @@ def _collect(
                     known = close[lane, skipped + first : skipped + end]
                     if holes:
                         for k in range(found.size):
-                            target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
+                            good = abs(found[k]) <= largest and known[k] > 0.0
+                            target[k] = found[k] if good else np.nan
+                            nulls += not good
                     else:
                         for k in range(found.size):
-                            target[k] = found[k] if abs(found[k]) <= largest else np.nan
+                            good = abs(found[k]) <= largest
+                            target[k] = found[k] if good else np.nan
+                            nulls += not good
+    return nulls
 
 
-def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes]) -> pl.DataFrame:
+def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes], nulls: set[str]) -> pl.DataFrame:
     close_times = span.open_times() + BAR
     columns = [
         pl.concat([symbols.new_from_index(place, span.bars) for place in range(len(symbols))]).alias("symbol"),
         pl.concat([close_times] * len(symbols)).alias("as_of"),
     ]
     for name, rows in found.items():
-        column = pl.Series(name, rows.reshape(-1), pl.Float64, nan_to_null=True)
+        # Without a null nothing is copied.
+        column = pl.Series(name, rows.reshape(-1), pl.Float64, nan_to_null=name in nulls)
         columns.append(column.cast(pl.Boolean) if name in _FLAGS else column)
     return pl.DataFrame(columns).select(_COLUMNS)
