@@ -269,7 +269,7 @@ def _collect(
     The first after those `skipped`, that is. Null where the newest bar is MISSING, if there are such `holes`.
 
     Returns:
-        How many are null.
+        0 when none is null.
     """
     nulls = 0
     largest = np.inf if infinite else np.finfo(np.float64).max
@@ -284,16 +284,15 @@ def _collect(
                     target = row[places[phase] + first * step :: step]
                     found = values[lane, skipped + first : skipped + end]
                     known = close[lane, skipped + first : skipped + end]
+                    for k in range(found.size):
+                        nulls += not abs(found[k]) <= largest
                     if holes:
+                        nulls += 1
                         for k in range(found.size):
-                            good = abs(found[k]) <= largest and known[k] > 0.0
-                            target[k] = found[k] if good else np.nan
-                            nulls += not good
+                            target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
                     else:
                         for k in range(found.size):
-                            good = abs(found[k]) <= largest
-                            target[k] = found[k] if good else np.nan
-                            nulls += not good
+                            target[k] = found[k] if abs(found[k]) <= largest else np.nan
     return nulls
 
 
