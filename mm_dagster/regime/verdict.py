@@ -20,7 +20,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, Span, bar_number
 from mm_dagster.config import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
-from mm_dagster.regime.windows import kernel
+from mm_dagster.regime.windows import exponential, kernel, natural_log
 from mm_dagster.tables import VERDICTS, RegimeVerdict
 
 Floats = npt.NDArray[np.float64]
@@ -119,7 +119,7 @@ def _inputs(features: pl.DataFrame, symbols: pl.Series, span: Span) -> dict[str,
 
 
 def _logistic(values: Floats, midpoint: float, scale: float) -> Floats:
-    return 1.0 / (1.0 + _exponential(-(values - midpoint) / scale))
+    return 1.0 / (1.0 + exponential(-(values - midpoint) / scale))
 
 
 def _weighted(values: Floats, part: Logistic) -> Floats:
@@ -145,7 +145,7 @@ def _trend_score(inputs: list[Floats], score: TrendScore) -> Floats:
 def _reversion_score(inputs: dict[str, Floats], score: ReversionScore) -> Floats:
     """M, how strongly the price comes back, 0 to 1; an infinite half-life counts as none."""
     fast = _logistic(
-        -_natural_log(inputs["half_life"]), -math.log(score.half_life_midpoint_hours), score.half_life_scale
+        -natural_log(inputs["half_life"]), -math.log(score.half_life_midpoint_hours), score.half_life_scale
     )
     sure = _logistic(-inputs["ou_tau"], score.tau_midpoint, score.tau_scale)
     total = score.half_life_weight * fast * sure + _weighted(-inputs["variance_ratio_4_z"], score.variance_ratio_z)
@@ -175,7 +175,7 @@ def _logits(trend: Floats, trend_4h: Floats, reversion: Floats, range_: Floats, 
 
 
 def _softmax(logits: Floats) -> Floats:
-    odds = [_exponential(row) for row in logits - logits.max(axis=0)]
+    odds = [exponential(row) for row in logits - logits.max(axis=0)]
     return np.stack(odds) / (odds[0] + odds[1] + odds[2] + odds[3])
 
 
@@ -240,29 +240,3 @@ def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
 def _words(verdict: Counts) -> pl.Series:
     words = pl.Series([*VERDICTS, None], dtype=pl.String)
     return words.gather(np.where(verdict == _UNKNOWN, len(VERDICTS), verdict).reshape(-1))
-
-
-@kernel
-def _natural_log(values: Floats) -> Floats:
-    """ln, one value at a time: a vectorised one may round the end of an array differently. -inf at 0."""
-    result = np.empty_like(values)
-    for symbol in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            result[symbol, i] = (
-                math.log(values[symbol, i])
-                if values[symbol, i] > 0.0
-                else -np.inf
-                if values[symbol, i] == 0.0
-                else np.nan
-            )
-    return result
-
-
-@kernel
-def _exponential(values: Floats) -> Floats:
-    """e^x, one value at a time, for the same reason."""
-    result = np.empty_like(values)
-    for symbol in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            result[symbol, i] = math.exp(values[symbol, i])
-    return result
