@@ -50,8 +50,8 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
                 if not math.isnan(y[i]):
                     centre = y[i]
                     break
-            _sum_backwards(tail, y, start - pairs, first, centre)
-            _sum_forwards(head, y, start, first, end, centre)
+            _accumulate(tail, y, start - pairs, first - 1, max(start - pairs, 0) - 1, -1, centre)
+            _accumulate(head, y, start, first, end, 1, centre)
             # Whole arrays at a time, each a loop of its own: the compiler then computes several bars at once.
             begin, size = first - start, end - first
             sums = head[:, begin : begin + size] + tail[:, begin + 1 : begin + 1 + size]
@@ -88,10 +88,10 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
 
 
 @kernel
-def _sum_forwards(head: Lanes, y: Lanes, start: int, first: int, end: int, centre: float) -> None:
-    """The five sums from a block's first bar to each, into columns of `head`: of x, d, x^2, x d and d^2."""
+def _accumulate(sums: Lanes, y: Lanes, start: int, first: int, stop: int, stride: int, centre: float) -> None:
+    """The five sums over a block from one of its ends to each bar, of x, d, x^2, x d and d^2: columns of `sums`."""
     x_sum, d_sum, xx_sum, xd_sum, dd_sum = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(first, end):
+    for i in range(first, stop, stride):
         x, d = (y[i - 1] - centre, y[i] - y[i - 1]) if i > 0 else (np.nan, np.nan)
         if not math.isnan(d):
             x_sum += x
@@ -100,23 +100,7 @@ def _sum_forwards(head: Lanes, y: Lanes, start: int, first: int, end: int, centr
             xd_sum += x * d
             dd_sum += d * d
         k = i - start
-        head[0, k], head[1, k], head[2, k], head[3, k], head[4, k] = x_sum, d_sum, xx_sum, xd_sum, dd_sum
-
-
-@kernel
-def _sum_backwards(tail: Lanes, y: Lanes, start: int, end: int, centre: float) -> None:
-    """The same from each bar of a block to its last, into columns of `tail`."""
-    x_sum, d_sum, xx_sum, xd_sum, dd_sum = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(end - 1, max(start, 1) - 1, -1):
-        x, d = y[i - 1] - centre, y[i] - y[i - 1]
-        if not math.isnan(d):
-            x_sum += x
-            d_sum += d
-            xx_sum += x * x
-            xd_sum += x * d
-            dd_sum += d * d
-        k = i - start
-        tail[0, k], tail[1, k], tail[2, k], tail[3, k], tail[4, k] = x_sum, d_sum, xx_sum, xd_sum, dd_sum
+        sums[0, k], sums[1, k], sums[2, k], sums[3, k], sums[4, k] = x_sum, d_sum, xx_sum, xd_sum, dd_sum
 
 
 @kernel
