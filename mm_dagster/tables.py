@@ -19,8 +19,8 @@ SCHEMA_VERSION = 1
 
 CODE_VERSIONS = {
     "candles": "1",
-    "regime_features": "2",
-    "regime_verdict": "2",
+    "regime_features": "3",
+    "regime_verdict": "3",
     "grid_risk": "1",
     "exit_state": "1",
     "entry_assessment": "1",

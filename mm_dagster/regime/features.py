@@ -19,13 +19,14 @@ from functools import partial
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime import indicators
 from mm_dagster.regime.rolling import PIECE, Bars, Numbers, RollingBars
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.regime.windows import Lanes, kernel
+from mm_dagster.regime.windows import Lanes, kernel, natural_log
 from mm_dagster.tables import RegimeFeatures
 
 FORECAST_HALF_LIFE_MAX = 168
@@ -194,7 +195,9 @@ def _base_bars(candles: pl.DataFrame, owners: Numbers, symbols: int, origin: int
     numbers = candles["open_time"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
     prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
     base = np.full((symbols, 6, size), np.nan)
-    return base, _scatter(base, owners, numbers, origin, *prices)
+    firsts = _scatter(base, owners, numbers, origin, *prices)
+    base[:, 5] = natural_log(base[:, 3])
+    return base, firsts
 
 
 @kernel
@@ -208,18 +211,21 @@ def _scatter(
         if 0 <= i < base.shape[2] and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
             bars = base[owners[k]]
             bars[0, i], bars[1, i], bars[2, i], bars[3, i] = o[k], h[k], low[k], c[k]
-            bars[4, i], bars[5, i] = v[k], math.log(c[k])
+            bars[4, i] = v[k]
     return firsts
 
 
 def _measure(
     rolling: RollingBars, firsts: Numbers, span: Span, wanted: Sequence[Definition], warmup_bars: int
-) -> tuple[dict[str, Lanes], set[str]]:
-    """The features of some symbols by name, each of shape (symbols, bars of the span), and which have a null."""
-    nulls = set()
+) -> tuple[dict[str, Lanes], dict[str, int]]:
+    """The features of some symbols by name, each of shape (symbols, bars of the span), and where their nulls end.
+
+    That is the number of rows, all symbols one below the other, after which there is none.
+    """
     found = {
         name: np.empty((firsts.size, span.bars)) for one in wanted for names in one.columns.values() for name in names
     }
+    nulls = dict.fromkeys(found, 0)
     start, end = bar_number(span.start), bar_number(span.end)
     for step in sorted({step for one in wanted for step in one.columns}):
         rolling.lengthen(step)
@@ -229,30 +235,24 @@ def _measure(
         for first in range(start // step, -(-end // step), _LONG):
             asked = min(first + _LONG, -(-end // step)) - first
             bars = rolling.series(phases, first - reach, first + asked)
-            holes = bool(np.isnan(bars.close[:, reach:]).any())
+            places = first * step + phases - start
+            holes = _holes(bars.close[:, reach:], places, step, span.bars)
             for one in measured:
                 # Few bars are asked for in a tick: then each indicator gets its own window and no more.
                 own = bars if asked > _TAIL else bars.last(asked + _scaled(one.bars, warmup_bars))
                 values = one.indicator(own)
                 columns = one.columns[step]
                 for name, column in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
-                    if _collect(
-                        found[name],
-                        column,
-                        own.close,
-                        own.close.shape[1] - asked,
-                        holes,
-                        first * step + phases - start,
-                        step,
-                        name in _INFINITE,
-                    ):
-                        nulls.add(name)
+                    rows, skipped = found[name], column.shape[1] - asked
+                    end_of_nulls = _collect(rows, column, skipped, places, step, name in _INFINITE)
+                    rows.reshape(-1)[holes] = np.nan
+                    nulls[name] = max(nulls[name], end_of_nulls, holes.max(initial=-1) + 1)
         for one in measured:
             for symbol, oldest in enumerate(firsts):
                 short = max(0, oldest + step * one.bars - 1 - start)
                 for name in one.columns[step] if short else ():
                     found[name][symbol, :short] = np.nan
-                    nulls.add(name)
+                    nulls[name] = max(nulls[name], symbol * span.bars + min(short, span.bars))
     return found, nulls
 
 
@@ -260,50 +260,100 @@ def _scaled(bars: int, warmup_bars: int) -> int:
     return -(-bars * warmup_bars // WARMUP_BARS)
 
 
+def _holes(close: Lanes, places: Numbers, step: int, size: int) -> Numbers:
+    """Which rows have a MISSING newest bar, among those of all symbols one below the other; see `_collect`."""
+    lanes, bars = np.nonzero(np.isnan(close))
+    rows = places[lanes % places.size] + bars * step
+    return (lanes // places.size * size + rows)[(rows >= 0) & (rows < size)]
+
+
 @kernel
-def _collect(
-    rows: Lanes, values: Lanes, close: Lanes, skipped: int, holes: bool, places: Numbers, step: int, infinite: bool
-) -> int:
+def _collect(rows: Lanes, values: Lanes, skipped: int, places: Numbers, step: int, infinite: bool) -> int:
     """Interleaves the series of each symbol: the first bar of each goes to its place, the next ones `step` further.
 
-    The first after those `skipped`, that is. Null where the newest bar is MISSING, if there are such `holes`.
+    The first after those `skipped`, that is. What is not finite becomes NaN, if it must not be `infinite`.
 
     Returns:
-        0 when none is null.
+        How many rows to look at, all symbols one below the other, to find every NaN.
     """
-    nulls = 0
+    end_of_nulls = 0
     largest = np.inf if infinite else np.finfo(np.float64).max
-    for symbol in range(rows.shape[0]):
-        row = rows[symbol]
-        for start in range(0, values.shape[1] - skipped, PIECE):
-            for phase in range(places.size):
-                lane = symbol * places.size + phase
-                first = max(start, -(places[phase] // step))
-                end = min(min(start + PIECE, values.shape[1] - skipped), (row.size - 1 - places[phase]) // step + 1)
-                if first < end:
-                    target = row[places[phase] + first * step :: step]
-                    found = values[lane, skipped + first : skipped + end]
-                    known = close[lane, skipped + first : skipped + end]
-                    for k in range(found.size):
-                        nulls += not abs(found[k]) <= largest
-                    if holes:
-                        nulls += 1
-                        for k in range(found.size):
-                            target[k] = found[k] if abs(found[k]) <= largest and known[k] > 0.0 else np.nan
-                    else:
-                        for k in range(found.size):
-                            target[k] = found[k] if abs(found[k]) <= largest else np.nan
+    bars = values.shape[1] - skipped
+    # From and to where every phase lies within the rows, if all phases are there.
+    first, end = max(0, -(places.min() // step)), min(bars, (rows.shape[1] - 1 - places.max()) // step + 1)
+    if places.size < step or step % 4 or first >= end:
+        first, end = bars, bars
+    for lane in range(values.shape[0]):
+        symbol, place, series = lane // places.size, places[lane % places.size], values[lane, skipped:]
+        for start, stop in ((max(0, -(place // step)), first), (end, bars)):
+            if _put(rows[symbol], series, start, stop, place, step, largest):
+                end_of_nulls = max(end_of_nulls, symbol * rows.shape[1] + place + stop * step)
+    for start in range(first, end, PIECE):
+        # Four neighbours at a time: what is written lies side by side, and needs a third of the time.
+        for lane in range(0, values.shape[0], 4):
+            symbol, place, stop = lane // places.size, places[lane % places.size], min(start + PIECE, end)
+            row, four = rows[symbol], values[lane : lane + 4, skipped:]
+            # Where the compiler knows the step it does several bars at once.
+            if step == 4:
+                nulls = _put_four(row, four, start, stop, place, 4, largest)
+            else:
+                nulls = _put_four(row, four, start, stop, place, step, largest)
+            if nulls:
+                end_of_nulls = max(end_of_nulls, symbol * rows.shape[1] + place + stop * step)
+    return min(end_of_nulls, rows.size)
+
+
+@kernel
+def _put(row: Lanes, series: Lanes, first: int, end: int, place: int, step: int, largest: float) -> int:
+    """Puts some bars of a series to their places, `step` apart, as far as they lie within the row; counts the NaN."""
+    end = min(end, (row.size - 1 - place) // step + 1)
+    if first >= end:
+        return 0
+    nulls = 0
+    found, target = series[first:end], row[place + first * step :: step]
+    for k in range(found.size):
+        nulls += not abs(found[k]) <= largest
+    for k in range(found.size):
+        target[k] = found[k] if abs(found[k]) <= largest else np.nan
     return nulls
 
 
-def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes], nulls: set[str]) -> pl.DataFrame:
+@kernel
+def _put_four(row: Lanes, four: Lanes, first: int, end: int, place: int, step: int, largest: float) -> int:
+    """The same for four series whose places are neighbours."""
+    nulls = 0
+    a, b, c, d = four[0, first:end], four[1, first:end], four[2, first:end], four[3, first:end]
+    for k in range(a.size):
+        nulls += not abs(a[k]) <= largest
+        nulls += not abs(b[k]) <= largest
+        nulls += not abs(c[k]) <= largest
+        nulls += not abs(d[k]) <= largest
+    target = row[place + first * step :]
+    for k in range(a.size):
+        target[step * k] = a[k] if abs(a[k]) <= largest else np.nan
+        target[step * k + 1] = b[k] if abs(b[k]) <= largest else np.nan
+        target[step * k + 2] = c[k] if abs(c[k]) <= largest else np.nan
+        target[step * k + 3] = d[k] if abs(d[k]) <= largest else np.nan
+    return nulls
+
+
+def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes], nulls: dict[str, int]) -> pl.DataFrame:
     close_times = span.open_times() + BAR
     columns = [
         pl.concat([symbols.new_from_index(place, span.bars) for place in range(len(symbols))]).alias("symbol"),
         pl.concat([close_times] * len(symbols)).alias("as_of"),
     ]
     for name, rows in found.items():
-        # Without a null nothing is copied.
-        column = pl.Series(name, rows.reshape(-1), pl.Float64, nan_to_null=name in nulls)
+        column = _column(name, rows.reshape(-1), nulls[name])
         columns.append(column.cast(pl.Boolean) if name in _FLAGS else column)
     return pl.DataFrame(columns).select(_COLUMNS)
+
+
+def _column(name: str, rows: Lanes, end_of_nulls: int) -> pl.Series:
+    """The rows as they are, without a copy, and NaN as null; none is looked for after `end_of_nulls`."""
+    if end_of_nulls == 0:
+        return pl.Series(name, rows, pl.Float64)
+    known = np.full(-(-rows.size // 8), 0xFF, np.uint8)
+    first = np.packbits(~np.isnan(rows[: -(-end_of_nulls // 8) * 8]), bitorder="little")
+    known[: first.size] = first
+    return pl.Series(name, pa.Array.from_buffers(pa.float64(), rows.size, [pa.py_buffer(known), pa.py_buffer(rows)]))

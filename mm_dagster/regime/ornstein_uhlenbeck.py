@@ -14,13 +14,12 @@ import math
 
 import numpy as np
 
-from mm_dagster.regime.windows import KNOWN, Lanes, kernel, known_among
+from mm_dagster.regime.windows import KNOWN, Lanes, kernel, known_among, natural_log
 
 SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
 
 
-@kernel
 def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
     """Fit of y_i on y_(i-1) over the known ones of the last `pairs` pairs (Vasicek 1977).
 
@@ -34,11 +33,29 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
         Dickey-Fuller statistic (phi - 1) / se(phi); the half-life in bars, of phi corrected for its bias (Kendall
         1954); z, the distance of the newest y from mu in stationary standard deviations. NaN where there is none.
     """
+    phi, mu, sigma, tau, corrected, z = _fit(log_close, pairs, anchor)
+    return phi, mu, sigma, tau, _half_life(corrected), z
+
+
+def _half_life(corrected: Lanes) -> Lanes:
+    """In bars, of a phi that is corrected for its bias."""
+    with np.errstate(divide="ignore"):
+        half_life = math.log(2.0) / -natural_log(corrected)
+    half_life[corrected >= 1.0] = np.inf
+    half_life[corrected <= 0.0] = 0.0
+    return half_life
+
+
+@kernel
+def _fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
+    """What `fit` returns, but for the corrected phi in place of the half-life."""
     lanes, bars = log_close.shape
     phi, mu, sigma = np.empty((lanes, bars)), np.empty((lanes, bars)), np.empty((lanes, bars))
-    tau, half_life, z = np.empty((lanes, bars)), np.empty((lanes, bars)), np.empty((lanes, bars))
+    tau, corrected, z = np.empty((lanes, bars)), np.empty((lanes, bars)), np.empty((lanes, bars))
     head, tail = np.empty((5, pairs)), np.zeros((5, pairs + 1))
-    share = 1.0 / pairs
+    mean_x, mean_d, xx, xd, rest, unbiased = np.empty((6, pairs))
+    significant = np.empty(pairs, np.bool_)
+    share, per_freedom = 1.0 / pairs, 1.0 / (pairs - 2.0)
     for lane in range(lanes):
         y = log_close[lane]
         known, complete = 0, False
@@ -52,39 +69,43 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
                     break
             _accumulate(tail, y, start - pairs, first - 1, max(start - pairs, 0) - 1, -1, centre)
             _accumulate(head, y, start, first, end, 1, centre)
-            # Whole arrays at a time, each a loop of its own: the compiler then computes several bars at once.
             begin, size = first - start, end - first
-            sums = head[:, begin : begin + size] + tail[:, begin + 1 : begin + 1 + size]
-            mean_x, mean_d = sums[0] * share, sums[1] * share
-            xx = sums[2] - sums[0] * mean_x
-            xd = sums[3] - sums[0] * mean_d
-            rest = sums[4] - sums[1] * mean_d - xd * xd / xx
-            # From here on measured from the newest close.
-            mean_x += centre - y[first:end]
+            older, newer, here = tail[:, begin + 1 :], head[:, begin:], y[first:end]
             # With no hole in this block and the one before, every window in it is complete.
             complete_before, complete = complete, known_among(y, first, end - 1) == pairs
-            known = pairs if complete_before and complete else known
-            corrected = (pairs + 1.0) / (pairs - 3.0) + xd / xx * (pairs / (pairs - 3.0))
             for k in range(size):
+                x_sum, d_sum = newer[0, k] + older[0, k], newer[1, k] + older[1, k]
+                xx_sum, dd_sum = newer[2, k] + older[2, k], newer[4, k] + older[4, k]
+                mean_x[k], mean_d[k] = x_sum * share, d_sum * share
+                xx[k] = xx_sum - x_sum * mean_x[k]
+                xd[k] = newer[3, k] + older[3, k] - x_sum * mean_d[k]
+                rest[k] = dd_sum - d_sum * mean_d[k] - xd[k] * xd[k] / xx[k]
+                significant[k] = (xx[k] > SIGNIFICANT * xx_sum) & (rest[k] > SIGNIFICANT * dd_sum)
+                # From here on measured from the newest close.
+                mean_x[k] += centre - here[k]
+                unbiased[k] = (pairs + 1.0) / (pairs - 3.0) + xd[k] / xx[k] * (pairs / (pairs - 3.0))
+            if complete_before and complete:
+                known = pairs
+            for k in range(size if not (complete_before and complete and significant[:size].all()) else 0):
                 i = first + k
                 if not (complete_before and complete):
                     known += i > 0 and not math.isnan(y[i] - y[i - 1])
                     known -= i > pairs and not math.isnan(y[i - pairs] - y[i - pairs - 1])
-                if known < pairs or not (xx[k] > SIGNIFICANT * sums[2, k] and rest[k] > SIGNIFICANT * sums[4, k]):
+                if known < pairs or not significant[k]:
                     count, mean_x[k], mean_d[k], xx[k], xd[k], rest[k] = _in_two_passes(y, i, pairs, known)
-                    corrected[k] = (count + 1.0) / (count - 3.0) + xd[k] / xx[k] * (count / (count - 3.0))
+                    unbiased[k] = (count + 1.0) / (count - 3.0) + xd[k] / xx[k] * (count / (count - 3.0))
                     rest[k] *= (pairs - 2.0) / (count - 2.0)
-                half_life[lane, i] = _half_life(corrected[k])
-            rest *= 1.0 / (pairs - 2.0)
-            slope, spread = xd / xx, np.sqrt(rest)
-            mean = mean_x - mean_d / slope
-            phi[lane, first:end] = 1.0 + slope
-            mu[lane, first:end] = y[first:end] + mean
-            sigma[lane, first:end] = spread
-            tau[lane, first:end] = slope * np.sqrt(xx) / spread
-            # 1 - phi^2, positive where abs(phi) < 1; otherwise there is no root, and no z.
-            z[lane, first:end] = -mean * np.sqrt(-slope * (2.0 + slope)) / spread
-    return phi, mu, sigma, tau, half_life, z
+            corrected[lane, first:end] = unbiased[:size]
+            for k in range(size):
+                slope, spread = xd[k] / xx[k], math.sqrt(rest[k] * per_freedom)
+                mean = mean_x[k] - mean_d[k] / slope
+                phi[lane, first + k] = 1.0 + slope
+                mu[lane, first + k] = here[k] + mean
+                sigma[lane, first + k] = spread
+                tau[lane, first + k] = slope * math.sqrt(xx[k]) / spread
+                # 1 - phi^2, positive where abs(phi) < 1; otherwise there is no root, and no z.
+                z[lane, first + k] = -mean * math.sqrt(-slope * (2.0 + slope)) / spread
+    return phi, mu, sigma, tau, corrected, z
 
 
 @kernel
@@ -131,13 +152,3 @@ def _in_two_passes(y: Lanes, newest: int, pairs: int, known: int) -> tuple[float
             residual = d - d_mean - xd / xx * (y[i - 1] - y[newest] - x_mean)
             rest += residual * residual
     return count, x_mean, d_mean, xx, xd, rest
-
-
-@kernel
-def _half_life(corrected: float) -> float:
-    """In bars, of a phi that is corrected for its bias."""
-    if corrected >= 1.0:
-        return np.inf
-    if corrected <= 0.0:
-        return 0.0
-    return math.log(2.0) / -math.log(corrected)

@@ -109,13 +109,22 @@ def _pick(table: Lanes, phases: Numbers, step: int, first: int, bars: int) -> La
     """Shape (6, symbols * phases, bars)."""
     picked = np.empty((table.shape[1], table.shape[0] * phases.size, bars))
     outside = max(0, -first)
+    # Neighbours are read four at a time.
+    together = 4 if phases.size == step and step % 4 == 0 else 1
     for row in range(table.shape[1]):
         picked[row, :, :outside] = np.nan
         for start in range(outside, bars, PIECE):
-            for lane in range(picked.shape[1]):
+            end = min(start + PIECE, bars)
+            for lane in range(0, picked.shape[1], together):
                 place = (first + start) * step + phases[lane % phases.size]
-                source = table[lane // phases.size, row, place::step]
-                target = picked[row, lane, start : start + PIECE]
-                for k in range(target.size):
-                    target[k] = source[k]
+                source = table[lane // phases.size, row, place:]
+                target = picked[row, lane : lane + together, start:end]
+                if together == 4:
+                    a, b, c, d = target[0], target[1], target[2], target[3]
+                    for k in range(a.size):
+                        a[k], b[k] = source[step * k], source[step * k + 1]
+                        c[k], d[k] = source[step * k + 2], source[step * k + 3]
+                else:
+                    for k in range(target.shape[1]):
+                        target[0, k] = source[step * k]
     return picked

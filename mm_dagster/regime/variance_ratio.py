@@ -86,6 +86,11 @@ def _ratio(
     # A block of returns between zeros: no pair reaches out of it.
     block, square = np.zeros(returns + 2 * lags), np.zeros(returns + 2 * lags)
     head, tail, sums = np.empty((4, returns)), np.zeros((4, returns + 1)), np.empty((4, returns))
+    near, across = np.empty((2, returns)), np.zeros((4, lags + 1))
+    # The weights of the pairs that a return makes with those before it in the block.
+    reach = np.full(returns, weight.sum())
+    for n in range(lags):
+        reach[n] = weight[: n + 1].sum()
     for lane in range(lanes):
         y, r = log_close[lane], change[lane]
         tail[:] = 0.0
@@ -98,8 +103,9 @@ def _ratio(
                 block[lags + i - start] = 0.0 if math.isnan(r[i]) else r[i]
             for k in range(block.size):
                 square[k] = block[k] * block[k]
-            _pairs(head, block, square, weight, True)
-            _join(sums, head, tail, r, start, weight)
+            _pairs(head, near, block, square, weight, reach, True)
+            _join(sums, head, tail, across, r, start, weight)
+            steady = 0
             if complete_before and complete:
                 known = returns
                 _finish(
@@ -110,11 +116,14 @@ def _ratio(
                     square_mean[lane, first:end],
                     long_mean[lane, first:end],
                     long_square_mean[lane, first:end],
-                    sums[:, first - start :],
+                    sums,
+                    first - start,
                     returns,
                     weight,
                 )
-            for i in range(first, end):
+                for i in range(first, end):
+                    steady += not math.isnan(ratio[lane, i])
+            for i in range(first, end if steady < end - first else first):
                 if not (complete_before and complete):
                     known += not math.isnan(r[i])
                     known -= i >= returns and not math.isnan(r[i - returns])
@@ -128,13 +137,14 @@ def _ratio(
                             square_mean[lane, one],
                             long_mean[lane, one],
                             long_square_mean[lane, one],
-                            sums[:, i - start :],
+                            sums,
+                            i - start,
                             returns,
                             weight,
                         )
                 if i >= returns and known >= KNOWN * returns and math.isnan(ratio[lane, i]) and not math.isnan(y[i]):
                     ratio[lane, i], z[lane, i] = _directly(y, i, returns, q, weight)
-            _pairs(tail, block, square, weight, False)
+            _pairs(tail, near, block, square, weight, reach, False)
     return ratio, z
 
 
@@ -148,6 +158,7 @@ def _finish(
     long_mean: Lanes,
     long_square_mean: Lanes,
     sums: Lanes,
+    offset: int,
     returns: int,
     weight: Lanes,
 ) -> None:
@@ -158,7 +169,7 @@ def _finish(
         pairs += weight[j] * (returns - j)
     # Debiased: q (returns - q + 1) (1 - q / returns) in place of the number of long returns, returns - 1 of short ones.
     scale = (returns - 1.0) / returns / (q * (1.0 - q / returns))
-    sum_4, sum_3, sum_2, sum_1 = sums[0], sums[1], sums[2], sums[3]
+    sum_4, sum_3, sum_2, sum_1 = sums[0, offset:], sums[1, offset:], sums[2, offset:], sums[3, offset:]
     for k in range(newest.size):
         mean = (newest[k] - oldest[k]) / returns
         squares = square_mean[k] - mean * mean
@@ -172,40 +183,45 @@ def _finish(
 
 
 @kernel
-def _pairs(sums: Lanes, block: Lanes, square: Lanes, weight: Lanes, forwards: bool) -> None:
+def _pairs(sums: Lanes, near: Lanes, block: Lanes, square: Lanes, weight: Lanes, reach: Lanes, forwards: bool) -> None:
     """Four sums over pairs of a block's returns, weighted by how far apart the two lie.
 
     Of a^2 b^2, a^2 b + a b^2, a^2 + b^2 + 4 a b and a + b; over the pairs from the first return to each, or from each
-    to the last.
+    to the last. `near` is room for two rows as long as the block.
     """
     lags = weight.size - 1
-    returns = block.size - 2 * lags
-    near, near_square, reach = np.zeros(returns), np.zeros(returns), np.full(returns, weight.sum())
-    for j in range(1, lags + 1):
-        distance = -j if forwards else j
-        one, one_square, part = block[lags + distance :], square[lags + distance :], weight[j]
+    returns = reach.size
+    beside, beside_square = near[0], near[1]
+    beside[:], beside_square[:] = 0.0, 0.0
+    # Two lags at once, or most of the time goes into loading and storing the sums; q is even, lags are not.
+    sign = -1 if forwards else 1
+    for j in range(1, lags, 2):
+        a, a_square, part = block[lags + sign * j :], square[lags + sign * j :], weight[j]
+        b, b_square, other = block[lags + sign * (j + 1) :], square[lags + sign * (j + 1) :], weight[j + 1]
         for k in range(returns):
-            near[k] += part * one[k]
-            near_square[k] += part * one_square[k]
-    for n in range(min(lags, returns)):
-        reach[n if forwards else returns - 1 - n] = weight[: n + 1].sum()
+            beside[k] += part * a[k] + other * b[k]
+            beside_square[k] += part * a_square[k] + other * b_square[k]
+    if lags % 2 == 1:
+        a, a_square, part = block[lags + sign * lags :], square[lags + sign * lags :], weight[lags]
+        for k in range(returns):
+            beside[k] += part * a[k]
+            beside_square[k] += part * a_square[k]
     sum_4, sum_3, sum_2, sum_1 = 0.0, 0.0, 0.0, 0.0
     for n in range(returns):
         k = n if forwards else returns - 1 - n
-        a, a2 = block[lags + k], square[lags + k]
-        sum_4 += a2 * near_square[k]
-        sum_3 += a2 * near[k] + a * near_square[k]
-        sum_2 += a2 * reach[k] + near_square[k] + 4.0 * a * near[k]
-        sum_1 += a * reach[k] + near[k]
+        one, one_square = block[lags + k], square[lags + k]
+        sum_4 += one_square * beside_square[k]
+        sum_3 += one_square * beside[k] + one * beside_square[k]
+        sum_2 += one_square * reach[n] + beside_square[k] + 4.0 * one * beside[k]
+        sum_1 += one * reach[n] + beside[k]
         sums[0, k], sums[1, k], sums[2, k], sums[3, k] = sum_4, sum_3, sum_2, sum_1
 
 
 @kernel
-def _join(sums: Lanes, head: Lanes, tail: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
+def _join(sums: Lanes, head: Lanes, tail: Lanes, across: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
     """The four sums of the windows that end in the block from `start` on: its head, the tail of the block before,
     and the pairs across."""
     returns, lags = sums.shape[1], weight.size - 1
-    across = np.zeros((4, lags + 1))
     _pairs_across(across, r, start, weight)
     for row in range(4):
         whole = across[row, lags]

@@ -37,29 +37,76 @@ def known_among(series: Lanes, first: int, last: int) -> int:
     return count
 
 
-@kernel
 def windowed_mean(values: Lanes, width: int, anchor: int) -> Lanes:
     """Mean of the known values among the last `width`."""
+    return _narrow_mean(values, width) if width <= _NARROW else _wide_mean(values, width, anchor)
+
+
+_NARROW = 8
+"""Up to this width it is faster to add up each window by itself."""
+
+
+@kernel
+def _narrow_mean(values: Lanes, width: int) -> Lanes:
     lanes, bars = values.shape
-    mean = np.empty((lanes, bars))
-    # The sums of the block before, from each of its bars to its end.
-    tail = np.empty(width + 1)
+    mean = np.full((lanes, bars), np.nan)
     share = 1.0 / width
     for lane in range(lanes):
-        tail[:] = 0.0
+        series = values[lane]
+        for start in range(width - 1, bars, _BLOCK):
+            found = mean[lane, start : start + _BLOCK]
+            # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
+            found[:] = series[start - width + 1 : start - width + 1 + found.size]
+            for j in range(width - 2, -1, -1):
+                lagged = series[start - j :]
+                for k in range(found.size):
+                    found[k] += lagged[k]
+            for k in range(found.size):
+                found[k] *= share
+        for i in range(width - 1, bars):
+            if math.isnan(mean[lane, i]):
+                mean[lane, i] = _mean_of_known(series, i - width + 1, i)
+    return mean
+
+
+@kernel
+def _mean_of_known(series: Lanes, first: int, last: int) -> float:
+    count = known_among(series, first, last)
+    if count < KNOWN * (last - first + 1):
+        return np.nan
+    total = 0.0
+    for i in range(first, last + 1):
+        total += 0.0 if math.isnan(series[i]) else series[i]
+    return total / count
+
+
+@kernel
+def _wide_mean(values: Lanes, width: int, anchor: int) -> Lanes:
+    lanes, bars = values.shape
+    mean = np.empty((lanes, bars))
+    # Sums from each bar of a block to its end: of the block before, and of the present one.
+    tail, fresh = np.empty(width + 1), np.empty(width + 1)
+    share = 1.0 / width
+    for lane in range(lanes):
+        tail[:], fresh[:] = 0.0, 0.0
         known, complete = 0, False
         for start in range(-(anchor % width), bars, width):
             first, end = max(start, 0), min(start + width, bars)
             series, found = values[lane, first:end], mean[lane, first:end]
-            older = tail[first - start + 1 :]
+            older, newer = tail[first - start + 1 :], fresh[first - start :]
             complete_before, complete = complete, known_among(series, 0, end - first - 1) == end - first
-            head = 0.0
-            if complete_before and complete and first == start:
-                for k in range(end - first):
+            complete &= first == start
+            head, running = 0.0, 0.0
+            if complete_before and complete:
+                # Both sums in one loop: neither has to wait for the other.
+                for k in range(series.size):
+                    back = series.size - 1 - k
                     head += series[k]
+                    running += series[back]
                     found[k] = (older[k] + head) * share
+                    newer[back] = running
             else:
-                for k in range(end - first):
+                for k in range(series.size):
                     i = first + k
                     known -= i >= width and not math.isnan(values[lane, i - width])
                     if not math.isnan(series[k]):
@@ -68,19 +115,11 @@ def windowed_mean(values: Lanes, width: int, anchor: int) -> Lanes:
                     enough = i >= width - 1 and known >= KNOWN * width
                     part = share if known == width else 1.0 / known
                     found[k] = (older[k] + head) * part if enough else np.nan
-            complete &= first == start
-            _sum_to_the_end(tail, series, first - start)
+                for k in range(series.size - 1, -1, -1):
+                    running += 0.0 if math.isnan(series[k]) else series[k]
+                    newer[k] = running
+            tail, fresh = fresh, tail
     return mean
-
-
-@kernel
-def _sum_to_the_end(tail: Lanes, series: Lanes, offset: int) -> None:
-    running = 0.0
-    target = tail[offset:]
-    for k in range(series.size - 1, -1, -1):
-        if not math.isnan(series[k]):
-            running += series[k]
-        target[k] = running
 
 
 @kernel
@@ -131,24 +170,34 @@ def decayed_mean(values: Lanes, decay: float, width: int, anchor: int) -> Lanes:
     for j in range(width - 1, -1, -1):
         full += power[j]
     part = 1.0 / full
+    weight_to_end = np.cumsum(power[:width])[::-1].copy()
     # The tail of a block is weighted as seen from the block's last bar; joining it adds the age of that bar.
     tail, tail_weight = np.empty(width + 1), np.empty(width + 1)
+    fresh, fresh_weight = np.empty(width + 1), np.empty(width + 1)
     for lane in range(lanes):
-        tail[:], tail_weight[:] = 0.0, 0.0
+        tail[:], tail_weight[:], fresh[:], fresh_weight[:] = 0.0, 0.0, 0.0, 0.0
         known, complete = 0, False
         for start in range(-(anchor % width), bars, width):
             first, end = max(start, 0), min(start + width, bars)
             series, found = values[lane, first:end], mean[lane, first:end]
             growing, fading, ages = growth[first - start :], power[first - start :], power[first - start + 1 :]
             older, older_weight = tail[first - start + 1 :], tail_weight[first - start + 1 :]
+            newer, newer_weight = fresh[first - start :], fresh_weight[first - start :]
             complete_before, complete = complete, known_among(series, 0, end - first - 1) == end - first
-            head, head_weight = 0.0, 0.0
-            if complete_before and complete and first == start:
-                for k in range(end - first):
+            complete &= first == start
+            head, head_weight, running, running_weight = 0.0, 0.0, 0.0, 0.0
+            if complete_before and complete:
+                # Both sums in one loop: neither has to wait for the other.
+                for k in range(series.size):
+                    back = series.size - 1 - k
                     head += growing[k] * series[k]
-                    found[k] = (fading[k] * head + ages[k] * older[k]) * part
+                    running += power[k] * series[back]
+                    found[k], newer[back] = head, running
+                for k in range(series.size):
+                    found[k] = (fading[k] * found[k] + ages[k] * older[k]) * part
+                newer_weight[:width] = weight_to_end
             else:
-                for k in range(end - first):
+                for k in range(series.size):
                     i = first + k
                     known -= i >= width and not math.isnan(values[lane, i - width])
                     if not math.isnan(series[k]):
@@ -159,15 +208,13 @@ def decayed_mean(values: Lanes, decay: float, width: int, anchor: int) -> Lanes:
                     enough = i >= width - 1 and weight >= KNOWN * full
                     found[k] = fading[k] * head + ages[k] * older[k]
                     found[k] *= (part if known == width else 1.0 / weight) if enough else np.nan
-            complete &= first == start
-            running, running_weight = 0.0, 0.0
-            fresh, fresh_weight = tail[first - start :], tail_weight[first - start :]
-            for k in range(end - first - 1, -1, -1):
-                decayed = power[width - 1 - (first - start) - k]
-                if not math.isnan(series[k]):
-                    running += decayed * series[k]
-                    running_weight += decayed
-                fresh[k], fresh_weight[k] = running, running_weight
+                for k in range(series.size - 1, -1, -1):
+                    decayed = power[width - 1 - (first - start) - k]
+                    if not math.isnan(series[k]):
+                        running += decayed * series[k]
+                        running_weight += decayed
+                    newer[k], newer_weight[k] = running, running_weight
+            tail, tail_weight, fresh, fresh_weight = fresh, fresh_weight, tail, tail_weight
     return mean
 
 
@@ -377,24 +424,13 @@ def _merge(
             break
 
 
-@kernel
 def natural_log(values: Lanes) -> Lanes:
-    """ln, one value at a time: a vectorised one may round the end of an array differently. NaN for x < 0."""
-    result = np.empty_like(values)
-    for lane in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            if values[lane, i] > 0.0:
-                result[lane, i] = math.log(values[lane, i])
-            else:
-                result[lane, i] = -np.inf if values[lane, i] == 0.0 else np.nan
-    return result
+    """ln; -inf of 0 and NaN below it. A value's bits do not depend on where in the array it stands: a test holds it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(values)
 
 
-@kernel
 def exponential(values: Lanes) -> Lanes:
-    """e^x, one value at a time, for the same reason."""
-    result = np.empty_like(values)
-    for lane in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            result[lane, i] = math.exp(values[lane, i])
-    return result
+    """e^x, likewise; inf where it is beyond the numbers."""
+    with np.errstate(over="ignore"):
+        return np.exp(values)
