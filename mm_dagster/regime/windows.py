@@ -301,21 +301,27 @@ def windowed_rank(values: Lanes, width: int) -> Lanes:
             size = min(_BLOCK, bars - start)
             below[:] = 0.0
             now = series[start : start + size]
-            # Four lags at once, or most of the time goes into loading and storing the counts.
-            for j in range(4, width + 1, 4):
+            # Eight lags at once, or most of the time goes into loading and storing the counts.
+            for j in range(8, width + 1, 8):
                 a, b = series[start - j :], series[start - j + 1 :]
                 c, d = series[start - j + 2 :], series[start - j + 3 :]
+                e, f = series[start - j + 4 :], series[start - j + 5 :]
+                g, h = series[start - j + 6 :], series[start - j + 7 :]
                 for k in range(size):
                     below[k] += (
-                        (1.0 if a[k] <= now[k] else 0.0)
-                        + (1.0 if b[k] <= now[k] else 0.0)
-                        + (1.0 if c[k] <= now[k] else 0.0)
-                        + (1.0 if d[k] <= now[k] else 0.0)
+                        _up_to(a[k], now[k])
+                        + _up_to(b[k], now[k])
+                        + _up_to(c[k], now[k])
+                        + _up_to(d[k], now[k])
+                        + _up_to(e[k], now[k])
+                        + _up_to(f[k], now[k])
+                        + _up_to(g[k], now[k])
+                        + _up_to(h[k], now[k])
                     )
-            for j in range(width - width % 4 + 1, width + 1):
+            for j in range(width - width % 8 + 1, width + 1):
                 a = series[start - j :]
                 for k in range(size):
-                    below[k] += 1.0 if a[k] <= now[k] else 0.0
+                    below[k] += _up_to(a[k], now[k])
             for k in range(size):
                 rank[lane, start + k] = below[k] / width
         for i in range(bars):
@@ -328,6 +334,11 @@ def windowed_rank(values: Lanes, width: int) -> Lanes:
                 below_now = np.rint(rank[lane, i] * width)
                 rank[lane, i] = below_now / count if count >= KNOWN * width else np.nan
     return rank
+
+
+@kernel
+def _up_to(value: float, limit: float) -> float:
+    return 1.0 if value <= limit else 0.0
 
 
 def windowed_median(values: Lanes, width: int) -> Lanes:
