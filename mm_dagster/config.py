@@ -65,6 +65,17 @@ Positive = Annotated[float, Field(gt=0)]
 # markets.yaml ---------------------------------------------------------------------------------------------------------
 
 
+class AccountKeys(Model):
+    """Names of the environment variables that hold a read-only API key. The program places no order."""
+
+    key_env: str
+    """Variable with the key."""
+    secret_env: str
+    """Variable with the secret."""
+    passphrase_env: str | None = None
+    """Variable with the passphrase, where the exchange wants one; KuCoin does."""
+
+
 class CcxtVenue(Model):
     """A live exchange, through ccxt. Public candles need no key."""
 
@@ -72,6 +83,8 @@ class CcxtVenue(Model):
     exchange: Annotated[str, Field(description="ccxt's name of the exchange, like kucoin.")]
     api_url: Annotated[str | None, Field(description="Another address for all of its REST calls.")] = None
     timeout_seconds: Positive = 10.0
+    account: AccountKeys | None = None
+    """Keys to read the account with; without them positions are modelled."""
 
 
 class RecordedVenue(Model):
@@ -278,12 +291,30 @@ class StopLossRisk(Model):
     """CRITICAL from here on."""
 
 
+class Giveback(Model):
+    """What waiting may cost: the fall that is exceeded in 1 of 20 cases while the operator has not acted yet."""
+
+    response_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    """How long the operator takes to act, minutes."""
+    sigmas: Positive = 1.645
+    """The fall, in standard deviations of the log price over that time."""
+
+
+class CalibrationConfig(Model):
+    """The check whether the touch probabilities came true."""
+
+    days: Annotated[int, Field(ge=7, le=3650)] = 90
+    """How far it looks back, days."""
+
+
 class RiskConfig(Model):
-    """risk.yaml: volatility and touch probabilities."""
+    """risk.yaml: volatility, touch probabilities, and what waiting may cost."""
 
     vol: VolatilityConfig = VolatilityConfig()
     touch: TouchConfig = TouchConfig()
     stop_loss: StopLossRisk = StopLossRisk()
+    giveback: Giveback = Giveback()
+    calibration: CalibrationConfig = CalibrationConfig()
 
 
 # exit.yaml ------------------------------------------------------------------------------------------------------------
@@ -418,6 +449,8 @@ class MirrorConfig(Model):
 
     remote: Annotated[str | None, Field(description="Where snapshots are pushed; none: they stay here.")] = None
     branch: str = "main"
+    balances: bool = False
+    """Whether what an account holds is written into the snapshots; without it they tell what is modelled."""
 
 
 class HistoryConfig(Model):
@@ -439,6 +472,9 @@ class Fees(Model):
     maker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
     taker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
     paid_in: FeeCurrency = "quote"
+    slippage: Annotated[
+        float, Field(ge=0, lt=0.1, description="What a market order loses against the price, fraction.")
+    ] = 0.0005
 
 
 class GridConfig(Model):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dataframely as dy
@@ -21,8 +22,8 @@ CODE_VERSIONS = {
     "candles": "1",
     "regime_features": "3",
     "regime_verdict": "3",
-    "grid_risk": "1",
-    "exit_state": "1",
+    "grid_risk": "2",
+    "exit_state": "2",
     "entry_assessment": "1",
 }
 """Raise a table's number when the same input would give other values; rows and Dagster assets carry it."""
@@ -37,6 +38,7 @@ STOP_LOSS_RISK = ("SAFE", "NEAR", "CRITICAL", "BREACHED")
 RISK_LEVEL = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 ALERT_KINDS = ("ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "DIGEST")
 ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
+SIDES = ("buy", "sell")
 ENTRY_ADVICE = ("WAIT", "WATCH", "ENTER")
 
 
@@ -72,6 +74,10 @@ def _flag(description: str, *, nullable: bool = True) -> dy.Bool:
 
 def _count(description: str, *, nullable: bool = True) -> dy.Int64:
     return dy.Int64(nullable=nullable, description=description)
+
+
+def _structs(description: str, **fields: dy.Column) -> dy.List:
+    return dy.List(dy.Struct(fields), description=description)
 
 
 def _config_hash() -> dy.String:
@@ -233,6 +239,11 @@ class GridEpisode(dy.Schema):
     fee_maker = _number("Maker fee, fraction.", low=0.0, nullable=False)
     fee_taker = _number("Taker fee, fraction.", low=0.0, nullable=False)
     fee_paid_in = _text("quote or base.")
+    slippage = _number("What a market order loses against the price, fraction; null: not asked for yet.", low=0.0)
+    price_tick = _number("Prices were multiples of it, quote currency; null: the venue asks nothing.", low=0.0)
+    amount_lot = _number("Amounts were multiples of it, base currency; null: likewise.", low=0.0)
+    amount_min = _number("Smallest order, base currency; null: likewise.", low=0.0)
+    cost_min = _number("Smallest order, quote currency; null: likewise.", low=0.0)
     first_seen = _time("as_of of its first evaluation;")
     closed_at = _time("When it ended;", nullable=True)
     closed_by = _text("What ended it: reactivated, disabled or removed.", nullable=True)
@@ -248,7 +259,9 @@ class GridRisk(dy.Schema):
     price = _number("Close at as_of, quote currency; null when the bar is MISSING.", low=0.0)
     change_24h = _number("Change over 24 hours, percent.")
     volume_24h = _number("Volume over 24 hours, base currency.", low=0.0)
-    capital_utilisation = _probability("Share of the capital that a grid filled to this price holds as inventory.")
+    capital_utilisation = _probability(
+        "Share of the capital that is inventory; if the grid does not run, as if it were filled."
+    )
     recommendations = dy.List(dy.String(), nullable=True, description="What to look at, in sentences.")
     position_health = _one_of(POSITION_HEALTH, "Where the price is.", nullable=True)
     stop_loss_risk = _one_of(STOP_LOSS_RISK, "How near the stop is.", nullable=True)
@@ -268,15 +281,25 @@ class GridRisk(dy.Schema):
     p_stop_6h = _probability("Probability of touching the stop within 6 hours.")
     p_stop_12h = _probability("Probability of touching the stop within 12 hours.")
     p_stop_24h = _probability("Probability of touching the stop within 24 hours.")
-    inventory = _number("Base currency held. Not modelled yet.")
-    average_cost = _number("Quote currency per unit held. Not modelled yet.")
-    cash = _number("Quote currency held. Not modelled yet.")
-    grid_profit = _number("Realised profit of closed cells, quote currency. Not modelled yet.")
-    unrealised_pnl = _number("Quote currency. Not modelled yet.")
-    liquidation_value = _number("What selling everything now would leave, quote currency. Not modelled yet.")
-    capital_at_risk = _number("What is lost from here to the stop, quote currency. Not modelled yet.")
-    profit_giveback = _number("What waiting may cost, quote currency. Not modelled yet.")
-    fills = _count("Filled orders since activation. Not modelled yet.")
+    inventory = _number("Base currency held.", low=0.0)
+    average_cost = _number("Quote currency paid for a unit of it, fees included; null when nothing is held.", low=0.0)
+    cash = _number("Quote currency held, of the grid's capital and what it earned.")
+    grid_profit = _number("Realised profit of the sells of the grid's own orders, after fees, quote currency.")
+    exit_pnl = _number("Realised by selling everything at the stop, quote currency; 0 before.")
+    unrealised_pnl = _number("Value of the inventory after taker fee and slippage, less its cost, quote currency.")
+    total_pnl = _number("grid_profit + exit_pnl + unrealised_pnl = liquidation_value - capital, quote currency.")
+    fees_paid = _number("All fees since activation, quote currency; contained in the figures above.", low=0.0)
+    liquidation_value = _number("Cash and inventory, sold now with taker fee and slippage, quote currency.")
+    capital_at_risk = _number("What is lost from here to the stop, its fills on the way included, quote currency.")
+    capital_at_risk_weighted = _number("capital_at_risk times p_stop_24h, quote currency.")
+    profit_giveback = _number("What waiting for the operator's response may cost, quote currency.")
+    profit_giveback_share = _number("profit_giveback over grid_profit; null when nothing was earned yet.")
+    required_cash = _number("What the waiting buys need when they all fill, quote currency.", low=0.0)
+    fills = _count("Filled orders since activation, the purchase at activation not counted.")
+    stopped_at = _time("Closing time of the bar in which the stop sold everything;", nullable=True)
+    grid_profit_optimistic = _number("grid_profit if prices took the longer way within each bar.")
+    liquidation_value_optimistic = _number("liquidation_value if prices took the longer way within each bar.")
+    fills_optimistic = _count("fills if prices took the longer way within each bar.")
     source = _one_of(("MODELLED", "ACCOUNT"), "Where positions come from.")
     config_hash = _config_hash()
     code_version = _code_version()
@@ -309,18 +332,17 @@ class ExitState(dy.Schema):
     state = _one_of(STATES, "The decision: a function of stored rows alone.")
     raw_state = _one_of(STATES, "The highest level that holds at this bar alone, before persistence and dwell.")
     since = _time("as_of at which the present state was entered;")
-    triggers = dy.List(
-        dy.Struct(
-            {
-                "name": dy.String(),
-                "family": dy.String(),
-                "level": dy.String(),
-                "value": dy.Float64(nullable=True, allow_inf=True),
-                "threshold": dy.Float64(nullable=True, allow_inf=True),
-                "fired": dy.Bool(nullable=True),
-            }
-        ),
-        description="Every trigger: name, family, level, value, threshold, fired (null: cannot be known).",
+    triggers = _structs(
+        "Every trigger: name, family, level, value, threshold, fired (null: cannot be known).",
+        name=dy.String(),
+        family=dy.String(),
+        level=dy.String(),
+        value=dy.Float64(nullable=True, allow_inf=True),
+        threshold=dy.Float64(nullable=True, allow_inf=True),
+        fired=dy.Bool(nullable=True),
+    )
+    nearest = dy.List(
+        dy.String(), nullable=True, description="What is not fired and nearest to it, and what would fire it."
     )
     recommended_window_minutes = _count("Minutes to act; null in NORMAL, 0: now.")
     advice = _text("What to do, in one sentence.")
@@ -386,13 +408,40 @@ class OperatorResponse(dy.Schema):
 
 
 class AccountSnapshot(dy.Schema):
-    """What the exchange says the account holds. Empty until account keys are read."""
+    """What the exchange says the account holds; empty without account keys."""
 
     venue = _text("Name of the venue in markets.yaml.", key=True)
     as_of = _time("The tick that asked;", key=True)
-    balances = _text("Per asset free, used and total, JSON.")
-    open_orders = _text("JSON.")
-    fills = _text("Since the last snapshot, JSON.")
+    observed_at = _time("When the exchange answered;")
+    fills_from = _time("Fills were asked for from then on, until observed_at;")
+    balances = _structs(
+        "Each asset that is held.", asset=_text("Name."), free=_number("Available."), used=_number("In open orders.")
+    )
+    open_orders = _structs(
+        "Orders that wait, on the watched markets.",
+        order_id=_text("The exchange's number."),
+        symbol=_text("Market."),
+        side=_one_of(SIDES, "Side."),
+        price=_number("Limit, quote currency."),
+        amount=_number("Base currency."),
+        filled=_number("Base currency filled so far."),
+        placed_at=_time("When it was placed;", nullable=True),
+    )
+    fills = _structs(
+        "Fills since the last snapshot, on the watched markets, each once.",
+        fill_id=_text("The exchange's number."),
+        order_id=_text("The order's number.", nullable=True),
+        symbol=_text("Market."),
+        at=_time("When it traded;"),
+        side=_one_of(SIDES, "Side."),
+        price=_number("Quote currency."),
+        amount=_number("Base currency."),
+        fee=_number("In fee_currency."),
+        fee_currency=_text("Currency of the fee.", nullable=True),
+        maker=_flag("Whether it added liquidity."),
+    )
+    complete = _flag("Whether all of it was answered.", nullable=False)
+    detail = _text("What was not answered, in one line.", nullable=True)
 
 
 class Tick(dy.Schema):
@@ -404,6 +453,27 @@ class Tick(dy.Schema):
     symbols_ok = dy.List(dy.String(), description="Markets whose newest bar is known.")
     symbols_failed = dy.List(dy.String(), description="Markets whose newest bar is not.")
     reason = _text("What failed, in one line.", nullable=True)
+
+
+@dataclass(frozen=True)
+class MarketRules:
+    """What a venue asks of an order on one market. None: it asks nothing, or does not say.
+
+    Attributes:
+        price_tick: prices are multiples of it, quote currency.
+        amount_lot: amounts are multiples of it, base currency.
+        amount_min: smallest amount of an order, base currency.
+        cost_min: smallest price times amount of an order, quote currency.
+    """
+
+    price_tick: float | None = None
+    amount_lot: float | None = None
+    amount_min: float | None = None
+    cost_min: float | None = None
+
+
+NO_RULES = MarketRules()
+"""The rules of a venue that asks nothing."""
 
 
 TABLES: dict[str, type[dy.Schema]] = {

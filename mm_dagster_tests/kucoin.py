@@ -1,16 +1,22 @@
-"""KuCoin on loopback: the part of its REST API that ccxt's real client needs for public candles, and its faults.
+"""KuCoin on loopback: what ccxt's real client needs of its REST API for candles and for an account, and its faults.
 
 The shapes are those of KuCoin's own documentation and SDK: candles newest first, as time in seconds, open, close, high,
 low, volume and turnover, all of them strings; at most 1,500; none where nothing traded; the one in progress unmarked.
+Fills newest first, at most a week at once; by cursor for a high-frequency or unified account, by page for a classic
+one. Private requests are signed, and the signature is verified.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -27,6 +33,18 @@ TIMESTAMP = "/api/v1/timestamp"
 STATS = "/api/v1/market/stats"
 TICKER = "/api/v1/market/orderbook/level1"
 PAGE = 1_500
+MODE = "/api/ua/v1/account/mode"
+KIND = "/api/v1/hf/accounts/opened"
+KEY = "/api/v1/user/api-key"
+BALANCES = "/api/v1/accounts"
+FILLS = "/api/v1/hf/fills"
+ORDERS = "/api/v1/hf/orders/active"
+CLASSIC_FILLS = "/api/v1/fills"
+CLASSIC_ORDERS = "/api/v1/orders"
+UNIFIED_BALANCES = "/api/ua/v1/unified/account/balance"
+UNIFIED_FILLS = "/api/ua/v1/unified/order/execution"
+UNIFIED_ORDERS = "/api/ua/v1/unified/order/open-list"
+WEEK = 7 * 86_400_000
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,127 @@ class Request:
 
     path: str
     query: dict[str, str] = field(default_factory=dict)
+    target: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Account:
+    """An account, its key, and the whims of the exchange.
+
+    Attributes:
+        key: what the client must send.
+        secret: what it must sign with.
+        passphrase: what it must send signed.
+        kind: hf, classic or unified.
+        permission: what the key may do, as KuCoin writes it.
+        balances: available and held, by currency.
+        orders: as KuCoin's items, newest first; see `order`.
+        fills: as KuCoin's items, in any order; see `fill`.
+        clock_ahead: how far KuCoin's clock is ahead of the computer's.
+        address_is_listed: whether the key may be used from here.
+        repeats: how many of the next pages are the first one again.
+        overlap: how many fills of a page are sent again with the next.
+        is_shuffled: whether a page is in no order.
+        ignores_symbol: whether the fills of all markets are sent.
+        null_is_empty: whether an empty list is written as null.
+    """
+
+    key: str = "key-5f1e"
+    secret: str = "secret-a1b2-c3d4"
+    passphrase: str = "passphrase-9z8y"
+    kind: str = "hf"
+    permission: str = "General"
+    balances: dict[str, tuple[str, str]] = field(default_factory=dict)
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    fills: list[dict[str, Any]] = field(default_factory=list)
+    clock_ahead: timedelta = timedelta(0)
+    address_is_listed: bool = True
+    repeats: int = 0
+    overlap: int = 0
+    is_shuffled: bool = False
+    ignores_symbol: bool = False
+    null_is_empty: bool = False
+
+    def signed(self, text: str) -> str:
+        """What a client with the secret makes of a text."""
+        return base64.b64encode(hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).digest()).decode()
+
+    def refusal(self, request: Request) -> Fault | None:
+        """Why a request is not let in; None: it is."""
+        sent = {name: request.headers.get(f"kc-api-{name}", "") for name in ("key", "sign", "timestamp", "passphrase")}
+        if not all(sent.values()):
+            return Fault(401, _refusal("400001", "Please check the header of your request"))
+        its_time = time.time() * 1000 + self.clock_ahead / timedelta(milliseconds=1)
+        if not sent["timestamp"].isdigit() or abs(int(sent["timestamp"]) - its_time) > 5_000:
+            return Fault(401, _refusal("400002", "Invalid KC-API-TIMESTAMP"))
+        if sent["key"] != self.key:
+            return Fault(401, _refusal("400003", "KC-API-KEY not exists"))
+        if sent["passphrase"] != self.signed(self.passphrase) or request.headers.get("kc-api-key-version") != "2":
+            return Fault(401, _refusal("400004", "Invalid KC-API-PASSPHRASE"))
+        if sent["sign"] != self.signed(f"{sent['timestamp']}GET{request.target}"):
+            return Fault(401, _refusal("400005", "Invalid KC-API-SIGN"))
+        if not self.address_is_listed:
+            return Fault(400, _refusal("400006", "Invalid request IP, the current client IP is: 192.0.2.7"))
+        if "General" not in self.permission:
+            return Fault(403, _refusal("400007", "Access denied, require more permission"))
+        return None
+
+    def answer(self, request: Request) -> Fault | None:
+        """The truth; None where there is nothing at that path for this kind of account."""
+        path, query = request.path, request.query
+        if path == MODE:
+            return _data({"selfAccountMode": "UNIFIED" if self.kind == "unified" else "CLASSIC"})
+        if path == KIND:
+            return _data(self.kind == "hf")
+        if path == KEY:
+            return _data({"remark": "reader", "apiKey": self.key, "apiVersion": 3, "permission": self.permission})
+        if (self.kind, path) == ("unified", UNIFIED_BALANCES):
+            return _data({"accounts": [{"currencies": [_unified_balance(*item) for item in self.balances.items()]}]})
+        if self.kind != "unified" and path == BALANCES:
+            kind = "trade_hf" if self.kind == "hf" else "trade"
+            if query["type"] != kind:
+                return _data([])
+            return _data([_balance(kind, *item) for item in self.balances.items()])
+        if path == {"hf": ORDERS, "classic": CLASSIC_ORDERS, "unified": UNIFIED_ORDERS}[self.kind]:
+            return self._orders(query)
+        if path == {"hf": FILLS, "classic": CLASSIC_FILLS, "unified": UNIFIED_FILLS}[self.kind]:
+            return self._fills(query)
+        return None
+
+    def _orders(self, query: dict[str, str]) -> Fault:
+        orders = [order for order in self.orders if order["symbol"] == query["symbol"]]
+        if self.kind == "hf":
+            return _data(None if self.null_is_empty and not orders else orders)
+        if self.kind == "unified":
+            return _data(_by_page([_unified_order(order) for order in orders], query, "pageNumber", 50))
+        return _data(_by_page(orders, query, "currentPage", 50))
+
+    def _fills(self, query: dict[str, str]) -> Fault:
+        start, end = int(query["startAt"]), int(query["endAt"])
+        if end - start > WEEK:
+            return Fault(400, _refusal("400100", "The query time range cannot exceed 7 days"))
+        fills = sorted(self.fills, key=lambda fill: -fill["id"])
+        fills = [fill for fill in fills if start <= fill["createdAt"] <= end]
+        if not self.ignores_symbol:
+            fills = [fill for fill in fills if fill["symbol"] == query["symbol"]]
+        if self.kind == "classic":
+            items = [{name: value for name, value in fill.items() if name != "id"} for fill in fills]
+            return _data(_by_page(items, query, "currentPage", 50))
+        size = min(int(query.get("limit", 20)), 100) if self.kind == "hf" else min(int(query.get("pageSize", 50)), 200)
+        first = 0
+        if "lastId" in query:
+            if self.repeats:
+                self.repeats -= 1
+            else:
+                first = sum(fill["id"] >= int(query["lastId"]) for fill in fills)
+        page = fills[first : first + size]
+        last = page[-1]["id"] if page else 0
+        page = fills[max(0, first - self.overlap) : first] + page if page else page
+        if self.is_shuffled:
+            page = page[1::2] + page[::2]
+        items = [_unified_fill(fill) for fill in page] if self.kind == "unified" else page
+        return _data({"items": None if self.null_is_empty and not items else items, "lastId": last})
 
 
 class KucoinServer:
@@ -85,9 +224,11 @@ class KucoinServer:
         faults: answers to the next requests to their path, used up one by one.
         requests: what was asked, in order.
         end_is_included: whether a candle that opens at exactly `endAt` is sent.
+        account: who may ask for what is private.
     """
 
-    def __init__(self, candles: Mapping[str, pl.DataFrame], now: datetime) -> None:
+    def __init__(self, candles: Mapping[str, pl.DataFrame], now: datetime, account: Account | None = None) -> None:
+        self.account = account or Account()
         self.candles = dict(candles)
         self.now = now
         self.faults: list[Fault] = []
@@ -137,7 +278,8 @@ class KucoinServer:
         if request.path == SYMBOLS:
             return _data([_symbol(name) for name in self.candles])
         if request.path not in (CANDLES, STATS, TICKER):
-            return Fault(404, _refusal("404000", f"no {request.path} here"))
+            answer = self.account.refusal(request) or self.account.answer(request)
+            return answer or Fault(404, _refusal("404000", f"no {request.path} here"))
         if symbol not in self.candles:
             return UNKNOWN_SYMBOL
         if request.path == CANDLES:
@@ -181,7 +323,8 @@ def _handler(exchange: KucoinServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            request = Request(parts.path, dict(parse_qsl(parts.query)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(parts.path, dict(parse_qsl(parts.query)), self.path, headers)
             answer = exchange._fault(request) or exchange._answer(request)
             if answer.hang_up:
                 self.close_connection = True
@@ -209,6 +352,114 @@ def _handler(exchange: KucoinServer) -> type[BaseHTTPRequestHandler]:
 
 def _data(data: Any) -> Fault:
     return Fault(200, json.dumps({"code": "200000", "data": data}))
+
+
+def order(number: int, symbol: str, side: str, price: str, size: str, **more: Any) -> dict[str, Any]:
+    """An order as KuCoin writes it."""
+    return {
+        "id": f"{number:024x}",
+        "symbol": symbol,
+        "opType": "DEAL",
+        "type": "limit",
+        "side": side,
+        "price": price,
+        "size": size,
+        "funds": "0",
+        "dealFunds": "0",
+        "dealSize": "0",
+        "fee": "0",
+        "feeCurrency": symbol.split("-")[1],
+        "stop": "",
+        "isActive": True,
+        "cancelExist": False,
+        "tradeType": "TRADE",
+        "createdAt": 1_766_000_000_000 + number,
+        **more,
+    }
+
+
+def fill(number: int, symbol: str, at: int, side: str = "buy", **more: Any) -> dict[str, Any]:
+    """A fill as KuCoin writes it; `at` in milliseconds."""
+    return {
+        "id": number,
+        "symbol": symbol,
+        "tradeId": 11_029_373_945_000_000 + number,
+        "orderId": f"{number // 3:024x}",
+        "counterOrderId": "67174228135f9e000709da8c",
+        "side": side,
+        "liquidity": "maker" if number % 4 else "taker",
+        "forceTaker": False,
+        "price": "2950.01",
+        "size": "0.0123456789",
+        "funds": "36.419876",
+        "fee": "0.036419876",
+        "feeRate": "0.001",
+        "feeCurrency": symbol.split("-")[1],
+        "stop": "",
+        "tradeType": "TRADE",
+        "type": "limit",
+        "createdAt": at,
+        **more,
+    }
+
+
+def _by_page(items: list[dict[str, Any]], query: dict[str, str], name: str, default: int) -> dict[str, Any]:
+    size, page = min(int(query.get("pageSize", default)), 500), int(query.get(name, 1))
+    return {
+        name: page,
+        "pageSize": size,
+        "totalNum": len(items),
+        "totalPage": -(-len(items) // size),
+        "items": items[(page - 1) * size : page * size],
+    }
+
+
+def _balance(kind: str, currency: str, amounts: tuple[str, str]) -> dict[str, Any]:
+    available, held = amounts
+    total = format(Decimal(available) + Decimal(held), "f")
+    return {"id": "1", "currency": currency, "type": kind, "balance": total, "available": available, "holds": held}
+
+
+def _unified_balance(currency: str, amounts: tuple[str, str]) -> dict[str, Any]:
+    available, held = amounts
+    total = format(Decimal(available) + Decimal(held), "f")
+    return {"currency": currency, "equity": total, "hold": held, "balance": total, "available": available}
+
+
+def _unified_order(order: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "orderId": order["id"],
+        "symbol": order["symbol"],
+        "orderType": "LIMIT",
+        "side": order["side"].upper(),
+        "size": order["size"],
+        "sizeUnit": "BASECCY",
+        "price": order["price"],
+        "filledSize": order["dealSize"],
+        "avgPrice": "0",
+        "fee": "0",
+        "feeCurrency": order["feeCurrency"],
+        "orderTime": order["createdAt"] * 1_000_000,
+        "tradeType": "SPOT",
+        "status": 2,
+    }
+
+
+def _unified_fill(fill: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "orderId": fill["orderId"],
+        "symbol": fill["symbol"],
+        "orderType": "LIMIT",
+        "side": fill["side"].upper(),
+        "tradeId": str(fill["tradeId"]),
+        "size": fill["size"],
+        "price": fill["price"],
+        "value": fill["funds"],
+        "executionTime": fill["createdAt"] * 1_000_000,
+        "fee": fill["fee"],
+        "feeCurrency": fill["feeCurrency"],
+        "liquidityRole": fill["liquidity"].upper(),
+    }
 
 
 def _symbol(name: str) -> dict[str, Any]:

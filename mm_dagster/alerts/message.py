@@ -19,8 +19,8 @@ MESSAGE_LIMIT = 1024
 URL_LIMIT = 512
 """Pushover's limits. They are counted here in UTF-16 code units, so no way of counting finds more."""
 
-_LINE_LIMIT = 230
-"""No line but that of the reasons is longer; the three that there are at most leave them 331."""
+_LINE_LIMIT = 190
+"""No line but that of the reasons is longer; the four that there are at most leave them 260."""
 
 _SOLD_OUT = "Waiting costs no inventory: above the grid all of it is sold."
 
@@ -107,6 +107,7 @@ def _up(
         _do(alert, None if live else row),
         f"Why: {'; '.join(reasons) or 'not known'}",
         _waiting(risk, grid),
+        _at_stake(risk, grid),
         f"{_where(risk, grid)} {_words(alert.state)} since {iso(alert.state_since)}; as of {iso(alert.as_of)}.",
     ]
 
@@ -143,6 +144,22 @@ def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     return f"Waiting: {', '.join(parts) or 'the chance of a break is not known'}."
 
 
+def _at_stake(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+    """The same in money; nothing where the position is not known, or all of it is sold."""
+    if risk is None or risk["liquidation_value"] is None or risk["price"] is None or risk["price"] > grid.upper:
+        return ""
+    quote = grid.symbol.partition("-")[2]
+    so_far = f"the grid stands at {_money(risk['total_pnl'], sign=True)} {quote}"
+    if risk["stopped_at"] is not None:
+        return f"The stop sold everything by {iso(risk['stopped_at'])}; {so_far}."
+    parts = [f"At stake: {_money(risk['capital_at_risk'])} {quote} from here to the stop"]
+    if risk["profit_giveback"] is not None:
+        share = risk["profit_giveback_share"]
+        of_profit = "" if share is None else f" ({_percent(share)} % of the profit of its steps)"
+        parts.append(f"{_money(risk['profit_giveback'])} {quote} while you respond{of_profit}")
+    return f"{', '.join(parts)}; {so_far}."
+
+
 def _where(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     price = risk["price"] if risk is not None else None
     shown = f"Price {_number(price)}" if price is not None else "Price not known"
@@ -156,6 +173,7 @@ def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] |
         f"The state came down{came} to {_words(alert.state)}; as of {iso(alert.as_of)}.",
         advice,
         _waiting(risk, grid),
+        _at_stake(risk, grid),
         _where(risk, grid),
     ]
 
@@ -193,6 +211,12 @@ def _words(state: str) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
+
+
+def _money(amount: float, sign: bool = False) -> str:
+    """Two decimals; of less than 1 three significant digits, since a quote currency may be bitcoin."""
+    digits = ",.2f" if abs(amount) >= 1 or amount == 0 else ".3g"
+    return f"{amount:{'+' if sign else ''}{digits}}"
 
 
 def _number(price: float) -> str:

@@ -6,11 +6,12 @@ import dagster as dg
 
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.alerts import due_now
+from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import Project
 
-PROOFS = dg.AssetSelection.checks(*CHECKS)
+PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
 HISTORY = (
     dg.AssetSelection.assets(
         "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"
@@ -24,7 +25,7 @@ OFFSET_MINUTES = int(os.environ.get("MM_TICK_OFFSET_MINUTES", "1")) % 15
 
 tick = dg.define_asset_job(
     "tick",
-    selection=HISTORY | dg.AssetSelection.assets("snapshot"),
+    selection=HISTORY | dg.AssetSelection.assets("account_snapshot", "snapshot"),
     description="The newest bar, from candles to exit states and the snapshot; heals what earlier ticks missed.",
     executor_def=dg.in_process_executor,
 )
@@ -47,7 +48,10 @@ send_alerts = dg.define_asset_job(
 proofs = dg.define_asset_job(
     "proofs",
     selection=PROOFS,
-    description="Proves on the newest whole day: no look-ahead, enough warm-up, live equals backfill. Reads only.",
+    description=(
+        "Proves on the newest whole day: no look-ahead, enough warm-up, live equals backfill; of the last months, that "
+        "what was predicted came true. Reads only."
+    ),
     executor_def=dg.in_process_executor,
 )
 

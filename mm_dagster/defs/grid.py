@@ -3,39 +3,64 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster.bars import iso
+from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import preview
 from mm_dagster.defs.partitions import Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
-from mm_dagster.grid import entry, episode, risk
+from mm_dagster.grid import account, entry, episode, risk
+from mm_dagster.market.venue import VenueError
+from mm_dagster.tables import NO_RULES, MarketRules
 
 
 @history_asset(
     "grid_risk",
     kinds={"polars"},
-    deps=["regime_features"],
-    checks={"episodes_are_unchanged": "No grid was changed without a new activated_at."},
+    deps=["candles", "regime_features", "account_snapshot"],
+    checks={
+        "episodes_are_unchanged": "No grid was changed without a new activated_at.",
+        "account_agrees_with_model": "Where an account is read, it holds what the replay of the candles holds.",
+    },
 )
 def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
-    """Where the price stands in each grid, and how likely it is to leave it or to touch the stop.
+    """Where the price stands in each grid, how likely it is to leave it, and what is at stake in money.
 
-    Modelled from the grid's configuration and the candles. A grid is followed from its activation on; its configuration
-    is kept with its first evaluation, and a grid that was changed without a new activation is refused.
+    A running grid is replayed from its activation on, candle by candle: what it bought and sold, what it holds, what
+    that is worth, and what waiting may cost. Its configuration is kept with its first evaluation, and a grid that was
+    changed without a new activation is refused.
     """
     job = work(context, project, turn)
-    changed, last = 0, []
-    refused = _keep_episodes(job)
+    changed, last, compared = 0, [], 0
+    differing: list[str] = []
+    refused, rules = _keep_episodes(job)
     for grid_id, why in refused.items():
         project.failures[grid_id] = why
         context.log.error(why)
+    accounts = project.lake.read("account_snapshot")
     followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
     for span, grids in job.grid_spans("grid_risk", followed).items() if followed else ():
-        features = project.lake.read("regime_features", span=span, symbols=[grid.symbol for grid in grids])
-        rows = pl.concat([risk.compute(grid, features, span, job.config.risk) for grid in grids])
+        symbols = [grid.symbol for grid in grids]
+        features = project.lake.read("regime_features", span=span, symbols=symbols)
+        starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
+        lives = Span(min([span.start, *starts]), span.end)
+        candles = project.lake.read("candles", span=lives, symbols=symbols)
+        frames = []
+        for grid in grids:
+            fills = _fills(job, grid, accounts)
+            frames.append(risk.compute(grid, features, candles, span, job.config.risk, rules[grid.id], fills))
+            if isinstance(fills, pl.DataFrame):
+                newest = Span(span.end - BAR, span.end)
+                model = risk.compute(grid, features, candles, newest, job.config.risk, rules[grid.id])
+                differing += account.differences(grid, model, frames[-1].tail(1))
+                compared += 1
+        rows = pl.concat(frames)
         rows = job.stamp(rows, "grid_risk", grids)
         changed += job.write("grid_risk", rows, span, grids=[grid.id for grid in grids])
         last.append(rows.filter(pl.col("as_of") == span.end))
-    shown = ["grid_id", "as_of", "price", "position_health", "stop_loss_risk", "risk_level", "p_break_low_24h"]
+    shown = [
+        *("grid_id", "as_of", "price", "position_health", "stop_loss_risk", "risk_level", "p_break_low_24h"),
+        *("liquidation_value", "grid_profit", "unrealised_pnl", "total_pnl", "capital_at_risk", "profit_giveback"),
+    ]
     return dg.MaterializeResult(
         metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))},
         check_results=[
@@ -44,7 +69,14 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
                 passed=not refused,
                 severity=dg.AssetCheckSeverity.ERROR,
                 description="; ".join(refused.values()) or f"{len(followed)} grids are as they were first seen.",
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name="account_agrees_with_model",
+                passed=not differing,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(differing)
+                or (f"{compared} grids agree with their accounts." if compared else "No grid's account is read."),
+            ),
         ],
     )
 
@@ -70,29 +102,48 @@ def entry_assessment(context: dg.AssetExecutionContext, project: Project, turn: 
     return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))})
 
 
-def _keep_episodes(job: Work) -> dict[str, str]:
+def _keep_episodes(job: Work) -> tuple[dict[str, str], dict[str, MarketRules]]:
     """Stores each grid with its first evaluation and closes the episodes that are over.
 
     Returns:
-        For each grid that was changed without a new activation what to do about it.
+        What to do about each grid that was changed without a new activation; and of every grid what its venue asked of
+        an order when it was first seen.
     """
     stored = job.project.lake.read("grid_episode")
     known = {(row["grid_id"], row["activated_at"]): row for row in stored.iter_rows(named=True)}
-    fresh, refused = [], {}
+    fresh, refused, rules = [], {}, {}
     for grid in (grid for symbol in job.symbols for grid in job.grids(symbol)):
         row = known.get((grid.id, grid.activated_at))
         if row is None:
-            fresh.append(episode.episode_of(grid, first_seen=grid.first_as_of))
-        elif changed := episode.changed_keys(grid, row):
-            refused[grid.id] = (
-                f"{grid.id}: {', '.join(changed)} changed since {iso(grid.activated_at)}; a changed grid is a new "
-                "episode: give it a new activated_at"
-            )
+            rules[grid.id] = _rules(job, grid)
+            fresh.append(episode.episode_of(grid, grid.first_as_of, rules[grid.id]))
+        else:
+            rules[grid.id] = episode.rules_of(row)
+            if changed := episode.changed_keys(grid, row):
+                refused[grid.id] = (
+                    f"{grid.id}: {', '.join(changed)} changed since {iso(grid.activated_at)}; a changed grid is a new "
+                    "episode: give it a new activated_at"
+                )
     rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
     if not rows.is_empty():
         with job.project.turn_lock():
             job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
-    return refused
+    return refused, rules
+
+
+def _fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame | str | None:
+    """The fills of a running grid in its venue's account; see `account.fills_of`."""
+    venue = job.config.venue_of(grid.symbol)[0]
+    running = [one for one in job.config.grids if one.enabled and job.config.venue_of(one.symbol)[0] == venue]
+    return account.fills_of(grid, running, accounts.filter(pl.col("venue") == venue)) if grid.enabled else None
+
+
+def _rules(job: Work, grid: GridConfig) -> MarketRules:
+    """What the grid's venue asks of an order; nothing where it cannot be asked."""
+    try:
+        return job.project.venue(grid.symbol).rules(grid.symbol) or NO_RULES
+    except VenueError:
+        return NO_RULES
 
 
 def _stack(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:

@@ -1,17 +1,22 @@
 """Stage 1, market: closed candles from the venues, labelled and checked."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.defs.describe import preview
+from mm_dagster.bars import BAR, Span, floor_bar, iso
+from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.history.lake import Commit
 from mm_dagster.market.candles import collect
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import broken_rules, conform
+from mm_dagster.tables import broken_rules, conform, empty
+
+if TYPE_CHECKING:
+    from mm_dagster.market.account import ExchangeAccount
 
 FRESH_BARS = 2
 """How many bars behind the tick the newest known one may be."""
@@ -70,6 +75,73 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
         },
         check_results=list(_checks(job, recent, errors)),
     )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"ccxt", "parquet"},
+    metadata=columns_of("account_snapshot"),
+    check_specs=[
+        dg.AssetCheckSpec("account_is_read", asset="account_snapshot", description="Every account was wholly read.")
+    ],
+)
+def account_snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+    """Balances, open orders and fills of each account that markets.yaml has keys for, at every live tick.
+
+    Read with a read-only key; the program places no order. Without keys there are no rows, and what the grids hold is
+    modelled from candles.
+    """
+    as_of, problems, rows = turn.time, [], []
+    for venue in project.config.markets.venues if as_of else ():
+        try:
+            account = project.account(venue)
+            if account is not None:
+                rows.append(_read_account(project, account, venue, floor_bar(as_of)))  # type: ignore[arg-type]
+        except VenueError as error:
+            problems.append(str(error))
+    read = pl.concat(rows) if rows else empty("account_snapshot")
+    problems += read["detail"].drop_nulls().to_list()
+    for problem in problems:
+        context.log.error(problem)
+    if not read.is_empty():
+        with project.turn_lock():
+            commit = Commit(run_id=context.run.run_id, asset="account_snapshot", span=str(turn.as_of))
+            project.lake.upsert("account_snapshot", read, commit=commit)
+    shown = read.select("venue", "as_of", "complete", pl.col("balances", "open_orders", "fills").list.len())
+    said = f"{read.height} accounts were read; elsewhere positions are modelled."
+    return dg.MaterializeResult(
+        metadata={"preview": preview(shown)},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="account_is_read",
+                passed=not problems,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(problems) or said,
+            )
+        ],
+    )
+
+
+_LISTED_LATE = timedelta(hours=1)
+"""How far back fills are asked for again: an exchange may list one a little late."""
+
+
+def _read_account(project: Project, account: "ExchangeAccount", venue: str, as_of: datetime) -> pl.DataFrame:
+    """One row: what the account holds, and its fills since the last time that it was wholly read."""
+    config, stored = project.config, project.lake.read("account_snapshot")
+    mine = stored.filter(pl.col("venue") == venue)
+    symbols = [symbol for symbol in config.symbols if config.venue_of(symbol)[0] == venue]
+    grids = [grid for symbol in symbols for grid in config.grids_on(symbol) if grid.enabled]
+    begun = min([grid.activated_at for grid in grids], default=as_of)
+    whole = mine.filter(pl.col("complete"))["observed_at"].max()
+    since = whole - _LISTED_LATE if isinstance(whole, datetime) else begun
+    reached = mine["fills_from"].min()
+    if isinstance(reached, datetime) and begun < reached:
+        since = begun
+    fills = mine.select(pl.col("fills").explode()).drop_nulls().unnest("fills")
+    known = set(fills.select("symbol", "fill_id").iter_rows())
+    return account.snapshot(symbols, since, as_of, known)
 
 
 def _store(job: Work, fetched: dict[Span, list[pl.DataFrame]]) -> int:

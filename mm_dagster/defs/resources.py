@@ -7,16 +7,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from filelock import FileLock
 from pydantic import Field, PrivateAttr
 
 from mm_dagster.bars import parse_time
-from mm_dagster.config import Config, RecordedVenue, load_or_last_valid
+from mm_dagster.config import CcxtVenue, Config, RecordedVenue, load_or_last_valid
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
 from mm_dagster.market.venue import Venue, VenueError, open_venue
+
+if TYPE_CHECKING:
+    from mm_dagster.market.account import ExchangeAccount
 
 logger = logging.getLogger("mm_dagster")
 
@@ -47,6 +51,7 @@ class Project(dg.ConfigurableResource):
 
     _config: Config | None = PrivateAttr(default=None)
     _venues: dict[str, Venue] = PrivateAttr(default_factory=dict)
+    _accounts: dict[str, Any] = PrivateAttr(default_factory=dict)
     _config_error: str | None = PrivateAttr(default=None)
 
     _failures: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -109,6 +114,27 @@ class Project(dg.ConfigurableResource):
         if name not in self._venues:
             self._venues[name] = open_venue(name, settings, Path(self.config_dir))
         return self._venues[name]
+
+    def account(self, venue: str) -> "ExchangeAccount | None":
+        """The account on a venue, opened once a run; None: no keys are configured for it.
+
+        Raises:
+            VenueError: a variable with a part of the key is not set, or the exchange cannot be used with it.
+        """
+        settings = self.config.markets.venues[venue]
+        if not isinstance(settings, CcxtVenue) or settings.account is None:
+            return None
+        if venue not in self._accounts:
+            # Imported here because ccxt takes a second to load.
+            from mm_dagster.market.account import ExchangeAccount, credentials
+
+            try:
+                key = credentials(settings.account, os.environ)
+            except VenueError as error:
+                raise VenueError(f"{venue}: {error}") from None
+            self._accounts[venue] = ExchangeAccount(venue, settings, key)
+        found: ExchangeAccount = self._accounts[venue]
+        return found
 
     def clock(self, symbol: str) -> datetime:
         """What time it is on a market: its venue's time, or ours where the venue does not say or is a recording."""

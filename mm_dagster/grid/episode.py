@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 
 from mm_dagster import tables
 from mm_dagster.config import GridConfig
+from mm_dagster.tables import MarketRules
 
 _KEYS = {
     "symbol": "symbol",
@@ -23,16 +25,18 @@ _KEYS = {
     "fee_maker": "fees.maker",
     "fee_taker": "fees.taker",
     "fee_paid_in": "fees.paid_in",
+    "slippage": "fees.slippage",
 }
 """Column of `grid_episode` -> key of the grid's file, for all that must not change within an episode."""
 
 
-def episode_of(grid: GridConfig, first_seen: datetime) -> pl.DataFrame:
+def episode_of(grid: GridConfig, first_seen: datetime, rules: MarketRules) -> pl.DataFrame:
     """The open episode of a grid as it is configured: one row of `grid_episode`.
 
     Args:
         grid: the grid.
         first_seen: `as_of` of its first evaluation.
+        rules: what its venue asked of an order then. The episode is replayed with them, whatever the venue asks later.
     """
     row = {
         "grid_id": grid.id,
@@ -40,6 +44,7 @@ def episode_of(grid: GridConfig, first_seen: datetime) -> pl.DataFrame:
         "enabled": grid.enabled,
         "first_seen": first_seen,
         **_configured(grid),
+        **asdict(rules),
     }
     return tables.conform(pl.DataFrame([row]), "grid_episode")
 
@@ -47,7 +52,8 @@ def episode_of(grid: GridConfig, first_seen: datetime) -> pl.DataFrame:
 def changed_keys(grid: GridConfig, stored_row: Mapping[str, Any]) -> list[str]:
     """Keys of the grid's file whose values are not those that its episode began with.
 
-    Whether it is enabled does not count: switching off ends an episode, see `closings`.
+    Whether it is enabled does not count: switching off ends an episode, see `closings`. Nor does a key that was not
+    there yet when the row was stored.
 
     Args:
         grid: the grid as configured now.
@@ -57,7 +63,14 @@ def changed_keys(grid: GridConfig, stored_row: Mapping[str, Any]) -> list[str]:
         Names like `lower` or `fees.maker`, in the order of the file; empty when nothing changed.
     """
     now = _configured(grid)
-    return [key for column, key in _KEYS.items() if now[column] != stored_row[column]]
+    return [
+        key for column, key in _KEYS.items() if stored_row[column] is not None and now[column] != stored_row[column]
+    ]
+
+
+def rules_of(stored_row: Mapping[str, Any]) -> MarketRules:
+    """What the venue asked of an order when the episode was first seen, from its row of `grid_episode`."""
+    return MarketRules(**{field.name: stored_row[field.name] for field in fields(MarketRules)})
 
 
 def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime) -> pl.DataFrame:

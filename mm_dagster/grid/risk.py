@@ -1,4 +1,4 @@
-"""Where the price stands in a grid at every bar, and how likely it is to leave it or to reach its stop."""
+"""Where the price stands in a grid at every bar, how likely it is to leave it, and what is at stake in money."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME, Span
+from mm_dagster.bars import BAR, TIME, Span, iso
 from mm_dagster.config import GridConfig, RiskConfig
-from mm_dagster.grid import touch
+from mm_dagster.grid import position, touch
 from mm_dagster.grid.levels import prices
 from mm_dagster.grid.touch import Floats
+from mm_dagster.tables import NO_RULES, MarketRules
 
 HORIZONS = (6, 12, 24)
 """Hours ahead for which touch probabilities are kept."""
@@ -20,20 +21,31 @@ HORIZONS = (6, 12, 24)
 _FEATURES = ("close", "change_24h", "volume_24h", "atr", "volatility_forecast")
 
 
-def compute(grid: GridConfig, features: pl.DataFrame, span: Span, risk: RiskConfig) -> pl.DataFrame:
+def compute(
+    grid: GridConfig,
+    features: pl.DataFrame,
+    candles: pl.DataFrame,
+    span: Span,
+    risk: RiskConfig,
+    rules: MarketRules = NO_RULES,
+    fills: pl.DataFrame | str | None = None,
+) -> pl.DataFrame:
     """Evaluates one grid, enabled or not, at every bar of the span since its activation.
-
-    Positions and money are not modelled here: those columns are null.
 
     Args:
         grid: the grid.
         features: rows of `regime_features`; other symbols and times are ignored.
+        candles: rows of `candles` from the bar that closes at `grid.first_as_of` on; other markets are ignored. Only
+            what a running grid holds depends on them.
         span: its bars; those with `as_of` before `grid.first_as_of` are left out.
-        risk: scales of the touch probability and limits of the stop-loss risk.
+        risk: scales of the touch probability, limits of the stop-loss risk, and what waiting means.
+        rules: of the grid's market: ticks, lots, smallest orders.
+        fills: of the grid's account, see `account.fills_of`; without them the position is modelled.
 
     Returns:
         Rows of `grid_risk` without stamps, one per bar, by `as_of`. Where the features have no row, or no close,
-        the row is there and what depends on it is null.
+        the row is there and what depends on it is null. So is what the grid holds where it cannot be modelled; the
+        recommendations then say why.
     """
     rows = at_bars(features, grid.symbol, span, grid.first_as_of, _FEATURES)
     count = rows.height
@@ -47,7 +59,6 @@ def compute(grid: GridConfig, features: pl.DataFrame, span: Span, risk: RiskConf
         "price": price,
         "change_24h": _floats(rows, "change_24h"),
         "volume_24h": _floats(rows, "volume_24h"),
-        "capital_utilisation": capital_utilisation(grid, price),
     }
     aways = {"lower": price - grid.lower, "upper": grid.upper - price, "stop": price - grid.stop}
     for name, away in aways.items():
@@ -63,9 +74,19 @@ def compute(grid: GridConfig, features: pl.DataFrame, span: Span, risk: RiskConf
         columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, sigma, hours, k_break)
         columns[f"p_stop_{hours}h"] = touch.probability(to_stop, sigma, hours, k_stop)
 
+    held = position.compute(grid, candles, sigma, rows["as_of"], risk.giveback, rules, fills)
+    if not grid.enabled:
+        held = held.with_columns(capital_utilisation=pl.Series(capital_utilisation(grid, price)).fill_nan(None))
+    columns["capital_at_risk_weighted"] = _floats(held, "capital_at_risk") * columns["p_stop_24h"]
+
     judged = [
-        _judge(grid, price, p_stop, risk)
-        for price, p_stop in zip(price.tolist(), columns["p_stop_24h"].tolist(), strict=True)
+        _judge(grid, price, p_stop, risk, _said_before(*told))
+        for price, p_stop, told in zip(
+            price.tolist(),
+            columns["p_stop_24h"].tolist(),
+            held.select("stopped_at", "remark").iter_rows(),
+            strict=True,
+        )
     ]
     words = pl.DataFrame(
         judged,
@@ -80,11 +101,11 @@ def compute(grid: GridConfig, features: pl.DataFrame, span: Span, risk: RiskConf
     frame = pl.DataFrame({name: pl.Series(values, dtype=pl.Float64).fill_nan(None) for name, values in columns.items()})
     frame = frame.with_columns(
         *words.get_columns(),
+        *held.drop("remark").get_columns(),
         rows["as_of"],
         grid_id=pl.lit(grid.id),
         activated_at=pl.lit(grid.activated_at, dtype=TIME),
         symbol=pl.lit(grid.symbol),
-        source=pl.lit("MODELLED"),
     )
     return tables.conform(frame, "grid_risk").drop("config_hash", "code_version")
 
@@ -97,7 +118,7 @@ def at_bars(frame: pl.DataFrame, symbol: str, span: Span, first: datetime, colum
 
 
 def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
-    """Share of the capital that is inventory when the grid stands filled at a price: 1 below the grid, 0 above it.
+    """Share of the capital that would be inventory if the grid stood filled at a price: 1 below it, 0 above it.
 
     Every cell between neighbouring prices holds the same base quantity; it is held, at the cost of its lower price,
     while the price is below its upper one.
@@ -118,11 +139,11 @@ def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
 
 
 def _judge(
-    grid: GridConfig, price: float, p_stop: float, risk: RiskConfig
+    grid: GridConfig, price: float, p_stop: float, risk: RiskConfig, before: list[str]
 ) -> tuple[str | None, str | None, str | None, list[str]]:
     """Position health, stop-loss risk, risk level and recommendations of one bar; None is unknown, NaN on entry."""
     if np.isnan(price):
-        return None, None, None, ["The newest candle is missing: where the price stands is not known."]
+        return None, None, None, [*before, "The newest candle is missing: where the price stands is not known."]
     health = "BELOW_GRID" if price < grid.lower else "ABOVE_GRID" if price > grid.upper else "IN_GRID"
     stop_risk: str | None
     level: str | None
@@ -136,7 +157,13 @@ def _judge(
         stop_risk, level = "NEAR", "MEDIUM"
     else:
         stop_risk, level = "SAFE", "LOW" if health == "IN_GRID" else "MEDIUM"
-    return health, stop_risk, level, _recommend(grid, price, p_stop, health, stop_risk)
+    return health, stop_risk, level, before + _recommend(grid, price, p_stop, health, stop_risk)
+
+
+def _said_before(stopped_at: datetime | None, remark: str | None) -> list[str]:
+    """What is to be said of the position before anything else."""
+    over = [f"The stop was reached by {iso(stopped_at)}: the grid holds nothing any more."] if stopped_at else []
+    return over + ([remark] if remark else [])
 
 
 def _recommend(grid: GridConfig, price: float, p_stop: float, health: str, stop_risk: str | None) -> list[str]:

@@ -27,7 +27,7 @@ _FEATURES = (
 _SCORES = ("trend_score", "trend_score_4h", "mean_reversion_score", "range_score")
 _PROBABILITIES = ("p_range_ok", "p_range_weak", "p_transition", "p_trend")
 _ASSESSMENT = ("position_health", "stop_loss_risk", "risk_level", "recommendations")
-_ACCOUNT = ("total", "available", "locked", "deployable_capital", "required_reserve")
+_ACCOUNT = ("source", "total", "available", "locked", "deployable_capital", "required_reserve")
 
 
 def snapshot_path(as_of: datetime, symbol: str) -> str:
@@ -41,6 +41,7 @@ def render_snapshot(
     features: Mapping[str, Any],
     verdict: Mapping[str, Any],
     grids: Sequence[Mapping[str, Any]],
+    account: Mapping[str, Any],
     simulated: bool,
 ) -> str:
     """The snapshot's text; the same for the same rows.
@@ -51,6 +52,7 @@ def render_snapshot(
         features: its row of `regime_features`.
         verdict: its row of `regime_verdict`.
         grids: for each grid `config` (as in its file), `risk`, `exit` and `entry` (rows, or None).
+        account: `source` and the figures of the account that it trades on, in quote currency.
         simulated: whether the market is synthetic; the snapshot says so.
     """
     primary, secondary = _READING.get(verdict["verdict"], (None, None))
@@ -69,7 +71,7 @@ def render_snapshot(
             "features": {name: features[name] for name in _FEATURES},
         },
         "grid_analysis": [_grid(grid) for grid in grids],
-        "account_summary": {"source": "MODELLED", **dict.fromkeys(_ACCOUNT)},
+        "account_summary": {key: account[key] for key in _ACCOUNT},
     }
     return yaml.safe_dump(_readable(content), sort_keys=False, allow_unicode=True, width=120)
 

@@ -10,6 +10,7 @@ import polars as pl
 from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso, parse_time
 from mm_dagster.config import RecordedVenue
 from mm_dagster.market.venue import ROWS, Answer, VenueError, did_you_mean
+from mm_dagster.tables import MarketRules
 
 _VALUES = ROWS.names()[1:]
 _COMMON = 0.05
@@ -78,6 +79,10 @@ class RecordedMarket:
         """The last recorded close, quote currency."""
         closes = self._recording(symbol)[0].sort("open_time")["close"]
         return float(closes[-1]) if len(closes) else None
+
+    def rules(self, symbol: str) -> MarketRules | None:
+        """None: recorded candles do not tell what an order must keep to."""
+        return None
 
     def check(self) -> str:
         """How many markets are recorded, and until when.

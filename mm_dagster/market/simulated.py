@@ -19,6 +19,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, floor_bar
 from mm_dagster.market.venue import ROWS, Answer
+from mm_dagster.tables import MarketRules
 
 Array = npt.NDArray[np.float64]
 
@@ -81,6 +82,10 @@ class SimulatedMarket:
         block, bar = divmod(bar_number(now), _BLOCK_BARS)
         step = bar * _STEPS + (now - floor_bar(now)) // (BAR / _STEPS)
         return float(_path(symbol, block)[step])
+
+    def rules(self, symbol: str) -> MarketRules | None:
+        """None: nobody takes an order here."""
+        return None
 
     def check(self) -> str:
         """That this is no real market."""

@@ -17,6 +17,7 @@ import polars as pl
 
 from mm_dagster.bars import TIME, Span
 from mm_dagster.config import CcxtVenue, RecordedVenue, SimulatedVenue
+from mm_dagster.tables import MarketRules
 
 ROWS = pl.Schema(
     {
@@ -77,6 +78,13 @@ class Venue(Protocol):
 
     def last_price(self, symbol: str) -> float | None:
         """The last traded price, quote currency; None where it cannot be had."""
+
+    def rules(self, symbol: str) -> MarketRules | None:
+        """What an order must keep to; None where the venue has no such rules or does not tell them.
+
+        Raises:
+            VenueError: the venue does not know the symbol.
+        """
 
     def check(self) -> str:
         """One line for `mm doctor`: that the venue can be reached, and how far its clock is from ours.

@@ -98,6 +98,12 @@ RISK = {
     "p_break_low_24h": 0.71,
     "p_stop_24h": 0.183,
     "distance_stop_percent": 3.548,
+    "liquidation_value": 771.52,
+    "total_pnl": 2.5,
+    "capital_at_risk": 21.4,
+    "profit_giveback": 6.153,
+    "profit_giveback_share": 0.742,
+    "stopped_at": None,
 }
 
 

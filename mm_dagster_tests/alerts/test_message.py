@@ -19,6 +19,10 @@ WAITING = (
     "Waiting: chance to break the lower bound within 6/12/24 h 41/57/71 %, to touch the stop within 24 h 18 %, "
     "the stop is 3.5 % below the price."
 )
+AT_STAKE = (
+    "At stake: 21.40 USDT from here to the stop, 6.15 USDT while you respond (74 % of the profit of its steps); "
+    "the grid stands at +2.50 USDT."
+)
 
 
 def alert(kind: str, name: str, **changes: Any) -> Alert:
@@ -41,7 +45,7 @@ def test_a_warning_says_what_to_do_by_when_why_and_what_waiting_costs():
         "WARNING · eth-v3 ETH-USDT",
         "By 2026-01-10T15:45:00Z: Be ready to stop the grid, and look again within 240 minutes.\n"
         "Why: Break below the grid within 24 h: 71 % (limit 60 %); True range against its week: 1.31 (limit 1.25)\n"
-        f"{WAITING}\n"
+        f"{WAITING}\n{AT_STAKE}\n"
         "Price 3,100; grid 3,070 to 3,185, stop 2,990. WARNING since 2026-01-10T11:45:00Z; "
         "as of 2026-01-10T12:00:00Z.",
     )
@@ -70,7 +74,7 @@ def test_a_mandatory_exit_is_now():
         "MANDATORY EXIT · eth-v3 ETH-USDT",
         "Stop the grid now and sell the inventory.\n"
         "Why: Break below the grid within 24 h: 71 % (limit 60 %)\n"
-        f"{WAITING.replace('3.5', '2.3')}\n"
+        f"{WAITING.replace('3.5', '2.3')}\n{AT_STAKE}\n"
         "Price 3,060; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10T11:45:00Z; "
         "as of 2026-01-10T12:00:00Z.",
     )
@@ -81,6 +85,24 @@ def test_a_grid_that_is_sold_out_costs_nothing_by_waiting():
     text = message.render(alert("ESCALATION", "MANDATORY_EXIT"), row, RISK | {"price": ABOVE}, GRID, [], False)[1]
     assert text.splitlines()[0] == "Idle: re-centre; the grid is sold out."
     assert text.splitlines()[2] == "Waiting costs no inventory: above the grid all of it is sold."
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"profit_giveback_share": None, "total_pnl": -0.5},
+            "6.15 USDT while you respond; the grid stands at -0.5 USDT.",
+        ),
+        ({"profit_giveback": None}, "At stake: 21.40 USDT from here to the stop; the grid stands at +2.50 USDT."),
+        ({"stopped_at": T0}, "The stop sold everything by 2026-01-10T12:00:00Z; the grid stands at +2.50 USDT."),
+        ({"liquidation_value": None}, "Price 3,100; grid 3,070 to 3,185, stop 2,990."),
+    ],
+)
+def test_what_is_at_stake_is_told_as_far_as_it_is_known(changes: dict[str, Any], line: str):
+    row = state(GRID, T0, "WARNING")
+    text = message.render(alert("ESCALATION", "WARNING"), row, RISK | changes, GRID, WHY, False)[1]
+    assert line in text.splitlines()[3]
 
 
 def test_a_state_that_only_the_live_run_knows_says_how_it_was_seen():
@@ -102,7 +124,7 @@ def test_a_de_escalation_says_from_where_to_where():
         "Down to NORMAL · eth-v3 ETH-USDT",
         "The state came down from LATEST ACCEPTABLE EXIT to NORMAL; as of 2026-01-10T12:00:00Z.\n"
         "Keep running.\n"
-        f"{WAITING}\n"
+        f"{WAITING}\n{AT_STAKE}\n"
         "Price 3,100; grid 3,070 to 3,185, stop 2,990.",
     )
 
@@ -155,8 +177,8 @@ def test_reasons_give_way_at_a_word_and_the_rest_stays():
     assert lines[0].startswith("By 2026-01-10T12:45:00Z")
     assert lines[1].endswith("…")
     assert lines[1].rstrip("…").split()[-1] in {word.rstrip(";:") for sentence in WHY for word in sentence.split()}
-    assert lines[2] == WAITING
-    assert lines[3].endswith("as of 2026-01-10T12:00:00Z.")
+    assert lines[2:4] == [WAITING, AT_STAKE]
+    assert lines[4].endswith("as of 2026-01-10T12:00:00Z.")
 
 
 def test_an_endless_word_is_cut_where_the_room_ends():
@@ -203,7 +225,9 @@ def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
         row["recommended_window_minutes"] = window
         row["state"] = name if simulated else "NORMAL"
     risk = dict(zip(("p_break_low_6h", "p_break_low_12h", "p_break_low_24h", "p_stop_24h"), shares, strict=True))
-    risk |= {"price": price, "distance_stop_percent": distance}
+    risk |= {"price": price, "distance_stop_percent": distance, "stopped_at": T0 if simulated else None}
+    risk |= dict.fromkeys(("liquidation_value", "total_pnl", "capital_at_risk"), distance)
+    risk |= {"profit_giveback": price, "profit_giveback_share": price}
     widest = grid(id="x" * 64, symbol="A" * 200 + "-" + "B" * 200)
     title, text = message.render(alert(kind, name, before=before), row, risk, widest, why, simulated)
     for words, limit in ((title, 250), (text, 1024)):
@@ -212,4 +236,4 @@ def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
         assert words.encode("utf-8").decode() == words
         assert "\0" not in words
     assert "\n" not in title
-    assert len(text.splitlines()) <= 4
+    assert len(text.splitlines()) <= 5

@@ -24,13 +24,13 @@ def names(job: dg.JobDefinition) -> set[str]:
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY
-    assert set(specs) - HISTORY == {"notification", "snapshot"}
+    assert set(specs) - HISTORY == {"account_snapshot", "notification", "snapshot"}
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
 
 
 def test_a_backfill_neither_sends_nor_commits(everything: dg.Definitions) -> None:
     assert names(everything.resolve_job_def("history")) == HISTORY
-    assert names(everything.resolve_job_def("tick")) == HISTORY | {"snapshot"}
+    assert names(everything.resolve_job_def("tick")) == HISTORY | {"account_snapshot", "snapshot"}
     assert names(everything.resolve_job_def("send_alerts")) == {"notification"}
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.definitions import defs
+from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.proofs import CHECKS, newest_whole_day
 from mm_dagster.defs.resources import Project
 from mm_dagster.history.lake import Commit
@@ -25,7 +26,7 @@ FEATURES, VERDICT = dg.AssetKey("regime_features"), dg.AssetKey("regime_verdict"
 NOON = datetime(2026, 6, 28, 12, 0, tzinfo=UTC)
 OF_THE_ASSETS = {
     "configuration_is_valid", "no_duplicates", "prices_are_sane", "no_gap", "newest_bar_is_fresh",
-    "episodes_are_unchanged", "every_active_grid_is_judged",
+    "episodes_are_unchanged", "account_agrees_with_model", "every_active_grid_is_judged",
 }  # fmt: skip
 """The checks that the assets make themselves whenever they are computed."""
 
@@ -72,7 +73,7 @@ def test_they_pass_on_the_newest_whole_day_with_their_figures(project: Project) 
     done = run("proofs")
     assert done.success
     found = evaluations(done)
-    assert set(found) == set(CHECKS)
+    assert set(found) == {*CHECKS, *CHECK_KEYS}
     assert all(evaluation.passed for evaluation in found.values())
     stored = project.lake.read("regime_features", span=newest_whole_day(project))
     cells = stored.drop("symbol", "as_of", "config_hash", "code_version").count().sum_horizontal()[0]
@@ -138,7 +139,8 @@ def test_an_empty_lake_is_a_warning_and_no_pass(
     monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
     done = run("proofs")
     assert done.success
-    for evaluation in evaluations(done).values():
+    found = evaluations(done)
+    for evaluation in (found[key] for key in CHECKS):
         assert not evaluation.passed
         assert evaluation.severity == dg.AssetCheckSeverity.WARN
         assert evaluation.description == "Nothing was compared: the lake holds no candle yet."

@@ -50,6 +50,25 @@ def features(closes: Sequence[float | None], symbol: str = "ETH-USDT", **columns
     return tables.conform(frame, "regime_features")
 
 
+def candles(closes: Sequence[float | None], symbol: str = "ETH-USDT") -> pl.DataFrame:
+    """Rows of candles whose first closes at START; each bar opens where the last known one closed."""
+    last = pl.Series(closes, dtype=pl.Float64)
+    opens = last.shift(1).forward_fill().fill_null(last)
+    known = last.is_not_null()
+    times = span(len(closes)).open_times()
+    frame = pl.DataFrame(
+        {
+            "open_time": times,
+            "close_time": times + BAR,
+            "open": opens.set(~known, None),
+            "high": pl.select(pl.max_horizontal(opens, last)).to_series().set(~known, None),
+            "low": pl.select(pl.min_horizontal(opens, last)).to_series().set(~known, None),
+            "close": last,
+        }
+    ).with_columns(symbol=pl.lit(symbol), status=pl.when(known).then(pl.lit("TRADED")).otherwise(pl.lit("MISSING")))
+    return tables.conform(frame, "candles")
+
+
 def verdicts(values: Sequence[str | None], symbol: str = "ETH-USDT") -> pl.DataFrame:
     """Rows of regime_verdict from as_of = START on."""
     frame = pl.DataFrame({"verdict": pl.Series(values, dtype=pl.String)}).with_columns(

@@ -10,6 +10,7 @@ import pytest
 
 from mm_dagster import tables
 from mm_dagster.grid import episode
+from mm_dagster.tables import NO_RULES, MarketRules
 from mm_dagster_tests.grid.synthetic import START, grid
 
 LATER = START + timedelta(days=3)
@@ -17,7 +18,7 @@ NOW = START + timedelta(days=5)
 
 
 def stored(**changes: Any) -> pl.DataFrame:
-    return episode.episode_of(grid(**changes), START)
+    return episode.episode_of(grid(**changes), START, MarketRules(price_tick=0.01, amount_min=0.001))
 
 
 def test_an_episode_keeps_the_whole_configuration() -> None:
@@ -45,6 +46,17 @@ def test_an_episode_keeps_the_whole_configuration() -> None:
 )
 def test_changed_keys_are_named_as_in_the_file(change: dict[str, Any], keys: list[str]) -> None:
     assert episode.changed_keys(grid(**change), stored().row(0, named=True)) == keys
+
+
+def test_a_key_that_the_stored_row_does_not_know_yet_has_not_changed() -> None:
+    old = stored().with_columns(slippage=pl.lit(None, pl.Float64)).row(0, named=True)
+    assert episode.changed_keys(grid(fees={"slippage": 0.002}), old) == []
+    assert episode.changed_keys(grid(fees={"slippage": 0.002}), stored().row(0, named=True)) == ["fees.slippage"]
+
+
+def test_an_episode_keeps_what_the_venue_asked_of_an_order() -> None:
+    assert episode.rules_of(stored().row(0, named=True)) == MarketRules(price_tick=0.01, amount_min=0.001)
+    assert episode.rules_of(tables.empty("grid_episode").clear(1).row(0, named=True)) == NO_RULES
 
 
 def closings(frame: pl.DataFrame, *grids: Any) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,17 +15,18 @@ from mm_dagster import tables
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config import RiskConfig
 from mm_dagster.grid import risk
-from mm_dagster_tests.grid.synthetic import START, features, grid, span, stamped
+from mm_dagster.tables import MarketRules
+from mm_dagster_tests.grid.synthetic import START, candles, features, grid, span, stamped
 
 RISK = RiskConfig()
 
 
 def row(close: float | None, **columns: object) -> dict[str, object]:
-    return risk.compute(grid(), features([close], **columns), span(1), RISK).row(0, named=True)
+    return risk.compute(grid(), features([close], **columns), candles([close]), span(1), RISK).row(0, named=True)
 
 
 def test_the_disabled_grid_of_the_requirements_is_below_breached_and_critical() -> None:
-    frame = risk.compute(grid(enabled=False), features([2680.0]), span(1), RISK)
+    frame = risk.compute(grid(enabled=False), features([2680.0]), candles([2680.0]), span(1), RISK)
     found = frame.row(0, named=True)
     assert found["position_health"] == "BELOW_GRID"
     assert found["stop_loss_risk"] == "BREACHED"
@@ -61,8 +63,8 @@ def test_position_and_stop_make_the_risk_level(
     ("close", "held"), [(1.0, [1, 2, 3, 4]), (1.5, [1, 2, 3, 4]), (2.0, [2, 3, 4]), (4.9, [4]), (5.0, []), (9.0, [])]
 )
 def test_utilisation_is_the_cost_of_the_cells_whose_upper_price_is_above(close: float, held: list[int]) -> None:
-    small = grid(lower=1, upper=5, levels=4, stop=0.5)
-    found = risk.compute(small, features([close]), span(1), RISK)["capital_utilisation"][0]
+    small = grid(lower=1, upper=5, levels=4, stop=0.5, enabled=False)
+    found = risk.compute(small, features([close]), candles([close]), span(1), RISK)["capital_utilisation"][0]
     assert found == pytest.approx(sum(held) / 10)
 
 
@@ -83,7 +85,7 @@ def test_probabilities_are_those_of_the_formula() -> None:
 def test_every_bar_since_the_activation_has_a_row_even_without_features() -> None:
     late = grid(activated_at=START + BAR)
     known = features([3100.0, 3101.0, 3102.0, 3103.0]).filter(pl.col("as_of") != START + 2 * BAR)
-    frame = risk.compute(late, known, span(4), RISK)
+    frame = risk.compute(late, known, candles([3100.0, 3101.0, None, 3103.0]), span(4), RISK)
     assert frame["as_of"].to_list() == [START + n * BAR for n in (1, 2, 3)]
     assert frame["price"].to_list() == [3101.0, None, 3103.0]
     assert frame["recommendations"][1].to_list() == [
@@ -93,7 +95,7 @@ def test_every_bar_since_the_activation_has_a_row_even_without_features() -> Non
 
 
 def test_before_the_activation_there_is_nothing() -> None:
-    frame = risk.compute(grid(activated_at=START + 9 * BAR), features([3100.0]), span(4), RISK)
+    frame = risk.compute(grid(activated_at=START + 9 * BAR), features([3100.0]), candles([3100.0]), span(4), RISK)
     assert frame.is_empty()
     assert frame.columns == tables.empty("grid_risk").drop("config_hash", "code_version").columns
 
@@ -104,13 +106,92 @@ def test_before_the_activation_there_is_nothing() -> None:
     st.floats(1e-4, 0.05),
 )
 def test_rows_do_not_depend_on_order_span_or_other_markets(closes: list[float | None], sigma: float) -> None:
-    known = features(closes, volatility_forecast=sigma)
-    whole = risk.compute(grid(), known, span(len(closes)), RISK)
-    mixed = pl.concat([features([1.0] * len(closes), symbol="BTC-USDT"), known]).sample(
-        fraction=1.0, shuffle=True, seed=len(closes)
-    )
-    assert_frame_equal(risk.compute(grid(), mixed, span(len(closes)), RISK), whole, check_exact=True)
+    known, bars = features(closes, volatility_forecast=sigma), candles(closes)
+    whole = risk.compute(grid(), known, bars, span(len(closes)), RISK)
+    others = [1.0] * len(closes)
+    mixed = pl.concat([features(others, symbol="BTC-USDT"), known]).sample(fraction=1.0, shuffle=True, seed=len(closes))
+    more = pl.concat([candles(others, symbol="BTC-USDT"), bars]).sample(fraction=1.0, shuffle=True, seed=len(closes))
+    assert_frame_equal(risk.compute(grid(), mixed, more, span(len(closes)), RISK), whole, check_exact=True)
     for index in range(len(closes)):
         bar = Span(START + (index - 1) * BAR, START + index * BAR)
-        alone = risk.compute(grid(), known, bar, RISK)
+        alone = risk.compute(grid(), known, bars, bar, RISK)
         assert_frame_equal(alone, whole.slice(index, 1), check_exact=True)
+
+
+def money(closes: list[float | None], **changes: Any) -> pl.DataFrame:
+    """A grid from 100 to 104 with 4 cells, 400 of capital and no fees, unless said otherwise."""
+    free = {"maker": 0.0, "taker": 0.0, "slippage": 0.0}
+    base = {"lower": 100, "upper": 104, "levels": 4, "stop": 90, "capital": 400, "fees": free}
+    frame = risk.compute(grid(**(base | changes)), features(closes), candles(closes), span(len(closes)), RISK)
+    assert tables.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
+    return frame
+
+
+def test_a_grid_earns_its_steps_and_says_what_it_holds() -> None:
+    # At 102 the cells 102-103 and 103-104 are bought at 102, 100 and 101 wait: q (102 + 102 + 100 + 101) = 400.
+    q = 400 / 405
+    frame = money([102.0, 103.0, 101.0, 100.5])
+    assert frame["inventory"].to_list() == pytest.approx([2 * q, q, 3 * q, 3 * q])
+    assert frame["fills"].to_list() == [0, 1, 3, 3]
+    # Sold one at 103 that had cost 102; then the buys at 102 and 101 filled.
+    assert frame["grid_profit"].to_list() == pytest.approx([0.0, q, q, q])
+    assert frame["average_cost"].to_list() == pytest.approx([102.0, 102.0, 305 / 3, 305 / 3])
+    assert frame["unrealised_pnl"].to_list() == pytest.approx([0.0, q, -2 * q, -3.5 * q])
+    assert frame["total_pnl"].to_list() == pytest.approx([0.0, 2 * q, -q, -2.5 * q])
+    assert frame["liquidation_value"].to_list() == pytest.approx([400.0, 400 + 2 * q, 400 - q, 400 - 2.5 * q])
+    assert frame["capital_utilisation"].to_list() == pytest.approx([204 / 405, 102 / 405, 305 / 405, 305 / 405])
+    # To the stop at 90 the three lose 10.5 each, and the cell at 100 that fills on the way loses 10.
+    assert frame["capital_at_risk"][3] == pytest.approx(3 * 10.5 * q + 10 * q)
+    assert frame["capital_at_risk_weighted"][3] == frame["capital_at_risk"][3] * frame["p_stop_24h"][3]
+    assert 0 < frame["profit_giveback"][3] < frame["capital_at_risk"][3]
+    assert frame["profit_giveback_share"][3] == frame["profit_giveback"][3] / frame["grid_profit"][3]
+    assert frame["profit_giveback_share"][0] is None
+    assert set(frame["source"]) == {"MODELLED"}
+
+
+def test_the_stop_ends_the_position_and_no_row_before_it_knows() -> None:
+    frame = money([102.0, 95.0, 85.0, 120.0])
+    stopped = START + 2 * BAR
+    assert frame["stopped_at"].to_list() == [None, None, stopped, stopped]
+    assert frame["inventory"].to_list()[2:] == [0.0, 0.0]
+    assert frame["capital_at_risk"].to_list()[2:] == [0.0, 0.0]
+    q = 400 / 405
+    assert frame["exit_pnl"][3] == pytest.approx(q * (4 * 90 - 102 - 102 - 100 - 101))
+    assert frame["total_pnl"][3] == frame["exit_pnl"][3]
+    assert (
+        frame["recommendations"][3][0]
+        == "The stop was reached by 2026-03-02T00:30:00Z: the grid holds nothing any more."
+    )
+
+
+def test_a_missing_bar_keeps_the_position_and_values_nothing() -> None:
+    frame = money([102.0, None, 101.0])
+    assert frame["inventory"][1] == frame["inventory"][0]
+    assert frame["liquidation_value"].to_list()[1] is None
+    assert frame["fills"].to_list() == [0, 0, 1]
+
+
+def test_the_position_starts_at_the_first_known_close_of_an_hour_and_not_later() -> None:
+    late = money([None, None, None, None, 102.0, 103.0])
+    assert late["fills"].to_list() == [None, None, None, None, 0, 1]
+    too_late = money([None, None, None, None, None, 102.0])
+    assert too_late["liquidation_value"].null_count() == 6
+    assert too_late["recommendations"][5][0] == (
+        "The position is not modelled: no candle is known at its activation; check activated_at."
+    )
+
+
+def test_a_grid_that_does_not_run_holds_nothing_that_is_known() -> None:
+    frame = money([102.0, 101.0], enabled=False)
+    assert frame["liquidation_value"].null_count() == frame["inventory"].null_count() == 2
+    assert frame["capital_utilisation"].to_list() == pytest.approx([(102 + 103) / 406, (101 + 102 + 103) / 406])
+
+
+def test_orders_that_the_venue_would_not_take_leave_the_advice_and_say_why() -> None:
+    closes = [102.0, 101.0]
+    small = grid(lower=100, upper=104, levels=4, stop=90, capital=4)
+    rules = MarketRules(price_tick=0.01, amount_lot=0.001, amount_min=0.1, cost_min=1.0)
+    frame = risk.compute(small, features(closes), candles(closes), span(2), RISK, rules)
+    assert frame["p_stop_24h"].null_count() == 0
+    assert frame["inventory"].null_count() == 2
+    assert "the venue takes no order below 0.1 (base currency)" in frame["recommendations"][0][0]

@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.config import CandlesConfig, CcxtVenue
+from mm_dagster.config import CandlesConfig, CcxtVenue, RecordedVenue, SimulatedVenue
 from mm_dagster.market.candles import collect
-from mm_dagster.market.exchange import ExchangeVenue, Retry
+from mm_dagster.market.connection import Retry
+from mm_dagster.market.exchange import ExchangeVenue
 from mm_dagster.market.venue import ROWS, VenueError, open_venue
+from mm_dagster.tables import MarketRules
 from mm_dagster_tests import kucoin
 from mm_dagster_tests.kucoin import CANDLES, SYMBOLS, TIMESTAMP, Fault, KucoinServer
 
@@ -268,11 +270,28 @@ def test_a_venue_that_cannot_be_is_refused_when_it_is_opened(tmp_path: Path, set
         open_venue("main", CcxtVenue(kind="ccxt", **settings), tmp_path)
 
 
-def test_an_exchange_that_nobody_listens_at_says_so_without_its_password() -> None:
+def test_an_exchange_that_nobody_listens_at_says_so_without_its_password(capfd, caplog) -> None:
     settings = CcxtVenue(kind="ccxt", exchange="kucoin", api_url="http://user:secret@127.0.0.1:1")
     with pytest.raises(VenueError, match=r"http://127.0.0.1:1.*no connection") as caught:
         ExchangeVenue("main", settings, retry=FAST).check()
-    assert "secret" not in str(caught.value)
+    written = capfd.readouterr()
+    assert "secret" not in f"{caught.value} {caught.value.__context__!r} {written.out} {written.err} {caplog.text}"
+
+
+def test_the_rules_of_a_market_are_the_exchange_s_and_other_venues_have_none(
+    server, connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = MarketRules(price_tick=0.01, amount_lot=1e-8, amount_min=1e-5, cost_min=0.1)
+    assert connect().rules("ETH-USDT") == rules
+    described = kucoin._symbol
+    monkeypatch.setattr(kucoin, "_symbol", lambda name: {**described(name), "minFunds": "2.5", "baseMinSize": "0"})
+    assert connect().rules("ETH-USDT") == replace(rules, amount_min=None, cost_min=2.5)
+    with pytest.raises(VenueError, match="did you mean ETH-USDT"):
+        connect().rules("ETH-USTD")
+    server.faults = [replace(kucoin.TOO_BUSY, path=SYMBOLS)] * FAST.attempts
+    assert connect().rules("ETH-USDT") is None
+    for settings in (SimulatedVenue(kind="simulated"), RecordedVenue(kind="recorded", path=".")):
+        assert open_venue("main", settings, tmp_path).rules("ETH-USDT") is None
 
 
 def test_an_exchange_that_sends_its_newest_bars_whatever_was_asked_has_not_answered_for_older_ones(

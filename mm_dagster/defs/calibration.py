@@ -1,0 +1,85 @@
+"""Did the touch probabilities come true on one's own grids? Asked once a day, answered with a picture. Only reads."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from mm_dagster import charts
+from mm_dagster.bars import BAR, Span, floor_bar
+from mm_dagster.defs.describe import picture
+from mm_dagster.defs.resources import Project
+from mm_dagster.grid.calibration import EVENTS, Calibration, Event, calibrate, observe, verdict_of
+
+CHECKS = {event: f"{event}_probability_is_honest" for event in EVENTS}
+"""The check of each event."""
+CHECK_KEYS = [dg.AssetCheckKey(dg.AssetKey("grid_risk"), name) for name in CHECKS.values()]
+
+
+def measure(project: Project, event: Event) -> Calibration | None:
+    """What was predicted for all grids of the last months against what happened; None: there is no row yet.
+
+    A grid that does not run counts, too: its bounds were watched all the same.
+    """
+    config, lake = project.config, project.lake
+    newest = max((time + BAR for time in lake.newest("candles").values()), default=None)
+    if newest is None:
+        return None
+    span = Span(floor_bar(newest) - timedelta(days=config.risk.calibration.days), newest)
+    risks, candles = lake.read("grid_risk", span=span), lake.read("candles", span=span)
+    samples = []
+    for row in lake.read("grid_episode").iter_rows(named=True):
+        mine = (pl.col("grid_id") == row["grid_id"]) & (pl.col("activated_at") == row["activated_at"])
+        rows = risks.filter(mine)
+        if rows.height:
+            bars = candles.filter(pl.col("symbol") == row["symbol"])
+            bounds = {name: row[name] for name in ("lower", "upper", "stop")}
+            samples.append(observe(rows, bars, event=event, **bounds))
+    return calibrate(pl.concat(samples), event=event) if samples else None
+
+
+@dg.multi_asset_check(
+    name="probabilities_are_honest",
+    specs=[
+        dg.AssetCheckSpec(name, asset="grid_risk", description=f"The predicted chance of {says} came true.")
+        for (event, says), name in zip(EVENTS.items(), CHECKS.values(), strict=True)
+    ],
+    can_subset=True,
+)
+def probabilities_are_honest(context: dg.AssetCheckExecutionContext, project: Project) -> Iterator[dg.AssetCheckResult]:
+    """One check for each event: a break below, a break above, the stop."""
+    for event, name in CHECKS.items():
+        key = dg.AssetCheckKey(dg.AssetKey("grid_risk"), name)
+        if key not in context.selected_asset_check_keys:
+            continue
+        found = measure(project, event)
+        passed, sentence = (True, "No grid was evaluated yet.") if found is None else verdict_of(found)
+        yield dg.AssetCheckResult(
+            asset_key="grid_risk",
+            check_name=name,
+            passed=passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=sentence,
+            metadata=_figures(found) if found else {},
+        )
+
+
+def _figures(found: Calibration) -> dict[str, Any]:
+    scores = {
+        "samples": found.whole.count,
+        "base_rate": found.whole.observed,
+        "expected_calibration_error": found.expected_calibration_error,
+        "brier_skill": found.brier_skill,
+        "auc": found.auc,
+        "not_over_yet_or_with_holes": found.censored,
+    }
+    known = {name: value for name, value in scores.items() if value is not None}
+    return {**known, "reliability": picture(charts.reliability_picture(found, dots_per_inch=60), "predicted, observed")}
+
+
+@dg.definitions
+def calibration() -> dg.Definitions:
+    """Three checks on grid_risk."""
+    return dg.Definitions(asset_checks=[probabilities_are_honest])

@@ -1,0 +1,377 @@
+"""One exchange through ccxt: its address, its clock, its markets, and what to do when it does not answer.
+
+What is public and what belongs to an account are read over connections of their own, with the same patience and the
+same words. What leaves this module, an error or a log, holds neither a secret nor a signature nor an address with a
+password.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import ccxt
+import stamina
+
+from mm_dagster.bars import EPOCH
+from mm_dagster.config import CcxtVenue
+from mm_dagster.market.venue import VenueError, did_you_mean
+
+T = TypeVar("T")
+
+_LEAVE_ALONE_AFTER = 2
+"""Calls in a row that failed after all their retries; then the exchange is left alone."""
+_TIME_ATTEMPTS = 2
+"""The time is asked for before anything else: a dead network should show soon."""
+_PASSING_CODES = frozenset({"200002", "408000"})
+"""KuCoin's own codes of what passes by itself, and that ccxt files among what does not: too busy, timed out."""
+_UNKNOWN_SYMBOL_CODES = frozenset({"900001"})
+_PASSING_STATUS = frozenset({408, 418, 425, 429})
+"""HTTP statuses below 500 that pass by themselves."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How patiently one call is repeated: the wait doubles from `first_wait` to `longest_wait`, plus up to `jitter`.
+
+    Attributes:
+        attempts: calls in all.
+        first_wait: seconds; KuCoin's shortest block lasts 10, which the default waits outlast.
+        longest_wait: seconds.
+        jitter: seconds.
+    """
+
+    attempts: int = 4
+    first_wait: float = 1.5
+    longest_wait: float = 10.0
+    jitter: float = 1.0
+
+
+class NotAnswered(Exception):
+    """Why a call brought no answer, in words.
+
+    Attributes:
+        passes: whether it may be otherwise in a moment.
+        refused: whether the exchange refuses the key, so that asking anything else is of no use.
+        unknown_symbol: whether the exchange says that there is no such market.
+    """
+
+    def __init__(
+        self, reason: str, *, passes: bool = False, refused: bool = False, unknown_symbol: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.passes = passes
+        self.refused = refused
+        self.unknown_symbol = unknown_symbol
+
+
+class Connection:
+    """Keep one a run: its clock, its markets and its circuit breaker belong to it.
+
+    Attributes:
+        exchange: ccxt's client. Calls to it go through `call`.
+        label: name, exchange and address, to begin an error with.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: CcxtVenue,
+        *,
+        retry: Retry | None = None,
+        secrets: Sequence[str] = (),
+        refusals: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Args:
+            name: name in markets.yaml.
+            settings: which exchange, at which address.
+            retry: how patiently a call is repeated.
+            secrets: what must not be in any error; where there are some, ccxt's own log is silent.
+            refusals: sentences for the exchange's own codes of a key that it refuses.
+
+        Raises:
+            VenueError: ccxt does not know the exchange, or the address is none.
+        """
+        self._name = name
+        self._retry = retry or Retry()
+        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._refusals = refusals or {}
+        self._failures = 0
+        self._last_failure = ""
+        self._refusal: str | None = None
+        self._clock: tuple[datetime, float] | None = None
+        self._timeout_seconds = settings.timeout_seconds
+        if settings.exchange not in ccxt.exchanges:
+            raise VenueError(
+                f"{name}: exchange: {settings.exchange!r} is no exchange of ccxt"
+                f"{did_you_mean(settings.exchange, ccxt.exchanges)}"
+            )
+        self.exchange: Any = getattr(ccxt, settings.exchange)(
+            {
+                "enableRateLimit": True,
+                "timeout": int(settings.timeout_seconds * 1000),
+                # The body of the last answer is the only way to tell "nothing" from an empty page.
+                "enableLastJsonResponse": True,
+            }
+        )
+        _only_spot(self.exchange)
+        if settings.api_url is not None:
+            self._redirect(settings.api_url)
+        if secrets:
+            # Both write the requests themselves: keys and signatures are in ccxt's headers and in some exchanges' URLs.
+            self.exchange.logger = _SILENCE
+            logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
+        self.label = f"{name} ({settings.exchange} at {_address(self.exchange)})"
+
+    def now(self) -> datetime:
+        """The exchange's time, asked for once and kept by a clock that nobody sets.
+
+        It is late by the way of the answer, never early, so that no open bar is taken for a closed one. The few
+        exchanges that do not tell the time have the computer's.
+
+        Raises:
+            VenueError: the exchange does not answer.
+        """
+        if self._clock is None:
+            if not self.exchange.has["fetchTime"]:
+                return datetime.now(UTC)
+            self._clock = self.ask_time()
+        told, at = self._clock
+        return told + timedelta(seconds=time.monotonic() - at)
+
+    def ask_time(self) -> tuple[datetime, float]:
+        """The exchange's time, and the monotonic clock's when it came.
+
+        Raises:
+            VenueError: the exchange does not answer.
+        """
+
+        def ask() -> datetime:
+            milliseconds = self.exchange.fetch_time()
+            if milliseconds is None:
+                raise ccxt.NullResponse("no time")
+            return EPOCH + timedelta(milliseconds=milliseconds)
+
+        try:
+            return self.call(ask, attempts=_TIME_ATTEMPTS), time.monotonic()
+        except NotAnswered as failure:
+            raise VenueError(
+                f"{self.label} does not tell the time: {failure}; check the network, and api_url in markets.yaml"
+            ) from None
+
+    def markets(self) -> dict[str, Any]:
+        """The spot markets of the exchange, by ccxt's names.
+
+        Raises:
+            NotAnswered: with the reason.
+        """
+
+        def ask() -> dict[str, Any]:
+            markets = {key: market for key, market in self.exchange.load_markets(True).items() if market.get("spot")}
+            if not markets:
+                raise ccxt.NullResponse("no markets")
+            return markets
+
+        if not self.exchange.markets:
+            return self.call(ask)
+        return {key: market for key, market in self.exchange.markets.items() if market.get("spot")}
+
+    def market(self, symbol: str) -> str:
+        """ccxt's name of a market.
+
+        Raises:
+            NotAnswered: with the reason.
+            VenueError: the exchange does not know it.
+        """
+        markets = self.markets()
+        market = symbol.replace("-", "/")
+        if market not in markets:
+            hint = did_you_mean(symbol, (known.replace("/", "-") for known in markets))
+            raise VenueError(f"{self.label}: {symbol} is no spot market of it{hint}")
+        return market
+
+    def call(self, ask: Callable[[], T], attempts: int | None = None) -> T:
+        """Calls, repeats what may pass, and leaves an exchange alone that keeps failing or refuses the key.
+
+        Args:
+            ask: the call.
+            attempts: in all; None: as `Retry` says.
+
+        Raises:
+            NotAnswered: with the reason.
+        """
+        if self._refusal is not None:
+            raise NotAnswered(self._refusal, refused=True)
+        if self._failures >= _LEAVE_ALONE_AFTER:
+            raise NotAnswered(f"left alone for this tick, since {self._last_failure}", passes=True)
+        try:
+            for attempt in stamina.retry_context(
+                on=lambda error: isinstance(error, NotAnswered) and error.passes,
+                attempts=attempts or self._retry.attempts,
+                timeout=None,
+                wait_initial=self._retry.first_wait,
+                wait_max=self._retry.longest_wait,
+                wait_jitter=self._retry.jitter,
+            ):
+                with attempt:
+                    answer = self._once(ask)
+        except NotAnswered as failure:
+            if failure.passes:
+                self._failures += 1
+                self._last_failure = str(failure)
+            if failure.refused:
+                self._refusal = str(failure)
+            raise
+        self._failures = 0
+        return answer
+
+    def _once(self, ask: Callable[[], T]) -> T:
+        """Calls once; ccxt's errors quote addresses and bodies, so that none of them gets out, not even as a cause."""
+        self.exchange.last_json_response = None
+        try:
+            return ask()
+        except Exception as error:
+            failure = self._not_answered(error)
+        raise failure
+
+    def _not_answered(self, error: Exception) -> NotAnswered:
+        refused = _code(error) in self._refusals or isinstance(error, (ccxt.AuthenticationError, ccxt.InvalidNonce))
+        return NotAnswered(
+            self._in_words(error),
+            passes=not refused and _may_pass(error),
+            refused=refused,
+            unknown_symbol=isinstance(error, ccxt.BadSymbol) or _code(error) in _UNKNOWN_SYMBOL_CODES,
+        )
+
+    def _in_words(self, error: Exception) -> str:
+        """Why a call failed, on one line and without an address that may hold a password."""
+        status = _http_status(error)
+        because = f" (HTTP {status})" if status else ""
+        if (refusal := self._refusals.get(_code(error) or "")) is not None:
+            own_words = re.search(r'"msg"\s*:\s*"([^"]*)"', self._quoted(error))
+            return f"{refusal} ({_code(error)}{': ' + own_words[1] if own_words else ''})"
+        match error:
+            case ccxt.RequestTimeout():
+                return f"no answer within {self._timeout_seconds:g} s"
+            case ccxt.RateLimitExceeded() | ccxt.DDoSProtection():
+                return f"too many requests{because}"
+            case ccxt.ExchangeNotAvailable():
+                return f"it is not available{because}"
+            case ccxt.NullResponse():
+                return "an answer without content"
+            case ccxt.InvalidNonce():
+                return f"it refuses the time of this computer; let NTP set the clock: {self._quoted(error)}"
+            case ccxt.NetworkError():
+                return "no connection"
+            case ccxt.AuthenticationError():
+                return f"it refuses the key; check it, its secret, its permissions and addresses: {self._quoted(error)}"
+            case ccxt.BaseError():
+                return f"it refuses: {self._quoted(error)}"
+            case _:
+                return f"an answer that cannot be read ({type(error).__name__})"
+
+    def _quoted(self, error: Exception) -> str:
+        """An exchange's own words, without secrets, and without what an address holds besides host and path."""
+        text = " ".join(str(error).split())
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = re.sub(r"//[^/@\s]*@", "//", text)
+        return re.sub(r"(//[^\s?]*)\?\S*", r"\1", text)[:160]
+
+    def _redirect(self, url: str) -> None:
+        """Sends every REST call to another address; paths stay as they are."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise VenueError(f"{self._name}: api_url: it is no address; write it like https://api.example.com")
+
+        def moved(known: Any) -> Any:
+            if isinstance(known, dict):
+                return {key: moved(value) for key, value in known.items()}
+            if isinstance(known, str) and known.startswith("http"):
+                return url.rstrip("/") + urlsplit(known).path
+            return known
+
+        self.exchange.urls["api"] = moved(self.exchange.urls["api"])
+
+
+def lists(body: Any) -> Iterator[list[Any]]:
+    """Every list of a JSON body that is not inside of another one."""
+    if isinstance(body, list):
+        yield body
+    elif isinstance(body, dict):
+        for value in body.values():
+            yield from lists(value)
+
+
+def number(value: Any) -> float | None:
+    """A number, or None where there is none."""
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def milliseconds(when: datetime) -> int:
+    """Whole milliseconds since the Unix epoch."""
+    return (when - EPOCH) // timedelta(milliseconds=1)
+
+
+_SILENCE = logging.Logger("ccxt")
+_SILENCE.disabled = True
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Takes what follows the path out of a logged request."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+def _only_spot(exchange: Any) -> None:
+    """Keeps ccxt from loading what nobody here needs: derivatives, currencies, fees of every market."""
+    exchange.has["fetchCurrencies"] = False
+    exchange.options["defaultType"] = "spot"
+    markets = exchange.options.get("fetchMarkets")
+    if isinstance(markets, dict):
+        if "types" in markets:
+            markets["types"] = ["spot"]
+        if "fetchTickersFees" in markets:
+            markets["fetchTickersFees"] = False
+
+
+def _address(exchange: Any) -> str:
+    """The address that public calls go to, without path or credentials."""
+    urls = exchange.urls["api"]
+    while isinstance(urls, dict):
+        urls = urls.get("public") or next(iter(urls.values()))
+    parts = urlsplit(exchange.implode_hostname(str(urls)))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may succeed in a moment: no connection, timeouts, 429, 5xx, and KuCoin's 200002."""
+    if _code(error) in _PASSING_CODES:
+        return True
+    status = _http_status(error)
+    if status is not None and 400 <= status < 500 and not isinstance(error, ccxt.RateLimitExceeded):
+        return status in _PASSING_STATUS
+    return isinstance(error, ccxt.OperationFailed)
+
+
+def _code(error: Exception) -> str | None:
+    """KuCoin's own code of an error; ccxt quotes the body."""
+    found = re.match(r'kucoin .*"code"\s*:\s*"?(\d+)', str(error), re.DOTALL)
+    return found[1] if found else None
+
+
+def _http_status(error: Exception) -> int | None:
+    """The HTTP status behind one of ccxt's errors, which it raises while it handles that of requests."""
+    response = getattr(error.__cause__ or error.__context__, "response", None)
+    return getattr(response, "status_code", None)
