@@ -47,6 +47,7 @@ test-long: lint  ## the tests that take longer, too
 
 bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.regime
+	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.pipeline
 
 docs: setup  ## write docs/configuration.md and docs/features.md from the code

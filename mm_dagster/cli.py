@@ -25,7 +25,7 @@ from rich.table import Table
 
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
-from mm_dagster.config import ConfigError
+from mm_dagster.config import CcxtVenue, ConfigError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.market.venue import VenueError
@@ -530,6 +530,9 @@ def _examine() -> list[dict[str, Any]]:
         symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
         if symbol:
             check(f"venue {name}", lambda symbol=symbol: project.venue(symbol).check())  # type: ignore[misc]
+    for name, venue in config.markets.venues.items():
+        if isinstance(venue, CcxtVenue) and venue.account:
+            check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
     check("newest bar", lambda: _freshness(project))
     check("Pushover", lambda: _pushover(project))
     check("git mirror", project.mirror.check)

@@ -84,7 +84,7 @@ class CcxtVenue(Model):
     api_url: Annotated[str | None, Field(description="Another address for all of its REST calls.")] = None
     timeout_seconds: Positive = 10.0
     account: AccountKeys | None = None
-    """Keys to read the account with; without them positions are modelled."""
+    """Variables of a read-only key: `{key_env: A, secret_env: B, passphrase_env: C}`; null: positions are modelled."""
 
 
 class RecordedVenue(Model):

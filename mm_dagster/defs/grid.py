@@ -1,16 +1,22 @@
 """Stage 3, grid: where the price stands in each grid, and whether a waiting one may start."""
 
+from datetime import timedelta
+
 import dagster as dg
 import polars as pl
 
+from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config import GridConfig
-from mm_dagster.defs.describe import preview
+from mm_dagster.defs.describe import picture, preview
 from mm_dagster.defs.partitions import Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.grid import account, entry, episode, risk
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables import NO_RULES, MarketRules
+
+EQUITY_SHOWN = timedelta(days=30)
+"""How much of a grid's life its picture shows."""
 
 
 @history_asset(
@@ -62,7 +68,11 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
         *("liquidation_value", "grid_profit", "unrealised_pnl", "total_pnl", "capital_at_risk", "profit_giveback"),
     ]
     return dg.MaterializeResult(
-        metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))},
+        metadata={
+            "rows_changed": changed,
+            "preview": preview(_stack(last, shown)),
+            **_equity(job, _stack(last, shown)),
+        },
         check_results=[
             dg.AssetCheckResult(
                 check_name="episodes_are_unchanged",
@@ -129,6 +139,19 @@ def _keep_episodes(job: Work) -> tuple[dict[str, str], dict[str, MarketRules]]:
         with job.project.turn_lock():
             job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
     return refused, rules
+
+
+def _equity(job: Work, newest: pl.DataFrame) -> dict[str, dg.MarkdownMetadataValue]:
+    """The money of the grid that has most at stake."""
+    at_stake = newest.filter(pl.col("capital_at_risk").is_not_null()).sort("capital_at_risk", "grid_id")
+    if at_stake.is_empty():
+        return {}
+    grid = next(grid for grid in job.config.grids if grid.id == at_stake["grid_id"][-1])
+    until = at_stake["as_of"][-1]
+    rows = job.project.lake.read("grid_risk", span=Span(until - EQUITY_SHOWN, until), grids=[grid.id])
+    prefix = "SIMULATED · " if job.project.simulated(grid.symbol) else ""
+    drawn = charts.equity_picture(grid, rows, title_prefix=prefix, dots_per_inch=60)
+    return {"equity": picture(drawn, f"{grid.id}: what it is worth, realised and unrealised")}
 
 
 def _fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame | str | None:
