@@ -12,7 +12,9 @@ Where METHOD leaves room, this is what holds:
   for the way down it is taken as it last was known since activation.
 - **Blindness** by age counts like a trigger without persistence, up and down: a state that it caused is left by the
   quiet time like any other. "More than half of the triggers null" asks for a WARNING only at a bar that is known:
-  at a MISSING one all are null, and the age says how bad that is.
+  at a MISSING one all are null, and the age says how bad that is. Under `confirmed` a null p_break_low_24h at a known
+  bar is as bad: no soft trigger can be confirmed, and the only measured one is silent, so the grid may be exposed
+  without a word. That, too, is a WARNING, at once, and never more: missing data alone is never MANDATORY_EXIT.
 - **One of two.** Each of them must persist (and be confirmed) by itself; then they are counted.
 - **Literal.** BREAK_LIKELY takes no part, since the requirements do not have it. With fewer distinct families fired
   than `literal.min_families`, a soft MANDATORY trigger counts as LATEST_ACCEPTABLE_EXIT.
@@ -20,6 +22,8 @@ Where METHOD leaves room, this is what holds:
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,8 +35,9 @@ from numba import njit
 from mm_dagster import tables
 from mm_dagster.bars import TIME, iso
 from mm_dagster.config import ExitConfig, GridConfig
-from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Logic, evaluate
-from mm_dagster.exit.why import sentence
+from mm_dagster.exit.nearest import nearest
+from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, evaluate
+from mm_dagster.exit.why import sentence, weight
 from mm_dagster.tables import STATES
 
 Integers = npt.NDArray[np.int64]
@@ -53,7 +58,7 @@ def compute(
 
     In `triggers`, `fired` is the definition at this bar alone. `level` is the highest level for which the trigger
     counts at this bar under the active policy, before persistence; where it does not count (not fired, unknown, or
-    not confirmed), the level that it is listed at.
+    not confirmed), the level that it is listed at. `nearest` is explained in the module of that name.
 
     Args:
         grid: the grid of the episode. A disabled one gets no rows.
@@ -68,11 +73,17 @@ def compute(
     Returns:
         Rows of `exit_state` without stamps, one per bar, by `as_of`; `live_state` and `live_reason` are null.
     """
-    table = evaluate(grid, candles, features, verdict, risk, end, config)
-    if not grid.enabled or table.is_empty():
-        return tables.empty("exit_state").drop("config_hash", "code_version")
-    policies = {"confirmed": _confirmed(table, config), "literal": _literal(table, config)}
-    ladders = {name: _climb(table, conditions, config) for name, conditions in policies.items()}
+    nothing = tables.empty("exit_state").drop("config_hash", "code_version")
+    table = evaluate(grid, candles, features, verdict, risk, end, config) if grid.enabled else nothing
+    if table.is_empty():
+        return nothing
+    truths = _truths(table)
+    policies = {
+        "confirmed": _confirmed(table["BREAK_LIKELY.value"].to_numpy(), truths, config),
+        "literal": _literal(truths, config),
+    }
+    age = table["age_minutes"].to_numpy()
+    ladders = {name: _climb(age, _unknown_triggers(truths), rules, config) for name, rules in policies.items()}
     active, ladder = policies[config.policy], ladders[config.policy]
 
     counted = _counted_levels(active)
@@ -88,9 +99,10 @@ def compute(
         raw_state=_names(ladder.raw),
         since=table["as_of"].gather(ladder.since),
         triggers=_structs(table, np.where(counted > 0, counted, listed)),
+        nearest=nearest(table, grid, config),
         recommended_window_minutes=_windows(ladder.state, config),
     )
-    frame = frame.with_columns(advice=pl.Series(_advice(grid, table, counted, ladder, config), dtype=pl.String))
+    frame = frame.with_columns(advice=pl.Series(_advice(grid, table, truths, counted, ladder, config), dtype=pl.String))
     return tables.conform(frame, "exit_state").drop("config_hash", "code_version")
 
 
@@ -126,34 +138,34 @@ class _Ladder:
     since: Integers
 
 
-def _confirmed(table: pl.DataFrame, config: ExitConfig) -> _Conditions:
+def _confirmed(p_break: Floats, truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
     """Soft triggers count at the levels, up to their own, whose exposure holds; the rest counts by itself."""
-    p_break = table["BREAK_LIKELY.value"]
+    confirm = config.confirm
+    levels = ((_WARNING, confirm.warning), (_LATEST, confirm.latest_acceptable_exit), (_MANDATORY, confirm.mandatory))
+    decided = ~np.isnan(p_break)
     exposure = {
-        _WARNING: _logic(p_break >= config.confirm.warning),
-        _LATEST: _logic(p_break >= config.confirm.latest_acceptable_exit),
-        _MANDATORY: _logic(p_break >= config.confirm.mandatory),
+        level: np.where(decided, np.where(p_break >= least, TRUE, FALSE), UNKNOWN).astype(np.int8)
+        for level, least in levels
     }
     columns: list[tuple[int, int, Logic, Logic]] = []
     for index, trigger in enumerate(TRIGGERS):
         if trigger.name == "BREAK_LIKELY":
             for level, name in ((_WARNING, "warning"), (_LATEST, "latest_acceptable_exit")):
-                on, off = (_logic(table[f"BREAK_LIKELY.{name}_{way}"]) for way in ("on", "off"))
-                columns.append((index, level, on, off))
+                columns.append((index, level, truths[f"BREAK_LIKELY.{name}_on"], truths[f"BREAK_LIKELY.{name}_off"]))
             continue
-        fired = _logic(table[f"{trigger.name}.fired"])
+        fired = truths[f"{trigger.name}.fired"]
         if trigger.family == "hard":
             columns.append((index, _MANDATORY, fired, fired))
             continue
         for level in range(_WARNING, STATES.index(trigger.level) + 1):
             both = np.minimum(fired, exposure[level])
             columns.append((index, level, both, both))
-    return _conditions(columns, config, decided=p_break.is_not_null().to_numpy())
+    return _conditions(columns, config, decided)
 
 
-def _literal(table: pl.DataFrame, config: ExitConfig) -> _Conditions:
+def _literal(truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
     """Every trigger of the requirements at its listed level; a soft MANDATORY needs enough families."""
-    fired = {trigger.name: _logic(table[f"{trigger.name}.fired"]) for trigger in TRIGGERS}
+    fired = {trigger.name: truths[f"{trigger.name}.fired"] for trigger in TRIGGERS}
     soft = [trigger for trigger in TRIGGERS if trigger.family not in ("hard", "measured")]
     families = [
         np.maximum.reduce([fired[trigger.name] for trigger in soft if trigger.family == family])
@@ -169,7 +181,7 @@ def _literal(table: pl.DataFrame, config: ExitConfig) -> _Conditions:
             holds = np.minimum(holds, enough)
         if trigger.family != "measured":
             columns.append((index, level, holds, holds))
-    return _conditions(columns, config, decided=np.ones(table.height, dtype=np.bool_))
+    return _conditions(columns, config, decided=np.ones(enough.size, dtype=np.bool_))
 
 
 def _conditions(
@@ -187,14 +199,14 @@ def _conditions(
     )
 
 
-def _climb(table: pl.DataFrame, conditions: _Conditions, config: ExitConfig) -> _Ladder:
-    age = table["age_minutes"].to_numpy()
+def _climb(age: Floats, unknown: Integers, conditions: _Conditions, config: ExitConfig) -> _Ladder:
     blind = config.blindness
-    mostly_null = _unknown_triggers(table) * 2 > len(TRIGGERS)
-    floor = np.where((age == 0) & mostly_null, _WARNING, 0)
+    mostly_null = unknown * 2 > len(TRIGGERS)
+    undecided = mostly_null | ~conditions.decided
+    floor = np.where((age == 0) & undecided, _WARNING, 0)
     floor = np.where(age >= blind.warning_minutes, _WARNING, floor)
     floor = np.where(age >= blind.latest_acceptable_exit_minutes, _LATEST, floor)
-    known = (age < blind.hold_minutes) & ~mostly_null & conditions.decided
+    known = (age < blind.hold_minutes) & ~undecided
     quiet = np.array([0, config.persist.off_warning, config.persist.off_latest_acceptable_exit, 0])
     together = config.thresholds.soft_for_warning
     return _Ladder(
@@ -212,7 +224,7 @@ def _climb(table: pl.DataFrame, conditions: _Conditions, config: ExitConfig) -> 
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", nogil=True)
 def _highest(
     holds: npt.NDArray[np.bool_], level: Integers, one_of: npt.NDArray[np.bool_], together: int, floor: int
 ) -> int:
@@ -220,14 +232,14 @@ def _highest(
     highest = floor
     company = 0
     for index in range(holds.size):
-        if holds[index] and one_of[index]:
-            company += 1
+        company += holds[index] and one_of[index]
+    for index in range(holds.size):
         if holds[index] and (not one_of[index] or company >= together):
             highest = max(highest, level[index])
     return highest
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", nogil=True)
 def _fold(
     on: Logic,
     off: Logic,
@@ -302,23 +314,19 @@ def _counted_levels(conditions: _Conditions) -> Integers:
     return counted
 
 
-def _logic(booleans: pl.Series) -> Logic:
-    return (booleans.cast(pl.Int8) * TRUE).fill_null(UNKNOWN).to_numpy()
+def _truths(table: pl.DataFrame) -> dict[str, Logic]:
+    """Every statement of `triggers.evaluate` as three-valued numbers, each of shape (n,)."""
+    numbers = table.select((pl.col(pl.Boolean).cast(pl.Int8) * TRUE).fill_null(UNKNOWN))
+    return {name: numbers[name].to_numpy() for name in numbers.columns}
 
 
 def _names(levels: Integers) -> pl.Series:
     return pl.Series(STATES, dtype=pl.String).gather(levels)
 
 
-def _unknown_triggers(table: pl.DataFrame) -> Integers:
+def _unknown_triggers(truths: Mapping[str, Logic]) -> Integers:
     """How many triggers are null at each bar, shape (n,)."""
-    return (
-        table.select(
-            pl.sum_horizontal(pl.col(f"{trigger.name}.fired").is_null().cast(pl.Int64) for trigger in TRIGGERS)
-        )
-        .to_series()
-        .to_numpy()
-    )
+    return np.count_nonzero([truths[f"{trigger.name}.fired"] == UNKNOWN for trigger in TRIGGERS], axis=0)
 
 
 def _windows(state: Integers, config: ExitConfig) -> pl.Series:
@@ -350,24 +358,40 @@ def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
     return listed.to_struct().reshape((bars, count)).arr.to_list()
 
 
-def _advice(grid: GridConfig, table: pl.DataFrame, counted: Integers, ladder: _Ladder, config: ExitConfig) -> list[str]:
+def _advice(
+    grid: GridConfig,
+    table: pl.DataFrame,
+    truths: Mapping[str, Logic],
+    counted: Integers,
+    ladder: _Ladder,
+    config: ExitConfig,
+) -> list[str]:
     """What to do at each bar, in one sentence with its main reason."""
     window = config.window_minutes
     close = table["close"].to_list()
     age = table["age_minutes"].to_list()
     value = {trigger.name: table[f"{trigger.name}.value"].to_list() for trigger in TRIGGERS}
     threshold = {trigger.name: table[f"{trigger.name}.threshold"].to_list() for trigger in TRIGGERS}
-    sold = (table["CLOSES_OUTSIDE.fired"] & (table["CLOSES_OUTSIDE.value"] > 0)).fill_null(False)
-    sold_out = (sold & ~table["STOP_BREACHED.fired"].fill_null(False)).to_list()
-    unknown = _unknown_triggers(table).tolist()
+    above = (truths["CLOSES_OUTSIDE.fired"] == TRUE) & (table["CLOSES_OUTSIDE.value"].to_numpy() > 0)
+    sold_out = (above & (truths["STOP_BREACHED.fired"] != TRUE)).tolist()
+    unknown = _unknown_triggers(truths).tolist()
+    unmeasured = (truths["BREAK_LIKELY.fired"] == UNKNOWN).tolist()
     highest = counted.max(axis=1).tolist()
+    order = sorted(range(len(TRIGGERS)), key=lambda index: weight(TRIGGERS[index].family))
+    deciding = (counted > 0) & (counted == counted.max(axis=1, keepdims=True))
+    deciding = deciding[:, order]
+    first = deciding.argmax(axis=1)
+    deciding[np.arange(first.size), first] = False
+    second = np.where(deciding.any(axis=1), deciding.argmax(axis=1), -1)
+    pairs = list(zip(first.tolist(), second.tolist(), strict=True))
 
+    @functools.cache
     def reason(row: int, least: int) -> str | None:
         """The triggers that count at this bar for the highest level, from `least` on; two say enough."""
         if highest[row] < least:
             return None
-        names = [trigger.name for index, trigger in enumerate(TRIGGERS) if counted[row, index] == highest[row]]
-        readings = ({"name": name, "value": value[name][row], "threshold": threshold[name][row]} for name in names[:2])
+        names = [TRIGGERS[order[place]].name for place in pairs[row] if place >= 0]
+        readings = ({"name": name, "value": value[name][row], "threshold": threshold[name][row]} for name in names)
         return "; ".join(sentence(reading) for reading in readings)
 
     def mandatory(row: int) -> str:
@@ -399,6 +423,8 @@ def _advice(grid: GridConfig, table: pl.DataFrame, counted: Integers, ladder: _L
         why = reason(row, _WARNING)
         if why is None and 2 * unknown[row] > len(TRIGGERS):
             why = f"{unknown[row]} of {len(TRIGGERS)} triggers cannot be known"
+        if why is None and unmeasured[row] and config.policy == "confirmed":
+            why = "the probability of a break below the grid cannot be known"
         return f"{act}: {why or 'nothing counts at this bar, but it has not been quiet for long enough'}."
 
     sentences = []

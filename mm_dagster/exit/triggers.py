@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numba import njit
 
 from mm_dagster.bars import BAR, FOUR_HOUR_BARS, HOUR_BARS, Span, floor_bar
 from mm_dagster.config import ExitConfig, GridConfig, Thresholds
@@ -96,7 +97,8 @@ def evaluate(
     A trigger is null where any of its inputs is; only RANGE_INVALIDATED, once fired, stays so whatever is missing.
     What each `value` and `threshold` says:
 
-    - STOP_BREACHED: low of the bar; stop.
+    - STOP_BREACHED: low of the bar; stop. Of a bar that closes at the very activation only the close counts: its low
+      came before the grid.
     - CLOSES_OUTSIDE: closes in a row beyond one bound since activation, negative below and positive above the grid,
       0 inside; the number that fires, with the same sign.
     - REGIME_TREND: place of the verdict in `tables.VERDICTS`; that of TREND.
@@ -125,7 +127,8 @@ def evaluate(
     Returns:
         One row per bar with `as_of` from `first_as_of` to `end`: as_of; close (null when MISSING); age_minutes, of
         the newest known bar (infinite when there is none); complete, whether the range frozen at activation is
-        there; for each trigger `<name>.value`, `<name>.threshold`, `<name>.fired`; and
+        there; range_fires_below and range_fires_above, the prices beyond which a close leaves it (null when it is
+        not there); for each trigger `<name>.value`, `<name>.threshold`, `<name>.fired`; and
         `BREAK_LIKELY.warning_on`, `.warning_off`, `.latest_acceptable_exit_on`, `.latest_acceptable_exit_off`.
     """
     first = grid.first_as_of
@@ -145,13 +148,13 @@ def evaluate(
 
     limits = config.thresholds
     half_life = known["half_life"]
-    outside, frozen = _range_invalidated(close, known["range_high"], known["range_low"], known["atr"], limits)
+    frozen = _freeze(known["range_low"], known["range_high"], known["atr"])
     broken, variants = _break_likely(_ago(p_break), limits)
     readings: dict[str, Reading] = {
-        "STOP_BREACHED": _compare(_ago(low), "<=", np.full(axis.height - _LAG, grid.stop)),
+        "STOP_BREACHED": _compare(_lows(_ago(low), _ago(close), grid), "<=", np.full(axis.height - _LAG, grid.stop)),
         "CLOSES_OUTSIDE": _closes_outside(_ago(close), grid, limits.closes_outside),
         "REGIME_TREND": _compare(_ago(regime), ">=", np.full(axis.height - _LAG, float(TREND))),
-        "RANGE_INVALIDATED": outside,
+        "RANGE_INVALIDATED": _range_invalidated(_ago(close), frozen, limits),
         "TRANSITION_PERSISTS": _transition_persists(regime),
         "REVERSION_LOST": _reversion_lost(_ago(half_life), _ago(known["half_life_baseline"]), limits),
         "VOLATILITY_EXPANDED": _over(_ago(known["atr_expansion"]), ">", limits.volatility_expansion),
@@ -164,42 +167,35 @@ def evaluate(
         "BREAK_LIKELY": broken,
     }
     as_of = axis["as_of"].slice(_LAG)
-    frame = pl.DataFrame(
-        {
-            "as_of": as_of,
-            "close": _nullable(_ago(close)),
-            "age_minutes": _age_minutes(bars["close_time"], as_of),
-            "complete": pl.repeat(frozen, as_of.len(), dtype=pl.Boolean, eager=True),
-        }
-    )
-    for trigger in TRIGGERS:
-        value, threshold, fired = readings[trigger.name]
-        frame = frame.with_columns(
-            _nullable(value).alias(f"{trigger.name}.value"),
-            _nullable(threshold).alias(f"{trigger.name}.threshold"),
-            _booleans(fired).alias(f"{trigger.name}.fired"),
-        )
-    return frame.with_columns(_booleans(logic).alias(f"BREAK_LIKELY.{name}") for name, logic in variants.items())
+    below, above = (math.nan, math.nan) if frozen is None else frozen.fires_beyond(limits.range_atr)
+    bars_long = np.ones(as_of.len())
+    numbers = {"close": _ago(close), "range_fires_below": below * bars_long, "range_fires_above": above * bars_long}
+    logic = {f"BREAK_LIKELY.{name}": holds for name, holds in variants.items()}
+    for name, (value, threshold, fired) in readings.items():
+        numbers |= {f"{name}.value": value, f"{name}.threshold": threshold}
+        logic |= {f"{name}.fired": fired}
+    # All columns of a kind in one expression: a call of polars for each would cost a tick more than the triggers do.
+    return pl.concat(
+        [
+            as_of.to_frame(),
+            pl.DataFrame(numbers).select(pl.all().fill_nan(None)),
+            pl.DataFrame(logic).select(pl.when(pl.all() != UNKNOWN).then(pl.all() == TRUE)),
+            pl.DataFrame({"age_minutes": _age_minutes(bars["close_time"], as_of)}),
+        ],
+        how="horizontal",
+    ).with_columns(complete=pl.lit(frozen is not None))
 
 
 def _at(axis: pl.DataFrame, frame: pl.DataFrame, *columns: str) -> tuple[Floats, ...]:
     """The columns at every as_of of the axis, NaN where there is no row or no value."""
     rows = axis.join(frame.select("as_of", *columns), on="as_of", how="left", validate="1:1", maintain_order="left")
-    return tuple(rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy() for column in columns)
+    known = rows.select(pl.col(columns).cast(pl.Float64).fill_null(math.nan))
+    return tuple(known[column].to_numpy() for column in columns)
 
 
 def _ago(values: Floats, bars: int = 0) -> Floats:
     """The values so many bars before each bar of the episode."""
     return values[_LAG - bars : values.size - bars]
-
-
-def _nullable(values: Floats) -> pl.Series:
-    return pl.Series(values, dtype=pl.Float64).fill_nan(None)
-
-
-def _booleans(logic: Logic) -> pl.Series:
-    series = pl.Series(logic, dtype=pl.Int8)
-    return (series == TRUE).zip_with(series != UNKNOWN, pl.repeat(None, series.len(), dtype=pl.Boolean, eager=True))
 
 
 def _logic(condition: npt.NDArray[np.bool_], *inputs: Floats) -> Logic:
@@ -217,37 +213,70 @@ def _over(value: Floats, operator: Literal[">=", ">"], limit: float) -> Reading:
     return _compare(value, operator, np.full(value.size, limit))
 
 
+def _lows(low: Floats, close: Floats, grid: GridConfig) -> Floats:
+    if grid.first_as_of != grid.activated_at:
+        return low
+    return np.concatenate([close[:1], low[1:]])
+
+
 def _closes_outside(close: Floats, grid: GridConfig, needed: int) -> Reading:
     """Closes before the activation do not count, and a MISSING bar ends a run: what it closed at is not known."""
-    side = np.where(close < grid.lower, -1.0, np.where(close > grid.upper, 1.0, 0.0))
-    side = np.where(np.isnan(close), np.nan, side)
-    runs = np.empty(close.size)
-    run = 0.0
-    for index, here in enumerate(side.tolist()):
-        run = 0.0 if here == 0 or math.isnan(here) else run + here if run * here > 0 else here
-        runs[index] = math.nan if math.isnan(here) else run
-    holes = np.concatenate([np.zeros(needed, np.int64), np.cumsum(np.isnan(close))])
-    touched = holes[needed:] - holes[:-needed] > 0
+    side = np.where(close < grid.lower, -1, np.where(close > grid.upper, 1, 0))
+    runs, fired = _runs(side, np.isnan(close), needed)
     threshold = np.where(runs < 0, -float(needed), float(needed))
-    fired = np.where(touched, UNKNOWN, np.where(np.abs(runs) >= needed, TRUE, FALSE)).astype(np.int8)
     return runs, threshold, fired
 
 
-def _range_invalidated(
-    close: Floats, range_high: Floats, range_low: Floats, atr: Floats, limits: Thresholds
-) -> tuple[Reading, bool]:
-    """The reading, and whether range and ATR at activation are known. It sticks: leaving the range is not undone."""
-    now = _ago(close)
-    threshold = np.full(now.size, limits.range_atr)
-    if now.size == 0:
-        return (now, threshold, np.zeros(0, np.int8)), True
-    high, low, unit = range_high[_LAG], range_low[_LAG], atr[_LAG]
-    if math.isnan(high) or math.isnan(low) or not unit > 0:
-        return (np.full(now.size, np.nan), threshold, np.full(now.size, UNKNOWN, np.int8)), False
-    value = np.maximum(now - high, low - now) / unit
+@njit(cache=True, error_model="numpy", nogil=True)
+def _runs(side: npt.NDArray[np.int64], missing: npt.NDArray[np.bool_], needed: int) -> tuple[Floats, Logic]:
+    """Signed closes in a row beyond a bound, and whether they are enough: UNKNOWN where a hole may hide the rest."""
+    runs = np.empty(side.size)
+    fired = np.empty(side.size, np.int8)
+    run, after_hole = 0, False
+    for bar in range(side.size):
+        if missing[bar]:
+            run, after_hole = 0, True
+            runs[bar], fired[bar] = np.nan, UNKNOWN
+            continue
+        if side[bar] == 0 or run * side[bar] < 0:
+            after_hole = False
+        run = side[bar] if run * side[bar] <= 0 else run + side[bar]
+        runs[bar] = run
+        fired[bar] = TRUE if abs(run) >= needed else UNKNOWN if after_hole else FALSE
+    return runs, fired
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """The range at activation and the ATR of that bar, quote currency."""
+
+    low: float
+    high: float
+    atr: float
+
+    def fires_beyond(self, atrs: float) -> tuple[float, float]:
+        """The prices below and above which a close is so many ATRs outside."""
+        return self.low - atrs * self.atr, self.high + atrs * self.atr
+
+
+def _freeze(range_low: Floats, range_high: Floats, atr: Floats) -> _Frozen | None:
+    """What is known at the first evaluation; None when any of it is not, or when there is no evaluation."""
+    if atr.size == _LAG:
+        return None
+    low, high, unit = float(range_low[_LAG]), float(range_high[_LAG]), float(atr[_LAG])
+    known = not (math.isnan(low) or math.isnan(high)) and unit > 0
+    return _Frozen(low, high, unit) if known else None
+
+
+def _range_invalidated(close: Floats, frozen: _Frozen | None, limits: Thresholds) -> Reading:
+    """It sticks: leaving the range is not undone."""
+    threshold = np.full(close.size, limits.range_atr)
+    if frozen is None:
+        return np.full(close.size, np.nan), threshold, np.full(close.size, UNKNOWN, np.int8)
+    value = np.maximum(close - frozen.high, frozen.low - close) / frozen.atr
     fired = _logic(value > threshold, value)
     stuck = np.logical_or.accumulate(fired == TRUE)
-    return (value, threshold, np.where(stuck, TRUE, fired).astype(np.int8)), True
+    return value, threshold, np.where(stuck, TRUE, fired).astype(np.int8)
 
 
 def _transition_persists(regime: Floats) -> Reading:

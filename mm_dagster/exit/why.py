@@ -17,18 +17,27 @@ def why(triggers: Sequence[Mapping[str, Any]], state: str) -> list[str]:
         state: its `state`.
 
     Returns:
-        One short sentence for each fired trigger, the most urgent level first; then, when more than half cannot be
-        known, how many. Where nothing fires and the state is not NORMAL, one sentence that it is held.
+        One short sentence for each fired trigger: the most urgent level first, of a level the weightiest. Then, when
+        more than half cannot be known, how many; or else, where the state is not NORMAL, that the probability of a
+        break is not. Where nothing fires and the state is not NORMAL, one sentence that it is held.
     """
     fired = [trigger for trigger in triggers if trigger["fired"]]
-    sentences = [sentence(trigger) for trigger in sorted(fired, key=lambda one: -STATES.index(one["level"]))]
+    fired.sort(key=lambda one: (-STATES.index(one["level"]), weight(one["family"])))
+    sentences = [sentence(trigger) for trigger in fired]
     unknown = sum(trigger["fired"] is None for trigger in triggers)
     if 2 * unknown > len(triggers):
         sentences.append(f"{unknown} of {len(triggers)} triggers cannot be known")
+    elif state != "NORMAL" and any(one["name"] == "BREAK_LIKELY" and one["fired"] is None for one in triggers):
+        sentences.append("The probability of a break below the grid cannot be known")
     if sentences or state == "NORMAL":
         return sentences
     until = "the grid is activated anew" if state == STATES[-1] else "nothing has counted for some time"
     return [f"No trigger fires at this bar; {state} stays until {until}"]
+
+
+def weight(family: str) -> int:
+    """Place of a family among the reasons: what happened, then what was measured, then what may be read into it."""
+    return {"hard": 0, "measured": 1}.get(family, 2)
 
 
 def sentence(trigger: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from mm_dagster.regime.windows import (
     windowed_rank,
 )
 
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 BOLLINGER = 20
@@ -63,17 +64,18 @@ VOLUME_SHORT = 4
 VOLUME_LONG = 168
 
 
-def _shared(function: Callable[[Bars], Result]) -> Callable[[Bars], Result]:
+def _shared(function: Callable[Concatenate[Bars, P], Result]) -> Callable[Concatenate[Bars, P], Result]:
     """Computes once what several indicators need of the same bars."""
 
     @wraps(function)
-    def once(bars: Bars) -> Result:
-        if function.__name__ not in bars.shared:
-            bars.shared[function.__name__] = function(bars)
-        found: Result = bars.shared[function.__name__]
+    def once(bars: Bars, *args: P.args, **kwargs: P.kwargs) -> Result:
+        key = (function.__name__, *args)
+        if key not in bars.shared:
+            bars.shared[key] = function(bars, *args, **kwargs)
+        found: Result = bars.shared[key]
         return found
 
-    return once
+    return cast(Callable[Concatenate[Bars, P], Result], once)
 
 
 def close(bars: Bars) -> Lanes:
@@ -305,7 +307,8 @@ def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
     Warm-up: 385 bars, 145 of 4 hours.
     Null: also in a flat window.
     """
-    return ratio_and_z(bars.log_close, returns, q, bars.anchor)
+    square_mean = _mean_square(bars, returns)
+    return ratio_and_z(bars.log_close, _returns(bars), square_mean, returns, q, bars.anchor)
 
 
 def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
@@ -338,7 +341,7 @@ def jump_share(bars: Bars) -> Lanes:
     """
     both = np.abs(_returns(bars) * _before(_returns(bars), 1))
     bipower = 0.5 * math.pi * windowed_mean(both, VOLATILITY, bars.anchor)
-    return np.maximum(1.0 - _over(bipower, windowed_mean(_squared_returns(bars), VOLATILITY, bars.anchor)), 0.0)
+    return np.maximum(1.0 - _over(bipower, _mean_square(bars, VOLATILITY)), 0.0)
 
 
 def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
@@ -367,7 +370,7 @@ def realised_volatility(bars: Bars, returns: int) -> Lanes:
     Window: 4 and 96 returns.
     Warm-up: 5 and 97 bars.
     """
-    return np.sqrt(windowed_mean(_squared_returns(bars), returns, bars.anchor) * HOUR_BARS)
+    return np.sqrt(_mean_square(bars, returns) * HOUR_BARS)
 
 
 @_shared
@@ -378,6 +381,11 @@ def _returns(bars: Bars) -> Lanes:
 @_shared
 def _squared_returns(bars: Bars) -> Lanes:
     return _returns(bars) * _returns(bars)
+
+
+@_shared
+def _mean_square(bars: Bars, returns: int) -> Lanes:
+    return windowed_mean(_squared_returns(bars), returns, bars.anchor)
 
 
 @_shared

@@ -40,7 +40,7 @@ class Bars:
     volume: Lanes
     log_close: Lanes
     anchor: int
-    shared: dict[str, Any] = field(default_factory=dict)
+    shared: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def last(self, bars: int) -> Bars:
         """Only the last so many bars of each series."""

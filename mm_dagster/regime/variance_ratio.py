@@ -18,7 +18,9 @@ SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
 
 
-def variance_ratio(log_close: Lanes, returns: int, q: int, anchor: int) -> tuple[Lanes, Lanes]:
+def variance_ratio(
+    log_close: Lanes, change: Lanes, square_mean: Lanes, returns: int, q: int, anchor: int
+) -> tuple[Lanes, Lanes]:
     """Variance of q-bar returns over q times that of 1-bar returns, and the z of its distance from 1.
 
     Lo and MacKinlay (1988): overlapping q-bar returns, debiased, robust to heteroscedasticity, wholly inside the
@@ -27,6 +29,8 @@ def variance_ratio(log_close: Lanes, returns: int, q: int, anchor: int) -> tuple
 
     Args:
         log_close: shape (lanes, bars).
+        change: returns over one bar, the same shape.
+        square_mean: windowed mean of their squares, as wide as the window.
         returns: 1-bar returns in a window, at least 2 q.
         q: bars of the longer return.
         anchor: absolute number of the first bar.
@@ -34,10 +38,10 @@ def variance_ratio(log_close: Lanes, returns: int, q: int, anchor: int) -> tuple
     Returns:
         The ratio and its z; NaN where there is none.
     """
-    change, long = _changes(log_close, q)
+    long = _changes(log_close, q)
     return _ratio(
         log_close,
-        windowed_mean(change * change, returns, anchor),
+        square_mean,
         windowed_mean(long, returns - q + 1, anchor),
         windowed_mean(long * long, returns - q + 1, anchor),
         change,
@@ -48,21 +52,19 @@ def variance_ratio(log_close: Lanes, returns: int, q: int, anchor: int) -> tuple
 
 
 @kernel
-def _changes(log_close: Lanes, q: int) -> tuple[Lanes, Lanes]:
-    """Returns over one bar and over q bars; NaN where a bar among them is not known."""
+def _changes(log_close: Lanes, q: int) -> Lanes:
+    """Returns over q bars; NaN where a bar among them is not known."""
     lanes, bars = log_close.shape
-    change, long = np.full((lanes, bars), np.nan), np.full((lanes, bars), np.nan)
+    change = np.full((lanes, bars), np.nan)
     for lane in range(lanes):
         y = log_close[lane]
         hole = -1
         for i in range(bars):
             if math.isnan(y[i]):
                 hole = i
-            if i - hole > 1:
-                change[lane, i] = y[i] - y[i - 1]
             if i - hole > q:
-                long[lane, i] = y[i] - y[i - q]
-    return change, long
+                change[lane, i] = y[i] - y[i - q]
+    return change
 
 
 @kernel

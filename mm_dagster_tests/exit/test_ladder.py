@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR
+from mm_dagster.bars import BAR, TIME
 from mm_dagster.config import ExitConfig, Literal_
-from mm_dagster_tests.exit.synthetic import LITERAL, START, climb, end, episode, grid, states
+from mm_dagster_tests.exit.synthetic import LITERAL, START, Frames, climb, end, episode, grid, states
 
 
 def stamped(frame: pl.DataFrame) -> pl.DataFrame:
@@ -123,6 +123,32 @@ def test_an_unknown_evaluation_does_not_break_persistence() -> None:
 def test_under_confirmed_the_state_does_not_fall_while_the_probability_is_unknown() -> None:
     values = {"p_break_low_24h": [0.4, 0.4] + [None] * 6 + [0.1] * 4}
     assert states(climb(episode(12, values), 12)) == "N" + "W" * 10 + "N"
+
+
+def test_under_confirmed_an_unknown_probability_at_a_known_bar_is_a_warning_at_once_and_never_more() -> None:
+    unknown = {"p_break_low_24h": {3: None}, "verdict": "TREND", "close": {3: 3066.0}, "atr_expansion": 1.3}
+    frame = climb(episode(9, unknown), 9)
+    assert states(frame) == "NNNWWWWNN"
+    assert states(frame, "raw_state") == "NNNWNNNNN"
+    assert frame["advice"][3] == (
+        "Be ready to stop the grid, and look again within 240 minutes: "
+        "the probability of a break below the grid cannot be known."
+    )
+    assert states(climb(episode(9, {"p_break_low_24h": None, "verdict": "TREND"}), 9)) == "W" * 9
+    assert states(climb(episode(9, {"p_break_low_24h": None}), 9, LITERAL)) == "N" * 9
+    # At a MISSING bar the age says how bad it is, and what is known to be bad still counts.
+    assert states(climb(episode(4, missing=(1,)), 4)) == "NNNN"
+    assert states(climb(episode(4, {"p_break_low_24h": None, "low": {2: 2990.0}}), 4)) == "WWMM"
+
+
+def test_a_new_activation_begins_anew() -> None:
+    frames = episode(40, {"low": {1: 2900.0}})
+    anew = grid(activated_at=end(20))
+    risk = pl.concat([frames.risk, frames.risk.with_columns(activated_at=pl.lit(anew.activated_at, dtype=TIME))])
+    both = Frames(frames.candles, frames.features, frames.verdict, risk)
+    for column in ("state", "literal_state"):
+        assert states(climb(both, 40), column) == "N" + "M" * 39
+        assert states(climb(both, 40, of=anew), column) == "N" * 21
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 from mm_dagster.bars import BAR
 from mm_dagster.config import ExitConfig, Thresholds
+from mm_dagster.exit import triggers
 from mm_dagster.exit.triggers import TRIGGERS
-from mm_dagster_tests.exit.synthetic import START, episode, evaluate
+from mm_dagster_tests.exit.synthetic import START, episode, evaluate, grid
 
 INF = math.inf
 LAST = 20
@@ -110,11 +111,48 @@ def test_two_closes_around_a_missing_bar_are_not_consecutive() -> None:
     assert at("CLOSES_OUTSIDE", below, missing=(19,)) == (-1.0, -2.0, None)
 
 
+@pytest.mark.parametrize(
+    ("closes", "fired"),
+    [
+        ([3060.0, None, 3100.0], False),  # inside: whatever the hole hides, it is no run
+        ([3060.0, None, 3060.0, 3060.0, 3190.0], False),  # the run on the other side began in sight
+        ([3100.0, None, 3060.0, 3060.0], None),
+        ([3100.0, None, 3060.0, 3060.0, 3060.0], True),
+        ([3060.0, 3060.0, None], None),
+    ],
+)
+def test_a_hole_makes_closes_outside_unknown_only_where_it_could_hide_a_run(closes: Any, fired: Any) -> None:
+    config = ExitConfig(thresholds=Thresholds(closes_outside=3))
+    holes = [bar for bar, close in enumerate(closes) if close is None]
+    frame = evaluate(episode(len(closes), {"close": closes}, missing=holes), len(closes), config)
+    assert frame["CLOSES_OUTSIDE.fired"][-1] is fired
+
+
+def test_a_low_from_before_the_activation_breaches_no_stop() -> None:
+    lows = {"low": {0: 2900.0}}
+    assert evaluate(episode(2, lows), 2)["STOP_BREACHED.fired"].to_list() == [False, False]
+    assert evaluate(episode(2, lows), 2)["STOP_BREACHED.value"].to_list() == [3127.0, 3120.0]
+    # What closed at the stop at the activation was there, and of a bar in which it began nobody knows what came first.
+    assert evaluate(episode(1, {"close": {0: 2990.0}}), 1)["STOP_BREACHED.fired"].to_list() == [True]
+    within = grid(activated_at=START - BAR / 3)
+    frames = episode(2, lows, of=within)
+    table = triggers.evaluate(within, frames.candles, frames.features, frames.verdict, frames.risk, START, ExitConfig())
+    assert table["STOP_BREACHED.fired"].to_list() == [True]
+
+
 def test_closes_outside_keep_their_side_and_count_since_the_activation_only() -> None:
     assert at("CLOSES_OUTSIDE", {"close": {18: 3060.0, 19: 3050.0, 20: 3040.0}}) == (-3.0, -2.0, True)
     assert at("CLOSES_OUTSIDE", {"close": {19: 3190.0, 20: 3191.0}}) == (2.0, 2.0, True)
     frame = evaluate(episode(2, {"close": {-2: 3060.0, -1: 3060.0, 0: 3060.0, 1: 3060.0}}), 2)
     assert frame["CLOSES_OUTSIDE.fired"].to_list() == [False, True]
+
+
+def test_the_prices_beyond_which_a_close_leaves_the_frozen_range_are_told() -> None:
+    frame = evaluate(episode(2, {"range_low": {1: 3000.0}, "atr": {1: 99.0}}), 2)
+    assert frame["range_fires_below"].to_list() == [3070.0, 3070.0]
+    assert frame["range_fires_above"].to_list() == [3185.0, 3185.0]
+    unknown = evaluate(episode(2, {"atr": {0: None}}), 2)
+    assert unknown["range_fires_below"].to_list() == unknown["range_fires_above"].to_list() == [None, None]
 
 
 def test_the_range_is_frozen_at_activation_and_stays_left() -> None:

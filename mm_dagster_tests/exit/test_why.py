@@ -43,14 +43,25 @@ def test_every_trigger_has_a_sentence() -> None:
         sentence({"name": "MOON", "value": 1.0, "threshold": 0.5})
 
 
-def test_the_most_urgent_comes_first() -> None:
+def test_the_most_urgent_comes_first_and_what_is_measured_before_what_is_read_into_it() -> None:
     frame = climb(episode(2, {"atr_expansion": 1.3, "verdict": ["TREND"] * 2, "p_break_low_24h": 0.71}), 2)
     row = frame.row(1, named=True)
     assert why(row["triggers"], row["state"]) == [
         "Verdict: TREND",
-        "True range against its week: 1.30 (limit 1.25)",
         "Break below the grid within 24 h: 71 % (limit 60 %)",
+        "True range against its week: 1.30 (limit 1.25)",
     ]
+    latest = climb(episode(2, {"atr_expansion": 1.3, "p_break_low_24h": 0.71}), 2)
+    assert latest["advice"][1] == (
+        "Stop the grid within 60 minutes: Break below the grid within 24 h: 71 % (limit 60 %); "
+        "True range against its week: 1.30 (limit 1.25)."
+    )
+
+
+def test_an_unknown_probability_is_told_where_it_may_be_the_reason() -> None:
+    row = climb(episode(2, {"p_break_low_24h": None}), 2).row(1, named=True)
+    assert why(row["triggers"], row["state"]) == ["The probability of a break below the grid cannot be known"]
+    assert why(row["triggers"], "NORMAL") == []
 
 
 def test_silence_is_explained_where_the_state_is_not_normal() -> None:

@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 from mm_dagster.regime import ornstein_uhlenbeck
 from mm_dagster.regime import variance_ratio as ratios
 from mm_dagster.regime.variance_ratio import variance_ratio
+from mm_dagster.regime.windows import windowed_mean
 
 WIDTH, Q = 30, 5
 FITS: dict[str, Callable] = {
     "Ornstein-Uhlenbeck": lambda y, anchor: ornstein_uhlenbeck.fit(y, WIDTH, anchor),
-    "variance ratio": lambda y, anchor: variance_ratio(y, WIDTH, Q, anchor),
+    "variance ratio": lambda y, anchor: ratio_and_z(y, anchor),
 }
+
+
+def ratio_and_z(y: np.ndarray, anchor: int) -> tuple[np.ndarray, np.ndarray]:
+    change = np.diff(y, prepend=np.nan)
+    return variance_ratio(y, change, windowed_mean(change * change, WIDTH, anchor), WIDTH, Q, anchor)
 
 
 def walk(seed: int, bars: int, holes: float, flat: float) -> np.ndarray:
@@ -55,7 +61,7 @@ def test_a_fit_has_the_same_bits_wherever_the_series_is_cut(name, seed, holes, f
 def test_the_sums_of_two_blocks_find_what_two_passes_over_the_window_find(seed, holes, anchor) -> None:
     y = walk(seed, 420, holes, 0.0)
     phi, _, sigma, tau, *_ = ornstein_uhlenbeck.fit(y, WIDTH, anchor)
-    ratio, z = variance_ratio(y, WIDTH, Q, anchor)
+    ratio, z = ratio_and_z(y, anchor)
     weight = np.array([0.0, *((2.0 * (Q - j) / Q) ** 2 for j in range(1, Q))])
     for i in range(WIDTH, 420):
         pairs = np.stack([y[0, i - WIDTH : i], y[0, i - WIDTH + 1 : i + 1]])

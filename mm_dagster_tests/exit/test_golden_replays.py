@@ -1,0 +1,244 @@
+"""The ladder on what really happened to ETH-USDT on KuCoin in 2025: which state came when, why, and was it right.
+
+Every grid is the one that a rule without any signal opens at midnight: the range of the last 96 hours, widened so that
+the price has 2 % to each side, and by .5 %; up to 16 geometric cells whose steps are 3 times what the fees need; a stop
+3 % below. The steps were read off the stages, then judged one by one against the candles: the words are what a careful
+operator would have said of each, and they say so where he would not have agreed. "literal" begins what the words say of
+a step that only the literal policy took. Percentages are p_break_low_24h.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mm_dagster import tables
+from mm_dagster.bars import BAR, HOUR_BARS, Span, iso, parse_time
+from mm_dagster.config import ExitConfig, GridConfig, RegimeConfig, RiskConfig, VolatilityConfig
+from mm_dagster.exit import ladder
+from mm_dagster.exit.why import weight
+from mm_dagster.grid import risk as grid_risk
+from mm_dagster.grid.levels import break_even_ratio
+from mm_dagster.regime import features as regime_features
+from mm_dagster.regime import verdict as regime_verdict
+from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables import STATES
+from mm_dagster_tests.regime.markets import real
+
+Step = tuple[str, str, str, str | None, str]
+"""as_of (without the year), state, literal state, what decided a rise of the state, and why in words."""
+
+
+@pytest.fixture(scope="module")
+def candles(shared_data: Path) -> pl.DataFrame:
+    return real(shared_data)
+
+
+def opened(candles: pl.DataFrame, at: datetime) -> GridConfig:
+    """The grid that the rule opens: it knows the 96 hours before, and no signal."""
+    before = candles.filter(Span(at - 96 * HOUR_BARS * BAR, at).opens())
+    price = before["close"][-1]
+    lower = round(min(before["low"].min(), price * 0.98) * 0.995, 1)
+    upper = round(max(before["high"].max(), price * 1.02) * 1.005, 1)
+    least_step = math.log1p(3 * (break_even_ratio(0.001, "quote") - 1))
+    return GridConfig(
+        id="eth",
+        symbol="ETH-USDT",
+        activated_at=at,
+        lower=lower,
+        upper=upper,
+        levels=min(16, math.floor(math.log(upper / lower) / least_step)),
+        spacing="geometric",
+        stop=round(0.97 * lower, 1),
+        capital=10_000,
+    )
+
+
+def risk_of(grid: GridConfig, candles: pl.DataFrame, features: pl.DataFrame, span: Span) -> pl.DataFrame:
+    return grid_risk.compute(grid, features, candles, span, RiskConfig())
+
+
+def replay(candles: pl.DataFrame, grid: GridConfig, days: int) -> pl.DataFrame:
+    """The exit states of the first days of a grid, through every stage."""
+    end = grid.activated_at + timedelta(days=days)
+    span = Span(grid.activated_at - BAR, end)
+    judged = span.back(4 * HOUR_BARS)
+    measured = judged.back(HYSTERESIS_BARS - 1)
+    seen = candles.filter(measured.back(WARMUP_BARS).opens())
+    features = regime_features.compute(seen, measured, VolatilityConfig())
+    verdict = regime_verdict.compute(features, judged, RegimeConfig())
+    risk = risk_of(grid, seen, features, span)
+    return ladder.compute(grid, seen, features, verdict, risk, end, ExitConfig())
+
+
+def steps(frame: pl.DataFrame) -> list[tuple[str, str, str, str | None]]:
+    """The bars at which either state changed, and what decided a rise of the one that counts."""
+    found: list[tuple[str, str, str, str | None]] = []
+    before = 0
+    for row in frame.iter_rows(named=True):
+        state = STATES.index(row["state"])
+        if not found or (row["state"], row["literal_state"]) != found[-1][1:3]:
+            rose = state > before
+            found.append((iso(row["as_of"])[5:16], row["state"], row["literal_state"], _decided(row) if rose else None))
+        before = state
+    return found
+
+
+def _decided(row: dict[str, object]) -> str:
+    """The weightiest trigger that counts for the state of the row."""
+    fired = [one for one in row["triggers"] if one["fired"] and one["level"] == row["state"]]  # type: ignore[attr-defined]
+    return str(min(fired, key=lambda one: weight(one["family"]))["name"])
+
+
+def assert_replay(frame: pl.DataFrame, expected: Sequence[Step]) -> None:
+    assert steps(frame) == [step[:4] for step in expected]
+    stamped = tables.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), "exit_state")
+    assert tables.broken_rules(stamped, "exit_state") == {}
+
+
+N, W, L, M = STATES
+
+FLASH_CRASH: list[Step] = [
+    ("10-10T00:00", N, N, None, "4,368 is 2.8 % above the lower bound: a break within 24 h has 26 %"),
+    ("10-10T02:45", N, W, None, "literal: efficiency ratio and half-life moved while the price stood at 4,368: noise"),
+    ("10-10T06:15", N, N, None, "literal: an hour later both are back"),
+    (
+        "10-10T07:15",
+        W,
+        N,
+        "BREAK_LIKELY",
+        "4,327 is 1.9 % above the bound, 35 %: be ready; right, 8 h before the break",
+    ),
+    ("10-10T09:45", W, W, None, "29 % lies between on and off (25 %): rightly held; literal: soft triggers again"),
+    (
+        "10-10T14:00",
+        W,
+        N,
+        None,
+        "literal: quiet, 90 minutes before the break; the distance to the bound holds the other",
+    ),
+    ("10-10T15:15", L, W, "BREAK_LIKELY", "4,259 is 0.3 % above the bound, 92 lost in an hour, 87 % after 73 %: right"),
+    ("10-10T15:30", L, L, None, "one close below, 4,163; hard triggers want two, and the message is already out"),
+    ("10-10T15:45", M, M, "STOP_BREACHED", "low 4,073 through the stop 4,117. The crash to 3,381 came 5 h later"),
+]
+UP_TREND_APRIL: list[Step] = [
+    ("04-20T00:00", N, N, None, "1,613 in 1,530 to 1,654: 10 % for a break below"),
+    ("04-21T02:15", N, W, None, "literal: less confidence and more efficiency on a rise inside of the grid"),
+    (
+        "04-21T03:30",
+        N,
+        M,
+        None,
+        "literal: 1,636 leaves the range of the activation above; ends a grid that earns 35 h more",
+    ),
+    (
+        "04-21T18:15",
+        W,
+        M,
+        "RANGE_INVALIDATED",
+        "fell to 1,577, 30 %: early by a little, and by a range left on the other side; but a look was worth it, "
+        "for the low of that night, 1,538, came within 0.5 % of the bound",
+    ),
+    ("04-22T08:00", N, M, None, "1,619 after an hour below 25 %: right, it was a dip"),
+    (
+        "04-22T15:00",
+        M,
+        M,
+        "CLOSES_OUTSIDE",
+        "two closes above 1,654: sold out with its profit, idle while the trend runs",
+    ),
+]
+UP_TREND_MAY: list[Step] = [
+    ("05-07T00:00", N, N, None, "1,817 in 1,743 to 1,862: 12 % for a break below"),
+    ("05-07T00:15", N, L, None, "literal: true range above 1.25 times its week's, at 8 %: a false alarm"),
+    ("05-07T13:30", N, W, None, "literal: one level down after 16 quiet bars"),
+    ("05-07T14:30", N, N, None, "literal: and 4 more"),
+    ("05-08T01:30", N, L, None, "literal: true range again, as the rise begins; there is nothing to lose below"),
+    ("05-08T03:45", M, M, "CLOSES_OUTSIDE", "1,888: two closes above the grid; it is sold out, re-centre"),
+]
+RANGE: list[Step] = [
+    ("05-24T00:00", N, N, None, "2,527 in 2,430 to 2,748: 30 % for a break below, which only confirms"),
+    ("05-24T00:45", N, W, None, "literal: three soft triggers in a range that holds for days: noise"),
+    ("05-24T04:00", N, N, None, "literal: quiet"),
+    ("05-24T21:45", N, W, None, "literal: noise"),
+    ("05-24T23:00", N, N, None, "literal: quiet"),
+    (
+        "05-25T01:00",
+        W,
+        W,
+        "BREAK_LIKELY",
+        "2,486 is 2.3 % above the bound, 47 %: a look is right; it never gets beyond",
+    ),
+    ("05-25T02:00", W, N, None, "40 %: rightly held; literal: quiet, at the very edge"),
+    ("05-25T09:15", W, W, None, "49 % at 2,480, the low of the range is near: rightly held"),
+    ("05-25T10:45", W, N, None, "35 %: held; literal flickers"),
+    ("05-25T20:00", N, N, None, "2,527, an hour below 25 %: right, the range held"),
+    ("05-27T00:15", N, W, None, "literal: noise in the middle of the grid"),
+    ("05-27T02:00", N, N, None, "literal: quiet"),
+    ("05-27T09:15", N, W, None, "literal: a rise to 2,637, in a grid to 2,748"),
+    ("05-27T13:00", N, N, None, "literal: quiet"),
+    ("05-27T16:45", N, W, None, "literal: noise"),
+    ("05-27T18:15", N, L, None, "literal: TRANSITION for hours at 2,698 and 1 %: an exit 33 h before the grid is done"),
+    ("05-28T04:15", N, W, None, "literal: one level down"),
+    ("05-28T05:15", N, N, None, "literal: and one more"),
+    ("05-28T23:15", N, W, None, "literal: noise"),
+    ("05-29T03:00", M, M, "CLOSES_OUTSIDE", "two closes above 2,748 after 5 days: sold out, re-centre"),
+]
+LOWER_EDGE_OF_THE_RANGE: list[Step] = [
+    ("06-01T00:00", N, N, None, "2,528 in 2,463 to 2,802, 35 %: opened at the lower edge; persistence waits one bar"),
+    ("06-01T00:15", W, L, "BREAK_LIKELY", "37 %: right, the rule opened a grid that no operator would have"),
+    ("06-01T09:45", L, L, "BREAK_LIKELY", "2,485 is 0.9 % above the bound, 70 %: right"),
+    (
+        "06-01T10:15",
+        M,
+        M,
+        "REGIME_TREND",
+        "verdict TREND, confirmed by 61 %: an operator might have waited, and been right for 4 days: the low was "
+        "2,469, and 2,607 came on 06-02. On 06-05 the price fell through the bound. 60 % allows such a false alarm",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("opened_on", "days", "bounds", "expected"),
+    [
+        ("2025-10-10", 1, (4244.2, 4778.8, 16, 4116.9), FLASH_CRASH),
+        ("2025-04-20", 3, (1530.1, 1653.7, 12, 1484.2), UP_TREND_APRIL),
+        ("2025-05-07", 2, (1743.1, 1862.3, 11, 1690.8), UP_TREND_MAY),
+        ("2025-05-24", 6, (2429.9, 2747.9, 16, 2357.0), RANGE),
+        ("2025-06-01", 5, (2463.3, 2802.4, 16, 2389.4), LOWER_EDGE_OF_THE_RANGE),
+    ],
+    ids=["flash crash", "up-trend of April", "up-trend of May", "range", "lower edge of the range"],
+)
+def test_the_states_of_a_real_market_come_as_they_were_judged(
+    candles: pl.DataFrame, opened_on: str, days: int, bounds: tuple[float, ...], expected: list[Step]
+) -> None:
+    grid = opened(candles, parse_time(opened_on))
+    assert (grid.lower, grid.upper, grid.levels, grid.stop) == bounds
+    frame = replay(candles, grid, days)
+    assert_replay(frame, expected)
+    assert frame["complete"].all()
+
+
+def test_the_message_of_the_flash_crash_says_why_and_what_would_have_come_next(candles: pl.DataFrame) -> None:
+    frame = replay(candles, opened(candles, parse_time("2025-10-10")), 1)
+    said = {iso(row["as_of"])[11:16]: row for row in frame.iter_rows(named=True)}
+    assert said["12:00"]["nearest"][0] == "Break below the grid within 24 h: 33 % (fires at 35 %, at a price of 4,339)"
+    assert said["15:15"]["advice"] == (
+        "Stop the grid within 60 minutes: Break below the grid within 24 h: 87 % (limit 60 %); "
+        "Half-life of the reversion: none, no reversion (limit 242.6 h, from its baseline)."
+    )
+    assert said["15:15"]["recommended_window_minutes"] == 60
+    assert "Closes below the grid: 0 of 2 (below 4,244.2, 0.3 % away)" in said["15:15"]["nearest"]
+    assert "Closes below the grid: 1 of 2 (below 4,244.2)" in said["15:30"]["nearest"]
+    assert said["15:45"]["advice"].startswith(
+        "Stop the grid now and sell the inventory: Low 4,073.08 at or below the stop 4,116.9; Closes in a row below"
+    )
+    assert said["15:45"]["recommended_window_minutes"] == 0
+    assert said["15:30"]["nearest"][0].startswith(("Closes", "Stop"))
