@@ -464,9 +464,15 @@ def _decisions(as_of: datetime | None) -> list[dict[str, Any]]:
                 "state": state["state"] if state else entry["advice"] if entry else None,
                 "since": state["since"] if state else None,
                 "why": why(state["triggers"], state["state"]) if state else entry["reasons"] if entry else [],
+                "next": (state["nearest"] or []) if state else [],
+                **{name: risk[name] if risk else None for name in _MONEY},
             }
         )
     return rows
+
+
+_MONEY = ("source", "liquidation_value", "grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl", "capital_at_risk")
+"""Columns of grid_risk that stand beside a decision; the profits add up to the total."""
 
 
 def _say_what_failed(as_of: datetime) -> None:
@@ -641,6 +647,21 @@ def _print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
         for reason in row["why"] or ["No trigger fires." if row["state"] else "Not evaluated yet."]:
             out.print(f"  - {mark}{escape(reason)}", highlight=False)
+        for sentence in row["next"][:1] if row["state"] != "MANDATORY_EXIT" else ():
+            out.print(f"  - next: {escape(sentence)}", highlight=False)
+        if row["total_pnl"] is not None:
+            out.print(f"  - {_money(row)}", highlight=False)
+
+
+def _money(row: dict[str, Any]) -> str:
+    """Where a grid stands, in one line whose figures add up."""
+    parts = [f"realised {row['grid_profit']:+,.2f}", f"unrealised {row['unrealised_pnl']:+,.2f}"]
+    if row["exit_pnl"]:
+        parts.append(f"sold at the stop {row['exit_pnl']:+,.2f}")
+    quote = row["symbol"].partition("-")[2]
+    of = "by its account" if row["source"] == "ACCOUNT" else "modelled"
+    at_risk = f"; {row['capital_at_risk']:,.2f} more at risk to the stop" if row["capital_at_risk"] else ""
+    return f"stands at {row['total_pnl']:+,.2f} {quote}: {', '.join(parts)} ({of}){at_risk}"
 
 
 def _print_frame(frame: pl.DataFrame, as_json: bool) -> None:

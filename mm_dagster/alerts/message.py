@@ -103,6 +103,8 @@ def _up(
     reason = row["live_reason"] if row is not None else None
     reasons = [f"seen live: {reason}"] if reason else []
     reasons += [sentence for sentence in why if sentence != reason]
+    if row is not None and row["nearest"] and alert.state != "MANDATORY_EXIT":
+        reasons.append(f"next: {row['nearest'][0]}")
     return [
         _do(alert, None if live else row),
         f"Why: {'; '.join(reasons) or 'not known'}",

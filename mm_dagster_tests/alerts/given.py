@@ -62,6 +62,7 @@ def state(of: GridConfig, as_of: datetime, name: str = "NORMAL", **changes: Any)
         "raw_state": name,
         "since": as_of,
         "triggers": [],
+        "nearest": [],
         "recommended_window_minutes": window.get(name),
         "advice": advice[name],
     } | changes

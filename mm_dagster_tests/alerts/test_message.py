@@ -51,6 +51,14 @@ def test_a_warning_says_what_to_do_by_when_why_and_what_waiting_costs():
     )
 
 
+def test_what_would_fire_next_is_told_while_there_is_a_next():
+    near = ["Closes below the grid: 1 of 2 (below 3,070)", "Stop 2,990: 3.5 % below"]
+    for name, told in (("WARNING", True), ("LATEST_ACCEPTABLE_EXIT", True), ("MANDATORY_EXIT", False)):
+        row = state(GRID, T0, name, nearest=near)
+        why = message.render(alert("ESCALATION", name), row, RISK, GRID, WHY[:1], False)[1].splitlines()[1]
+        assert why == f"Why: {WHY[0]}" + ("; next: Closes below the grid: 1 of 2 (below 3,070)" if told else "")
+
+
 def test_a_latest_acceptable_exit_names_the_hour_until_which_to_be_out():
     name = "LATEST_ACCEPTABLE_EXIT"
     title, text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY, False)

@@ -9,26 +9,17 @@ a step that only the literal policy took. Percentages are p_break_low_24h.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, HOUR_BARS, Span, iso, parse_time
-from mm_dagster.config import ExitConfig, GridConfig, RegimeConfig, RiskConfig, VolatilityConfig
-from mm_dagster.exit import ladder
+from mm_dagster.bars import iso, parse_time
 from mm_dagster.exit.why import weight
-from mm_dagster.grid import risk as grid_risk
-from mm_dagster.grid.levels import break_even_ratio
-from mm_dagster.regime import features as regime_features
-from mm_dagster.regime import verdict as regime_verdict
-from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster.tables import STATES
+from mm_dagster_tests.exit.real_grids import opened, replay
 from mm_dagster_tests.regime.markets import real
 
 Step = tuple[str, str, str, str | None, str]
@@ -38,43 +29,6 @@ Step = tuple[str, str, str, str | None, str]
 @pytest.fixture(scope="module")
 def candles(shared_data: Path) -> pl.DataFrame:
     return real(shared_data)
-
-
-def opened(candles: pl.DataFrame, at: datetime) -> GridConfig:
-    """The grid that the rule opens: it knows the 96 hours before, and no signal."""
-    before = candles.filter(Span(at - 96 * HOUR_BARS * BAR, at).opens())
-    price = before["close"][-1]
-    lower = round(min(before["low"].min(), price * 0.98) * 0.995, 1)
-    upper = round(max(before["high"].max(), price * 1.02) * 1.005, 1)
-    least_step = math.log1p(3 * (break_even_ratio(0.001, "quote") - 1))
-    return GridConfig(
-        id="eth",
-        symbol="ETH-USDT",
-        activated_at=at,
-        lower=lower,
-        upper=upper,
-        levels=min(16, math.floor(math.log(upper / lower) / least_step)),
-        spacing="geometric",
-        stop=round(0.97 * lower, 1),
-        capital=10_000,
-    )
-
-
-def risk_of(grid: GridConfig, candles: pl.DataFrame, features: pl.DataFrame, span: Span) -> pl.DataFrame:
-    return grid_risk.compute(grid, features, candles, span, RiskConfig())
-
-
-def replay(candles: pl.DataFrame, grid: GridConfig, days: int) -> pl.DataFrame:
-    """The exit states of the first days of a grid, through every stage."""
-    end = grid.activated_at + timedelta(days=days)
-    span = Span(grid.activated_at - BAR, end)
-    judged = span.back(4 * HOUR_BARS)
-    measured = judged.back(HYSTERESIS_BARS - 1)
-    seen = candles.filter(measured.back(WARMUP_BARS).opens())
-    features = regime_features.compute(seen, measured, VolatilityConfig())
-    verdict = regime_verdict.compute(features, judged, RegimeConfig())
-    risk = risk_of(grid, seen, features, span)
-    return ladder.compute(grid, seen, features, verdict, risk, end, ExitConfig())
 
 
 def steps(frame: pl.DataFrame) -> list[tuple[str, str, str, str | None]]:
@@ -221,13 +175,13 @@ def test_the_states_of_a_real_market_come_as_they_were_judged(
 ) -> None:
     grid = opened(candles, parse_time(opened_on))
     assert (grid.lower, grid.upper, grid.levels, grid.stop) == bounds
-    frame = replay(candles, grid, days)
+    frame = replay(candles, grid, days).states
     assert_replay(frame, expected)
     assert frame["complete"].all()
 
 
 def test_the_message_of_the_flash_crash_says_why_and_what_would_have_come_next(candles: pl.DataFrame) -> None:
-    frame = replay(candles, opened(candles, parse_time("2025-10-10")), 1)
+    frame = replay(candles, opened(candles, parse_time("2025-10-10")), 1).states
     said = {iso(row["as_of"])[11:16]: row for row in frame.iter_rows(named=True)}
     assert said["12:00"]["nearest"][0] == "Break below the grid within 24 h: 33 % (fires at 35 %, at a price of 4,339)"
     assert said["15:15"]["advice"] == (

@@ -25,6 +25,7 @@ _WORDS = {
     "risk_level": tables.RISK_LEVEL,
     "source": ("MODELLED", "ACCOUNT"),
     "kind": tables.ALERT_KINDS,
+    "side": tables.SIDES,
 }
 
 
@@ -68,7 +69,7 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
             words = tables.ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
             return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
         case pl.Float64():
-            if name in ("half_life", "half_life_baseline") and random.random() < 0.3:
+            if name in ("half_life", "half_life_baseline", "value", "threshold") and random.random() < 0.3:
                 return float("inf")
             return float(random.random())
         case pl.Int64():
@@ -80,16 +81,10 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         case pl.List(inner=pl.String()):
             return [f"sentence {number}" for number in range(random.integers(3))]
         case pl.List():
+            parts = column.inner.inner  # type: ignore[attr-defined]
             return [
-                {
-                    "name": "REVERSION_LOST",
-                    "family": "reversion",
-                    "level": "WARNING",
-                    "value": None if number == 1 else float("inf") if number == 2 else float(random.random()),
-                    "threshold": float(random.random()),
-                    "fired": None if number == 1 else True,
-                }
-                for number in range(random.integers(4))
+                {part: _value(table, part, kind, whose, time, random) for part, kind in parts.items()}
+                for _ in range(random.integers(4))
             ]
     raise TypeError(f"{table}.{name}: {column.dtype}")
 
