@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -351,12 +352,14 @@ def test_credentials_are_called_missing_or_present_and_never_shown(folder: Path)
     (live / "markets.yaml").write_text(yaml.safe_dump(markets))
     (live / "alerts.yaml").write_text(yaml.safe_dump({"pushover": {"api_url": away}}))
     here = {"MM_CONFIG_DIR": str(live), "MM_DATA_DIR": str(folder / "other")}
-    without = run(folder, "doctor", "--json", **here)
+    secrets = {"PUSHOVER_TOKEN": "token-nobody-may-see", "PUSHOVER_USER": "user-nobody-may-see"}
+    # Both wait for the network that is not there: side by side.
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(run, folder, "doctor", "--json", **here, **more) for more in ({}, secrets)]
+        without, present = (one.result() for one in runs)
     assert without.returncode == 1
     details = {row["part"]: row["detail"] for row in json.loads(without.stdout)}
     assert "PUSHOVER_TOKEN and PUSHOVER_USER not set" in details["Pushover"]
-    secrets = {"PUSHOVER_TOKEN": "token-nobody-may-see", "PUSHOVER_USER": "user-nobody-may-see"}
-    present = run(folder, "doctor", "--json", **here, **secrets)
     assert "nobody-may-see" not in present.stdout + present.stderr
 
 

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.defs.describe import GROUP, OWNERS
@@ -57,21 +56,18 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
     )
 
 
-def _account(project: Project, symbol: str, bar: Span) -> dict[str, Any]:
-    """The account that a market trades on: what it holds if that may be told, else what its grids are modelled at."""
-    config = project.config
-    venue = config.venue_of(symbol)[0]
-    running = [grid.id for grid in config.grids if grid.enabled and config.venue_of(grid.symbol)[0] == venue]
-    risks = project.lake.read("grid_risk", span=bar, grids=running).to_dicts()
-    read = project.lake.read("account_snapshot", span=bar).filter((pl.col("venue") == venue) & pl.col("complete"))
-    balances = read["balances"][0].to_list() if config.history.mirror.balances and not read.is_empty() else None
-    return asdict(account.summary(symbol.partition("-")[2], risks, balances))
-
-
 def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, str]:
     """The snapshots of one bar by path; nothing for a market of which nothing is known."""
+    config, lake = project.config, project.lake
     tables = ("regime_features", "regime_verdict", "grid_risk", "exit_state", "entry_assessment")
-    features, verdicts, *by_grid = (project.lake.read(table, span=bar).to_dicts() for table in tables)
+    features, verdicts, risks, *others = (lake.read(table, span=bar).to_dicts() for table in tables)
+    accounts = lake.read("account_snapshot", span=bar).filter("complete").to_dicts()
+    published = {row["venue"]: row["balances"] for row in accounts if config.history.mirror.balances}
+    running = [
+        (config.venue_of(row["symbol"])[0], row)
+        for row in risks
+        if any(grid.id == row["grid_id"] and grid.enabled for grid in config.grids)
+    ]
     files = {}
     for symbol in symbols:
         measured = [row for row in features if row["symbol"] == symbol]
@@ -79,14 +75,17 @@ def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, st
         if not measured or not verdict:
             continue
         grids: list[dict[str, Any]] = []
-        for grid in project.config.grids_on(symbol):
+        for grid in config.grids_on(symbol):
             if grid.first_as_of <= bar.end:
-                rows = [next((row for row in table if row["grid_id"] == grid.id), None) for table in by_grid]
-                if rows[0] and rows[0]["source"] == "ACCOUNT" and not project.config.history.mirror.balances:
-                    rows[0] |= dict.fromkeys(account.COLUMNS)
+                rows = [next((row for row in table if row["grid_id"] == grid.id), None) for table in (risks, *others)]
+                if rows[0] and rows[0]["source"] == "ACCOUNT" and not config.history.mirror.balances:
+                    rows[0] = rows[0] | dict.fromkeys(account.COLUMNS)
                 parts = dict(zip(("risk", "exit", "entry"), rows, strict=True))
                 grids.append({"config": grid.model_dump(mode="json"), **parts})
+        venue = config.venue_of(symbol)[0]
+        mine = [row for name, row in running if name == venue]
+        held = asdict(account.summary(symbol.partition("-")[2], mine, published.get(venue)))
         files[snapshot_path(bar.end, symbol)] = render_snapshot(
-            symbol, bar.end, measured[0], verdict[0], grids, _account(project, symbol, bar), project.simulated(symbol)
+            symbol, bar.end, measured[0], verdict[0], grids, held, project.simulated(symbol)
         )
     return files

@@ -95,10 +95,8 @@ def assert_nothing_is_lost(live: Live, data: str, expected: dict[str, pl.DataFra
     assert sent["receipt"].null_count() == 0
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 21))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(21))
 def test_a_kill_at_a_random_moment_loses_nothing(
     live: Live, undisturbed: tuple[dict[str, pl.DataFrame], float], seed: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""The touch probability against numeric integration of the density that it claims to integrate."""
+"""The touch probability against scipy's distribution and against simulated paths."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from mm_dagster.grid import touch
 
 
-def density(x: float) -> float:
-    """Student's t with 4 degrees of freedom: gamma(5/2) / (sqrt(4 pi) gamma(2)) (1 + x^2/4)^(-5/2)."""
-    return math.gamma(2.5) / (math.sqrt(4 * math.pi) * math.gamma(2.0)) * (1 + x * x / 4) ** -2.5
+@pytest.mark.parametrize("x", [-1e4, -30.0, -6.0, -2.776445, -1.0, -0.1, 0.0, 0.7, 2.131847, 12.0])
+def test_distribution_is_that_of_scipy(x: float) -> None:
+    assert touch.student_t4_cdf(np.array([x]))[0] == pytest.approx(stats.t.cdf(x, df=4), rel=1e-12)
 
 
-def integral(upper: float, steps: int = 20_000) -> float:
-    """Simpson's rule over t = tan(angle) from -infinity to `upper`."""
-    low, high = -math.pi / 2, math.atan(upper)
-    width = (high - low) / steps
-    total = 0.0
-    for index in range(steps + 1):
-        angle = low + index * width
-        cosine = math.cos(angle)
-        value = 0.0 if index == 0 else density(math.tan(angle)) / (cosine * cosine)
-        total += value * (1 if index in (0, steps) else 4 if index % 2 else 2)
-    return total * width / 3
-
-
-@pytest.mark.parametrize("x", [-30.0, -6.0, -2.776445, -1.0, -0.1, 0.0, 0.7, 2.131847, 12.0])
-def test_distribution_equals_the_integral_of_the_density(x: float) -> None:
-    assert touch.student_t4_cdf(np.array([x]))[0] == pytest.approx(integral(x), rel=1e-7, abs=1e-12)
+@pytest.mark.parametrize("distance", [0.5, 1.0, 2.0])
+def test_the_closed_form_is_the_share_of_simulated_paths_that_touch(distance: float) -> None:
+    # A random walk whose variance is drawn anew for each path, 4 / chi^2 of 4: its end is a t with 4 degrees.
+    random = np.random.default_rng(4)
+    paths, steps = 20_000, 800
+    spread = np.sqrt(4.0 / random.chisquare(4, paths))
+    lowest = np.zeros(paths)
+    place = np.zeros(paths)
+    for _ in range(steps):
+        place += random.standard_normal(paths) * spread / math.sqrt(steps)
+        np.minimum(lowest, place, out=lowest)
+    # What the walk may have gone below between two steps (Broadie, Glasserman and Kou 1997).
+    touched = np.mean(lowest - 0.5826 * spread / math.sqrt(steps) <= -distance)
+    sigma, hours, scale = 0.01, 24.0, 0.72
+    p = touch.probability(np.array([distance * scale * sigma * math.sqrt(hours)]), np.array([sigma]), hours, scale)[0]
+    assert touched == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / paths))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def one(distance: float, sigma: float, hours: float = 24, scale: float = 0.72) -
 
 
 def test_probability_is_two_tails_of_the_scaled_distance() -> None:
-    assert one(0.05, 0.008) == pytest.approx(2 * integral(-0.05 / (0.72 * 0.008 * math.sqrt(24))), rel=1e-7)
+    assert one(0.05, 0.008) == pytest.approx(2 * stats.t.cdf(-0.05 / (0.72 * 0.008 * math.sqrt(24)), df=4), rel=1e-12)
 
 
 @pytest.mark.parametrize("distance", [0.0, -0.01, -math.inf])
