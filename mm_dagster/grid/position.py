@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import polars as pl
 
@@ -53,37 +55,19 @@ def compute(
     nothing = pl.DataFrame(schema=schema).clear(as_of.len()).with_columns(source=pl.lit("MODELLED"))
     if not grid.enabled or as_of.is_empty():
         return nothing
-    life = (Span(grid.first_as_of - BAR, as_of[-1]).open_times() + BAR).alias("as_of")
-    bars = life.to_frame().join(
-        candles.filter(pl.col("symbol") == grid.symbol).select(
-            pl.col("close_time").alias("as_of"), "open", "high", "low", "close"
-        ),
-        on="as_of",
-        how="left",
-        validate="1:1",
-        maintain_order="left",
-    )
-    opens, highs, lows, closes = (
-        bars[name].fill_null(np.nan).to_numpy().copy() for name in ("open", "high", "low", "close")
-    )
-    known = np.flatnonzero(~np.isnan(closes[: LATEST_START_BARS + 1]))
+    times, opens, highs, lows, closes = _life(grid, candles, as_of[-1])
     # No row may tell what was found out after it.
-    first = int(known[0]) if known.size else LATEST_START_BARS + 1
-    since = as_of >= grid.first_as_of + first * BAR
-    if not known.size:
+    begun = as_of >= times[0]
+    if np.isnan(closes[0]):
         why = "The position is not modelled: no candle is known at its activation; check activated_at."
-        return nothing.with_columns(remark=_where(since, why))
-    # The grid begins at this close: what the bar did before does not concern it.
-    opens[first] = highs[first] = lows[first] = closes[first]
-    opens, highs, lows, closes = (one[first:] for one in (opens, highs, lows, closes))
+        return nothing.with_columns(remark=_where(begun, why))
     try:
         book = book_of(grid, float(closes[0]), rules)
     except ValueError as error:
-        return nothing.with_columns(remark=_where(since, f"The position is not modelled: {error}."))
+        return nothing.with_columns(remark=_where(begun, f"The position is not modelled: {error}."))
     lived = replay(book, opens, highs, lows, closes)
-    times = life[first:]
-    columns, remark = _modelled(grid, lived), fills if isinstance(fills, str) else None
-    stopped = times[lived.stopped] if lived.stopped >= 0 else None
+    columns, stopped = _modelled(grid, lived), times[lived.stopped] if lived.stopped >= 0 else None
+    remark = fills if isinstance(fills, str) else None
     if isinstance(fills, pl.DataFrame):
         try:
             real = account.positions(grid, fills, closes, times)
@@ -92,24 +76,50 @@ def compute(
         else:
             columns |= {name: real[name].to_numpy() for name in account.COLUMNS}
             columns |= dict.fromkeys(_OPTIMISTIC) | {"source": np.full(closes.size, "ACCOUNT")}
-            stopped, lived = (
-                None,
-                lived._replace(inventory=real["inventory"].to_numpy(), grid_profit=columns["grid_profit"]),
-            )
+            # The stop of the model is not one of the account, which may hold on.
+            stopped = None
+            lived = lived._replace(inventory=columns["inventory"], grid_profit=columns["grid_profit"])
     forecast = np.full(closes.size, np.nan)
     forecast[max(0, closes.size - sigma.size) :] = sigma[max(0, sigma.size - closes.size) :]
     columns |= _at_stake(book, lived, closes, forecast, waiting)
+    reached = pl.lit(stopped, dtype=TIME)
     frame = pl.DataFrame({"as_of": times, **columns}).with_columns(
-        pl.when(pl.col("as_of") >= pl.lit(stopped, dtype=TIME)).then(pl.lit(stopped, dtype=TIME)).alias("stopped_at")
+        stopped_at=pl.when(pl.col("as_of") >= reached).then(reached)
     )
-    asked = as_of.alias("as_of").to_frame()
-    found = asked.join(frame, on="as_of", how="left", validate="1:1", maintain_order="left")
+    found = as_of.alias("as_of").to_frame().join(frame, on="as_of", how="left", validate="1:1", maintain_order="left")
     said = None if remark is None else f"The account is not used: {remark}."
     return (
         found.select(pl.col(name).cast(types[name]) for name in COLUMNS)
-        .with_columns(pl.col(pl.Float64).fill_nan(None), source=pl.col("source").fill_null("MODELLED"))
+        .with_columns(pl.col(pl.Float64).fill_nan(None), pl.col("source").fill_null("MODELLED"))
         .with_columns(remark=pl.lit(said, pl.String))
     )
+
+
+def _life(grid: GridConfig, candles: pl.DataFrame, until: datetime) -> tuple[pl.Series, Floats, Floats, Floats, Floats]:
+    """The bars since the grid began: their `as_of`, opens, highs, lows and closes, NaN where MISSING.
+
+    The first one is where it began: flat at its close, since what the bar did before does not concern the grid. Where
+    no close is known within the first hour, there is only the bar after that hour, NaN throughout.
+    """
+    times = (Span(grid.first_as_of - BAR, until).open_times() + BAR).alias("as_of")
+    mine = candles.filter(pl.col("symbol") == grid.symbol)
+    bars = times.to_frame().join(
+        mine.select(pl.col("close_time").alias("as_of"), "open", "high", "low", "close"),
+        on="as_of",
+        how="left",
+        validate="1:1",
+        maintain_order="left",
+    )
+    prices = [bars[name].fill_null(np.nan).to_numpy() for name in ("open", "high", "low", "close")]
+    known = np.flatnonzero(~np.isnan(prices[3][: LATEST_START_BARS + 1]))
+    if not known.size:
+        after = grid.first_as_of + (LATEST_START_BARS + 1) * BAR
+        unknown = np.full(1, np.nan)
+        return pl.Series("as_of", [after], TIME), unknown, unknown, unknown, unknown
+    first = int(known[0])
+    opens, highs, lows, closes = (one[first:].copy() for one in prices)
+    opens[0] = highs[0] = lows[0] = closes[0]
+    return times[first:], opens, highs, lows, closes
 
 
 def _modelled(grid: GridConfig, lived: Replay) -> dict[str, np.ndarray]:
