@@ -116,6 +116,7 @@ def test_a_kill_at_a_random_moment_loses_nothing(
     assert ledger(live, data).height == 1
 
 
+@pytest.mark.long
 def test_a_kill_before_the_message_was_taken_sends_it_once(
     live: Live, undisturbed: tuple[dict[str, pl.DataFrame], float]
 ) -> None:
