@@ -23,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
@@ -491,6 +492,64 @@ def reliability_picture(
 
 def _short_count(count: int) -> str:
     return f"{count:,}" if count < 10_000 else f"{count / 1000:.0f}k"
+
+
+# the operator ---------------------------------------------------------------------------------------------------------
+
+
+def response_picture(
+    kpis: pl.DataFrame, *, title_prefix: str = "", dots_per_inch: int = 90, theme: Theme = "light"
+) -> bytes:
+    """By month and state: how soon the operator acted, p50 to p95, and below how many alerts were answered or missed.
+
+    Args:
+        kpis: rows of the view `response_kpis`.
+        title_prefix: put before the title, to label synthetic data.
+        dots_per_inch: resolution; the picture is 8 by 5.4 inches.
+        theme: light or dark background.
+
+    Returns:
+        A PNG.
+    """
+    colours = _PALETTES[theme]
+    figure = _figure(dots_per_inch, colours)
+    times, counts = _panels(figure, [(0.3, 1.3)], colours, gap_above=0.18)
+    months = kpis["month"].unique().sort().to_list()
+    states = [state for state in STATES if state in set(kpis["state"])]
+    width = 0.8 / max(1, len(states))
+    handles: list[Artist] = []
+    for place, state in enumerate(states):
+        mine = {row["month"]: row for row in kpis.filter(pl.col("state") == state).iter_rows(named=True)}
+        colour = STATE_COLOURS[state]
+        for number, month in enumerate(months):
+            if month not in mine:
+                continue
+            row, x = mine[month], number - 0.4 + width * (place + 0.5)
+            if row["p50_seconds"] is not None:
+                soon, late = row["p50_seconds"] / 60.0, row["p95_seconds"] / 60.0
+                times.vlines(x, soon, late, color=colour, linewidth=3)
+                times.plot([x], [soon], "o", color=colour, markersize=6)
+            counts.bar(x, row["alerts"], width=0.9 * width, color=colour, alpha=0.35, linewidth=0)
+            counts.bar(x, row["responses"], width=0.9 * width, color=colour, linewidth=0)
+        handles.append(Line2D([], [], color=colour, marker="o", linewidth=3, label=STATE_NAMES[state]))
+    for axes in (times, counts):
+        axes.set_xlim(-0.6, max(1, len(months)) - 0.4)
+        axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
+        axes.grid(axis="y", color=colours.rule, linewidth=0.8)
+        axes.set_axisbelow(True)
+    _value_ticks(times)
+    counts.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    times.set_xticks([])
+    counts.set_xticks(range(len(months)), months)
+    counts.set_xlabel("month, UTC", color=colours.ink, fontsize=_SMALL, loc="right", labelpad=2)
+    _name_axis(times, "minutes to act", colours)
+    _name_axis(counts, "alerts", colours)
+    if handles:
+        _legend(times, handles, colours)
+    told, answered = int(kpis["alerts"].sum()), int(kpis["responses"].sum())
+    _head(figure, f"{title_prefix}What the operator did", f"{told} alerts, {answered} answered", colours)
+    _foot(figure, "dot: half of the answers came by then, line: 95 % · full bar: answered, pale: told", colours)
+    return _png(figure)
 
 
 # the glance -----------------------------------------------------------------------------------------------------------

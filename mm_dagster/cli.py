@@ -26,10 +26,10 @@ from rich.table import Table
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
 from mm_dagster.config import CcxtVenue, ConfigError
-from mm_dagster.history.lake import LakeError
+from mm_dagster.history.lake import Commit, LakeError
 from mm_dagster.history.mirror import MirrorError
-from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import VERDICTS
+from mm_dagster.market.venue import VenueError, did_you_mean
+from mm_dagster.tables import RESPONSES, VERDICTS
 
 if TYPE_CHECKING:
     from mm_dagster.regime.proofs import Proof
@@ -197,6 +197,58 @@ def sql(
 ) -> None:
     """Ask the history. Read only; it never blocks the pipeline, nor the pipeline it."""
     _print_frame(_project().lake.sql(query), as_json)
+
+
+@app.command(name="alert-test", epilog="Examples: `mm alert-test`, `mm alert-test --json`")
+def alert_test(as_json: AsJson = False) -> None:
+    """Send a test message to each channel, and say what came back."""
+    from mm_dagster.defs.alerts import try_channels
+
+    told = try_channels(_project())
+    if told.is_empty():
+        raise CommandError(
+            "there is no channel: set PUSHOVER_TOKEN and PUSHOVER_USER in the environment, or name an address under "
+            "`apprise` in alerts.yaml"
+        )
+    _print_frame(told.select("channel", "status", "attempts", "sent_at", "detail"), as_json)
+    if set(told["status"]) != {"SENT"}:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: `mm respond eth-v3 stopped --note 'sold at 3,071'`, "
+    "`mm respond eth-v3 kept --at 2026-01-10T12:20Z`"
+)
+def respond(
+    grid: Annotated[str, typer.Argument(help="The grid's id.")],
+    action: Annotated[str, typer.Argument(help="stopped, reduced, kept or reopened.")],
+    note: Annotated[str | None, typer.Option(help="In your own words.")] = None,
+    at: Annotated[str | None, typer.Option(help="When you did it, UTC; default: now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Note what you did about a grid's last alert: the audit of response times is made of it."""
+    from mm_dagster.alerts.responses import response
+
+    project = _project()
+    known = {one.id: one for one in project.config.grids}
+    if grid not in known:
+        raise CommandError(f"{grid!r} is no grid of the configuration{did_you_mean(grid, known)}")
+    if action not in RESPONSES:
+        raise CommandError(f"{action!r} is no response{did_you_mean(action, RESPONSES)}")
+    now = datetime.now(UTC)
+    ledger, windows = project.lake.read("notification"), project.config.exit.window_minutes
+    try:
+        time = parse_time(at) if at else now.replace(microsecond=0)
+        if time > now:
+            raise ValueError(f"{iso(time)} lies in the future; write when it was done")
+        row = response(known[grid], action, time, note, ledger, windows)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    with project.turn_lock():
+        project.lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", iso(time)))
+    told = row.row(0, named=True)
+    columns = ("grid_id", "action", "at", "seconds_from_alert", "within_window", "note")
+    _print([{name: told[name] for name in columns}], as_json)
 
 
 # replaying ------------------------------------------------------------------------------------------------------------
@@ -541,8 +593,17 @@ def _examine() -> list[dict[str, Any]]:
             check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
     check("newest bar", lambda: _freshness(project))
     check("Pushover", lambda: _pushover(project))
+    for secret in (*config.alerts.apprise, *([config.alerts.heartbeat] if config.alerts.heartbeat else [])):
+        check(f"address {secret.url_env}", lambda secret=secret: _address_of(secret.url_env))  # type: ignore[misc]
     check("git mirror", project.mirror.check)
     return rows
+
+
+def _address_of(variable: str) -> str:
+    """That a variable with an address is set; what it holds is not looked at."""
+    if not os.environ.get(variable):
+        raise CommandError(f"the variable {variable} that alerts.yaml names is not set")
+    return f"{variable} is set; `mm alert-test` tries it"
 
 
 def _configuration(project: Any) -> str:

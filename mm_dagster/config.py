@@ -14,9 +14,10 @@ from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from zoneinfo import available_timezones
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mm_dagster.bars import DAY_BARS, FIRST_DAY, ceil_bar, iso
 from mm_dagster.grid.levels import (
@@ -59,6 +60,7 @@ UtcTime = Annotated[datetime, AfterValidator(_utc)]
 Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$", description="Base and quote, like ETH-USDT.")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
+LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -424,6 +426,42 @@ class PushoverConfig(Model):
     emergency_expire_seconds: Annotated[int, Field(ge=30, le=10_800)] = 3_000
 
 
+class SecretUrl(Model):
+    """An address that may hold a password: only the name of the environment variable with it stands here."""
+
+    url_env: str
+    """Variable with the address."""
+
+
+class QuietHours(Model):
+    """Local hours in which nothing but MANDATORY_EXIT makes a sound; most of the rest waits until they are over."""
+
+    start: LocalTime
+    """Beginning, like 22:00."""
+    end: LocalTime
+    """End, like 07:00; before the beginning it is on the next day."""
+
+
+class Budget(Model):
+    """How many messages there may be: an operator who gets too many mutes them all."""
+
+    monthly: Annotated[int, Field(ge=1)] = 1_000
+    """Messages in a calendar month, UTC; Pushover sends 10,000 for nothing."""
+    reserve: Annotated[int, Field(ge=0)] = 200
+    """How many of them only MANDATORY_EXIT may use."""
+    per_hour: dict[str, Annotated[int, Field(ge=0)]] = {
+        "WARNING": 10,
+        "LATEST_ACCEPTABLE_EXIT": 20,
+        "REMINDER": 10,
+        "DEESCALATION": 10,
+        "ENTRY": 6,
+        "BLIND": 10,
+        "RECOVERED": 10,
+        "FAILURE": 4,
+    }
+    """At most so many in an hour, by state of an escalation, by kind of all else; MANDATORY_EXIT has no limit."""
+
+
 class AlertsConfig(Model):
     """alerts.yaml: what is news, how often it is said again, and where."""
 
@@ -438,7 +476,25 @@ class AlertsConfig(Model):
     link: Annotated[str | None, Field(description="Address of the Dagster UI, as the operator's phone reaches it.")] = (
         None
     )
+    timezone: str = "UTC"
+    """The operator's time zone, like Europe/Berlin, for the quiet hours and the digest."""
+    quiet_hours: QuietHours | None = None
+    """`{start: "22:00", end: "07:00"}`: local hours in which only MANDATORY_EXIT makes a sound; null: none."""
+    digest_at: LocalTime | None = None
+    """Local time of a daily summary, like 08:00; null: none."""
+    budget: Budget = Budget()
     pushover: PushoverConfig = PushoverConfig()
+    apprise: tuple[SecretUrl, ...] = ()
+    """Second channels, `[{url_env: NAME}]`, each an address as apprise writes it."""
+    heartbeat: SecretUrl | None = None
+    """`{url_env: NAME}`: an address that is called at the end of each tick, for a watcher outside; null: none."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"{name!r} is no time zone; write it like Europe/Berlin")
+        return name
 
 
 # history.yaml ---------------------------------------------------------------------------------------------------------

@@ -36,9 +36,11 @@ CANDLE_STATUS = ("TRADED", "NO_TRADE", "MISSING")
 POSITION_HEALTH = ("BELOW_GRID", "IN_GRID", "ABOVE_GRID")
 STOP_LOSS_RISK = ("SAFE", "NEAR", "CRITICAL", "BREACHED")
 RISK_LEVEL = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-ALERT_KINDS = ("ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "DIGEST")
+ALERT_KINDS = ("ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "DIGEST", "FAILURE", "TEST")
+ALERT_EVENTS = ("NOTED", "SENT", "UNANSWERED", "REFUSED", "SUPPRESSED", "CANCELLED", "ACKNOWLEDGED", "EXPIRED")
 ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
 SIDES = ("buy", "sell")
+RESPONSES = ("stopped", "reduced", "kept", "reopened")
 ENTRY_ADVICE = ("WAIT", "WATCH", "ENTER")
 
 
@@ -394,6 +396,17 @@ class Notification(dy.Schema):
     expired_at = _time("When the emergency stopped ringing unacknowledged;", nullable=True)
 
 
+class AlertEvent(dy.Schema):
+    """What became of each alert, step by step; rows are only ever added."""
+
+    event_id = _text("One event.", key=True)
+    alert_id = _text("The alert.")
+    at = _time("When it happened;")
+    event = _one_of(ALERT_EVENTS, "What happened.")
+    channel = _text("On which channel.", nullable=True)
+    detail = _text("In a sentence.", nullable=True)
+
+
 class OperatorResponse(dy.Schema):
     """What the operator did, and how long after the alert."""
 
@@ -401,7 +414,7 @@ class OperatorResponse(dy.Schema):
     alert_id = _text("The alert that it answers.", nullable=True)
     grid_id = _text("Grid.")
     at = _time("When it was done;")
-    action = _text("stopped, reduced, kept or reopened.")
+    action = _one_of(RESPONSES, "What was done.")
     note = _text("In the operator's words.", nullable=True)
     seconds_from_alert = _number("Seconds.")
     within_window = _flag("Whether it was within the recommended window.")
@@ -486,6 +499,7 @@ TABLES: dict[str, type[dy.Schema]] = {
     "exit_state": ExitState,
     "entry_assessment": EntryAssessment,
     "notification": Notification,
+    "alert_event": AlertEvent,
     "operator_response": OperatorResponse,
     "account_snapshot": AccountSnapshot,
     "tick": Tick,

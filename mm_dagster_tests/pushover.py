@@ -71,6 +71,15 @@ class PushoverServer:
             "acknowledged_by_device": device,
         }
 
+    def expire(self, receipt: str, at: int = 1_767_225_600) -> None:
+        """Nobody tapped on an emergency until that Unix time."""
+        self.receipts[receipt] |= {"expired": 1, "expires_at": at}
+
+    def heal(self) -> None:
+        """Takes back the faults that no request has met yet."""
+        with self._lock:
+            self._faults.clear()
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

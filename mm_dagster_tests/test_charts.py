@@ -491,3 +491,21 @@ def test_the_axis_holds_price_and_grid_unless_the_price_is_far() -> None:
     assert low < 50 < 500 < high
     low, high = charts.price_range(of, None, None)
     assert low < 90 < 120 < high
+
+
+def test_what_the_operator_did_is_drawn_the_same_each_time_with_and_without_answers() -> None:
+    kpis = pl.DataFrame(
+        {
+            "month": ["2026-05", "2026-05", "2026-06"],
+            "state": ["WARNING", "MANDATORY_EXIT", "WARNING"],
+            "alerts": [9, 2, 1],
+            "responses": [5, 2, 0],
+            "p50_seconds": [5400.0, 120.0, None],
+            "p95_seconds": [14000.0, 300.0, None],
+        }
+    )
+    first = charts.response_picture(kpis)
+    assert first.startswith(b"\x89PNG")
+    assert charts.response_picture(kpis) == first
+    assert charts.response_picture(kpis.with_columns(responses=0)) != first
+    assert charts.response_picture(kpis.clear()).startswith(b"\x89PNG")

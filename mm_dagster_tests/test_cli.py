@@ -26,6 +26,7 @@ import yaml
 from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, parse_time
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.tables import dtypes
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 120
@@ -106,7 +107,7 @@ def mm(
     stamina.instrumentation.set_on_retry_hooks(None)
 
 
-@pytest.mark.parametrize("command", ["tick", "backfill", "replay", "status", "doctor", "sql"])
+@pytest.mark.parametrize("command", ["tick", "backfill", "replay", "respond", "status", "doctor", "sql"])
 def test_help_says_what_a_command_does_and_shows_examples(
     mm: Callable[..., tuple[int, str, str]], command: str
 ) -> None:
@@ -115,9 +116,33 @@ def test_help_says_what_a_command_does_and_shows_examples(
     assert f"mm {command}" in said.partition("Examples:")[2]
 
 
+def test_a_response_is_noted_beside_the_alert_that_it_answers(
+    folder: Path, mm: Callable[..., tuple[int, str, str]]
+) -> None:
+    sent = parse_time("2026-06-26T12:00:00Z")
+    told = dict.fromkeys(dtypes("notification")) | {
+        "alert_id": "told", "grid_id": "eth", "activated_at": sent, "symbol": "ETH-USDT", "as_of": sent, "priority": 0,
+        "kind": "ESCALATION", "state": "LATEST_ACCEPTABLE_EXIT", "state_since": sent, "title": "t", "message": "m",
+        "status": "SENT", "attempts": 1, "created_at": sent, "sent_at": sent,
+    }  # fmt: skip
+    lake = Lake(folder / "data" / "history")
+    lake.upsert("notification", pl.DataFrame([told], schema=dtypes("notification")), commit=Commit("", "", ""))
+    code, said, _ = mm("respond", "eth", "stopped", "--at", "2026-06-26T12:50:00Z", "--note", "by hand", "--json")
+    assert code == 0
+    assert json.loads(said) == [
+        {
+            "grid_id": "eth", "action": "stopped", "at": "2026-06-26T12:50:00Z", "seconds_from_alert": 3000.0,
+            "within_window": True, "note": "by hand",
+        }
+    ]  # fmt: skip
+    (row,) = lake.sql("FROM response_kpis").to_dicts()
+    assert (row["month"], row["state"], row["responses"]) == ("2026-06", "LATEST_ACCEPTABLE_EXIT", 1)
+
+
 def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[int, str, str]]) -> None:
     _, said, errors = mm()
-    assert all(command in said for command in ("tick", "backfill", "replay", "status", "doctor", "sql", "MM_CONFIG"))
+    commands = ("tick", "backfill", "replay", "respond", "status", "doctor", "sql", "MM_CONFIG")
+    assert all(command in said for command in commands)
     assert errors == ""
 
 
@@ -140,6 +165,10 @@ def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[
             "ETH-USDT: 384 of 384 candles from 2026-01-30T00:00:00Z to 2026-02-03T00:00:00Z are not in the lake, the "
             "first 2026-01-30T00:00:00Z; fetch them with `mm backfill --from 2026-01-30 --to 2026-02-02`",
         ),
+        (("respond", "et", "stopped"), "'et' is no grid of the configuration; did you mean eth?"),
+        (("respond", "eth", "stoped"), "'stoped' is no response; did you mean stopped?"),
+        (("respond", "eth", "kept", "--at", "2199-01-01"), "lies in the future"),
+        (("respond", "eth", "kept", "--at", "2026-01-01"), "eth: no alert was told before 2026-01-01 00:00 UTC"),
         (("sql", "SELECT * FROM nowhere"), "nowhere does not exist! Did you mean"),
         (("sql", "SELEC 1"), "SELEC"),
         (("sql", "SELECT 1; DELETE FROM candles"), "DELETE is not a query; write SELECT"),

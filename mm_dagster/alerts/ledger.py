@@ -1,38 +1,62 @@
 """Delivery, ledger first: what is to be told is noted before it is sent, and again with what became of it.
 
-A crash between the two leaves a PENDING row, which is due again: rather twice than never. The window is one message:
-sent, or accepted without an answer, and not yet noted.
+A crash between the two leaves a PENDING row, which is due again: rather twice than never. The window is one message
+on each channel: sent, or accepted without an answer, and not yet noted.
+
+Every step is an event, too. Nearly all events follow from the row that is committed before them, so what a crash
+left out is made up for at the beginning of the next run.
+
+The second channel stands in for the first when that does not answer or refuses. An emergency of MANDATORY_EXIT goes
+to both at once, and is not settled by the second alone while the first may still take it: only the first rings.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.alerts.policy import Alert, Cancellation
+from mm_dagster.alerts.policy import EMERGENCY, Alert, Cancellation
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, Sent
+from mm_dagster.alerts.second import SecondUnavailable
 
 logger = logging.getLogger(__name__)
 
+SECOND_ATTEMPTS = 5
+"""What the first channel refused is given up when the second has not answered so often: then reminders go on."""
+SECOND_AGAIN = timedelta(minutes=30)
+"""While the first channel does not answer, the second gets the same emergency again after so long."""
+LEFT_OUT = timedelta(hours=1)
+"""For so long after an emergency was sent, what a crash kept from the second channel is still worth sending there."""
+
+_CANCELLED = "cancelled: "
+_OUTCOMES = ("SENT", "UNANSWERED", "REFUSED")
+
 
 class Ledger(Protocol):
-    """The table `notification`, wherever it is kept."""
+    """The tables `notification` and `alert_event`, wherever they are kept."""
 
     def read(self) -> pl.DataFrame:
-        """All rows."""
+        """All rows of `notification`."""
 
-    def write(self, rows: pl.DataFrame) -> None:
-        """Commits rows, each in place of the one with the same alert_id."""
+    def events(self) -> pl.DataFrame:
+        """All rows of `alert_event`."""
+
+    def write(self, rows: pl.DataFrame, events: pl.DataFrame) -> None:
+        """Commits rows, each in place of the one with the same alert_id, and adds events: never these first.
+
+        Either may be empty. Events that are there already are never passed.
+        """
 
 
 class Channel(Protocol):
-    """A way to the operator, like Pushover."""
+    """The first way to the operator: Pushover."""
 
     name: str
 
@@ -43,6 +67,15 @@ class Channel(Protocol):
 
     def cancel(self, receipt: str) -> None:
         """Stops an emergency, or raises PushoverRefused or PushoverUnavailable."""
+
+
+class Second(Protocol):
+    """The second way."""
+
+    name: str
+
+    def send(self, title: str, message: str, *, url: str | None) -> str:
+        """Sends a message and says who took it, or raises SecondUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -66,61 +99,174 @@ class Outgoing:
     image: bytes | None = None
 
 
+class Book:
+    """The ledger as one run knows it. What is committed here is accompanied by its events, each of them once."""
+
+    def __init__(self, ledger: Ledger, now: datetime) -> None:
+        """Reads the ledger, and adds the events that a crash left out.
+
+        Args:
+            ledger: where rows and events are kept.
+            now: the time of a step whose row does not say it, UTC.
+        """
+        self._ledger = ledger
+        self.rows: dict[str, dict[str, Any]] = {row["alert_id"]: row for row in ledger.read().to_dicts()}
+        self._ids: set[str] = set()
+        self._of: dict[str, list[dict[str, Any]]] = {}
+        self._learn(ledger.events().to_dicts())
+        self._write([], [event for row in self.rows.values() for event in self._steps(row, now)])
+
+    def commit(self, rows: Sequence[dict[str, Any]], now: datetime, events: Iterable[dict[str, Any]] = ()) -> None:
+        """Commits rows of `notification` and their events.
+
+        Args:
+            rows: whole rows.
+            now: the time of a step whose row does not say it, UTC.
+            events: more of them, made by `event`.
+        """
+        self.rows |= {row["alert_id"]: row for row in rows}
+        told = list(events)
+        before = {event["event_id"] for event in told}
+        follow = [step for row in rows for step in self._steps(row, now, before)]
+        self._write(rows, follow + told)
+
+    def last(self, alert_id: str, name: str, channel: str) -> dict[str, Any] | None:
+        """The newest event of that name on that channel."""
+        found = [one for one in self._of.get(alert_id, []) if (one["event"], one["channel"]) == (name, channel)]
+        return max(found, key=lambda one: one["at"], default=None)
+
+    def tried(self, alert_id: str, channel: str) -> bool:
+        """Whether a channel was ever given that alert, as far as is known."""
+        return any(self.last(alert_id, name, channel) for name in _OUTCOMES)
+
+    def _write(self, rows: Sequence[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+        new = list({one["event_id"]: one for one in reversed(events) if one["event_id"] not in self._ids}.values())
+        if rows or new:
+            self._ledger.write(_frame(rows), pl.DataFrame(new[::-1], schema=tables.dtypes("alert_event"), orient="row"))
+            self._learn(new)
+
+    def _learn(self, events: Sequence[dict[str, Any]]) -> None:
+        self._ids |= {one["event_id"] for one in events}
+        for one in events:
+            self._of.setdefault(one["alert_id"], []).append(one)
+
+    def _steps(self, row: dict[str, Any], now: datetime, before: Set[str] = frozenset()) -> Iterator[dict[str, Any]]:
+        """The events that a row implies; no outcome of an attempt for which there is one."""
+        yield event(row, "NOTED", row["created_at"], attempt=0)
+        if row["status"] == "SUPPRESSED":
+            yield event(row, "SUPPRESSED", now, detail=row["detail"])
+        elif row["channel"] and row["attempts"]:
+            outcomes = {_event_id(row, name, row["attempts"], row["channel"]) for name in _OUTCOMES}
+            if outcomes.isdisjoint(self._ids) and outcomes.isdisjoint(before):
+                name = {"SENT": "SENT", "FAILED": "REFUSED", "PENDING": "UNANSWERED"}[row["status"]]
+                yield event(row, name, row["sent_at"] or now, row["channel"], row["detail"])
+        if row["acknowledged_at"]:
+            device = row["acknowledged_by_device"]
+            yield event(row, "ACKNOWLEDGED", row["acknowledged_at"], row["channel"], f"on {device}" if device else None)
+        if row["expired_at"]:
+            name = "CANCELLED" if (row["detail"] or "").startswith(_CANCELLED) else "EXPIRED"
+            yield event(row, name, row["expired_at"], row["channel"], row["detail"])
+
+
+def event(
+    row: dict[str, Any],
+    name: str,
+    at: datetime,
+    channel: str | None = None,
+    detail: str | None = None,
+    attempt: int | None = None,
+) -> dict[str, Any]:
+    """One row of `alert_event`, named by alert, event, attempt and channel; a suppression by its reason, too.
+
+    Args:
+        row: the row of `notification`.
+        name: see tables.ALERT_EVENTS.
+        at: when it happened, UTC.
+        channel: on which channel; None: on none.
+        detail: a sentence.
+        attempt: of which attempt; None: of the row's last.
+    """
+    return {
+        "event_id": _event_id(
+            row,
+            name,
+            row["attempts"] if attempt is None else attempt,
+            channel,
+            detail if name == "SUPPRESSED" else None,
+        ),
+        "alert_id": row["alert_id"],
+        "at": at,
+        "event": name,
+        "channel": channel,
+        "detail": detail,
+    }
+
+
+def _event_id(row: dict[str, Any], name: str, attempt: int, channel: str | None, reason: str | None = None) -> str:
+    return tables.identity(row["alert_id"], name, attempt, channel or "", *([reason] if reason else []))
+
+
+def repeat_id(alert_id: str) -> str:
+    """Names the one repetition of an emergency that expired; it goes to the second channel first."""
+    return tables.identity("EXPIRED", alert_id)
+
+
 def dispatch(
     outgoing: Sequence[Outgoing],
     cancellations: Sequence[Cancellation] = (),
     *,
     ledger: Ledger,
     channel: Channel | None,
+    second: Second | None = None,
     clock: Callable[[], datetime],
 ) -> pl.DataFrame:
-    """Notes and sends alerts, and stops the emergencies that are over.
+    """Notes and sends alerts, and stops the emergencies that are over. Nothing else sends.
 
     There must be one sender at a time: the caller holds a lock from reading the ledger for `policy.due` until this
-    returns. What another run has settled in spite of that is left alone.
+    returns. What another run has settled in spite of that is left alone. Receipts are to be polled before emergencies
+    are cancelled, or an acknowledgement may be missed.
 
     An alert of a simulated market, and every alert while there is no channel, goes to the log; its row is SENT to
-    the channel `log`, so that it is not due again. One without an answer stays PENDING, one that is refused becomes
-    FAILED, and neither keeps the next from being sent. An emergency that cannot be cancelled for want of an answer
-    keeps its receipt for the next try; one whose receipt is refused no longer rings.
+    the channel `log`, so that it is not due again. One that no channel took stays PENDING, or becomes FAILED when it
+    was refused and there is no second channel to wait for; neither keeps the next from being sent. An emergency that
+    cannot be cancelled for want of an answer keeps its receipt for the next try; one whose receipt is refused no
+    longer rings.
 
     Args:
         outgoing: what `policy.due` found, in its order.
         cancellations: what `policy.over` found.
-        ledger: where rows are kept.
+        ledger: where rows and events are kept.
         channel: the way to the operator; None: there are no credentials.
+        second: the other way; None: there is none.
         clock: tells the time on which the market runs, UTC.
 
     Returns:
         The rows of `notification` as they were last committed, by alert_id.
     """
-    stored = {row["alert_id"]: row for row in ledger.read().to_dicts()}
-    settled = {alert_id for alert_id, row in stored.items() if row["status"] in ("SENT", "FAILED")}
+    book = Book(ledger, clock())
+    sender = _Sender(book, channel, second, clock)
+    settled = {alert_id for alert_id, row in book.rows.items() if row["status"] in ("SENT", "FAILED")}
     unsettled = [one for one in outgoing if one.alert.alert_id not in settled]
-    rows = {one.alert.alert_id: _row(one, clock()) for one in unsettled}
-    _commit(ledger, list(rows.values()))
+    now = clock()
+    rows = [_row(one, now) for one in unsettled]
+    if rows:
+        book.commit(rows, now)
     for one in unsettled:
-        if one.alert.status != "PENDING":
-            continue
-        row = rows[one.alert.alert_id]
-        if one.simulated or channel is None:
-            row |= _log(one, clock)
-        else:
-            row |= _send(one, row, channel, clock)
-        _commit(ledger, [row])
+        if one.alert.status == "PENDING":
+            sender.tell(one)
+    touched = [one.alert.alert_id for one in unsettled]
     for cancellation in cancellations:
-        row = stored[cancellation.alert_id]
-        if channel is not None and row["expired_at"] is None:
-            row |= _cancel(cancellation, channel, clock)
-            _commit(ledger, [row])
-            rows[cancellation.alert_id] = row
-    return _frame(list(rows.values())).sort("alert_id")
+        if channel is not None and book.rows[cancellation.alert_id]["expired_at"] is None:
+            sender.cancel(cancellation, channel)
+            touched.append(cancellation.alert_id)
+    sender.make_up()
+    return _frame([book.rows[alert_id] for alert_id in dict.fromkeys(touched)]).sort("alert_id")
 
 
 def _row(one: Outgoing, now: datetime) -> dict[str, Any]:
     """The row as it stands before sending: whatever an earlier attempt noted beside it is no longer true."""
     alert = one.alert
-    return {
+    return dict.fromkeys(tables.dtypes("notification")) | {
         "alert_id": alert.alert_id,
         "grid_id": alert.grid_id,
         "activated_at": alert.activated_at,
@@ -139,54 +285,221 @@ def _row(one: Outgoing, now: datetime) -> dict[str, Any]:
     }
 
 
-def _log(one: Outgoing, clock: Callable[[], datetime]) -> dict[str, Any]:
-    logger.warning("%s\n%s", one.title, one.message)
-    why = "a simulated market reaches no channel" if one.simulated else "there are no Pushover credentials"
-    return {
-        "status": "SENT",
-        "channel": "log",
-        "detail": f"{why}: written to the ledger and the log",
-        "attempts": one.alert.attempts + 1,
-        "sent_at": clock(),
-    }
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one attempt on one channel.
+
+    Attributes:
+        event: SENT, UNANSWERED or REFUSED.
+        channel: the channel's name.
+        detail: in a sentence; None: there is nothing to say.
+        receipt: of an emergency.
+    """
+
+    event: str
+    channel: str
+    detail: str | None = None
+    receipt: str | None = None
 
 
-def _send(one: Outgoing, row: dict[str, Any], channel: Channel, clock: Callable[[], datetime]) -> dict[str, Any]:
-    tried = {"channel": channel.name, "attempts": one.alert.attempts + 1}
+@dataclass(frozen=True)
+class _Sender:
+    book: Book
+    channel: Channel | None
+    second: Second | None
+    clock: Callable[[], datetime]
+
+    def tell(self, one: Outgoing) -> None:
+        """Sends one alert that is noted, and notes what came of it, attempt by attempt."""
+        alert_id = one.alert.alert_id
+        channel = self.channel
+        # A refusal stands: the same message is never offered there again.
+        refused = channel is not None and self.book.last(alert_id, "REFUSED", channel.name) is not None
+        if refused:
+            channel = None
+        if one.simulated or (self.channel is None and self.second is None):
+            self._log(one)
+        elif self.second is None:
+            if channel is not None:
+                self._note(one, _push(channel, one, self._created(one)))
+            elif self.channel is not None:
+                why = "it was refused before, and there is no second channel any more"
+                self._note(one, _Outcome("REFUSED", self.channel.name, why))
+        elif channel is None:
+            self._note(one, _hand(self.second, one), refused=refused)
+        elif self._is_repeat(alert_id):
+            outcome = _hand(self.second, one)
+            self._note(one, outcome)
+            if outcome.event != "SENT":
+                self._note(one, _push(channel, one, self._created(one)), more=True)
+        elif _is_alarm(one.alert.priority, one.alert.state):
+            self._both(one, channel, self.second)
+        else:
+            outcome = _push(channel, one, self._created(one))
+            self._note(one, outcome, more=True)
+            if outcome.event != "SENT":
+                self._note(one, _hand(self.second, one), refused=outcome.event == "REFUSED", instead=outcome)
+
+    def cancel(self, cancellation: Cancellation, channel: Channel) -> None:
+        """Stops an emergency, and notes that it is silent, or why not."""
+        row = self.book.rows[cancellation.alert_id]
+        events = []
+        try:
+            channel.cancel(cancellation.receipt)
+        except PushoverUnavailable as error:
+            logger.error("the emergency %s may still ring: %s", cancellation.alert_id, error)
+            detail = f"not cancelled yet, though {cancellation.reason}: {error}"
+            row |= {"detail": detail}
+            events = [event(row, "UNANSWERED", self.clock(), channel.name, detail)]
+        except PushoverRefused as error:
+            logger.error("the emergency %s was not cancelled: %s", cancellation.alert_id, error)
+            row |= {
+                "detail": f"not cancelled, though {cancellation.reason}: {error}",
+                "expired_at": self.clock(),
+            }
+        else:
+            row |= {"detail": f"{_CANCELLED}{cancellation.reason}", "expired_at": self.clock()}
+        self.book.commit([row], self.clock(), events)
+
+    def make_up(self) -> None:
+        """Gives the second channel the emergencies that a crash kept from it after the first had taken them."""
+        if self.second is None or self.channel is None:
+            return
+        for row in list(self.book.rows.values()):
+            if (
+                _is_alarm(row["priority"], row["state"])
+                and (row["status"], row["channel"]) == ("SENT", self.channel.name)
+                and row["acknowledged_at"] is None
+                and row["expired_at"] is None
+                and self.clock() - row["sent_at"] <= LEFT_OUT
+                and not self.book.tried(row["alert_id"], self.second.name)
+            ):
+                self._beside(row, _give(self.second, row["title"], row["message"], None))
+
+    def _both(self, one: Outgoing, channel: Channel, second: Second) -> None:
+        """Both channels at once: neither waits for the other to give up."""
+        now = self.clock()
+        took = self.book.last(one.alert.alert_id, "SENT", second.name)
+        beside = _Beside(second, one) if took is None or now - took["at"] >= SECOND_AGAIN else None
+        outcome = _push(channel, one, self._created(one))
+        self._note(one, outcome, more=True)
+        if outcome.event == "REFUSED":
+            other = beside.outcome() if beside else _hand(second, one)
+            self._note(one, other, refused=True, instead=outcome)
+        elif beside:
+            self._beside(self.book.rows[one.alert.alert_id], beside.outcome())
+
+    def _beside(self, row: dict[str, Any], outcome: _Outcome) -> None:
+        """Notes what came of a channel that does not decide what becomes of the row."""
+        if outcome.event != "SENT":
+            logger.error("%s did not reach the second channel: %s", row["title"], outcome.detail)
+        now = self.clock()
+        self.book.commit([], now, [event(row, outcome.event, now, outcome.channel, outcome.detail)])
+
+    def _note(
+        self,
+        one: Outgoing,
+        outcome: _Outcome,
+        *,
+        more: bool = False,
+        refused: bool = False,
+        instead: _Outcome | None = None,
+    ) -> None:
+        """Commits what came of an attempt.
+
+        Args:
+            one: the alert.
+            outcome: of the attempt.
+            more: whether another channel has yet to answer, so that a refusal is not the end.
+            refused: whether the first channel has refused it.
+            instead: the outcome on the first channel that made it necessary to try this one.
+        """
+        now = self.clock()
+        attempts = one.alert.attempts + 1
+        row = self.book.rows[one.alert.alert_id] | {"channel": outcome.channel, "attempts": attempts}
+        before = f"{instead.detail}; " if instead and instead.detail else ""
+        if outcome.event == "SENT":
+            detail = f"instead of {instead.channel}: {instead.detail}" if instead else one.alert.detail
+            row |= {"status": "SENT", "detail": detail, "sent_at": now, "receipt": outcome.receipt}
+        elif outcome.event == "REFUSED" and not more:
+            logger.error("%s was not sent: %s", one.title, outcome.detail)
+            row |= {"status": "FAILED", "detail": outcome.detail}
+        elif refused and attempts >= SECOND_ATTEMPTS:
+            logger.error("%s was not sent: %s%s", one.title, before, outcome.detail)
+            row |= {"status": "FAILED", "detail": f"{before}{outcome.detail}; given up after {attempts} attempts"}
+        else:
+            logger.error("%s was not sent yet: %s%s", one.title, before, outcome.detail)
+            row |= {"status": "PENDING", "detail": f"to be sent again: {before}{outcome.detail}"}
+        self.book.commit([row], now, [event(row, outcome.event, now, outcome.channel, outcome.detail or row["detail"])])
+
+    def _log(self, one: Outgoing) -> None:
+        logger.warning("%s\n%s", one.title, one.message)
+        why = "a simulated market reaches no channel" if one.simulated else "there are no Pushover credentials"
+        now = self.clock()
+        row = self.book.rows[one.alert.alert_id] | {
+            "status": "SENT",
+            "channel": "log",
+            "detail": f"{why}: written to the ledger and the log",
+            "attempts": one.alert.attempts + 1,
+            "sent_at": now,
+        }
+        self.book.commit([row], now)
+
+    def _created(self, one: Outgoing) -> datetime:
+        created: datetime = self.book.rows[one.alert.alert_id]["created_at"]
+        return created
+
+    def _is_repeat(self, alert_id: str) -> bool:
+        return any(row["receipt"] and repeat_id(row["alert_id"]) == alert_id for row in self.book.rows.values())
+
+
+class _Beside:
+    """The second channel in a thread of its own. It ends with the process, so a crash never waits for it."""
+
+    def __init__(self, second: Second, one: Outgoing) -> None:
+        self._found: list[_Outcome | BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(second, one), daemon=True)
+        self._thread.start()
+
+    def _run(self, second: Second, one: Outgoing) -> None:
+        try:
+            self._found.append(_hand(second, one))
+        except BaseException as error:
+            self._found.append(error)
+
+    def outcome(self) -> _Outcome:
+        self._thread.join()
+        (found,) = self._found
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+
+def _is_alarm(priority: int, state: str) -> bool:
+    """Whether both channels are to ring."""
+    return priority == EMERGENCY and state == "MANDATORY_EXIT"
+
+
+def _push(channel: Channel, one: Outgoing, created: datetime) -> _Outcome:
     try:
-        sent = channel.send(
-            one.title,
-            one.message,
-            one.alert.priority,
-            timestamp=row["created_at"],
-            url=one.url,
-            image=one.image,
-        )
+        sent = channel.send(one.title, one.message, one.alert.priority, timestamp=created, url=one.url, image=one.image)
     except PushoverRefused as error:
-        logger.error("%s was not sent: %s", one.title, error)
-        return tried | {"status": "FAILED", "detail": str(error)}
+        return _Outcome("REFUSED", channel.name, str(error))
     except PushoverUnavailable as error:
-        logger.error("%s was not sent yet: %s", one.title, error)
-        return tried | {"detail": f"to be sent again: {error}"}
-    return tried | {"status": "SENT", "detail": None, "sent_at": clock(), "receipt": sent.receipt}
+        return _Outcome("UNANSWERED", channel.name, str(error))
+    return _Outcome("SENT", channel.name, None, sent.receipt)
 
 
-def _cancel(cancellation: Cancellation, channel: Channel, clock: Callable[[], datetime]) -> dict[str, Any]:
+def _hand(second: Second, one: Outgoing) -> _Outcome:
+    return _give(second, one.title, one.message, one.url)
+
+
+def _give(second: Second, title: str, message: str, url: str | None) -> _Outcome:
     try:
-        channel.cancel(cancellation.receipt)
-    except PushoverUnavailable as error:
-        logger.error("the emergency %s may still ring: %s", cancellation.alert_id, error)
-        return {"detail": f"not cancelled yet, though {cancellation.reason}: {error}"}
-    except PushoverRefused as error:
-        logger.error("the emergency %s was not cancelled: %s", cancellation.alert_id, error)
-        return {"detail": f"not cancelled, though {cancellation.reason}: {error}", "expired_at": clock()}
-    return {"detail": f"cancelled: {cancellation.reason}", "expired_at": clock()}
+        return _Outcome("SENT", second.name, second.send(title, message, url=url))
+    except SecondUnavailable as error:
+        return _Outcome("UNANSWERED", second.name, str(error))
 
 
-def _commit(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        ledger.write(_frame(rows))
-
-
-def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=tables.dtypes("notification"), orient="row")
+def _frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=tables.dtypes("notification"), orient="row")

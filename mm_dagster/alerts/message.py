@@ -7,12 +7,14 @@ way when a message is too long.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from mm_dagster.alerts.policy import Alert
 from mm_dagster.bars import iso
 from mm_dagster.config import GridConfig
+from mm_dagster.tables import STATES
 
 TITLE_LIMIT = 250
 MESSAGE_LIMIT = 1024
@@ -21,6 +23,9 @@ URL_LIMIT = 512
 
 _LINE_LIMIT = 190
 """No line but that of the reasons is longer; the four that there are at most leave them 260."""
+
+_MORE_LIMIT = 40
+"""Room for the line that counts the grids that a digest does not name."""
 
 _SOLD_OUT = "Waiting costs no inventory: above the grid all of it is sold."
 
@@ -33,7 +38,7 @@ def render(
     why: Sequence[str],
     simulated: bool,
 ) -> tuple[str, str]:
-    """Title and message of an alert.
+    """Title and message of an alert of one grid; digest, failure and test have words of their own.
 
     Args:
         alert: what to tell.
@@ -62,8 +67,106 @@ def render(
     return _cut(_clean(title), TITLE_LIMIT), _fit([_clean(line) for line in lines])
 
 
+@dataclass(frozen=True)
+class GridLine:
+    """What the digest says of one grid; None: not known.
+
+    Attributes:
+        grid_id: the grid.
+        symbol: its market.
+        state: its exit state.
+        price: the last price, quote currency.
+        total_pnl: what it stands at, quote currency.
+    """
+
+    grid_id: str
+    symbol: str
+    state: str | None
+    price: float | None
+    total_pnl: float | None
+
+
+def digest(
+    at: datetime,
+    grids: Sequence[GridLine],
+    *,
+    blind: Sequence[str],
+    sent: int,
+    suppressed: int,
+    failed: int,
+    simulated: bool,
+) -> tuple[str, str]:
+    """Title and message of the daily digest; of many grids the most urgent are named.
+
+    Args:
+        at: when it was written, UTC.
+        grids: the enabled grids.
+        blind: markets that are not seen.
+        sent: alerts told in the last 24 hours.
+        suppressed: alerts held back or given up meanwhile.
+        failed: alerts that were refused meanwhile.
+        simulated: whether the markets are synthetic; the title says so.
+
+    Returns:
+        Plain text within Pushover's limits, never empty.
+    """
+    ordered = sorted(grids, key=lambda one: (-_urgency(one.state), one.grid_id))
+    counts = [(state, sum(one.state == state for one in grids)) for state in (*reversed(STATES), None)]
+    summary = ", ".join(f"{count} {_words(state or 'UNKNOWN')}" for state, count in counts if count)
+    refused = f", {failed} refused" if failed else ""
+    head = [
+        f"Grids: {summary}." if grids else "No grid is enabled.",
+        f"Not seen: {', '.join(blind)}; `mm doctor` says why." if blind else "",
+        f"Alerts in 24 h: {sent} sent, {suppressed} held back{refused}; as of {iso(at)}.",
+    ]
+    lines = [_cut(_clean(line), _LINE_LIMIT) for line in head if line]
+    named = [_cut(_clean(_standing(one)), _LINE_LIMIT) for one in ordered]
+    room = MESSAGE_LIMIT - sum(_length(line) + 1 for line in lines) - _MORE_LIMIT
+    shown = 0
+    while shown < len(named) and _length(named[shown]) + 1 <= room:
+        room -= _length(named[shown]) + 1
+        shown += 1
+    more = [f"and {len(named) - shown} more" if shown else f"{len(named)} grids"] if shown < len(named) else []
+    title = f"{'SIMULATED ' if simulated else ''}Digest: {summary or 'no grid'}"
+    return _cut(_clean(title), TITLE_LIMIT), "\n".join([*lines, *named[:shown], *more])
+
+
+def failure(alert: Alert, link: str | None) -> tuple[str, str]:
+    """Title and message of a FAILURE: what failed, with what, and what to do.
+
+    Args:
+        alert: made by `policy.failure`.
+        link: `alerts.link`; None: there is none.
+    """
+    asset, _, error = alert.state.partition(": ")
+    address = url("FAILURE", link)
+    look = f" The run: {address}" if address else ""
+    return _cut(_clean(f"FAILURE · {asset}"), TITLE_LIMIT), _fit(
+        [
+            f"{_clean(asset)} failed at {iso(alert.as_of)}; until it works again its figures are old.",
+            _clean(error),
+            "Run `mm doctor`: it says what is wrong and what to do.",
+            _clean(look) if _length(look) <= _LINE_LIMIT else "",
+        ]
+    )
+
+
+def trial(alert: Alert) -> tuple[str, str]:
+    """Title and message of a TEST.
+
+    Args:
+        alert: made by `policy.trial`.
+    """
+    return _cut(_clean(f"TEST · {alert.state}"), TITLE_LIMIT), _fit(
+        [
+            f"`mm alert-test` sent this at {iso(alert.as_of)}. There is nothing to do.",
+            f"It came by {_clean(alert.state)}; alerts of grids come the same way.",
+        ]
+    )
+
+
 def url(kind: str, link: str | None) -> str | None:
-    """Where to read on: the table behind an alert in the Dagster UI; None: no address is configured, or too long.
+    """Where to read on in the Dagster UI: the table behind an alert, or the runs; None: no address, or too long.
 
     Args:
         kind: see tables.ALERT_KINDS.
@@ -71,7 +174,8 @@ def url(kind: str, link: str | None) -> str | None:
     """
     if not link:
         return None
-    address = f"{link.rstrip('/')}/assets/{'entry_assessment' if kind == 'ENTRY' else 'exit_state'}"
+    page = {"ENTRY": "assets/entry_assessment", "FAILURE": "runs"}.get(kind, "assets/exit_state")
+    address = f"{link.rstrip('/')}/{page}"
     return address if _length(address) <= URL_LIMIT else None
 
 
@@ -205,6 +309,17 @@ def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
     price = row["price"] if row is not None else None
     shown = f"Price {_number(price)}" if price is not None else "Price not known"
     return [act, f"Why: {' '.join(reasons) or 'not known'}", proposed, f"{shown}; as of {iso(alert.as_of)}."]
+
+
+def _urgency(state: str | None) -> int:
+    """An unknown state is as urgent as a WARNING."""
+    return STATES.index(state or "WARNING")
+
+
+def _standing(one: GridLine) -> str:
+    price = "price not known" if one.price is None else f"price {_number(one.price)}"
+    pnl = "" if one.total_pnl is None else f", {_money(one.total_pnl, sign=True)} {one.symbol.partition('-')[2]}"
+    return f"{_words(one.state or 'UNKNOWN')}: {one.grid_id} {one.symbol}, {price}{pnl}"
 
 
 def _words(state: str) -> str:

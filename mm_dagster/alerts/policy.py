@@ -18,6 +18,9 @@ Where METHOD leaves room, this is what holds:
 - **Above and below.** MANDATORY_EXIT with the price above the grid holds no inventory and is no emergency. If the
   price then falls below the grid in the same episode, that escalates once more, as an emergency.
 - **An unknown price** counts as one below the grid: the worse of both.
+- **What `budget.admit` holds back** was not told, so it is found again for as long as it is true, under the same
+  alert_id. A state that came down unheard and is back is a new escalation, not the old one.
+- **A failure** is told once for each asset and error, and again when the error changed or 4 hours have passed.
 """
 
 from __future__ import annotations
@@ -44,6 +47,18 @@ PLAIN = 0
 QUIET = -1
 
 _STATE_PRIORITY = {"NORMAL": QUIET, "WARNING": PLAIN, "LATEST_ACCEPTABLE_EXIT": HIGH, "MANDATORY_EXIT": EMERGENCY}
+HELD_BACK = "held back"
+"""How the reason begins for which something that is still true was not told yet."""
+
+EVERY_GRID = "all"
+"""grid_id and symbol of what concerns no single grid."""
+
+FAILURE_AGAIN = timedelta(hours=4)
+"""The same failure is told again after so long."""
+FAILURE_OVER = timedelta(days=1)
+"""A failure that could not be told for so long is not told any more."""
+_ERROR_LIMIT = 500
+
 _LADDER = ("ESCALATION", "REMINDER", "DEESCALATION")
 _UNKNOWN = "UNKNOWN"
 
@@ -55,11 +70,12 @@ class Alert:
     Attributes:
         alert_id: the same for the same news.
         kind: see tables.ALERT_KINDS.
-        grid_id: the grid.
-        symbol: its market.
-        activated_at: its episode.
-        as_of: the evaluation that it tells of.
-        state: exit state, or the entry advice; UNKNOWN when nothing was ever evaluated.
+        grid_id: the grid; EVERY_GRID for a digest, a failure, a test.
+        symbol: its market; likewise.
+        activated_at: its episode; of a digest the beginning of its day, of a failure or test its time.
+        as_of: the evaluation that it tells of, or the time of the digest, failure, test.
+        state: exit state, or the entry advice; UNKNOWN when nothing was ever evaluated. Of a failure the asset and
+            the first line of the error, of a test the channel.
         state_since: when the state was entered; for a state that only the live run knows, `as_of`.
         priority: Pushover priority.
         before: the state that was told before; None: none was.
@@ -99,13 +115,14 @@ class Cancellation:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What is known of an enabled grid at the clock.
 
     Attributes:
         as_of: its newest evaluation, or, without one, the first that there should have been.
         state: the higher of `state` and `live_state`; None: never evaluated.
-        since: when it was entered.
+        since: when it was entered; of a state that only the live run knows, `as_of`.
+        live: whether only the live run knows it.
         fresh: whether the evaluation is news.
         blind: whether it is so old, or missing for so long, that nobody is watching.
     """
@@ -113,6 +130,7 @@ class _Seen:
     as_of: datetime
     state: str | None
     since: datetime
+    live: bool
     fresh: bool
     blind: bool
 
@@ -149,11 +167,11 @@ def due(
     for grid in grids:
         past = ledger.filter(pl.col("grid_id") == grid.id).sort("created_at", "as_of", "alert_id").to_dicts()
         if grid.enabled:
-            seen = _look(grid, exit_states, clock, alerts)
+            seen = look(grid, exit_states, clock, alerts)
             resent, told = _pending(past, grid, seen.news, seen.blind, clock, alerts)
             found += resent
             found += _ladder(grid, seen, past, told, clock, alerts, prices.get(grid.id))
-            found += _watch(grid, seen, told)
+            found += _watch(grid, seen, past, told)
         else:
             newest = _newest(entries, pl.col("grid_id") == grid.id)
             if newest and clock - newest["as_of"] > timedelta(minutes=alerts.max_age_minutes):
@@ -187,7 +205,7 @@ def over(
         if not _rings(row, clock, alerts):
             continue
         grid = configured.get((row["grid_id"], row["activated_at"]))
-        state = _look(grid, exit_states, clock, alerts).news if grid else None
+        state = look(grid, exit_states, clock, alerts).news if grid else None
         if grid is None:
             reason = "its episode has ended"
         elif state is not None and _rank(state) < _rank("MANDATORY_EXIT"):
@@ -198,19 +216,106 @@ def over(
     return found
 
 
-def _look(grid: GridConfig, exit_states: pl.DataFrame, clock: datetime, alerts: AlertsConfig) -> _Seen:
+def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: pl.DataFrame) -> Alert | None:
+    """The alert of a failed run or check; None when the same failure of that asset was noted within FAILURE_AGAIN.
+
+    Args:
+        alert_key: names the failure, like the run's id: a sensor that looks twice finds one alert.
+        asset: what failed; no colon in it.
+        first_line: the first line of the error. It is stored and sent: it must hold no secret.
+        at: when it failed, UTC.
+        ledger: all rows of `notification`.
+    """
+    error = " ".join(first_line.split())[:_ERROR_LIMIT] or "no message"
+    alert_id = tables.identity("FAILURE", alert_key, asset, error)
+    state = f"{asset}: {error}"
+    noted = [row for row in _failures(ledger) if _asset(row) == asset]
+    if any(row["alert_id"] == alert_id for row in noted):
+        return None
+    if noted and noted[-1]["state"] == state and at < _told_at(noted[-1]) + FAILURE_AGAIN:
+        return None
+    return _general("FAILURE", alert_id, state, HIGH, at)
+
+
+def trial(channel: str, at: datetime) -> Alert:
+    """The alert of `mm alert-test`: one for each channel, asked for by the operator, so never held back.
+
+    Args:
+        channel: name of the channel.
+        at: when it was asked for, UTC.
+    """
+    return _general("TEST", tables.identity("TEST", channel, at.astimezone(UTC).isoformat()), channel, PLAIN, at)
+
+
+def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
+    """The failures that were noted and not told, word for word: without an answer, or held back.
+
+    Of those held back it is the newest of each asset, unless a later one was told. What is older than FAILURE_OVER
+    is suppressed, or left as it is.
+
+    Args:
+        ledger: all rows of `notification`.
+        clock: the tick's clock, UTC.
+    """
+    found: list[Alert] = []
+    newest: dict[str, dict[str, Any]] = {}
+    for row in _failures(ledger):
+        newest[_asset(row)] = row
+        if row["status"] == "PENDING":
+            if clock - row["as_of"] > FAILURE_OVER:
+                found.append(again(row, "SUPPRESSED", "not sent: it is older than a day"))
+            else:
+                found += retry(row, clock)
+    held = [row for row in newest.values() if row["status"] == "SUPPRESSED" and row["detail"].startswith(HELD_BACK)]
+    found += [again(row, "PENDING", None) for row in held if clock - row["as_of"] <= FAILURE_OVER]
+    return sorted(found, key=lambda one: one.alert_id)
+
+
+def _failures(ledger: pl.DataFrame) -> list[dict[str, Any]]:
+    """Failures, oldest first. When they were noted is kept when they are told later, so `as_of` decides."""
+    return ledger.filter(pl.col("kind") == "FAILURE").sort("as_of", "created_at", "alert_id").to_dicts()
+
+
+def _asset(row: Mapping[str, Any]) -> str:
+    return str(row["state"]).partition(": ")[0]
+
+
+def _general(kind: str, alert_id: str, state: str, priority: int, at: datetime) -> Alert:
+    return Alert(
+        alert_id=alert_id,
+        kind=kind,
+        grid_id=EVERY_GRID,
+        symbol=EVERY_GRID,
+        activated_at=at,
+        as_of=at,
+        state=state,
+        state_since=at,
+        priority=priority,
+    )
+
+
+def look(grid: GridConfig, exit_states: pl.DataFrame, clock: datetime, alerts: AlertsConfig) -> Seen:
+    """What is known of an enabled grid at the clock.
+
+    Args:
+        grid: the grid.
+        exit_states: rows of `exit_state`, at least its newest.
+        clock: the tick's clock, UTC.
+        alerts: how old news may be.
+    """
     row = _newest(exit_states, (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at))
     as_of = row["as_of"] if row else grid.first_as_of
-    state, since = None, as_of
+    state, since, higher = None, as_of, False
     if row:
         live = row["live_state"]
         higher = live is not None and _rank(live) > _rank(row["state"])
         state, since = (live, as_of) if higher else (row["state"], row["since"])
     age = clock - as_of
-    return _Seen(
+    return Seen(
         as_of=as_of,
         state=state,
         since=since,
+        live=higher,
         fresh=row is not None and age <= timedelta(minutes=alerts.max_age_minutes),
         blind=age >= timedelta(minutes=alerts.blind_after_minutes),
     )
@@ -242,11 +347,9 @@ def _pending(
         if row["status"] == "PENDING":
             reason = _superseded(row, grid, news, blind, clock, alerts)
             if reason:
-                resent.append(_again(row, "SUPPRESSED", reason))
+                resent.append(again(row, "SUPPRESSED", reason))
                 continue
-            # What a crash left behind is due whatever the clock says, even one that was set back meanwhile.
-            if row["attempts"] == 0 or clock >= _next_attempt(row):
-                resent.append(_again(row, "PENDING", None))
+            resent += retry(row, clock)
         if row["status"] != "SUPPRESSED" and row["activated_at"] == grid.activated_at:
             told.append(row)
     return resent, told
@@ -276,8 +379,22 @@ def _next_attempt(row: Mapping[str, Any]) -> datetime:
     return row["created_at"] + timedelta(minutes=minutes)
 
 
-def _again(row: Mapping[str, Any], status: str, detail: str | None) -> Alert:
-    """The alert that a row of the ledger notes, word for word."""
+def retry(row: Mapping[str, Any], clock: datetime) -> list[Alert]:
+    """A PENDING row of the ledger, word for word, if it is due again.
+
+    What a crash left behind is due whatever the clock says, even one that was set back meanwhile.
+    """
+    return [again(row, "PENDING", None)] if row["attempts"] == 0 or clock >= _next_attempt(row) else []
+
+
+def again(row: Mapping[str, Any], status: str, detail: str | None) -> Alert:
+    """The alert that a row of the ledger notes, word for word.
+
+    Args:
+        row: the row of `notification`.
+        status: PENDING or SUPPRESSED.
+        detail: why it is suppressed.
+    """
     kept = (
         "alert_id",
         "kind",
@@ -298,7 +415,7 @@ def _again(row: Mapping[str, Any], status: str, detail: str | None) -> Alert:
 
 def _ladder(
     grid: GridConfig,
-    seen: _Seen,
+    seen: Seen,
     past: Sequence[Mapping[str, Any]],
     told: Sequence[Mapping[str, Any]],
     clock: datetime,
@@ -316,9 +433,9 @@ def _ladder(
     below = price is not None and price < grid.lower
     name = [grid.id, grid.activated_at, state, last["alert_id"] if last else ""]
 
-    if rank > last_rank:
+    if rank > last_rank or (last and 0 < rank == last_rank and _unheard(past, "DEESCALATION", last)):
         if state != "MANDATORY_EXIT":
-            name.append(seen.since)
+            name.append("live" if seen.live else seen.since)
         priority = HIGH if state == "MANDATORY_EXIT" and above else _STATE_PRIORITY[state]
         new = _new("ESCALATION", name, grid, seen, priority, last)
         return _spaced_warning(new, past, clock, alerts) if state == "WARNING" else [new]
@@ -351,9 +468,21 @@ def _spaced_warning(
     return [replace(new, status="SUPPRESSED", detail=detail)]
 
 
+def _unheard(past: Sequence[Mapping[str, Any]], kind: str, last: Mapping[str, Any]) -> bool:
+    """Whether an end of what was last told was held back: then its return is news."""
+    return any(
+        row["kind"] == kind
+        and row["activated_at"] == last["activated_at"]
+        and row["status"] == "SUPPRESSED"
+        and (row["detail"] or "").startswith(HELD_BACK)
+        and row["created_at"] >= last["created_at"]
+        for row in past
+    )
+
+
 def _reminder(
     grid: GridConfig,
-    seen: _Seen,
+    seen: Seen,
     last: Mapping[str, Any],
     told: Sequence[Mapping[str, Any]],
     clock: datetime,
@@ -386,12 +515,14 @@ def _reminders_passed(elapsed: timedelta, minutes: Sequence[int]) -> tuple[int, 
     return len(passed) + more, passed[-1] + more * steps[-1]
 
 
-def _watch(grid: GridConfig, seen: _Seen, told: Sequence[Mapping[str, Any]]) -> list[Alert]:
+def _watch(
+    grid: GridConfig, seen: Seen, past: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any]]
+) -> list[Alert]:
     """BLIND once when evaluations stop, RECOVERED once when they are back."""
     watch = [row for row in told if row["kind"] in ("BLIND", "RECOVERED")]
     last = watch[-1] if watch else None
     told_blind = last is not None and last["kind"] == "BLIND"
-    if seen.blind and not told_blind:
+    if seen.blind and (not told_blind or (last is not None and _unheard(past, "RECOVERED", last))):
         name = [grid.id, grid.activated_at, seen.as_of, last["alert_id"] if last else ""]
         return [_new("BLIND", name, grid, seen, HIGH, None)]
     if last is not None and told_blind and not seen.blind:
@@ -413,13 +544,13 @@ def _entry(
         last["state"] == newest["advice"] or clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
     ):
         return []
-    seen = _Seen(newest["as_of"], newest["advice"], newest["as_of"], fresh=True, blind=False)
+    seen = Seen(newest["as_of"], newest["advice"], newest["as_of"], live=False, fresh=True, blind=False)
     name = [grid.id, grid.activated_at, newest["advice"], last["alert_id"] if last else ""]
     return [_new("ENTRY", name, grid, seen, PLAIN if newest["advice"] == "ENTER" else QUIET, last)]
 
 
 def _new(
-    kind: str, name: Sequence[object], grid: GridConfig, seen: _Seen, priority: int, last: Mapping[str, Any] | None
+    kind: str, name: Sequence[object], grid: GridConfig, seen: Seen, priority: int, last: Mapping[str, Any] | None
 ) -> Alert:
     parts = [part.astimezone(UTC).isoformat() if isinstance(part, datetime) else part for part in name]
     return Alert(

@@ -7,8 +7,13 @@ error or a log line.
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +31,9 @@ ATTEMPTS = 3
 WAIT_SECONDS = 5.0
 """Pushover asks for at least so long a wait before the next attempt."""
 
+POLL_SECONDS = 5.0
+"""A receipt may not be asked for more often."""
+
 _EMERGENCY = 2
 _SHOWN = 300
 """Characters of an error."""
@@ -33,6 +41,10 @@ _SHOWN = 300
 
 class PushoverRefused(Exception):
     """Pushover said no, and would again: the message must not be sent again as it is."""
+
+
+class PushoverUnknown(PushoverRefused):
+    """It does not know the receipt, or no longer: they are kept for a week."""
 
 
 class PushoverUnavailable(Exception):
@@ -50,6 +62,25 @@ class Sent:
 
     receipt: str | None
     request: str | None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What has become of an emergency.
+
+    Attributes:
+        acknowledged: whether somebody did.
+        acknowledged_at: when, UTC; None: it does not say.
+        device: on which device; None: it does not say.
+        expired: whether it rings no more, unacknowledged.
+        expires_at: when it stops or stopped to ring, UTC; None: it does not say.
+    """
+
+    acknowledged: bool
+    acknowledged_at: datetime | None
+    device: str | None
+    expired: bool
+    expires_at: datetime | None
 
 
 class Pushover:
@@ -70,6 +101,7 @@ class Pushover:
         self._config = config
         self._wait_seconds = wait_seconds
         self._secrets = tuple(secret for secret in (token, user) if secret)
+        self._receipts: dict[str, tuple[float, Receipt]] = {}
         self._api = _Client(token, _Session(config.api_url, config.timeout_seconds))
 
     def send(
@@ -121,6 +153,28 @@ class Pushover:
             PushoverUnavailable: see `send`.
         """
         self._call("cancel_receipt", receipt)
+
+    def receipt(self, receipt: str) -> Receipt:
+        """Asks what has become of an emergency; within five seconds of an answer it gives the same one again.
+
+        Raises:
+            PushoverUnknown: it does not know the receipt, or no longer.
+            PushoverRefused: it says no otherwise.
+            PushoverUnavailable: see `send`.
+        """
+        asked_at, known = self._receipts.get(receipt, (0.0, None))
+        if known and time.monotonic() - asked_at < POLL_SECONDS:
+            return known
+        answer = self._call("check_receipt", receipt)
+        found = Receipt(
+            acknowledged=answer.get("acknowledged") == 1,
+            acknowledged_at=_time(answer.get("acknowledged_at")),
+            device=str(answer.get("acknowledged_by_device") or "") or None,
+            expired=answer.get("expired") == 1,
+            expires_at=_time(answer.get("expires_at")),
+        )
+        self._receipts[receipt] = (time.monotonic(), found)
+        return found
 
     def validate(self) -> list[str]:
         """Asks whether token and user key are good, without sending anything.
@@ -195,6 +249,8 @@ class _Session(requests.Session):
         code = response.status_code
         if code == requests.codes.too_many_requests:
             raise PushoverRefused(f"{where} refused: the application's messages of this month are spent (429)")
+        if 400 <= code < 500 and "receipt" in (_json(response) or {}):
+            raise PushoverUnknown(f"{where} refused ({code}): {_errors(response)}")
         if 400 <= code < 500:
             raise PushoverRefused(f"{where} refused ({code}): {_errors(response)}")
         if code != requests.codes.ok:
@@ -223,6 +279,38 @@ class _Client(PushoverAPI):  # type: ignore[misc]  # the library has no types
         files: Any = None,
     ) -> Any:
         return super()._generic_post(endpoint, url_parameter, payload, session or self._session, files)
+
+    def _generic_get(
+        self, endpoint: str, url_parameter: str | None = None, payload: Any = None, session: Any = None
+    ) -> Any:
+        return super()._generic_get(endpoint, url_parameter, payload, session or self._session)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keeps what apprise and the HTTP client say in this thread out of the log: addresses, which may hold secrets."""
+    for name in ("apprise", "urllib3.connectionpool"):
+        logging.getLogger(name).addFilter(_is_heard)
+    thread = threading.get_ident()
+    _unheard.add(thread)
+    try:
+        yield
+    finally:
+        _unheard.discard(thread)
+
+
+_unheard: set[int] = set()
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    return record.thread not in _unheard
+
+
+def _time(seconds: object) -> datetime | None:
+    """A Unix time; 0 and everything that is none are no time."""
+    if not isinstance(seconds, int) or not 0 < seconds < 2**36:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _json(response: requests.Response) -> dict[str, Any] | None:

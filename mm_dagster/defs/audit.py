@@ -6,8 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar, iso
-from mm_dagster.defs.describe import GROUP, OWNERS
+from mm_dagster.defs.describe import GROUP, OWNERS, picture, preview
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.grid import account
 from mm_dagster.history.mirror import MirrorError
@@ -54,6 +55,21 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
             )
         ],
     )
+
+
+@dg.asset(deps=["notification"], group_name=GROUP, owners=OWNERS, kinds={"duckdb"})
+def alert_audit(project: Project) -> dg.MaterializeResult:
+    """What the operator did about the alerts, by month and state: how soon, how often within the window, how often not.
+
+    A response is noted with `mm respond`; the same figures are in the view `response_kpis`.
+    """
+    kpis = project.lake.sql("FROM response_kpis")
+    metadata: dict[str, Any] = {"by_month_and_state": preview(kpis)}
+    if kpis.height:
+        simulated = all(project.simulated(symbol) for symbol in project.config.symbols)
+        drawn = charts.response_picture(kpis, title_prefix="SIMULATED · " if simulated else "", dots_per_inch=60)
+        metadata["picture"] = picture(drawn, "minutes to act, and alerts answered")
+    return dg.MaterializeResult(metadata=metadata)
 
 
 def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, str]:

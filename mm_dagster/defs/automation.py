@@ -1,11 +1,12 @@
 """What runs by itself: the jobs, the tick every quarter hour, the sensor that asks for alerts to be sent."""
 
 import os
+from typing import Any
 
 import dagster as dg
 
 from mm_dagster.bars import floor_bar, iso
-from mm_dagster.defs.alerts import due_now
+from mm_dagster.defs.alerts import due_now, follow_receipts, tell_failures
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
@@ -56,6 +57,14 @@ proofs = dg.define_asset_job(
 )
 
 
+audit = dg.define_asset_job(
+    "audit",
+    selection=dg.AssetSelection.assets("alert_audit"),
+    description="What the operator did about the alerts, by month.",
+    executor_def=dg.in_process_executor,
+)
+
+
 @dg.op
 def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
     """Flushes, merges and expires what the lake has gathered; time travel reaches back `keep_snapshots_days`."""
@@ -93,6 +102,17 @@ def every_day() -> dg.RunRequest:
 
 
 @dg.schedule(
+    job=audit,
+    cron_schedule=f"{OFFSET_MINUTES + 37} 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def every_morning() -> dg.RunRequest:
+    """Half-way between two ticks, once a day."""
+    return dg.RunRequest()
+
+
+@dg.schedule(
     job=tick,
     cron_schedule=",".join(str(quarter + OFFSET_MINUTES) for quarter in (0, 15, 30, 45)) + " * * * *",
     execution_timezone="UTC",
@@ -119,6 +139,53 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.
     if not due:
         return dg.SkipReason("nothing is due")
     return dg.RunRequest(tags={"mm/due": str(due)})
+
+
+@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> dg.SkipReason:
+    """Asks Pushover every few seconds what became of an emergency, until it was acknowledged or has expired."""
+    waiting = follow_receipts(project)
+    return dg.SkipReason(f"{waiting} emergencies are followed" if waiting else "no emergency rings")
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=[tick, send_alerts, proofs, audit, maintenance], default_status=dg.DefaultSensorStatus.RUNNING
+)
+def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
+    """Tells of a run that failed: which asset, and the first line of the error."""
+    steps = context.get_step_failure_events()
+    failed = [(str(event.step_key), _cause(event.step_failure_data.error)) for event in steps] or [
+        (context.dagster_run.job_name, context.failure_event.message or "it did not end")
+    ]
+    tell_failures(project, failed, context.dagster_run.run_id)
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[tick, proofs],
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def a_check_failed(context: dg.RunStatusSensorContext, project: Project) -> None:
+    """Tells of the checks of severity ERROR that a run did not pass."""
+    run_id = context.dagster_run.run_id
+    logged = context.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [entry.dagster_event.asset_check_evaluation_data for entry in logged if entry.dagster_event]
+    failed = [
+        # Details in brackets change from tick to tick; the same failure is told once.
+        (f"{one.asset_key.to_user_string()}, {one.check_name}", (one.description or "").partition(" (")[0])
+        for one in found
+        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    if failed:
+        tell_failures(project, failed, run_id)
+
+
+def _cause(error: Any) -> str:
+    """The first line of what lies at the bottom of an error, since Dagster wraps it."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    lines = str(error.message).strip().splitlines() if error is not None else []
+    return lines[0] if lines else "no message"
 
 
 _UNFINISHED = (

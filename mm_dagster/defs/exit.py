@@ -1,11 +1,13 @@
 """Stage 4, exit: may the grid go on, and if not, how long is left."""
 
+import os
 from datetime import datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from mm_dagster import charts
+from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import glance, picture, preview
@@ -38,6 +40,7 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
         changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
         newest.append(rows.filter(pl.col("as_of") == span.end))
     job.end_tick()
+    _give_sign_of_life(context, job)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
     table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
     judged = set(table["grid_id"])
@@ -62,6 +65,17 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
             )
         ],
     )
+
+
+def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
+    """Calls the heartbeat's address at the end of a tick, if there is one. It never fails a tick."""
+    heart = job.config.alerts.heartbeat
+    if job.tick is None or heart is None:
+        return
+    url = os.environ.get(heart.url_env)
+    missed = beat(url) if url else f"the variable {heart.url_env} is not set"
+    if missed:
+        context.log.warning(f"alerts.yaml: heartbeat: {missed}")
 
 
 def _evaluate(job: Work, grids: list[GridConfig], span: Span) -> pl.DataFrame:

@@ -145,6 +145,11 @@ class Project(dg.ConfigurableResource):
                 logger.info("%s: the computer's clock is used: %s", symbol, error)
         return datetime.now(UTC)
 
+    def real_clock(self) -> datetime:
+        """What time it is on the first live market, so that all that is told runs on one clock; else ours."""
+        live = [symbol for symbol in self.config.symbols if isinstance(self.config.venue_of(symbol)[1], CcxtVenue)]
+        return self.clock(live[0]) if live else datetime.now(UTC)
+
     def simulated(self, symbol: str) -> bool:
         """Whether a market is synthetic; what is said of it must say so."""
         return self.config.venue_of(symbol)[1].kind == "simulated"

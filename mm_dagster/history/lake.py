@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
+from mm_dagster.history.views import VIEWS
 
 _EXTENSIONS = {"ducklake": "duckdb_extension_ducklake", "sqlite_scanner": "duckdb_extension_sqlite_scanner"}
 _BUSY_MS = 10_000
@@ -373,6 +374,10 @@ class Lake:
                 f"{self._folder}: was written by a newer program (schema {version}, this one knows "
                 f"{tables.SCHEMA_VERSION}); update mm_dagster"
             )
+        known = "SELECT view_name, comment FROM duckdb_views() WHERE database_name = 'history'"
+        views = dict(connection.execute(known).fetchall())
+        if any(views.get(name) != _mark(query) for name, query in VIEWS.items()):
+            return False
         needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
         return version == tables.SCHEMA_VERSION and needed <= set(columns)
 
@@ -382,6 +387,9 @@ class Lake:
             connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
             for table in tables.TABLES:
                 _make_table(connection, table)
+            for view, query in VIEWS.items():
+                connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
+                connection.execute(f"COMMENT ON VIEW {view} IS '{_mark(query)}'")
             connection.execute("DELETE FROM lake_schema")
             connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
 
@@ -402,6 +410,11 @@ class _Attached:
     def is_of(self, catalog: Path) -> bool:
         """Whether that is still the file: the folder may have been deleted, or restored from a backup, meanwhile."""
         return catalog.is_file() and _inode(catalog) == self.inode
+
+
+def _mark(query: str) -> str:
+    """Tells one definition of a view from another."""
+    return tables.identity(query)
 
 
 def _inode(path: Path) -> int:

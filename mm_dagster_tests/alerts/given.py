@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from mm_dagster import tables
+from mm_dagster.alerts import budget, message, policy
 from mm_dagster.alerts import ledger as delivery
-from mm_dagster.alerts import message, policy
 from mm_dagster.alerts.pushover import Sent
 from mm_dagster.config import AlertsConfig, GridConfig
 
@@ -109,7 +109,7 @@ RISK = {
 
 
 class MemoryLedger:
-    """`notification` in memory; every write is checked against the contract and counted."""
+    """`notification` in memory; every write is checked against the contract and counted. Events are let go."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
@@ -118,7 +118,12 @@ class MemoryLedger:
     def read(self) -> pl.DataFrame:
         return pl.DataFrame(list(self.rows.values()), schema=tables.dtypes("notification"), orient="row")
 
-    def write(self, rows: pl.DataFrame) -> None:
+    def events(self) -> pl.DataFrame:
+        return tables.empty("alert_event")
+
+    def write(self, rows: pl.DataFrame, events: pl.DataFrame | None = None) -> None:
+        if rows.is_empty():
+            return
         assert tables.broken_rules(rows, "notification") == {}
         self.commits += 1
         self.rows |= {row["alert_id"]: row for row in rows.to_dicts()}
@@ -178,6 +183,7 @@ def run(
     exit_states = states() if exit_states is None else exit_states
     assessments = entries() if assessments is None else assessments
     found = policy.due(exit_states, assessments, ledger.read(), clock, config, grids, {one.id: price for one in grids})
+    found = budget.admit(found, ledger.read(), clock, config)
     by_id = {one.id: one for one in grids}
     outgoing = []
     for alert in found:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster import tables
-from mm_dagster.alerts import message
+from mm_dagster.alerts import message, policy
 from mm_dagster.alerts.policy import Alert
-from mm_dagster_tests.alerts.given import ABOVE, BELOW, RISK, T0, entry, grid, minutes, state
+from mm_dagster_tests.alerts.given import ABOVE, BELOW, PRICE, RISK, T0, entry, grid, minutes, state
 
 GRID = grid()
 WHY = ["Break below the grid within 24 h: 71 % (limit 60 %)", "True range against its week: 1.31 (limit 1.25)"]
@@ -169,7 +169,7 @@ def test_an_entry_says_why_and_what_is_proposed():
     ]
 
 
-@pytest.mark.parametrize("kind", tables.ALERT_KINDS[:-1])
+@pytest.mark.parametrize("kind", tables.ALERT_KINDS[:-3])
 def test_the_title_of_a_simulated_market_begins_with_simulated(kind: str):
     name = "ENTER" if kind == "ENTRY" else "WARNING"
     titles = [message.render(alert(kind, name), None, None, GRID, [], simulated)[0] for simulated in (True, False)]
@@ -200,6 +200,7 @@ def test_an_endless_word_is_cut_where_the_room_ends():
 def test_the_link_leads_to_the_table_behind_the_alert():
     assert message.url("ESCALATION", "http://mm.example:3000/") == "http://mm.example:3000/assets/exit_state"
     assert message.url("ENTRY", "http://mm.example:3000") == "http://mm.example:3000/assets/entry_assessment"
+    assert message.url("FAILURE", "http://mm.example:3000") == "http://mm.example:3000/runs"
     assert message.url("BLIND", None) is None
     assert message.url("BLIND", "http://" + "x" * 512) is None
 
@@ -210,7 +211,7 @@ TEXT = st.text(st.characters(), max_size=300) | st.text("🦀é …\n\0", max_si
 
 @settings(max_examples=150, deadline=None)
 @given(
-    kind=st.sampled_from(tables.ALERT_KINDS[:-1]),
+    kind=st.sampled_from(tables.ALERT_KINDS[:-3]),
     name=st.sampled_from(tables.STATES),
     before=st.none() | st.sampled_from(tables.STATES),
     advice=TEXT,
@@ -245,3 +246,85 @@ def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
         assert "\0" not in words
     assert "\n" not in title
     assert len(text.splitlines()) <= 5
+
+
+# what concerns no single grid -----------------------------------------------------------------------------------------
+
+
+def line(name: str | None, number: int = 3, price: float | None = PRICE, pnl: float | None = 2.5) -> message.GridLine:
+    return message.GridLine(f"eth-v{number}", "ETH-USDT", name, price, pnl)
+
+
+def test_a_digest_begins_with_what_is_worst_and_has_a_line_for_each_grid():
+    grids = [line("NORMAL", 1), line(None, 2, None, None), line("MANDATORY_EXIT", 3, BELOW, -21.4), line("NORMAL", 4)]
+    counts = {"sent": 5, "suppressed": 2, "failed": 1}
+    assert message.digest(T0, grids, blind=["BTC-USDT", "ETH-USDT"], simulated=False, **counts) == (
+        "Digest: 1 MANDATORY EXIT, 2 NORMAL, 1 UNKNOWN",
+        "Grids: 1 MANDATORY EXIT, 2 NORMAL, 1 UNKNOWN.\n"
+        "Not seen: BTC-USDT, ETH-USDT; `mm doctor` says why.\n"
+        "Alerts in 24 h: 5 sent, 2 held back, 1 refused; as of 2026-01-10T12:00:00Z.\n"
+        "MANDATORY EXIT: eth-v3 ETH-USDT, price 3,060, -21.40 USDT\n"
+        "UNKNOWN: eth-v2 ETH-USDT, price not known\n"
+        "NORMAL: eth-v1 ETH-USDT, price 3,100, +2.50 USDT\n"
+        "NORMAL: eth-v4 ETH-USDT, price 3,100, +2.50 USDT",
+    )
+
+
+def test_a_digest_of_no_grid_says_so():
+    title, text = message.digest(T0, [], blind=[], sent=0, suppressed=0, failed=0, simulated=True)
+    assert title == "SIMULATED Digest: no grid"
+    assert text == "No grid is enabled.\nAlerts in 24 h: 0 sent, 0 held back; as of 2026-01-10T12:00:00Z."
+
+
+def test_a_digest_of_many_grids_names_the_most_urgent_and_counts_the_rest():
+    grids = [line("NORMAL", number) for number in range(99)] + [line("WARNING", 99)]
+    text = message.digest(T0, grids, blind=[], sent=0, suppressed=0, failed=0, simulated=False)[1]
+    lines = text.splitlines()
+    assert 900 < len(text) <= 1024
+    assert lines[2].startswith("WARNING: eth-v99")
+    assert lines[-1] == f"and {100 - (len(lines) - 3)} more"
+
+
+def test_a_failure_says_what_failed_with_what_and_what_to_do():
+    alert = policy.failure("run", "candles", "TimeoutError: no answer\nsecond", T0, tables.empty("notification"))
+    assert alert is not None
+    assert message.failure(alert, "http://mm.example:3000") == (
+        "FAILURE · candles",
+        "candles failed at 2026-01-10T12:00:00Z; until it works again its figures are old.\n"
+        "TimeoutError: no answer second\n"
+        "Run `mm doctor`: it says what is wrong and what to do.\n"
+        "The run: http://mm.example:3000/runs",
+    )
+    assert "The run" not in message.failure(alert, None)[1]
+
+
+def test_a_test_says_that_it_is_one():
+    assert message.trial(policy.trial("pushover", T0)) == (
+        "TEST · pushover",
+        "`mm alert-test` sent this at 2026-01-10T12:00:00Z. There is nothing to do.\n"
+        "It came by pushover; alerts of grids come the same way.",
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    words=TEXT,
+    lines=st.lists(
+        st.tuples(st.none() | st.sampled_from(tables.STATES), TEXT, st.floats(allow_nan=False)), max_size=40
+    ),
+    blind=st.lists(TEXT, max_size=5),
+    count=st.integers(0, 10**9),
+)
+def test_no_digest_failure_or_test_is_ever_too_long_or_empty_or_cannot_be_sent(words, lines, blind, count):
+    grids = [message.GridLine(name, f"A-{name}", state, number, number) for state, name, number in lines]
+    failure = policy.failure("run", "asset", words, T0, tables.empty("notification"))
+    assert failure is not None
+    for title, text in (
+        message.digest(T0, grids, blind=blind, sent=count, suppressed=count, failed=count, simulated=True),
+        message.failure(failure, f"http://{words}"),
+        message.trial(policy.trial(words, T0)),
+    ):
+        for said, limit in ((title, 250), (text, 1024)):
+            assert said.strip()
+            assert len(said.encode("utf-16-le")) <= 2 * limit
+            assert said.encode("utf-8").decode() == said

@@ -485,6 +485,47 @@ def test_an_emergency_that_was_acknowledged_or_has_expired_is_left_alone():
         assert policy.over(states(state(GRID, clock)), ledger.read(), clock, CONFIG, [GRID]) == []
 
 
+# failures -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_told_once_until_its_error_changes_or_four_hours_have_passed():
+    ledger = pl.DataFrame(schema=tables.dtypes("notification"))
+    told = []
+    for number in range(33):
+        at = T0 + minutes(15 * number)
+        error = "TimeoutError: no answer" if number != 8 else "KeyError: 'close'"
+        alert = policy.failure(f"run {number}", "candles", error, at, ledger)
+        if alert is not None:
+            told.append((number, alert.state, alert.priority))
+            row = {name: value for name, value in vars(alert).items() if name in ledger.columns}
+            row |= {"status": "SENT", "created_at": at, "sent_at": at}
+            ledger = pl.concat([ledger, pl.DataFrame([row], schema=ledger.schema)])
+            assert policy.failure(f"run {number}", "candles", error, at + timedelta(days=1), ledger) is None
+            assert policy.failure(f"run {number}", "exit_state", error, at, ledger) is not None
+    assert told == [
+        (0, "candles: TimeoutError: no answer", 1),
+        (8, "candles: KeyError: 'close'", 1),
+        (9, "candles: TimeoutError: no answer", 1),
+        (25, "candles: TimeoutError: no answer", 1),
+    ]
+    assert policy.untold_failures(ledger, T0) == []
+
+
+def test_a_failure_without_an_answer_is_tried_again_and_given_up_after_a_day():
+    alert = policy.failure("run", "candles", "TimeoutError", T0, tables.empty("notification"))
+    row = {name: value for name, value in vars(alert).items() if name != "before"}
+    row |= {"attempts": 1, "created_at": T0, "title": "title", "message": "words"}
+    ledger = pl.DataFrame([row], schema=tables.dtypes("notification"), orient="row")
+
+    def found(hours: float) -> list[tuple[str, str | None, str | None]]:
+        alerts = policy.untold_failures(ledger, T0 + timedelta(hours=hours))
+        return [(one.status, one.message, one.detail) for one in alerts]
+
+    assert found(0) == []
+    assert found(1) == [("PENDING", "words", None)]
+    assert found(25) == [("SUPPRESSED", "words", "not sent: it is older than a day")]
+
+
 # always ---------------------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ _WORDS = {
     "source": ("MODELLED", "ACCOUNT"),
     "kind": tables.ALERT_KINDS,
     "side": tables.SIDES,
+    "event": tables.ALERT_EVENTS,
+    "action": tables.RESPONSES,
 }
 
 

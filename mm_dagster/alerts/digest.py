@@ -1,0 +1,107 @@
+"""Once a day, at a local time: where every grid stands, what was told and held back, and which markets are not seen.
+
+It shows that all is well as much as that something is not: a digest that does not come is news, too. It is named by
+its local day, so a day has one, however long it is and however often the clock shows the time. A machine that was off
+at the time makes up for it on the same day, never later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from mm_dagster import tables
+from mm_dagster.alerts import message
+from mm_dagster.alerts.budget import moment
+from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, look, retry
+from mm_dagster.config import AlertsConfig, GridConfig
+
+DAY = timedelta(hours=24)
+STATE = "DIGEST"
+"""What stands in `state`: a digest tells of many."""
+
+
+def due(
+    exit_states: pl.DataFrame,
+    risks: pl.DataFrame,
+    ledger: pl.DataFrame,
+    clock: datetime,
+    alerts: AlertsConfig,
+    grids: Sequence[GridConfig],
+    simulated: bool,
+) -> list[Alert]:
+    """The digest, with its words, if its time has come and it was not told; and what became of earlier ones.
+
+    Args:
+        exit_states: rows of `exit_state`, at least the newest of each enabled grid.
+        risks: rows of `grid_risk`, likewise.
+        ledger: all rows of `notification`, of all grids that it tells of and of no others.
+        clock: the tick's clock, UTC.
+        alerts: the local time, its zone, and how old news may be.
+        grids: the grids to tell of; disabled ones are left out.
+        simulated: whether their markets are synthetic.
+
+    Returns:
+        At most one PENDING alert; SUPPRESSED ones for digests without an answer whose day is over.
+    """
+    today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
+    alert_id = tables.identity("DIGEST", today.isoformat(), simulated)
+    rows = ledger.filter(pl.col("kind") == "DIGEST").sort("alert_id").to_dicts()
+    unsent = [row for row in rows if row["status"] == "PENDING"]
+    over = [again(row, "SUPPRESSED", "not sent: its day is over") for row in unsent if row["alert_id"] != alert_id]
+    told = [row for row in rows if row["alert_id"] == alert_id and row["status"] != "SUPPRESSED"]
+    if told:
+        return [*(found for row in told if row["status"] == "PENDING" for found in retry(row, clock)), *over]
+    if alerts.digest_at is None or clock < moment(today, alerts.digest_at, alerts.timezone):
+        return over
+    title, text = _words(exit_states, risks, ledger, clock, alerts, grids, simulated)
+    start = moment(today, "00:00", alerts.timezone)
+    new = Alert(
+        alert_id=alert_id,
+        kind="DIGEST",
+        grid_id=EVERY_GRID,
+        symbol=EVERY_GRID,
+        activated_at=start,
+        as_of=clock,
+        state=STATE,
+        state_since=start,
+        priority=QUIET,
+        title=title,
+        message=text,
+    )
+    return [new, *over]
+
+
+def _words(
+    exit_states: pl.DataFrame,
+    risks: pl.DataFrame,
+    ledger: pl.DataFrame,
+    clock: datetime,
+    alerts: AlertsConfig,
+    grids: Sequence[GridConfig],
+    simulated: bool,
+) -> tuple[str, str]:
+    enabled = [grid for grid in grids if grid.enabled]
+    seen = {grid.id: look(grid, exit_states, clock, alerts) for grid in enabled}
+    lines = []
+    for grid in enabled:
+        mine = (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at)
+        newest = risks.filter(mine).sort("as_of").tail(1).to_dicts()
+        risk: Mapping[str, float | None] = newest[0] if newest else {}
+        lines.append(
+            message.GridLine(grid.id, grid.symbol, seen[grid.id].state, risk.get("price"), risk.get("total_pnl"))
+        )
+    at = pl.when(pl.col("status") == "SENT").then(pl.col("sent_at")).otherwise(pl.col("created_at"))
+    lately = ledger.filter((at > clock - DAY) & (at <= clock))["status"].to_list()
+    return message.digest(
+        clock,
+        lines,
+        blind=sorted({grid.symbol for grid in enabled if seen[grid.id].blind}),
+        sent=lately.count("SENT"),
+        suppressed=lately.count("SUPPRESSED"),
+        failed=lately.count("FAILED"),
+        simulated=simulated,
+    )
