@@ -442,6 +442,12 @@ class QuietHours(Model):
     """End, like 07:00; before the beginning it is on the next day."""
 
 
+LIMITED = (
+    "WARNING", "LATEST_ACCEPTABLE_EXIT", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "DIGEST", "FAILURE"
+)  # fmt: skip
+"""What may have a limit an hour: states of an escalation, and kinds of all else."""
+
+
 class Budget(Model):
     """How many messages there may be: an operator who gets too many mutes them all."""
 
@@ -460,6 +466,15 @@ class Budget(Model):
         "FAILURE": 4,
     }
     """At most so many in an hour, by state of an escalation, by kind of all else; MANDATORY_EXIT has no limit."""
+
+    @model_validator(mode="after")
+    def _can_work(self) -> Budget:
+        if self.reserve > self.monthly:
+            raise ValueError(f"reserve: {self.reserve} is more than the {self.monthly} messages of a month")
+        for name in self.per_hour:
+            if name not in LIMITED:
+                raise ValueError(f"per_hour: {name!r} has no limit{_did_you_mean(name, set(LIMITED))}")
+        return self
 
 
 class AlertsConfig(Model):
@@ -560,6 +575,8 @@ class GridConfig(Model):
 
     @model_validator(mode="after")
     def _can_work(self) -> GridConfig:
+        if self.id == "all":
+            raise ValueError("id: 'all' names every grid together; choose another")
         if self.upper <= self.lower:
             raise ValueError(f"upper: {self.upper:g} is not above lower ({self.lower:g})")
         if self.stop >= self.lower:
@@ -618,7 +635,8 @@ class Config(Model):
             parts["regime"] = _plain(self.regime)
         if grid is not None:
             parts["grid"] = _plain(grid)
-            parts["risk"] = _plain(self.risk)
+            # How far a check looks back changes no row.
+            parts["risk"] = {key: value for key, value in _plain(self.risk).items() if key != "calibration"}
         if table == "exit_state":
             parts["exit"] = _plain(self.exit)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

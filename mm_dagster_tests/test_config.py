@@ -86,6 +86,40 @@ def test_an_error_names_file_key_value_and_remedy(folder: Path, file: str, old: 
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("timezone: Europe/Berlino", "'Europe/Berlino' is no time zone; write it like Europe/Berlin"),
+        ('quiet_hours: {start: "25:00", end: "07:00"}', "quiet_hours.start"),
+        ("digest_at: 8 o'clock", "digest_at"),
+        ("budget: {monthly: 100, reserve: 101}", "reserve: 101 is more than the 100 messages of a month"),
+        ("budget: {per_hour: {WARNIG: 3}}", "'WARNIG' has no limit; did you mean WARNING?"),
+        ("budget: {per_hour: {MANDATORY_EXIT: 3}}", "'MANDATORY_EXIT' has no limit"),
+        ("apprise: [{url: mailto://me:secret@example.com}]", "apprise.0.url: unknown key"),
+    ],
+)
+def test_a_wrong_key_of_the_alerts_is_named(folder: Path, text: str, said: str) -> None:
+    (folder / "alerts.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_no_grid_is_called_all(folder: Path) -> None:
+    edit(folder / "grids" / "eth-v3.yaml", "id: eth-v3", "id: all")
+    with pytest.raises(ConfigError, match="'all' names every grid together"):
+        load(folder)
+
+
+def test_how_far_a_check_looks_back_changes_no_hash(folder: Path) -> None:
+    before = hash_of(load(folder), "grid_risk")
+    (folder / "risk.yaml").write_text("calibration: {days: 30}")
+    assert hash_of(load(folder), "grid_risk") == before
+    (folder / "risk.yaml").write_text("giveback: {response_minutes: 30}")
+    assert hash_of(load(folder), "grid_risk") != before
+
+
 def test_a_misspelt_file_and_a_missing_folder_are_errors(folder: Path) -> None:
     (folder / "exits.yaml").write_text("policy: literal")
     with pytest.raises(ConfigError, match=r"exits\.yaml.*did you mean exit\.yaml\?"):

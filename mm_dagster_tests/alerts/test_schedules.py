@@ -187,7 +187,7 @@ def test_faults_and_kills_lose_nothing_and_repeat_nothing(seed: int):
 
 def test_the_schedules_are_not_harmless():
     with PushoverServer() as server:
-        world = live_through(1, server)
+        world = live_through(4, server)
     found = {one["event"] for one in world.ledger.noted.values()}
     assert world.kills >= 3
     assert world.windows >= 1
