@@ -133,3 +133,17 @@ def test_a_test_message_says_what_came_back(crashed: Live) -> None:
 def test_everything_that_was_told_stands_in_the_ledger(crashed: Live) -> None:
     ledger = crashed.lake().read("notification").filter(pl.col("status") == "SENT")
     assert sorted(ledger["title"]) == sorted(one["title"] for one in crashed.pushover.messages)
+
+
+def test_after_six_hours_of_silence_what_is_true_now_is_told_once(tmp_path: Path, shared_data: Path) -> None:
+    with flash_crash(tmp_path, shared_data, ("ETH-USDT",)) as live:
+        live.configure([grid_file("eth")], alerts={"pushover": {"api_url": live.pushover.api_url}})
+        live.tick(CRASH - timedelta(hours=6))
+        before = len(live.pushover.messages)
+        live.tick(CRASH)
+        live.tick(CRASH + BAR)
+        # On the way down there was a WARNING and a LATEST_ACCEPTABLE_EXIT: both are history by now.
+        assert [one["title"] for one in live.pushover.messages[before:]] == ["MANDATORY EXIT · eth ETH-USDT"]
+        passed = live.lake().read("exit_state").filter(pl.col("as_of") > CRASH - timedelta(hours=6))["state"].to_list()
+        assert {"WARNING", "LATEST_ACCEPTABLE_EXIT"} & set(passed)
+        assert len(passed) == 6 * 4 + 1
