@@ -12,7 +12,10 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.definitions import defs
 from mm_dagster.defs.partitions import partition_of
@@ -116,6 +119,15 @@ class Live:
         """Whole days in one run."""
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         assert self.run("history", data=data, tags=tags).success
+
+    def mm(self, *arguments: str) -> Result:
+        """The command line, in this process."""
+        with self._environment("data"):
+            cli._project.cache_clear()
+            try:
+                return CliRunner().invoke(cli.app, arguments)
+            finally:
+                cli._project.cache_clear()
 
     def alerts_asked_for(self) -> int:
         """How many runs the alert sensor asks for now."""

@@ -12,10 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.cli import app
 from mm_dagster.config import GridConfig
 from mm_dagster.grid.levels import prices
 from mm_dagster.grid.replay import book_of
@@ -103,10 +101,8 @@ def test_balances_stay_out_of_git_unless_they_are_wanted_there(live: Live) -> No
     assert metrics["p_stop_24h"] is not None
 
 
-def test_the_doctor_names_the_variable_of_the_part_that_is_refused(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in live.environment().items():
-        monkeypatch.setenv(name, value)
-    said = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+def test_the_doctor_names_the_variable_of_the_part_that_is_refused(live: Live) -> None:
+    said = json.loads(live.mm("doctor", "--json").stdout)
     (line,) = (line for line in said if line["part"] == "account main")
     assert line["result"] == "TO DO"
     assert "MM_PASSPHRASE" in line["detail"]

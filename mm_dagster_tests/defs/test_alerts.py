@@ -10,10 +10,8 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
 from mm_dagster.bars import BAR
-from mm_dagster.cli import app
 from mm_dagster.definitions import defs
 from mm_dagster.defs.alerts import follow_receipts, tell_failures
 from mm_dagster.defs.partitions import partition_of
@@ -119,13 +117,13 @@ def test_the_same_failure_is_not_told_again_for_hours(crashed: Live) -> None:
 
 
 def test_a_test_message_says_what_came_back(crashed: Live) -> None:
-    done = CliRunner().invoke(app, ["alert-test", "--json"])
+    done = crashed.mm("alert-test", "--json")
     assert done.exit_code == 0
     (row,) = json.loads(done.stdout)
     assert (row["channel"], row["status"]) == ("pushover", "SENT")
     assert crashed.pushover.messages[-1]["title"] == "TEST · pushover"
     crashed.pushover.fail("400")
-    failed = CliRunner().invoke(app, ["alert-test", "--json"])
+    failed = crashed.mm("alert-test", "--json")
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)[0]["status"] == "FAILED"
 

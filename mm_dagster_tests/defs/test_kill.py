@@ -133,6 +133,7 @@ def test_a_kill_before_the_message_was_taken_sends_it_once(
     assert_nothing_is_lost(live, "unsent", undisturbed[0])
 
 
+@pytest.mark.long
 def test_a_kill_between_sending_and_noting_sends_it_twice_and_never_again(
     live: Live, undisturbed: tuple[dict[str, pl.DataFrame], float]
 ) -> None:

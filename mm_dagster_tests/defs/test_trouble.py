@@ -133,6 +133,7 @@ def test_a_backfill_of_the_crash_escalates_nothing(live: Live) -> None:
     assert all(message["priority"] != "2" for message in live.pushover.messages)
 
 
+@pytest.mark.long
 def test_every_stored_row_keeps_the_contract_of_its_table_and_survives_the_upkeep(live: Live) -> None:
     live.configure([grid_file("ada"), grid_file("sol"), grid_file("waiting", symbol="SOL-USDT", lower=200, upper=245,
                                                                   stop=190, enabled=False)])  # fmt: skip
