@@ -593,17 +593,36 @@ def _examine() -> list[dict[str, Any]]:
             check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
     check("newest bar", lambda: _freshness(project))
     check("Pushover", lambda: _pushover(project))
-    for secret in (*config.alerts.apprise, *([config.alerts.heartbeat] if config.alerts.heartbeat else [])):
-        check(f"address {secret.url_env}", lambda secret=secret: _address_of(secret.url_env))  # type: ignore[misc]
+    for secret in config.alerts.apprise:
+        check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
+    heart = config.alerts.heartbeat
+    if heart:
+        check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
     check("git mirror", project.mirror.check)
     return rows
 
 
-def _address_of(variable: str) -> str:
-    """That a variable with an address is set; what it holds is not looked at."""
-    if not os.environ.get(variable):
+def _address_in(variable: str) -> str:
+    address = os.environ.get(variable)
+    if not address:
         raise CommandError(f"the variable {variable} that alerts.yaml names is not set")
-    return f"{variable} is set; `mm alert-test` tries it"
+    return address
+
+
+def _heartbeat(variable: str) -> str:
+    _address_in(variable)
+    return f"{variable} is set; it is called at the end of each tick"
+
+
+def _second_channel(variable: str) -> str:
+    """That apprise can read the address in a variable, which is never shown."""
+    from mm_dagster.alerts.second import Second, SecondUrlError
+
+    try:
+        Second([_address_in(variable)])
+    except SecondUrlError:
+        raise CommandError(f"{variable} holds no address that apprise can read; write it like mailto://...") from None
+    return f"{variable} can be read; `mm alert-test` tries it"
 
 
 def _configuration(project: Any) -> str:

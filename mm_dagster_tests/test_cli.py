@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -390,6 +391,23 @@ def test_credentials_are_called_missing_or_present_and_never_shown(folder: Path)
     details = {row["part"]: row["detail"] for row in json.loads(without.stdout)}
     assert "PUSHOVER_TOKEN and PUSHOVER_USER not set" in details["Pushover"]
     assert "nobody-may-see" not in present.stdout + present.stderr
+
+
+def test_the_doctor_reads_the_second_channel_without_showing_it(
+    mm: Callable[..., tuple[int, str, str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "configuration", tmp_path / "configuration")
+    names = {"apprise": [{"url_env": "MM_GOOD"}, {"url_env": "MM_BAD"}], "heartbeat": {"url_env": "MM_UNSET"}}
+    (tmp_path / "configuration" / "alerts.yaml").write_text(yaml.safe_dump(names))
+    monkeypatch.setenv("MM_CONFIG_DIR", str(tmp_path / "configuration"))
+    monkeypatch.setenv("MM_GOOD", "json://me:hunter2@127.0.0.1/")
+    monkeypatch.setenv("MM_BAD", "hunter2 is no address")
+    _, said, errors = mm("doctor", "--json")
+    found = {row["part"]: (row["result"], row["detail"]) for row in json.loads(said)}
+    assert found["address MM_GOOD"] == ("OK", "MM_GOOD can be read; `mm alert-test` tries it")
+    assert found["address MM_BAD"][0] == found["address MM_UNSET"][0] == "TO DO"
+    assert found["address MM_BAD"][1].startswith("MM_BAD holds no address that apprise can read")
+    assert "hunter2" not in said + errors
 
 
 def test_ctrl_c_ends_a_backfill_with_130_and_keeps_what_was_finished(folder: Path) -> None:

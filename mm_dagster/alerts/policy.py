@@ -237,14 +237,16 @@ def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: p
     return _general("FAILURE", alert_id, state, HIGH, at)
 
 
-def trial(channel: str, at: datetime) -> Alert:
+def trial(channel: str, at: datetime, number: int) -> Alert:
     """The alert of `mm alert-test`: one for each channel, asked for by the operator, so never held back.
 
     Args:
         channel: name of the channel.
         at: when it was asked for, UTC.
+        number: how many the ledger holds already: a venue's clock may stand still between two of them.
     """
-    return _general("TEST", tables.identity("TEST", channel, at.astimezone(UTC).isoformat()), channel, PLAIN, at)
+    name = tables.identity("TEST", channel, at.astimezone(UTC).isoformat(), str(number))
+    return _general("TEST", name, channel, PLAIN, at)
 
 
 def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:

@@ -165,8 +165,8 @@ def _news(project: Project, at: datetime | None) -> Iterator[_News]:
 def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | None) -> _News:
     """The digest, and the failures that were noted and not told yet."""
     config = project.config
-    real = [grid for grid in followed if not project.simulated(grid.symbol)]
-    grids, simulated = (real, False) if real else (list(followed), True)
+    simulated = project.wholly_simulated
+    grids = [grid for grid in followed if simulated or not project.simulated(grid.symbol)]
     set_to = at if simulated else None
     clock = set_to or project.real_clock()
     ids = [grid.id for grid in grids]
@@ -206,14 +206,10 @@ def _newest(rows: pl.DataFrame) -> pl.DataFrame:
 def _outgoing(project: Project, news: _News, alert: policy.Alert) -> Outgoing:
     """An alert with its words, its link and its picture; a retried one keeps the words that were noted."""
     link = message.url(alert.kind, project.config.alerts.link)
-    if alert.grid_id == EVERY_GRID:
-        words = (alert.title, alert.message)
-        title, text = message.failure(alert, project.config.alerts.link) if alert.kind == "FAILURE" else words
-        return Outgoing(alert, title or "", text or "", news.simulated, link)
-    grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
     simulated = news.simulated
     if alert.title is not None and alert.message is not None:
         return Outgoing(alert, alert.title, alert.message, simulated, link)
+    grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
     row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
     reasons = why(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
     title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated)
@@ -264,9 +260,8 @@ def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str)
         How many alerts were noted.
     """
     ledger = LakeLedger(project, key)
-    # A failure on a simulated market reaches no phone, like everything there.
-    simulated = all(project.simulated(symbol) for symbol in project.config.symbols)
-    at = project.real_clock()
+    # Where all markets are simulated no failure reaches a phone, like everything else.
+    simulated, at = project.wholly_simulated, project.real_clock()
     with FileLock(project.data / "alerts.lock"):
         found = []
         for asset, line in failed:
@@ -298,7 +293,8 @@ def try_channels(project: Project) -> pl.DataFrame:
     with FileLock(project.data / "alerts.lock"):
         for one in [channel, _AsFirst(second) if second else None]:
             if one is not None:
-                alert = policy.trial(one.name, now)
+                tried = ledger.read().filter(pl.col("kind") == "TEST").height
+                alert = policy.trial(one.name, now, tried)
                 outgoing = Outgoing(alert, *message.trial(alert), False)
                 told.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
     return pl.concat(told) if told else empty("notification")

@@ -10,7 +10,7 @@ from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.defs.describe import GROUP, OWNERS, picture, preview
 from mm_dagster.defs.resources import Project, Turn
-from mm_dagster.grid import account
+from mm_dagster.grid import account, position
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.history.snapshot import render_snapshot, snapshot_path
 
@@ -66,8 +66,8 @@ def alert_audit(project: Project) -> dg.MaterializeResult:
     kpis = project.lake.sql("FROM response_kpis")
     metadata: dict[str, Any] = {"by_month_and_state": preview(kpis)}
     if kpis.height:
-        simulated = all(project.simulated(symbol) for symbol in project.config.symbols)
-        drawn = charts.response_picture(kpis, title_prefix="SIMULATED · " if simulated else "", dots_per_inch=60)
+        prefix = "SIMULATED · " if project.wholly_simulated else ""
+        drawn = charts.response_picture(kpis, title_prefix=prefix, dots_per_inch=60)
         metadata["picture"] = picture(drawn, "minutes to act, and alerts answered")
     return dg.MaterializeResult(metadata=metadata)
 
@@ -79,6 +79,8 @@ def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, st
     features, verdicts, risks, *others = (lake.read(table, span=bar).to_dicts() for table in tables)
     accounts = lake.read("account_snapshot", span=bar).filter("complete").to_dicts()
     published = {row["venue"]: row["balances"] for row in accounts if config.history.mirror.balances}
+    if not config.history.mirror.balances:
+        risks = [row | dict.fromkeys(position.PRIVATE) if row["source"] == "ACCOUNT" else row for row in risks]
     running = [
         (config.venue_of(row["symbol"])[0], row)
         for row in risks
@@ -94,8 +96,6 @@ def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, st
         for grid in config.grids_on(symbol):
             if grid.first_as_of <= bar.end:
                 rows = [next((row for row in table if row["grid_id"] == grid.id), None) for table in (risks, *others)]
-                if rows[0] and rows[0]["source"] == "ACCOUNT" and not config.history.mirror.balances:
-                    rows[0] = rows[0] | dict.fromkeys(account.COLUMNS)
                 parts = dict(zip(("risk", "exit", "entry"), rows, strict=True))
                 grids.append({"config": grid.model_dump(mode="json"), **parts})
         venue = config.venue_of(symbol)[0]

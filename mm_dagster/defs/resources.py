@@ -154,6 +154,11 @@ class Project(dg.ConfigurableResource):
         """Whether a market is synthetic; what is said of it must say so."""
         return self.config.venue_of(symbol)[1].kind == "simulated"
 
+    @property
+    def wholly_simulated(self) -> bool:
+        """Whether there is no other market than synthetic ones."""
+        return all(self.simulated(symbol) for symbol in self.config.symbols)
+
     @contextmanager
     def turn_lock(self) -> Iterator[None]:
         """Tick, backfill and command line take turns; a backfill lets the others in after each month."""

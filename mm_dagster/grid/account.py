@@ -85,13 +85,15 @@ def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.S
     # Numbers are texts here: the shorter is the smaller.
     pending = fills.sort("at", pl.col("fill_id").str.len_bytes(), "fill_id").to_dicts()
     yields = (1.0 - grid.fees.slippage) * (1.0 - grid.fees.taker)
-    place, rows = 0, []
+    place, rows, inventory, cost = 0, [], 0.0, 0.0
     for time, close in zip(as_of.to_list(), closes.tolist(), strict=True):
+        before = place
         while place < len(pending) and pending[place]["at"] <= time:
             _take(book, pending[place], base, quote)
             place += 1
-        inventory = math.fsum(amount for amount, _ in book.lots)
-        cost = math.fsum(paid for _, paid in book.lots)
+        if place > before:
+            inventory = math.fsum(amount for amount, _ in book.lots)
+            cost = math.fsum(paid for _, paid in book.lots)
         worth = 0.0 if inventory == 0.0 else inventory * close * yields
         rows.append(
             {

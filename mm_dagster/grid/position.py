@@ -20,6 +20,10 @@ _OPTIMISTIC = ("grid_profit_optimistic", "liquidation_value_optimistic", "fills_
 _AT_STAKE = ("capital_at_risk", "profit_giveback", "profit_giveback_share", "required_cash")
 COLUMNS = (*account.COLUMNS, *_OPTIMISTIC, *_AT_STAKE, "stopped_at", "source")
 """Columns of `grid_risk` that are filled from here."""
+PRIVATE = (
+    *account.COLUMNS, "capital_at_risk", "capital_at_risk_weighted", "profit_giveback", "profit_giveback_share"
+)  # fmt: skip
+"""Columns of `grid_risk` that tell what an account holds, where the position comes from one."""
 
 
 def compute(

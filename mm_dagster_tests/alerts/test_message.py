@@ -299,7 +299,7 @@ def test_a_failure_says_what_failed_with_what_and_what_to_do():
 
 
 def test_a_test_says_that_it_is_one():
-    assert message.trial(policy.trial("pushover", T0)) == (
+    assert message.trial(policy.trial("pushover", T0, 0)) == (
         "TEST · pushover",
         "`mm alert-test` sent this at 2026-01-10T12:00:00Z. There is nothing to do.\n"
         "It came by pushover; alerts of grids come the same way.",
@@ -322,7 +322,7 @@ def test_no_digest_failure_or_test_is_ever_too_long_or_empty_or_cannot_be_sent(w
     for title, text in (
         message.digest(T0, grids, blind=blind, sent=count, suppressed=count, failed=count, simulated=True),
         message.failure(failure, f"http://{words}"),
-        message.trial(policy.trial(words, T0)),
+        message.trial(policy.trial(words, T0, 0)),
     ):
         for said, limit in ((title, 250), (text, 1024)):
             assert said.strip()

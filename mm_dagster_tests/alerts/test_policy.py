@@ -561,3 +561,8 @@ def test_whatever_the_states_each_message_is_news_and_a_second_look_finds_none(n
             case "RECOVERED", "SENT":
                 assert not watching
                 watching = True
+
+
+def test_two_test_messages_of_one_moment_are_two() -> None:
+    first, second = (policy.trial("pushover", datetime(2026, 1, 10, tzinfo=UTC), number) for number in (0, 1))
+    assert first.alert_id != second.alert_id

@@ -94,10 +94,15 @@ def test_a_key_that_is_refused_leaves_what_was_known_and_says_what_to_do(live: L
 def test_balances_stay_out_of_git_unless_they_are_wanted_there(live: Live) -> None:
     (file,) = (live.folder / "data" / "mirror").glob("metrics/2025/10/09/2145_*.yaml")
     told = yaml.safe_load(file.read_text())
-    assert told["account_summary"]["source"] == "MODELLED"
+    # What the account holds is not told under another name either; what waits to be bought is modelled.
+    summary = told["account_summary"]
+    assert summary["required_reserve"] > 0
+    unknown = ("total", "available", "locked", "deployable_capital")
+    assert summary == {"source": "MODELLED", **dict.fromkeys(unknown), "required_reserve": summary["required_reserve"]}
     metrics = told["grid_analysis"][0]["risk_metrics"]
     assert metrics["source"] == "ACCOUNT"
-    assert metrics["inventory"] is None
+    private = ("inventory", "cash", "capital_at_risk", "capital_at_risk_weighted", "profit_giveback")
+    assert [metrics[name] for name in private] == [None] * len(private)
     assert metrics["p_stop_24h"] is not None
 
 

@@ -125,7 +125,7 @@ def test_a_test_message_says_what_came_back(crashed: Live) -> None:
     crashed.pushover.fail("400")
     failed = crashed.mm("alert-test", "--json")
     assert failed.exit_code == 1
-    assert json.loads(failed.stdout)[0]["status"] == "FAILED"
+    assert json.loads(failed.stdout)[0]["status"] == "FAILED", failed.output
 
 
 def test_everything_that_was_told_stands_in_the_ledger(crashed: Live) -> None:
