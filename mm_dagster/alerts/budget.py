@@ -69,7 +69,7 @@ def admit(alerts: Sequence[Alert], ledger: pl.DataFrame, clock: datetime, config
         if reason is None:
             admitted.append(alert)
             if not counted:
-                hour[_limited_as(alert)] += not is_mandatory(alert)
+                hour[_limited_as(alert)] += alert.state != "MANDATORY_EXIT"
                 month += 1
         elif row is None or (row["status"], row["detail"]) != ("SUPPRESSED", reason):
             admitted.append(replace(alert, status="SUPPRESSED", detail=reason))
@@ -153,7 +153,8 @@ def _limited_as(alert: Alert) -> str:
 def _used(ledger: pl.DataFrame, clock: datetime) -> tuple[Counter[str], int]:
     """How many messages there were in the hour, by limit, and in the calendar month; PENDING ones are in both.
 
-    Whatever tells of MANDATORY_EXIT has no limit an hour and takes no room there. A clock that was set back must not
+    What tells of MANDATORY_EXIT has no limit an hour and takes no room there; its end, which is never held back
+    either, does: a row does not say what it came down from. A clock that was set back must not
     hold anything back for long: what was sent after it does not count in the hour.
     """
     pending = pl.col("status") == "PENDING"

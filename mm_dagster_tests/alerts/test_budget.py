@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mm_dagster import tables
@@ -262,6 +262,15 @@ LIMITS = st.fixed_dictionaries(
 
 
 @settings(max_examples=8, deadline=None)
+@example(
+    # The end of MANDATORY_EXIT is counted alike when it is sent and when it was sent.
+    nights=[["NORMAL"] * 3] * 2 + [["NORMAL", "WARNING", "MANDATORY_EXIT"], ["NORMAL"] * 3],
+    begin=1,
+    quiet=None,
+    per_hour={"WARNING": 2, "DEESCALATION": 1},
+    room=(6, 3),
+    live=False,
+)
 @given(
     nights=st.lists(st.lists(st.sampled_from(tables.STATES), min_size=3, max_size=3), min_size=1, max_size=24),
     begin=st.integers(0, 23),
