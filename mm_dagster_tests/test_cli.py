@@ -97,14 +97,14 @@ def mm(
         monkeypatch.setenv(name, value)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        cli._project.cache_clear()
+        cli.project_here.cache_clear()
         monkeypatch.setattr("sys.argv", ["mm", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
         return int(end.value.code or 0), *capsys.readouterr()
 
     yield call
-    cli._project.cache_clear()
+    cli.project_here.cache_clear()
     stamina.instrumentation.set_on_retry_hooks(None)
 
 

@@ -123,11 +123,11 @@ class Live:
     def mm(self, *arguments: str) -> Result:
         """The command line, in this process."""
         with self._environment("data"):
-            cli._project.cache_clear()
+            cli.project_here.cache_clear()
             try:
                 return CliRunner().invoke(cli.app, arguments)
             finally:
-                cli._project.cache_clear()
+                cli.project_here.cache_clear()
 
     def alerts_asked_for(self) -> int:
         """How many runs the alert sensor asks for now."""

@@ -1,0 +1,54 @@
+"""What the user asked for: times, days and markets, read from the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from mm_dagster.bars import FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
+from mm_dagster.cli.app import CommandError, project_here
+
+
+def _time(text: str, option: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise CommandError(f"{option}: {error}") from None
+
+
+def closed(text: str) -> datetime:
+    """The quarter hour that `--as-of` names.
+
+    Raises:
+        CommandError: no bar of the history has closed by then, or that one has not closed yet.
+    """
+    time, newest = floor_bar(_time(text, "--as-of")), floor_bar(datetime.now(UTC))
+    if not FIRST_DAY < time <= newest:
+        raise CommandError(
+            f"--as-of {text}: choose a quarter hour after {iso(FIRST_DAY)[:10]} that has closed; the last one is "
+            f"{iso(newest)}"
+        )
+    return time
+
+
+def whole_days(first: str, last: str | None) -> Span:
+    """The whole days from `--from` to `--to`, both included; without the latter to today.
+
+    Raises:
+        CommandError: they are not in this order, or not of this history.
+    """
+    today = midnight(datetime.now(UTC).date())
+    start = midnight(_time(first, "--from").date())
+    end = midnight(_time(last, "--to").date()) if last else today
+    if not FIRST_DAY <= start <= end <= today:
+        given = f"--from {first} --to {last}" if last else f"--from {first}"
+        raise CommandError(f"{given}: choose days from {iso(FIRST_DAY)[:10]} to today, the first one first")
+    return Span(start, end + timedelta(days=1))
+
+
+def configured(text: str | None) -> list[str]:
+    known = project_here().config.symbols
+    wanted = [symbol.strip() for symbol in text.split(",")] if text else known
+    for symbol in wanted:
+        if symbol not in known:
+            raise CommandError(f"--symbols: {symbol!r} is not in markets.yaml; there are {', '.join(known)}")
+    return wanted

@@ -1,0 +1,117 @@
+"""For the engineer: is all well, and what to do where it is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import typer
+
+from mm_dagster.bars import BAR, iso
+from mm_dagster.cli.app import FORESEEN, CommandError, app, project_here
+from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.config import CcxtVenue
+
+PANEL = "Keep it well"
+
+
+@app.command(rich_help_panel=PANEL, epilog="Examples: `mm doctor`, `mm doctor --json`")
+def doctor(as_json: AsJson = False) -> None:
+    """Check configuration, lake, venues, clock, credentials, Pushover and git: each line says OK or what to do."""
+    rows = _examine()
+    print_rows(rows, as_json, title="Doctor")
+    if any(row["result"] != "OK" for row in rows):
+        raise typer.Exit(1)
+
+
+def _examine() -> list[dict[str, Any]]:
+    """One row for each part of the system: OK, or what to do."""
+    rows: list[dict[str, Any]] = []
+
+    def check(part: str, examine: Callable[[], str]) -> None:
+        try:
+            rows.append({"part": part, "result": "OK", "detail": examine()})
+        except FORESEEN as error:
+            rows.append({"part": part, "result": "TO DO", "detail": str(error)})
+
+    project = project_here()
+    config = project.config
+    check("configuration", lambda: _configuration(project))
+    check("lake", project.lake.check)
+    for name in config.markets.venues:
+        symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
+        if symbol:
+            check(f"venue {name}", lambda symbol=symbol: project.venue(symbol).check())  # type: ignore[misc]
+    for name, venue in config.markets.venues.items():
+        if isinstance(venue, CcxtVenue) and venue.account:
+            check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
+    check("newest bar", lambda: _freshness(project))
+    check("Pushover", lambda: _pushover(project))
+    for secret in config.alerts.apprise:
+        check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
+    heart = config.alerts.heartbeat
+    if heart:
+        check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
+    check("git mirror", project.mirror.check)
+    return rows
+
+
+def _address_in(variable: str) -> str:
+    address = os.environ.get(variable)
+    if not address:
+        raise CommandError(f"the variable {variable} that alerts.yaml names is not set")
+    return address
+
+
+def _heartbeat(variable: str) -> str:
+    _address_in(variable)
+    return f"{variable} is set; it is called at the end of each tick"
+
+
+def _second_channel(variable: str) -> str:
+    """That apprise can read the address in a variable, which is never shown."""
+    from mm_dagster.alerts.second import Second, SecondUrlError
+
+    try:
+        Second([_address_in(variable)])
+    except SecondUrlError:
+        raise CommandError(f"{variable} holds no address that apprise can read; write it like mailto://...") from None
+    return f"{variable} can be read; `mm alert-test` tries it"
+
+
+def _configuration(project: Any) -> str:
+    if project.config_error:
+        raise CommandError(project.config_error)
+    grids = project.config.grids
+    running = sum(grid.enabled for grid in grids)
+    return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
+
+
+def _freshness(project: Any) -> str:
+    """How old the newest bar of each market is, by its own clock."""
+    newest = project.lake.newest("candles")
+    for symbol in project.config.symbols:
+        if symbol not in newest:
+            raise CommandError(f"{symbol}: no candle yet; run `mm tick`, or `make up` and wait a quarter hour")
+        age = project.clock(symbol) - newest[symbol] - BAR
+        if age > timedelta(minutes=project.config.alerts.blind_after_minutes):
+            raise CommandError(
+                f"{symbol}: the newest bar closed {iso(newest[symbol] + BAR)}, {age // timedelta(minutes=1)} minutes "
+                "ago; run `mm tick`, or `make up` for the schedule"
+            )
+    return f"{len(newest)} markets, the newest closed {iso(max(newest.values()) + BAR)}"
+
+
+def _pushover(project: Any) -> str:
+    from mm_dagster.defs.alerts import channel_of
+
+    if all(project.simulated(symbol) for symbol in project.config.symbols):
+        return "not needed: a simulated market writes to the ledger and the log"
+    missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not os.environ.get(name)]
+    channel = channel_of(project)
+    if channel is None:
+        raise CommandError(f"{' and '.join(missing)} not set: messages go to the ledger and the log only; see README")
+    channel.validate()
+    return "token and user key are present, and Pushover knows them"

@@ -1,0 +1,313 @@
+"""Running the pipeline: the newest quarter hour, whole days, and days again to prove them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import dagster as dg
+import polars as pl
+import typer
+from rich.markup import escape
+
+from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso, midnight
+from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
+from mm_dagster.cli.arguments import closed, configured, whole_days
+from mm_dagster.cli.operate import decisions, print_decisions
+from mm_dagster.cli.printing import AsJson, days_done, print_rows
+from mm_dagster.market.venue import VenueError
+from mm_dagster.tables import VERDICTS
+
+if TYPE_CHECKING:
+    from mm_dagster.regime.proofs import Proof
+
+PANEL = "Run"
+
+
+@app.command(rich_help_panel=PANEL, epilog="Examples: `mm tick`, `mm tick --as-of 2026-07-01T00:00Z`, `mm tick --json`")
+def tick(
+    as_of: Annotated[str | None, typer.Option(help="Quarter hour, UTC; default: the last one that closed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the newest quarter hour now: candles, regime, risk, exit states, alerts, snapshot."""
+    from mm_dagster.defs.automation import TICK_TAG
+    from mm_dagster.defs.partitions import partition_of
+
+    time = closed(as_of) if as_of else newest_as_of(project_here())
+    run_job(
+        "tick",
+        partition_key=partition_of(time),
+        turn={"as_of": iso(time)},
+        tags={TICK_TAG: iso(time)},
+    )
+    _send_what_is_due(time if as_of else None)
+    print_decisions(decisions(time), as_json)
+    if not as_json:
+        _save_pictures(time)
+    _say_what_failed(time)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `mm backfill --from 2026-01-01 --to 2026-06-30`, `mm backfill --from 2026-01 --symbols ETH-USDT`",
+)
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="First day, UTC.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last day, inclusive; default: today.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
+) -> None:
+    """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay."""
+    days = whole_days(first, last)
+    wanted = configured(symbols)
+    with days_done("backfill") as progress:
+        bar = progress.add_task("", total=days.bars // DAY_BARS)
+        for month in days.months():
+            progress.update(bar, description=f"{month.start:%Y-%m}")
+            run_job(
+                "history",
+                turn={"symbols": wanted},
+                tags={
+                    "dagster/asset_partition_range_start": f"{month.start:%Y-%m-%d}",
+                    "dagster/asset_partition_range_end": f"{month.end - BAR:%Y-%m-%d}",
+                },
+            )
+            progress.advance(bar, month.bars // DAY_BARS)
+        progress.update(bar, description="")
+    err.print(
+        f"{days.bars // DAY_BARS} days of {len(wanted)} markets are in the lake; "
+        "ask them with `mm sql`, see `mm status`"
+    )
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `mm replay --from 2026-06-01 --to 2026-06-28`, "
+    "`mm replay --from 2026-06-28 --to 2026-06-28 --symbols ETH-USDT --check`",
+)
+def replay(
+    first: Annotated[str, typer.Option("--from", help="First day, UTC.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last day, inclusive; default: today.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Prove it: no look-ahead, enough warm-up, live equals backfill.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute features and verdicts of whole days again, from the stored candles under the configuration in force.
+
+    Says how often each verdict was found, and at how many bars another one is stored. Writes nothing. With `--check`
+    every cell is compared, bit for bit, and a difference ends with exit code 1.
+    """
+    days, wanted = whole_days(first, last), configured(symbols)
+    span = _with_candles(days, wanted)
+    if check:
+        print_proofs(_proven(span, wanted), as_json)
+    else:
+        print_rows(_replayed(span, wanted), as_json, title=f"Verdicts computed again, from {span}")
+
+
+def _with_candles(days: Span, symbols: Sequence[str]) -> Span:
+    """The part of the days that has closed: of today as much as is stored.
+
+    Raises:
+        CommandError: the lake lacks candles of it.
+    """
+    stored = project_here().lake.read("candles", span=days, symbols=symbols, columns=["symbol", "open_time"])
+    newest = max((time + BAR for time in stored["open_time"]), default=days.start)
+    span = Span(days.start, min(days.end, max(newest, midnight(datetime.now(UTC).date()))))
+    for symbol in symbols:
+        own = stored.filter(pl.col("symbol") == symbol)
+        absent = span.open_times().to_frame().join(own, on="open_time", how="anti")["open_time"]
+        if absent.len() or not span.bars:
+            raise CommandError(
+                f"{symbol}: {absent.len():,} of {span.bars:,} candles from {span} are not in the lake"
+                f"{f', the first {iso(absent[0])}' if absent.len() else ''}; fetch them with "
+                f"`mm backfill --from {iso(days.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose other days"
+            )
+    return span
+
+
+def _replayed(span: Span, symbols: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each market: how often each verdict was found again, and where another one is stored."""
+    from mm_dagster.defs.proofs import evidence
+    from mm_dagster.regime.proofs import recompute
+
+    project = project_here()
+    found = []
+    with days_done("replay", transient=True) as progress:
+        bar = progress.add_task("", total=span.bars // DAY_BARS)
+        for month in span.months():
+            stored = evidence(project.lake, project.config, month, symbols)
+            _, verdicts = recompute(stored.candles, month, project.config)
+            before = stored.verdicts.select("symbol", "as_of", before="verdict", stored=True)
+            found.append(
+                verdicts.select("symbol", "as_of", "verdict").join(
+                    before, on=["symbol", "as_of"], how="left", maintain_order="left"
+                )
+            )
+            progress.advance(bar, month.bars // DAY_BARS)
+    differs = pl.col("stored") & pl.col("verdict").ne_missing(pl.col("before"))
+    return (
+        pl.concat(found)
+        .group_by("symbol")
+        .agg(
+            bars=pl.len(),
+            **{word.lower(): (pl.col("verdict") == word).sum() / pl.len() for word in VERDICTS},
+            unknown=pl.col("verdict").is_null().mean(),
+            stored=pl.col("stored").sum(),
+            differs=differs.sum(),
+            first_difference=pl.col("as_of").filter(differs).min(),
+        )
+        .sort("symbol")
+        .to_dicts()
+    )
+
+
+def _proven(span: Span, symbols: Sequence[str]) -> list[Proof]:
+    """The proofs over a span, month by month."""
+    from mm_dagster.defs.proofs import evidence
+    from mm_dagster.regime.proofs import prove, together
+
+    project = project_here()
+    months = []
+    with days_done("replay", transient=True) as progress:
+        bar = progress.add_task("", total=span.bars / DAY_BARS)
+        for month in span.months():
+            begun = (month.start - span.start) / timedelta(days=1)
+            progress.update(bar, description=f"{month.start:%Y-%m}")
+
+            def advance(share: float, begun: float = begun, month: Span = month) -> None:
+                progress.update(bar, completed=begun + share * month.bars / DAY_BARS)
+
+            months.append(prove(evidence(project.lake, project.config, month, symbols), advance))
+    return [together(parts) for parts in zip(*months, strict=True)]
+
+
+def print_proofs(proofs: Sequence[Proof], as_json: bool) -> None:
+    """One row for each proof, with its sentence below.
+
+    Raises:
+        CommandError: something differs; with the first difference.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "proof": proof.name,
+            "markets": sorted(proof.symbols),
+            "compared": proof.cells,
+            "differing": proof.differing,
+            "result": proof.result,
+        }
+        for proof in proofs
+    ]
+    if as_json:
+        more = [
+            {
+                "not_compared": proof.not_compared or None,
+                "first_difference": proof.first.sentence if proof.first else None,
+            }
+            for proof in proofs
+        ]
+        print_rows([row | extra for row, extra in zip(rows, more, strict=True)], as_json)
+    else:
+        print_rows([row | {"markets": ", ".join(row["markets"]) or None} for row in rows], as_json, title="Proofs")
+        for proof in proofs:
+            out.print(f"  - {escape(proof.sentence)}", highlight=False, soft_wrap=True)
+    broken = next((proof for proof in proofs if proof.first), None)
+    if broken and broken.first:
+        raise CommandError(f"{broken.name}: {broken.first.sentence}")
+
+
+# running --------------------------------------------------------------------------------------------------------------
+
+
+def run_job(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key: str | None = None) -> None:
+    """Runs a job in this process, noted in Dagster's history like any other.
+
+    Raises:
+        CommandError: a step failed; with the first line of the error.
+    """
+    from mm_dagster.definitions import defs
+
+    _ = project_here()  # it says where Dagster keeps its own things
+    result = (
+        defs()
+        .resolve_job_def(job)
+        .execute_in_process(
+            instance=dg.DagsterInstance.get(),
+            partition_key=partition_key,
+            run_config={
+                "resources": {"turn": {"config": turn}},
+                "loggers": {"console": {"config": {"log_level": "INFO" if chosen.debug else "CRITICAL"}}},
+            },
+            tags=tags,
+            raise_on_error=chosen.debug,
+        )
+    )
+    if not result.success:
+        if any(_was_interrupted(event) for event in result.all_events):
+            raise KeyboardInterrupt
+        raise CommandError(f"{job}: {_first_failure(result)}; see run {result.run_id[:8]} in the UI, or use --debug")
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step ended by Ctrl-C: Dagster makes an ordinary failure of it."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    while error:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            return True
+        error = error.cause
+    return False
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause:
+                error = error.cause
+            return f"{event.step_key}: {error.message.strip().splitlines()[0]}"
+    return "failed"
+
+
+def newest_as_of(project: Any) -> datetime:
+    """The quarter hour that closed last, by the venues' clocks; by ours where none says."""
+    times = []
+    for symbol in project.config.symbols:
+        try:
+            times.append(project.venue(symbol).now())
+        except VenueError as error:
+            err.print(f"[yellow]{symbol}:[/] {error}", soft_wrap=True)
+    return floor_bar(max(times, default=datetime.now(UTC)))
+
+
+def _say_what_failed(as_of: datetime) -> None:
+    """Ends the command with an error when a market or grid of the tick could not be judged.
+
+    Raises:
+        CommandError: with the reasons.
+    """
+    ticks = project_here().lake.read("tick", span=Span(as_of - BAR, as_of))
+    row = ticks.row(0, named=True) if ticks.height else {"reason": "it did not finish", "symbols_failed": []}
+    if row["reason"] or row["symbols_failed"]:
+        raise CommandError(row["reason"] or f"{', '.join(row['symbols_failed'])}: the newest bar is not known yet")
+
+
+def _save_pictures(as_of: datetime) -> None:
+    """Draws each grid's week into data/pictures and says where."""
+    from mm_dagster.defs.exit import grid_picture
+
+    project = project_here()
+    folder = project.data / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for grid in project.config.grids:
+        (folder / f"{grid.id}.png").write_bytes(grid_picture(project, grid, as_of))
+    err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `make up`", soft_wrap=True, highlight=False)
+
+
+def _send_what_is_due(at: datetime | None) -> None:
+    """Sends as the sensor would. A simulated market's clock is set to the tick, so that its news can be seen."""
+    from mm_dagster.defs.alerts import due_now
+
+    if due_now(project_here(), at):
+        run_job("send_alerts", turn={"as_of": iso(at)} if at else {}, tags={})
