@@ -11,7 +11,7 @@ from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import glance, picture, preview
-from mm_dagster.defs.partitions import LAG_BARS, Work, history_asset, work
+from mm_dagster.defs.partitions import LAG_BARS, Work, history_asset, in_batches, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
@@ -35,7 +35,8 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
     changed, newest = 0, []
     active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
     judgeable = [grid for grid in active if grid.id not in project.failures]
-    for span, grids in job.grid_spans("exit_state", judgeable).items() if judgeable else ():
+    spans = job.grid_spans("exit_state", judgeable) if judgeable else {}
+    for span, grids in in_batches(spans):
         rows = job.stamp(_with_live(job, grids, _evaluate(job, grids, span)), "exit_state", grids)
         changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
         newest.append(rows.filter(pl.col("as_of") == span.end))
@@ -84,14 +85,12 @@ def _evaluate(job: Work, grids: list[GridConfig], span: Span) -> pl.DataFrame:
     whole = Span(min(grid.first_as_of for grid in grids) - BAR, span.end).back(LAG_BARS)
     symbols = sorted({grid.symbol for grid in grids})
     key = ["symbol", "as_of"]
-    bars = lake.read("candles", span=whole, symbols=symbols)
+    bars = lake.read("candles", span=whole, symbols=symbols, columns=["symbol", *triggers.CANDLES])
     measured = lake.read("regime_features", span=whole, symbols=symbols, columns=[*key, *triggers.FEATURES])
-    verdicts = lake.read("regime_verdict", span=whole, symbols=symbols)
-    risks = lake.read("grid_risk", span=whole, grids=[grid.id for grid in grids])
-    states = pl.concat(
-        [ladder.compute(grid, bars, measured, verdicts, risks, span.end, job.config.exit) for grid in grids]
-    )
-    return states.filter(span.closes())
+    verdicts = lake.read("regime_verdict", span=whole, symbols=symbols, columns=[*key, *triggers.VERDICT])
+    episode = ["grid_id", "activated_at", "as_of", *triggers.RISK]
+    risks = lake.read("grid_risk", span=whole, grids=[grid.id for grid in grids], columns=episode)
+    return ladder.compute(grids, bars, measured, verdicts, risks, span, job.config.exit)
 
 
 def _with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import picture, preview
-from mm_dagster.defs.partitions import Work, history_asset, work
+from mm_dagster.defs.partitions import Work, history_asset, in_batches, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.grid import account, entry, episode, risk
 from mm_dagster.market.venue import VenueError
@@ -44,9 +44,11 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
         context.log.error(why)
     accounts = project.lake.read("account_snapshot")
     followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
-    for span, grids in job.grid_spans("grid_risk", followed).items() if followed else ():
+    spans = job.grid_spans("grid_risk", followed) if followed else {}
+    for span, grids in in_batches(spans):
         symbols = [grid.symbol for grid in grids]
-        features = project.lake.read("regime_features", span=span, symbols=symbols)
+        columns = ["symbol", "as_of", *risk.FEATURES]
+        features = project.lake.read("regime_features", span=span, symbols=symbols, columns=columns)
         starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
         lives = Span(min([span.start, *starts]), span.end)
         candles = project.lake.read("candles", span=lives, symbols=symbols)

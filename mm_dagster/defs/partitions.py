@@ -1,6 +1,6 @@
 """Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -262,6 +262,18 @@ def work(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> Wor
 def partition_of(as_of: datetime) -> str:
     """The partition of a tick: the day in which its last closed bar opened."""
     return iso(as_of - BAR)[:10]
+
+
+ROWS_AT_ONCE = 300_000
+"""Rows of grids that are held in memory together, some hundred MB: a tick has 6,000, years have millions."""
+
+
+def in_batches(spans: Mapping[Span, Sequence[GridConfig]]) -> Iterator[tuple[Span, list[GridConfig]]]:
+    """The grids of each span, so many at a time that memory stays bounded however long the span is."""
+    for span, grids in spans.items():
+        many = max(1, ROWS_AT_ONCE // max(1, span.bars))
+        for first in range(0, len(grids), many):
+            yield span, list(grids[first : first + many])
 
 
 def _union(spans: Iterable[Span]) -> Span:

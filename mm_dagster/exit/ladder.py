@@ -23,9 +23,8 @@ Where METHOD leaves room, this is what holds:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ import polars as pl
 from numba import njit
 
 from mm_dagster import tables
-from mm_dagster.bars import TIME, iso
+from mm_dagster.bars import BAR, TIME, Span, iso
 from mm_dagster.config import ExitConfig, GridConfig
 from mm_dagster.exit.nearest import nearest
 from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, evaluate
@@ -46,64 +45,108 @@ _WARNING, _LATEST, _MANDATORY = (STATES.index(state) for state in STATES[1:])
 
 
 def compute(
-    grid: GridConfig,
+    grids: Sequence[GridConfig],
     candles: pl.DataFrame,
     features: pl.DataFrame,
     verdict: pl.DataFrame,
     risk: pl.DataFrame,
-    end: datetime,
+    span: Span,
     config: ExitConfig,
 ) -> pl.DataFrame:
-    """The exit states of one episode, from its activation to `end`.
+    """The exit states of episodes at the bars of a span; each episode is folded from its activation on.
 
     In `triggers`, `fired` is the definition at this bar alone. `level` is the highest level for which the trigger
     counts at this bar under the active policy, before persistence; where it does not count (not fired, unknown, or
     not confirmed), the level that it is listed at. `nearest` is explained in the module of that name.
 
     Args:
-        grid: the grid of the episode. A disabled one gets no rows.
-        candles: rows of `candles`, from 75 minutes before `grid.first_as_of` on at the latest; a bar without a row
-            is MISSING. All frames may hold other markets, grids and times.
-        features: rows of `regime_features` from 4 hours before `grid.first_as_of` on.
-        verdict: rows of `regime_verdict` from 4 hours before `grid.first_as_of` on.
-        risk: rows of `grid_risk`.
-        end: last `as_of`; before the activation there are no rows.
+        grids: the grids of the episodes. A disabled one gets no rows.
+        candles: rows of `candles`, from 75 minutes before the earliest `first_as_of` on at the latest; a bar without
+            a row is MISSING. All frames may hold other markets, grids and times.
+        features: rows of `regime_features` from 4 hours before the earliest `first_as_of` on.
+        verdict: rows of `regime_verdict` from 4 hours before the earliest `first_as_of` on.
+        risk: rows of `grid_risk` from the earliest `first_as_of` on.
+        span: its bars; before the activation there are no rows.
         config: policy and thresholds.
 
     Returns:
-        Rows of `exit_state` without stamps, one per bar, by `as_of`; `live_state` and `live_reason` are null.
+        Rows of `exit_state` without stamps, one per grid and bar, in the order of the grids and by `as_of`;
+        `live_state` and `live_reason` are null.
     """
-    nothing = tables.empty("exit_state").drop("config_hash", "code_version")
-    table = evaluate(grid, candles, features, verdict, risk, end, config) if grid.enabled else nothing
-    if table.is_empty():
-        return nothing
+    episodes = []
+    for grid in grids:
+        if grid.enabled and grid.first_as_of <= span.end:
+            table = evaluate(grid, candles, features, verdict, risk, span.end, config)
+            episodes.append(_follow(grid, table, span, config))
+    # What is said is said for all grids at once: there are many columns, and each costs a call.
+    episodes = [episode for episode in episodes if episode.said.height]
+    if not episodes:
+        return tables.empty("exit_state").drop("config_hash", "code_version")
+    said = pl.concat([episode.said for episode in episodes])
+    counted = np.concatenate([episode.counted[episode.first :] for episode in episodes])
+    listed = np.array([STATES.index(trigger.level) for trigger in TRIGGERS])
+    frame = said.select(
+        "grid_id",
+        "activated_at",
+        "symbol",
+        "as_of",
+        "complete",
+        "since",
+        "literal_state",
+        "state",
+        "raw_state",
+        triggers=_structs(said, np.where(counted > 0, counted, listed)),
+        nearest=nearest(said, config),
+        recommended_window_minutes=_windows(said["state"], config),
+        advice=pl.Series([sentence for one in episodes for sentence in _advice(one, config)], dtype=pl.String),
+    )
+    return tables.conform(frame, "exit_state").drop("config_hash", "code_version")
+
+
+@dataclass(frozen=True)
+class _Episode:
+    """One grid's way over the ladder.
+
+    Attributes:
+        grid: the grid.
+        table: what `triggers.evaluate` returned, n bars from the activation on.
+        truths: its statements, each of shape (n,).
+        counted: the highest level for which each trigger counts, shape (n, triggers).
+        ladder: the way under the active policy.
+        first: the first bar that is asked for.
+        said: the rows from there on, with the states and the names of the grid beside them.
+    """
+
+    grid: GridConfig
+    table: pl.DataFrame
+    truths: Mapping[str, Logic]
+    counted: Integers
+    ladder: _Ladder
+    first: int
+    said: pl.DataFrame
+
+
+def _follow(grid: GridConfig, table: pl.DataFrame, span: Span, config: ExitConfig) -> _Episode:
+    """Folds one episode."""
     truths = _truths(table)
     policies = {
         "confirmed": _confirmed(table["BREAK_LIKELY.value"].to_numpy(), truths, config),
         "literal": _literal(truths, config),
     }
-    age = table["age_minutes"].to_numpy()
-    ladders = {name: _climb(age, _unknown_triggers(truths), rules, config) for name, rules in policies.items()}
-    active, ladder = policies[config.policy], ladders[config.policy]
-
-    counted = _counted_levels(active)
-    listed = np.array([STATES.index(trigger.level) for trigger in TRIGGERS])
-    frame = table.select(
-        "as_of",
-        "complete",
+    age, unknown = table["age_minutes"].to_numpy(), _unknown_triggers(truths)
+    ladders = {name: _climb(age, unknown, rules, config) for name, rules in policies.items()}
+    ladder = ladders[config.policy]
+    first = min(max(0, (span.start - grid.first_as_of) // BAR + 1), table.height)
+    said = table.slice(first).with_columns(
         grid_id=pl.lit(grid.id),
         activated_at=pl.lit(grid.activated_at, dtype=TIME),
         symbol=pl.lit(grid.symbol),
-        literal_state=_names(ladders["literal"].state),
-        state=_names(ladder.state),
-        raw_state=_names(ladder.raw),
-        since=table["as_of"].gather(ladder.since),
-        triggers=_structs(table, np.where(counted > 0, counted, listed)),
-        nearest=nearest(table, grid, config),
-        recommended_window_minutes=_windows(ladder.state, config),
+        literal_state=_names(ladders["literal"].state[first:]),
+        state=_names(ladder.state[first:]),
+        raw_state=_names(ladder.raw[first:]),
+        since=table["as_of"].gather(ladder.since[first:]),
     )
-    frame = frame.with_columns(advice=pl.Series(_advice(grid, table, truths, counted, ladder, config), dtype=pl.String))
-    return tables.conform(frame, "exit_state").drop("config_hash", "code_version")
+    return _Episode(grid, table, truths, _counted_levels(policies[config.policy]), ladder, first, said)
 
 
 @dataclass(frozen=True)
@@ -329,10 +372,10 @@ def _unknown_triggers(truths: Mapping[str, Logic]) -> Integers:
     return np.count_nonzero([truths[f"{trigger.name}.fired"] == UNKNOWN for trigger in TRIGGERS], axis=0)
 
 
-def _windows(state: Integers, config: ExitConfig) -> pl.Series:
+def _windows(state: pl.Series, config: ExitConfig) -> pl.Series:
     window = config.window_minutes
-    minutes = pl.Series([None, window.warning, window.latest_acceptable_exit, window.mandatory], dtype=pl.Int64)
-    return minutes.gather(state)
+    minutes = (None, window.warning, window.latest_acceptable_exit, window.mandatory)
+    return state.replace_strict(dict(zip(STATES, minutes, strict=True)), return_dtype=pl.Int64)
 
 
 def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
@@ -358,15 +401,12 @@ def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
     return listed.to_struct().reshape((bars, count)).arr.to_list()
 
 
-def _advice(
-    grid: GridConfig,
-    table: pl.DataFrame,
-    truths: Mapping[str, Logic],
-    counted: Integers,
-    ladder: _Ladder,
-    config: ExitConfig,
-) -> list[str]:
-    """What to do at each bar, in one sentence with its main reason."""
+def _advice(episode: _Episode, config: ExitConfig) -> list[str]:
+    """What to do at each bar that is asked for, in one sentence with its main reason."""
+    grid, table, truths, counted, ladder = (
+        *(episode.grid, episode.table, episode.truths),
+        *(episode.counted, episode.ladder),
+    )
     window = config.window_minutes
     close = table["close"].to_list()
     age = table["age_minutes"].to_list()
@@ -428,7 +468,7 @@ def _advice(
         return f"{act}: {why or 'nothing counts at this bar, but it has not been quiet for long enough'}."
 
     sentences = []
-    for row, state in enumerate(ladder.state.tolist()):
+    for row, state in enumerate(ladder.state[episode.first :].tolist(), start=episode.first):
         if state == 0:
             sentences.append("The grid may go on.")
         elif state == _MANDATORY:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.config import ExitConfig, GridConfig
+from mm_dagster.config import ExitConfig
 from mm_dagster.exit.triggers import TRIGGERS, Floats
 from mm_dagster.tables import VERDICTS
 
@@ -48,7 +48,7 @@ _UNKNOWN = {
 Rows = npt.NDArray[np.int64]
 
 
-def nearest(table: pl.DataFrame, grid: GridConfig, config: ExitConfig) -> pl.Series:
+def nearest(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
     """The unfired triggers of each bar that are nearest to firing, and what would fire them.
 
     A probability names the price at which it would reach its threshold with the volatility of that bar. Figures are
@@ -56,15 +56,14 @@ def nearest(table: pl.DataFrame, grid: GridConfig, config: ExitConfig) -> pl.Ser
     and so is a fall of the confidence that cannot fire, since the verdict 4 hours before was no range.
 
     Args:
-        table: what `triggers.evaluate` returned, n bars.
-        grid: the grid of the episode.
+        table: what `triggers.evaluate` returned, n bars; of several grids, one below the other, as well.
         config: policy and thresholds.
 
     Returns:
         Lists of at most MOST sentences, shape (n,): the nearest first (of equals, the first of TRIGGERS); where
         triggers are unknown, the last sentence says which.
     """
-    bars = _Bars(table, grid, config)
+    bars = _Bars(table, config)
     order = np.argsort(-bars.near, axis=1, kind="stable")[:, :MOST]
     order = np.where(np.take_along_axis(bars.near, order, axis=1) > 0, order, -1)
     partly = bars.unknown.any(axis=1)
@@ -85,7 +84,7 @@ def nearest(table: pl.DataFrame, grid: GridConfig, config: ExitConfig) -> pl.Ser
     return said.reshape(place.shape).arr.to_list().list.drop_nulls().alias("nearest")
 
 
-def price_of_probability(p: Floats, price: Floats, bound: float, target: Floats) -> Floats:
+def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats) -> Floats:
     """The price at which the touch probability of a lower bound would be `target`, with the volatility of now.
 
     p = 2 F4(-d / (k sigma sqrt(h))) with d = ln(price / bound) gives the spread k sigma sqrt(h) = d / x(p), where
@@ -95,7 +94,7 @@ def price_of_probability(p: Floats, price: Floats, bound: float, target: Floats)
     Args:
         p: the probability now, shape (n,).
         price: the price now, above the bound, shape (n,).
-        bound: the bound, same unit.
+        bound: the bound, same unit, shape (n,).
         target: the probability asked for, shape (n,).
 
     Returns:
@@ -108,8 +107,10 @@ def price_of_probability(p: Floats, price: Floats, bound: float, target: Floats)
     # One by one: a logarithm taken over an array may have other bits at its end than in the middle.
     return np.array(
         [
-            bound * math.exp(share * math.log(now / bound)) if fine else math.nan
-            for fine, share, now in zip(known.tolist(), ratio.tolist(), price.tolist(), strict=True)
+            least * math.exp(share * math.log(now / least)) if fine else math.nan
+            for fine, share, now, least in zip(
+                known.tolist(), ratio.tolist(), price.tolist(), bound.tolist(), strict=True
+            )
         ],
         dtype=np.float64,
     )
@@ -141,14 +142,15 @@ class _Bars:
         unknown: whether a trigger is null, same shape.
     """
 
-    def __init__(self, table: pl.DataFrame, grid: GridConfig, config: ExitConfig) -> None:
-        self._grid, self._config = grid, config
+    def __init__(self, table: pl.DataFrame, config: ExitConfig) -> None:
+        self._config = config
         numbers = table.select(pl.col(pl.Float64).fill_null(math.nan))
         self._value = {trigger.name: numbers[f"{trigger.name}.value"].to_numpy() for trigger in TRIGGERS}
         self._threshold = {trigger.name: numbers[f"{trigger.name}.threshold"].to_numpy() for trigger in TRIGGERS}
-        self._close = numbers["close"].to_numpy()
-        self._below = numbers["range_fires_below"].to_numpy()
-        self._above = numbers["range_fires_above"].to_numpy()
+        self._close, self._below, self._above, self._lower, self._upper, self._stop = (
+            numbers[name].to_numpy()
+            for name in ("close", "range_fires_below", "range_fires_above", "lower", "upper", "stop")
+        )
         steps = config.thresholds.break_likely
         p = self._value["BREAK_LIKELY"]
         self._next = np.where(p >= steps.warning_on, steps.latest_acceptable_exit_on, steps.warning_on)
@@ -173,13 +175,13 @@ class _Bars:
 
     def _share(self, name: str) -> Floats:
         """The share of its way from rest to threshold, not yet cut to [0, 1]."""
-        grid, value, threshold = self._grid, self._value[name], self._threshold[name]
-        middle = (grid.lower + grid.upper) / 2
+        value, threshold = self._value[name], self._threshold[name]
+        middle = (self._lower + self._upper) / 2
         match name:
             case "STOP_BREACHED":
-                return (middle - value) / (middle - grid.stop)
+                return (middle - value) / (middle - self._stop)
             case "CLOSES_OUTSIDE":
-                return np.abs(self._close - middle) / (grid.upper - middle)
+                return np.abs(self._close - middle) / (self._upper - middle)
             case "RANGE_INVALIDATED":
                 centre = (self._below + self._above) / 2
                 return np.abs(self._close - centre) / (self._above - centre)
@@ -195,10 +197,11 @@ class _Bars:
         limits = self._config.thresholds
         match name:
             case "STOP_BREACHED":
-                away = _write(_cut(100 * (self._close[rows] - self._grid.stop) / self._close[rows], 1), ".1f")
-                return _join(f"Stop {self._grid.stop:,.6g}: ", away, " % below")
+                stop = self._stop[rows]
+                away = _write(_cut(100 * (self._close[rows] - stop) / self._close[rows], 1), ".1f")
+                return _join("Stop ", _write(stop, ",.6g"), ": ", away, " % below")
             case "CLOSES_OUTSIDE":
-                return self._say_closes(value, self._close[rows])
+                return self._say_closes(value, rows)
             case "BREAK_LIKELY":
                 return self._say_break(value, rows)
             case "REGIME_TREND":
@@ -228,15 +231,16 @@ class _Bars:
         company = f"; counts only with a break below at {100 * self._config.confirm.warning:.0f} %)"
         return _join(said, _either(self._exposed[rows] < 1, company, ")"))
 
-    def _say_closes(self, value: Floats, close: Floats) -> pl.Series:
-        lower, upper = self._grid.lower, self._grid.upper
+    def _say_closes(self, value: Floats, rows: Rows) -> pl.Series:
+        close, lower, upper = self._close[rows], self._lower[rows], self._upper[rows]
         down = np.where(value == 0, close - lower <= upper - close, value < 0)
         away = _cut(100 * np.where(down, close - lower, upper - close) / close, 1)
-        bound = _either(down, f" (below {lower:,.6g}", f" (above {upper:,.6g}")
+        beyond = _either(down, " (below ", " (above ")
+        bound = _write(np.where(down, lower, upper), ",.6g")
         of = f" of {self._config.thresholds.closes_outside}"
         more = _write(np.where(value == 0, away, np.nan), ".1f", ", {} % away)", missing=")")
         side = _either(down, "Closes below the grid: ", "Closes above the grid: ")
-        return _join(side, _write(np.abs(value), ".0f"), of, bound, more)
+        return _join(side, _write(np.abs(value), ".0f"), of, beyond, bound, more)
 
     def _say_range(self, rows: Rows) -> pl.Series:
         close, below, above = self._close[rows], self._below[rows], self._above[rows]
@@ -249,10 +253,10 @@ class _Bars:
         )
 
     def _say_break(self, p: Floats, rows: Rows) -> pl.Series:
-        lower = self._grid.lower
+        lower = self._lower[rows]
         price = price_of_probability(p, self._close[rows], lower, self._next[rows])
         # To the fourth digit of the bound: the probability is good to some points, so a price is to some parts in 1000.
-        unit = 10.0 ** (math.floor(math.log10(lower)) - 3)
+        unit = np.array([10.0 ** (math.floor(math.log10(bound)) - 3) for bound in lower.tolist()])
         at = _write(np.rint(price / unit) * unit, ",.6g", ", at a price of {})", missing=")")
         now, limit = _write(_cut(100 * p, 0), ".0f"), _write(100 * self._next[rows], ".0f")
         return _join("Break below the grid within 24 h: ", now, " % (fires at ", limit, " %", at)

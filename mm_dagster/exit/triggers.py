@@ -81,6 +81,12 @@ FEATURES = (
     "atr",
 )
 """Columns of `regime_features` that the triggers read."""
+CANDLES = ("close_time", "close", "low", "status")
+"""Those of `candles`."""
+VERDICT = ("verdict", "confidence", "transition_probability")
+"""Those of `regime_verdict`."""
+RISK = ("p_break_low_24h",)
+"""Those of `grid_risk`."""
 
 
 def evaluate(
@@ -128,8 +134,9 @@ def evaluate(
         One row per bar with `as_of` from `first_as_of` to `end`: as_of; close (null when MISSING); age_minutes, of
         the newest known bar (infinite when there is none); complete, whether the range frozen at activation is
         there; range_fires_below and range_fires_above, the prices beyond which a close leaves it (null when it is
-        not there); for each trigger `<name>.value`, `<name>.threshold`, `<name>.fired`; and
-        `BREAK_LIKELY.warning_on`, `.warning_off`, `.latest_acceptable_exit_on`, `.latest_acceptable_exit_off`.
+        not there); lower, upper and stop of the grid; for each trigger `<name>.value`, `<name>.threshold`,
+        `<name>.fired`; and `BREAK_LIKELY.warning_on`, `.warning_off`, `.latest_acceptable_exit_on`,
+        `.latest_acceptable_exit_off`.
     """
     first = grid.first_as_of
     before = first - (_LAG + 1) * BAR
@@ -142,9 +149,9 @@ def evaluate(
     verdicts = verdict.filter(of_symbol).with_columns(
         pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64)
     )
-    regime, confidence, likely = _at(axis, verdicts, "verdict", "confidence", "transition_probability")
+    regime, confidence, likely = _at(axis, verdicts, *VERDICT)
     episode = (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at)
-    (p_break,) = _at(axis, risk.filter(episode), "p_break_low_24h")
+    (p_break,) = _at(axis, risk.filter(episode), *RISK)
 
     limits = config.thresholds
     half_life = known["half_life"]
@@ -169,7 +176,9 @@ def evaluate(
     as_of = axis["as_of"].slice(_LAG)
     below, above = (math.nan, math.nan) if frozen is None else frozen.fires_beyond(limits.range_atr)
     bars_long = np.ones(as_of.len())
-    numbers = {"close": _ago(close), "range_fires_below": below * bars_long, "range_fires_above": above * bars_long}
+    constant = {"range_fires_below": below, "range_fires_above": above}
+    constant |= {"lower": grid.lower, "upper": grid.upper, "stop": grid.stop}
+    numbers = {"close": _ago(close), **{name: value * bars_long for name, value in constant.items()}}
     logic = {f"BREAK_LIKELY.{name}": holds for name, holds in variants.items()}
     for name, (value, threshold, fired) in readings.items():
         numbers |= {f"{name}.value": value, f"{name}.threshold": threshold}

@@ -55,20 +55,18 @@ def compute(
         where a person can do something about it.
     """
     types = dtypes("grid_risk")
-    schema = {name: types[name] for name in COLUMNS} | {"remark": pl.String()}
-    nothing = pl.DataFrame(schema=schema).clear(as_of.len()).with_columns(source=pl.lit("MODELLED"))
     if not grid.enabled or as_of.is_empty():
-        return nothing
+        return _nothing(as_of.len())
     times, opens, highs, lows, closes = _life(grid, candles, as_of[-1])
     # No row may tell what was found out after it.
     begun = as_of >= times[0]
     if np.isnan(closes[0]):
         why = "The position is not modelled: no candle is known at its activation; check activated_at."
-        return nothing.with_columns(remark=_where(begun, why))
+        return _nothing(as_of.len()).with_columns(remark=_where(begun, why))
     try:
         book = book_of(grid, float(closes[0]), rules)
     except ValueError as error:
-        return nothing.with_columns(remark=_where(begun, f"The position is not modelled: {error}."))
+        return _nothing(as_of.len()).with_columns(remark=_where(begun, f"The position is not modelled: {error}."))
     lived = replay(book, opens, highs, lows, closes)
     columns, stopped = _modelled(grid, lived), times[lived.stopped] if lived.stopped >= 0 else None
     remark = fills if isinstance(fills, str) else None
@@ -97,6 +95,13 @@ def compute(
         .with_columns(pl.col(pl.Float64).fill_nan(None), pl.col("source").fill_null("MODELLED"))
         .with_columns(remark=pl.lit(said, pl.String))
     )
+
+
+def _nothing(bars: int) -> pl.DataFrame:
+    """Of a position that is not known: nulls."""
+    types = dtypes("grid_risk")
+    schema = {name: types[name] for name in COLUMNS} | {"remark": pl.String()}
+    return pl.DataFrame(schema=schema).clear(bars).with_columns(source=pl.lit("MODELLED"))
 
 
 def _life(grid: GridConfig, candles: pl.DataFrame, until: datetime) -> tuple[pl.Series, Floats, Floats, Floats, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 import numpy as np
@@ -18,7 +19,7 @@ from mm_dagster.tables import NO_RULES, MarketRules
 HORIZONS = (6, 12, 24)
 """Hours ahead for which touch probabilities are kept."""
 
-_FEATURES = ("close", "change_24h", "volume_24h", "atr", "volatility_forecast")
+FEATURES = ("close", "change_24h", "volume_24h", "atr", "volatility_forecast")
 
 
 def compute(
@@ -47,18 +48,17 @@ def compute(
         the row is there and what depends on it is null. So is what the grid holds where it cannot be modelled; the
         recommendations then say why.
     """
-    rows = at_bars(features, grid.symbol, span, grid.first_as_of, _FEATURES)
+    rows = at_bars(features, grid.symbol, span, grid.first_as_of, FEATURES)
     count = rows.height
-    close = _floats(rows, "close")
-    price = np.where(close > 0, close, np.nan)
-    atr = _floats(rows, "atr")
-    atr = np.where(atr > 0, atr, np.nan)
-    sigma = _floats(rows, "volatility_forecast")
+    known = _floats(rows, FEATURES)
+    price = np.where(known["close"] > 0, known["close"], np.nan)
+    atr = np.where(known["atr"] > 0, known["atr"], np.nan)
+    sigma = known["volatility_forecast"]
 
     columns: dict[str, Floats] = {
         "price": price,
-        "change_24h": _floats(rows, "change_24h"),
-        "volume_24h": _floats(rows, "volume_24h"),
+        "change_24h": known["change_24h"],
+        "volume_24h": known["volume_24h"],
     }
     aways = {"lower": price - grid.lower, "upper": grid.upper - price, "stop": price - grid.stop}
     for name, away in aways.items():
@@ -77,7 +77,8 @@ def compute(
     held = position.compute(grid, candles, sigma, rows["as_of"], risk.giveback, rules, fills)
     if not grid.enabled:
         held = held.with_columns(capital_utilisation=pl.Series(capital_utilisation(grid, price)).fill_nan(None))
-    columns["capital_at_risk_weighted"] = _floats(held, "capital_at_risk") * columns["p_stop_24h"]
+    at_risk = _floats(held, ("capital_at_risk",))["capital_at_risk"]
+    columns["capital_at_risk_weighted"] = at_risk * columns["p_stop_24h"]
 
     judged = [
         _judge(grid, price, p_stop, risk, _said_before(*told))
@@ -98,7 +99,7 @@ def compute(
         },
         orient="row",
     )
-    frame = pl.DataFrame({name: pl.Series(values, dtype=pl.Float64).fill_nan(None) for name, values in columns.items()})
+    frame = pl.DataFrame(columns).select(pl.all().fill_nan(None))
     frame = frame.with_columns(
         *words.get_columns(),
         *held.drop("remark").get_columns(),
@@ -186,6 +187,7 @@ def _recommend(grid: GridConfig, price: float, p_stop: float, health: str, stop_
     return sentences
 
 
-def _floats(frame: pl.DataFrame, column: str) -> Floats:
-    """A column as floats, null as NaN."""
-    return frame[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+def _floats(frame: pl.DataFrame, columns: tuple[str, ...]) -> dict[str, Floats]:
+    """Columns as floats by name, null as NaN."""
+    numbers = frame.select(pl.col(columns).cast(pl.Float64).fill_null(math.nan))
+    return {name: numbers[name].to_numpy() for name in columns}

@@ -70,7 +70,7 @@ def replay(candles: pl.DataFrame, grid: GridConfig, days: int) -> Stages:
     features = regime_features.compute(seen, measured, VolatilityConfig())
     verdict = regime_verdict.compute(features, judged, RegimeConfig())
     risk = grid_risk.compute(grid, features, seen, span, RiskConfig())
-    states = ladder.compute(grid, seen, features, verdict, risk, end, ExitConfig())
+    states = ladder.compute([grid], seen, features, verdict, risk, span, ExitConfig())
     return Stages(seen.filter(span.back(96).opens()), verdict.filter(span.back(96).closes()), risk, states)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, EPOCH, TIME, bar_number
+from mm_dagster.bars import BAR, EPOCH, TIME, Span, bar_number
 from mm_dagster.config import ExitConfig, GridConfig
 from mm_dagster.exit import ladder, triggers
 
@@ -160,8 +160,10 @@ def evaluate(frames: Frames, bars: int, config: ExitConfig | None = None) -> pl.
 
 def climb(frames: Frames, bars: int, config: ExitConfig | None = None, of: GridConfig | None = None) -> pl.DataFrame:
     """The exit states of the example grid."""
+    mine = of or grid()
+    whole = Span(min(mine.first_as_of, end(bars)) - BAR, end(bars))
     return ladder.compute(
-        of or grid(), frames.candles, frames.features, frames.verdict, frames.risk, end(bars), config or ExitConfig()
+        [mine], frames.candles, frames.features, frames.verdict, frames.risk, whole, config or ExitConfig()
     )
 
 

@@ -169,11 +169,11 @@ def test_at_the_price_that_is_told_the_touch_probability_is_the_threshold(
     def p_at(price: Any) -> Any:
         return touch.probability(touch.log_ratio(price, np.array([lower])), sigmas, 24, 0.72)
 
-    told_price = price_of_probability(p_at(price), price, lower, np.array([target]))
+    told_price = price_of_probability(p_at(price), price, np.array([lower]), np.array([target]))
     assert p_at(told_price)[0] == pytest.approx(target, abs=1e-9)
 
 
 def test_without_a_distance_there_is_no_price() -> None:
     p = np.array([1.0, 0.0, math.nan, 0.5, 0.5])
     price = np.array([90.0, 110.0, 110.0, math.nan, 100.0])
-    assert np.isnan(price_of_probability(p, price, 100.0, np.full(5, 0.6))).all()
+    assert np.isnan(price_of_probability(p, price, np.full(5, 100.0), np.full(5, 0.6))).all()
