@@ -11,8 +11,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import dagster as dg
 import yaml
@@ -22,6 +26,9 @@ from rich.table import Table
 from mm_dagster.bars import BAR, iso
 from mm_dagster.definitions import defs
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.exit import ladder
+from mm_dagster.grid import entry, risk
+from mm_dagster.regime import features, verdict
 
 MARKETS = 20
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -46,14 +53,39 @@ def configure(folder: Path) -> None:
         (folder / "grids" / f"{symbol}.yaml").write_text(yaml.safe_dump(grid))
 
 
+COMPUTING = ((features, "compute"), (verdict, "compute"), (risk, "compute"), (entry, "assess"), (ladder, "compute"))
+"""Everything that is computed; the rest of a stage reads, checks, writes and tells."""
+
+
+@contextmanager
+def timed_computing() -> Iterator[list[float]]:
+    """Collects, while it is open, the seconds of each call of COMPUTING."""
+    seconds: list[float] = []
+
+    def timed(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            found = compute(*arguments, **named)
+            seconds.append(time.perf_counter() - started)
+            return found
+
+        return call
+
+    with ExitStack() as patches:
+        for module, name in COMPUTING:
+            patches.enter_context(patch.object(module, name, timed(getattr(module, name))))
+        yield seconds
+
+
 def run(job: str, instance: dg.DagsterInstance, **arguments: object) -> dict[str, float]:
     """Seconds of each step and of the whole run."""
     run_config = {**QUIET, **arguments.pop("run_config", {})}  # type: ignore[dict-item]
     started = time.perf_counter()
-    result = defs().resolve_job_def(job).execute_in_process(instance=instance, run_config=run_config, **arguments)  # type: ignore[arg-type]
+    with timed_computing() as computing:
+        result = defs().resolve_job_def(job).execute_in_process(instance=instance, run_config=run_config, **arguments)  # type: ignore[arg-type]
     whole = time.perf_counter() - started
     steps = {stats.step_key: stats.end_time - stats.start_time for stats in instance.get_run_step_stats(result.run_id)}
-    return {**steps, "whole run": whole}
+    return {**steps, "whole run": whole, "of which computing": sum(computing)}
 
 
 def tick(as_of: datetime, instance: dg.DagsterInstance) -> dict[str, float]:
