@@ -184,9 +184,7 @@ class Wanted:
     span: Span
 
 
-def collect_each(
-    wanted: Sequence[Wanted], settings: CandlesConfig
-) -> Iterator[tuple[Wanted, Collected | VenueError]]:
+def collect_each(wanted: Sequence[Wanted], settings: CandlesConfig) -> Iterator[tuple[Wanted, Collected | VenueError]]:
     """Asks for many spans, `at_once` at the same time, and says what came of each in the order in which they are given.
 
     It runs ahead of who takes the answers by twice that many, so that memory is bounded. When it is closed, or its
