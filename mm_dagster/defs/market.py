@@ -1,6 +1,7 @@
 """Stage 1, market: closed candles from the venues, labelled and checked."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
 from mm_dagster.defs.partitions import REACH, Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.candles import Wanted, collect_each
+from mm_dagster.market.candles import Collected, Wanted, collect_each
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables import broken_rules, conform, empty
 
@@ -152,28 +153,33 @@ def _fetch(job: Work) -> Iterator[tuple[datetime, int, int]]:
         wanted += [Wanted(venue, symbol, part) for span in spans for part in span.months()]
     # Markets stay in their order within a month, so that what is written never depends on who answers first.
     wanted.sort(key=lambda one: _month(one.span))
-    answers = collect_each(wanted, job.config.markets.candles)
-    for month, of_month in groupby(answers, key=lambda answer: _month(answer[0].span)):
-        fetched: dict[Span, list[pl.DataFrame]] = {}
-        quarantined: list[pl.DataFrame] = []
-        try:
-            for one, got in of_month:
-                if isinstance(got, VenueError):
-                    job.project.failures.setdefault(one.symbol, str(got))
-                    continue
-                if got.error:
-                    job.project.failures.setdefault(one.symbol, got.error)
-                if got.candles.height:
-                    stored = Span(one.span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
-                    fetched.setdefault(stored, []).append(got.candles)
-                quarantined.append(got.quarantined)
-        finally:
-            changed = sum(_store(job, span, frames) for span, frames in fetched.items())
-            apart = pl.concat(quarantined) if quarantined else empty("quarantine")
-            if not apart.is_empty():
-                with job.project.turn_lock():
-                    job.project.lake.upsert("quarantine", apart, commit=job.commit("quarantine", job.window))
-        yield month, changed, apart.height
+    with closing(collect_each(wanted, job.config.markets.candles)) as answers:
+        for month, of_month in groupby(answers, key=lambda answer: _month(answer[0].span)):
+            yield month, *_store_month(job, of_month)
+
+
+def _store_month(job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]]) -> tuple[int, int]:
+    """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
+    fetched: dict[Span, list[pl.DataFrame]] = {}
+    quarantined: list[pl.DataFrame] = []
+    try:
+        for one, got in answers:
+            if isinstance(got, VenueError):
+                job.project.failures.setdefault(one.symbol, str(got))
+                continue
+            if got.error:
+                job.project.failures.setdefault(one.symbol, got.error)
+            if got.candles.height:
+                stored = Span(one.span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
+                fetched.setdefault(stored, []).append(got.candles)
+            quarantined.append(got.quarantined)
+    finally:
+        changed = sum(_store(job, span, frames) for span, frames in fetched.items())
+        apart = pl.concat(quarantined) if quarantined else empty("quarantine")
+        if not apart.is_empty():
+            with job.project.turn_lock():
+                job.project.lake.upsert("quarantine", apart, commit=job.commit("quarantine", job.window))
+    return changed, apart.height
 
 
 def _month(span: Span) -> datetime:

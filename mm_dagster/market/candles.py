@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -184,7 +184,9 @@ class Wanted:
     span: Span
 
 
-def collect_each(wanted: Sequence[Wanted], settings: CandlesConfig) -> Iterator[tuple[Wanted, Collected | VenueError]]:
+def collect_each(
+    wanted: Sequence[Wanted], settings: CandlesConfig
+) -> Generator[tuple[Wanted, Collected | VenueError], None, None]:
     """Asks for many spans, `at_once` at the same time, and says what came of each in the order in which they are given.
 
     It runs ahead of who takes the answers by twice that many, so that memory is bounded. When it is closed, or its
