@@ -59,8 +59,8 @@ def repairs(project: Project, now: datetime) -> list[Repair]:
             ends = [dependents(opened, config.grids_on(name), until).end for opened in (first, last)]
             span = Span(midnight(first.date()), midnight((max(ends) - BAR).date()) + timedelta(days=1))
             found.append(Repair(f"{name} {iso(first)}", span, (name,), rows.height, "revised"))
-    # What is newer is the tick's. Whole days, so that a market that is dead is asked for once a day at most.
-    until = midnight((now - timedelta(days=config.history.catch_up_days)).date())
+    # What is newer is the tick's. Whole days, so that of a market that is dead no more is missing every quarter hour.
+    until = midnight((now - timedelta(days=config.history.catch_up_days - 1)).date())
     # A recording does not grow.
     growing = [symbol for symbol in config.symbols if not isinstance(config.venue_of(symbol)[1], RecordedVenue)]
     missing = holes(lake, config, until).filter(pl.col("symbol").is_in(growing))
