@@ -85,6 +85,8 @@ class CcxtVenue(Model):
     exchange: Annotated[str, Field(description="ccxt's name of the exchange, like kucoin.")]
     api_url: Annotated[str | None, Field(description="Another address for all of its REST calls.")] = None
     timeout_seconds: Positive = 10.0
+    requests_per_second: Positive | None = None
+    """How often it is asked at most; null: as often as ccxt says that the exchange allows."""
     account: AccountKeys | None = None
     """Variables of a read-only key: `{key_env: A, secret_env: B, passphrase_env: C}`; null: positions are modelled."""
 
@@ -122,6 +124,7 @@ class CandlesConfig(Model):
     ] = 8
     late_bar_attempts: Annotated[int, Field(ge=1, le=10, description="Times the newest bar is asked for.")] = 3
     late_bar_wait_seconds: Annotated[float, Field(ge=0, le=60, description="Pause between these.")] = 5.0
+    at_once: Annotated[int, Field(ge=1, le=32, description="Requests that are under way at the same time.")] = 8
 
 
 class MarketsConfig(Model):

@@ -130,6 +130,34 @@ class Candles(dy.Schema):
         )
 
 
+class CandleRevision(dy.Schema):
+    """Bars of the past whose candle changed: the venue revised it, or a hole was filled late.
+
+    The candle holds the new values. What was computed from the old ones is computed again; then the row says so.
+    """
+
+    symbol = _text("Market.", key=True)
+    open_time = _time("When the bar opened;", key=True)
+    observed_at = _time("When the venue sent the new values;", key=True)
+    venue = _text("Name of the venue in markets.yaml.")
+    old_observed_at = _time("When it had sent the old values; null: it had not, a hole was filled.", nullable=True)
+    old_status = _one_of(CANDLE_STATUS, "What the bar was; null: there was no row.", nullable=True)
+    old_open = _number("First price before, quote currency.", low=0.0)
+    old_high = _number("Highest price before, quote currency.", low=0.0)
+    old_low = _number("Lowest price before, quote currency.", low=0.0)
+    old_close = _number("Last price before, quote currency.", low=0.0)
+    old_volume = _number("Traded volume before, base currency.", low=0.0)
+    new_status = _one_of(CANDLE_STATUS, "What the bar is now.")
+    new_open = _number("First price now, quote currency.", low=0.0)
+    new_high = _number("Highest price now, quote currency.", low=0.0)
+    new_low = _number("Lowest price now, quote currency.", low=0.0)
+    new_close = _number("Last price now, quote currency.", low=0.0)
+    new_volume = _number("Traded volume now, base currency.", low=0.0)
+    recomputed_at = _time(
+        "Wall clock when all that depends on the bar was computed again; null: not yet.", nullable=True
+    )
+
+
 class Quarantine(dy.Schema):
     """Rows that a venue sent and that cannot be true, kept with the reason; their intervals are MISSING candles."""
 
@@ -491,6 +519,7 @@ NO_RULES = MarketRules()
 
 TABLES: dict[str, type[dy.Schema]] = {
     "candles": Candles,
+    "candle_revision": CandleRevision,
     "quarantine": Quarantine,
     "regime_features": RegimeFeatures,
     "regime_verdict": RegimeVerdict,

@@ -140,6 +140,21 @@ def test_a_response_is_noted_beside_the_alert_that_it_answers(
     assert (row["month"], row["state"], row["responses"]) == ("2026-06", "LATEST_ACCEPTABLE_EXIT", 1)
 
 
+def test_days_that_are_whole_are_skipped_with_a_word_and_computed_again_when_asked_to(
+    folder: Path, mm: Callable[..., tuple[int, str, str]]
+) -> None:
+    days = ("backfill", "--from", "2026-06-25", "--to", "2026-06-26", "--json")
+    code, said, errors = mm(*days)
+    (month,) = json.loads(said)
+    assert code == 0
+    assert (month["computed_days"], month["skipped_days"], month["rows_changed"]) == (0, 2, 0)
+    assert "2 of 2 market days were whole" in errors
+    _, said, errors = mm(*days, "--again")
+    (month,) = json.loads(said)
+    assert (month["computed_days"], month["skipped_days"], month["rows_changed"]) == (2, 0, 0)
+    assert "were whole" not in errors
+
+
 def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[int, str, str]]) -> None:
     _, said, errors = mm()
     commands = ("tick", "backfill", "replay", "respond", "status", "doctor", "sql", "MM_CONFIG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
@@ -50,34 +51,98 @@ def tick(
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog="Examples: `mm backfill --from 2026-01-01 --to 2026-06-30`, `mm backfill --from 2026-01 --symbols ETH-USDT`",
+    epilog="Examples: `mm backfill --from 2026-01-01 --to 2026-06-30`, "
+    "`mm backfill --from 2026-01-01 --symbols ETH-USDT`, `mm backfill --from 2026-01-01 --again --json`",
 )
 def backfill(
     first: Annotated[str, typer.Option("--from", help="First day, UTC.")],
     last: Annotated[str | None, typer.Option("--to", help="Last day, inclusive; default: today.")] = None,
     symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Days that are whole, too: ask the venues anew, and compute anew.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay."""
-    days = whole_days(first, last)
-    wanted = configured(symbols)
-    with days_done("backfill") as progress:
-        bar = progress.add_task("", total=days.bars // DAY_BARS)
-        for month in days.months():
+    """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay, and are not done again.
+
+    Days that are whole under the configuration and the code in force are skipped.
+    """
+    from mm_dagster.history.completeness import unfinished
+
+    days, wanted = whole_days(first, last), configured(symbols)
+    project = project_here()
+    lacking = None if again else unfinished(project.lake, project.config, days, wanted)
+    todo = [(month, _parts(month, wanted, lacking)) for month in days.months()]
+    asked_for = days.bars // DAY_BARS * len(wanted)
+    total = sum(part.bars // DAY_BARS * len(names) for _, parts in todo for part, names in parts)
+    done = []
+    with days_done("backfill", unit="market days", transient=as_json) as progress:
+        bar = progress.add_task("", total=total)
+        for month, parts in todo:
             progress.update(bar, description=f"{month.start:%Y-%m}")
-            run_job(
-                "history",
-                turn={"symbols": wanted},
-                tags={
-                    "dagster/asset_partition_range_start": f"{month.start:%Y-%m-%d}",
-                    "dagster/asset_partition_range_end": f"{month.end - BAR:%Y-%m-%d}",
-                },
+            began, changed, quarantined = monotonic(), 0, 0
+            for part, names in parts:
+                result = run_job(
+                    "history",
+                    turn={"symbols": names, "again": again},
+                    tags={
+                        "dagster/asset_partition_range_start": f"{part.start:%Y-%m-%d}",
+                        "dagster/asset_partition_range_end": f"{part.end - BAR:%Y-%m-%d}",
+                    },
+                )
+                changed += _counted(result, "rows_changed")
+                quarantined += _counted(result, "rows_quarantined")
+                progress.advance(bar, part.bars // DAY_BARS * len(names))
+            computed = sum(part.bars // DAY_BARS * len(names) for part, names in parts)
+            candles = project.lake.read("candles", span=month, symbols=wanted, columns=["status"])
+            done.append(
+                {
+                    "month": f"{month.start:%Y-%m}",
+                    "computed_days": computed,
+                    "skipped_days": month.bars // DAY_BARS * len(wanted) - computed,
+                    "rows_changed": changed,
+                    "rows_quarantined": quarantined,
+                    "missing_bars": candles.filter(pl.col("status") == "MISSING").height,
+                    "seconds": round(monotonic() - began, 1),
+                }
             )
-            progress.advance(bar, month.bars // DAY_BARS)
         progress.update(bar, description="")
+    if as_json:
+        print_rows(done, as_json)
+    if total < asked_for:
+        err.print(
+            f"{asked_for - total} of {asked_for} market days were whole under the configuration and code in force and "
+            "were skipped; --again computes them anew",
+            soft_wrap=True,
+        )
     err.print(
         f"{days.bars // DAY_BARS} days of {len(wanted)} markets are in the lake; "
         "ask them with `mm sql`, see `mm status`"
     )
+
+
+def _parts(month: Span, symbols: list[str], lacking: pl.DataFrame | None) -> list[tuple[Span, list[str]]]:
+    """The days of a month that must be computed, and of which markets: from the first to the last that is not whole."""
+    if lacking is None:
+        return [(month, symbols)]
+    ranges: dict[Span, list[str]] = {}
+    for symbol in symbols:
+        days = lacking.filter((pl.col("symbol") == symbol) & month.opens("day"))["day"]
+        if days.len():
+            span = Span(days.min(), days.max() + timedelta(days=1))  # type: ignore[arg-type, operator]
+            ranges.setdefault(span, []).append(symbol)
+    return list(ranges.items())
+
+
+def _counted(result: dg.ExecuteInProcessResult, name: str) -> int:
+    """The sum of a metadata value over the assets of a run; each of its partitions repeats it."""
+    found: dict[Any, int] = {}
+    for event in result.all_events:
+        if event.is_step_materialization:
+            noted = event.step_materialization_data.materialization
+            if name in noted.metadata:
+                found[noted.asset_key] = int(noted.metadata[name].value)  # type: ignore[arg-type]
+    return sum(found.values())
 
 
 @app.command(
@@ -221,7 +286,9 @@ def print_proofs(proofs: Sequence[Proof], as_json: bool) -> None:
 # running --------------------------------------------------------------------------------------------------------------
 
 
-def run_job(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key: str | None = None) -> None:
+def run_job(
+    job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key: str | None = None
+) -> dg.ExecuteInProcessResult:
     """Runs a job in this process, noted in Dagster's history like any other.
 
     Raises:
@@ -248,6 +315,7 @@ def run_job(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_k
         if any(_was_interrupted(event) for event in result.all_events):
             raise KeyboardInterrupt
         raise CommandError(f"{job}: {_first_failure(result)}; see run {result.run_id[:8]} in the UI, or use --debug")
+    return result
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:

@@ -13,8 +13,18 @@ import polars as pl
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import err, out
@@ -51,18 +61,29 @@ def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = ""
     out.print(table)
 
 
-def days_done(what: str, *, transient: bool = False) -> Progress:
-    """A bar that counts days, with the time that is left.
+class _Rate(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing until it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "")
+
+
+def days_done(what: str, *, unit: str = "days", transient: bool = False) -> Progress:
+    """A bar that counts days, with the rate and the time that is left.
 
     Args:
         what: the command.
+        unit: what is counted.
         transient: the bar is gone when all is done, and where nobody sees it move it is not drawn.
     """
     return Progress(
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("days"),
+        TextColumn(unit),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -40,6 +40,7 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
         rows = job.stamp(_with_live(job, grids, _evaluate(job, grids, span)), "exit_state", grids)
         changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
         newest.append(rows.filter(pl.col("as_of") == span.end))
+    job.settle_revisions()
     job.end_tick()
     _give_sign_of_life(context, job)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]

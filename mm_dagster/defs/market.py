@@ -1,6 +1,9 @@
 """Stage 1, market: closed candles from the venues, labelled and checked."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -8,10 +11,10 @@ import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
-from mm_dagster.defs.partitions import Work, history_asset, work
+from mm_dagster.defs.partitions import REACH, Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.candles import collect
+from mm_dagster.market.candles import Collected, Wanted, collect_each
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables import broken_rules, conform, empty
 
@@ -30,6 +33,7 @@ FRESH_BARS = 2
         "no_duplicates": "Every bar is stored once.",
         "prices_are_sane": "Highs and lows enclose every bar.",
         "no_gap": "No bar of the span is MISSING.",
+        "no_bar_was_revised": "No venue changed a closed bar in the last 30 days.",
         "newest_bar_is_fresh": "The venue's last bar is known.",
     },
 )
@@ -41,39 +45,26 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     """
     job = work(context, project, turn)
     job.begin_tick()
-    changed, quarantined, errors = 0, 0, project.failures
-    fetched: dict[Span, list[pl.DataFrame]] = {}
-    for symbol, span in job.fetch_spans().items():
-        try:
-            got = collect(project.venue(symbol), symbol, span, job.config.markets.candles)
-        except VenueError as error:
-            errors[symbol] = str(error)
-            context.log.error(f"{symbol}: {error}")
-            continue
-        if got.error:
-            errors[symbol] = got.error
-            context.log.error(f"{symbol}: {got.error}")
-        if got.candles.height:
-            stored = Span(span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
-            fetched.setdefault(stored, []).append(got.candles)
+    months = []
+    for month, changed, quarantined in _fetch(job):
+        months.append((f"{month:%Y-%m}", changed, quarantined))
         if job.tick is None:
-            # Whole days take long to fetch: what is there is kept at once. A tick writes all markets together.
-            changed += _store(job, fetched)
-        if not got.quarantined.is_empty():
-            quarantined += len(got.quarantined)
-            with project.turn_lock():
-                project.lake.upsert("quarantine", got.quarantined, commit=job.commit("quarantine", span))
-    changed += _store(job, fetched)
+            context.log.info(f"{month:%Y-%m}: {changed} rows of candles changed")
+    for error in project.failures.values():
+        context.log.error(error)
+    job.read_revisions()
     recent = project.lake.read("candles", span=job.window, symbols=job.symbols)
+    by_month = _by_month(recent, months)
     return dg.MaterializeResult(
         metadata={
-            "rows_changed": changed,
-            "rows_quarantined": quarantined,
+            "rows_changed": sum(changed for _, changed, _ in months),
+            "rows_quarantined": sum(quarantined for *_, quarantined in months),
             "newest_bar": _newest(recent),
             "preview": preview(recent.tail(8)),
-            **({"errors": "; ".join(errors.values())} if errors else {}),
+            **({"by_month": preview(by_month)} if job.tick is None else {}),
+            **({"errors": "; ".join(project.failures.values())} if project.failures else {}),
         },
-        check_results=list(_checks(job, recent, errors)),
+        check_results=list(_checks(job, recent, project.failures)),
     )
 
 
@@ -144,21 +135,168 @@ def _read_account(project: Project, account: "ExchangeAccount", venue: str, as_o
     return account.snapshot(symbols, since, as_of, known)
 
 
-def _store(job: Work, fetched: dict[Span, list[pl.DataFrame]]) -> int:
-    """Writes what was fetched, and lets no bar be forgotten because its venue did not answer for it this time."""
-    changed = 0
-    while fetched:
-        span, frames = fetched.popitem()
-        rows = job.stamp(pl.concat(frames), "candles")
-        symbols = rows["symbol"].unique().to_list()
+def _fetch(job: Work) -> Iterator[tuple[datetime, int, int]]:
+    """Asks for what is needed, and writes month by month, oldest first, while the venues go on answering.
+
+    What was answered by then is written, too, when it is interrupted.
+
+    Yields:
+        Each month, and how many rows of it changed, and went into quarantine.
+    """
+    wanted = []
+    for symbol, spans in job.fetch_spans().items():
+        try:
+            venue = job.project.venue(symbol)
+        except VenueError as error:
+            job.project.failures[symbol] = str(error)
+            continue
+        wanted += [Wanted(venue, symbol, part) for span in spans for part in span.months()]
+    # Markets stay in their order within a month, so that what is written never depends on who answers first.
+    wanted.sort(key=lambda one: _month(one.span))
+    with closing(collect_each(wanted, job.config.markets.candles)) as answers:
+        for month, of_month in groupby(answers, key=lambda answer: _month(answer[0].span)):
+            yield month, *_store_month(job, of_month)
+
+
+def _store_month(job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]]) -> tuple[int, int]:
+    """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
+    fetched: dict[Span, list[pl.DataFrame]] = {}
+    quarantined: list[pl.DataFrame] = []
+    try:
+        for one, got in answers:
+            if isinstance(got, VenueError):
+                job.project.failures.setdefault(one.symbol, str(got))
+                continue
+            if got.error:
+                job.project.failures.setdefault(one.symbol, got.error)
+            if got.candles.height:
+                stored = Span(one.span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
+                fetched.setdefault(stored, []).append(got.candles)
+            quarantined.append(got.quarantined)
+    finally:
+        changed = sum(_store(job, span, frames) for span, frames in fetched.items())
+        apart = pl.concat(quarantined) if quarantined else empty("quarantine")
+        if not apart.is_empty():
+            with job.project.turn_lock():
+                job.project.lake.upsert("quarantine", apart, commit=job.commit("quarantine", job.window))
+    return changed, apart.height
+
+
+def _month(span: Span) -> datetime:
+    return span.start.replace(day=1, hour=0, minute=0)
+
+
+def _store(job: Work, span: Span, frames: list[pl.DataFrame]) -> int:
+    """Writes what was fetched of a span within a month; returns how many rows changed.
+
+    No bar is forgotten because its venue did not answer for it this time. What changes of the past is noted first, so
+    that no crash in between can hide it.
+    """
+    lake = job.project.lake
+    rows = job.stamp(pl.concat(frames), "candles")
+    symbols = rows["symbol"].unique().to_list()
+    key = ["symbol", "open_time"]
+    with job.project.turn_lock():
+        stored = lake.read("candles", span=span, symbols=symbols)
         unanswered = rows.filter(pl.col("observed_at").is_null())
-        if unanswered.height:
-            stored = job.project.lake.read("candles", span=span, symbols=symbols)
-            key = ["symbol", "open_time"]
-            kept = stored.filter(pl.col("observed_at").is_not_null()).join(unanswered, on=key, how="semi")
-            rows = pl.concat([rows.join(kept, on=key, how="anti"), kept.select(rows.columns)])
-        changed += job.write("candles", rows, span, symbols=symbols)
-    return changed
+        kept = stored.filter(pl.col("observed_at").is_not_null()).join(unanswered, on=key, how="semi")
+        rows = pl.concat([rows.join(kept, on=key, how="anti"), kept.select(rows.columns)])
+        revisions = _revisions(job, stored, rows)
+        if not revisions.is_empty():
+            lake.upsert("candle_revision", revisions, commit=job.commit("candle_revision", span))
+        written = lake.write("candles", rows, span=span, symbols=symbols, commit=job.commit("candles", span))
+    return written.inserted + written.deleted
+
+
+_BAR_VALUES = ("status", "open", "high", "low", "close", "volume")
+
+
+def _revisions(job: Work, stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The bars that differ from the stored ones, where a venue takes back what it said, or a verdict depends on them.
+
+    Args:
+        job: the run.
+        stored: candles of a span as they are.
+        rows: the same as they will be.
+
+    Returns:
+        Rows of tables.CandleRevision.
+    """
+    key = ["symbol", "open_time"]
+    same_source = ["venue", "config_hash", "code_version"]
+    old = stored.select(
+        *key,
+        *(pl.col(name).alias(f"old_{name}") for name in (*_BAR_VALUES, "observed_at")),
+        *(pl.col(name).alias(f"its_{name}") for name in same_source),
+    )
+    changed = rows.join(old, on=key, how="left").filter(
+        pl.col("observed_at").is_not_null()
+        & (
+            pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"old_{name}")) for name in _BAR_VALUES[1:])
+            | (pl.col("status") != pl.col("old_status"))
+        )
+        # Another venue or another setting is no revision.
+        & (pl.col("old_status").is_null() | pl.all_horizontal(pl.col(n) == pl.col(f"its_{n}") for n in same_source))
+    )
+    if changed.is_empty():
+        return empty("candle_revision")
+    first, last = changed["open_time"].min(), changed["open_time"].max()
+    decided = job.project.lake.read(
+        "regime_verdict",
+        span=Span(first, last + REACH),  # type: ignore[arg-type,operator]
+        symbols=changed["symbol"].unique().to_list(),
+        columns=["symbol", "as_of"],
+    )
+    changed = (
+        changed.sort("open_time")
+        .with_columns(closes=pl.col("open_time") + BAR)
+        .join_asof(
+            decided.sort("as_of"),
+            left_on="closes",
+            right_on="as_of",
+            by="symbol",
+            strategy="forward",
+            tolerance=REACH,
+            check_sortedness=False,
+        )
+        .filter(pl.col("old_observed_at").is_not_null() | pl.col("as_of").is_not_null())
+    )
+    noted = changed.select(
+        *key,
+        "observed_at",
+        "venue",
+        "old_observed_at",
+        *(f"old_{name}" for name in _BAR_VALUES),
+        *(pl.col(name).alias(f"new_{name}") for name in _BAR_VALUES),
+        recomputed_at=pl.when(pl.col("as_of").is_null()).then("observed_at"),
+    )
+    # After a crash between this note and the candles, the same change is found again.
+    pending = job.project.lake.read("candle_revision", symbols=job.symbols).filter(pl.col("recomputed_at").is_null())
+    return conform(
+        noted.join(pending, on=[*key, *(f"new_{name}" for name in _BAR_VALUES)], how="anti", nulls_equal=True),
+        "candle_revision",
+    )
+
+
+def _by_month(bars: pl.DataFrame, months: list[tuple[str, int, int]]) -> pl.DataFrame:
+    """What the run did, by month; by year where there are many: Dagster repeats it for every partition."""
+    form = "%Y-%m" if bars["open_time"].dt.truncate("1mo").n_unique() <= MONTHS_SHOWN else "%Y"
+    schema = {"month": pl.String, "changed": pl.Int64, "quarantined": pl.Int64}
+    done = pl.DataFrame(months, schema=schema, orient="row").group_by(
+        pl.col("month").str.slice(0, 7 if form == "%Y-%m" else 4)
+    )
+    there = bars.group_by(month=pl.col("open_time").dt.strftime(form)).agg(
+        rows=pl.len(), missing=(pl.col("status") == "MISSING").sum()
+    )
+    return (
+        there.join(done.agg(pl.col("changed", "quarantined").sum()), on="month", how="full", coalesce=True)
+        .select("month", pl.col("rows", "changed", "quarantined", "missing").fill_null(0))
+        .sort("month")
+    )
+
+
+MONTHS_SHOWN = 24
+"""How many months a run tells apart."""
 
 
 def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: ignore[no-untyped-def]
@@ -190,6 +328,7 @@ def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: i
         description=f"{missing.height} of {recent.height} bars are MISSING"
         + (f", the first {missing['symbol'][0]} at {iso(missing['open_time'].min())}." if missing.height else "."),  # type: ignore[arg-type]
     )
+    yield _revised(job)
     late = _late(job, recent)
     because = f" ({'; '.join(errors.values())})" if errors else ""
     yield dg.AssetCheckResult(
@@ -201,6 +340,33 @@ def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: i
             if late
             else f"All {len(job.symbols)} markets are known up to {iso(job.window.end)}."
         ),
+    )
+
+
+_REVISIONS_TOLD = timedelta(days=30)
+
+
+def _revised(job: Work) -> dg.AssetCheckResult:
+    """Which closed bars the venues changed lately; filled holes are none."""
+    told = Span(floor_bar(job.window.end - _REVISIONS_TOLD), job.window.end)
+    rows = job.project.lake.read("candle_revision", span=told, symbols=job.symbols)
+    traded = (pl.col("old_status") == "TRADED") | (pl.col("new_status") == "TRADED")
+    revised = rows.filter(pl.col("old_observed_at").is_not_null() & traded).sort("open_time", "symbol")
+    waiting = revised["recomputed_at"].null_count()
+    if revised.is_empty():
+        says = "No venue changed a closed bar of the last 30 days."
+    else:
+        last = revised.row(-1, named=True)
+        says = (
+            f"{revised.height} bars of the last 30 days were revised by their venue, the last {last['symbol']} at "
+            f"{iso(last['open_time'])}; "
+            + (f"what depends on {waiting} of them is yet to be computed again." if waiting else "all is recomputed.")
+        )
+    return dg.AssetCheckResult(
+        check_name="no_bar_was_revised",
+        passed=revised.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=says,
     )
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import dagster as dg
 import polars as pl
 
-from mm_dagster.bars import BAR, FIRST_DAY, HOUR_BARS, Span, floor_bar, iso
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, HOUR_BARS, TIME, Span, floor_bar, iso
 from mm_dagster.config import Config, GridConfig
 from mm_dagster.defs.describe import GROUP, OWNERS, columns_of
 from mm_dagster.defs.resources import Project, Turn
@@ -48,6 +48,22 @@ def history_asset(
 
 LAG_BARS = 4 * HOUR_BARS + 1
 """What the ladder looks back before the activation: four hours, and one for the persistence."""
+REACH = (WARMUP_BARS + 1) * BAR
+"""How long after a bar opened a verdict still depends on it."""
+
+
+def dependents(open_time: datetime, grids: Iterable[GridConfig], newest: datetime) -> Span:
+    """The bars whose rows depend on a bar: as far as features and verdicts look back, and an episode to its end.
+
+    Args:
+        open_time: of the bar.
+        grids: those on its market.
+        newest: the last row that there is.
+    """
+    reached = open_time + REACH
+    # An episode is folded from its start, so that one early row may change every later one.
+    folded = any(grid.enabled and grid.first_as_of - BAR - LAG_BARS * BAR < reached for grid in grids)
+    return Span(open_time, max(open_time, newest if folded else min(newest, reached)))
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,7 @@ class Work:
         window: the bars that are computed anew: those of the partitions, or of a tick the last days, so that what was
             missed, late or healed since is put right by itself.
         tick: the tick's as_of; None in a run over whole partitions.
+        again: whether a run over whole partitions asks for bars that are known, too.
     """
 
     project: Project
@@ -66,6 +83,7 @@ class Work:
     window: Span
     tick: datetime | None
     run_id: str
+    again: bool = False
 
     def needed_from(self, symbol: str) -> datetime:
         """The first bar for which the decisions of the window need a verdict: an episode is folded from its start."""
@@ -80,18 +98,22 @@ class Work:
         """The grids on a symbol that have begun by the end of the window."""
         return [grid for grid in self.config.grids_on(symbol) if grid.first_as_of <= self.window.end]
 
-    def fetch_spans(self) -> dict[str, Span]:
-        """For each market the candles to ask its venue for: in a tick the newest, always what is needed and unknown."""
-        newest = self.window.end - self.config.markets.candles.overlap_bars * BAR if self.tick else self.window.start
+    def fetch_spans(self) -> dict[str, list[Span]]:
+        """For each market the candles to ask its venue for: what is needed and unknown, and in a tick the newest."""
+        settings = self.config.markets.candles
+        if self.tick:
+            ask_again_from = self.window.end - settings.overlap_bars * BAR
+        else:
+            ask_again_from = self.window.start if self.again else self.window.end
         needed = {
-            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), newest)
+            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), self.window.end)
             for symbol in self.symbols
         }
         columns = ["symbol", "open_time", "observed_at"]
         stored = self.project.lake.read("candles", span=_union(needed.values()), symbols=self.symbols, columns=columns)
-        known = stored.filter(pl.col("observed_at").is_not_null())
+        known = stored.filter(pl.col("observed_at").is_not_null() & (pl.col("open_time") < ask_again_from))
         return {
-            symbol: Span(_first_absent(span, known.filter(pl.col("symbol") == symbol)["open_time"]), self.window.end)
+            symbol: _gaps(span, known.filter(pl.col("symbol") == symbol)["open_time"], settings.max_no_trade)
             for symbol, span in needed.items()
         }
 
@@ -186,6 +208,28 @@ class Work:
             changed += written.inserted + written.deleted
         return changed
 
+    def read_revisions(self) -> None:
+        """Notes which changed bars are not worked through yet, of those whose new candles this run is about to use."""
+        with self.project.turn_lock():
+            noted = self.project.lake.read("candle_revision", symbols=self.symbols)
+        self.project.use_revisions(noted.filter(pl.col("recomputed_at").is_null()))
+
+    def settle_revisions(self) -> None:
+        """Notes as worked through the changed bars of which this run has computed all that depends on them."""
+        noted = self.project.revisions
+        if noted is None or noted.is_empty():
+            return
+        newest = self.project.lake.newest("regime_verdict")
+        ends = [
+            dependents(opened, self.config.grids_on(symbol), newest.get(symbol, opened)).end
+            for symbol, opened in noted.select("symbol", "open_time").iter_rows()
+        ]
+        computed = (pl.col("open_time") >= self.window.start) & (pl.Series(ends, dtype=TIME) <= self.window.end)
+        done = noted.filter(computed).with_columns(recomputed_at=pl.lit(datetime.now(UTC)))
+        if not done.is_empty():
+            with self.project.turn_lock():
+                self.project.lake.upsert("candle_revision", done, commit=self.commit("candle_revision", self.window))
+
     def begin_tick(self) -> None:
         """Notes that a tick began, so that one that never ends can be seen."""
         if self.tick:
@@ -256,6 +300,7 @@ def work(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> Wor
         window=window,
         tick=floor_bar(tick) if tick else None,
         run_id=context.run.run_id,
+        again=turn.again,
     )
 
 
@@ -286,3 +331,25 @@ def _first_absent(needed: Span, stored: pl.Series) -> datetime:
     """Opening time of the first bar of a span that is not stored; the end of the span when all are."""
     absent = needed.open_times().to_frame().join(stored.alias("open_time").to_frame(), on="open_time", how="anti")
     return absent["open_time"].min() or needed.end  # type: ignore[return-value]
+
+
+def _gaps(needed: Span, known: pl.Series, judged: int) -> list[Span]:
+    """The bars of a span that are not known, as spans, with the bars behind each whose label may depend on it.
+
+    Args:
+        needed: where to look.
+        known: opening times.
+        judged: how many bars behind a hole its filling may label anew.
+    """
+    absent = (
+        needed.open_times()
+        .to_frame()
+        .join(known.alias("open_time").to_frame(), on="open_time", how="anti")
+        .sort("open_time")
+    )
+    # A few known bars in between cost less than another request.
+    begins = (absent["open_time"].diff() > DAY_BARS * BAR).fill_null(True).cum_sum()
+    runs = absent.group_by(begins.alias("run"), maintain_order=True).agg(
+        first=pl.col("open_time").min(), last=pl.col("open_time").max()
+    )
+    return [Span(first, min(last + (1 + judged) * BAR, needed.end)) for _, first, last in runs.iter_rows()]

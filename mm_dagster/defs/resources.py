@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import polars as pl
 from filelock import FileLock
 from pydantic import Field, PrivateAttr
 
@@ -36,6 +37,7 @@ class Turn(dg.ConfigurableResource):
 
     as_of: str = Field(default="", description="The tick: closing time of the newest bar, ISO 8601 UTC.")
     symbols: list[str] = Field(default=[], description="Only these markets; none named: all of the configuration.")
+    again: bool = Field(default=False, description="Ask the venues also for the bars of the days that are known.")
 
     @property
     def time(self) -> datetime | None:
@@ -55,11 +57,21 @@ class Project(dg.ConfigurableResource):
     _config_error: str | None = PrivateAttr(default=None)
 
     _failures: dict[str, str] = PrivateAttr(default_factory=dict)
+    _revisions: pl.DataFrame | None = PrivateAttr(default=None)
 
     @property
     def failures(self) -> dict[str, str]:
         """What failed in this run, by symbol or grid, in one line each."""
         return self._failures
+
+    @property
+    def revisions(self) -> pl.DataFrame | None:
+        """The changed bars whose new candles this run uses, as in tables.CandleRevision; None: it did not look."""
+        return self._revisions
+
+    def use_revisions(self, rows: pl.DataFrame) -> None:
+        """Notes the changed bars whose new candles this run uses from now on."""
+        self._revisions = rows
 
     @classmethod
     def here(cls) -> "Project":

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import queue
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -171,6 +173,67 @@ def collect(
     # What was not answered before the span or after it is not the caller's concern.
     error = answer.error if candles["observed_at"].has_nulls() else None
     return Collected(candles, assembled.quarantined.filter(closed.opens()), error)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One thing to ask a venue for."""
+
+    venue: Venue
+    symbol: str
+    span: Span
+
+
+def collect_each(
+    wanted: Sequence[Wanted], settings: CandlesConfig
+) -> Generator[tuple[Wanted, Collected | VenueError], None, None]:
+    """Asks for many spans, `at_once` at the same time, and says what came of each in the order in which they are given.
+
+    It runs ahead of who takes the answers by twice that many, so that memory is bounded. When it is closed, or its
+    process ends, what is under way is abandoned.
+
+    Args:
+        wanted: what to ask for, the first first.
+        settings: as for `collect`, and how many to ask for at the same time.
+
+    Yields:
+        What was wanted, and what the venue had, or why it does not know the symbol.
+    """
+    tasks: queue.SimpleQueue[tuple[Wanted, queue.SimpleQueue[Collected | Exception]] | None] = queue.SimpleQueue()
+    under_way: list[queue.SimpleQueue[Collected | Exception]] = []
+    abandoned = threading.Event()
+
+    def work() -> None:
+        while (task := tasks.get()) is not None and not abandoned.is_set():
+            one, answer = task
+            try:
+                answer.put(collect(one.venue, one.symbol, one.span, settings, abandoned.wait))
+            except Exception as error:
+                answer.put(error)
+
+    def ask(one: Wanted) -> None:
+        under_way.append(queue.SimpleQueue())
+        tasks.put((one, under_way[-1]))
+
+    workers = min(settings.at_once, len(wanted))
+    for _ in range(workers):
+        # Not those of concurrent.futures: the interpreter would wait for them after Ctrl-C. They only ask, so that
+        # nothing is lost with them.
+        threading.Thread(target=work, name="candles", daemon=True).start()
+    try:
+        for one in wanted[: 2 * workers]:
+            ask(one)
+        for number, one in enumerate(wanted):
+            found = under_way.pop(0).get()
+            if number + 2 * workers < len(wanted):
+                ask(wanted[number + 2 * workers])
+            if isinstance(found, Exception) and not isinstance(found, VenueError):
+                raise found
+            yield one, found
+    finally:
+        abandoned.set()
+        for _ in range(workers):
+            tasks.put(None)
 
 
 def _judge(rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import stamina
 
 from mm_dagster.bars import EPOCH
 from mm_dagster.config import CcxtVenue
+from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError, did_you_mean
 
 T = TypeVar("T")
@@ -29,7 +31,8 @@ _LEAVE_ALONE_AFTER = 2
 """Calls in a row that failed after all their retries; then the exchange is left alone."""
 _TIME_ATTEMPTS = 2
 """The time is asked for before anything else: a dead network should show soon."""
-_PASSING_CODES = frozenset({"200002", "408000"})
+_TOO_BUSY_CODE = "200002"
+_PASSING_CODES = frozenset({_TOO_BUSY_CODE, "408000"})
 """KuCoin's own codes of what passes by itself, and that ccxt files among what does not: too busy, timed out."""
 _UNKNOWN_SYMBOL_CODES = frozenset({"900001"})
 _PASSING_STATUS = frozenset({408, 418, 425, 429})
@@ -72,10 +75,11 @@ class NotAnswered(Exception):
 
 
 class Connection:
-    """Keep one a run: its clock, its markets and its circuit breaker belong to it.
+    """Keep one a run: its clock, its markets, its pace and its circuit breaker belong to it.
+
+    Any number of threads may use it. ccxt's client is made for one, so that each thread has its own.
 
     Attributes:
-        exchange: ccxt's client. Calls to it go through `call`.
         label: name, exchange and address, to begin an error with.
     """
 
@@ -107,28 +111,61 @@ class Connection:
         self._last_failure = ""
         self._refusal: str | None = None
         self._clock: tuple[datetime, float] | None = None
-        self._timeout_seconds = settings.timeout_seconds
+        self._settings = settings
+        self._is_private = bool(secrets)
+        self._clients = threading.local()
+        self._with_markets: Any = None
+        self._once = threading.RLock()
         if settings.exchange not in ccxt.exchanges:
             raise VenueError(
                 f"{name}: exchange: {settings.exchange!r} is no exchange of ccxt"
                 f"{did_you_mean(settings.exchange, ccxt.exchanges)}"
             )
-        self.exchange: Any = getattr(ccxt, settings.exchange)(
+        a_second = settings.requests_per_second
+        client = self._new_client(None)
+        self._pace = Pace(
+            1 / a_second if a_second else client.rateLimit / 1000, self._retry.first_wait, self._retry.longest_wait
+        )
+        self._clients.own = self._paced(client)
+        self.label = f"{name} ({settings.exchange} at {_address(client)})"
+
+    @property
+    def exchange(self) -> Any:
+        """ccxt's client of this thread. Calls to it go through `call`."""
+        if not hasattr(self._clients, "own"):
+            self._clients.own = self._paced(self._new_client(self._with_markets))
+        return self._clients.own
+
+    def _new_client(self, with_markets: Any) -> Any:
+        """A client; what another one knows of the markets it knows, too."""
+        client = getattr(ccxt, self._settings.exchange)(
             {
                 "enableRateLimit": True,
-                "timeout": int(settings.timeout_seconds * 1000),
+                "timeout": int(self._settings.timeout_seconds * 1000),
                 # The body of the last answer is the only way to tell "nothing" from an empty page.
                 "enableLastJsonResponse": True,
             }
         )
-        _only_spot(self.exchange)
-        if settings.api_url is not None:
-            self._redirect(settings.api_url)
-        if secrets:
+        _only_spot(client)
+        if self._settings.api_url is not None:
+            self._redirect(client, self._settings.api_url)
+        if self._is_private:
             # Both write the requests themselves: keys and signatures are in ccxt's headers and in some exchanges' URLs.
-            self.exchange.logger = _SILENCE
+            client.logger = _SILENCE
             logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
-        self.label = f"{name} ({settings.exchange} at {_address(self.exchange)})"
+        if with_markets is not None:
+            client.set_markets_from_exchange(with_markets)
+        return client
+
+    def _paced(self, client: Any) -> Any:
+        """The client, which waits for its turn among all of them, where ccxt's own throttle knows of itself alone."""
+
+        def turn(weight: float | None = None) -> None:
+            self._pace.take(None if self._settings.requests_per_second else weight)
+            self._clients.asked_at = time.monotonic()
+
+        client.throttle = turn
+        return client
 
     def now(self) -> datetime:
         """The exchange's time, asked for once and kept by a clock that nobody sets.
@@ -139,11 +176,12 @@ class Connection:
         Raises:
             VenueError: the exchange does not answer.
         """
-        if self._clock is None:
-            if not self.exchange.has["fetchTime"]:
-                return datetime.now(UTC)
-            self._clock = self.ask_time()
-        told, at = self._clock
+        with self._once:
+            if self._clock is None:
+                if not self.exchange.has["fetchTime"]:
+                    return datetime.now(UTC)
+                self._clock = self.ask_time()
+            told, at = self._clock
         return told + timedelta(seconds=time.monotonic() - at)
 
     def ask_time(self) -> tuple[datetime, float]:
@@ -179,9 +217,15 @@ class Connection:
                 raise ccxt.NullResponse("no markets")
             return markets
 
-        if not self.exchange.markets:
-            return self.call(ask)
-        return {key: market for key, market in self.exchange.markets.items() if market.get("spot")}
+        with self._once:
+            client = self.exchange
+            if not client.markets and self._with_markets is None:
+                found = self.call(ask)
+                self._with_markets = client
+                return found
+            if not client.markets:
+                client.set_markets_from_exchange(self._with_markets)
+        return {key: market for key, market in client.markets.items() if market.get("spot")}
 
     def market(self, symbol: str) -> str:
         """ccxt's name of a market.
@@ -221,7 +265,7 @@ class Connection:
                 wait_jitter=self._retry.jitter,
             ):
                 with attempt:
-                    answer = self._once(ask)
+                    answer = self._asked(ask)
         except NotAnswered as failure:
             if failure.passes:
                 self._failures += 1
@@ -232,12 +276,14 @@ class Connection:
         self._failures = 0
         return answer
 
-    def _once(self, ask: Callable[[], T]) -> T:
+    def _asked(self, ask: Callable[[], T]) -> T:
         """Calls once; ccxt's errors quote addresses and bodies, so that none of them gets out, not even as a cause."""
         self.exchange.last_json_response = None
         try:
             return ask()
         except Exception as error:
+            if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)) or _code(error) == _TOO_BUSY_CODE:
+                self._pace.slow_down(self._clients.asked_at)
             failure = self._not_answered(error)
         raise failure
 
@@ -259,7 +305,7 @@ class Connection:
             return f"{refusal} ({_code(error)}{': ' + own_words[1] if own_words else ''})"
         match error:
             case ccxt.RequestTimeout():
-                return f"no answer within {self._timeout_seconds:g} s"
+                return f"no answer within {self._settings.timeout_seconds:g} s"
             case ccxt.RateLimitExceeded() | ccxt.DDoSProtection():
                 return f"too many requests{because}"
             case ccxt.ExchangeNotAvailable():
@@ -285,7 +331,7 @@ class Connection:
         text = re.sub(r"//[^/@\s]*@", "//", text)
         return re.sub(r"(//[^\s?]*)\?\S*", r"\1", text)[:160]
 
-    def _redirect(self, url: str) -> None:
+    def _redirect(self, client: Any, url: str) -> None:
         """Sends every REST call to another address; paths stay as they are."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -298,7 +344,7 @@ class Connection:
                 return url.rstrip("/") + urlsplit(known).path
             return known
 
-        self.exchange.urls["api"] = moved(self.exchange.urls["api"])
+        client.urls["api"] = moved(client.urls["api"])
 
 
 def lists(body: Any) -> Iterator[list[Any]]:

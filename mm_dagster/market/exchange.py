@@ -25,7 +25,7 @@ _PAGE_BARS = 500
 
 
 class ExchangeVenue:
-    """Candles of one exchange. Keep one instance a run: its clock, its markets and its circuit breaker belong to it."""
+    """Candles of one exchange. Keep one instance a run: its clock, markets, pace and circuit breaker belong to it."""
 
     simulated = False
 
@@ -41,10 +41,14 @@ class ExchangeVenue:
         """
         self.name = name
         self._connection = Connection(name, settings, retry=retry)
-        self._exchange = self._connection.exchange
         self._label = self._connection.label
         if not self._exchange.has["fetchOHLCV"] or _TIMEFRAME not in (self._exchange.timeframes or {}):
             raise VenueError(f"{name}: exchange: {settings.exchange} has no 15-minute candles; choose another exchange")
+
+    @property
+    def _exchange(self) -> Any:
+        """ccxt's client of this thread."""
+        return self._connection.exchange
 
     def now(self) -> datetime:
         """The exchange's time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class RecordedMarket:
         self._file = settings.file
         self._frames: dict[str, tuple[pl.DataFrame, Span]] = {}
         self._now: datetime | None = None
+        self._reading = threading.RLock()
         if Path(self._file).suffix not in (".parquet", ".csv"):
             raise VenueError(
                 f"{name}: file: {self._file!r} is neither Parquet nor CSV; it must end in .parquet or .csv"
@@ -101,6 +103,10 @@ class RecordedMarket:
 
     def _recording(self, symbol: str) -> tuple[pl.DataFrame, Span]:
         """The 15-minute rows of a symbol, and the bars that lie wholly inside its recording."""
+        with self._reading:
+            return self._read_once(symbol)
+
+    def _read_once(self, symbol: str) -> tuple[pl.DataFrame, Span]:
         if symbol not in self._frames:
             path = self._path(symbol)
             if not path.is_file():

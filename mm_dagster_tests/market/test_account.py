@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import ccxt
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +20,7 @@ from mm_dagster.bars import BAR, EPOCH, TIME
 from mm_dagster.config import AccountKeys, CcxtVenue
 from mm_dagster.market.account import Credentials, ExchangeAccount, credentials
 from mm_dagster.market.connection import Retry
+from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables import broken_rules
 from mm_dagster_tests import kucoin
@@ -41,8 +41,8 @@ Connect = Callable[..., ExchangeAccount]
 
 @pytest.fixture(autouse=True)
 def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes ccxt's own pauses away: the exchange's quota is no concern on loopback."""
-    monkeypatch.setattr(ccxt.Exchange, "throttle", lambda *_: None)
+    """Takes the pauses between calls away: the exchange's quota is no concern on loopback."""
+    monkeypatch.setattr(Pace, "take", lambda *_: None)
 
 
 @pytest.fixture

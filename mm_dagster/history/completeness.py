@@ -1,0 +1,162 @@
+"""Which days of the history are whole: every candle known, and every row that follows from it there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, iso, midnight
+from mm_dagster.config import Config
+from mm_dagster.history.lake import Lake
+from mm_dagster.tables import CODE_VERSIONS, dtypes
+
+_BAR_MINUTES = BAR // timedelta(minutes=1)
+_SCHEMA = {"symbol": pl.String(), "day": TIME, "absent": pl.Int64()}
+
+
+@dataclass(frozen=True)
+class _Series:
+    """The rows of one table that belong to one market or grid: one is expected at each bar from `begins` on.
+
+    Attributes:
+        table: its name.
+        name: the symbol or grid.
+        symbol: the market.
+        begins: opening time of the first bar.
+        config_hash: under the configuration in force.
+    """
+
+    table: str
+    name: str
+    symbol: str
+    begins: datetime
+    config_hash: str
+
+
+def unfinished(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -> pl.DataFrame:
+    """The days of a span that are not whole under the configuration and the code in force.
+
+    Args:
+        lake: the history.
+        config: the configuration in force.
+        span: whole days.
+        symbols: markets, all of them configured.
+
+    Returns:
+        symbol, day and the number of rows that are absent, stale or, of candles, not known; days without any are left
+        out. Sorted by day.
+    """
+    counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in CODE_VERSIONS}
+    return _absent(_series(config, symbols, span), counted, span)
+
+
+def holes(lake: Lake, config: Config, until: datetime) -> pl.DataFrame:
+    """The days since the history of each market and grid began that lack candles or rows, whatever computed the others.
+
+    A history begins with the first verdict of a market, the first row of a grid: what was never asked for is no hole.
+
+    Args:
+        lake: the history.
+        config: the configuration in force; of what it does not name any more nothing is wanted.
+        until: the end of the last bar that is looked at.
+
+    Returns:
+        As of `unfinished`.
+    """
+    symbols = config.symbols
+    counted = {table: _counts(lake, table, None, symbols, in_force=False) for table in CODE_VERSIONS}
+    firsts = {
+        (table, name): first
+        for table, rows in counted.items()
+        for name, first in rows.group_by("name").agg(pl.col("first").min()).iter_rows()
+    }
+    # Candles reach back further, for the indicators to warm up.
+    firsts |= {("candles", s): firsts.get(("regime_verdict", s)) for s in symbols}
+    firsts |= {("regime_features", s): firsts.get(("regime_verdict", s)) for s in symbols}
+    begun = [
+        _Series(one.table, one.name, one.symbol, max(one.begins, first), one.config_hash)
+        for one in _series(config, symbols, Span(midnight(until.date()), until))
+        if (first := firsts.get((one.table, one.name))) is not None and first < until
+    ]
+    if not begun:
+        return pl.DataFrame(schema=_SCHEMA)
+    return _absent(begun, counted, Span(min(one.begins for one in begun), until))
+
+
+def _series(config: Config, symbols: Sequence[str], span: Span) -> list[_Series]:
+    """What there should be of a span."""
+    found = [
+        _Series(table, symbol, symbol, FIRST_DAY, config.hash_of(table, symbol))
+        for table in ("candles", "regime_features", "regime_verdict")
+        for symbol in symbols
+    ]
+    for grid in config.grids:
+        if grid.symbol in symbols and grid.first_as_of <= span.end:
+            begins = grid.first_as_of - BAR
+            tables = ("grid_risk", "exit_state" if grid.enabled else "entry_assessment")
+            found += [
+                _Series(table, grid.id, grid.symbol, begins, config.hash_of(table, grid.symbol, grid))
+                for table in tables
+            ]
+    return found
+
+
+def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *, in_force: bool) -> pl.DataFrame:
+    """How many rows there are of each market or grid on each day, by hash if what is in force matters."""
+    opened = "open_time" if table == "candles" else "as_of - INTERVAL 15 MINUTE"
+    name = "grid_id" if "grid_id" in dtypes(table) else "symbol"
+    where = [f"symbol IN ({', '.join(_text(symbol) for symbol in symbols)})"]
+    if span is not None:
+        low, high = f"TIMESTAMPTZ '{iso(span.start)}'", f"TIMESTAMPTZ '{iso(span.end)}'"
+        where.append(
+            f"open_time >= {low} AND open_time < {high}" if table == "candles" else f"as_of > {low} AND as_of <= {high}"
+        )
+    if table == "candles":
+        where.append("observed_at IS NOT NULL")
+    if in_force:
+        where.append(f"code_version = {_text(CODE_VERSIONS[table])}")
+    by = f"{name}, date_trunc('day', {opened})" + (", config_hash" if in_force else "")
+    rows = lake.sql(
+        f"SELECT {name} AS name, date_trunc('day', {opened}) AS day, min({opened}) AS first, "
+        f"{'config_hash' if in_force else 'NULL'} AS config_hash, count(*) AS there "
+        f"FROM {table} WHERE {' AND '.join(where)} GROUP BY {by}"
+    )
+    return rows.cast({"day": TIME, "first": TIME, "config_hash": pl.String, "there": pl.Int64})
+
+
+def _absent(series: Iterable[_Series], counted: dict[str, pl.DataFrame], span: Span) -> pl.DataFrame:
+    """How many rows each market lacks on each day."""
+    lacking = [pl.DataFrame(schema=_SCHEMA)]
+    for one in series:
+        begins = max(one.begins, span.start)
+        if begins >= span.end:
+            continue
+        first_day = midnight(begins.date())
+        days = pl.datetime_range(first_day, span.end, "1d", closed="left", time_unit="us", time_zone="UTC", eager=True)
+        # Only the first day and the last may be cut.
+        lasts = pl.min_horizontal(pl.col("day") + timedelta(days=1), pl.lit(span.end, dtype=TIME)) - pl.max_horizontal(
+            "day", pl.lit(begins, dtype=TIME)
+        )
+        there = counted[one.table].filter(
+            (pl.col("name") == one.name) & pl.col("config_hash").fill_null(one.config_hash).eq(one.config_hash)
+        )
+        lacking.append(
+            days.alias("day")
+            .to_frame()
+            .join(there.select("day", "there"), on="day", how="left")
+            .select(
+                symbol=pl.lit(one.symbol),
+                day="day",
+                absent=(lasts.dt.total_minutes() // _BAR_MINUTES) - pl.col("there").fill_null(0),
+            )
+            .filter(pl.col("absent") > 0)
+        )
+    return pl.concat(lacking).group_by("symbol", "day").agg(pl.col("absent").sum()).sort("day", "symbol")
+
+
+def _text(value: str) -> str:
+    """A text between single quotes."""
+    return "'" + value.replace("'", "''") + "'"
