@@ -238,7 +238,7 @@ def run_job(job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_k
             partition_key=partition_key,
             run_config={
                 "resources": {"turn": {"config": turn}},
-                "loggers": {"console": {"config": {"log_level": "INFO" if chosen.debug else "CRITICAL"}}},
+                "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
             },
             tags=tags,
             raise_on_error=chosen.debug,
