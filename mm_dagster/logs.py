@@ -91,7 +91,9 @@ def clean(error: BaseException) -> None:
     for one in _chain(error):
         one.args = tuple(_cleaned(arg) for arg in one.args)
         for name, value in vars(one).items():
-            vars(one)[name] = _cleaned(value)
+            # What an error carries beside its words may be half the program.
+            if isinstance(value, (str, bytes, list, tuple)):
+                vars(one)[name] = _cleaned(value)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -135,20 +137,22 @@ def _safe(error: BaseException) -> RedactedError | None:
 
 
 def _holds_secret(error: BaseException) -> bool:
-    words = "\n".join([*map(str, _chain(error)), *(str(vars(one)) for one in _chain(error))])
+    chain = _chain(error)
+    carried = (value for one in chain for value in vars(one).values() if isinstance(value, str))
+    words = "\n".join([*map(str, chain), *carried])
     return redact(words) != words
 
 
-def _cleaned(value: Any) -> Any:
+def _cleaned(value: Any, depth: int = 3) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
         return value if redact(text) == text else redact(text).encode()
-    if type(value) in (list, tuple):
-        return type(value)(_cleaned(item) for item in value)
-    if type(value) is dict:
-        return {key: _cleaned(item) for key, item in value.items()}
+    if type(value) in (list, tuple) and depth:
+        return type(value)(_cleaned(item, depth - 1) for item in value)
+    if type(value) is dict and depth:
+        return {key: _cleaned(item, depth - 1) for key, item in value.items()}
     return value
 
 

@@ -23,7 +23,10 @@ from mm_dagster.tables import STATES, dtypes
     "exit_state",
     kinds={"polars"},
     deps=["regime_verdict", "grid_risk"],
-    checks={"every_active_grid_is_judged": "Each active grid has a state."},
+    checks={
+        "every_active_grid_is_judged": "Each active grid has a state. If not: the table `tick` has the reason; a grid "
+        "that is not judged is not watched, so look at it by hand."
+    },
 )
 def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.

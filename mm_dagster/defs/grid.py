@@ -24,8 +24,10 @@ EQUITY_SHOWN = timedelta(days=30)
     kinds={"polars"},
     deps=["candles", "regime_features", "account_snapshot"],
     checks={
-        "episodes_are_unchanged": "No grid was changed without a new activated_at.",
-        "account_agrees_with_model": "Where an account is read, it holds what the replay of the candles holds.",
+        "episodes_are_unchanged": "No grid was changed without a new activated_at. If not: give the file a new one, "
+        "or undo the change; the grid is not judged until then.",
+        "account_agrees_with_model": "Where an account is read, it holds what the replay of the candles holds. If "
+        "not: look for a trade by hand or a missed fill; the account's figures are used.",
     },
 )
 def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:

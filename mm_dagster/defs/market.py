@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
+from mm_dagster.defs.describe import preview, stage_asset
 from mm_dagster.defs.partitions import Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.lake import Commit
@@ -26,11 +26,15 @@ FRESH_BARS = 2
     "candles",
     kinds={"ccxt"},
     checks={
-        "configuration_is_valid": "The configuration in force is the one in the folder.",
-        "no_duplicates": "Every bar is stored once.",
-        "prices_are_sane": "Highs and lows enclose every bar.",
-        "no_gap": "No bar of the span is MISSING.",
-        "newest_bar_is_fresh": "The venue's last bar is known.",
+        "configuration_is_valid": "The configuration in force is the one in the folder. If not: correct the file and "
+        "key that it names; until then the last valid one decides.",
+        "no_duplicates": "Every bar is stored once. If not: two writers met; `mm backfill` of that day writes it anew.",
+        "prices_are_sane": "Highs and lows enclose every bar. If not: the lake was written by something else; `mm "
+        "backfill` of that day.",
+        "no_gap": "No bar of the span is MISSING. If not: the venue did not answer for it yet; later ticks ask again "
+        "by themselves.",
+        "newest_bar_is_fresh": "The venue's last bar is known. If not: the exit ladder grows blind; see `mm doctor` "
+        "and the exchange's status page.",
     },
 )
 def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
@@ -77,14 +81,12 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
+@stage_asset(
     kinds={"ccxt", "parquet"},
-    metadata=columns_of("account_snapshot"),
-    check_specs=[
-        dg.AssetCheckSpec("account_is_read", asset="account_snapshot", description="Every account was wholly read.")
-    ],
+    checks={
+        "account_is_read": "Every account was wholly read. If not: `mm doctor` says which variable or permission is "
+        "wrong; until then its grids are modelled from candles."
+    },
 )
 def account_snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """Balances, open orders and fills of each account that markets.yaml has keys for, at every live tick.
