@@ -600,7 +600,7 @@ TICKS_SHOWN = 48
 def ticks_glance(ticks: pl.DataFrame, until: datetime) -> str:
     """How long the ticks of the last twelve hours took, and in red above them which did not go well.
 
-    A tick that never ran is a hole with a red mark, too.
+    A tick that never ran is a hole with a red mark, too, but not before the first that is known.
 
     Args:
         ticks: rows of tables.Tick.
@@ -614,7 +614,11 @@ def ticks_glance(ticks: pl.DataFrame, until: datetime) -> str:
     seconds = [seconds_of(row) for row in rows]
     highest = max(max((took for took in seconds if took), default=1.0), 1e-3)
     skyline = "".join(f"V{60 - max(2, round(52 * took / highest)) if took is not None else 60}h5" for took in seconds)
-    bad = [row is None or took is None or bool(row["symbols_failed"]) for row, took in zip(rows, seconds, strict=True)]
+    first = TICKS_SHOWN - 1 - (until - min(known, default=until)) // BAR
+    bad = [
+        place >= first and (row is None or took is None or bool(row["symbols_failed"]))
+        for place, (row, took) in enumerate(zip(rows, seconds, strict=True))
+    ]
     # Neighbours are one stroke.
     begins = [place for place in range(TICKS_SHOWN) if bad[place] and not (place and bad[place - 1])]
     lengths = [next((n for n, one in enumerate(bad[place:]) if not one), TICKS_SHOWN - place) for place in begins]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -86,7 +87,7 @@ TICKS_LISTED = 12
         "`ticks` of tick_log says which, why, and in which run."
     },
 )
-def tick_log(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+def tick_log(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """The page for 3 a.m.: the last ticks, how long each stage took, what failed and why.
 
     Made at the beginning of every tick, of those before it, so that it is there also when the tick fails. A column of
@@ -94,8 +95,9 @@ def tick_log(context: dg.AssetExecutionContext, project: Project) -> dg.Material
     or did not know a market. What to do when it is red: the reason stands in the row; the run's page has the trace; `mm
     doctor` tries venues and channels.
     """
-    runs = _runs_before(context)
-    ticks = project.lake.read("tick").sort("as_of").tail(charts.TICKS_SHOWN)
+    now = floor_bar(turn.time) if turn.time else datetime.now(UTC)
+    runs = {name: record for name, record in _runs_before(context).items() if parse_time(name) < now}
+    ticks = project.lake.read("tick").filter(pl.col("as_of") < now).sort("as_of").tail(charts.TICKS_SHOWN)
     last = max([*runs, *map(iso, ticks["as_of"])], default=None)
     if last is None:
         return dg.MaterializeResult(check_results=[_went_well([], "No tick ran yet.")])

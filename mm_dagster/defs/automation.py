@@ -113,6 +113,7 @@ every_morning = _daily("every_morning", audit, OFFSET_MINUTES + 37, "Half-way be
     cron_schedule=",".join(str(quarter + OFFSET_MINUTES) for quarter in (0, 15, 30, 45)) + " * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The tick, a minute or so after each quarter hour, when the venues have closed their bars.",
 )
 @logs.told()
 def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
@@ -126,7 +127,12 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     )
 
 
-@dg.sensor(job=send_alerts, minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=send_alerts,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run of send_alerts when something must be told. Off: nobody is told anything.",
+)
 @logs.told()
 def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.RunRequest | dg.SkipReason:
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
@@ -139,7 +145,11 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.
     return dg.RunRequest(tags={"mm/due": str(due)})
 
 
-@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Follows an emergency at Pushover until it was acknowledged or has expired.",
+)
 @logs.told()
 def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> dg.SkipReason:
     """Asks Pushover every few seconds what became of an emergency, until it was acknowledged or has expired."""
@@ -148,8 +158,9 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> 
 
 
 @dg.run_failure_sensor(
-    monitored_jobs=[tick, send_alerts, proofs, audit, maintenance], default_status=dg.DefaultSensorStatus.RUNNING
-)
+    monitored_jobs=[tick, send_alerts, proofs, audit, maintenance], default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of a run that failed: which asset, and the first line of the error. See tick_log.",
+)  # fmt: skip
 @logs.told()
 def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
     """Tells of a run that failed: which asset, and the first line of the error."""
@@ -164,6 +175,7 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
     run_status=dg.DagsterRunStatus.SUCCESS,
     monitored_jobs=[tick, proofs],
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of the checks of severity ERROR that a run did not pass, each failure once.",
 )
 @logs.told()
 def a_check_failed(context: dg.RunStatusSensorContext, project: Project) -> None:
