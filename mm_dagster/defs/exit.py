@@ -32,7 +32,8 @@ def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) 
     """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.
 
     The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
-    only a live run knows, the last price and the clock, stands beside it in live_state.
+    only a live run knows, the last price and the clock, stands beside it in live_state. `states` below is the answer of
+    now, the picture the grid that most needs a look. When it is red: a grid is not judged, and so not watched.
     """
     job = work(context, project, turn)
     changed, newest = 0, []

@@ -35,7 +35,8 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
 
     A running grid is replayed from its activation on, candle by candle: what it bought and sold, what it holds, what
     that is worth, and what waiting may cost. Its configuration is kept with its first evaluation, and a grid that was
-    changed without a new activation is refused.
+    changed without a new activation is refused. Realised and unrealised profit add up to the total; the picture shows
+    the grid with most at stake. What the figures mean: docs/grid.md.
     """
     job = work(context, project, turn)
     changed, last, compared = 0, [], 0

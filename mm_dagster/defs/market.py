@@ -41,7 +41,8 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     """Closed 15-minute bars of every watched market, as its venue sent them.
 
     A bar is TRADED, NO_TRADE (the venue answered and had none) or MISSING; nothing invents a price. Rows that cannot be
-    true are kept apart with the reason. One market's failure never stops the others.
+    true are kept apart with the reason. One market's failure never stops the others. When it is red: `errors` below has
+    the venue's words; nothing need be run again, since every tick asks for what is missing.
     """
     job = work(context, project, turn)
     job.begin_tick()
@@ -170,7 +171,7 @@ def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: i
         check_name="configuration_is_valid",
         passed=invalid is None,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"The last valid one stays in force: {invalid}" if invalid else "The folder's own is in force.",
+        description=f"The last valid one stays in force: {invalid}" if invalid else "That of the folder is in force.",
     )
     twice = recent.height - recent.n_unique(["symbol", "open_time"])
     yield dg.AssetCheckResult(

@@ -195,4 +195,5 @@ def resources() -> dg.Definitions:
         resources={"project": Project.here(), "turn": Turn()},
         executor=dg.in_process_executor,
         loggers={"console": console},
+        metadata={"configuration": Project.here().config_dir, "data": Project.here().data_dir},
     )
