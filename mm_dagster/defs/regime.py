@@ -39,8 +39,8 @@ def regime_verdict(context: dg.AssetExecutionContext, project: Project, turn: Tu
     """What the market is doing, in one word: RANGE_OK, RANGE_WEAK, TRANSITION or TREND.
 
     A description, not a forecast. With hysteresis, so that it does not flicker; the scores, the probabilities and the
-    verdict before hysteresis stand beside it. A grid wants RANGE_OK. Confidence is how much likelier the verdict is than
-    the next; below 0 it is held by hysteresis alone. When it is red: see regime_features.
+    verdict before hysteresis stand beside it. A grid wants RANGE_OK. Confidence is how much likelier the verdict is
+    than the next; below 0 it is held by hysteresis alone. When it is red: see regime_features.
     """
     job = work(context, project, turn)
     changed, last = 0, []
