@@ -594,6 +594,50 @@ def glance(grid: GridConfig, candles: pl.DataFrame) -> str:
     )
 
 
+TICKS_SHOWN = 48
+
+
+def ticks_glance(ticks: pl.DataFrame, until: datetime) -> str:
+    """How long the ticks of the last twelve hours took, and in red above them which did not go well.
+
+    A tick that never ran is a hole with a red mark, too, but not before the first that is known.
+
+    Args:
+        ticks: rows of tables.Tick.
+        until: the newest of them to be drawn; TICKS_SHOWN quarter hours end there.
+
+    Returns:
+        An SVG as small as that of `glance`; the highest column is the longest tick.
+    """
+    known = {row["as_of"]: row for row in ticks.iter_rows(named=True)}
+    rows = [known.get(until - back * BAR) for back in range(TICKS_SHOWN)][::-1]
+    seconds = [seconds_of(row) for row in rows]
+    highest = max(max((took for took in seconds if took), default=1.0), 1e-3)
+    skyline = "".join(f"V{60 - max(2, round(52 * took / highest)) if took is not None else 60}h5" for took in seconds)
+    first = TICKS_SHOWN - 1 - (until - min(known, default=until)) // BAR
+    bad = [
+        place >= first and (row is None or took is None or bool(row["symbols_failed"]))
+        for place, (row, took) in enumerate(zip(rows, seconds, strict=True))
+    ]
+    # Neighbours are one stroke.
+    begins = [place for place in range(TICKS_SHOWN) if bad[place] and not (place and bad[place - 1])]
+    lengths = [next((n for n, one in enumerate(bad[place:]) if not one), TICKS_SHOWN - place) for place in begins]
+    marks = "".join(f"M{5 * place} 2h{5 * length}" for place, length in zip(begins, lengths, strict=True))
+    width = 5 * TICKS_SHOWN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="120" viewBox="0 0 {width} 60" '
+        f'fill="none"><path fill="#707d92" d="M0 60{skyline}V60"/>'
+        f'<path stroke="#d0405f" stroke-width="4" d="{marks}"/></svg>'
+    )
+
+
+def seconds_of(tick: dict[str, Any] | None) -> float | None:
+    """How long a tick took; None: it did not run, or did not finish."""
+    if tick is None or tick["finished_at"] is None:
+        return None
+    return (tick["finished_at"] - tick["started_at"]).total_seconds()
+
+
 # what the pictures share ----------------------------------------------------------------------------------------------
 
 _DAY = timedelta(days=1)

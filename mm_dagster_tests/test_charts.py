@@ -390,6 +390,44 @@ def test_a_glance_does_not_bridge_a_hole() -> None:
     assert charts.glance(grid(), with_hole(candles(), 200, 400)).count("M") == 4
 
 
+def ticks(bad: Callable[[int], bool]) -> pl.DataFrame:
+    """A tick every quarter hour, the first one the longest; some failed, some never ended, some are not there."""
+    until = datetime(2026, 1, 10, 12, tzinfo=UTC)
+    rows = [
+        {
+            "as_of": until - back * BAR,
+            "started_at": until,
+            "finished_at": None if bad(back) and back % 3 == 0 else until + timedelta(seconds=3 + back / 10),
+            "symbols_ok": [],
+            "symbols_failed": ["A-B"] if bad(back) and back % 3 == 1 else [],
+            "reason": None,
+        }
+        for back in range(charts.TICKS_SHOWN)
+        if not (bad(back) and back % 3 == 2)
+    ]
+    return pl.DataFrame(rows, schema=tables.dtypes("tick"))
+
+
+@pytest.mark.parametrize(
+    "bad", [lambda _: False, lambda back: back % 2 == 1, lambda _: True], ids=["ok", "half", "all"]
+)
+def test_a_glance_at_the_ticks_stays_below_what_dagster_shows_at_once(bad: Callable[[int], bool]) -> None:
+    svg = charts.ticks_glance(ticks(bad), datetime(2026, 1, 10, 12, tzinfo=UTC))
+    assert len(base64.b64encode(svg.encode())) + len("![](data:image/svg+xml;base64,)") + 60 < 1000
+    assert "NaN" not in svg
+
+
+def test_a_glance_at_the_ticks_marks_those_that_went_wrong_and_none_before_the_first() -> None:
+    until = datetime(2026, 1, 10, 12, tzinfo=UTC)
+    assert "M" not in charts.ticks_glance(ticks(lambda _: False), until).rpartition('d="')[2]
+    assert 'd="M230 2h5"' in charts.ticks_glance(ticks(lambda back: back == 1), until)
+    # Neighbours are one stroke.
+    assert 'd="M220 2h15"' in charts.ticks_glance(ticks(lambda back: back in (1, 2, 3)), until)
+    few = ticks(lambda _: False).filter(pl.col("as_of") > until - 3 * BAR)
+    assert 'd=""' in charts.ticks_glance(few, until)
+    assert charts.ticks_glance(few.clear(), until).endswith("</svg>")
+
+
 def test_a_glance_reads_on_white_and_on_black() -> None:
     svg = charts.glance(grid(), candles())
     for stroke in ("#d0405f", "#707d92"):

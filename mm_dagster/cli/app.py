@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import dagster as dg
-import stamina.instrumentation
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mm_dagster import logs
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.config import ConfigError
 from mm_dagster.history.lake import LakeError
@@ -42,6 +42,7 @@ FORESEEN = (
     LakeError,
     MirrorError,
     VenueError,
+    logs.LogsError,
     PushoverRefused,
     PushoverUnavailable,
 )
@@ -55,6 +56,11 @@ INTERRUPTED = 130
 @dataclass
 class _Chosen:
     debug: bool = False
+
+    @property
+    def level_of_runs(self) -> str:
+        """The threshold for what a run says, since the command tells at its end what came of it."""
+        return os.environ.get(logs.LEVEL) or ("INFO" if self.debug else "CRITICAL")
 
 
 chosen = _Chosen()
@@ -70,8 +76,7 @@ def options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
     chosen.debug = debug
-    if not debug:
-        stamina.instrumentation.set_on_retry_hooks(())
+    logs.configure(level="INFO" if debug else "WARNING")
 
 
 @cache
@@ -98,11 +103,13 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort, dg.DagsterExecutionInterruptedError):
         code = INTERRUPTED
     except FORESEEN as error:
+        logs.clean(error)
         if chosen.debug:
             err.print_exception()
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        err.print(f"[bold red]error:[/] {escape(logs.redact(str(error)))}", soft_wrap=True, highlight=False)
         code = 1
     except Exception as error:
+        logs.clean(error)
         click_error = getattr(error, "format_message", None)
         if chosen.debug:
             err.print_exception()
@@ -110,7 +117,7 @@ def main() -> None:
             err.print(f"[bold red]error:[/] {escape(click_error())}", soft_wrap=True, highlight=False)
             code = 2
         else:
-            first = escape((str(error).splitlines() or [""])[0])
+            first = escape((logs.redact(str(error)).splitlines() or [""])[0])
             err.print(
                 f"[bold red]error:[/] {type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)",
                 soft_wrap=True,

@@ -32,8 +32,8 @@ def tick(
     as_json: AsJson = False,
 ) -> None:
     """Run the newest quarter hour now: candles, regime, risk, exit states, alerts, snapshot."""
-    from mm_dagster.defs.automation import TICK_TAG
     from mm_dagster.defs.partitions import partition_of
+    from mm_dagster.logs import TICK_TAG
 
     time = closed(as_of) if as_of else newest_as_of(project_here())
     run_job(
@@ -305,9 +305,9 @@ def run_job(
             partition_key=partition_key,
             run_config={
                 "resources": {"turn": {"config": turn}},
-                "loggers": {"console": {"config": {"log_level": "INFO" if chosen.debug else "CRITICAL"}}},
+                "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
             },
-            tags=tags,
+            tags={**tags, "mm/by": "mm"},
             raise_on_error=chosen.debug,
         )
     )
@@ -376,6 +376,7 @@ def _save_pictures(as_of: datetime) -> None:
 def _send_what_is_due(at: datetime | None) -> None:
     """Sends as the sensor would. A simulated market's clock is set to the tick, so that its news can be seen."""
     from mm_dagster.defs.alerts import due_now
+    from mm_dagster.logs import TICK_TAG
 
     if due_now(project_here(), at):
-        run_job("send_alerts", turn={"as_of": iso(at)} if at else {}, tags={})
+        run_job("send_alerts", turn={"as_of": iso(at)} if at else {}, tags={TICK_TAG: iso(at)} if at else {})

@@ -19,7 +19,7 @@ from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
 from mm_dagster.bars import Span, ceil_bar, floor_bar
 from mm_dagster.config import GridConfig
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
+from mm_dagster.defs.describe import preview, stage_asset
 from mm_dagster.defs.exit import grid_picture
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.exit.why import why
@@ -32,14 +32,15 @@ LOOK_BACK = timedelta(days=2)
 """How old a row may be and still count as the newest that is known of a grid."""
 
 
-@dg.asset(
-    deps=["exit_state", "entry_assessment"],
-    group_name=GROUP,
-    owners=OWNERS,
+@stage_asset(
     kinds={"pushover"},
-    metadata=columns_of("notification"),
+    cadence="when_due",
+    deps=["exit_state", "entry_assessment"],
     pool="alerts",
-    check_specs=[dg.AssetCheckSpec("everything_due_was_taken", asset="notification")],
+    checks={
+        "everything_due_was_taken": "Every channel took what it was given. If not: it is tried again by itself; "
+        "`mm alert-test` tries each channel, `mm doctor` its credentials."
+    },
 )
 def notification(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """The ledger of alerts: a row is committed before anything is sent, and again with what became of it.

@@ -5,12 +5,15 @@ from typing import Any
 
 import dagster as dg
 
+from mm_dagster import logs
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.alerts import due_now, follow_receipts, tell_failures
 from mm_dagster.defs.calibration import CHECK_KEYS
+from mm_dagster.defs.describe import KIND_TAG, cause
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import Project
+from mm_dagster.logs import TICK_TAG
 
 PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
 HISTORY = (
@@ -20,14 +23,14 @@ HISTORY = (
     - PROOFS
 )
 """With the checks that the assets make themselves, but not the proofs, which look at whole days."""
-TICK_TAG = "mm/as_of"
 OFFSET_MINUTES = int(os.environ.get("MM_TICK_OFFSET_MINUTES", "1")) % 15
 """Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
 
 tick = dg.define_asset_job(
     "tick",
-    selection=HISTORY | dg.AssetSelection.assets("account_snapshot", "snapshot"),
+    selection=HISTORY | dg.AssetSelection.assets("account_snapshot", "snapshot", "tick_log"),
     description="The newest bar, from candles to exit states and the snapshot; heals what earlier ticks missed.",
+    tags={KIND_TAG: "tick"},
     executor_def=dg.in_process_executor,
 )
 
@@ -35,6 +38,7 @@ history = dg.define_asset_job(
     "history",
     selection=HISTORY,
     description="Whole days, from candles to exit states. Never sends anything.",
+    tags={KIND_TAG: "backfill"},
     executor_def=dg.in_process_executor,
 )
 
@@ -42,6 +46,7 @@ send_alerts = dg.define_asset_job(
     "send_alerts",
     selection=dg.AssetSelection.assets("notification"),
     description="Sends what is due, once.",
+    tags={KIND_TAG: "alerts"},
     executor_def=dg.in_process_executor,
 )
 
@@ -53,6 +58,7 @@ proofs = dg.define_asset_job(
         "Proves on the newest whole day: no look-ahead, enough warm-up, live equals backfill; of the last months, that "
         "what was predicted came true. Reads only."
     ),
+    tags={KIND_TAG: "proofs"},
     executor_def=dg.in_process_executor,
 )
 
@@ -61,6 +67,7 @@ audit = dg.define_asset_job(
     "audit",
     selection=dg.AssetSelection.assets("alert_audit"),
     description="What the operator did about the alerts, by month.",
+    tags={KIND_TAG: "audit"},
     executor_def=dg.in_process_executor,
 )
 
@@ -106,7 +113,9 @@ every_morning = _daily("every_morning", audit, OFFSET_MINUTES + 37, "Half-way be
     cron_schedule=",".join(str(quarter + OFFSET_MINUTES) for quarter in (0, 15, 30, 45)) + " * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The tick, a minute or so after each quarter hour, when the venues have closed their bars.",
 )
+@logs.told()
 def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The tick: as_of is the quarter hour that just ended, the partition the day in which its last bar opened."""
     as_of = floor_bar(context.scheduled_execution_time)
@@ -118,7 +127,13 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     )
 
 
-@dg.sensor(job=send_alerts, minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=send_alerts,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run of send_alerts when something must be told. Off: nobody is told anything.",
+)
+@logs.told()
 def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.RunRequest | dg.SkipReason:
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
     under_way = context.instance.get_runs_count(dg.RunsFilter(job_name="send_alerts", statuses=[*_UNFINISHED]))
@@ -130,7 +145,12 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.
     return dg.RunRequest(tags={"mm/due": str(due)})
 
 
-@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Follows an emergency at Pushover until it was acknowledged or has expired.",
+)
+@logs.told()
 def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> dg.SkipReason:
     """Asks Pushover every few seconds what became of an emergency, until it was acknowledged or has expired."""
     waiting = follow_receipts(project)
@@ -138,12 +158,14 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> 
 
 
 @dg.run_failure_sensor(
-    monitored_jobs=[tick, send_alerts, proofs, audit, maintenance], default_status=dg.DefaultSensorStatus.RUNNING
-)
+    monitored_jobs=[tick, send_alerts, proofs, audit, maintenance], default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of a run that failed: which asset, and the first line of the error. See tick_log.",
+)  # fmt: skip
+@logs.told()
 def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
     """Tells of a run that failed: which asset, and the first line of the error."""
     steps = context.get_step_failure_events()
-    failed = [(str(event.step_key), _cause(event.step_failure_data.error)) for event in steps] or [
+    failed = [(str(event.step_key), cause(event.step_failure_data.error)) for event in steps] or [
         (context.dagster_run.job_name, context.failure_event.message or "it did not end")
     ]
     tell_failures(project, failed, context.dagster_run.run_id)
@@ -153,7 +175,9 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
     run_status=dg.DagsterRunStatus.SUCCESS,
     monitored_jobs=[tick, proofs],
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of the checks of severity ERROR that a run did not pass, each failure once.",
 )
+@logs.told()
 def a_check_failed(context: dg.RunStatusSensorContext, project: Project) -> None:
     """Tells of the checks of severity ERROR that a run did not pass."""
     run_id = context.dagster_run.run_id
@@ -167,14 +191,6 @@ def a_check_failed(context: dg.RunStatusSensorContext, project: Project) -> None
     ]
     if failed:
         tell_failures(project, failed, run_id)
-
-
-def _cause(error: Any) -> str:
-    """The first line of what lies at the bottom of an error, since Dagster wraps it."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    lines = str(error.message).strip().splitlines() if error is not None else []
-    return lines[0] if lines else "no message"
 
 
 _UNFINISHED = (

@@ -1,18 +1,98 @@
-"""How tables and pictures look in Dagster's pages."""
+"""How assets, tables and pictures look in Dagster's pages."""
 
 import base64
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from mm_dagster import logs
 from mm_dagster.bars import iso
-from mm_dagster.tables import describe
+from mm_dagster.tables import TABLES, describe
 
 OWNERS = ["team:mm-dagster"]
-GROUP = "decision"
-"""One group: Dagster folds groups away, and the flow from candles to alerts is what a newcomer should see first."""
+GROUPS = {
+    stage: f"{place}_{stage}"
+    for place, stage in enumerate(("market", "regime", "grid", "exit", "alerts", "audit"), start=1)
+}
+"""The group of each stage, which is a module here: Dagster sorts groups by name, and so they stand as the flow goes."""
+KIND_TAG = "mm/kind"
+"""The tag of a run that says what it is: tick, backfill, alerts, proofs, audit, maintenance, manual."""
+
+FRESHNESS = {
+    "quarter_hour": dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(minutes=45), warn_window=timedelta(minutes=20)
+    ),
+    "day": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26)),
+}
+"""By how often an asset is made. One tick late is a warning, two are a failure. Dagster looks at the newest run of any
+day, so a backfill makes a dead feed look alive: the check newest_bar_is_fresh looks at the bars themselves."""
+
+
+def stage_asset(
+    *, kinds: set[str], cadence: str = "quarter_hour", checks: Mapping[str, str] | None = None, **more: Any
+) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
+    """An asset of one of the stages: its group is that of the module, its name that of the function.
+
+    Its lines in the log say which tick, run, job and asset they belong to, and its errors hold no secret.
+
+    Args:
+        kinds: what it is made with.
+        cadence: how often it is made: quarter_hour, day, or when_due.
+        checks: what each of its checks says when it passes, and what to do when it does not, by name.
+        more: as of dg.asset.
+    """
+
+    def decorate(function: Callable[..., dg.MaterializeResult]) -> dg.AssetsDefinition:
+        name = function.__name__
+        stored = {"mm/table": name} if name in TABLES else {}
+
+        @functools.wraps(function)
+        def step(*arguments: Any, **resources: Any) -> dg.MaterializeResult:
+            known = _tags_of_run(resources.get("turn"))
+            run = dg.AssetExecutionContext.get().run
+            with logs.told(tick=known.get(logs.TICK_TAG), run_id=run.run_id, job=run.job_name, asset=name):
+                return function(*arguments, **resources)
+
+        return dg.asset(
+            **{
+                "group_name": GROUPS[function.__module__.rpartition(".")[2]],
+                "owners": OWNERS,
+                "kinds": kinds,
+                "tags": {"mm/cadence": cadence, "mm/cost": _cost(kinds), **stored},
+                "freshness_policy": FRESHNESS.get(cadence),
+                "metadata": columns_of(name) if stored else None,
+                "check_specs": [
+                    dg.AssetCheckSpec(check, asset=name, description=says) for check, says in (checks or {}).items()
+                ],
+                **more,
+            }
+        )(step)
+
+    return decorate
+
+
+def _tags_of_run(turn: Any) -> Mapping[str, str]:
+    """The tags of the run under way, with those that a run started by hand lacks: its kind, and which tick it is."""
+    context = dg.AssetExecutionContext.get()
+    tags = {**context.run.tags}
+    missing = {} if KIND_TAG in tags else {KIND_TAG: "manual"}
+    if turn is not None and turn.time and logs.TICK_TAG not in tags:
+        missing[logs.TICK_TAG] = iso(turn.time)
+    if missing:
+        context.instance.add_run_tags(context.run.run_id, missing)
+    return tags | missing
+
+
+def _cost(kinds: set[str]) -> str:
+    """What a run of it spends."""
+    if kinds & {"ccxt", "pushover", "git"}:
+        return "network"
+    return "processor" if kinds & {"numba", "polars"} else "little"
+
 
 _TYPES = {
     "String": "text",
@@ -71,3 +151,11 @@ def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
 def glance(svg: str, caption: str) -> dg.MarkdownMetadataValue:
     """A picture so small that Dagster shows it at once: Markdown of 1,000 characters or more hides behind a click."""
     return dg.MetadataValue.md(f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def cause(error: Any) -> str:
+    """The first line of what lies at the bottom of an error, since Dagster wraps it."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    lines = str(error.message).strip().splitlines() if error is not None else []
+    return lines[0] if lines else "no message"

@@ -23,13 +23,17 @@ from mm_dagster.tables import STATES, dtypes
     "exit_state",
     kinds={"polars"},
     deps=["regime_verdict", "grid_risk"],
-    checks={"every_active_grid_is_judged": "Each active grid has a state."},
+    checks={
+        "every_active_grid_is_judged": "Each active grid has a state. If not: the table `tick` has the reason; a grid "
+        "that is not judged is not watched, so look at it by hand."
+    },
 )
 def exit_state(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.
 
     The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
-    only a live run knows, the last price and the clock, stands beside it in live_state.
+    only a live run knows, the last price and the clock, stands beside it in live_state. `states` below is the answer of
+    now, the picture the grid that most needs a look. When it is red: a grid is not judged, and so not watched.
     """
     job = work(context, project, turn)
     changed, newest = 0, []

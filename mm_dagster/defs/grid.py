@@ -24,8 +24,10 @@ EQUITY_SHOWN = timedelta(days=30)
     kinds={"polars"},
     deps=["candles", "regime_features", "account_snapshot"],
     checks={
-        "episodes_are_unchanged": "No grid was changed without a new activated_at.",
-        "account_agrees_with_model": "Where an account is read, it holds what the replay of the candles holds.",
+        "episodes_are_unchanged": "No grid was changed without a new activated_at. If not: give the file a new one, "
+        "or undo the change; the grid is not judged until then.",
+        "account_agrees_with_model": "Where an account is read, it holds what the replay of the candles holds. If "
+        "not: look for a trade by hand or a missed fill; the account's figures are used.",
     },
 )
 def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
@@ -33,7 +35,8 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
 
     A running grid is replayed from its activation on, candle by candle: what it bought and sold, what it holds, what
     that is worth, and what waiting may cost. Its configuration is kept with its first evaluation, and a grid that was
-    changed without a new activation is refused.
+    changed without a new activation is refused. Realised and unrealised profit add up to the total; the picture shows
+    the grid with most at stake. What the figures mean: docs/grid.md.
     """
     job = work(context, project, turn)
     changed, last, compared = 0, [], 0

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of, preview
+from mm_dagster.defs.describe import preview, stage_asset
 from mm_dagster.defs.partitions import REACH, Work, history_asset, work
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.lake import Commit
@@ -29,19 +29,25 @@ FRESH_BARS = 2
     "candles",
     kinds={"ccxt"},
     checks={
-        "configuration_is_valid": "The configuration in force is the one in the folder.",
-        "no_duplicates": "Every bar is stored once.",
-        "prices_are_sane": "Highs and lows enclose every bar.",
-        "no_gap": "No bar of the span is MISSING.",
-        "no_bar_was_revised": "No venue changed a closed bar in the last 30 days.",
-        "newest_bar_is_fresh": "The venue's last bar is known.",
+        "configuration_is_valid": "The configuration in force is the one in the folder. If not: correct the file and "
+        "key that it names; until then the last valid one decides.",
+        "no_duplicates": "Every bar is stored once. If not: two writers met; `mm backfill` of that day writes it anew.",
+        "prices_are_sane": "Highs and lows enclose every bar. If not: the lake was written by something else; `mm "
+        "backfill` of that day.",
+        "no_gap": "No bar of the span is MISSING. If not: the venue did not answer for it yet; later ticks ask again "
+        "by themselves.",
+        "no_bar_was_revised": "No venue changed a closed bar in the last 30 days. If not: nothing is to do; what depends "
+        "on such a bar is computed again by itself, and the old values stand in `candle_revision`.",
+        "newest_bar_is_fresh": "The venue's last bar is known. If not: the exit ladder grows blind; see `mm doctor` "
+        "and the exchange's status page.",
     },
 )
 def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """Closed 15-minute bars of every watched market, as its venue sent them.
 
     A bar is TRADED, NO_TRADE (the venue answered and had none) or MISSING; nothing invents a price. Rows that cannot be
-    true are kept apart with the reason. One market's failure never stops the others.
+    true are kept apart with the reason. One market's failure never stops the others. When it is red: `errors` below has
+    the venue's words; nothing need be run again, since every tick asks for what is missing.
     """
     job = work(context, project, turn)
     job.begin_tick()
@@ -68,14 +74,12 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     )
 
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
+@stage_asset(
     kinds={"ccxt", "parquet"},
-    metadata=columns_of("account_snapshot"),
-    check_specs=[
-        dg.AssetCheckSpec("account_is_read", asset="account_snapshot", description="Every account was wholly read.")
-    ],
+    checks={
+        "account_is_read": "Every account was wholly read. If not: `mm doctor` says which variable or permission is "
+        "wrong; until then its grids are modelled from candles."
+    },
 )
 def account_snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
     """Balances, open orders and fills of each account that markets.yaml has keys for, at every live tick.
@@ -306,7 +310,7 @@ def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: i
         check_name="configuration_is_valid",
         passed=invalid is None,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"The last valid one stays in force: {invalid}" if invalid else "The folder's own is in force.",
+        description=f"The last valid one stays in force: {invalid}" if invalid else "That of the folder is in force.",
     )
     twice = recent.height - recent.n_unique(["symbol", "open_time"])
     yield dg.AssetCheckResult(

@@ -10,7 +10,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, HOUR_BARS, TIME, Span, floor_bar, iso
 from mm_dagster.config import Config, GridConfig
-from mm_dagster.defs.describe import GROUP, OWNERS, columns_of
+from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.resources import Project, Turn
 from mm_dagster.history.lake import Commit
 from mm_dagster.regime.features import WARMUP_BARS
@@ -32,17 +32,13 @@ def history_asset(
         deps: the tables before it.
         checks: what each of its checks says when it passes, by name.
     """
-    return dg.asset(
-        name=table,
+    return stage_asset(
         deps=list(deps),
-        check_specs=[dg.AssetCheckSpec(name, asset=table, description=says) for name, says in (checks or {}).items()],
+        checks=checks,
         kinds={*kinds, "parquet"},
         partitions_def=DAILY,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name=GROUP,
-        owners=OWNERS,
         code_version=CODE_VERSIONS[table],
-        metadata=columns_of(table),
     )
 
 

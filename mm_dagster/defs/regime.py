@@ -18,7 +18,9 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
     """What the candles measure at every quarter hour: trend, mean reversion, range, volatility.
 
     Computed on rolling hourly and 4-hour bars over windows that know nothing outside of themselves, so that a row never
-    depends on where the history starts. Null while a window is not filled or touched by MISSING bars.
+    depends on where the history starts. Null while a window is not filled or touched by MISSING bars. What each is,
+    with formula and window: docs/features.md. When it is red: a proof found a row that its candles do not give; `mm
+    replay --check` names the first cell.
     """
     job = work(context, project, turn)
     changed, last = 0, []
@@ -37,7 +39,8 @@ def regime_verdict(context: dg.AssetExecutionContext, project: Project, turn: Tu
     """What the market is doing, in one word: RANGE_OK, RANGE_WEAK, TRANSITION or TREND.
 
     A description, not a forecast. With hysteresis, so that it does not flicker; the scores, the probabilities and the
-    verdict before hysteresis stand beside it.
+    verdict before hysteresis stand beside it. A grid wants RANGE_OK. Confidence is how much likelier the verdict is
+    than the next; below 0 it is held by hysteresis alone. When it is red: see regime_features.
     """
     job = work(context, project, turn)
     changed, last = 0, []

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import dagster._loggers
 import polars as pl
 from filelock import FileLock
 from pydantic import Field, PrivateAttr
 
+from mm_dagster import logs
 from mm_dagster.bars import parse_time
 from mm_dagster.config import CcxtVenue, Config, RecordedVenue, load_or_last_valid
 from mm_dagster.history.lake import Lake
@@ -95,6 +97,7 @@ class Project(dg.ConfigurableResource):
         """
         if self._config is None:
             self._config, self._config_error = load_or_last_valid(Path(self.config_dir), self.data / "config")
+            logs.protect(logs.named_secrets(self._config.model_dump()))
             if self._config_error:
                 logger.error("the last valid configuration stays in force: %s", self._config_error)
         return self._config
@@ -179,10 +182,30 @@ class Project(dg.ConfigurableResource):
             yield
 
 
+@dg.logger(
+    config_schema={
+        "log_level": dg.Field(str, default_value="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL."),
+        "name": dg.Field(str, default_value="dagster"),
+    },
+    description="The lines of a run on stderr, in the format of MM_LOG_FORMAT.",
+)
+def console(context: dg.InitLoggerContext) -> logging.Logger:
+    """What a run logs through Dagster, written like everything else; see logs.py."""
+    logger = logging.Logger(context.logger_config["name"])
+    logger.addHandler(logs.handler_of_runs(logging.getLevelName(context.logger_config["log_level"].upper())))
+    return logger
+
+
+# Dagster takes its own coloured logger for every run whose configuration names none, and has no setting for another.
+dagster._loggers.colored_console_logger = console
+
+
 @dg.definitions
 def resources() -> dg.Definitions:
     """The resources of every step, and the executor: in process, since starting processes costs more than the work."""
     return dg.Definitions(
         resources={"project": Project.here(), "turn": Turn()},
         executor=dg.in_process_executor,
+        loggers={"console": console},
+        metadata={"configuration": Project.here().config_dir, "data": Project.here().data_dir},
     )

@@ -8,6 +8,10 @@ import dagster as dg
 import pytest
 
 from mm_dagster.definitions import defs
+from mm_dagster.defs.calibration import CHECK_KEYS
+from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG
+from mm_dagster.defs.proofs import CHECKS
+from mm_dagster.tables import TABLES
 
 HISTORY = {"candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"}
 
@@ -24,26 +28,79 @@ def names(job: dg.JobDefinition) -> set[str]:
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY
-    assert set(specs) - HISTORY == {"account_snapshot", "alert_audit", "notification", "snapshot"}
+    assert set(specs) - HISTORY == {"account_snapshot", "alert_audit", "notification", "snapshot", "tick_log"}
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
 
 
 def test_a_backfill_neither_sends_nor_commits(everything: dg.Definitions) -> None:
     assert names(everything.resolve_job_def("history")) == HISTORY
-    assert names(everything.resolve_job_def("tick")) == HISTORY | {"account_snapshot", "snapshot"}
+    assert names(everything.resolve_job_def("tick")) == HISTORY | {"account_snapshot", "snapshot", "tick_log"}
     assert names(everything.resolve_job_def("send_alerts")) == {"notification"}
 
 
-def test_every_asset_has_description_owner_kinds_and_columns(everything: dg.Definitions) -> None:
+def test_every_asset_has_what_a_newcomer_looks_for(everything: dg.Definitions) -> None:
     for spec in everything.resolve_all_asset_specs():
         name = spec.key.to_user_string()
-        assert spec.description, name
+        assert len(spec.description or "") > 80, name
         assert list(spec.owners) == ["team:mm-dagster"], name
         assert spec.kinds, name
-        if name not in ("snapshot", "alert_audit"):
+        assert {"mm/cadence", "mm/cost"} <= spec.tags.keys(), name
+        if name in TABLES:
             assert "dagster/column_schema" in spec.metadata, name
+            assert spec.tags["mm/table"] == name
         if name in HISTORY:
             assert spec.code_version, name
+
+
+def test_groups_sort_in_the_order_of_the_flow(everything: dg.Definitions) -> None:
+    specs = {spec.key: spec for spec in everything.resolve_all_asset_specs()}
+    assert {spec.group_name for spec in specs.values()} == set(GROUPS.values())
+    assert list(GROUPS.values()) == sorted(GROUPS.values())
+    for spec in specs.values():
+        for dep in spec.deps:
+            assert specs[dep.asset_key].group_name <= spec.group_name, f"{dep.asset_key} before {spec.key}"
+
+
+def test_what_a_tick_makes_is_fresh_for_three_quarters_of_an_hour(everything: dg.Definitions) -> None:
+    policies = {spec.key.to_user_string(): spec.freshness_policy for spec in everything.resolve_all_asset_specs()}
+    assert {name for name, policy in policies.items() if policy == FRESHNESS["quarter_hour"]} == names(
+        everything.resolve_job_def("tick")
+    )
+    assert policies["alert_audit"] == FRESHNESS["day"]
+    # Alerts are rare, which is no failure.
+    assert policies["notification"] is None
+
+
+def test_every_check_says_in_sentences_what_it_holds(everything: dg.Definitions) -> None:
+    repository = everything.get_repository_def()
+    keys = repository.asset_graph.asset_check_keys
+    assert len(keys) > 15
+    for key in keys:
+        says = repository.asset_graph.get_check_spec(key).description or ""
+        assert says[:1].isupper(), key
+        assert says.endswith("."), key
+
+
+def test_every_check_of_a_tick_says_what_to_do(everything: dg.Definitions) -> None:
+    repository = everything.get_repository_def()
+    layer = everything.resolve_job_def("tick").asset_layer
+    for key in layer.asset_graph.asset_check_keys & repository.asset_graph.asset_check_keys:
+        if key not in {*CHECKS, *CHECK_KEYS}:
+            assert "If not: " in (repository.asset_graph.get_check_spec(key).description or ""), key
+
+
+def test_what_runs_by_itself_says_why(everything: dg.Definitions) -> None:
+    repository = everything.get_repository_def()
+    for one in (*repository.schedule_defs, *repository.sensor_defs):
+        assert (one.description or "").endswith("."), one.name
+    for job in repository.get_all_jobs():
+        if not job.name.startswith("__"):
+            assert (job.description or "").endswith("."), job.name
+
+
+def test_the_kind_of_a_run_is_a_tag_of_it(everything: dg.Definitions) -> None:
+    kinds = {name: everything.resolve_job_def(name).tags[KIND_TAG] for name in ("tick", "history", "send_alerts")}
+    assert kinds == {"tick": "tick", "history": "backfill", "send_alerts": "alerts"}
 
 
 @pytest.mark.parametrize(

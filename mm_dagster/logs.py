@@ -1,0 +1,348 @@
+"""Logs: everything that a process has to say, as lines for people or for programs, on stderr and without a secret.
+
+What we, Dagster and the libraries log goes through one handler, which knows the tick, run, job and asset that a line
+belongs to. Secrets are kept out where they are used; what is done here is the last line of defence. It replaces the
+values of all variables that the configuration names, and credentials in addresses, in every record before anything
+(a terminal, Dagster's event log, a test) sees it. docs/logs.md shows the lines.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TextIO
+from urllib.parse import quote, quote_plus, unquote
+
+import stamina.instrumentation
+import structlog
+from structlog.stdlib import ProcessorFormatter
+
+FORMAT, LEVEL = "MM_LOG_FORMAT", "MM_LOG_LEVEL"
+"""Variables of the environment: json or human; DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+FORMATS = ("human", "json")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+TICK_TAG = "mm/as_of"
+"""The tag of a run that says which tick it is."""
+FIELDS = ("symbol", "grid", "venue")
+"""What a line may say about itself beside its words, as `extra`."""
+
+
+class LogsError(ValueError):
+    """A variable of the environment holds what it cannot. One line: variable, value, what would be right."""
+
+
+# secrets --------------------------------------------------------------------------------------------------------------
+
+MASK = "***"
+ALWAYS = ("PUSHOVER_TOKEN", "PUSHOVER_USER")
+"""Variables that hold a secret whatever the configuration says."""
+_SHORTEST = 4
+"""Characters of the shortest secret: less would be found in every other word."""
+_TOKEN = 12
+"""Characters from which a part of a secret address is a secret by itself: ids and tokens stand anywhere in it."""
+
+# Up to the last @ of the word: a password may hold one.
+_CREDENTIALS = re.compile(r"://[^\s\"'<>]*@")
+_known: dict[str, str | None] = {}
+"""The variables that hold secrets, with the value that each had last."""
+_secrets: tuple[str, ...] = ()
+"""All that is to be replaced, the longest first."""
+
+
+def protect(variables: Iterable[str]) -> None:
+    """Makes the values of these variables of the environment secrets for the rest of the process."""
+    global _secrets
+    addresses = (name for name, value in os.environ.items() if _CREDENTIALS.search(value))
+    values = {name: os.environ.get(name) for name in (*ALWAYS, *variables, *addresses)}
+    if values.items() <= _known.items():
+        return
+    _known.update(values)
+    found = {form for value in values.values() if value for part in _parts(value) for form in _forms(part)}
+    _secrets = tuple(sorted({*_secrets, *found}, key=lambda secret: (-len(secret), secret)))
+
+
+def named_secrets(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The variables that a configuration names: the values of all keys that end with `_env`, at any depth."""
+    for key, value in settings.items():
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(one, Mapping):
+                yield from named_secrets(one)
+            elif key.endswith("_env") and isinstance(one, str):
+                yield one
+
+
+def redact(text: str) -> str:
+    """The text with `***` in the place of each secret."""
+    for secret in _secrets:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return _CREDENTIALS.sub(f"://{MASK}@", text) if "@" in text else text
+
+
+def clean(error: BaseException) -> None:
+    """Takes the secrets out of an error and of all that it was raised from, in place."""
+    for one in _chain(error):
+        one.args = tuple(_cleaned(arg) for arg in one.args)
+        for name, value in vars(one).items():
+            # What an error carries beside its words may be half the program.
+            if isinstance(value, (str, bytes, list, tuple)):
+                vars(one)[name] = _cleaned(value)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and all that lies behind it or in it."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is not None and not any(one is other for other in found):
+            found.append(one)
+            todo += [one.__cause__, one.__context__, *(arg for arg in one.args if isinstance(arg, BaseException))]
+    return found
+
+
+class RedactedError(Exception):
+    """Stands for an error whose words held a secret and could not be changed."""
+
+
+@contextmanager
+def told(**known: str | None) -> Iterator[None]:
+    """Binds what is known to every line of this thread, and lets no error out that holds a secret.
+
+    Raises:
+        RedactedError: in the place of an error that cannot be cleaned.
+    """
+    with structlog.contextvars.bound_contextvars(**{name: value for name, value in known.items() if value}):
+        try:
+            yield
+        except Exception as error:
+            if safe := _safe(error):
+                raise safe from None
+            raise
+
+
+def _safe(error: BaseException) -> RedactedError | None:
+    """Cleans an error; what to raise in its place where that is not enough."""
+    if not _holds_secret(error):
+        return None
+    clean(error)
+    return RedactedError(redact(f"{type(error).__name__}: {error}")) if _holds_secret(error) else None
+
+
+def _holds_secret(error: BaseException) -> bool:
+    chain = _chain(error)
+    carried = (value for one in chain for value in vars(one).values() if isinstance(value, str))
+    words = "\n".join([*map(str, chain), *carried])
+    return redact(words) != words
+
+
+def _cleaned(value: Any, depth: int = 3) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+        return value if redact(text) == text else redact(text).encode()
+    if type(value) in (list, tuple) and depth:
+        return type(value)(_cleaned(item, depth - 1) for item in value)
+    if type(value) is dict and depth:
+        return {key: _cleaned(item, depth - 1) for key, item in value.items()}
+    return value
+
+
+def _parts(value: str) -> Iterator[str]:
+    """A secret, and what is secret by itself in one that is an address."""
+    yield value
+    _, found, rest = value.partition("://")
+    if not found:
+        return
+    credentials, _, place = rest.rpartition("@")
+    if credentials:
+        yield credentials
+        yield base64.b64encode(unquote(credentials).encode()).decode()
+        yield credentials.partition(":")[2]
+    host = re.split(r"[/?#]", place, maxsplit=1)[0].partition(":")[0]
+    for part in re.split(r"[/?#&=:@,]+", rest):
+        # A name with dots in the place of a host is a host; without, services of apprise have tokens there.
+        if len(part) >= _TOKEN and not (part == host and "." in host):
+            yield part
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """How a secret is written by those who quote it."""
+    secret = secret.strip()
+    for form in (secret, unquote(secret), quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        for written in (form, json.dumps(form)[1:-1], repr(form)[1:-1]):
+            if len(written) >= _SHORTEST:
+                yield written
+
+
+# lines ----------------------------------------------------------------------------------------------------------------
+
+
+def configure(*, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Sends all logs of this process to stderr; the last call counts.
+
+    Args:
+        level: the threshold where MM_LOG_LEVEL says nothing.
+        stream: in the place of stderr.
+
+    Raises:
+        LogsError: MM_LOG_FORMAT or MM_LOG_LEVEL cannot be read.
+    """
+    style = _choice(FORMAT, FORMATS, "human", str.lower)
+    threshold = _choice(LEVEL, LEVELS, level, str.upper)
+    protect(())
+    logging.setLogRecordFactory(_record)
+    logging.captureWarnings(True)
+    stamina.instrumentation.set_on_retry_hooks((_say_retry,))
+    structlog.configure(
+        processors=[structlog.stdlib.PositionalArgumentsFormatter(), ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    root, ours = logging.getLogger(), logging.getLogger("mm_dagster")
+    for logger, kind in ((root, Handler), (ours, _Mark)):
+        for old in [one for one in logger.handlers if isinstance(one, kind)]:
+            logger.removeHandler(old)
+    root.addHandler(Handler(style, threshold, stream))
+    root.setLevel(threshold)
+    # A run keeps what we say at INFO in its own log, whatever the terminal shows.
+    ours.addHandler(_Mark())
+    ours.setLevel(min(logging.INFO, root.level))
+    for chatty, enough in (("numba", logging.INFO), ("matplotlib", logging.INFO), ("alembic", logging.WARNING)):
+        logging.getLogger(chatty).setLevel(max(enough, root.level))
+    # Dagster's servers give these handlers of their own, on stdout.
+    for name in ("dagster", "dagster-webserver"):
+        logging.getLogger(name).handlers.clear()
+
+
+def is_configured() -> bool:
+    """Whether `configure` was called in this process."""
+    return any(isinstance(one, Handler) for one in logging.getLogger().handlers)
+
+
+def handler_of_runs(level: int) -> logging.Handler:
+    """What writes the lines of a run that Dagster hands out: in the chosen format, from the higher of both thresholds.
+
+    What our own modules log is left to the root's handler, which has it, too.
+    """
+    chosen = next((one for one in logging.getLogger().handlers if isinstance(one, Handler)), None)
+    style, threshold = (chosen.style, chosen.level) if chosen else ("human", logging.WARNING)
+    handler = Handler(style, max(level, threshold), chosen.fixed if chosen else None)
+    handler.addFilter(lambda record: not hasattr(record, "origin"))
+    return handler
+
+
+class Handler(logging.StreamHandler):
+    """Writes lines to stderr, whatever that is at the moment."""
+
+    def __init__(self, style: str, level: str | int, stream: TextIO | None = None) -> None:
+        logging.Handler.__init__(self, level)
+        self.style, self.fixed = style, stream
+        self.setFormatter(_Formatter(style, self.stream.isatty()))
+
+    @property
+    def stream(self) -> TextIO:
+        """Where lines go."""
+        return self.fixed or sys.stderr
+
+
+class _Formatter(ProcessorFormatter):
+    """A record as one line, or several where it has a trace and is for people."""
+
+    def __init__(self, style: str, colours: bool) -> None:
+        renderer: list[Any]
+        if style == "json":
+            renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        else:
+            plain = structlog.dev.plain_traceback
+            renderer = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
+        super().__init__(
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                _describe,
+                ProcessorFormatter.remove_processors_meta,
+                *renderer,
+            ]
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+class _Mark(logging.Handler):
+    """Notes which of our modules a record is from, since Dagster hands it on under its own name."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        record.origin = record.name
+        return True
+
+
+def _describe(_: Any, __: str, event: Any) -> Any:
+    """The fields of a line: time, level, logger, and of a run its tick, id, job and asset."""
+    record: logging.LogRecord = event["_record"]
+    # Dagster puts the context into the words; here it has fields of its own.
+    meta = getattr(record, "dagster_meta", None) or {}
+    tags = meta.get("job_tags") or {}
+    happened = meta.get("dagster_event")
+    failure = getattr(getattr(happened, "event_specific_data", None), "error", None)
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    fields = {
+        "timestamp": time,
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": (meta.get("orig_message") or happened.event_type_value) if happened else meta.get("orig_message"),
+        "tick": tags.get(TICK_TAG),
+        "run_id": meta.get("run_id"),
+        "job": meta.get("job_name"),
+        "asset": meta.get("step_key"),
+        **{name: getattr(record, name, None) for name in FIELDS},
+        "dagster_event": happened.event_type_value if happened else None,
+        "exception": failure.to_string() if failure else None,
+    }
+    known = {name: value for name, value in fields.items() if value}
+    first = {name: known.get(name, event.get(name)) for name in ("timestamp", "level", "logger", "event")}
+    return {**first, **event, **known}
+
+
+def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    """A log record without secrets: in its words, its arguments and its error."""
+    record = logging.LogRecord(*args, **kwargs)
+    if isinstance(record.msg, str) or record.args:
+        try:
+            words = record.getMessage()
+        except Exception:
+            # Words and arguments that do not fit: whoever writes the record says so.
+            words = None
+        if words is not None and redact(words) != words:
+            record.msg, record.args = redact(words), ()
+    if record.exc_info and record.exc_info[1] is not None and (safe := _safe(record.exc_info[1])):
+        record.exc_info = (type(safe), safe, None)
+    return record
+
+
+def _say_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """A retry, without the arguments of the call: keys may be among them."""
+    logging.getLogger("mm_dagster.retry").info(
+        "%s: attempt %d failed (%s); again in %.1f s",
+        details.name,
+        details.retry_num,
+        type(details.caused_by).__name__,
+        details.wait_for,
+    )
+
+
+def _choice(variable: str, choices: tuple[str, ...], default: str, fold: Callable[[str], str]) -> str:
+    given = os.environ.get(variable, "").strip()
+    if not given:
+        return default
+    if fold(given) not in choices:
+        raise LogsError(f"{variable}: {given!r} is none of {', '.join(choices)}")
+    return fold(given)
