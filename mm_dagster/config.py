@@ -532,6 +532,9 @@ class HistoryConfig(Model):
         int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are a backfill's.")
     ] = 3
     mirror: MirrorConfig = MirrorConfig()
+    catalog: SecretUrl | None = None
+    """`{url_env: NAME}`: address of a PostgreSQL database that is the lake's catalogue, for several hosts; null: SQLite
+    beside the data."""
 
 
 # grids/*.yaml ---------------------------------------------------------------------------------------------------------
