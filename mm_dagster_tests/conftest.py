@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.Postgres]:
+def postgres() -> Iterator[real.Postgres]:
     """A real PostgreSQL; tests that need it skip where none starts."""
     pytest.importorskip("pgserver", reason="pgserver is not installed; it is in the extra dev")
-    try:
-        running = real.running(tmp_path_factory.mktemp("postgres") / "data")
-        server = running.__enter__()
-    except Exception as error:
-        pytest.skip(f"no PostgreSQL starts here: {type(error).__name__}")
-    yield server
-    running.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(real.running())
+        except Exception as error:
+            pytest.skip(f"no PostgreSQL starts here: {type(error).__name__}: {error}")
+        yield server

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +22,6 @@ class Postgres:
 
         self.folder = folder
         self._server = pgserver.get_server(folder)
-        self._binaries = Path(pgserver.__file__).parent / "pginstall" / "bin"
         self._numbers = itertools.count()
         self.run(f"CREATE ROLE mm LOGIN CREATEDB PASSWORD $${PASSWORD}$$")
         rules = folder / "pg_hba.conf"
@@ -43,16 +42,9 @@ class Postgres:
         """Where a database is: a socket, since the server listens on no port."""
         return f"postgresql://mm:{quote(password, safe='')}@/{database}?host={quote(str(self.folder), safe='')}"
 
-    def restart(self) -> None:
-        """Ends every session."""
-        subprocess.run(
-            [self._binaries / "pg_ctl", "-D", self.folder, "restart", "-m", "fast", "-w", "-l", self.folder / "log"],
-            check=True,
-            user=self.folder.owner(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def end_sessions(self) -> None:
+        """Ends every session of the program, as a restart would."""
+        self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mm'")
 
     def stop(self) -> None:
         """Ends it."""
@@ -61,16 +53,18 @@ class Postgres:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Postgres]:
-    """A server for as long as it is needed.
+def running() -> Iterator[Postgres]:
+    """A server for as long as it is needed, in a folder that its own user reaches, too.
 
     Raises:
         Exception: it cannot be started here.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server = Postgres(folder)
-    try:
-        yield server
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(prefix="mm-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server = Postgres(Path(folder) / "data")
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -66,7 +66,8 @@ class PostgresCatalog:
             given = {"host": parts.hostname, "port": str(parts.port or ""), "dbname": parts.path.removeprefix("/")}
         except ValueError:
             raise ValueError(f"must be an address like {EXAMPLE}") from None
-        if parts.scheme not in ("postgresql", "postgres"):
+        # SQLAlchemy, under Dagster, wants a driver in its address; the same address does here.
+        if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
             raise ValueError(f"must be an address like {EXAMPLE}")
         given |= {"user": parts.username, "password": parts.password}
         parameters = {name: unquote(value) for name, value in given.items() if value} | dict(parse_qsl(parts.query))

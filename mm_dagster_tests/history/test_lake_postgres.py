@@ -136,9 +136,9 @@ def test_what_is_no_address_is_refused_in_one_line_that_does_not_show_it(tmp_pat
     assert not (tmp_path / "history").exists()
 
 
-def test_a_server_that_is_restarted_is_found_again_by_itself(lake: Lake, postgres: Postgres) -> None:
+def test_a_session_that_the_server_ended_is_begun_again_by_itself(lake: Lake, postgres: Postgres) -> None:
     lake.upsert("regime_verdict", verdicts(0, 4), commit=COMMIT)
-    postgres.restart()
+    postgres.end_sessions()
     assert lake.read("regime_verdict").height == 4
     assert lake.upsert("regime_verdict", verdicts(0, 5), commit=COMMIT) == Written(1, 0, 4)
 
