@@ -38,7 +38,7 @@ from mm_dagster_tests.history.samples import sample
 from mm_dagster_tests.postgres import Postgres
 
 DEPLOY = PROJECT / "deploy"
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 400
 
 
 def read(name: str) -> Any:
