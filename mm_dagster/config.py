@@ -533,8 +533,7 @@ class HistoryConfig(Model):
     ] = 3
     mirror: MirrorConfig = MirrorConfig()
     catalog: SecretUrl | None = None
-    """`{url_env: NAME}`: address of a PostgreSQL database that is the lake's catalogue, for several hosts; null: SQLite
-    beside the data."""
+    """`{url_env: NAME}`: address of a PostgreSQL database as the lake's catalogue; null: SQLite beside the data."""
 
 
 # grids/*.yaml ---------------------------------------------------------------------------------------------------------
