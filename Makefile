@@ -57,3 +57,5 @@ docs: setup  ## write docs/configuration.md and docs/features.md from the code
 constraints:  ## pin what pyproject.toml allows, newest first
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --quiet \
 		--no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra postgres --generate-hashes --quiet --constraint constraints.txt \
+		--no-emit-index-url --no-header --no-annotate -o deploy/requirements.txt pyproject.toml

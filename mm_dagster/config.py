@@ -535,6 +535,8 @@ class HistoryConfig(Model):
         int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are a backfill's.")
     ] = 3
     mirror: MirrorConfig = MirrorConfig()
+    catalog: SecretUrl | None = None
+    """`{url_env: NAME}`: address of a PostgreSQL database as the lake's catalogue; null: SQLite beside the data."""
 
 
 # grids/*.yaml ---------------------------------------------------------------------------------------------------------

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from mm_dagster_tests import postgres as real
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -17,3 +21,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real market data is not here ({folder.name}); set MM_SHARED_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[real.Postgres]:
+    """A real PostgreSQL; tests that need it skip where none starts."""
+    pytest.importorskip("pgserver", reason="pgserver is not installed; it is in the extra dev")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(real.running())
+        except Exception as error:
+            pytest.skip(f"no PostgreSQL starts here: {type(error).__name__}: {error}")
+        yield server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import typer
@@ -47,7 +47,7 @@ def _examine() -> list[dict[str, Any]]:
     for name, venue in config.markets.venues.items():
         if isinstance(venue, CcxtVenue) and venue.account:
             check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
-    check("newest bar", lambda: _freshness(project))
+    check("newest bar", lambda: freshness(project, project.clock))
     check("Pushover", lambda: _pushover(project))
     for secret in config.alerts.apprise:
         check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
@@ -89,13 +89,13 @@ def _configuration(project: Any) -> str:
     return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
 
 
-def _freshness(project: Any) -> str:
-    """How old the newest bar of each market is, by its own clock."""
+def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
+    """How old the newest bar of each market is, by the clock of its symbol."""
     newest = project.lake.newest("candles")
     for symbol in project.config.symbols:
         if symbol not in newest:
             raise CommandError(f"{symbol}: no candle yet; run `mm tick`, or `make up` and wait a quarter hour")
-        age = project.clock(symbol) - newest[symbol] - BAR
+        age = clock(symbol) - newest[symbol] - BAR
         if age > timedelta(minutes=project.config.alerts.blind_after_minutes):
             raise CommandError(
                 f"{symbol}: the newest bar closed {iso(newest[symbol] + BAR)}, {age // timedelta(minutes=1)} minutes "

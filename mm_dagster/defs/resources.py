@@ -17,7 +17,8 @@ from pydantic import Field, PrivateAttr
 
 from mm_dagster import logs
 from mm_dagster.bars import parse_time
-from mm_dagster.config import CcxtVenue, Config, RecordedVenue, load_or_last_valid
+from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue, load_or_last_valid
+from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
 from mm_dagster.market.venue import Venue, VenueError, open_venue
@@ -29,9 +30,9 @@ logger = logging.getLogger("mm_dagster")
 
 
 @cache
-def _open_lake(folder: Path) -> Lake:
+def _open_lake(folder: Path, catalog: str | None) -> Lake:
     """One lake a process: the daemon looks at it every few seconds, and opening costs more than looking."""
-    return Lake(folder)
+    return Lake(folder, catalog)
 
 
 class Turn(dg.ConfigurableResource):
@@ -110,8 +111,20 @@ class Project(dg.ConfigurableResource):
 
     @property
     def lake(self) -> Lake:
-        """The history, made on first use."""
-        return _open_lake(self.data / "history")
+        """The history, made on first use.
+
+        Raises:
+            ConfigError: the variable with the address of its catalogue is not set.
+        """
+        catalog = self.config.history.catalog
+        if catalog is None:
+            return _open_lake(self.data / "history", None)
+        if not os.environ.get(catalog.url_env):
+            raise ConfigError(
+                f"{Path(self.config_dir) / 'history.yaml'}: catalog.url_env: {catalog.url_env} is not set; "
+                f"give it an address like {EXAMPLE}"
+            )
+        return _open_lake(self.data / "history", os.environ[catalog.url_env])
 
     @property
     def mirror(self) -> Mirror:

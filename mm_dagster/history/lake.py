@@ -1,4 +1,4 @@
-"""The lake: every table of tables.py in a DuckLake, Parquet files behind a SQLite catalogue.
+"""The lake: every table of tables.py in a DuckLake, Parquet files behind a SQLite or PostgreSQL catalogue.
 
 Readers attach read-only and never wait. Writers take one file lock, replace in one transaction only the rows that
 differ, and say in the commit which run wrote what. The only module that imports duckdb.
@@ -11,7 +11,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,11 +25,12 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
+from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 from mm_dagster.history.views import VIEWS
 
-_EXTENSIONS = {"ducklake": "duckdb_extension_ducklake", "sqlite_scanner": "duckdb_extension_sqlite_scanner"}
-_BUSY_MS = 10_000
 _LOCK_SECONDS = 600
+_LOCK_NUMBER = 0x6D6D6C616B65
+"""Of the advisory lock that writers on several hosts take; one lake a database, so one number does."""
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
 
@@ -64,17 +66,23 @@ class Written:
 class Lake:
     """The history below one folder. One instance may be used by several threads; processes take turns by the lock."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, catalog: str | None = None) -> None:
         """Opens the history, and makes it with all its tables where there is none.
 
         Args:
             folder: holds `catalog.sqlite`, `files/` and `write.lock`; may be moved as a whole.
+            catalog: address of a PostgreSQL database that is the catalogue, with its password; None: SQLite.
 
         Raises:
             LakeError: it was written by a newer program, or is not readable.
         """
         self._folder = folder.resolve()
-        self._catalog = self._folder / "catalog.sqlite"
+        try:
+            self._catalog = (
+                SqliteCatalog(self._folder / "catalog.sqlite") if catalog is None else PostgresCatalog.at(catalog)
+            )
+        except ValueError as error:
+            raise LakeError(f"the address of the catalogue {error}") from None
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._reader: _Attached | None = None
@@ -233,7 +241,8 @@ class Lake:
             connection.execute("CALL ducklake_merge_adjacent_files('history')")
             connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
             connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
-            _vacuum(self._catalog)
+            if isinstance(self._catalog, SqliteCatalog):
+                _vacuum(self._catalog.path)
         after = self._extent()
         return {f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part}
 
@@ -301,17 +310,20 @@ class Lake:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._write_lock, lock, _interruptible():
-                if self._writer is None or not self._writer.is_of(self._catalog):
+                if self._writer is not None and not self._writer.is_of(self._catalog):
                     self._writer = None
-                    connection = self._connect(read_only=False)
-                    if not self._is_complete(connection):
-                        self._complete(connection)
-                    self._writer = _Attached(connection, _inode(self._catalog))
+                connection = self._writer.connection if self._writer else self._load()
                 try:
-                    yield self._writer.connection
+                    with self._turn(connection):
+                        if self._writer is None:
+                            self._attach(connection, read_only=False)
+                            if not self._is_complete(connection):
+                                self._complete(connection)
+                            self._writer = _Attached(connection, self._catalog.identity())
+                        yield connection
                 except BaseException:
                     # Closing rolls back, and forgets what was staged.
-                    self._writer.connection.close()
+                    connection.close()
                     self._writer = None
                     raise
         except Timeout as error:
@@ -321,41 +333,76 @@ class Lake:
         except (duckdb.Error, OSError) as error:
             raise LakeError(f"{self._folder}: {_one_line(error)}; nothing was written, see `mm doctor`") from error
 
+    @contextmanager
+    def _turn(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """The lock among hosts, where a server keeps the catalogue: two writers there conflict. It dies with us."""
+        if self._catalog.turn is None:
+            yield
+            return
+        if "turn" not in _databases(connection):
+            connection.execute(self._catalog.turn)
+        # A transaction of its own, which another statement of this program cannot end.
+        holder = connection.cursor()
+        holder.execute("BEGIN")
+        ask = f"FROM postgres_query('turn', 'SELECT pg_try_advisory_xact_lock({_LOCK_NUMBER})')"
+        deadline = time.monotonic() + _LOCK_SECONDS
+        # Asked for again and again, since Ctrl-C does not reach a statement that waits on the server.
+        while holder.execute(ask).fetchall() != [(True,)]:
+            if time.monotonic() > deadline:
+                raise LakeError(
+                    f"{self._folder}: another host has been writing for {_LOCK_SECONDS} s; end the session that holds "
+                    f"the advisory lock {_LOCK_NUMBER} on the catalogue's server (pg_locks)"
+                )
+            time.sleep(0.05)
+        yield
+        holder.execute("COMMIT")
+        holder.close()
+
     def _open_reader(self) -> _Attached:
         """Attaches for reading; what the lake lacks is made first, under the lock, where another may be at it."""
         with suppress(duckdb.Error):
-            attached = _Attached(self._connect(read_only=True), _inode(self._catalog))
+            attached = self._attached_for_reading()
             if self._is_complete(attached.connection):
                 return attached
         with self._writing():
-            return _Attached(self._connect(read_only=True), _inode(self._catalog))
+            return self._attached_for_reading()
 
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        if read_only and not self._catalog.is_file():
-            raise duckdb.IOException(f"{self._catalog.name} is not there")
-        connection = duckdb.connect(config={"python_enable_replacements": "false"})
-        for name, package in _EXTENSIONS.items():
-            path = _extension_path(name, package)
+    def _attached_for_reading(self) -> _Attached:
+        identity = self._catalog.identity()
+        if identity is None:
+            raise duckdb.IOException("there is no catalogue")
+        connection = self._load()
+        self._attach(connection, read_only=True)
+        connection.execute(f"SET allowed_directories = ['{_quoted(self._folder / 'files')}/']")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        return _Attached(connection, identity)
+
+    def _load(self) -> duckdb.DuckDBPyConnection:
+        """A connection that knows how to attach the lake."""
+        connection = duckdb.connect(config={"python_enable_replacements": "false", "allow_unredacted_secrets": "false"})
+        for name in self._catalog.extensions:
+            path = _extension_path(name)
             if path:
                 connection.execute(f"LOAD '{_quoted(path)}'")
             else:
                 connection.execute(f"INSTALL {name}; LOAD {name}")
         # GLOBAL: of the cursors too.
         connection.execute("SET GLOBAL timezone = 'UTC'")
+        if self._catalog.secret is not None:
+            connection.execute(self._catalog.secret)
+        return connection
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
         # Given each time, since the catalogue remembers where the files once were, and the folder may have moved.
         options = [
             f"DATA_PATH '{_quoted(self._folder / 'files')}'",
             "OVERRIDE_DATA_PATH true",
-            f"META_BUSY_TIMEOUT {_BUSY_MS}",
-            *(["READ_ONLY"] if read_only else ["META_JOURNAL_MODE 'WAL'", f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}"]),
+            *self._catalog.options(read_only=read_only),
+            "READ_ONLY" if read_only else f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}",
         ]
-        connection.execute(f"ATTACH 'ducklake:sqlite:{_quoted(self._catalog)}' AS history ({', '.join(options)})")
+        connection.execute(f"ATTACH 'ducklake:{_quoted(self._catalog.attached)}' AS history ({', '.join(options)})")
         connection.execute("USE history")
-        if read_only:
-            connection.execute(f"SET allowed_directories = ['{_quoted(self._folder / 'files')}/']")
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-        return connection
 
     def _is_complete(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Whether all tables and columns of this program are there.
@@ -402,14 +449,14 @@ class Lake:
 
 @dataclass(frozen=True)
 class _Attached:
-    """A connection, and the catalogue file that it was opened on."""
+    """A connection, and the catalogue that it was opened on."""
 
     connection: duckdb.DuckDBPyConnection
-    inode: int
+    identity: Hashable | None
 
-    def is_of(self, catalog: Path) -> bool:
-        """Whether that is still the file: the folder may have been deleted, or restored from a backup, meanwhile."""
-        return catalog.is_file() and _inode(catalog) == self.inode
+    def is_of(self, catalog: SqliteCatalog | PostgresCatalog) -> bool:
+        """Whether that is still the one: the folder may have been deleted, or restored from a backup, meanwhile."""
+        return self.identity is not None and catalog.identity() == self.identity
 
 
 def _mark(query: str) -> str:
@@ -417,8 +464,8 @@ def _mark(query: str) -> str:
     return tables.identity(query)
 
 
-def _inode(path: Path) -> int:
-    return path.stat().st_ino
+def _databases(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
 
 
 @contextmanager
@@ -517,9 +564,9 @@ def _sql_type(dtype: pl.DataType) -> str:
     raise TypeError(f"no column type for {dtype}")
 
 
-def _extension_path(name: str, package: str) -> Path | None:
+def _extension_path(name: str) -> Path | None:
     """The signed binary that the package of an extension carries for this DuckDB; None: it is not installed."""
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
     if spec is None or not spec.submodule_search_locations:
         return None
     path = Path(spec.submodule_search_locations[0]) / f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"

@@ -37,20 +37,20 @@ def seen(lake: Lake, symbol: str) -> list[tuple[float, int]]:
     return lake.read("regime_verdict", symbols=[symbol])["confidence"].value_counts().rows()
 
 
-def writer(folder: Path, symbol: str, start: Any, results: Any) -> None:
+def writer(folder: Path, symbol: str, start: Any, results: Any, catalog: str | None = None) -> None:
     start.wait(PATIENCE)
-    lake = Lake(folder)
+    lake = Lake(folder, catalog)
     results.put(("written", symbol, [write_generation(lake, symbol, number).inserted for number in range(COMMITS)]))
 
 
-def reader(folder: Path, symbols: list[str], start: Any, results: Any) -> None:
+def reader(folder: Path, symbols: list[str], start: Any, results: Any, catalog: str | None = None) -> None:
     start.wait(PATIENCE)
-    lake = Lake(folder)
+    lake = Lake(folder, catalog)
     results.put(("read", "", [(symbol, seen(lake, symbol)) for _ in range(READS) for symbol in symbols]))
 
 
-def endless_writer(folder: Path, first: int, begun: Any) -> None:
-    lake = Lake(folder)
+def endless_writer(folder: Path, first: int, begun: Any, catalog: str | None = None) -> None:
+    lake = Lake(folder, catalog)
     for number in range(first, first + 10_000):
         write_generation(lake, "ETH-USDT", number)
         begun.set()
