@@ -36,8 +36,8 @@ FRESH_BARS = 2
         "backfill` of that day.",
         "no_gap": "No bar of the span is MISSING. If not: the venue did not answer for it yet; later ticks ask again "
         "by themselves.",
-        "no_bar_was_revised": "No venue changed a closed bar in the last 30 days. If not: nothing is to do; what depends "
-        "on such a bar is computed again by itself, and the old values stand in `candle_revision`.",
+        "no_bar_was_revised": "No venue changed a closed bar in the last 30 days. If not: nothing is to do; what "
+        "depends on such a bar is computed again by itself, and the old values stand in `candle_revision`.",
         "newest_bar_is_fresh": "The venue's last bar is known. If not: the exit ladder grows blind; see `mm doctor` "
         "and the exchange's status page.",
     },
