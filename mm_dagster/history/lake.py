@@ -24,13 +24,17 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
-from mm_dagster.history.views import VIEWS
+from mm_dagster.history import views
 
 _EXTENSIONS = {"ducklake": "duckdb_extension_ducklake", "sqlite_scanner": "duckdb_extension_sqlite_scanner"}
 _BUSY_MS = 10_000
 _LOCK_SECONDS = 600
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
+_READER_GRACE = timedelta(hours=12)
+"""How long the upkeep leaves files that nothing needs any more: a query that began before may still read them."""
+_BATCH_ROWS = 122_880
+"""As many as DuckDB puts into a row group of Parquet."""
 
 
 class LakeError(Exception):
@@ -133,16 +137,71 @@ class Lake:
         Raises:
             LakeError: it is no valid query, or would change something.
         """
-        with self._reading() as connection:
+        with self._reading() as connection, _asking():
             cursor = connection.cursor()
-            try:
-                _refuse_all_but_queries(cursor, query)
-                cursor.execute("USE history")
-                return cursor.execute(query).pl()
-            except duckdb.Error as error:
-                raise LakeError(f'{_one_line(error)}; `mm sql "SHOW TABLES"` lists what there is') from error
-            except pl.exceptions.PolarsError as error:
-                raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
+            _refuse_all_but_queries(cursor, query)
+            cursor.execute("USE history")
+            return cursor.execute(query).pl()
+
+    def stream(self, query: str, *, at: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Like `sql`, part by part, however large the result is.
+
+        Args:
+            query: in DuckDB's SQL.
+            at: every table and view as it was stored at that time; None: as it is now.
+
+        Yields:
+            The rows in order; one part even if there are none, so that the columns are known.
+
+        Raises:
+            LakeError: it is no valid query, would change something, or nothing is kept of that time.
+        """
+        with self._reading():
+            pass  # the lake is there and complete
+        with _interruptible(), _asking(), self._attached(at) as connection:
+            _refuse_all_but_queries(connection, query)
+            parts = connection.execute(query).to_arrow_reader(_BATCH_ROWS)
+            for column in parts.schema:
+                if "interval" in str(column.type):
+                    raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
+            yield _frame(parts.schema.empty_table())
+            for part in parts:
+                yield _frame(part)
+
+    @contextmanager
+    def _attached(self, at: datetime | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for reading.
+
+        Raises:
+            LakeError: nothing is kept of that time.
+        """
+        try:
+            connection = self._connect(read_only=True, at=at)
+        except duckdb.InvalidInputException as error:
+            if at is None or "snapshot" not in str(error):
+                raise
+            oldest = self.snapshots().row(0, named=True)["snapshot_time"] + timedelta(seconds=1)
+            raise LakeError(
+                f"nothing is kept of {iso(at)}; the oldest time that can be asked about is {iso(oldest)}"
+            ) from error
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def contents(self) -> pl.DataFrame:
+        """Every table and view by name, with what one row of it is."""
+        query = """
+            SELECT kind, name, string_split(comment, chr(10))[1] AS about
+            FROM (
+                SELECT 'table' AS kind, table_name AS name, comment FROM duckdb_tables() WHERE database_name = 'history'
+                UNION ALL
+                SELECT 'view', view_name, comment FROM duckdb_views() WHERE database_name = 'history' AND NOT internal
+            )
+        """
+        order = [*tables.TABLES, *views.VIEWS]
+        found = self.sql(query)
+        return found.sort(pl.col("name").replace_strict(order, range(len(order)), default=len(order)), "name")
 
     def snapshots(self) -> pl.DataFrame:
         """Every commit that is still kept, oldest first: when, by which run, of what."""
@@ -231,7 +290,9 @@ class Lake:
             connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
             connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
             connection.execute("CALL ducklake_merge_adjacent_files('history')")
-            connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
+            connection.execute(
+                "CALL ducklake_cleanup_old_files('history', older_than => ?)", [datetime.now(UTC) - _READER_GRACE]
+            )
             connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
             _vacuum(self._catalog)
         after = self._extent()
@@ -330,7 +391,7 @@ class Lake:
         with self._writing():
             return _Attached(self._connect(read_only=True), _inode(self._catalog))
 
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _connect(self, *, read_only: bool, at: datetime | None = None) -> duckdb.DuckDBPyConnection:
         if read_only and not self._catalog.is_file():
             raise duckdb.IOException(f"{self._catalog.name} is not there")
         connection = duckdb.connect(config={"python_enable_replacements": "false"})
@@ -348,6 +409,7 @@ class Lake:
             "OVERRIDE_DATA_PATH true",
             f"META_BUSY_TIMEOUT {_BUSY_MS}",
             *(["READ_ONLY"] if read_only else ["META_JOURNAL_MODE 'WAL'", f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}"]),
+            *([f"SNAPSHOT_TIME '{at.astimezone(UTC).isoformat()}'"] if at else []),
         ]
         connection.execute(f"ATTACH 'ducklake:sqlite:{_quoted(self._catalog)}' AS history ({', '.join(options)})")
         connection.execute("USE history")
@@ -374,22 +436,22 @@ class Lake:
                 f"{self._folder}: was written by a newer program (schema {version}, this one knows "
                 f"{tables.SCHEMA_VERSION}); update mm_dagster"
             )
-        known = "SELECT view_name, comment FROM duckdb_views() WHERE database_name = 'history'"
-        views = dict(connection.execute(known).fetchall())
-        if any(views.get(name) != _mark(query) for name, query in VIEWS.items()):
+        said = "SELECT comment FROM duckdb_tables() WHERE database_name = 'history' AND table_name = 'lake_schema'"
+        if connection.execute(said).fetchall() != [(_about_schema(),)]:
             return False
         needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
         return version == tables.SCHEMA_VERSION and needed <= set(columns)
 
     def _complete(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Makes the tables and columns that are not there, and notes the version of the schema."""
+        """Makes the tables, columns and views as this program knows them, and notes the version of the schema."""
         with _transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
             connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
             for table in tables.TABLES:
                 _make_table(connection, table)
-            for view, query in VIEWS.items():
-                connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
-                connection.execute(f"COMMENT ON VIEW {view} IS '{_mark(query)}'")
+            for name, view in views.VIEWS.items():
+                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.query}")
+                connection.execute(f"COMMENT ON VIEW {name} IS '{_quoted(view.comment)}'")
+            connection.execute(f"COMMENT ON TABLE lake_schema IS '{_quoted(_about_schema())}'")
             connection.execute("DELETE FROM lake_schema")
             connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
 
@@ -412,9 +474,11 @@ class _Attached:
         return catalog.is_file() and _inode(catalog) == self.inode
 
 
-def _mark(query: str) -> str:
-    """Tells one definition of a view from another."""
-    return tables.identity(query)
+def _about_schema() -> str:
+    """The comment of `lake_schema`: it tells one set of views and descriptions from another."""
+    said = [(name, view.query, view.comment) for name, view in views.VIEWS.items()]
+    described = [(table, schema.__doc__, tables.describe(table)) for table, schema in tables.TABLES.items()]
+    return f"Version of the tables; views and descriptions are those of {tables.identity(said, described)}."
 
 
 def _inode(path: Path) -> int:
@@ -430,6 +494,23 @@ def _interruptible() -> Iterator[None]:
         if str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         raise
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """What is wrong with a query is told in one line."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise LakeError(f"{_one_line(error)}; `mm sql` lists what there is") from error
+    except pl.exceptions.PolarsError as error:
+        raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
+
+
+def _frame(part: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(part)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 @contextmanager
@@ -476,13 +557,13 @@ def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) ->
 
 
 def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Makes a table, or adds the columns that an older one lacks; columns carry their descriptions."""
-    known = {
-        name
-        for (name,) in connection.execute(
-            "SELECT column_name FROM duckdb_columns() WHERE database_name = 'history' AND table_name = ?", [table]
+    """Makes a table, or adds the columns that an older one lacks; both carry their descriptions."""
+    known = dict(
+        connection.execute(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = 'history' AND table_name = ?",
+            [table],
         ).fetchall()
-    }
+    )
     described = {column["column"]: column["description"] or "" for column in tables.describe(table)}
     types = {name: _sql_type(dtype) for name, dtype in tables.dtypes(table).items()}
     if not known:
@@ -490,12 +571,13 @@ def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
         column = tables.time_column(table)
         if column:
             connection.execute(f"ALTER TABLE {table} SET PARTITIONED BY (year({column}), month({column}))")
-        comment = " ".join((tables.TABLES[table].__doc__ or "").split())
-        connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(comment)}'")
-    for name in [name for name in types if name not in known]:
-        if known:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quote(name)} {types[name]}")
-        connection.execute(f"COMMENT ON COLUMN {table}.{_quote(name)} IS '{_quoted(described[name])}'")
+    for name in [name for name in types if known and name not in known]:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quote(name)} {types[name]}")
+    comment = " ".join((tables.TABLES[table].__doc__ or "").split())
+    connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(comment)}'")
+    for name in types:
+        if known.get(name) != described[name]:
+            connection.execute(f"COMMENT ON COLUMN {table}.{_quote(name)} IS '{_quoted(described[name])}'")
 
 
 def _sql_type(dtype: pl.DataType) -> str:

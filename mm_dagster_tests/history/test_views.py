@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from mm_dagster import tables
-from mm_dagster.history import lake as module
+from mm_dagster.history import views as module
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.history.views import View
 
 COMMIT = Commit("test", "test", "")
 MONDAY = datetime(2026, 6, 29, 8, tzinfo=UTC)
@@ -106,6 +107,6 @@ def test_each_escalation_stands_beside_its_first_answer(lake: Lake) -> None:
 
 def test_a_lake_without_the_views_or_with_old_ones_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
-        before.setattr(module, "VIEWS", {"response_kpis": "SELECT 1 AS old"})
+        before.setattr(module, "VIEWS", {"response_kpis": View("Old.", {"old": "One."}, "SELECT 1 AS old")})
         assert Lake(tmp_path / "history").sql("FROM response_kpis").rows() == [(1,)]
     assert "p50_seconds" in Lake(tmp_path / "history").sql("FROM response_kpis").columns
