@@ -33,7 +33,8 @@ QUESTIONS = (
         "What is true now?",
         "One row for each grid; one that does not run has entry advice in place of a state.",
         """
-        SELECT grid_id, as_of, price, verdict, coalesce(state, entry_advice) AS state, since, p_break_low_24h, total_pnl
+        SELECT
+            grid_id, as_of, price, verdict, coalesce(state, entry_advice) AS state, since, round(total_pnl, 2) AS pnl
         FROM state_now
         ORDER BY grid_id
         """,
@@ -110,7 +111,9 @@ QUESTIONS = (
         "What did the grid earn, day by day?",
         "Realised and unrealised profit add up to the total; change is what the day brought.",
         """
-        SELECT day, price, grid_profit, unrealised_pnl, total_pnl, change, fills, source
+        SELECT
+            day, price, round(grid_profit, 2) AS grid_profit, round(unrealised_pnl, 2) AS unrealised_pnl,
+            round(total_pnl, 2) AS total_pnl, round(change, 2) AS change, fills, source
         FROM pnl_by_day
         WHERE grid_id = 'eth-range' AND activated_at >= '2026-06-01T00:00:00Z'
         ORDER BY day
@@ -118,9 +121,9 @@ QUESTIONS = (
     ),
     _question(
         "Which alerts were told, and what did the operator do?",
-        "One row for each escalation; responded_at is null until `mm respond` notes what was done.",
+        "One row for each escalation; action is null until `mm respond` notes what was done.",
         """
-        SELECT sent_at, grid_id, state, acknowledged_at, responded_at, action, seconds_from_alert, within_window
+        SELECT sent_at, grid_id, state, acknowledged_at, action, seconds_from_alert
         FROM alert_responses
         WHERE sent_at >= '2026-06-29T00:00:00Z'
         ORDER BY sent_at, grid_id
