@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated, Any, BinaryIO
 
 import polars as pl
 import typer
@@ -101,6 +102,70 @@ def print_frame(frame: pl.DataFrame, as_json: bool) -> None:
     print_rows(list(frame.iter_rows(named=True)), as_json)
 
 
+def write_csv(parts: Iterable[pl.DataFrame], file: BinaryIO) -> int:
+    """Rows as CSV with a header, UTF-8: times as ISO 8601, lists and structs as JSON, null as nothing, infinity as inf.
+
+    Returns:
+        How many rows there were.
+    """
+    rows = 0
+    for number, part in enumerate(parts):
+        cells = part.select(_cell(column) for column in part.iter_columns())
+        file.write(cells.write_csv(include_header=number == 0).encode())
+        rows += part.height
+    return rows
+
+
+def write_json(parts: Iterable[pl.DataFrame], file: BinaryIO) -> int:
+    """Rows as one array of objects, one a line, strict JSON: times as ISO 8601 UTC, infinities and NaN as text.
+
+    Returns:
+        How many rows there were.
+    """
+    rows = 0
+    file.write(b"[")
+    for part in parts:
+        for row in part.iter_rows(named=True):
+            line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False)
+            file.write((",\n " if rows else "").encode() + line.encode())
+            rows += 1
+    file.write(b"]\n")
+    return rows
+
+
+def write_parquet(parts: Iterable[pl.DataFrame], file: BinaryIO) -> int:
+    """Rows as Parquet with their own types: lists, structs, nulls, infinities and microseconds in UTC stay as they are.
+
+    Returns:
+        How many rows there were.
+    """
+    # Imported here because only this needs it.
+    import pyarrow.parquet as pq
+
+    tables = (part.to_arrow(compat_level=pl.CompatLevel.oldest()) for part in parts)
+    first = next(tables)
+    rows = 0
+    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+        for table in chain([first], tables):
+            if table.num_rows:
+                writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def _cell(column: pl.Series) -> pl.Series:
+    """A column as CSV can hold it."""
+    match column.dtype:
+        case pl.Datetime(time_zone=zone):
+            return column.dt.to_string(f"%Y-%m-%dT%H:%M:%S%.f{'Z' if zone else ''}")
+        case pl.List() | pl.Struct() | pl.Array():
+            texts = [None if value is None else json.dumps(_plain(value), ensure_ascii=False) for value in column]
+            return pl.Series(column.name, texts, pl.String)
+        case pl.Binary():
+            return column.bin.encode("hex")
+    return column
+
+
 def _plain(value: Any) -> Any:
     """A value as JSON can hold it: times as ISO 8601 UTC, infinities and NaN as text."""
     if isinstance(value, datetime):
@@ -109,6 +174,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, pl.Series):
+        return [_plain(item) for item in value]
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -25,14 +25,18 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
+from mm_dagster.history import views
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
-from mm_dagster.history.views import VIEWS
 
 _LOCK_SECONDS = 600
 _LOCK_NUMBER = 0x6D6D6C616B65
 """Of the advisory lock that writers on several hosts take; one lake a database, so one number does."""
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
+_READER_GRACE = timedelta(hours=12)
+"""How long the upkeep leaves files that nothing needs any more: a query that began before may still read them."""
+_BATCH_ROWS = 122_880
+"""As many as DuckDB puts into a row group of Parquet."""
 
 
 class LakeError(Exception):
@@ -141,16 +145,71 @@ class Lake:
         Raises:
             LakeError: it is no valid query, or would change something.
         """
-        with self._reading() as connection:
+        with self._reading() as connection, _asking():
             cursor = connection.cursor()
-            try:
-                _refuse_all_but_queries(cursor, query)
-                cursor.execute("USE history")
-                return cursor.execute(query).pl()
-            except duckdb.Error as error:
-                raise LakeError(f'{_one_line(error)}; `mm sql "SHOW TABLES"` lists what there is') from error
-            except pl.exceptions.PolarsError as error:
-                raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
+            _refuse_all_but_queries(cursor, query)
+            cursor.execute("USE history")
+            return cursor.execute(query).pl()
+
+    def stream(self, query: str, *, at: datetime | None = None) -> Iterator[pl.DataFrame]:
+        """Like `sql`, part by part, however large the result is.
+
+        Args:
+            query: in DuckDB's SQL.
+            at: every table and view as it was stored at that time; None: as it is now.
+
+        Yields:
+            The rows in order; one part even if there are none, so that the columns are known.
+
+        Raises:
+            LakeError: it is no valid query, would change something, or nothing is kept of that time.
+        """
+        with self._reading():
+            pass  # the lake is there and complete
+        with _interruptible(), _asking(), self._reading_at(at) as connection:
+            _refuse_all_but_queries(connection, query)
+            parts = connection.execute(query).to_arrow_reader(_BATCH_ROWS)
+            for column in parts.schema:
+                if "interval" in str(column.type):
+                    raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
+            yield _frame(parts.schema.empty_table())
+            for part in parts:
+                yield _frame(part)
+
+    @contextmanager
+    def _reading_at(self, at: datetime | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for reading.
+
+        Raises:
+            LakeError: nothing is kept of that time.
+        """
+        try:
+            connection = self._attached_for_reading(at).connection
+        except duckdb.InvalidInputException as error:
+            if at is None or "snapshot" not in str(error):
+                raise
+            oldest = self.snapshots().row(0, named=True)["snapshot_time"] + timedelta(seconds=1)
+            raise LakeError(
+                f"nothing is kept of {iso(at)}; the oldest time that can be asked about is {iso(oldest)}"
+            ) from error
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def contents(self) -> pl.DataFrame:
+        """Every table and view by name, with what one row of it is."""
+        query = """
+            SELECT kind, name, string_split(comment, chr(10))[1] AS about
+            FROM (
+                SELECT 'table' AS kind, table_name AS name, comment FROM duckdb_tables() WHERE database_name = 'history'
+                UNION ALL
+                SELECT 'view', view_name, comment FROM duckdb_views() WHERE database_name = 'history' AND NOT internal
+            )
+        """
+        order = [*tables.TABLES, *views.VIEWS]
+        found = self.sql(query)
+        return found.sort(pl.col("name").replace_strict(order, range(len(order)), default=len(order)), "name")
 
     def snapshots(self) -> pl.DataFrame:
         """Every commit that is still kept, oldest first: when, by which run, of what."""
@@ -239,7 +298,9 @@ class Lake:
             connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
             connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
             connection.execute("CALL ducklake_merge_adjacent_files('history')")
-            connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
+            connection.execute(
+                "CALL ducklake_cleanup_old_files('history', older_than => ?)", [datetime.now(UTC) - _READER_GRACE]
+            )
             connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
             if isinstance(self._catalog, SqliteCatalog):
                 _vacuum(self._catalog.path)
@@ -367,12 +428,12 @@ class Lake:
         with self._writing():
             return self._attached_for_reading()
 
-    def _attached_for_reading(self) -> _Attached:
+    def _attached_for_reading(self, at: datetime | None = None) -> _Attached:
         identity = self._catalog.identity()
         if identity is None:
             raise duckdb.IOException("there is no catalogue")
         connection = self._load()
-        self._attach(connection, read_only=True)
+        self._attach(connection, read_only=True, at=at)
         connection.execute(f"SET allowed_directories = ['{_quoted(self._folder / 'files')}/']")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -393,13 +454,14 @@ class Lake:
             connection.execute(self._catalog.secret)
         return connection
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool, at: datetime | None = None) -> None:
         # Given each time, since the catalogue remembers where the files once were, and the folder may have moved.
         options = [
             f"DATA_PATH '{_quoted(self._folder / 'files')}'",
             "OVERRIDE_DATA_PATH true",
             *self._catalog.options(read_only=read_only),
             "READ_ONLY" if read_only else f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}",
+            *([f"SNAPSHOT_TIME '{at.astimezone(UTC).isoformat()}'"] if at else []),
         ]
         connection.execute(f"ATTACH 'ducklake:{_quoted(self._catalog.attached)}' AS history ({', '.join(options)})")
         connection.execute("USE history")
@@ -421,22 +483,22 @@ class Lake:
                 f"{self._folder}: was written by a newer program (schema {version}, this one knows "
                 f"{tables.SCHEMA_VERSION}); update mm_dagster"
             )
-        known = "SELECT view_name, comment FROM duckdb_views() WHERE database_name = 'history'"
-        views = dict(connection.execute(known).fetchall())
-        if any(views.get(name) != _mark(query) for name, query in VIEWS.items()):
+        said = "SELECT comment FROM duckdb_tables() WHERE database_name = 'history' AND table_name = 'lake_schema'"
+        if connection.execute(said).fetchall() != [(_about_schema(),)]:
             return False
         needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
         return version == tables.SCHEMA_VERSION and needed <= set(columns)
 
     def _complete(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Makes the tables and columns that are not there, and notes the version of the schema."""
+        """Makes the tables, columns and views as this program knows them, and notes the version of the schema."""
         with _transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
             connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
             for table in tables.TABLES:
                 _make_table(connection, table)
-            for view, query in VIEWS.items():
-                connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
-                connection.execute(f"COMMENT ON VIEW {view} IS '{_mark(query)}'")
+            for name, view in views.VIEWS.items():
+                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.query}")
+                connection.execute(f"COMMENT ON VIEW {name} IS '{_quoted(view.comment)}'")
+            connection.execute(f"COMMENT ON TABLE lake_schema IS '{_quoted(_about_schema())}'")
             connection.execute("DELETE FROM lake_schema")
             connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
 
@@ -459,9 +521,11 @@ class _Attached:
         return self.identity is not None and catalog.identity() == self.identity
 
 
-def _mark(query: str) -> str:
-    """Tells one definition of a view from another."""
-    return tables.identity(query)
+def _about_schema() -> str:
+    """The comment of `lake_schema`: it tells one set of views and descriptions from another."""
+    said = [(name, view.query, view.comment) for name, view in views.VIEWS.items()]
+    described = [(table, schema.__doc__, tables.describe(table)) for table, schema in tables.TABLES.items()]
+    return f"Version of the tables; views and descriptions are those of {tables.identity(said, described)}."
 
 
 def _databases(connection: duckdb.DuckDBPyConnection) -> set[str]:
@@ -477,6 +541,23 @@ def _interruptible() -> Iterator[None]:
         if str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         raise
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """What is wrong with a query is told in one line."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise LakeError(f"{_one_line(error)}; `mm sql` lists what there is") from error
+    except pl.exceptions.PolarsError as error:
+        raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
+
+
+def _frame(part: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(part)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 @contextmanager
@@ -523,13 +604,13 @@ def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) ->
 
 
 def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Makes a table, or adds the columns that an older one lacks; columns carry their descriptions."""
-    known = {
-        name
-        for (name,) in connection.execute(
-            "SELECT column_name FROM duckdb_columns() WHERE database_name = 'history' AND table_name = ?", [table]
+    """Makes a table, or adds the columns that an older one lacks; both carry their descriptions."""
+    known = dict(
+        connection.execute(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = 'history' AND table_name = ?",
+            [table],
         ).fetchall()
-    }
+    )
     described = {column["column"]: column["description"] or "" for column in tables.describe(table)}
     types = {name: _sql_type(dtype) for name, dtype in tables.dtypes(table).items()}
     if not known:
@@ -537,12 +618,13 @@ def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
         column = tables.time_column(table)
         if column:
             connection.execute(f"ALTER TABLE {table} SET PARTITIONED BY (year({column}), month({column}))")
-        comment = " ".join((tables.TABLES[table].__doc__ or "").split())
-        connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(comment)}'")
-    for name in [name for name in types if name not in known]:
-        if known:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quote(name)} {types[name]}")
-        connection.execute(f"COMMENT ON COLUMN {table}.{_quote(name)} IS '{_quoted(described[name])}'")
+    for name in [name for name in types if known and name not in known]:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quote(name)} {types[name]}")
+    comment = " ".join((tables.TABLES[table].__doc__ or "").split())
+    connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(comment)}'")
+    for name in types:
+        if known.get(name) != described[name]:
+            connection.execute(f"COMMENT ON COLUMN {table}.{_quote(name)} IS '{_quoted(described[name])}'")
 
 
 def _sql_type(dtype: pl.DataType) -> str:

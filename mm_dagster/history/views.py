@@ -1,10 +1,303 @@
-"""Questions that people ask of the history, as views of the lake: any DuckDB client sees them beside the tables."""
+"""Questions that people ask of the history, as views of the lake: any DuckDB client sees them beside the tables.
+
+A view's text says what one row is, and what each column means, since DuckLake keeps comments on the columns of tables
+only. Months are those of UTC, and are found by arithmetic: a function of time zones costs more than the rest of a
+query.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from mm_dagster import tables
+
+
+@dataclass(frozen=True)
+class View:
+    """A question with a name.
+
+    Attributes:
+        about: what one row is.
+        columns: what each column means, with its unit, in order.
+        query: the SELECT.
+    """
+
+    about: str
+    columns: dict[str, str]
+    query: str
+
+    @property
+    def comment(self) -> str:
+        """What stands in the catalogue: what a row is, then the columns, one a line."""
+        return "\n".join([self.about, *(f"{name}: {meaning}" for name, meaning in self.columns.items())])
+
+
+def _month(column: str) -> str:
+    """The first day of the month, UTC, of a time with a zone."""
+    return f"date_trunc('month', make_timestamp(epoch_us({column})))"
+
+
+_GRID = {"grid_id": "Grid.", "activated_at": "Episode; UTC.", "symbol": "Market."}
+_MONTH = {"month": "Month of UTC, like 2026-06."}
+
 VIEWS = {
-    "alert_responses": """
-        -- One row for each escalation that was told, with the first thing that the operator did about it.
+    "state_now": View(
+        "What is true now: the newest row of each grid whose episode is open.",
+        {
+            **_GRID,
+            "as_of": "Closing time of the newest bar used; UTC.",
+            "state": "Exit state; null for a grid that does not run.",
+            "since": "as_of at which the state was entered; UTC.",
+            "entry_advice": "WAIT, WATCH or ENTER; null for a grid that runs.",
+            "verdict": "What the market is doing.",
+            "confidence": "Probability of the verdict minus the best other.",
+            "price": "Close, quote currency.",
+            "position_health": "Where the price is: below, in or above the grid.",
+            "stop_loss_risk": "How near the stop is.",
+            "risk_level": "The worst of position and stop.",
+            "distance_stop_percent": "(price - stop) / price, percent.",
+            "p_break_low_24h": "Probability of two closes below the grid within 24 hours.",
+            "total_pnl": "Realised and unrealised since activation, quote currency.",
+            "capital_at_risk": "What is lost from here to the stop, quote currency.",
+            "recommended_window_minutes": "Minutes to act; null in NORMAL, 0: now.",
+            "advice": "What to do, in one sentence.",
+        },
+        """
+        SELECT
+            r.grid_id, r.activated_at, r.symbol, r.as_of, e.state, e.since, a.advice AS entry_advice,
+            v.verdict, v.confidence, r.price, r.position_health, r.stop_loss_risk, r.risk_level,
+            r.distance_stop_percent, r.p_break_low_24h, r.total_pnl, r.capital_at_risk,
+            e.recommended_window_minutes, e.advice
+        FROM grid_risk r
+        JOIN (
+            SELECT grid_id, activated_at, max(as_of) AS as_of FROM grid_risk
+            WHERE (grid_id, activated_at) IN (SELECT (grid_id, activated_at) FROM grid_episode WHERE closed_at IS NULL)
+            GROUP BY ALL
+        ) newest USING (grid_id, activated_at, as_of)
+        LEFT JOIN exit_state e USING (grid_id, activated_at, as_of)
+        LEFT JOIN entry_assessment a ON a.grid_id = r.grid_id AND a.as_of = r.as_of AND e.state IS NULL
+        LEFT JOIN regime_verdict v ON v.symbol = r.symbol AND v.as_of = r.as_of
+        """,
+    ),
+    "state_change": View(
+        "One row for each change of a grid's exit state; the first row of an episode has no state before it.",
+        {
+            **_GRID,
+            "as_of": "The bar at whose close the state changed; UTC.",
+            "from_state": "State before; null at the start of an episode.",
+            "to_state": "State from here on.",
+            "from_hours": "How long the state before had lasted, hours.",
+            "fired": "Names of the triggers that fired at as_of, whether they decide or not.",
+            "recommended_window_minutes": "Minutes to act; null in NORMAL, 0: now.",
+            "advice": "What to do, in one sentence.",
+        },
+        """
+        SELECT
+            c.grid_id, c.activated_at, c.symbol, e.as_of, c.from_state, c.to_state, c.from_hours,
+            [t.name FOR t IN e.triggers IF t.fired] AS fired, e.recommended_window_minutes, e.advice
+        FROM (
+            SELECT
+                *, (epoch(as_of) - lag(epoch(as_of)) OVER (PARTITION BY grid_id, activated_at, symbol ORDER BY as_of))
+                    / 3600 AS from_hours
+            FROM (
+                SELECT
+                    grid_id, activated_at, symbol, as_of, state AS to_state,
+                    lag(state) OVER (PARTITION BY grid_id, activated_at, symbol ORDER BY as_of) AS from_state
+                FROM exit_state
+                QUALIFY from_state IS DISTINCT FROM to_state
+            )
+        ) c
+        JOIN exit_state e ON e.grid_id = c.grid_id AND e.activated_at = c.activated_at AND e.as_of = c.as_of
+        """,
+    ),
+    "time_in_state": View(
+        "For each episode of a grid and each exit state: how long it was in it.",
+        {
+            **_GRID,
+            "state": "Exit state.",
+            "bars": "Quarter hours in it.",
+            "hours": "The same in hours.",
+            "share": "Share of the episode's stored quarter hours.",
+        },
+        """
+        SELECT
+            grid_id, activated_at, symbol, state, bars, bars / 4 AS hours,
+            bars / sum(bars) OVER (PARTITION BY grid_id, activated_at, symbol) AS share
+        FROM (SELECT grid_id, activated_at, symbol, state, count(*) AS bars FROM exit_state GROUP BY ALL)
+        """,
+    ),
+    "trigger_rate": View(
+        "By month, grid and trigger: how often it fired, whether it decided or not.",
+        {
+            **_MONTH,
+            "grid_id": "Grid.",
+            "symbol": "Market.",
+            "trigger": "Name of the trigger.",
+            "family": "What it looks at.",
+            "bars": "Quarter hours at which it was evaluated.",
+            "unknown": "Of these, share at which it could not be known.",
+            "fired": "Quarter hours at which it fired.",
+            "fired_share": "fired over the quarter hours at which it was known.",
+        },
+        f"""
+        SELECT
+            strftime(month, '%Y-%m') AS month, grid_id, symbol, t.name AS trigger, t.family AS family,
+            sum(n)::BIGINT AS bars,
+            coalesce(sum(n) FILTER (WHERE t.fired IS NULL), 0) / sum(n) AS unknown,
+            coalesce(sum(n) FILTER (WHERE t.fired), 0)::BIGINT AS fired,
+            coalesce(sum(n) FILTER (WHERE t.fired), 0) / sum(n) FILTER (WHERE t.fired IS NOT NULL) AS fired_share
+        FROM (
+            SELECT month, grid_id, symbol, unnest(shown) AS t, n
+            FROM (
+                SELECT
+                    {_month("as_of")} AS month, grid_id, symbol,
+                    [{{name: t.name, family: t.family, fired: t.fired}} FOR t IN triggers] AS shown, count(*) AS n
+                FROM exit_state
+                GROUP BY ALL
+            )
+        )
+        GROUP BY ALL
+        """,
+    ),
+    "regime_share": View(
+        "By month and market: which share of the quarter hours each verdict had. The shares add up to 1.",
+        {
+            **_MONTH,
+            "symbol": "Market.",
+            "bars": "Quarter hours with a row.",
+            "range_ok": "Share of RANGE_OK.",
+            "range_weak": "Share of RANGE_WEAK.",
+            "transition": "Share of TRANSITION.",
+            "trend": "Share of TREND.",
+            "unknown": "Share without a verdict.",
+        },
+        f"""
+        SELECT
+            strftime(month, '%Y-%m') AS month, symbol, bars,
+            range_ok / bars AS range_ok, range_weak / bars AS range_weak, transition / bars AS transition,
+            trend / bars AS trend, unknown / bars AS unknown
+        FROM (
+            SELECT
+                {_month("as_of")} AS month, symbol, count(*) AS bars,
+                count(*) FILTER (WHERE verdict = 'RANGE_OK') AS range_ok,
+                count(*) FILTER (WHERE verdict = 'RANGE_WEAK') AS range_weak,
+                count(*) FILTER (WHERE verdict = 'TRANSITION') AS transition,
+                count(*) FILTER (WHERE verdict = 'TREND') AS trend,
+                count(*) FILTER (WHERE verdict IS NULL) AS unknown
+            FROM regime_verdict
+            GROUP BY ALL
+        )
+        """,
+    ),
+    "candle_verdict": View(
+        "Each candle with the verdict that was reached at its close; where nothing is known, status says MISSING.",
+        {
+            "symbol": "Market.",
+            "as_of": "When the bar closed; UTC.",
+            "open": "First price, quote currency.",
+            "high": "Highest price, quote currency.",
+            "low": "Lowest price, quote currency.",
+            "close": "Last price, quote currency.",
+            "volume": "Traded volume, base currency.",
+            "status": "TRADED, NO_TRADE, or MISSING: then the prices are null.",
+            "verdict": "What the market is doing; null when any input is.",
+            "confidence": "Probability of the verdict minus the best other.",
+            "transition_probability": "Probability of TRANSITION or TREND.",
+            "known_after_minutes": "From the close to the venue's answer, minutes; null: it did not answer.",
+        },
+        """
+        SELECT
+            c.symbol, c.close_time AS as_of, c.open, c.high, c.low, c.close, c.volume, c.status,
+            v.verdict, v.confidence, v.transition_probability,
+            (epoch_us(c.observed_at) - epoch_us(c.close_time)) / 6e7 AS known_after_minutes
+        FROM candles c
+        LEFT JOIN regime_verdict v ON v.symbol = c.symbol AND v.as_of = c.close_time
+        """,
+    ),
+    "data_quality": View(
+        "By month and market: what is known of the candles, and what is not.",
+        {
+            **_MONTH,
+            "symbol": "Market.",
+            "bars": "Candles that are stored.",
+            "traded": "The venue sent them.",
+            "no_trade": "The venue answered and had none.",
+            "missing": "Not known.",
+            "absent": "Not even stored, between the month's first and last.",
+            "late": "Known more than 15 minutes after they closed; what a backfill fetched is late, too.",
+            "quarantined": "Rows that the venue sent and that cannot be true.",
+        },
+        f"""
+        SELECT
+            strftime(month, '%Y-%m') AS month, symbol, bars, traded, no_trade, missing,
+            (epoch(newest) - epoch(oldest))::BIGINT // 900 + 1 - bars AS absent, late,
+            coalesce(quarantined, 0) AS quarantined
+        FROM (
+            SELECT
+                {_month("open_time")} AS month, symbol, count(*) AS bars,
+                min(open_time) AS oldest, max(open_time) AS newest,
+                count(*) FILTER (WHERE status = 'TRADED') AS traded,
+                count(*) FILTER (WHERE status = 'NO_TRADE') AS no_trade,
+                count(*) FILTER (WHERE status = 'MISSING') AS missing,
+                count(*) FILTER (WHERE epoch_us(observed_at) - epoch_us(close_time) > 900_000_000) AS late
+            FROM candles
+            GROUP BY ALL
+        )
+        LEFT JOIN (
+            SELECT {_month("open_time")} AS month, symbol, count(*) AS quarantined FROM quarantine GROUP BY ALL
+        ) USING (month, symbol)
+        """,
+    ),
+    "pnl_by_day": View(
+        "For each day and episode of a grid: where it stood at the day's last stored bar.",
+        {
+            "day": "Day of UTC on which the bar closed; midnight belongs to the day before it.",
+            **_GRID,
+            "price": "Close, quote currency.",
+            "grid_profit": "Realised by the grid's own orders since activation, quote currency.",
+            "exit_pnl": "Realised by selling everything at the stop, quote currency.",
+            "unrealised_pnl": "Of the inventory, quote currency.",
+            "total_pnl": "The three added up, quote currency.",
+            "change": "Of total_pnl against the day before; on the first day total_pnl itself, quote currency.",
+            "fills": "Filled orders since activation.",
+            "source": "MODELLED from candles, or read from the ACCOUNT.",
+        },
+        """
+        SELECT
+            day, grid_id, activated_at, symbol, at_close.price, at_close.grid_profit, at_close.exit_pnl,
+            at_close.unrealised_pnl, at_close.total_pnl, at_close.total_pnl - lag(at_close.total_pnl, 1, 0)
+                OVER (PARTITION BY grid_id, activated_at, symbol ORDER BY day) AS change,
+            at_close.fills, at_close.source
+        FROM (
+            SELECT
+                make_timestamp(epoch_us(as_of) - 1)::DATE AS day, grid_id, activated_at, symbol,
+                max_by(struct_pack(
+                    price := price, grid_profit := grid_profit, exit_pnl := exit_pnl, unrealised_pnl := unrealised_pnl,
+                    total_pnl := total_pnl, fills := fills, source := source
+                ), as_of) AS at_close
+            FROM grid_risk
+            WHERE total_pnl IS NOT NULL
+            GROUP BY ALL
+        )
+        """,
+    ),
+    "alert_responses": View(
+        "One row for each escalation that was told, with the first thing that the operator did about it.",
+        {
+            "alert_id": "Alert.",
+            **_GRID,
+            "state": "Exit state that it told of.",
+            "priority": "Pushover priority; 2 is an emergency.",
+            "sent_at": "When the channel took it; UTC.",
+            "acknowledged_at": "When the operator acknowledged it; UTC.",
+            "acknowledged_by_device": "On which device.",
+            "expired_at": "When it stopped ringing unacknowledged; UTC.",
+            "responded_at": "When the operator acted; UTC. Null: never.",
+            "action": "What was done.",
+            "seconds_from_alert": "From the alert to the response, seconds.",
+            "within_window": "Whether it was within the recommended window.",
+        },
+        """
         SELECT
             n.alert_id, n.grid_id, n.activated_at, n.symbol, n.state, n.priority, n.sent_at,
             n.acknowledged_at, n.acknowledged_by_device, n.expired_at,
@@ -15,9 +308,24 @@ VIEWS = {
             QUALIFY row_number() OVER (PARTITION BY alert_id ORDER BY "at", response_id) = 1
         ) r ON r.alert_id = n.alert_id
         WHERE n.kind = 'ESCALATION' AND n.status = 'SENT'
-    """,
-    "response_kpis": """
-        -- By month (UTC) and state: how soon the operator acted, and how often not at all.
+        """,
+    ),
+    "response_kpis": View(
+        "By month and state: how soon the operator acted, and how often not at all.",
+        {
+            **_MONTH,
+            "state": "Exit state that the alerts told of.",
+            "alerts": "Escalations that were told.",
+            "responses": "Of these, answered.",
+            "p50_seconds": "Median time to the response, seconds.",
+            "p95_seconds": "95 % of the responses came sooner, seconds.",
+            "within_window": "Answered within the recommended window.",
+            "missed": "Not answered.",
+            "acknowledged": "Acknowledged on a device.",
+            "expired": "Rang until they expired.",
+            "acted_without_acknowledging": "Answered, and never acknowledged.",
+        },
+        """
         SELECT
             strftime(sent_at AT TIME ZONE 'UTC', '%Y-%m') AS month,
             state,
@@ -33,6 +341,38 @@ VIEWS = {
         FROM alert_responses
         GROUP BY ALL
         ORDER BY ALL
-    """,
+        """,
+    ),
 }
-"""SELECT of each view by name, in an order in which each knows those before it."""
+"""By name, in an order in which each knows those before it."""
+
+
+_DICTIONARY = {
+    "name": "Table or view.",
+    "column_name": "Its column; null: the table or view as a whole.",
+    "meaning": "What it means, with its unit; of a whole, what one row is.",
+}
+
+
+def _dictionary() -> View:
+    """Every column of every table and view in one place, for clients that do not show comments."""
+    about = "What each table, view and column means."
+    rows = [
+        (name, column["column"], column["description"] or "")
+        for name in tables.TABLES
+        for column in tables.describe(name)
+    ]
+    rows += [(name, column, meaning) for name, view in VIEWS.items() for column, meaning in view.columns.items()]
+    rows += [("data_dictionary", column, meaning) for column, meaning in _DICTIONARY.items()]
+    wholes = {name: " ".join((schema.__doc__ or "").split()) for name, schema in tables.TABLES.items()}
+    wholes |= {name: view.about for name, view in VIEWS.items()} | {"data_dictionary": about}
+    values = [(name, None, whole) for name, whole in wholes.items()]
+    told = ", ".join(f"({', '.join(map(_literal, row))})" for row in [*values, *rows])
+    return View(about, _DICTIONARY, f"FROM (VALUES {told}) AS t({', '.join(_DICTIONARY)})")
+
+
+def _literal(text: str | None) -> str:
+    return "NULL" if text is None else "'" + text.replace("'", "''") + "'"
+
+
+VIEWS["data_dictionary"] = _dictionary()

@@ -1,8 +1,8 @@
-"""The views of a scripted week of alerts and responses, against numbers computed by hand."""
+"""The views of a scripted week of alerts, and of some scripted bars, against numbers computed by hand."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ import polars as pl
 import pytest
 
 from mm_dagster import tables
-from mm_dagster.history import lake as module
+from mm_dagster.bars import BAR, TIME
+from mm_dagster.history import views as module
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.history.views import VIEWS, View
+from mm_dagster_tests.history.samples import sample, times
 
 COMMIT = Commit("test", "test", "")
 MONDAY = datetime(2026, 6, 29, 8, tzinfo=UTC)
@@ -106,6 +109,162 @@ def test_each_escalation_stands_beside_its_first_answer(lake: Lake) -> None:
 
 def test_a_lake_without_the_views_or_with_old_ones_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
-        before.setattr(module, "VIEWS", {"response_kpis": "SELECT 1 AS old"})
+        before.setattr(module, "VIEWS", {"response_kpis": View("Old.", {"old": "One."}, "SELECT 1 AS old")})
         assert Lake(tmp_path / "history").sql("FROM response_kpis").rows() == [(1,)]
     assert "p50_seconds" in Lake(tmp_path / "history").sql("FROM response_kpis").columns
+
+
+START = datetime(2026, 6, 29, 22, 45, tzinfo=UTC)
+"""An hour before midnight at the close: pnl_by_day meets it after five bars."""
+MIDNIGHT = datetime(2026, 7, 1, tzinfo=UTC)
+"""Between two months."""
+STATES = ["NORMAL", "NORMAL", "WARNING", "WARNING", "WARNING", "NORMAL"]
+"""Of the grid `eth`, bar by bar; `btc` stays NORMAL, and both have an older episode that is closed."""
+OLDER = START - 10 * BAR
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Two grids over six bars, a day around midnight of two months for two markets."""
+    lake = Lake(tmp_path_factory.mktemp("decided") / "history")
+    bars = times(START, len(STATES))
+    for table in ("exit_state", "grid_risk", "entry_assessment"):
+        rows = sample(table, bars, ("eth", "btc", "next") if table != "exit_state" else ("eth", "btc"))
+        rows = rows.with_columns(symbol=pl.col("grid_id").str.to_uppercase() + "-USDT")
+        if "activated_at" in rows.columns:
+            rows = rows.with_columns(activated_at=START)
+        if table == "entry_assessment":
+            rows = rows.filter(pl.col("grid_id") == "next").with_columns(advice=pl.lit("WATCH"))
+        if table == "grid_risk":
+            profit = (pl.col("as_of") - START).dt.total_minutes() / 15
+            rows = rows.with_columns(price=100.0 + profit, grid_profit=profit, exit_pnl=0.0, unrealised_pnl=-1.0)
+            rows = rows.with_columns(total_pnl=pl.col("grid_profit") - 1)
+        if table == "exit_state":
+            changed = pl.col("grid_id") == "eth"
+            names = pl.Series(STATES).gather(list(range(len(STATES))) * 2)
+            rows = rows.sort("grid_id", "as_of", descending=[True, False]).with_columns(
+                state=pl.when(changed).then(names).otherwise(pl.lit("NORMAL")),
+                triggers=pl.Series([_fired(name != "NORMAL") for name in STATES] * 2),
+            )
+            older = rows.with_columns(activated_at=OLDER, as_of=pl.col("as_of") - 10 * BAR, state=pl.lit("WARNING"))
+            rows = pl.concat([rows, older])
+        lake.upsert(table, rows, commit=COMMIT)
+    episodes = sample("grid_episode", [START], ("eth", "btc", "next")).with_columns(activated_at=START)
+    older = episodes.with_columns(activated_at=OLDER, closed_at=START, closed_by=pl.lit("reactivated"))
+    open_ones = episodes.with_columns(closed_at=pl.lit(None, TIME), closed_by=pl.lit(None, pl.String))
+    lake.upsert("grid_episode", pl.concat([open_ones, older]), commit=COMMIT)
+    verdicts = sample("regime_verdict", times(MIDNIGHT - BAR, 4), ("ETH-USDT",)).with_columns(
+        verdict=pl.Series(["TREND", "TREND", "RANGE_OK", None])
+    )
+    lake.upsert("regime_verdict", verdicts, commit=COMMIT)
+    candles = sample("candles", times(MIDNIGHT - 2 * BAR, 5), ("ETH-USDT",)).with_columns(
+        observed_at=pl.col("close_time") + pl.Series([timedelta(minutes=m) for m in (1, 15, 16, 1, 1)]),
+        status=pl.Series(["TRADED", "NO_TRADE", "TRADED", "MISSING", "TRADED"]),
+    )
+    prices = ("open", "high", "low", "close", "volume")
+    known = pl.col("status") != "MISSING"
+    candles = candles.with_columns(
+        observed_at=pl.when(known).then("observed_at"), **{name: pl.when(known).then(name) for name in prices}
+    )
+    # One is not there at all.
+    lake.upsert("candles", candles.filter(pl.col("open_time") != MIDNIGHT + 2 * BAR), commit=COMMIT)
+    wrong = sample("quarantine", [MIDNIGHT], ("ETH-USDT",))
+    lake.upsert("quarantine", wrong, commit=COMMIT)
+    return lake
+
+
+def _fired(fired: bool) -> list[dict[str, Any]]:
+    numbers = {"value": 1.0, "threshold": 0.5}
+    return [
+        {"name": "REGIME_TREND", "family": "regime", "level": "MANDATORY_EXIT", **numbers, "fired": fired},
+        {"name": "BREAK_LIKELY", "family": "measured", "level": "WARNING", **numbers, "fired": None},
+    ]
+
+
+def test_every_view_has_the_columns_that_it_describes(decided: Lake) -> None:
+    for name, view in VIEWS.items():
+        assert decided.sql(f"FROM {name}").columns == list(view.columns)
+        assert all(meaning.endswith(".") for meaning in (view.about, *view.columns.values()))
+
+
+def test_state_now_is_the_newest_row_of_each_open_episode(decided: Lake) -> None:
+    rows = decided.sql("SELECT grid_id, as_of, state, entry_advice, price FROM state_now ORDER BY grid_id").rows()
+    newest = START + 5 * BAR
+    assert rows == [
+        ("btc", newest, "NORMAL", None, 105.0),
+        ("eth", newest, "NORMAL", None, 105.0),
+        ("next", newest, None, "WATCH", 105.0),
+    ]
+
+
+def test_a_change_of_state_says_from_what_after_how_long_and_what_had_fired(decided: Lake) -> None:
+    columns = "as_of, from_state, to_state, from_hours, fired"
+    rows = decided.sql(
+        f"SELECT {columns} FROM state_change WHERE grid_id = 'eth' AND as_of >= '{START.isoformat()}' ORDER BY as_of"
+    ).rows()
+    assert rows == [
+        (START, None, "NORMAL", None, []),
+        (START + 2 * BAR, "NORMAL", "WARNING", 0.5, ["REGIME_TREND"]),
+        (START + 5 * BAR, "WARNING", "NORMAL", 0.75, []),
+    ]
+    # An episode begins with a change, whatever the one before it ended with.
+    assert decided.sql("SELECT count(*) FROM state_change WHERE from_state IS NULL").item() == 4
+
+
+def test_time_in_state_adds_up_to_the_episode(decided: Lake) -> None:
+    rows = decided.sql(
+        f"SELECT state, bars, hours, share FROM time_in_state WHERE grid_id = 'eth' AND activated_at = "
+        f"'{START.isoformat()}' ORDER BY state"
+    ).rows()
+    assert rows == [("NORMAL", 3, 0.75, 0.5), ("WARNING", 3, 0.75, 0.5)]
+    assert decided.sql("SELECT sum(share) FROM time_in_state GROUP BY grid_id, activated_at").rows() == [(1.0,)] * 4
+
+
+def test_the_rate_of_a_trigger_counts_the_bars_at_which_it_is_known(decided: Lake) -> None:
+    rows = decided.sql(
+        "SELECT month, trigger, bars, unknown, fired, fired_share FROM trigger_rate WHERE grid_id = 'eth' ORDER BY 2"
+    ).rows()
+    # Both episodes: 12 bars, 3 of 6 fire in each; the second trigger is never known.
+    assert rows == [("2026-06", "BREAK_LIKELY", 12, 1.0, 0, None), ("2026-06", "REGIME_TREND", 12, 0.0, 6, 0.5)]
+
+
+def test_regime_shares_belong_to_the_month_of_as_of_in_utc(decided: Lake) -> None:
+    assert decided.sql("FROM regime_share ORDER BY month").rows() == [
+        ("2026-06", "ETH-USDT", 1, 0.0, 0.0, 0.0, 1.0, 0.0),
+        ("2026-07", "ETH-USDT", 3, 1 / 3, 0.0, 0.0, 1 / 3, 1 / 3),
+    ]
+
+
+def test_a_candle_stands_beside_the_verdict_at_its_close_and_a_missing_one_is_called_so(decided: Lake) -> None:
+    rows = decided.sql("SELECT as_of, status, verdict, known_after_minutes FROM candle_verdict ORDER BY as_of").rows()
+    assert rows == [
+        (MIDNIGHT - BAR, "TRADED", "TREND", 1.0),
+        (MIDNIGHT, "NO_TRADE", "TREND", 15.0),
+        (MIDNIGHT + BAR, "TRADED", "RANGE_OK", 16.0),
+        (MIDNIGHT + 2 * BAR, "MISSING", None, None),
+    ]
+
+
+def test_data_quality_counts_what_is_missing_late_absent_and_wrong(decided: Lake) -> None:
+    columns = "month, bars, traded, no_trade, missing, absent, late, quarantined"
+    assert decided.sql(f"SELECT {columns} FROM data_quality ORDER BY month").rows() == [
+        ("2026-06", 2, 1, 1, 0, 0, 0, 0),
+        ("2026-07", 2, 1, 0, 1, 0, 1, 1),
+    ]
+
+
+def test_a_day_of_profit_ends_with_the_bar_that_closes_at_midnight(decided: Lake) -> None:
+    columns = "day, price, grid_profit, total_pnl, change"
+    assert decided.sql(f"SELECT {columns} FROM pnl_by_day WHERE grid_id = 'eth' ORDER BY day").rows() == [
+        (date(2026, 6, 29), 105.0, 5.0, 4.0, 4.0),
+    ]
+
+
+def test_the_dictionary_says_what_every_column_means(decided: Lake) -> None:
+    told = {(name, column): meaning for name, column, meaning in decided.sql("FROM data_dictionary").rows()}
+    assert told["exit_state", "since"] == "as_of at which the present state was entered; UTC."
+    assert (
+        told["pnl_by_day", None] == "For each day and episode of a grid: where it stood at the day's last stored bar."
+    )
+    asked = decided.sql("SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'history'").rows()
+    assert {key for key in asked if key[0] != "lake_schema"} == {key for key in told if key[1]}
