@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
+import os
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
+from mm_dagster.history import sqlite_files
 from mm_dagster.history.views import VIEWS
 
 _EXTENSIONS = {"ducklake": "duckdb_extension_ducklake", "sqlite_scanner": "duckdb_extension_sqlite_scanner"}
@@ -233,9 +234,37 @@ class Lake:
             connection.execute("CALL ducklake_merge_adjacent_files('history')")
             connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
             connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
-            _vacuum(self._catalog)
+            _shrink(self._catalog)
         after = self._extent()
         return {f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part}
+
+    def copy_to(self, folder: Path) -> None:
+        """A whole lake of this moment in a new folder, which can be attached like this one.
+
+        Nobody writes meanwhile, and nobody waits for long: a Parquet file never changes, so it is linked and not
+        copied where both folders are on one disk.
+
+        Raises:
+            LakeError: the catalogue is no file of this folder, or the copy cannot be written.
+        """
+        if not self._catalog.is_file():
+            raise LakeError(
+                f"{self._catalog}: is not there, so the catalogue is in a database server; save that with pg_dump and "
+                "the Parquet files as files"
+            )
+        with self._writing():
+            try:
+                folder.mkdir(parents=True)
+                sqlite_files.copy([(self._catalog, folder / self._catalog.name)])
+            except sqlite_files.SqliteFileError as error:
+                raise LakeError(f"{self._catalog}: {error}") from error
+            for path in sorted((self._folder / "files").rglob("*.parquet")):
+                target = folder / path.relative_to(self._folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(path, target)
+                except OSError:
+                    shutil.copyfile(path, target)
 
     def _valid(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
         rows = tables.conform(frame, table)
@@ -445,19 +474,12 @@ def _transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Itera
     connection.execute("COMMIT")
 
 
-def _vacuum(catalog: Path) -> None:
-    """Gives the space of expired snapshots back.
-
-    In a process of its own: Python's SQLite is another one than DuckDB's, and closing a file in the one drops the
-    locks that the other holds on it.
-    """
-    script = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=10); "
-        "c.execute('VACUUM'); c.execute('PRAGMA wal_checkpoint(TRUNCATE)')"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(catalog)], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise LakeError(f"{catalog}: VACUUM: {done.stderr.strip().splitlines()[-1]}; is the disk full?")
+def _shrink(catalog: Path) -> None:
+    """Gives the space of expired snapshots back."""
+    try:
+        sqlite_files.vacuum([catalog])
+    except sqlite_files.SqliteFileError as error:
+        raise LakeError(f"{catalog}: {error}; is the disk full?") from error
 
 
 def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) -> None:
