@@ -219,6 +219,9 @@ def _read(archive: Path, target: Path | None, advance: Advance) -> Backup:
                 assert content is not None
                 if _take(content, target and target / entry.name, advance) != file["sha256"]:
                     raise BackupError(f"{archive}: {entry.name} is damaged; take another backup")
+            # To the end of the compressed stream, whose own checksum comes last.
+            while tar.fileobj and tar.fileobj.read(_CHUNK):
+                pass
             if expected:
                 raise BackupError(f"{archive}: {min(expected)} is missing; take another backup")
     except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
