@@ -5,6 +5,7 @@ captured output, and it takes the status of the partitions that the run made wit
 partition stays, and what is left of the others goes.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from mm_dagster.config import HistoryConfig
 from mm_dagster.defs.resources import Project
 from mm_dagster.history import sqlite_files
+
+logger = logging.getLogger("mm_dagster")
 
 FAILED_KEPT = 50
 """Failed runs of one job: a night in which each tick fails must not fill the disk."""
@@ -42,15 +45,7 @@ def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
 @dg.op
 def forget_old_runs(context: dg.OpExecutionContext, project: Project) -> None:
     """Deletes old runs from Dagster's storage, see `keep_runs_days` in history.yaml; partitions keep their status."""
-    instance = context.instance
-    done = forget(instance, project.config.history, datetime.now(UTC))
-    files = sqlite_storage(instance)
-    try:
-        # A run's own file is deleted as a whole; these are shared by all runs.
-        sqlite_files.vacuum([path for path in files if not _is_of_one_run(path)])
-    except sqlite_files.SqliteFileError as error:
-        context.log.warning(f"Dagster's storage did not shrink, the next night tries again: {error}")
-    done["bytes_after"] = sum(path.stat().st_size for path in sqlite_storage(instance))
+    done = tidy(context.instance, project.config.history, datetime.now(UTC))
     context.log.info(str(done))
     context.add_output_metadata(done)
 
@@ -73,6 +68,21 @@ every_night = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Between two ticks, once a day.",
 )
+
+
+def tidy(instance: dg.DagsterInstance, settings: HistoryConfig, now: datetime) -> dict[str, int]:
+    """Forgets what is old, and gives its space back to the disk; a database server does that by itself.
+
+    Returns:
+        What `forget` says, and the bytes of the SQLite files.
+    """
+    done = forget(instance, settings, now)
+    try:
+        # A run's own file is deleted as a whole; these are shared by all runs.
+        sqlite_files.vacuum([path for path in sqlite_storage(instance) if not _is_of_one_run(path)])
+    except sqlite_files.SqliteFileError as error:
+        logger.warning("Dagster's storage did not shrink, the next night tries again: %s", error)
+    return {**done, "bytes": sum(path.stat().st_size for path in sqlite_storage(instance))}
 
 
 def forget(instance: dg.DagsterInstance, settings: HistoryConfig, now: datetime) -> dict[str, int]:

@@ -412,6 +412,7 @@ class Lake:
 
     def _complete(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Makes the tables and columns that are not there, and notes the version of the schema."""
+        connection.execute("CALL history.set_option('parquet_compression', 'zstd')")
         with _transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
             connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
             for table in tables.TABLES:
