@@ -49,7 +49,8 @@ from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Commit, Lake
 
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo"
-FIRST = date(2026, 5, 30)
+FIRST = date(2026, 6, 23)
+"""All grids of the demo run by then, so that each tick has its pictures."""
 TICKS_A_DAY = 96
 OTHERS_A_DAY = {"send_alerts": 6, "proofs": 1, "audit": 1, "maintenance": 1}
 LOOKS_A_DAY = {"receipts_are_open": 17_280, "alerts_are_due": 5_760, "a_run_failed": 2_880, "a_check_failed": 2_880}
@@ -129,9 +130,7 @@ def _naive(time: datetime) -> str:
 _TIMES = ("timestamp", "create_timestamp", "update_timestamp", "evaluation_event_timestamp")
 
 
-def _columns(
-    database: sqlite3.Connection, table: str, swaps: list[tuple[str, str]], moment: datetime
-) -> dict[str, str]:
+def _columns(database: sqlite3.Connection, table: str, swaps: Swaps, moment: datetime) -> dict[str, str]:
     """What each column of a table becomes in a copy: other ids and times, the same length."""
     becomes = {}
     for _, name, kind, *_ in database.execute(f"PRAGMA table_info({table})"):
@@ -145,14 +144,12 @@ def _columns(
     return becomes
 
 
-def _rewrite(database: sqlite3.Connection, table: str, swaps: list[tuple[str, str]], moment: datetime) -> None:
+def _rewrite(database: sqlite3.Connection, table: str, swaps: Swaps, moment: datetime) -> None:
     becomes = _columns(database, table, swaps, moment)
     database.execute(f"UPDATE {table} SET {', '.join(f'{name} = {value}' for name, value in becomes.items())}")
 
 
-def _copy(
-    database: sqlite3.Connection, table: str, run_id: str, swaps: list[tuple[str, str]], moment: datetime
-) -> None:
+def _copy(database: sqlite3.Connection, table: str, run_id: str, swaps: Swaps, moment: datetime) -> None:
     becomes = _columns(database, table, swaps, moment)
     database.execute(
         f"INSERT INTO {table} ({', '.join(becomes)}) SELECT {', '.join(becomes.values())} FROM {table} "
@@ -165,7 +162,7 @@ def dagster_month(base: Path, days: int, *, ticks_a_day: int = TICKS_A_DAY) -> l
     storage = Storage(base)
     with tempfile.TemporaryDirectory() as data:
         os.environ |= {"MM_CONFIG_DIR": str(DEMO), "MM_DATA_DIR": data}
-        as_of = midnight(FIRST) + 40 * BAR
+        as_of = midnight(FIRST) + timedelta(days=6, hours=17)
         given = [_run("tick", storage.instance, as_of + step * BAR) for step in range(2)]
         others = {job: _run(job, storage.instance) for job in OTHERS_A_DAY}
     # The simulated month lies in the past of the templates, which therefore stay; their own bytes are not counted.
