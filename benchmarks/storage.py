@@ -58,6 +58,7 @@ LOOKS_A_DAY = {"receipts_are_open": 17_280, "alerts_are_due": 5_760, "a_run_fail
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 WRITTEN = ("candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "tick")
 MB = 1e6
+Swaps = list[tuple[str, str]]
 
 
 class Storage:
