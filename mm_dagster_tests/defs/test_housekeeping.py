@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,8 +24,9 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
+from benchmarks.storage import Storage
 from mm_dagster.config import HistoryConfig
-from mm_dagster.defs.housekeeping import FAILED_KEPT, forget, sqlite_storage
+from mm_dagster.defs.housekeeping import FAILED_KEPT, forget, sqlite_storage, tidy
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01")
 NOW = datetime.now(UTC)
@@ -176,3 +178,21 @@ def test_idle_looks_of_a_sensor_are_forgotten_after_an_hour_and_others_are_not(i
     forget(instance, SETTINGS, NOW)
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id)
     assert sorted(one.status.value for one in ticks) == ["SKIPPED", "SUCCESS", "SUCCESS", "SUCCESS"]
+
+
+def test_the_storage_of_many_days_grows_by_one_run_a_day(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    with storage.instance as instance:
+        given = tick(instance, "2026-01-01", days_ago=0)
+        sizes = []
+        for number in range(1, 6):
+            day = datetime(2026, 1, number, tzinfo=UTC)
+            moments = [day + timedelta(hours=hour) for hour in range(12)]
+            storage.repeat(given, "2026-01-01", day.date(), moments)
+            storage.look("receipts_are_open", day.date(), 2_000)
+            tidy(instance, SETTINGS, day + timedelta(days=1, hours=3))
+            sizes.append(storage.bytes)
+        one_run = storage.shard(given).stat().st_size
+    growth = [after - before for before, after in itertools.pairwise(sizes)]
+    assert len(growth) == 4
+    assert max(growth) < 2 * one_run
