@@ -49,6 +49,7 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.regime
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.storage
 
 docs: setup  ## write docs/configuration.md and docs/features.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md

@@ -531,6 +531,17 @@ class HistoryConfig(Model):
     """history.yaml: how much is kept and fetched."""
 
     keep_snapshots_days: Annotated[int, Field(ge=1, description="How far back time travel reaches.")] = 30
+    keep_runs_days: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="How long Dagster keeps every run; the newest successful one of each job, partition and check "
+            "is always kept. A day of ticks takes about 90 MB.",
+        ),
+    ] = 1
+    keep_failed_runs_days: Annotated[
+        int, Field(ge=1, description="How long Dagster keeps failed runs, of each job the newest fifty at most.")
+    ] = 14
     catch_up_days: Annotated[
         int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are a backfill's.")
     ] = 3

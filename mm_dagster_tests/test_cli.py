@@ -108,7 +108,9 @@ def mm(
     stamina.instrumentation.set_on_retry_hooks(None)
 
 
-@pytest.mark.parametrize("command", ["tick", "backfill", "replay", "respond", "status", "doctor", "sql"])
+@pytest.mark.parametrize(
+    "command", ["tick", "backfill", "replay", "respond", "status", "doctor", "sql", "backup", "restore"]
+)
 def test_help_says_what_a_command_does_and_shows_examples(
     mm: Callable[..., tuple[int, str, str]], command: str
 ) -> None:

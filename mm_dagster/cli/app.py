@@ -17,6 +17,7 @@ from rich.markup import escape
 from mm_dagster import logs
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.config import ConfigError
+from mm_dagster.history.backup import BackupError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.market.venue import VenueError
@@ -37,6 +38,7 @@ class CommandError(Exception):
 
 
 FORESEEN = (
+    BackupError,
     CommandError,
     ConfigError,
     LakeError,

@@ -10,6 +10,7 @@ from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.alerts import due_now, follow_receipts, tell_failures
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import KIND_TAG, cause
+from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import Project
@@ -72,20 +73,6 @@ audit = dg.define_asset_job(
 )
 
 
-@dg.op
-def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
-    """Flushes, merges and expires what the lake has gathered; time travel reaches back `keep_snapshots_days`."""
-    with project.turn_lock():
-        done = project.lake.maintain(project.config.history.keep_snapshots_days)
-    context.log.info(str(done))
-
-
-@dg.job(executor_def=dg.in_process_executor, description="The daily upkeep of the lake, which bounds its size.")
-def maintenance() -> None:
-    """One step: the upkeep."""
-    upkeep()
-
-
 def _daily(name: str, job: Any, minute: int, says: str) -> dg.ScheduleDefinition:
     """A job that runs once a day, after three at night."""
     return dg.ScheduleDefinition(
@@ -98,7 +85,6 @@ def _daily(name: str, job: Any, minute: int, says: str) -> dg.ScheduleDefinition
     )
 
 
-every_night = _daily("every_night", maintenance, 8, "Between two ticks, once a day.")
 every_day = _daily(
     "every_day",
     proofs,

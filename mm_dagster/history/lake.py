@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
+import os
+import shutil
 import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
-from mm_dagster.history import views
+from mm_dagster.history import sqlite_files, views
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 
 _LOCK_SECONDS = 600
@@ -303,9 +303,38 @@ class Lake:
             )
             connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
             if isinstance(self._catalog, SqliteCatalog):
-                _vacuum(self._catalog.path)
+                _shrink(self._catalog.path)
         after = self._extent()
         return {f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part}
+
+    def copy_to(self, folder: Path) -> None:
+        """A whole lake of this moment in a new folder, which can be attached like this one.
+
+        Nobody writes meanwhile, and nobody waits for long: a Parquet file never changes, so it is linked and not
+        copied where both folders are on one disk.
+
+        Raises:
+            LakeError: the catalogue is no file of this folder, or the copy cannot be written.
+        """
+        if not isinstance(self._catalog, SqliteCatalog):
+            raise LakeError(
+                f"{self._folder}: the catalogue is in a database server; save that with pg_dump, and the Parquet files "
+                "as files"
+            )
+        catalog = self._catalog.path
+        with self._writing():
+            try:
+                folder.mkdir(parents=True)
+                sqlite_files.copy([(catalog, folder / catalog.name)])
+            except sqlite_files.SqliteFileError as error:
+                raise LakeError(f"{catalog}: {error}") from error
+            for path in sorted((self._folder / "files").rglob("*.parquet")):
+                target = folder / path.relative_to(self._folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(path, target)
+                except OSError:
+                    shutil.copyfile(path, target)
 
     def _valid(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
         rows = tables.conform(frame, table)
@@ -491,6 +520,7 @@ class Lake:
 
     def _complete(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Makes the tables, columns and views as this program knows them, and notes the version of the schema."""
+        connection.execute("CALL history.set_option('parquet_compression', 'zstd')")
         with _transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
             connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
             for table in tables.TABLES:
@@ -573,19 +603,12 @@ def _transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Itera
     connection.execute("COMMIT")
 
 
-def _vacuum(catalog: Path) -> None:
-    """Gives the space of expired snapshots back.
-
-    In a process of its own: Python's SQLite is another one than DuckDB's, and closing a file in the one drops the
-    locks that the other holds on it.
-    """
-    script = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=10); "
-        "c.execute('VACUUM'); c.execute('PRAGMA wal_checkpoint(TRUNCATE)')"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(catalog)], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise LakeError(f"{catalog}: VACUUM: {done.stderr.strip().splitlines()[-1]}; is the disk full?")
+def _shrink(catalog: Path) -> None:
+    """Gives the space of expired snapshots back."""
+    try:
+        sqlite_files.vacuum([catalog])
+    except sqlite_files.SqliteFileError as error:
+        raise LakeError(f"{catalog}: {error}; is the disk full?") from error
 
 
 def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) -> None:

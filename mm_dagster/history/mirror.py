@@ -112,6 +112,33 @@ class Mirror:
                 raise MirrorError(f"mirror.remote: {_redacted(self._remote)}: {_one_line(error)}") from None
             return f"{_redacted(self._remote)} answers; {self._count_waiting()} commits wait"
 
+    def bundle(self, path: Path) -> bool:
+        """Packs all commits and branches into one file of git's own; False: there is none yet, and no file.
+
+        Raises:
+            MirrorError: git or the file system refuses.
+        """
+        with self._turn():
+            if not self._knows("HEAD"):
+                return False
+            self._git.bundle("create", "--quiet", str(path), "HEAD", "--all")
+            return True
+
+    def unbundle(self, path: Path) -> None:
+        """Makes this repository, which must be new, the one that was packed, on the same branch.
+
+        Raises:
+            MirrorError: the file is damaged, or git or the file system refuses.
+        """
+        with self._turn():
+            heads = dict(line.split(" ", 1)[::-1] for line in self._git.bundle("list-heads", str(path)).splitlines())
+            self._git.fetch("--quiet", "--update-head-ok", "--no-auto-maintenance", str(path), "+refs/*:refs/*")
+            here = [
+                name for name, commit in heads.items() if name.startswith("refs/heads/") and commit == heads["HEAD"]
+            ]
+            self._git.symbolic_ref("HEAD", here[0])
+            self._git.reset("--quiet", "--hard", "HEAD")
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """The repository, made if need be, while no other process of ours works in it."""

@@ -546,3 +546,23 @@ def test_the_doctor_is_told_how_much_there_is(lake: Lake, tmp_path: Path) -> Non
     line = lake.check()
     assert line.startswith(f"{tmp_path / 'history'}: 4 rows, ")
     assert line.endswith(f"{lake.snapshots().height} snapshots")
+
+
+def test_after_its_upkeep_a_lake_of_small_commits_is_hardly_larger_than_files_written_once(tmp_path: Path) -> None:
+    lake, once = Lake(tmp_path / "history"), Lake(tmp_path / "once")
+    symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
+    whole = verdicts(0, 2 * 96, *symbols)
+    for first in range(0, 2 * 96, 8):
+        rows = whole.filter(span(first, 8).closes("as_of"))
+        lake.write("regime_verdict", rows, span=span(first, 8), commit=COMMIT)
+        if first % 96 == 88:
+            revised = rows.with_columns(confidence=-pl.col("confidence"))
+            lake.write("regime_verdict", revised, span=span(first, 8), commit=COMMIT)
+            lake.maintain(keep_days=30)
+    once.upsert("regime_verdict", lake.read("regime_verdict"), commit=COMMIT)
+    once.maintain(keep_days=30)
+    stored, ideal = (
+        sum(path.stat().st_size for path in (one / "files").rglob("*.parquet"))
+        for one in (tmp_path / "history", tmp_path / "once")
+    )
+    assert stored < 1.5 * ideal

@@ -1,0 +1,109 @@
+"""For the engineer: everything that cannot be made again, in one file, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from filelock import FileLock, Timeout
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mm_dagster.cli.app import CommandError, app, err, project_here
+from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.history import backup as backups
+
+PANEL = "Keep it well"
+_STEPS = 3
+"""Each byte is read for its checksum, packed, and read back."""
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `mm backup --to /mnt/safe/mm.tar.gz`, `mm backup --to mm.tar.gz --json`",
+)
+def backup(
+    to: Annotated[
+        Path, typer.Option(help="The file to write; one of this name is replaced when the new one is proven.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Save history, mirror, last valid configuration and Dagster's storage to one file, while the pipeline runs.
+
+    It waits for the run that is under way, takes everything as of one moment, and is read back and compared before it
+    gets its name. Secrets are not in it: they are nowhere in the data.
+    """
+    if not to.resolve().parent.is_dir():
+        raise CommandError(f"--to {to}: there is no folder {to.resolve().parent}; make it first")
+    project = project_here()
+    places = backups.Places(project.data, Path(os.environ["MM_DAGSTER_DIR"]))
+    _ = project.lake
+    with backups.beside(project.data, "backup") as folder:
+        with _turn(project.data):
+            left_out = backups.stage(places, folder)
+        with _bytes_done("backup", _STEPS * backups.staged_bytes(folder)) as progress:
+            made = backups.pack(folder, to.resolve(), left_out=left_out, advance=progress)
+    for what in made.left_out:
+        err.print(f"[yellow]left out:[/] {what}", soft_wrap=True)
+    _say(to, made, as_json, "Backup")
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `mm restore mm.tar.gz --data /srv/mm/data`, `mm restore mm.tar.gz --force`",
+)
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `mm backup --to` wrote.")],
+    data: Annotated[Path | None, typer.Option(help="The folder to restore to; default: MM_DATA_DIR.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Move what is there aside instead of refusing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup back. Nothing changes until all is unpacked and every checksum is right. Stop `make up` first."""
+    folder = (data or Path(os.environ.get("MM_DATA_DIR", "data"))).resolve()
+    own = None if data else os.environ.get("MM_DAGSTER_DIR")
+    places = backups.Places(folder, Path(own) if own else folder / "dagster")
+    folder.mkdir(parents=True, exist_ok=True)
+    size = file.stat().st_size if file.is_file() else 0
+    with _turn(folder), _bytes_done("restore", size or None) as progress:
+        restored, aside = backups.restore(file, places, force=force, advance=progress)
+    if aside:
+        err.print(f"what was there before is in {aside}; delete it when you are content", soft_wrap=True)
+    _say(folder, restored, as_json, "Restored")
+
+
+def _say(where: Path, done: backups.Backup, as_json: bool, title: str) -> None:
+    row: dict[str, Any] = {
+        "where": str(where), "made_at": done.made_at, "files": done.files, "bytes": done.bytes,
+        "packed_bytes": done.packed, "left_out": list(done.left_out),
+    }  # fmt: skip
+    print_rows([row], as_json, title=title)
+
+
+@contextmanager
+def _turn(data: Path) -> Iterator[None]:
+    """The pipeline's turn; says so when it must wait for it."""
+    lock = FileLock(data / "pipeline.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        err.print("waiting for the run that is under way")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _bytes_done(what: str, total: int | None) -> Iterator[backups.Advance]:
+    """A bar that counts bytes, with the time that is left."""
+    progress = Progress(
+        TextColumn(what), BarColumn(), DownloadColumn(), TextColumn("left"), TimeRemainingColumn(), console=err,
+        transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
+    with progress:
+        bar = progress.add_task("", total=total)
+        yield lambda number: progress.advance(bar, number)

@@ -1,0 +1,75 @@
+"""Upkeep and copies of SQLite files that are in use, always in a process of its own.
+
+A process that opens a file with one SQLite library and closes it drops the locks that another library of the same
+process holds on it (POSIX), and DuckDB brings its own. A child process has no other.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+BUSY_SECONDS = 30
+
+_VACUUM = """
+import json, sqlite3, sys
+for path in json.load(sys.stdin):
+    connection = sqlite3.connect(path, timeout=float(sys.argv[1]))
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+"""
+_COPY = """
+import json, sqlite3, sys
+for source, target in json.load(sys.stdin):
+    old, new = sqlite3.connect(source, timeout=float(sys.argv[1])), sqlite3.connect(target)
+    old.backup(new)
+    [(found,)] = new.execute("PRAGMA quick_check(1)").fetchall()
+    if found != "ok":
+        sys.exit(f"{source}: {found}")
+    old.close()
+    new.close()
+"""
+
+
+class SqliteFileError(Exception):
+    """A file cannot be copied or shrunk. One line."""
+
+
+def vacuum(paths: Sequence[Path]) -> None:
+    """Gives the space of what was deleted back to the disk; readers are not disturbed, writers wait.
+
+    Raises:
+        SqliteFileError: a writer kept the file for BUSY_SECONDS, or the disk is full.
+    """
+    _run(_VACUUM, [str(path) for path in paths], "VACUUM")
+
+
+def copy(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Copies each file to a new one, as of one moment, while others read and write it; the copy is checked.
+
+    Args:
+        pairs: source and target; the target's folder exists.
+
+    Raises:
+        SqliteFileError: a source is no database or damaged, or a copy cannot be written.
+    """
+    _run(_COPY, [(str(source), str(target)) for source, target in pairs], "copy")
+
+
+def _run(script: str, work: Sequence[object], what: str) -> None:
+    if not work:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(BUSY_SECONDS)],
+        input=json.dumps(work),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+        raise SqliteFileError(f"{what}: {said[-1]}")

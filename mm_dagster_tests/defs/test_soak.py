@@ -1,0 +1,132 @@
+"""A long row of ticks in one process: memory, open files, threads and files on the disk stay bounded.
+
+MM_SOAK_MINUTES says how long, 360 for the whole of it; without it a minute, which finds what leaks fast. Each simulated
+day ends with the nightly job. The clock is given to each tick; nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from mm_dagster.bars import BAR, iso
+from mm_dagster.config import HistoryConfig
+from mm_dagster.definitions import defs
+from mm_dagster.defs.housekeeping import tidy
+from mm_dagster.defs.partitions import partition_of
+from mm_dagster.defs.resources import Project
+
+MINUTES = float(os.environ.get("MM_SOAK_MINUTES", "1"))
+FIRST = datetime(2026, 6, 27, tzinfo=UTC)
+WARM_UP_SHARE = 0.3
+"""The first ticks load what is loaded once: kernels, fonts, caches of Dagster."""
+MEGABYTES_A_DAY = 20.0
+"""Of memory, by which the process may grow in a simulated day of 96 ticks, with the error of a short run's slope."""
+LAKE_FILES_A_DAY = 20
+"""What one more night may add to the lake: a file or two for each table, more in a new month."""
+DAGSTER_FILES_A_DAY = 8
+"""The newest run of the day and its captured output."""
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds after a tick: MB of memory, open files and sockets, threads, children, files by folder."""
+
+    tick: int
+    megabytes: float
+    handles: int
+    threads: int
+    children: int
+    lake_files: int
+    mirror_files: int
+    dagster_files: int
+    seconds: float
+
+
+def footprint(tick: int, data: Path, seconds: float) -> Footprint:
+    gc.collect()
+    process = psutil.Process()
+    return Footprint(
+        tick,
+        process.memory_info().rss / 2**20,
+        process.num_fds(),
+        process.num_threads(),
+        len(process.children(recursive=True)),
+        *(sum(path.is_file() for path in (data / part).rglob("*")) for part in ("history", "mirror", "dagster")),
+        seconds,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three simulated markets with a grid each, and an instance that keeps its storage on the disk."""
+    configuration = tmp_path / "configuration"
+    (configuration / "grids").mkdir(parents=True)
+    symbols = ["ETH-USDT", "SOL-USDT", "BTC-USDT"]
+    markets = {
+        "venues": {"main": {"kind": "simulated"}},
+        "markets": [{"symbol": symbol, "venue": "main"} for symbol in symbols],
+    }
+    (configuration / "markets.yaml").write_text(yaml.safe_dump(markets))
+    bounds = ((2550, 2820, 2480), (160, 200, 150), (48000, 60000, 46000))
+    for symbol, (lower, upper, stop) in zip(symbols, bounds, strict=True):
+        grid = {
+            "id": symbol[:3].lower(), "symbol": symbol, "activated_at": "2026-06-26", "lower": lower, "upper": upper,
+            "levels": 12, "stop": stop, "capital": 1000,
+        }  # fmt: skip
+        (configuration / "grids" / f"{symbol}.yaml").write_text(yaml.safe_dump(grid))
+    monkeypatch.setenv("MM_CONFIG_DIR", str(configuration))
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def one_tick(instance: dg.DagsterInstance, as_of: datetime) -> None:
+    """A tick, and the alerts that are then due, as the daemon would run them."""
+    turn = {"resources": {"turn": {"config": {"as_of": iso(as_of)}}}, **QUIET}
+    for job, arguments in (("tick", {"partition_key": partition_of(as_of)}), ("send_alerts", {})):
+        definition = defs().resolve_job_def(job)
+        assert definition.execute_in_process(instance=instance, run_config=turn, **arguments).success
+
+
+@pytest.mark.long
+def test_ticks_leave_nothing_behind(project: Path, record_property: pytest.RecordProperty) -> None:
+    seen: list[Footprint] = []
+    nights: list[Footprint] = []
+    (project / "dagster").mkdir(parents=True)
+    as_of, deadline = FIRST, time.monotonic() + 60 * MINUTES
+    with dg.DagsterInstance.local_temp(str(project / "dagster")) as instance:
+        while time.monotonic() < deadline or len(seen) < 20:
+            as_of += BAR
+            began = time.perf_counter()
+            one_tick(instance, as_of)
+            seen.append(footprint(len(seen), project, time.perf_counter() - began))
+            if as_of.hour == as_of.minute == 0:
+                Project.here().lake.maintain(HistoryConfig().keep_snapshots_days)
+                # All that was written a moment ago is a day old.
+                tidy(instance, HistoryConfig(), datetime.now(UTC) + timedelta(days=1, hours=1))
+                nights.append(footprint(len(seen), project, 0.0))
+    warm = seen[int(len(seen) * WARM_UP_SHARE) :]
+    slope = float(np.polyfit([one.tick for one in warm], [one.megabytes for one in warm], 1)[0]) * 96
+    record_property("footprints", json.dumps([asdict(one) for one in seen]))
+    said = f"{len(seen)} ticks, {slope:+.1f} MB a day, from {warm[0]} to {warm[-1]}; nights: {nights}"
+    print(said)
+    assert slope < MEGABYTES_A_DAY, said
+    assert max(one.handles for one in warm[-10:]) <= max(one.handles for one in warm[:10]), said
+    assert max(one.threads for one in warm[-10:]) <= max(one.threads for one in warm[:10]), said
+    assert all(one.children == 0 for one in warm), said
+    for before, after in itertools.pairwise(nights):
+        assert after.lake_files <= before.lake_files + LAKE_FILES_A_DAY, said
+        assert after.dagster_files <= before.dagster_files + DAGSTER_FILES_A_DAY, said
