@@ -25,7 +25,7 @@ HEIGHT = 1000
 POINTS = 480
 """More bars than this are drawn as so many equal pieces: their extremes as a band, their last as the line."""
 _LEVELS = 40
-_APART = 8.5
+_APART = 12.0
 """Percent of the height between two labels."""
 
 

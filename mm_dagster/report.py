@@ -30,8 +30,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         page: where everything stands.
         drawings: for each grid of the page.
         generated_at: when it is written, UTC.
-        money: whether amounts are shown; without them also the words of messages, notes and errors are left out,
-            since these may hold any.
+        money: whether amounts are shown; see `standing.without_money`.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -43,7 +42,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
     environment.filters |= {"iso": iso, "words": standing.words, "price": price_text, "spoken": standing.spoken}
     template = environment.get_template("report.html.jinja")
     return template.render(
-        page=page,
+        page=page if money else standing.without_money(page),
         drawings=drawings,
         generated_at=generated_at,
         show_money=money,

@@ -7,7 +7,7 @@ so, since a page that shows an old NORMAL as if it were of now is worse than non
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -327,6 +327,42 @@ def stand(
         state, since = seen.state or UNKNOWN, seen.since if seen.state else None
     alert = next(iter(told), None)
     return GridStanding(grid, simulated, as_of, stale, state, since, seen_live, decided, risk, verdict, alert, response)
+
+
+def without_money(page: Page) -> Page:
+    """The page without amounts, and without words that may hold some: of messages, notes and errors.
+
+    Prices, probabilities, states and times stay.
+    """
+    amounts = dict.fromkeys(name for name in (*MONEY, *STAKES) if name != "source")
+    left_out = "its words are left out of this page"
+    grids = (
+        replace(
+            one,
+            risk={**one.risk, **amounts} if one.risk else None,
+            alert=_without_words(one.alert) if one.alert else None,
+            response=_without_words(one.response) if one.response else None,
+        )
+        for one in page.grids
+    )
+    tick = page.tick
+    return replace(
+        page,
+        grids=tuple(grids),
+        alerts=tuple(_without_words(row) for row in page.alerts),
+        tick={**tick, "reason": left_out} if tick and tick["reason"] else tick,
+        waiting=left_out if isinstance(page.waiting, str) else page.waiting,
+        config_error=left_out if page.config_error else None,
+    )
+
+
+def _without_words(row: Row) -> Row:
+    """A message of the ledger by its kind and state; why it was held back is ours, what a channel said is not."""
+    # The state of a failure is the asset and the error.
+    what = row["state"].partition(":")[0] if row["kind"] == "FAILURE" else row["state"]
+    detail = row["detail"] if row["status"] == "SUPPRESSED" else None
+    title = f"{words(row['kind'])} {words(what)}"
+    return {**row, "state": what, "title": title, "message": "", "detail": detail, "note": None}
 
 
 def in_order(grids: Sequence[GridStanding]) -> tuple[GridStanding, ...]:
