@@ -6,11 +6,13 @@ rest. Whatever people wrote stays text. The layout is report.html.jinja beside t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from mm_dagster import standing
 from mm_dagster.bars import iso
@@ -40,8 +42,9 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         lstrip_blocks=True,
     )
     environment.filters |= {"iso": iso, "words": standing.words, "price": price_text, "spoken": standing.spoken}
+    environment.filters["commands"] = with_commands
     template = environment.get_template("report.html.jinja")
-    return template.render(
+    text = template.render(
         page=page if money else standing.without_money(page),
         drawings=drawings,
         generated_at=generated_at,
@@ -55,11 +58,17 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         sources=sorted({one.risk["source"] for one in page.running if one.risk and one.risk["source"]}),
         describe=describe,
     )
+    return text.replace(" %", "&nbsp;%")
+
+
+def with_commands(text: str) -> Markup:
+    """A sentence with what stands between backticks set as code; everything else stays text."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def rank_of(one: GridStanding) -> str:
-    """The colour of a grid's state: 0 to 3 from calm to danger, `u` for unknown, `off` for one that does not run."""
-    if not one.grid.enabled:
+    """The colour of a grid's state: 0 to 3 from calm to danger, `u` for unknown; `off` where none may be believed."""
+    if not one.grid.enabled or (one.stale and one.urgency <= 2 and one.as_of):
         return "off"
     return str(STATES.index(one.state)) if one.state in STATES else "u"
 

@@ -100,6 +100,12 @@ class GridStanding:
         return self.decided["live_reason"] if self.decided and self.grid.enabled else None
 
     @property
+    def headline(self) -> str:
+        """Its state in words; `was` stands before one that is old."""
+        named = words(self.state or "not judged")
+        return f"was {named}" if self.stale and self.as_of else named
+
+    @property
     def is_decisive(self) -> bool:
         """Whether the reasons decide; in NORMAL a trigger may fire and yet decide nothing: nothing confirms it."""
         return self.decided is None or not self.grid.enabled or self.decided["state"] != "NORMAL"
@@ -131,12 +137,18 @@ class GridStanding:
         """What to do, in one sentence; None: nothing was advised."""
         if not self.grid.enabled or self.state is None:
             return None
-        if self.state == UNKNOWN:
+        if self.state == UNKNOWN or self.decided is None:
             return "Look at the exchange yourself: this grid was never judged; `mm doctor` says what is missing."
         if self.seen_live:
             now = "Stop the grid now and sell the inventory."
-            return now if self.state == STATES[-1] else "Look at the exchange yourself now, and be ready to stop."
-        return str(self.decided["advice"]) if self.decided else None
+            advice = now if self.state == STATES[-1] else "Be ready to stop the grid."
+        else:
+            advice = str(self.decided["advice"])
+        if not self.stale:
+            return f"Look at the exchange yourself now. {advice}" if self.seen_live else advice
+        # What an old row allows it does not allow now; what it asks for may still be to do.
+        last = f" What was advised last: {advice}" if self.urgency > 2 else ""
+        return f"Look at the exchange yourself: nobody has judged this grid since {iso(self.decided['as_of'])}.{last}"
 
 
 @dataclass(frozen=True)

@@ -67,12 +67,12 @@ def _head(page: Page) -> Iterator[RenderableType]:
 
 def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]:
     grid = one.grid
-    state = one.state or "NOT JUDGED"
     head = Text(overflow="fold")
     if one.stale:
         head.append("STALE ", style="bold red")
-    style = COLOURS.get(state, "bold red" if state in (UNKNOWN, "NOT JUDGED") else "")
-    head.append(words(state) if grid.enabled else f"NOT RUNNING · {words(state)}", style=f"bold {style}")
+    calm = one.stale and one.urgency <= 2
+    style = "" if calm else COLOURS.get(one.state or "", "red" if one.state == UNKNOWN else "")
+    head.append(one.headline if grid.enabled else f"NOT RUNNING · {one.headline}", style=f"bold {style}")
     head.append(f"  {grid.id}", style="bold")
     head.append(f"  {grid.symbol}")
     if one.price is not None:
