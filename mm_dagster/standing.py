@@ -351,6 +351,7 @@ def without_money(page: Page) -> Page:
     grids = (
         replace(
             one,
+            decided={**one.decided, "live_reason": left_out} if one.decided and one.live_reason else one.decided,
             risk={**one.risk, **amounts} if one.risk else None,
             alert=_without_words(one.alert) if one.alert else None,
             response=_without_words(one.response) if one.response else None,
