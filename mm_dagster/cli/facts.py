@@ -12,7 +12,6 @@ import polars as pl
 from mm_dagster.alerts.budget import moment, quiet_hours
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config import AlertsConfig
-from mm_dagster.drawings import Drawing, draw_decision, draw_equity
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
@@ -20,6 +19,7 @@ from mm_dagster.tables import empty
 
 if TYPE_CHECKING:
     from mm_dagster.defs.resources import Project
+    from mm_dagster.drawings import Drawing
 
 
 def page(project: Project, clock: datetime, *, looked_up: bool = False, days: int = 7) -> Page:
@@ -167,6 +167,9 @@ def _waiting(project: Project) -> int | str | None:
 
 def drawn(project: Project, found: Page) -> dict[str, tuple[Drawing | None, Drawing | None]]:
     """For each grid the drawing of its decisions and that of its money, over the page's days."""
+    # Imported here because charts load matplotlib, and few commands draw.
+    from mm_dagster.drawings import draw_decision, draw_equity
+
     until = floor_bar(found.as_of or found.clock)
     span = Span(until - found.days * DAY, until)
     grids = [one.grid for one in found.grids]

@@ -23,7 +23,6 @@ from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_he
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.facts import drawn, page
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
-from mm_dagster.cli.status_page import status_page
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.venue import did_you_mean
 from mm_dagster.standing import DISTANCES, MONEY, STAKES, GridStanding, Page, money
@@ -64,6 +63,8 @@ def status(
     if as_json:
         print_rows([row_of(one, found) for one in found.grids], as_json)
     else:
+        from mm_dagster.cli.status_page import status_page
+
         out.print(status_page(found, out.width))
     if check and found.worst and found.worst.urgency:
         raise typer.Exit(_EXIT_CODES[found.worst.urgency])
@@ -137,6 +138,8 @@ def only(found: Page, grid: str) -> Page:
 
 def _watch(grid: str | None, seconds: int) -> None:
     """The page again and again; Ctrl-C is the way to leave, so it ends with 0."""
+    from mm_dagster.cli.status_page import status_page
+
     project_here()
 
     def look() -> RenderableType:
