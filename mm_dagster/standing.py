@@ -234,15 +234,15 @@ class Page:
         old = [one for one in self.grids if one.stale]
         if not old:
             return None
-        running = [one.as_of for one in old if one.as_of]
-        never = sum(one.as_of is None for one in old)
-        who = "no grid" if len(old) == len(self.grids) else f"{len(old)} of {len(self.grids)} grids not"
-        judged = "was judged" if len(old) == len(self.grids) else "judged"
-        ago = f" since {iso(max(running))}, {spoken(self.clock - max(running))} ago" if running else ""
-        unseen = f" ({never} never)" if never and running else ""
+        times = [one.as_of for one in old if one.as_of]
+        all_old = len(old) == len(self.grids)
+        who = "no grid was" if all_old else f"{len(old)} of {len(self.grids)} grids not"
+        if not times:
+            return f"{who} ever judged; `mm doctor` says what is missing."
+        never = "" if len(times) == len(old) else f" ({len(old) - len(times)} never)"
         return (
-            f"{who} {judged}{ago}{unseen}. What stands here was true then, and says nothing about now; "
-            "`mm doctor` says what is wrong."
+            f"{who} judged since {iso(max(times))}, {spoken(self.clock - max(times))} ago{never}. What stands here was "
+            "true then, and says nothing about now; `mm doctor` says what is wrong."
         )
 
     @property

@@ -66,6 +66,9 @@ def test_a_grid_that_was_never_judged_is_urgent() -> None:
     assert (never.state, never.as_of, never.urgency, never.price) == (UNKNOWN, None, 2, None)
     assert never.advice is not None
     assert "never judged" in never.advice
+    old = replace(never, stale=True)
+    assert page(old).stale == "no grid was ever judged; `mm doctor` says what is missing."
+    assert "ago (1 never)." in str(page(old, standing(grid("b"), clock=LATER), clock=LATER).stale)
 
 
 def test_a_row_of_an_earlier_episode_says_nothing_of_this_one() -> None:
