@@ -199,7 +199,7 @@ def _draw_grid(axes: Axes, grid: GridConfig, bars: pl.DataFrame, colours: _Palet
 
 def _draw_holes(axes: Axes, times: pl.Series, unknown: pl.Series, colours: _Palette) -> None:
     """Hatches the bars, named by their closing times, that are not known: nobody shall take them for quiet ones."""
-    spans = _bars(_runs(pl.DataFrame({"as_of": times, "unknown": unknown}), "unknown"), True)
+    spans = _bars(stretches(pl.DataFrame({"as_of": times, "unknown": unknown}), "unknown"), True)
     if not spans:
         return
     bottom, top = axes.get_ylim()
@@ -218,7 +218,7 @@ def _draw_holes(axes: Axes, times: pl.Series, unknown: pl.Series, colours: _Pale
 def _draw_escalations(axes: Axes, bars: pl.DataFrame, states: pl.DataFrame, colours: _Palette) -> None:
     closes = dict(bars.select("close_time", pl.col("close").forward_fill()).iter_rows())
     before, dots = 0, []
-    for start, _, state in _runs(states, "state"):
+    for start, _, state in stretches(states, "state"):
         rung, price = STATES.index(str(state)), closes.get(start + BAR)
         if rung > before and price is not None:
             dots.append((float(date2num(start + BAR)), price, STATE_COLOURS[STATES[rung]]))
@@ -231,7 +231,7 @@ def _draw_escalations(axes: Axes, bars: pl.DataFrame, states: pl.DataFrame, colo
 def _draw_ribbon(axes: Axes, verdicts: pl.DataFrame, colours: _Palette) -> None:
     axes.set_ylim(0, 1)
     axes.set_yticks([0.5], ["regime"])
-    runs = _runs(verdicts, "verdict")
+    runs = stretches(verdicts, "verdict")
     seen: list[Patch] = []
     for verdict in (*VERDICTS, None):
         spans = _bars(runs, verdict)
@@ -255,7 +255,7 @@ def _draw_ladder(axes: Axes, states: pl.DataFrame, colours: _Palette) -> None:
     axes.set_yticks([rung + 0.5 for rung in range(len(STATES))], list(STATE_NAMES.values()))
     for rung in range(1, len(STATES)):
         axes.axhline(rung, color=colours.rule, linewidth=0.8, zorder=0)
-    runs = _runs(states, "state")
+    runs = stretches(states, "state")
     for rung, state in enumerate(STATES):
         spans = _bars(runs, state)
         axes.broken_barh(spans, (0, rung + 1), facecolor=STATE_COLOURS[state], linewidth=0)
@@ -719,7 +719,7 @@ def _head(figure: Figure, title: str, line: str, colours: _Palette, chip: tuple[
         word, colour = chip
         badge = figure.text(
             1 - 0.15 / _WIDTH, 1 - 0.2 / _HEIGHT, word, ha="right", va="center", fontsize=_TEXT, weight="bold",
-            color=_on_colour(colour), bbox={"boxstyle": "round,pad=0.3", "facecolor": colour, "linewidth": 0},
+            color=on_colour(colour), bbox={"boxstyle": "round,pad=0.3", "facecolor": colour, "linewidth": 0},
         )  # fmt: skip
         room -= _inches(badge) + 0.3
     heading = figure.text(
@@ -855,7 +855,7 @@ def _box(colours: _Palette) -> dict[str, object]:
     return {"boxstyle": "round,pad=0.15", "facecolor": colours.paper, "edgecolor": "none", "alpha": 0.85}
 
 
-def _on_colour(background: str) -> str:
+def on_colour(background: str) -> str:
     """Black or white, whichever has the higher contrast on a colour."""
     return "#000000" if luminance(background) > 0.179 else "#ffffff"
 
@@ -881,8 +881,8 @@ def _span_of(rows: pl.DataFrame, first: str, last: str) -> tuple[datetime, datet
     return (start, end) if isinstance(start, datetime) and isinstance(end, datetime) and start < end else None
 
 
-def _runs(rows: pl.DataFrame, column: str) -> list[tuple[datetime, datetime, object]]:
-    """Stretches of equal values as (from, until, value): a row holds from its bar's opening to its as_of.
+def stretches(rows: pl.DataFrame, column: str) -> list[tuple[datetime, datetime, object]]:
+    """Runs of equal values as (from, until, value): a row holds from its bar's opening to its as_of.
 
     Where rows are missing a stretch ends.
     """

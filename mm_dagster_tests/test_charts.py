@@ -454,7 +454,7 @@ def test_words_and_curves_have_contrast_on_their_background(theme: charts.Theme)
 
 def test_white_or_black_words_read_on_every_badge() -> None:
     for colour in (*charts.STATE_COLOURS.values(), *(palette.faint for palette in charts._PALETTES.values())):
-        assert contrast(charts._on_colour(colour), colour) >= 4.5, colour
+        assert contrast(charts.on_colour(colour), colour) >= 4.5, colour
 
 
 # How colours look without one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1), on linear RGB.

@@ -109,7 +109,7 @@ def mm(
 
 
 @pytest.mark.parametrize(
-    "command", ["tick", "backfill", "replay", "respond", "status", "doctor", "sql", "backup", "restore"]
+    "command", ["tick", "backfill", "replay", "respond", "status", "report", "doctor", "sql", "backup", "restore"]
 )
 def test_help_says_what_a_command_does_and_shows_examples(
     mm: Callable[..., tuple[int, str, str]], command: str
@@ -157,9 +157,89 @@ def test_days_that_are_whole_are_skipped_with_a_word_and_computed_again_when_ask
     assert "were whole" not in errors
 
 
+AT_NOON = ("--as-of", "2026-06-26T12:01Z")
+
+
+def test_the_page_of_a_time_says_what_was_true_then(mm: Callable[..., tuple[int, str, str]], folder: Path) -> None:
+    code, said, _ = mm("status", *AT_NOON)
+    assert code == 0
+    assert "As it stood at 2026-06-26T12:01:00Z · judged as of 2026-06-26T12:00:00Z · SIMULATED" in said
+    assert "STALE" not in said
+    (row,) = json.loads(mm("status", *AT_NOON, "--grid", "eth", "--json")[1])
+    assert (row["as_of"], row["stale"], row["age_seconds"]) == ("2026-06-26T12:00:00Z", False, 60.0)
+    assert (row["newest_bar"], row["missing_24h"], row["quarantined_24h"]) == ("2026-06-26T12:00:00Z", 0, 0)
+    lake = Lake(folder / "data" / "history")
+    then = Span(parse_time("2026-06-26T11:45Z"), parse_time("2026-06-26T12:00Z"))
+    (stored,) = lake.read("exit_state", span=then).to_dicts()
+    (risk,) = lake.read("grid_risk", span=then).to_dicts()
+    assert (row["state"], row["since"]) == (stored["state"], stored["since"].strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert (row["price"], row["total_pnl"], row["p_stop_24h"]) == (risk["price"], risk["total_pnl"], risk["p_stop_24h"])
+
+
+def test_what_is_stored_is_old_by_now_and_called_so_first(mm: Callable[..., tuple[int, str, str]]) -> None:
+    code, said, _ = mm("status")
+    assert code == 0
+    assert said.startswith("STALE no grid was judged since 2026-06-2")
+    assert mm("status", "--check")[0] >= 4
+
+
+def test_the_exit_code_of_a_check_is_that_of_the_worst_grid(
+    mm: Callable[..., tuple[int, str, str]], folder: Path
+) -> None:
+    lake, noon = Lake(folder / "data" / "history"), parse_time("2026-06-26T12:00Z")
+    row = lake.read("exit_state", span=Span(noon - BAR, noon))
+    commit = Commit("test", "exit_state", "noon")
+    codes = {"NORMAL": 0, "WARNING": 3, "LATEST_ACCEPTABLE_EXIT": 5, "MANDATORY_EXIT": 6}
+    try:
+        for state, code in codes.items():
+            lake.upsert("exit_state", row.with_columns(state=pl.lit(state)), commit=commit)
+            assert mm("status", *AT_NOON, "--check")[0] == code, state
+    finally:
+        lake.upsert("exit_state", row, commit=commit)
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    mm: Callable[..., tuple[int, str, str]], tmp_path: Path, folder: Path
+) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("before")
+    code, said, errors = mm("report", "--out", str(target), *AT_NOON, "--days", "1")
+    assert (code, said) == (0, "")
+    assert f"report: {target} (" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    page = target.read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert "As of <time>2026-06-26T12:00:00Z</time>" in page
+    assert page.count('class="plot') == 2
+    assert str(folder) not in page
+    code, said, errors = mm("report", "--out", "-", *AT_NOON, "--no-money")
+    assert (code, errors) == (0, "")
+    assert said.startswith("<!doctype html>")
+    assert said.count('class="plot') == 1
+
+
+def test_ctrl_c_is_the_way_out_of_watching(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*MM, "status", "--watch", "1"],
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    # It is shown twice before it is stopped.
+    for _ in range(2):
+        while b"refused in 24 h" not in process.stdout.readline():
+            assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, b"")
+
+
 def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[int, str, str]]) -> None:
     _, said, errors = mm()
-    commands = ("tick", "backfill", "replay", "respond", "status", "doctor", "sql", "MM_CONFIG")
+    commands = ("tick", "backfill", "replay", "respond", "status", "report", "doctor", "sql", "MM_CONFIG")
     assert all(command in said for command in commands)
     assert errors == ""
 
@@ -187,6 +267,12 @@ def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[
         (("respond", "eth", "stoped"), "'stoped' is no response; did you mean stopped?"),
         (("respond", "eth", "kept", "--at", "2199-01-01"), "lies in the future"),
         (("respond", "eth", "kept", "--at", "2026-01-01"), "eth: no alert was told before 2026-01-01 00:00 UTC"),
+        (("status", "--grid", "et"), "--grid: 'et' is no grid of the configuration; did you mean eth?"),
+        (("status", "--as-of", "2199-01-01"), "choose a time after 2017-01-01 that has passed"),
+        (("status", "--watch", "5", "--json"), "--watch: shows the present to a person; leave out"),
+        (("report",), "--out"),
+        (("report", "--out", "/nowhere/x.html"), "--out /nowhere/x.html: No such file or directory; name a file"),
+        (("report", "--out", "-", "--open"), "there is no file to open with `--out -`"),
         (("sql", "SELECT * FROM nowhere"), "nowhere does not exist! Did you mean"),
         (("sql", "SELEC 1"), "SELEC"),
         (("sql", "SELECT 1; DELETE FROM candles"), "DELETE is not a query; write SELECT"),

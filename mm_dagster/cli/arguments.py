@@ -30,6 +30,18 @@ def closed(text: str) -> datetime:
     return time
 
 
+def moment_of(text: str, option: str) -> datetime:
+    """A moment of the past that an option names.
+
+    Raises:
+        CommandError: it is no time, or lies outside of the history.
+    """
+    time, now = _time(text, option), datetime.now(UTC)
+    if not FIRST_DAY < time <= now:
+        raise CommandError(f"{option} {text}: choose a time after {iso(FIRST_DAY)[:10]} that has passed")
+    return time
+
+
 def whole_days(first: str, last: str | None) -> Span:
     """The whole days from `--from` to `--to`, both included; without the latter to today.
 

@@ -2,27 +2,169 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+import webbrowser
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
+from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
-from mm_dagster.bars import BAR, Span, iso, parse_time
-from mm_dagster.cli.app import CommandError, app, out, project_here
+from mm_dagster.bars import iso, parse_time
+from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_here
+from mm_dagster.cli.arguments import moment_of
+from mm_dagster.cli.facts import drawn, page
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.venue import did_you_mean
+from mm_dagster.standing import DISTANCES, MONEY, STAKES, GridStanding, Page, money
 from mm_dagster.tables import RESPONSES
 
 PANEL = "Operate"
 
 
-@app.command(rich_help_panel=PANEL, epilog="Examples: `mm status`, `mm status --json | jq '.[].state'`")
-def status(as_json: AsJson = False) -> None:
-    """What is true now: for each grid its price, verdict, exit state and why."""
-    print_decisions(decisions(None), as_json)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `mm status`, `mm status --grid eth-v3 --watch 30`, `mm status --check || echo look`, "
+    "`mm status --json | jq '.[].state'`",
+)
+def status(
+    grid: Annotated[str | None, typer.Option(help="Only this grid.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="As it stood then, UTC; default: now.")] = None,
+    watch: Annotated[int | None, typer.Option(min=1, help="Again every so many seconds, until Ctrl-C.")] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Exit code by the worst running grid: 0 NORMAL, 3 WARNING, 4 stale or never judged, "
+            "5 LATEST_ACCEPTABLE_EXIT, 6 MANDATORY_EXIT.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What is true now, the worst first: each grid's state, why, what to do by when, what is at stake; and the system.
+
+    What is old is called STALE before anything else is said. The exit code is 0 unless `--check` is given.
+    """
+    if watch is not None:
+        if as_of or check or as_json:
+            raise CommandError("--watch: shows the present to a person; leave out --as-of, --check and --json")
+        _watch(grid, watch)
+        return
+    found = _page_at(as_of, grid)
+    if as_json:
+        print_rows([row_of(one, found) for one in found.grids], as_json)
+    else:
+        from mm_dagster.cli.status_page import status_page
+
+        out.print(status_page(found, out.width))
+    if check and found.worst and found.worst.urgency:
+        raise typer.Exit(_EXIT_CODES[found.worst.urgency])
+
+
+_EXIT_CODES = (0, 3, 4, 5, 6)
+"""Of `--check`, by the urgency of the worst grid; 1 and 2 are errors."""
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Examples: `mm report --out report.html --open`, `mm report --out - --no-money > share.html`, "
+    "`mm report --out crash.html --as-of 2025-10-10T21:30Z --days 3`",
+)
+def report(
+    to: Annotated[str, typer.Option("--out", help="The file to write, or `-` for stdout.")],
+    days: Annotated[int, typer.Option(min=1, max=92, help="How far pictures and alerts reach back.")] = 7,
+    as_of: Annotated[str | None, typer.Option(help="As it stood then, UTC; default: now.")] = None,
+    no_money: Annotated[
+        bool, typer.Option("--no-money", help="Leave out amounts, messages and notes: a page to share.")
+    ] = False,
+    opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write all of it as one web page that needs nothing else, fit for a phone: states, pictures, alerts, quality."""
+    from mm_dagster.report import render
+
+    if to == "-" and opened:
+        raise CommandError("--open: there is no file to open with `--out -`; name one")
+    found = _page_at(as_of, None, days)
+    text = render(found, drawn(project_here(), found), generated_at=datetime.now(UTC), money=not no_money)
+    if to == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(to).expanduser().resolve()
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise CommandError(f"--out {to}: {error.strerror}; name a file in a folder that can be written to") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+    err.print(f"report: {path} ({len(text.encode()) / 1000:,.0f} kB)", soft_wrap=True, highlight=False, markup=False)
+    if opened and not webbrowser.open(path.as_uri()):
+        raise CommandError(f"--open: no browser was found; open {path} yourself")
+
+
+def _page_at(as_of: str | None, grid: str | None, days: int = 7) -> Page:
+    """The page of the present, or of a time that was asked for; of one grid, if one is named."""
+    project = project_here()
+    clock = moment_of(as_of, "--as-of") if as_of else datetime.now(UTC)
+    found = page(project, clock, looked_up=as_of is not None, days=days)
+    return only(found, grid) if grid else found
+
+
+def only(found: Page, grid: str) -> Page:
+    """The page of one grid and its market.
+
+    Raises:
+        CommandError: there is no such grid.
+    """
+    known = {one.grid.id: one for one in found.grids}
+    if grid not in known:
+        raise CommandError(f"--grid: {grid!r} is no grid of the configuration{did_you_mean(grid, known)}")
+    return replace(
+        found,
+        grids=(known[grid],),
+        markets=tuple(one for one in found.markets if one.symbol == known[grid].grid.symbol),
+    )
+
+
+def _watch(grid: str | None, seconds: int) -> None:
+    """The page again and again; Ctrl-C is the way to leave, so it ends with 0."""
+    from mm_dagster.cli.status_page import status_page
+
+    project_here()
+
+    def look() -> RenderableType:
+        from mm_dagster.defs.resources import Project
+
+        try:
+            # A project of its own each time: the configuration may have changed.
+            found = page(Project.here(), datetime.now(UTC))
+            return status_page(only(found, grid) if grid else found, out.width)
+        except CommandError:
+            raise
+        except FORESEEN as error:
+            return Text(f"NOT KNOWN at {iso(datetime.now(UTC))}: {error}", style="bold red")
+
+    try:
+        if not out.is_terminal:
+            while True:
+                out.print(look())
+                time.sleep(seconds)
+        with Live(look(), console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                time.sleep(seconds)
+                live.update(look(), refresh=True)
+    except KeyboardInterrupt:
+        return
 
 
 @app.command(rich_help_panel=PANEL, name="alert-test", epilog="Examples: `mm alert-test`, `mm alert-test --json`")
@@ -65,90 +207,91 @@ def respond(
     now = datetime.now(UTC)
     ledger, windows = project.lake.read("notification"), project.config.exit.window_minutes
     try:
-        time = parse_time(at) if at else now.replace(microsecond=0)
-        if time > now:
-            raise ValueError(f"{iso(time)} lies in the future; write when it was done")
-        row = response(known[grid], action, time, note, ledger, windows)
+        done = parse_time(at) if at else now.replace(microsecond=0)
+        if done > now:
+            raise ValueError(f"{iso(done)} lies in the future; write when it was done")
+        row = response(known[grid], action, done, note, ledger, windows)
     except ValueError as error:
         raise CommandError(str(error)) from None
     with project.turn_lock():
-        project.lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", iso(time)))
+        project.lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", iso(done)))
     told = row.row(0, named=True)
     columns = ("grid_id", "action", "at", "seconds_from_alert", "within_window", "note")
     print_rows([{name: told[name] for name in columns}], as_json)
 
 
-def decisions(as_of: datetime | None) -> list[dict[str, Any]]:
-    """One row for each grid: what was decided at as_of, or last."""
-    from mm_dagster.exit.why import why
-
-    project = project_here()
-    rows = []
-    for grid in project.config.grids:
-        risk = _row(project, "grid_risk", grid.id, as_of)
-        time = risk["as_of"] if risk else as_of
-        verdict = _row(project, "regime_verdict", grid.symbol, time) if time else None
-        state = _row(project, "exit_state", grid.id, time) if grid.enabled and time else None
-        entry = _row(project, "entry_assessment", grid.id, time) if not grid.enabled and time else None
-        rows.append(
-            {
-                "grid": grid.id,
-                "symbol": grid.symbol,
-                "simulated": project.simulated(grid.symbol),
-                "as_of": time,
-                "price": risk["price"] if risk else None,
-                "verdict": verdict["verdict"] if verdict else None,
-                "confidence": verdict["confidence"] if verdict else None,
-                "state": state["state"] if state else entry["advice"] if entry else None,
-                "since": state["since"] if state else None,
-                "why": why(state["triggers"], state["state"]) if state else entry["reasons"] if entry else [],
-                "next": (state["nearest"] or []) if state else [],
-                **{name: risk[name] if risk else None for name in _MONEY},
-            }
-        )
-    return rows
-
-
-_MONEY = ("source", "liquidation_value", "grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl", "capital_at_risk")
-"""Columns of grid_risk that stand beside a decision; the profits add up to the total."""
-
-
-def _row(project: Any, table: str, name: str, as_of: datetime | None) -> dict[str, Any] | None:
-    """The row of a grid or market at as_of; without one, its newest."""
-    key = "symbols" if table == "regime_verdict" else "grids"
-    span = Span(as_of - BAR, as_of) if as_of else None
-    rows = project.lake.read(table, span=span, **{key: [name]}).sort("as_of")
-    return rows.row(-1, named=True) if rows.height else None
-
-
-def print_decisions(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Decisions as a table with the reasons below it, since they are sentences."""
+def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: bool) -> None:
+    """The decisions of one quarter hour: a table, with the reasons below it, since they are sentences."""
     if as_json:
-        print_rows(rows, as_json)
+        print_rows([decision_of(one) | {"as_of": one.as_of or as_of} for one in grids], as_json)
         return
-    times = sorted({iso(row["as_of"]) for row in rows if row["as_of"]})
-    simulated = " (SIMULATED)" if any(row["simulated"] for row in rows) else ""
+    simulated = " (SIMULATED)" if any(one.simulated for one in grids) else ""
     columns = ("grid", "symbol", "price", "verdict", "confidence", "state", "since")
-    title = f"Decisions at {' and '.join(times) or 'no time yet'}{simulated}"
+    rows = [decision_of(one) for one in grids]
+    title = f"Decisions at {iso(as_of)}{simulated}"
     print_rows([{name: row[name] for name in columns} for row in rows], as_json, title=title)
-    for row in rows:
+    for one, row in zip(grids, rows, strict=True):
         out.print(f"[bold]{row['grid']}[/]", highlight=False)
-        # In NORMAL a trigger may fire and yet decide nothing, because nothing confirms it.
         mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
         for reason in row["why"] or ["No trigger fires." if row["state"] else "Not evaluated yet."]:
             out.print(f"  - {mark}{escape(reason)}", highlight=False)
-        for sentence in row["next"][:1] if row["state"] != "MANDATORY_EXIT" else ():
+        for sentence in one.next[:1]:
             out.print(f"  - next: {escape(sentence)}", highlight=False)
-        if row["total_pnl"] is not None:
-            out.print(f"  - {_money(row)}", highlight=False)
+        stands = money(one)
+        if stands:
+            out.print(f"  - {stands}", highlight=False)
 
 
-def _money(row: dict[str, Any]) -> str:
-    """Where a grid stands, in one line whose figures add up."""
-    parts = [f"realised {row['grid_profit']:+,.2f}", f"unrealised {row['unrealised_pnl']:+,.2f}"]
-    if row["exit_pnl"]:
-        parts.append(f"sold at the stop {row['exit_pnl']:+,.2f}")
-    quote = row["symbol"].partition("-")[2]
-    of = "by its account" if row["source"] == "ACCOUNT" else "modelled"
-    at_risk = f"; {row['capital_at_risk']:,.2f} more at risk to the stop" if row["capital_at_risk"] else ""
-    return f"stands at {row['total_pnl']:+,.2f} {quote}: {', '.join(parts)} ({of}){at_risk}"
+def decision_of(one: GridStanding) -> dict[str, Any]:
+    """A grid's decision as JSON: what the stored rows say."""
+    decided, verdict, risk = one.decided, one.verdict, one.risk
+    running = one.grid.enabled
+    return {
+        "grid": one.grid.id,
+        "symbol": one.grid.symbol,
+        "simulated": one.simulated,
+        "as_of": one.as_of,
+        "price": one.price,
+        "verdict": verdict["verdict"] if verdict else None,
+        "confidence": verdict["confidence"] if verdict else None,
+        "state": decided["state" if running else "advice"] if decided else None,
+        "since": decided["since"] if decided and running else None,
+        "why": one.why,
+        "next": (decided["nearest"] or []) if decided and running else [],
+        **{name: risk[name] if risk else None for name in MONEY},
+    }
+
+
+def row_of(one: GridStanding, found: Page) -> dict[str, Any]:
+    """All that `mm status` knows of a grid as JSON: its decision, how old it is, what is at stake, what was told."""
+    grid, decided, risk, alert, response = one.grid, one.decided, one.risk, one.alert, one.response
+    market = next(market for market in found.markets if market.symbol == grid.symbol)
+    running = decided if grid.enabled else None
+    return decision_of(one) | {
+        "clock": found.clock,
+        "stale": one.stale,
+        "age_seconds": (found.clock - one.as_of).total_seconds() if one.as_of else None,
+        "enabled": grid.enabled,
+        "live_state": running["live_state"] if running else None,
+        "live_reason": running["live_reason"] if running else None,
+        "advice": one.advice,
+        "window_minutes": one.window_minutes,
+        "act_by": one.act_by,
+        "lower": grid.lower,
+        "upper": grid.upper,
+        "stop": grid.stop,
+        **{name: risk[name] if risk else None for name in (*DISTANCES, *STAKES)},
+        "alert": {name: alert[name] for name in _TOLD} if alert else None,
+        "response": {"at": response["responded_at"]} | {name: response[name] for name in _DONE} if response else None,
+        "newest_bar": market.newest,
+        "missing_24h": market.missing,
+        "quarantined_24h": market.quarantined,
+        "last_tick": found.tick["as_of"] if found.tick else None,
+        "last_tick_failed": found.tick["reason"] if found.tick else None,
+    }
+
+
+_TOLD = (
+    "kind", "state", "status", "channel", "detail", "created_at", "sent_at", "acknowledged_at", "acknowledged_by_device"
+)  # fmt: skip
+_DONE = ("action", "note", "seconds_from_alert", "within_window")

@@ -15,7 +15,8 @@ from rich.markup import escape
 from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso, midnight
 from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.arguments import closed, configured, whole_days
-from mm_dagster.cli.operate import decisions, print_decisions
+from mm_dagster.cli.facts import at_bar
+from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables import VERDICTS
@@ -43,7 +44,7 @@ def tick(
         tags={TICK_TAG: iso(time)},
     )
     _send_what_is_due(time if as_of else None)
-    print_decisions(decisions(time), as_json)
+    print_decisions(at_bar(project_here(), time), time, as_json)
     if not as_json:
         _save_pictures(time)
     _say_what_failed(time)

@@ -183,7 +183,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-_COLOURS = {
+COLOURS = {
     "NORMAL": "green", "WARNING": "yellow", "LATEST_ACCEPTABLE_EXIT": "dark_orange", "MANDATORY_EXIT": "bold red",
     "RANGE_OK": "green", "RANGE_WEAK": "yellow", "TRANSITION": "dark_orange", "TREND": "red",
     "OK": "green", "ENTER": "green", "WATCH": "yellow",
@@ -206,4 +206,4 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(_shown(name, item) for item in value)
     text = str(value)
-    return f"[{_COLOURS[text]}]{text}[/]" if text in _COLOURS else escape(text)
+    return f"[{COLOURS[text]}]{text}[/]" if text in COLOURS else escape(text)

@@ -1,0 +1,190 @@
+"""What `mm status` and `mm report` show, gathered from the lake: both say the same of the same moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from mm_dagster.alerts.budget import moment, quiet_hours
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
+from mm_dagster.config import AlertsConfig
+from mm_dagster.history.lake import Lake
+from mm_dagster.history.mirror import MirrorError
+from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
+from mm_dagster.tables import empty
+
+if TYPE_CHECKING:
+    from mm_dagster.defs.resources import Project
+    from mm_dagster.drawings import Drawing
+
+
+def page(project: Project, clock: datetime, *, looked_up: bool = False, days: int = 7) -> Page:
+    """Where everything stands at a moment.
+
+    Args:
+        project: the configuration and the lake.
+        clock: the moment, UTC.
+        looked_up: whether it was asked for; else it is the present.
+        days: how far alerts and the shares of the verdicts reach back from the newest decision.
+    """
+    config, lake = project.config, project.lake
+    alerts = with_responses(lake.read("notification"), lake.read("operator_response"), clock)
+    grids = in_order(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock))))
+    newest = max((one.as_of for one in grids if one.as_of), default=clock)
+    ticks = lake.sql(f"SELECT max(as_of) AS newest FROM tick WHERE as_of <= '{iso(clock)}'")["newest"][0]
+    tick = lake.read("tick", span=Span(ticks - BAR, ticks)).row(0, named=True) if ticks else None
+    hours = quiet_hours(clock, config.alerts)
+    return Page(
+        clock=clock,
+        looked_up=looked_up,
+        days=days,
+        stale_after=timedelta(minutes=config.alerts.blind_after_minutes),
+        grids=grids,
+        markets=_markets(project, clock, newest, days),
+        tick=tick,
+        alerts=tuple(row for row in alerts if row["created_at"] > newest - days * DAY or row["status"] == "PENDING"),
+        quiet_until=hours[1] if hours else None,
+        digest_at=_next_digest(clock, config.alerts),
+        waiting=_waiting(project),
+        config_error=project.config_error,
+    )
+
+
+def at_bar(project: Project, as_of: datetime) -> tuple[GridStanding, ...]:
+    """What one quarter hour decided of each grid, in the order of the configuration, and nothing older."""
+    alerts = with_responses(project.lake.read("notification"), project.lake.read("operator_response"), as_of)
+    return tuple(_grids(project, as_of, alerts, Span(as_of - BAR, as_of)))
+
+
+def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Span) -> list[GridStanding]:
+    """Each grid by its newest decision within a window."""
+    lake, grids = project.lake, project.config.grids
+    decisions = {
+        table: _last(lake, table, [grid.id for grid in grids if grid.enabled == enabled], window)
+        for table, enabled in (("exit_state", True), ("entry_assessment", False))
+    }
+    judged = {name for rows in decisions.values() for name in rows["grid_id"]}
+    times = sorted({time for rows in decisions.values() for time in rows["as_of"]})
+    spans = [Span(time - BAR, time) for time in times]
+    risks = [lake.read("grid_risk", span=span) for span in spans]
+    # Where the decision itself is missing its figures may be there.
+    left = _last(lake, "grid_risk", [grid.id for grid in grids if grid.id not in judged], window)
+    spans += [Span(time - BAR, time) for time in sorted(set(left["as_of"]) - set(times))]
+    verdicts = [lake.read("regime_verdict", span=span) for span in spans]
+    return [
+        stand(
+            grid,
+            project.simulated(grid.symbol),
+            decisions["exit_state" if grid.enabled else "entry_assessment"],
+            pl.concat([*risks, left]) if grid.id in judged else left,
+            pl.concat([*verdicts, empty("regime_verdict")]),
+            alerts,
+            clock,
+            project.config.alerts,
+        )
+        for grid in grids
+    ]
+
+
+def _last(lake: Lake, table: str, grids: Sequence[str], window: Span) -> pl.DataFrame:
+    """The newest row of each of these grids within a window; only the bars at which there is one are read."""
+    if not grids:
+        return empty(table)
+    newest = lake.sql(
+        f"SELECT grid_id, max(as_of) AS as_of FROM {table} "
+        f"WHERE as_of > '{iso(window.start)}' AND as_of <= '{iso(window.end)}' GROUP BY grid_id"
+    ).filter(pl.col("grid_id").is_in(list(grids)))
+    found = [empty(table)]
+    for time in sorted(set(newest["as_of"])):
+        names = newest.filter(pl.col("as_of") == time)["grid_id"].to_list()
+        found.append(lake.read(table, span=Span(time - BAR, time), grids=names))
+    return pl.concat(found)
+
+
+def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> tuple[MarketStanding, ...]:
+    lake, config = project.lake, project.config
+    until = iso(clock)
+    bars = lake.sql(
+        "WITH last AS (SELECT symbol, max(close_time) AS row_until, "
+        "max(close_time) FILTER (status <> 'MISSING') AS known_until "
+        f"FROM candles WHERE close_time <= '{until}' GROUP BY symbol) "
+        "SELECT symbol, known_until, count(*) FILTER (c.status <> 'MISSING') AS known FROM last l JOIN candles c "
+        f"USING (symbol) WHERE c.close_time > l.row_until - INTERVAL 1 DAY AND c.close_time <= '{until}' GROUP BY ALL"
+    )
+    known = {row["symbol"]: row for row in bars.iter_rows(named=True)}
+    odd = lake.sql(
+        "SELECT symbol, count(*) AS rows FROM quarantine "
+        f"WHERE observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
+    )
+    quarantined = dict(odd.iter_rows())
+    said = lake.sql(
+        f"SELECT symbol, verdict, count(*) AS bars FROM regime_verdict WHERE as_of > '{iso(newest - days * DAY)}' "
+        f"AND as_of <= '{iso(newest)}' GROUP BY ALL"
+    )
+    last = lake.read("regime_verdict", span=Span(floor_bar(newest) - BAR, floor_bar(newest)))
+    stale_after = timedelta(minutes=config.alerts.blind_after_minutes)
+    found = []
+    for symbol in config.symbols:
+        row = known.get(symbol)
+        time = row["known_until"] if row else None
+        mine = said.filter(pl.col("symbol") == symbol)
+        total = mine["bars"].sum()
+        found.append(
+            MarketStanding(
+                symbol=symbol,
+                simulated=project.simulated(symbol),
+                newest=time,
+                stale=time is None or clock - time >= stale_after,
+                missing=DAY_BARS - row["known"] if row else DAY_BARS,
+                quarantined=quarantined.get(symbol, 0),
+                verdict=next(iter(last.filter(pl.col("symbol") == symbol).to_dicts()), None),
+                shares={verdict: count / total for _, verdict, count in mine.iter_rows()},
+            )
+        )
+    return tuple(found)
+
+
+def _next_digest(clock: datetime, alerts: AlertsConfig) -> datetime | None:
+    if alerts.digest_at is None:
+        return None
+    today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
+    times = (moment(today + number * DAY, alerts.digest_at, alerts.timezone) for number in range(2))
+    return next((time for time in times if time > clock), None)
+
+
+def _waiting(project: Project) -> int | str | None:
+    if project.config.history.mirror.remote is None:
+        return None
+    try:
+        return project.mirror.waiting()
+    except MirrorError as error:
+        return str(error)
+
+
+def drawn(project: Project, found: Page) -> dict[str, tuple[Drawing | None, Drawing | None]]:
+    """For each grid the drawing of its decisions and that of its money, over the page's days."""
+    # Imported here because charts load matplotlib, and few commands draw.
+    from mm_dagster.drawings import draw_decision, draw_equity
+
+    until = floor_bar(found.as_of or found.clock)
+    span = Span(until - found.days * DAY, until)
+    grids = [one.grid for one in found.grids]
+    symbols, names = sorted({grid.symbol for grid in grids}), [grid.id for grid in grids]
+    lake = project.lake
+    bars = lake.read("candles", span=span, symbols=symbols, columns=["symbol", "open_time", "low", "high", "close"])
+    verdicts = lake.read("regime_verdict", span=span, symbols=symbols, columns=["symbol", "as_of", "verdict"])
+    key = ["grid_id", "activated_at", "as_of"]
+    states = lake.read("exit_state", span=span, grids=names, columns=[*key, "state"])
+    parts = ["grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl"]
+    risks = lake.read("grid_risk", span=span, grids=names, columns=[*key, *parts])
+    return {
+        grid.id: (
+            draw_decision(grid, bars, verdicts, states, span),
+            draw_equity(grid, risks, span) if grid.enabled else None,
+        )
+        for grid in grids
+    }

@@ -1,0 +1,209 @@
+"""The operator's page in the terminal: what is old is called so first, then the worst grid, then the rest.
+
+Every fact is a word or a figure; colour only repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.constrain import Constrain
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from mm_dagster.bars import iso
+from mm_dagster.charts import price_range, price_text
+from mm_dagster.cli.printing import COLOURS
+from mm_dagster.standing import (
+    UNKNOWN,
+    GridStanding,
+    MarketStanding,
+    Page,
+    answered,
+    became_of,
+    chances,
+    counted,
+    deadline,
+    distances,
+    is_held_back,
+    money,
+    spoken,
+    tick_line,
+    waiting_costs,
+    words,
+)
+
+_WIDEST = 110
+"""Columns; longer lines are hard to read."""
+
+
+def status_page(page: Page, width: int) -> RenderableType:
+    """The page for a terminal of so many columns."""
+    width = min(width, _WIDEST)
+    parts: list[RenderableType] = [*_head(page)]
+    for one in page.grids:
+        parts += [Text(), Rule(style="dim", characters="─"), *_grid(one, page, width)]
+    if not page.grids:
+        parts.append(Text("No grid is configured: add one under grids/ of the configuration.", style="yellow"))
+    parts += [Text(), Rule(style="dim", characters="─"), *_system(page)]
+    return Constrain(Group(*parts), width)
+
+
+def _head(page: Page) -> Iterator[RenderableType]:
+    if page.stale:
+        yield _labelled("STALE", page.stale, "bold red")
+    title = Text(f"{'As it stood at' if page.looked_up else 'Now'} {iso(page.clock)}", style="bold")
+    if page.as_of:
+        title.append(f" · judged as of {iso(page.as_of)}", style="not bold")
+    if page.simulated:
+        title.append(" · SIMULATED", style="bold magenta")
+    yield title
+    for problem in page.problems:
+        yield _labelled("!", problem, "bold yellow")
+
+
+def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]:
+    grid = one.grid
+    head = Text(overflow="fold")
+    if one.stale:
+        head.append("STALE ", style="bold red")
+    calm = one.stale and one.urgency <= 2
+    style = "" if calm else COLOURS.get(one.state or "", "red" if one.state == UNKNOWN else "")
+    head.append(one.headline if grid.enabled else f"NOT RUNNING · {one.headline}", style=f"bold {style}")
+    head.append(f"  {grid.id}", style="bold")
+    head.append(f"  {grid.symbol}")
+    if one.price is not None:
+        head.append(f"  {price_text(one.price)}", style="bold")
+    if one.simulated:
+        head.append("  SIMULATED", style="magenta")
+    yield head
+    if one.as_of is None:
+        yield Text("Not evaluated yet.", style="yellow")
+        return
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(width=7, style="dim")
+    lines.add_column(overflow="fold", ratio=1)
+
+    def say(label: str, text: str | Text | None, style: str = "") -> None:
+        if text:
+            lines.add_row(label, text if isinstance(text, Text) else Text(text, style=style))
+
+    if one.since:
+        held = "" if one.stale else f", for {spoken(page.clock - one.since)}"
+        say("since", f"{iso(one.since)}{held}")
+    if one.stale:
+        say("as of", f"{iso(one.as_of)}, {spoken(page.clock - one.as_of)} ago", "bold red")
+    if one.urgency or not grid.enabled:
+        say("do", one.advice, "bold")
+    say("when", deadline(one, page.clock), "bold")
+    say("live", one.live_reason, "bold")
+    for number, reason in enumerate(one.why if one.is_decisive else [f"(not decisive) {text}" for text in one.why]):
+        say("why" if number == 0 else "", reason)
+    if not one.why:
+        say("why", "No trigger fires.")
+    for number, sentence in enumerate(one.next[:2]):
+        say("next" if number == 0 else "", sentence)
+    say("where", _bar(one, width - 9))
+    say("", distances(one))
+    say("odds", chances(one))
+    say("money", money(one))
+    say("", waiting_costs(one))
+    if one.verdict and one.verdict["verdict"]:
+        say("market", f"{words(one.verdict['verdict'])}, confidence {one.verdict['confidence']:+.2f}")
+    if one.alert:
+        say("alert", f"{words(one.alert['kind'])} {words(one.alert['state'])}: {became_of(one.alert, page.clock)}")
+        if one.response:
+            say("", f"response: {answered(one.response)}")
+        elif one.urgency and one.alert["kind"] in ("ESCALATION", "REMINDER"):
+            say("", f"no response noted; `mm respond {grid.id} stopped`, or kept, reduced")
+    elif grid.enabled:
+        say("alert", "none in this episode")
+    yield lines
+
+
+def _bar(one: GridStanding, width: int) -> Text | None:
+    """Price against stop and bounds: below the grid dotted, within it a line, the price a dot."""
+    if one.price is None:
+        return None
+    grid = one.grid
+    left, right = f"stop {price_text(grid.stop)} ", f" upper {price_text(grid.upper)}"
+    cells = min(56, width - len(left) - len(right) - 1)
+    if cells < 12:
+        return None
+    low, high = price_range(grid, one.price, one.price)
+
+    def place(price: float) -> int:
+        return round((cells - 1) * min(1.0, max(0.0, (price - low) / (high - low))))
+
+    stop, lower, upper, now = place(grid.stop), place(grid.lower), place(grid.upper), place(one.price)
+    text = Text(left, style="dim")
+    for cell in range(cells):
+        if cell == now:
+            text.append("●", style="bold")
+        elif cell == stop:
+            text.append("×", style="red")
+        elif cell in (lower, upper):
+            text.append("┃", style="blue")
+        elif lower < cell < upper:
+            text.append("━", style="blue")
+        else:
+            text.append("·", style="dim")
+    text.append(right, style="dim")
+    text.no_wrap = True
+    return text
+
+
+def _system(page: Page) -> Iterator[RenderableType]:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("market", overflow="fold")
+    table.add_column("verdict")
+    table.add_column("newest bar, age")
+    table.add_column("missing", justify="right")
+    table.add_column("odd rows", justify="right")
+    for one in page.markets:
+        table.add_row(one.symbol, _verdict(one), _newest(one, page), f"{one.missing}", f"{one.quarantined}")
+    yield table
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(width=7, style="dim")
+    lines.add_column(overflow="fold", ratio=1)
+    if page.tick:
+        lines.add_row("tick", Text(tick_line(page)))
+    counts = page.alerts_24h
+    told = (
+        f"{counts['SENT']} sent, {counts['held_back']} held back, {counts['PENDING']} waiting, "
+        f"{counts['FAILED']} refused in 24 h"
+    )
+    lines.add_row("alerts", Text(told))
+    for row in page.alerts:
+        if row["status"] in ("PENDING", "FAILED") or is_held_back(row):
+            lines.add_row("", Text(f"{row['title']}: {became_of(row, page.clock)}"))
+    if page.quiet_until:
+        lines.add_row("quiet", Text(f"quiet hours until {iso(page.quiet_until)}: only MANDATORY EXIT makes a sound"))
+    if page.digest_at:
+        lines.add_row("digest", Text(f"next {iso(page.digest_at)}"))
+    if isinstance(page.waiting, int):
+        lines.add_row("git", Text(f"{counted(page.waiting, 'commit')} to push"))
+    yield lines
+
+
+def _verdict(one: MarketStanding) -> Text:
+    verdict = one.verdict["verdict"] if one.verdict else None
+    return Text(words(verdict or "not known"), style=COLOURS.get(verdict or "", ""))
+
+
+def _newest(one: MarketStanding, page: Page) -> Text:
+    if one.newest is None:
+        return Text("none", style="bold red")
+    text = f"{iso(one.newest)}, {spoken(page.clock - one.newest)}"
+    return Text(f"STALE {text}", style="bold red") if one.stale else Text(text)
+
+
+def _labelled(label: str, text: str, style: str) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style=style)
+    table.add_column(overflow="fold", ratio=1)
+    table.add_row(label, Text(text))
+    return table

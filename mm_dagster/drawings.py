@@ -1,0 +1,262 @@
+"""Drawings for a page: SVG that takes its width from the screen and its colours from the page, light or dark.
+
+A picture of charts.py is a finished image, for a phone's lock screen or for Dagster. Here only the plot is drawn, in
+units that may be stretched; its words are text of the page, so that they stay readable on a phone, and any number of
+drawings stays small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from mm_dagster.bars import BAR, Span
+from mm_dagster.charts import money_text, price_range, price_text, stretches
+from mm_dagster.config import GridConfig
+from mm_dagster.grid.levels import prices
+from mm_dagster.tables import STATES, VERDICTS
+
+HEIGHT = 1000
+"""Units from the bottom to the top of a drawing; a bar is one unit wide."""
+POINTS = 480
+"""More bars than this are drawn as so many equal pieces: their extremes as a band, their last as the line."""
+_LEVELS = 40
+_APART = 12.0
+"""Percent of the height between two labels."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word beside the plot: percent of the height from the top, and what it names."""
+
+    top: float
+    text: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of bars: where it starts, how many it is, and its rank from calm to danger; None: not known."""
+
+    start: int
+    bars: int
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a drawing: an SVG path, and what it shows."""
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot without its words, which stand beside it.
+
+    Attributes:
+        width: bars from left to right.
+        curves: lines.
+        labels: words at the right, from the top.
+        ticks: days as (percent from the left, month-day).
+        band: path of what lies between low and high.
+        levels: heights of the grid's prices, in units from the top.
+        inside: top and bottom of the grid.
+        marks: lines across, as (height, name).
+        holes: bars that are not known.
+        verdicts: the regime below the plot.
+        states: the exit states below it.
+    """
+
+    width: int
+    curves: tuple[Curve, ...]
+    labels: tuple[Label, ...]
+    ticks: tuple[tuple[float, str], ...]
+    band: str = ""
+    levels: tuple[int, ...] = ()
+    inside: tuple[int, int] | None = None
+    marks: tuple[tuple[int, str], ...] = ()
+    holes: tuple[Piece, ...] = ()
+    verdicts: tuple[Piece, ...] = ()
+    states: tuple[Piece, ...] = ()
+
+
+def draw_decision(
+    grid: GridConfig, candles: pl.DataFrame, verdicts: pl.DataFrame, states: pl.DataFrame, span: Span
+) -> Drawing | None:
+    """Price with the grid, its levels and stop, the regime and the exit states below.
+
+    Args:
+        grid: whose levels are drawn; rows of other grids and markets are ignored.
+        candles: rows of `candles`.
+        verdicts: rows of `regime_verdict`.
+        states: rows of `exit_state`.
+        span: what is drawn.
+
+    Returns:
+        None where no price is known.
+    """
+    bars = span.open_times().to_frame().join(
+        candles.filter(pl.col("symbol") == grid.symbol), on="open_time", how="left", maintain_order="left"
+    )  # fmt: skip
+    pieces = _pieces(bars, pl.col("low").min(), pl.col("high").max(), pl.col("close").drop_nulls().last())
+    known = [row for row in pieces.iter_rows(named=True) if row["close"] is not None]
+    if not known:
+        return None
+    low, high = price_range(grid, min(row["low"] for row in known), max(row["high"] for row in known))
+
+    def height(price: float) -> int:
+        return round(HEIGHT * (high - price) / (high - low))
+
+    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    last = known[-1]["close"]
+    named = [(grid.upper, "upper"), (grid.lower, "lower"), (grid.stop, "stop"), (last, "price")]
+    closes = [(row["until"], None if row["close"] is None else height(row["close"])) for row in pieces.to_dicts()]
+    mine = states.filter(pl.col("grid_id") == grid.id).sort("as_of", "activated_at")
+    return Drawing(
+        width=span.bars,
+        curves=(Curve(_path(closes), "price"),),
+        labels=_labels([(100 * (high - price) / (high - low), price_text(price), name) for price, name in named]),
+        ticks=_days(span),
+        band="".join(
+            f"M{row['start']} {height(row['high'])}H{row['until']}V{height(row['low'])}H{row['start']}Z"
+            for row in known
+        ),
+        levels=tuple(height(level) for level in levels[:: math.ceil(levels.size / _LEVELS)]),
+        inside=(height(grid.upper), height(grid.lower)),
+        marks=((height(grid.upper), "bound"), (height(grid.lower), "bound"), (height(grid.stop), "stop")),
+        holes=_holes(bars["close"].is_null()),
+        verdicts=_ranked(verdicts.filter(pl.col("symbol") == grid.symbol), "verdict", VERDICTS, span),
+        states=_ranked(mine.unique("as_of", keep="last", maintain_order=True), "state", STATES, span),
+    )
+
+
+def draw_equity(grid: GridConfig, risks: pl.DataFrame, span: Span) -> Drawing | None:
+    """What the grid made since its activation: realised, unrealised and total, quote currency.
+
+    Args:
+        grid: rows of other grids and of its other episodes are ignored.
+        risks: rows of `grid_risk`.
+        span: what is drawn.
+
+    Returns:
+        None where nothing is known of its money.
+    """
+    mine = (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at)
+    rows = span.open_times().to_frame().join(
+        risks.filter(mine).with_columns(open_time=pl.col("as_of") - BAR), on="open_time", how="left",
+        maintain_order="left",
+    )  # fmt: skip
+    names = ("realised", "unrealised", "total")
+    rows = rows.with_columns(
+        realised=pl.col("grid_profit") + pl.col("exit_pnl"), unrealised="unrealised_pnl", total="total_pnl"
+    )
+    rows = _pieces(rows, *(pl.col(name).drop_nulls().last() for name in names))
+    known = [value for name in names for value in rows[name].drop_nulls()]
+    if not known:
+        return None
+    low, high = min(0.0, *known), max(0.0, *known)
+    margin = max(0.08 * (high - low), 0.001 * grid.capital)
+    low, high = low - margin, high + margin
+
+    def height(value: float) -> int:
+        return round(HEIGHT * (high - value) / (high - low))
+
+    ends = [(name, rows[name].drop_nulls()[-1]) for name in names if rows[name].drop_nulls().len()]
+    return Drawing(
+        width=span.bars,
+        curves=tuple(
+            Curve(
+                _path([(x, None if y is None else height(y)) for x, y in zip(rows["until"], rows[name], strict=True)]),
+                name,
+            )
+            for name in names
+        ),
+        labels=_labels(
+            [
+                (100 * (high - value) / (high - low), money_text(value, grid.capital, signed=True), name)
+                for name, value in ends
+            ]
+        ),
+        ticks=_days(span),
+        marks=((height(0.0), "zero"),),
+        holes=_holes(rows["total"].is_null()) if rows.height == span.bars else (),
+    )
+
+
+def _pieces(rows: pl.DataFrame, *last: pl.Expr) -> pl.DataFrame:
+    """The rows in at most POINTS equal pieces, each with the bars `start` and `until` that it covers."""
+    size = max(1, math.ceil(rows.height / POINTS))
+    return (
+        rows.with_row_index("bar")
+        .group_by(piece=pl.col("bar") // size, maintain_order=True)
+        .agg(*last, start=pl.col("bar").first().cast(pl.Int64), until=pl.col("bar").last().cast(pl.Int64) + 1)
+    )
+
+
+def _path(points: Sequence[tuple[int, int | None]]) -> str:
+    """A line through the points, in steps; where a height is not known the pen is lifted."""
+    path, before = "", None
+    for x, y in points:
+        if y is None:
+            before = None
+            continue
+        path += f"M{x} {y}" if before is None else f"l{x - before[0]} {y - before[1]}"
+        before = (x, y)
+    return path
+
+
+def _labels(wanted: Sequence[tuple[float, str, str]]) -> tuple[Label, ...]:
+    """Words from the top, pushed apart where they would overlap, within the plot."""
+    ordered = sorted(wanted)
+    tops: list[float] = []
+    for top, _, _ in ordered:
+        place = min(max(top, 0.0), 100.0)
+        tops.append(max(place, tops[-1] + _APART) if tops else place)
+    limit = 100.0
+    for number in reversed(range(len(tops))):
+        tops[number] = min(tops[number], limit)
+        limit = tops[number] - _APART
+    arrows = ["" if 0 <= top <= 100 else " ▲" if top < 0 else " ▼" for top, _, _ in ordered]
+    return tuple(
+        Label(round(top, 1), text + arrow, name)
+        for top, (_, text, name), arrow in zip(tops, ordered, arrows, strict=True)
+    )
+
+
+def _days(span: Span) -> tuple[tuple[float, str], ...]:
+    """Midnights, UTC, at most seven of them, not so near to an edge that their words would not fit."""
+    first = span.start.replace(hour=0, minute=0)
+    days = max(1, (span.end - span.start) // timedelta(days=1))
+    step = timedelta(days=math.ceil(days / 7))
+    found = []
+    time = first + timedelta(days=1)
+    while time < span.end:
+        left = 100 * ((time - span.start) / BAR) / span.bars
+        if 4 <= left <= 96:
+            found.append((round(left, 2), f"{time:%m-%d}"))
+        time += step
+    return tuple(found)
+
+
+def _holes(unknown: pl.Series) -> tuple[Piece, ...]:
+    runs = unknown.to_frame("unknown").with_row_index("bar").with_columns(run=pl.col("unknown").rle_id())
+    held = runs.filter("unknown").group_by("run", maintain_order=True).agg(pl.col("bar").first(), bars=pl.len())
+    return tuple(Piece(row["bar"], row["bars"], None) for row in held.iter_rows(named=True))
+
+
+def _ranked(rows: pl.DataFrame, column: str, names: Sequence[str], span: Span) -> tuple[Piece, ...]:
+    """Stretches of one value, within the span."""
+
+    def place(time: datetime) -> int:
+        return (time - span.start) // BAR
+
+    return tuple(
+        Piece(place(start), (end - start) // BAR, None if value is None else names.index(str(value)))
+        for start, end, value in stretches(rows.filter(span.closes()), column)
+    )

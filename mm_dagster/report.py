@@ -1,0 +1,91 @@
+"""The report: one self-contained web page of where everything stands, for a phone or for a screen.
+
+It asks the network for nothing and runs no script: style and drawings are inside, and the page itself forbids the
+rest. Whatever people wrote stays text. The layout is report.html.jinja beside this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from mm_dagster import standing
+from mm_dagster.bars import iso
+from mm_dagster.charts import STATE_COLOURS, on_colour, price_text
+from mm_dagster.drawings import HEIGHT, Drawing
+from mm_dagster.standing import GridStanding, Page
+from mm_dagster.tables import STATES, VERDICTS
+
+Drawings = Mapping[str, tuple[Drawing | None, Drawing | None]]
+"""By grid: its decisions, and its money."""
+
+
+def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: bool = True) -> str:
+    """The page as HTML.
+
+    Args:
+        page: where everything stands.
+        drawings: for each grid of the page.
+        generated_at: when it is written, UTC.
+        money: whether amounts are shown; see `standing.without_money`.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"iso": iso, "words": standing.words, "price": price_text, "spoken": standing.spoken}
+    environment.filters["commands"] = with_commands
+    template = environment.get_template("report.html.jinja")
+    text = template.render(
+        page=page if money else standing.without_money(page),
+        drawings=drawings,
+        generated_at=generated_at,
+        show_money=money,
+        standing=standing,
+        height=HEIGHT,
+        ranks=_ranks(),
+        rank_of=rank_of,
+        verdicts=VERDICTS,
+        states=STATES,
+        sources=sorted({one.risk["source"] for one in page.running if one.risk and one.risk["source"]}),
+        describe=describe,
+    )
+    return text.replace(" %", "&nbsp;%")
+
+
+def with_commands(text: str) -> Markup:
+    """A sentence with what stands between backticks set as code; everything else stays text."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def rank_of(one: GridStanding) -> str:
+    """The colour of a grid's state: 0 to 3 from calm to danger, `u` for unknown; `off` where none may be believed."""
+    if not one.grid.enabled or (one.stale and one.urgency <= 2 and one.as_of):
+        return "off"
+    return str(STATES.index(one.state)) if one.state in STATES else "u"
+
+
+def describe(one: GridStanding, drawing: Drawing) -> str:
+    """What a drawing shows, for those who do not see it."""
+    grid, price = one.grid, one.price
+    closed = [piece for piece in drawing.states if piece.rank]
+    worst = max(closed, key=lambda piece: piece.rank or 0, default=None)
+    above = f" The highest exit state is {standing.words(STATES[worst.rank or 0])}." if worst else ""
+    now = f", now {price_text(price)}" if price is not None else ""
+    return (
+        f"{grid.symbol}{now}: the price against the grid {price_text(grid.lower)} to {price_text(grid.upper)} and the "
+        f"stop {price_text(grid.stop)}, the regime and the exit states below.{above}"
+    )
+
+
+def _ranks() -> list[tuple[int, str, str]]:
+    """Each rank with its colour and the one that is read on it: the same as in charts.py."""
+    return [(rank, colour, on_colour(colour)) for rank, colour in enumerate(STATE_COLOURS.values())]
