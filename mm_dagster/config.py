@@ -532,7 +532,7 @@ class HistoryConfig(Model):
 
     keep_snapshots_days: Annotated[int, Field(ge=1, description="How far back time travel reaches.")] = 30
     catch_up_days: Annotated[
-        int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are a backfill's.")
+        int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are filled between ticks.")
     ] = 3
     mirror: MirrorConfig = MirrorConfig()
 
