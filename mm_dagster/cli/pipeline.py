@@ -93,6 +93,7 @@ def backfill(
                 )
                 changed += _counted(result, "rows_changed")
                 quarantined += _counted(result, "rows_quarantined")
+                _say_what_venues_said(result)
                 progress.advance(bar, part.bars // DAY_BARS * len(names))
             computed = sum(part.bars // DAY_BARS * len(names) for part, names in parts)
             candles = project.lake.read("candles", span=month, symbols=wanted, columns=["status"])
@@ -144,6 +145,16 @@ def _counted(result: dg.ExecuteInProcessResult, name: str) -> int:
             if name in noted.metadata:
                 found[noted.asset_key] = int(noted.metadata[name].value)  # type: ignore[arg-type]
     return sum(found.values())
+
+
+def _say_what_venues_said(result: dg.ExecuteInProcessResult) -> None:
+    """Why some candles of a run are not known: they are asked for again with the next backfill of these days."""
+    for event in result.all_events:
+        if event.is_step_materialization and event.step_key == "candles":
+            errors = event.step_materialization_data.materialization.metadata.get("errors")
+            if errors:
+                err.print(f"[yellow]not all is known:[/] {escape(str(errors.value))}", soft_wrap=True, highlight=False)
+            return
 
 
 @app.command(

@@ -274,6 +274,8 @@ def _revisions(job: Work, stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFr
         *(pl.col(name).alias(f"new_{name}") for name in _BAR_VALUES),
         recomputed_at=pl.when(pl.col("as_of").is_null()).then("observed_at"),
     )
+    if noted.is_empty():
+        return empty("candle_revision")
     # After a crash between this note and the candles, the same change is found again.
     pending = job.project.lake.read("candle_revision", symbols=job.symbols).filter(pl.col("recomputed_at").is_null())
     return conform(

@@ -23,6 +23,8 @@ from mm_dagster.history.completeness import holes
 RECONCILE_TAG = "mm/reconcile"
 FIRST_WAIT = timedelta(minutes=15)
 LONGEST_WAIT = timedelta(days=7)
+LONGEST_RUN = timedelta(hours=3)
+"""What began before is no longer at work."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,14 @@ def choose(
 @dg.sensor(job=history, minimum_interval_seconds=120, default_status=dg.DefaultSensorStatus.RUNNING)
 def the_past_is_not_whole(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
     """Asks for days that are missing or stale, oldest first, one month a run; never while a tick is under way."""
-    filters = [dg.RunsFilter(job_name=job.name, statuses=[*UNFINISHED]) for job in (tick, history)]
+    now = datetime.now(UTC)
+    # A run of the command line that was killed stays STARTED for ever.
+    filters = [
+        dg.RunsFilter(job_name=job.name, statuses=[*UNFINISHED], created_after=now - LONGEST_RUN)
+        for job in (tick, history)
+    ]
     if any(context.instance.get_runs_count(one) for one in filters):
         return dg.SkipReason("a tick or a run over whole days is under way")
-    now = datetime.now(UTC)
     tried = json.loads(context.cursor) if context.cursor else {}
     repair, tried = choose(repairs(project, now), tried, now)
     if repair is None:

@@ -25,6 +25,8 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
     job = work(context, project, turn)
     changed, last = 0, []
     for whole, symbols in job.regime_spans("regime_features").items():
+        # One vectorised pass over all markets for each month that is written: the warm-up of a month is read and
+        # computed twice, and in return memory does not grow with the years, and a tick need not wait for them.
         for span in whole.months():
             bars = project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=symbols)
             rows = job.stamp(features.compute(bars, span, job.config.risk.vol, threads=CORES), "regime_features")

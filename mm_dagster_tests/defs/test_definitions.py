@@ -124,6 +124,16 @@ def test_the_tick_belongs_to_the_day_in_which_its_last_bar_opened(
 
 
 def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:
-    for schedule in ("every_quarter_hour", "every_night", "every_day"):
+    for schedule in ("every_quarter_hour", "every_night", "every_night_again", "every_day"):
         assert everything.resolve_schedule_def(schedule).default_status == dg.DefaultScheduleStatus.RUNNING
-    assert everything.resolve_sensor_def("alerts_are_due").default_status == dg.DefaultSensorStatus.RUNNING
+    for sensor in ("alerts_are_due", "the_past_is_not_whole"):
+        assert everything.resolve_sensor_def(sensor).default_status == dg.DefaultSensorStatus.RUNNING
+
+
+def test_every_night_the_venues_are_asked_again_for_the_last_two_days(everything: dg.Definitions) -> None:
+    at = datetime(2026, 1, 10, 4, 8, tzinfo=UTC)
+    context = dg.build_schedule_context(scheduled_execution_time=at, repository_def=everything.get_repository_def())
+    (request,) = everything.resolve_schedule_def("every_night_again").evaluate_tick(context).run_requests or []
+    assert request.run_config == {"resources": {"turn": {"config": {"again": True}}}}
+    assert request.tags["dagster/asset_partition_range_start"] == "2026-01-08"
+    assert request.tags["dagster/asset_partition_range_end"] == "2026-01-09"
