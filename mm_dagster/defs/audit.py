@@ -87,7 +87,7 @@ TICKS_LISTED = 12
         "`ticks` of tick_log says which, why, and in which run."
     },
 )
-def tick_log(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def tick_log(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
     """The page for 3 a.m.: the last ticks, how long each stage took, what failed and why.
 
     Made at the beginning of every tick, of those before it, so that it is there also when the tick fails. A column of
@@ -95,7 +95,9 @@ def tick_log(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
     or did not know a market. What to do when it is red: the reason stands in the row; the run's page has the trace; `mm
     doctor` tries venues and channels.
     """
-    now = floor_bar(turn.time) if turn.time else datetime.now(UTC)
+    # By its tag, since a tick that cannot be read must not fail its own page.
+    tag = context.run.tags.get(TICK_TAG)
+    now = parse_time(tag) if tag else datetime.now(UTC)
     runs = {name: record for name, record in _runs_before(context).items() if parse_time(name) < now}
     ticks = project.lake.read("tick").filter(pl.col("as_of") < now).sort("as_of").tail(charts.TICKS_SHOWN)
     last = max([*runs, *map(iso, ticks["as_of"])], default=None)

@@ -11,7 +11,7 @@ import pytest
 
 from mm_dagster.bars import BAR, iso
 from mm_dagster.defs.audit import tick_log
-from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.defs.resources import Project
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.tables import dtypes
@@ -41,7 +41,7 @@ def written(folder: Path, *, hole: int | None = None, failed: int | None = None,
 def told(folder: Path, instance: dg.DagsterInstance) -> tuple[bool, str, str]:
     """Whether its check passed, what the check says, and the table."""
     configs = Path(__file__).resolve().parents[2] / "configs" / "demo"
-    resources = {"project": Project(config_dir=str(configs), data_dir=str(folder)), "turn": Turn(as_of=iso(NOW))}
+    resources = {"project": Project(config_dir=str(configs), data_dir=str(folder))}
     run = dg.materialize([tick_log], resources=resources, instance=instance, tags={TICK_TAG: iso(NOW)})
     (check,) = run.get_asset_check_evaluations()
     metadata = run.asset_materializations_for_node("tick_log")[0].metadata
