@@ -26,6 +26,9 @@ class Postgres:
         self.run(f"CREATE ROLE mm LOGIN CREATEDB PASSWORD $${PASSWORD}$$")
         rules = folder / "pg_hba.conf"
         rules.write_text(f"local all mm scram-sha-256\n{rules.read_text()}")
+        # Nothing here outlives the test: waiting for the disk took most of its time.
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            self.run(f"ALTER SYSTEM SET {name} = off")
         self.run("SELECT pg_reload_conf()")
 
     def run(self, statement: str) -> str:
@@ -49,6 +52,7 @@ class Postgres:
     def stop(self) -> None:
         """Ends it."""
         with suppress(Exception):
+            self.end_sessions()
             self._server.cleanup()
 
 

@@ -109,7 +109,7 @@ def test_every_variable_that_is_set_is_one_that_is_read() -> None:
     read_there = "\n".join(
         path.read_text()
         for path in [
-            *(PROJECT / "mm_dagster").rglob("*.py"), *PROJECT.glob("*.yaml"), *(DEPLOY / "postgres").iterdir(),
+            *(PROJECT / "mm_dagster").rglob("*.py"), *PROJECT.glob("*.yaml"), DEPLOY / "postgres" / "dagster.yaml",
             DEPLOY / "workspace.yaml",
         ]
     )  # fmt: skip
@@ -166,6 +166,7 @@ def place(tmp_path: Path, postgres: Postgres) -> tuple[Path, dict[str, str]]:
         "MM_DATA_DIR": str(tmp_path / "data"),
         "MM_DAGSTER_DIR": str(tmp_path / "data" / "dagster"),
         "DAGSTER_HOME": str(DEPLOY / "postgres"),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
         "MM_DAGSTER_URL": postgres.database().replace("://", "+psycopg2://"),
         "MM_CATALOG_URL": postgres.database(),
     }
