@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ _BUSY_MS = 10_000
 _LOCK_SECONDS = 600
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
-_READER_GRACE = timedelta(hours=12)
-"""How long the upkeep leaves files that nothing needs any more: a query that began before may still read them."""
+_READERS_SECONDS = 60.0
+"""How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
 _BATCH_ROWS = 122_880
 """As many as DuckDB puts into a row group of Parquet."""
 
@@ -281,22 +282,43 @@ class Lake:
             keep_days: how long "what did we know then" can be asked.
 
         Returns:
-            Files, bytes and snapshots, before and after.
+            Files, bytes and snapshots, before and after; `postponed` is 1 when a reader's transaction stayed open, so
+            that the files were left as they are until the next time.
         """
         before = self._extent()
+        quiet = self._wait_for_readers()
         until = datetime.now(UTC) - timedelta(days=keep_days)
         with self._writing() as connection:
-            connection.execute("CALL ducklake_flush_inlined_data('history')")
             connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
-            connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
-            connection.execute("CALL ducklake_merge_adjacent_files('history')")
-            connection.execute(
-                "CALL ducklake_cleanup_old_files('history', older_than => ?)", [datetime.now(UTC) - _READER_GRACE]
-            )
-            connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
-            _vacuum(self._catalog)
+            if quiet:
+                connection.execute("CALL ducklake_flush_inlined_data('history')")
+                connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
+                connection.execute("CALL ducklake_merge_adjacent_files('history')")
+                connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
+                connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
+                _vacuum(self._catalog)
         after = self._extent()
-        return {f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part}
+        extents = {
+            f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part
+        }
+        return {**extents, "postponed": int(not quiet)}
+
+    def _wait_for_readers(self) -> bool:
+        """Whether no transaction of a reader is open, or none is after a while. Others may write meanwhile.
+
+        DuckDB reads a SQLite catalogue in part outside of the transaction that a reader has open: whoever still works
+        on a snapshot from before files were merged, reads NO ROWS then, without an error.
+        """
+        if not self._catalog.is_file():
+            return True  # another database holds the catalogue, which reads as it should
+        deadline = time.monotonic() + _READERS_SECONDS
+        while True:
+            with self._writing():
+                if _nobody_reads(self._catalog):
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
 
     def _valid(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
         rows = tables.conform(frame, table)
@@ -503,6 +525,8 @@ def _asking() -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise LakeError(f"{_one_line(error)}; `mm sql` lists what there is") from error
+    except pl.exceptions.DuplicateError as error:
+        raise LakeError("two columns of the answer have one name; give each its own with AS") from error
     except pl.exceptions.PolarsError as error:
         raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
 
@@ -524,6 +548,23 @@ def _transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Itera
         [f"{commit.asset} {commit.span}".strip(), extra],
     )
     connection.execute("COMMIT")
+
+
+def _nobody_reads(catalog: Path) -> bool:
+    """Whether no transaction of a reader is open.
+
+    One that is older than the last commit keeps SQLite from moving what was committed since from its log to the
+    database. So there is a commit first, of a number that nobody reads. In a process of its own, like `_vacuum`.
+    """
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None); "
+        "[(number,)] = c.execute('PRAGMA user_version'); c.execute(f'PRAGMA user_version = {1 - number}'); "
+        "[(_, logged, moved)] = c.execute('PRAGMA wal_checkpoint(PASSIVE)'); sys.exit(0 if logged == moved else 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(catalog)], check=False, capture_output=True, text=True)
+    if done.returncode not in (0, 3):
+        raise LakeError(f"{catalog}: {done.stderr.strip().splitlines()[-1]}; is the disk full?")
+    return done.returncode == 0
 
 
 def _vacuum(catalog: Path) -> None:
