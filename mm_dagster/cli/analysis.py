@@ -98,7 +98,7 @@ Readers take no lock. A writer that commits waits for no reader, and a query see
 Only the nightly upkeep, which merges files and deletes the old ones, looks whether a transaction is open (a query that
 still runs, a `BEGIN` without its end, a result that was not read to its end; being attached is none). It waits for a
 minute, while others write, and then leaves the files as they are until the next night. So end what you begin: as long
-as a transaction is open, files and the catalogue's journal (`catalog.sqlite-wal`) grow, and the upkeep says `postponed`.
+as a transaction is open, files and the catalogue's journal (`catalog.sqlite-wal`) grow; the upkeep says `postponed`.
 A query that begins in the very milliseconds in which the upkeep commits may miss files and answer with too few rows;
 the pipeline itself does nothing then. A snapshot is gone after `keep_snapshots_days`, open transaction or not.
 

@@ -425,6 +425,8 @@ class Lake:
                 connection.execute(f"INSTALL {name}; LOAD {name}")
         # GLOBAL: of the cursors too.
         connection.execute("SET GLOBAL timezone = 'UTC'")
+        # It would be drawn on stdout, among the rows.
+        connection.execute("SET enable_progress_bar = false")
         # Given each time, since the catalogue remembers where the files once were, and the folder may have moved.
         options = [
             f"DATA_PATH '{_quoted(self._folder / 'files')}'",
