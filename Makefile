@@ -50,10 +50,13 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.storage
+	$(BIN)/python -m benchmarks.queries
 
-docs: setup  ## write docs/configuration.md and docs/features.md from the code
+docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md
 	$(BIN)/python -m mm_dagster.regime.reference > docs/features.md
+	@data=$$(mktemp -d) && export MM_DATA_DIR=$$data MM_DAGSTER_DIR=$$data/dagster && $(MAKE) --no-print-directory demo \
+		&& $(BIN)/python -m mm_dagster.cli.analysis > docs/analysis.md; rm -r $$data
 
 constraints:  ## pin what pyproject.toml allows, newest first
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --quiet \

@@ -6,6 +6,7 @@ In a process of its own wherever that can make a difference: what else writes to
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import pty
@@ -23,11 +24,13 @@ import polars as pl
 import pytest
 import stamina.instrumentation
 import yaml
+from polars.testing import assert_frame_equal
 
 from mm_dagster import cli
-from mm_dagster.bars import BAR, Span, parse_time
+from mm_dagster.bars import BAR, Span, iso, parse_time
 from mm_dagster.history.lake import Commit, Lake
-from mm_dagster.tables import dtypes
+from mm_dagster.history.views import VIEWS
+from mm_dagster.tables import TABLES, dtypes
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 120
@@ -277,6 +280,15 @@ def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[
         (("sql", "SELEC 1"), "SELEC"),
         (("sql", "SELECT 1; DELETE FROM candles"), "DELETE is not a query; write SELECT"),
         (("sql", "SELECT CAST('x[/]y' AS INTEGER)"), "x[/]y"),
+        (("sql", "FROM tick", "--out", "rows.xls"), "--out rows.xls: a file is one of .csv, .json, .parquet"),
+        (("sql", "FROM tick", "--out", "nowhere/rows.csv"), "--out nowhere/rows.csv: No such file or directory"),
+        (("sql", "FROM tick", "--format", "csv", "--json"), "--json and --format csv contradict each other"),
+        (("sql", "FROM tick", "--at", "soon"), "--at: 'soon' is not a time"),
+        (("sql", "FROM tick", "--at", "2199-01-01"), "--at 2199-01-01: 2199-01-01T00:00:00Z lies in the future"),
+        (("sql", "FROM tick", "--at", "2020-01-01"), "nothing is kept of 2020-01-01T00:00:00Z; the oldest time"),
+        (("sql", "--file", "nowhere.sql"), "--file nowhere.sql: No such file or directory"),
+        (("sql", "SELECT INTERVAL 1 DAY AS day"), "day is an INTERVAL"),
+        (("sql", "FROM candles a, candles b LIMIT 1"), "two columns of the answer have one name"),
         (("tik",), "Did you mean 'tick'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -372,6 +384,118 @@ def test_json_is_strict_whatever_a_query_returns(mm: Callable[..., tuple[int, st
         }
     ]
     assert mm("sql", "SELECT 1 AS one WHERE false", "--json") == (0, "[]\n", "")
+
+
+ODD = """
+    SELECT 'a,b "c"' AS text, '' AS nothing, NULL::VARCHAR AS unknown, 'inf'::DOUBLE AS infinite, [1, NULL] AS list,
+        {'at': TIMESTAMPTZ '2026-01-01T00:00:00Z', 'x': '-inf'::DOUBLE} AS struct,
+        TIMESTAMPTZ '2026-01-01T00:00:00.25Z' AS time, TIMESTAMP '2026-01-01' AS naive, DATE '2026-01-01' AS day
+"""
+
+
+def test_csv_holds_every_value_as_text_that_can_be_read_again(mm: Callable[..., tuple[int, str, str]]) -> None:
+    code, said, errors = mm("sql", ODD, "--format", "csv")
+    assert (code, errors) == (0, "")
+    header, row = csv.reader(said.splitlines())
+    values = dict(zip(header, row, strict=True))
+    assert values == {
+        "text": 'a,b "c"', "nothing": "", "unknown": "", "infinite": "inf", "list": "[1, null]",
+        "struct": '{"at": "2026-01-01T00:00:00Z", "x": "-inf"}', "time": "2026-01-01T00:00:00.250Z",
+        "naive": "2026-01-01T00:00:00", "day": "2026-01-01",
+    }  # fmt: skip
+    # An empty text is quoted, and null is nothing.
+    assert ',"",,inf,' in said
+
+
+def test_a_file_has_the_format_of_its_suffix_and_parquet_loses_nothing(
+    mm: Callable[..., tuple[int, str, str]], folder: Path, tmp_path: Path
+) -> None:
+    query = tmp_path / "query.sql"
+    query.write_text("FROM exit_state ORDER BY grid_id, as_of")
+    code, said, errors = mm("sql", "--file", str(query), "--out", str(tmp_path / "rows.parquet"))
+    stored = Lake(folder / "data" / "history").read("exit_state")
+    assert (code, said, errors) == (0, "", f"{stored.height} rows in {tmp_path / 'rows.parquet'}\n")
+    assert_frame_equal(pl.read_parquet(tmp_path / "rows.parquet"), stored)
+    mm("sql", "--file", str(query), "--out", str(tmp_path / "rows.json"))
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["as_of"] for row in rows] == [iso(time) for time in stored["as_of"]]
+    mm("sql", "--file", str(query), "--out", str(tmp_path / "rows.csv"))
+    assert pl.read_csv(tmp_path / "rows.csv").height == stored.height
+    mm("sql", "FROM tick WHERE false", "--out", str(tmp_path / "none.parquet"))
+    assert pl.read_parquet(tmp_path / "none.parquet").columns == list(dtypes("tick"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "query.sql", "rows.parquet", "rows.json", "rows.csv", "none.parquet"
+    }  # fmt: skip
+
+
+def test_without_a_query_tables_and_views_say_what_they_are(mm: Callable[..., tuple[int, str, str]]) -> None:
+    code, said, errors = mm("sql")
+    assert (code, errors) == (0, "")
+    assert "One row for each change of a grid's exit state" in said
+    names = [row["name"] for row in json.loads(mm("sql", "--json")[1])]
+    assert names == [*TABLES, *VIEWS, "lake_schema"]
+
+
+def test_a_table_ends_where_nobody_reads_on(mm: Callable[..., tuple[int, str, str]]) -> None:
+    _, said, errors = mm("sql", "SELECT range AS number FROM range(3_000_000_000)")
+    assert "999" in said
+    assert "1000" not in said
+    assert "the first 1,000 rows; `--out rows.parquet` (or .csv, .json) writes all of them" in errors
+
+
+def test_a_reader_who_has_seen_enough_ends_a_query_without_an_error(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*MM, "sql", "-", "--format", "csv"], env=environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write("SELECT range AS number FROM range(3_000_000_000)")
+    process.stdin.close()
+    assert [process.stdout.readline() for _ in range(2)] == ["number\n", "0\n"]
+    process.stdout.close()
+    assert process.wait(PATIENCE_SECONDS) == 0
+    assert process.stderr.read() == ""
+
+
+def test_ctrl_c_leaves_no_half_file_and_the_old_one_stays(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rows.csv"
+    target.write_text("old")
+    process = subprocess.Popen(
+        [*MM, "sql", "SELECT range AS number FROM range(3_000_000_000)", "--out", str(target)],
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(path.stat().st_size for path in tmp_path.glob(".rows.csv.*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_SECONDS) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert target.read_text() == "old"
+
+
+@pytest.mark.long
+def test_a_large_answer_is_written_as_it_comes(folder: Path, tmp_path: Path) -> None:
+    # As text these rows are 200 MB, and as many in memory if they were gathered first.
+    query = "SELECT range AS number, repeat('x', 95) AS text FROM range(2_000_000)"
+    script = (
+        "import resource, sys; from mm_dagster.cli import main\n"
+        "try: main()\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for limit in (" LIMIT 1", ""):
+        arguments = ("sql", query + limit, "--out", str(tmp_path / "rows.csv"))
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], env=environment(folder), capture_output=True, text=True
+        )
+        peaks.append(int(done.stdout) / 1024)
+    assert (tmp_path / "rows.csv").stat().st_size > 200e6
+    assert peaks[1] - peaks[0] < 150
 
 
 def test_a_grid_that_was_never_evaluated_is_not_called_calm(

@@ -93,11 +93,14 @@ those that came late.
 
 ## Nobody waits
 
-Readers take no lock, and a writer that commits, and the daily upkeep, wait for no reader. A query sees the lake as it
-was when it began. The upkeep deletes a file only 12 hours after nothing needs it any more, and a snapshot after
-`keep_snapshots_days`: a query or an open transaction may take as long. One that stays open for longer may fail with
-"No such file", or find its snapshot gone: begin it anew. While a transaction is open the catalogue's journal
-(`catalog.sqlite-wal`) grows with every commit, by some kilobytes; so do not leave one open for days.
+Readers take no lock. A writer that commits waits for no reader, and a query sees the lake as it was when it began.
+
+Only the nightly upkeep, which merges files and deletes the old ones, looks whether a transaction is open (a query that
+still runs, a `BEGIN` without its end, a result that was not read to its end; being attached is none). It waits for a
+minute, while others write, and then leaves the files as they are until the next night. So end what you begin: as long
+as a transaction is open, files and the catalogue's journal (`catalog.sqlite-wal`) grow; the upkeep says `postponed`.
+A query that begins in the very milliseconds in which the upkeep commits may miss files and answer with too few rows;
+the pipeline itself does nothing then. A snapshot is gone after `keep_snapshots_days`, open transaction or not.
 
 Whoever may write to the folder could attach without `READ_ONLY` and change the history. Where that matters, give
 analysts an account of their own that may not.

@@ -33,8 +33,8 @@ _LOCK_NUMBER = 0x6D6D6C616B65
 """Of the advisory lock that writers on several hosts take; one lake a database, so one number does."""
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
-_READER_GRACE = timedelta(hours=12)
-"""How long the upkeep leaves files that nothing needs any more: a query that began before may still read them."""
+_READERS_SECONDS = 60.0
+"""How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
 _BATCH_ROWS = 122_880
 """As many as DuckDB puts into a row group of Parquet."""
 
@@ -289,23 +289,50 @@ class Lake:
             keep_days: how long "what did we know then" can be asked.
 
         Returns:
-            Files, bytes and snapshots, before and after.
+            Files, bytes and snapshots, before and after; `postponed` is 1 when a reader's transaction stayed open, so
+            that the files were left as they are until the next time.
         """
         before = self._extent()
+        self._wait_for_readers()
         until = datetime.now(UTC) - timedelta(days=keep_days)
         with self._writing() as connection:
-            connection.execute("CALL ducklake_flush_inlined_data('history')")
+            quiet = self._nobody_reads()
             connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
-            connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
-            connection.execute("CALL ducklake_merge_adjacent_files('history')")
-            connection.execute(
-                "CALL ducklake_cleanup_old_files('history', older_than => ?)", [datetime.now(UTC) - _READER_GRACE]
-            )
-            connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
-            if isinstance(self._catalog, SqliteCatalog):
-                _shrink(self._catalog.path)
+            if quiet:
+                connection.execute("CALL ducklake_flush_inlined_data('history')")
+                connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
+                connection.execute("CALL ducklake_merge_adjacent_files('history')")
+                connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
+                connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
+                if isinstance(self._catalog, SqliteCatalog):
+                    _shrink(self._catalog.path)
         after = self._extent()
-        return {f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part}
+        extents = {
+            f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part
+        }
+        return {**extents, "postponed": int(not quiet)}
+
+    def _wait_for_readers(self) -> None:
+        """Gives transactions of readers a while to end. Others may write meanwhile."""
+        deadline = time.monotonic() + _READERS_SECONDS
+        while time.monotonic() < deadline:
+            with self._writing():
+                if self._nobody_reads():
+                    return
+            time.sleep(0.2)
+
+    def _nobody_reads(self) -> bool:
+        """Whether files may be merged.
+
+        DuckDB reads a SQLite catalogue in part outside of the transaction that a reader has open: whoever still works
+        on a snapshot from before files were merged, reads NO ROWS then, without an error.
+        """
+        if not isinstance(self._catalog, SqliteCatalog):
+            return True  # a server reads as it should
+        try:
+            return sqlite_files.nobody_reads(self._catalog.path)
+        except sqlite_files.SqliteFileError as error:
+            raise LakeError(f"{self._catalog.path}: {error}; is the disk full?") from error
 
     def copy_to(self, folder: Path) -> None:
         """A whole lake of this moment in a new folder, which can be attached like this one.
@@ -479,6 +506,8 @@ class Lake:
                 connection.execute(f"INSTALL {name}; LOAD {name}")
         # GLOBAL: of the cursors too.
         connection.execute("SET GLOBAL timezone = 'UTC'")
+        # It would be drawn on stdout, among the rows.
+        connection.execute("SET enable_progress_bar = false")
         if self._catalog.secret is not None:
             connection.execute(self._catalog.secret)
         return connection
@@ -580,6 +609,8 @@ def _asking() -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise LakeError(f"{_one_line(error)}; `mm sql` lists what there is") from error
+    except pl.exceptions.DuplicateError as error:
+        raise LakeError("two columns of the answer have one name; give each its own with AS") from error
     except pl.exceptions.PolarsError as error:
         raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
 

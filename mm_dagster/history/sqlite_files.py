@@ -34,6 +34,16 @@ for source, target in json.load(sys.stdin):
     new.close()
 """
 
+_NOBODY_READS = """
+import json, sqlite3, sys
+[path] = json.load(sys.stdin)
+connection = sqlite3.connect(path, timeout=float(sys.argv[1]), isolation_level=None)
+[(number,)] = connection.execute("PRAGMA user_version")
+connection.execute(f"PRAGMA user_version = {1 - number}")
+[(_, logged, moved)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+print(logged == moved)
+"""
+
 
 class SqliteFileError(Exception):
     """A file cannot be copied or shrunk. One line."""
@@ -60,9 +70,22 @@ def copy(pairs: Sequence[tuple[Path, Path]]) -> None:
     _run(_COPY, [(str(source), str(target)) for source, target in pairs], "copy")
 
 
-def _run(script: str, work: Sequence[object], what: str) -> None:
+def nobody_reads(path: Path) -> bool:
+    """Whether no transaction of a reader is open.
+
+    One that is older than the last commit keeps SQLite from moving what was committed since from its log to the
+    database. So there is a commit first, of a number that nobody reads.
+
+    Raises:
+        SqliteFileError: a writer kept the file for BUSY_SECONDS, or the disk is full.
+    """
+    return _run(_NOBODY_READS, [str(path)], "look for readers") == "True"
+
+
+def _run(script: str, work: Sequence[object], what: str) -> str:
+    """What the script says."""
     if not work:
-        return
+        return ""
     done = subprocess.run(
         [sys.executable, "-c", script, str(BUSY_SECONDS)],
         input=json.dumps(work),
@@ -73,3 +96,4 @@ def _run(script: str, work: Sequence[object], what: str) -> None:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
         raise SqliteFileError(f"{what}: {said[-1]}")
+    return done.stdout.strip()

@@ -62,21 +62,27 @@ VIEWS = {
             "recommended_window_minutes": "Minutes to act; null in NORMAL, 0: now.",
             "advice": "What to do, in one sentence.",
         },
+        # Found first and joined to each table, so that of each only the newest rows are read.
         """
+        WITH newest AS MATERIALIZED (
+            SELECT r.grid_id, r.activated_at, r.symbol, max(r.as_of) AS as_of
+            FROM grid_risk r
+            JOIN (SELECT grid_id, activated_at FROM grid_episode WHERE closed_at IS NULL) USING (grid_id, activated_at)
+            GROUP BY ALL
+        ),
+        states AS (SELECT e.* FROM newest JOIN exit_state e USING (grid_id, activated_at, as_of)),
+        entries AS (SELECT a.* FROM newest JOIN entry_assessment a USING (grid_id, as_of)),
+        verdicts AS (SELECT DISTINCT v.* FROM newest JOIN regime_verdict v USING (symbol, as_of))
         SELECT
             r.grid_id, r.activated_at, r.symbol, r.as_of, e.state, e.since, a.advice AS entry_advice,
             v.verdict, v.confidence, r.price, r.position_health, r.stop_loss_risk, r.risk_level,
             r.distance_stop_percent, r.p_break_low_24h, r.total_pnl, r.capital_at_risk,
             e.recommended_window_minutes, e.advice
-        FROM grid_risk r
-        JOIN (
-            SELECT grid_id, activated_at, max(as_of) AS as_of FROM grid_risk
-            WHERE (grid_id, activated_at) IN (SELECT (grid_id, activated_at) FROM grid_episode WHERE closed_at IS NULL)
-            GROUP BY ALL
-        ) newest USING (grid_id, activated_at, as_of)
-        LEFT JOIN exit_state e USING (grid_id, activated_at, as_of)
-        LEFT JOIN entry_assessment a ON a.grid_id = r.grid_id AND a.as_of = r.as_of AND e.state IS NULL
-        LEFT JOIN regime_verdict v ON v.symbol = r.symbol AND v.as_of = r.as_of
+        FROM newest
+        JOIN grid_risk r USING (grid_id, activated_at, as_of)
+        LEFT JOIN states e USING (grid_id, activated_at, as_of)
+        LEFT JOIN entries a ON a.grid_id = r.grid_id AND e.state IS NULL
+        LEFT JOIN verdicts v ON v.symbol = r.symbol AND v.as_of = r.as_of
         """,
     ),
     "state_change": View(
