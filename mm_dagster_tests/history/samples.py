@@ -28,6 +28,8 @@ _WORDS = {
     "side": tables.SIDES,
     "event": tables.ALERT_EVENTS,
     "action": tables.RESPONSES,
+    "old_status": tables.CANDLE_STATUS,
+    "new_status": tables.CANDLE_STATUS,
 }
 
 
