@@ -126,7 +126,7 @@ def _filled(table: str, rows: pl.DataFrame, random: np.random.Generator) -> pl.D
 def _words(random: np.random.Generator, words: Sequence[str], markets: int, bars: int) -> pl.Series:
     """A word for each row, which stays for four hours on average."""
     changes = np.cumsum(random.random((markets, bars)) < 1 / 16, axis=1)
-    chosen = random.integers(0, len(words), (markets, bars))
+    chosen = random.integers(0, len(words), (markets, bars + 1))
     rows = np.arange(markets)[:, None]
     return pl.Series(words).gather(chosen[rows, changes].ravel())
 
@@ -166,7 +166,9 @@ def _episodes(running: pl.DataFrame, start: datetime) -> pl.DataFrame:
 
 def _alerts(running: pl.DataFrame, random: np.random.Generator) -> dict[str, pl.DataFrame]:
     """Some alerts of the month, half of them answered."""
-    told = running.sample(ALERTS_A_MONTH, seed=1).select("grid_id", "activated_at", "symbol", "as_of")
+    told = running.sample(min(ALERTS_A_MONTH, running.height), seed=1).select(
+        "grid_id", "activated_at", "symbol", "as_of"
+    )
     told = told.with_columns(
         alert_id=pl.concat_str("grid_id", pl.col("as_of").dt.to_string("%Y%m%d%H%M")),
         kind=pl.lit("ESCALATION"), state=pl.lit("WARNING"), state_since="as_of", priority=0, title=pl.lit("SYNTHETIC"),
@@ -224,7 +226,8 @@ def main() -> None:
         begun, ended, ticks = spawn.Event(), spawn.Event(), spawn.Value("i", 0)
         writer = spawn.Process(target=write_ticks, args=(folder, MARKETS, begun, ended, ticks))
         writer.start()
-        begun.wait()
+        if not begun.wait(120):
+            raise SystemExit("the writer did not commit a tick within two minutes")
         before, started = ticks.value, time.perf_counter()
         measured = measure(lake)
         written, seconds = ticks.value - before, time.perf_counter() - started

@@ -45,7 +45,7 @@ QUESTIONS = (
         """
         SELECT as_of, from_state, to_state, from_hours, fired
         FROM state_change
-        WHERE grid_id = 'sol-range' AND as_of >= '2026-06-27T00:00:00Z'
+        WHERE grid_id = 'sol-range' AND activated_at >= '2026-05-01T00:00:00Z'
         ORDER BY as_of
         """,
     ),
@@ -101,8 +101,10 @@ QUESTIONS = (
             min(after.close / at_change.close - 1) * 100 AS worst_24h_percent
         FROM state_change s
         JOIN candles at_change ON at_change.symbol = s.symbol AND at_change.close_time = s.as_of
-        LEFT JOIN candles after ON after.symbol = s.symbol AND after.close_time = s.as_of + INTERVAL 24 HOURS
-        WHERE s.symbol = 'ETH-USDT' AND s.as_of >= '2026-06-01T00:00:00Z'
+        LEFT JOIN candles after
+            ON after.symbol = s.symbol AND after.close_time = s.as_of + INTERVAL 24 HOURS
+            AND after.close_time >= '2026-05-01T00:00:00Z'
+        WHERE s.symbol = 'ETH-USDT' AND s.activated_at >= '2026-05-01T00:00:00Z' AND s.as_of >= '2026-05-01T00:00:00Z'
         GROUP BY s.to_state
         ORDER BY s.to_state
         """,
