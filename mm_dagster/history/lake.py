@@ -458,22 +458,23 @@ class Lake:
             return
         if "turn" not in _databases(connection):
             connection.execute(self._catalog.turn)
-        # A transaction of its own, which another statement of this program cannot end.
+        # A transaction of its own, which another statement of this program cannot end. The lock goes with it.
         holder = connection.cursor()
-        holder.execute("BEGIN")
-        ask = f"FROM postgres_query('turn', 'SELECT pg_try_advisory_xact_lock({_LOCK_NUMBER})')"
-        deadline = time.monotonic() + _LOCK_SECONDS
-        # Asked for again and again, since Ctrl-C does not reach a statement that waits on the server.
-        while holder.execute(ask).fetchall() != [(True,)]:
-            if time.monotonic() > deadline:
-                raise LakeError(
-                    f"{self._folder}: another host has been writing for {_LOCK_SECONDS} s; end the session that holds "
-                    f"the advisory lock {_LOCK_NUMBER} on the catalogue's server (pg_locks)"
-                )
-            time.sleep(0.05)
-        yield
-        holder.execute("COMMIT")
-        holder.close()
+        try:
+            holder.execute("BEGIN")
+            ask = f"FROM postgres_query('turn', 'SELECT pg_try_advisory_xact_lock({_LOCK_NUMBER})')"
+            deadline = time.monotonic() + _LOCK_SECONDS
+            # Asked for again and again, since Ctrl-C does not reach a statement that waits on the server.
+            while holder.execute(ask).fetchall() != [(True,)]:
+                if time.monotonic() > deadline:
+                    raise LakeError(
+                        f"{self._folder}: another host has been writing for {_LOCK_SECONDS} s; end the session that "
+                        f"holds the advisory lock {_LOCK_NUMBER} on the catalogue's server (pg_locks)"
+                    )
+                time.sleep(0.05)
+            yield
+        finally:
+            holder.close()
 
     def _open_reader(self) -> _Attached:
         """Attaches for reading; what the lake lacks is made first, under the lock, where another may be at it."""

@@ -180,6 +180,19 @@ def test_a_host_that_holds_the_lock_too_long_is_said(
     assert lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
 
 
+def test_a_write_that_failed_holds_no_lock_even_while_its_error_is_looked_at(
+    lake: Lake, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Lake(tmp_path / "elsewhere", address)
+    with monkeypatch.context() as patch:
+        patch.setattr("mm_dagster.history.lake.json.dumps", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as raised:
+            lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
+    monkeypatch.setattr(lake_module, "_LOCK_SECONDS", 5)
+    assert other.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
+    assert raised.tb is not None
+
+
 @pytest.mark.long
 def test_processes_that_open_a_new_lake_together_read_whole_commits_only(postgres: Postgres, tmp_path: Path) -> None:
     spawn = mp.get_context("spawn")
