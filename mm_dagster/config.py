@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,18 @@ def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+
+
+def _without_credentials(address: str) -> str:
+    """An address that may be kept, logged and shown. The user of ssh is no secret."""
+    found = _CREDENTIALS.search(address)
+    if found and (address.startswith("http") or ":" in found[0]):
+        raise ValueError("an address with a login in it would be kept and shown; leave the login to the environment")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_without_credentials)]
 UtcTime = Annotated[datetime, AfterValidator(_utc)]
 Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$", description="Base and quote, like ETH-USDT.")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -83,7 +96,7 @@ class CcxtVenue(Model):
 
     kind: Literal["ccxt"]
     exchange: Annotated[str, Field(description="ccxt's name of the exchange, like kucoin.")]
-    api_url: Annotated[str | None, Field(description="Another address for all of its REST calls.")] = None
+    api_url: Annotated[Address | None, Field(description="Another address for all of its REST calls.")] = None
     timeout_seconds: Positive = 10.0
     requests_per_second: Positive | None = None
     """How often it is asked at most; null: as often as ccxt says that the exchange allows."""
@@ -423,7 +436,7 @@ class ExitConfig(Model):
 class PushoverConfig(Model):
     """Pushover. Token and user key come from the environment: `PUSHOVER_TOKEN`, `PUSHOVER_USER`."""
 
-    api_url: str = "https://api.pushover.net/1/"
+    api_url: Address = "https://api.pushover.net/1/"
     timeout_seconds: Positive = 15.0
     emergency_retry_seconds: Annotated[int, Field(ge=30)] = 60
     emergency_expire_seconds: Annotated[int, Field(ge=30, le=10_800)] = 3_000
@@ -521,7 +534,7 @@ class AlertsConfig(Model):
 class MirrorConfig(Model):
     """The git repository of snapshots. Credentials of the remote belong to git's own configuration."""
 
-    remote: Annotated[str | None, Field(description="Where snapshots are pushed; none: they stay here.")] = None
+    remote: Annotated[Address | None, Field(description="Where snapshots are pushed; none: they stay here.")] = None
     branch: str = "main"
     balances: bool = False
     """Whether what an account holds is written into the snapshots; without it they tell what is modelled."""
@@ -776,7 +789,8 @@ def _first_error(error: ValidationError, model: type[Model]) -> str:
         return f"{key}: is missing{more}"
     if not key:
         return f"{message}{more}"
-    return f"{key}: {first['input']!r:.80} is wrong: {message}{more}"
+    shown = _CREDENTIALS.sub("***@", repr(first["input"]))
+    return f"{key}: {shown:.80} is wrong: {message}{more}"
 
 
 def _keys_at(model: type[Model], where: tuple[int | str, ...]) -> set[str]:

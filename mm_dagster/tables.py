@@ -289,8 +289,10 @@ class GridRisk(dy.Schema):
     price = _number("Close at as_of, quote currency; null when the bar is MISSING.", low=0.0)
     change_24h = _number("Change over 24 hours, percent.")
     volume_24h = _number("Volume over 24 hours, base currency.", low=0.0)
-    capital_utilisation = _probability(
-        "Share of the capital that is inventory; if the grid does not run, as if it were filled."
+    capital_utilisation = _number(
+        "Share of the capital that is inventory, at cost; above 1 where a grid has put its profit into it, too. If the "
+        "grid does not run, as if it were filled.",
+        low=0.0,
     )
     recommendations = dy.List(dy.String(), nullable=True, description="What to look at, in sentences.")
     position_health = _one_of(POSITION_HEALTH, "Where the price is.", nullable=True)

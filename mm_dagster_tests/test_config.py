@@ -87,6 +87,23 @@ def test_an_error_names_file_key_value_and_remedy(folder: Path, file: str, old: 
 
 
 @pytest.mark.parametrize(
+    "remote", ["https://me:pa55word@host/x.git", "https://t0ken@host/x.git", "ssh://me:pa55word@h/x"]
+)
+def test_an_address_with_a_login_is_refused_and_not_shown(folder: Path, remote: str) -> None:
+    (folder / "history.yaml").write_text(f"mirror:\n  remote: {remote}\n")
+    with pytest.raises(ConfigError, match=r"mirror.remote: .*://\*\*\*@.* an address with a login in it") as caught:
+        load(folder)
+    assert "pa55word" not in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("remote", ["ssh://git@host/x.git", "git@host:x.git", "/srv/git/x.git", "https://host/x.git"])
+def test_an_address_without_a_secret_is_taken(folder: Path, remote: str) -> None:
+    (folder / "history.yaml").write_text(f"mirror:\n  remote: {remote}\n")
+    assert load(folder).history.mirror.remote == remote
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("timezone: Europe/Berlino", "'Europe/Berlino' is no time zone; write it like Europe/Berlin"),

@@ -1,6 +1,7 @@
 """What runs by itself: the jobs, the tick every quarter hour, the sensor that asks for alerts to be sent."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,7 @@ from mm_dagster import logs
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.alerts import due_now, follow_receipts, tell_failures
 from mm_dagster.defs.calibration import CHECK_KEYS
-from mm_dagster.defs.describe import KIND_TAG, cause
+from mm_dagster.defs.describe import KIND_TAG, RECONCILE, cause
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
@@ -26,6 +27,8 @@ HISTORY = (
 """With the checks that the assets make themselves, but not the proofs, which look at whole days."""
 OFFSET_MINUTES = int(os.environ.get("MM_TICK_OFFSET_MINUTES", "1")) % 15
 """Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
+
+LONGEST_SENDING = timedelta(minutes=10)
 
 tick = dg.define_asset_job(
     "tick",
@@ -115,15 +118,14 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 @dg.sensor(
     job=send_alerts,
-    minimum_interval_seconds=15,
+    minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run of send_alerts when something must be told. Off: nobody is told anything.",
 )
 @logs.told()
 def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.RunRequest | dg.SkipReason:
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
-    under_way = context.instance.get_runs_count(dg.RunsFilter(job_name="send_alerts", statuses=[*_UNFINISHED]))
-    if under_way:
+    if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
         return dg.SkipReason("the last run is still sending")
     due = due_now(project)
     if not due:
@@ -144,12 +146,16 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> 
 
 
 @dg.run_failure_sensor(
-    monitored_jobs=[tick, send_alerts, proofs, audit, maintenance], default_status=dg.DefaultSensorStatus.RUNNING,
+    monitored_jobs=[tick, history, send_alerts, proofs, audit, maintenance],
+    default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells of a run that failed: which asset, and the first line of the error. See tick_log.",
-)  # fmt: skip
+)
 @logs.told()
 def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
-    """Tells of a run that failed: which asset, and the first line of the error."""
+    """Tells of a run that failed: which asset, and the first line of the error; not of a backfill started by hand."""
+    run = context.dagster_run
+    if run.job_name == history.name and run.tags.get(KIND_TAG) != RECONCILE:
+        return
     steps = context.get_step_failure_events()
     failed = [(str(event.step_key), cause(event.step_failure_data.error)) for event in steps] or [
         (context.dagster_run.job_name, context.failure_event.message or "it did not end")
@@ -177,6 +183,12 @@ def a_check_failed(context: dg.RunStatusSensorContext, project: Project) -> None
     ]
     if failed:
         tell_failures(project, failed, run_id)
+
+
+def under_way(instance: dg.DagsterInstance, job: str, longest: timedelta) -> bool:
+    """Whether a run of a job waits or works. One that was killed stays STARTED for ever: what is older is dead."""
+    lately = datetime.now(UTC) - longest
+    return bool(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=[*_UNFINISHED], created_after=lately)))
 
 
 _UNFINISHED = (

@@ -20,6 +20,7 @@ GROUPS = {
 }
 """The group of each stage, which is a module here: Dagster sorts groups by name, and so they stand as the flow goes."""
 KIND_TAG = "mm/kind"
+RECONCILE = "reconcile"
 """The tag of a run that says what it is: tick, backfill, alerts, proofs, audit, maintenance, manual."""
 
 FRESHNESS = {

@@ -44,7 +44,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
     refused, rules = _keep_episodes(job)
     for grid_id, why in refused.items():
         project.failures[grid_id] = why
-        context.log.error(why)
+        context.log.error(why, extra={"grid": grid_id})
     accounts = project.lake.read("account_snapshot")
     followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
     spans = job.grid_spans("grid_risk", followed) if followed else {}

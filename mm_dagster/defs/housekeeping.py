@@ -39,6 +39,8 @@ def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
     """Flushes, merges and expires what the lake has gathered; time travel reaches back `keep_snapshots_days`."""
     with project.turn_lock():
         done = project.lake.maintain(project.config.history.keep_snapshots_days)
+    if done["postponed"]:
+        context.log.warning("a reader's transaction stayed open: files were left as they are until tomorrow")
     context.log.info(str(done))
     context.add_output_metadata(done)
 

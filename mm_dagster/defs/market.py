@@ -56,8 +56,8 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
         months.append((f"{month:%Y-%m}", changed, quarantined))
         if job.tick is None:
             context.log.info(f"{month:%Y-%m}: {changed} rows of candles changed")
-    for error in project.failures.values():
-        context.log.error(error)
+    for symbol, error in project.failures.items():
+        context.log.error(error, extra={"symbol": symbol})
     job.read_revisions()
     recent = project.lake.read("candles", span=job.window, symbols=job.symbols)
     by_month = _by_month(recent, months)

@@ -13,9 +13,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from mm_dagster import logs
 from mm_dagster.bars import BAR, Span, iso, midnight, parse_time
 from mm_dagster.config import RecordedVenue
-from mm_dagster.defs.automation import OFFSET_MINUTES, history, tick
+from mm_dagster.defs.automation import OFFSET_MINUTES, history, tick, under_way
+from mm_dagster.defs.describe import KIND_TAG, RECONCILE
 from mm_dagster.defs.partitions import dependents, partition_of
 from mm_dagster.defs.resources import Project
 from mm_dagster.history.completeness import holes
@@ -105,16 +107,17 @@ def choose(
     return None, kept
 
 
-@dg.sensor(job=history, minimum_interval_seconds=120, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=history,
+    minimum_interval_seconds=120,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for days that are missing or stale, oldest first, one month a run. Off: holes stay.",
+)
+@logs.told()
 def the_past_is_not_whole(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
     """Asks for days that are missing or stale, oldest first, one month a run; never while a tick is under way."""
     now = datetime.now(UTC)
-    # A run of the command line that was killed stays STARTED for ever.
-    filters = [
-        dg.RunsFilter(job_name=job.name, statuses=[*UNFINISHED], created_after=now - LONGEST_RUN)
-        for job in (tick, history)
-    ]
-    if any(context.instance.get_runs_count(one) for one in filters):
+    if any(under_way(context.instance, job.name, LONGEST_RUN) for job in (tick, history)):
         return dg.SkipReason("a tick or a run over whole days is under way")
     tried = json.loads(context.cursor) if context.cursor else {}
     repair, tried = choose(repairs(project, now), tried, now)
@@ -128,7 +131,7 @@ def request(repair: Repair) -> dg.RunRequest:
     """The run that puts it right; it stands behind the tick in the queue."""
     return dg.RunRequest(
         run_config={"resources": {"turn": {"config": {"symbols": list(repair.symbols)}}}},
-        tags={**_days(repair.span), RECONCILE_TAG: repair.why, "dagster/priority": "-1"},
+        tags=_tags(repair.span, repair.why),
     )
 
 
@@ -137,28 +140,25 @@ def request(repair: Repair) -> dg.RunRequest:
     cron_schedule=f"{OFFSET_MINUTES + 7} 4 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Asks the venues once more for the last two days, since some revise their bars hours later.",
 )
+@logs.told()
 def every_night_again(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Asks the venues once more for the last two days, since some revise their bars hours later."""
+    """The last two whole days, asked for although they are known."""
     today = midnight(context.scheduled_execution_time.date())
     return dg.RunRequest(
         run_key=f"again {partition_of(today)}",
         run_config={"resources": {"turn": {"config": {"again": True}}}},
-        tags={**_days(Span(today - timedelta(days=2), today)), RECONCILE_TAG: "again", "dagster/priority": "-1"},
+        tags=_tags(Span(today - timedelta(days=2), today), "again"),
     )
 
 
-def _days(span: Span) -> dict[str, str]:
-    """The tags of one run over several daily partitions."""
+def _tags(span: Span, why: str) -> dict[str, str]:
+    """Of one run over several daily partitions, which lets a tick go first."""
     return {
         "dagster/asset_partition_range_start": f"{span.start:%Y-%m-%d}",
         "dagster/asset_partition_range_end": f"{span.end - BAR:%Y-%m-%d}",
+        "dagster/priority": "-1",
+        KIND_TAG: RECONCILE,
+        RECONCILE_TAG: why,
     }
-
-
-UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)

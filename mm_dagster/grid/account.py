@@ -107,7 +107,7 @@ def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.S
                 "fees_paid": book.fees,
                 "liquidation_value": book.cash + worth,
                 "fills": book.fills,
-                "capital_utilisation": min(1.0, max(0.0, cost / grid.capital)),
+                "capital_utilisation": max(0.0, cost / grid.capital),
             }
         )
     schema = {name: pl.Int64 if name == "fills" else pl.Float64 for name in COLUMNS}

@@ -135,7 +135,9 @@ def _modelled(grid: GridConfig, lived: Replay) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {
         name: getattr(lived, name) for name in (*account.COLUMNS, *_OPTIMISTIC) if name != "capital_utilisation"
     }
-    columns["capital_utilisation"] = (grid.capital + lived.grid_profit + lived.exit_pnl - lived.cash) / grid.capital
+    invested = grid.capital + lived.grid_profit + lived.exit_pnl - lived.cash
+    # Nothing invested is 0, whatever the sums rounded.
+    columns["capital_utilisation"] = np.maximum(0.0, invested) / grid.capital
     columns["source"] = np.full(lived.cash.size, "MODELLED")
     return columns
 

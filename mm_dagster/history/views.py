@@ -231,13 +231,14 @@ VIEWS = {
             "missing": "Not known.",
             "absent": "Not even stored, between the month's first and last.",
             "late": "Known more than 15 minutes after they closed; what a backfill fetched is late, too.",
+            "revised": "Changed by the venue after it had sent them; see candle_revision.",
             "quarantined": "Rows that the venue sent and that cannot be true.",
         },
         f"""
         SELECT
             strftime(month, '%Y-%m') AS month, symbol, bars, traded, no_trade, missing,
             (epoch(newest) - epoch(oldest))::BIGINT // 900 + 1 - bars AS absent, late,
-            coalesce(quarantined, 0) AS quarantined
+            coalesce(revised, 0) AS revised, coalesce(quarantined, 0) AS quarantined
         FROM (
             SELECT
                 {_month("open_time")} AS month, symbol, count(*) AS bars,
@@ -249,6 +250,12 @@ VIEWS = {
             FROM candles
             GROUP BY ALL
         )
+        LEFT JOIN (
+            SELECT {_month("open_time")} AS month, symbol, count(*) AS revised
+            FROM candle_revision
+            WHERE old_observed_at IS NOT NULL
+            GROUP BY ALL
+        ) USING (month, symbol)
         LEFT JOIN (
             SELECT {_month("open_time")} AS month, symbol, count(*) AS quarantined FROM quarantine GROUP BY ALL
         ) USING (month, symbol)

@@ -149,6 +149,13 @@ def test_a_grid_earns_its_steps_and_says_what_it_holds() -> None:
     assert set(frame["source"]) == {"MODELLED"}
 
 
+def test_a_grid_that_buys_back_higher_puts_its_profit_into_it_too() -> None:
+    # 405 were asked for, of which the two upper cells were bought at 102; they are bought again at 102 and 103.
+    frame = money([102.0, 104.0, 100.0])
+    assert frame["capital_utilisation"].to_list() == pytest.approx([204 / 405, 0.0, 406 / 405])
+    assert tables.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
+
+
 def test_the_stop_ends_the_position_and_no_row_before_it_knows() -> None:
     frame = money([102.0, 95.0, 85.0, 120.0])
     stopped = START + 2 * BAR

@@ -23,6 +23,7 @@ from mm_dagster.history.backup import Backup, BackupError, Places, beside, exami
 from mm_dagster.history.lake import Commit, Lake, LakeError
 from mm_dagster.history.mirror import Mirror
 from mm_dagster_tests.history.samples import sample, times
+from mm_dagster_tests.postgres import Postgres
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WHOLE = Span(START, START + 96 * BAR)
@@ -289,8 +290,6 @@ def test_a_newer_format_is_refused_with_the_remedy(
         examine(filled / "good.tar.gz", silently)
 
 
-def test_a_lake_whose_catalogue_is_in_a_server_names_the_remedy(tmp_path: Path) -> None:
-    lake = Lake(tmp_path / "history")
-    (tmp_path / "history" / "catalog.sqlite").unlink()
+def test_a_lake_whose_catalogue_is_in_a_server_names_the_remedy(tmp_path: Path, postgres: Postgres) -> None:
     with pytest.raises(LakeError, match="save that with pg_dump"):
-        lake.copy_to(tmp_path / "copy")
+        Lake(tmp_path / "history", postgres.database()).copy_to(tmp_path / "copy")

@@ -170,6 +170,11 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake.upsert("candles", candles.filter(pl.col("open_time") != MIDNIGHT + 2 * BAR), commit=COMMIT)
     wrong = sample("quarantine", [MIDNIGHT], ("ETH-USDT",))
     lake.upsert("quarantine", wrong, commit=COMMIT)
+    # A hole that was filled late is no revision.
+    changed = sample("candle_revision", times(MIDNIGHT - 2 * BAR, 2), ("ETH-USDT",)).with_columns(
+        old_observed_at=pl.Series([MIDNIGHT, None], dtype=TIME)
+    )
+    lake.upsert("candle_revision", changed, commit=COMMIT)
     return lake
 
 
@@ -246,10 +251,10 @@ def test_a_candle_stands_beside_the_verdict_at_its_close_and_a_missing_one_is_ca
 
 
 def test_data_quality_counts_what_is_missing_late_absent_and_wrong(decided: Lake) -> None:
-    columns = "month, bars, traded, no_trade, missing, absent, late, quarantined"
+    columns = "month, bars, traded, no_trade, missing, absent, late, revised, quarantined"
     assert decided.sql(f"SELECT {columns} FROM data_quality ORDER BY month").rows() == [
-        ("2026-06", 2, 1, 1, 0, 0, 0, 0),
-        ("2026-07", 2, 1, 0, 1, 0, 1, 1),
+        ("2026-06", 2, 1, 1, 0, 0, 0, 1, 0),
+        ("2026-07", 2, 1, 0, 1, 0, 1, 0, 1),
     ]
 
 
