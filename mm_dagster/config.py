@@ -556,7 +556,12 @@ class HistoryConfig(Model):
         int, Field(ge=1, description="How long Dagster keeps failed runs, of each job the newest fifty at most.")
     ] = 14
     catch_up_days: Annotated[
-        int, Field(ge=1, le=60, description="How far back a tick recomputes; older holes are filled between ticks.")
+        int,
+        Field(
+            ge=1,
+            le=60,
+            description="How far back a tick puts right what is missing or stale; between ticks, older days.",
+        ),
     ] = 3
     mirror: MirrorConfig = MirrorConfig()
     catalog: SecretUrl | None = None

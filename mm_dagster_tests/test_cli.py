@@ -599,6 +599,7 @@ def read_to_the_end(terminal: int) -> None:
             pass
 
 
+@pytest.mark.long
 def test_credentials_are_called_missing_or_present_and_never_shown(folder: Path) -> None:
     live = folder / "live"
     live.mkdir(exist_ok=True)
@@ -637,6 +638,7 @@ def test_the_doctor_reads_the_second_channel_without_showing_it(
     assert "hunter2" not in said + errors
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_backfill_with_130_and_keeps_what_was_finished(folder: Path) -> None:
     process = subprocess.Popen(
         [*MM, "backfill", "--from", "2025-01-01", "--to", "2026-05-31"],

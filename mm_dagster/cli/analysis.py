@@ -65,8 +65,8 @@ from pathlib import Path
 from mm_dagster.history.lake import Lake
 
 lake = Lake(Path("data/history"))
-states = lake.sql("FROM state_change WHERE grid_id = 'eth-range'")   # a polars frame
-week = lake.read("regime_features", symbols=["ETH-USDT"])            # typed as in mm_dagster/tables.py
+states = lake.sql("FROM state_change WHERE grid_id = 'eth-range'")  # a polars frame
+week = lake.read("regime_features", symbols=["ETH-USDT"])  # typed as in mm_dagster/tables.py
 ```
 
 Ask for the columns and the time that you need: `as_of` and `open_time` decide which files are read (one a table and

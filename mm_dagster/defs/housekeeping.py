@@ -181,6 +181,8 @@ def _ended(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
 
 def _purge_idle_ticks(instance: dg.DagsterInstance, now: datetime) -> None:
     """Forgets when schedules and sensors found nothing to do; Dagster's own `retention` counts in whole days."""
+    if instance.schedule_storage is None:
+        return
     before = (now - IDLE_TICKS_KEPT).timestamp()
     for state in instance.all_instigator_state():
         instance.purge_ticks(state.instigator_origin_id, state.selector_id, before, [TickStatus.SKIPPED])

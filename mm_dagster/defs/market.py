@@ -227,11 +227,10 @@ def _revisions(job: Work, stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFr
         Rows of tables.CandleRevision.
     """
     key = ["symbol", "open_time"]
-    same_source = ["venue", "config_hash", "code_version"]
     old = stored.select(
         *key,
         *(pl.col(name).alias(f"old_{name}") for name in (*_BAR_VALUES, "observed_at")),
-        *(pl.col(name).alias(f"its_{name}") for name in same_source),
+        its_config_hash="config_hash",
     )
     changed = rows.join(old, on=key, how="left").filter(
         pl.col("observed_at").is_not_null()
@@ -239,8 +238,8 @@ def _revisions(job: Work, stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFr
             pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"old_{name}")) for name in _BAR_VALUES[1:])
             | (pl.col("status") != pl.col("old_status"))
         )
-        # Another venue or another setting is no revision.
-        & (pl.col("old_status").is_null() | pl.all_horizontal(pl.col(n) == pl.col(f"its_{n}") for n in same_source))
+        # Another venue or another setting is no revision: whatever depends on it is computed under another hash, too.
+        & (pl.col("old_status").is_null() | (pl.col("config_hash") == pl.col("its_config_hash")))
     )
     if changed.is_empty():
         return empty("candle_revision")

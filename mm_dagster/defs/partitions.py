@@ -67,8 +67,8 @@ class Work:
     """What one run is to do, for every stage alike.
 
     Attributes:
-        window: the bars that are computed anew: those of the partitions, or of a tick the last days, so that what was
-            missed, late or healed since is put right by itself.
+        window: the bars of the partitions, which are all computed anew; or of a tick the last days, of which it
+            computes what is missing or stale, so that what was missed, late or healed since is put right by itself.
         tick: the tick's as_of; None in a run over whole partitions.
         again: whether a run over whole partitions asks for bars that are known, too.
     """
@@ -114,42 +114,75 @@ class Work:
         }
 
     def regime_spans(self, table: str) -> dict[Span, list[str]]:
-        """The rows of a regime table to compute, and of which markets: the window, and what it needs from before."""
+        """The rows of a regime table to compute, and of which markets: of the window, and what it needs from before."""
         lead = HYSTERESIS_BARS if table == "regime_features" else 0
         needed = {
-            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.start)
+            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.end)
             for symbol in self.symbols
         }
-        stored = self.project.lake.read(
-            table, span=_union(needed.values()), symbols=self.symbols, columns=["symbol", "as_of"]
-        )
+        columns = ["symbol", "as_of", "config_hash", "code_version"]
+        stored = self.project.lake.read(table, span=_union(needed.values()), symbols=self.symbols, columns=columns)
         spans: dict[Span, list[str]] = {}
         for symbol, span in needed.items():
-            mine = stored.filter(pl.col("symbol") == symbol)["as_of"] - BAR
-            spans.setdefault(Span(_first_absent(span, mine), self._known_until(symbol)), []).append(symbol)
+            mine = stored.filter(pl.col("symbol") == symbol)
+            start = self._begin(table, span, symbol, mine, self.config.hash_of(table, symbol))
+            spans.setdefault(Span(start, self._known_until(symbol)), []).append(symbol)
         return spans
 
     def grid_spans(self, table: str, grids: Sequence[GridConfig]) -> dict[Span, list[GridConfig]]:
-        """The rows of a grid's table to compute: the window, and the episode before it where it is not stored."""
+        """The rows of a grid's table to compute: of the window, and of the episode before it where it is not stored."""
+        window = self.window
         needed = {
-            grid.id: Span(min(grid.first_as_of - BAR, self.window.start) if grid.enabled else start, start)
+            grid.id: Span(min(grid.first_as_of - BAR, window.start) if grid.enabled else window.start, window.end)
             for grid in grids
-            for start in [self.window.start]
         }
+        columns = ("grid_id", "activated_at", "as_of", "config_hash", "code_version")
         stored = self.project.lake.read(
             table,
             span=_union(needed.values()),
             grids=list(needed),
-            columns=[name for name in ("grid_id", "activated_at", "as_of") if name in dtypes(table)],
+            columns=[name for name in columns if name in dtypes(table)],
         )
         spans: dict[Span, list[GridConfig]] = {}
         for grid in grids:
             mine = stored.filter(pl.col("grid_id") == grid.id)
             if "activated_at" in mine.columns:
                 mine = mine.filter(pl.col("activated_at") == grid.activated_at)
-            start = max(_first_absent(needed[grid.id], mine["as_of"] - BAR), grid.first_as_of - BAR)
+            first = grid.first_as_of - BAR
+            span = Span(max(needed[grid.id].start, first), max(window.end, first))
+            start = self._begin(table, span, grid.symbol, mine, self.config.hash_of(table, grid.symbol, grid))
             spans.setdefault(Span(start, self._known_until(grid.symbol)), []).append(grid)
         return spans
+
+    def _begin(self, table: str, needed: Span, symbol: str, stored: pl.DataFrame, config_hash: str) -> datetime:
+        """The first bar to compute: all of the window in a run over whole days, in a tick what is missing or stale.
+
+        A row is stale when another configuration or code made it, or when a candle before it has changed. That a hole
+        of the candles was filled is such a change, too. The newest bar is computed in any case.
+
+        Args:
+            table: which.
+            needed: the bars that must be there in the end.
+            symbol: the market that they depend on.
+            stored: the rows of the market or grid that are there.
+            config_hash: under the configuration in force.
+        """
+        in_force = (pl.col("config_hash") == config_hash) & (pl.col("code_version") == CODE_VERSIONS[table])
+        kept = in_force if self.tick else pl.lit(False)
+        opened = pl.col("as_of") - BAR
+        there = stored.filter((opened < self.window.start) | kept).select(opened)["as_of"]
+        changed = self._pending.filter(pl.col("symbol") == symbol)["open_time"]
+        changed = changed.filter(changed >= self.window.start)
+        latest = max(self._known_until(symbol) - BAR, needed.start)
+        return min([_first_absent(needed, there), latest, *changed.to_list()])
+
+    @cached_property
+    def _pending(self) -> pl.DataFrame:
+        """The changed candles of which not all is computed that depends on them."""
+        noted = self.project.revisions
+        if noted is None:
+            noted = self.project.lake.read("candle_revision", symbols=self.symbols)
+        return noted.filter(pl.col("recomputed_at").is_null())
 
     @cached_property
     def _newest_candles(self) -> dict[str, datetime]:

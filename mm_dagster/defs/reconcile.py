@@ -1,6 +1,6 @@
 """What puts the past right by itself: days that are missing, days that are stale, and a second look at yesterday.
 
-A tick recomputes the last `history.catch_up_days`; what lies further back is asked for here, oldest first, a month at
+A tick puts the last `history.catch_up_days` right; what lies further back is asked for here, oldest first, a month at
 a time, and never while a tick is under way. Runs of the job `history` send nothing: only the newest state is news.
 """
 

@@ -133,6 +133,7 @@ def test_everything_that_was_told_stands_in_the_ledger(crashed: Live) -> None:
     assert sorted(ledger["title"]) == sorted(one["title"] for one in crashed.pushover.messages)
 
 
+@pytest.mark.long
 def test_after_six_hours_of_silence_what_is_true_now_is_told_once(tmp_path: Path, shared_data: Path) -> None:
     with flash_crash(tmp_path, shared_data, ("ETH-USDT",)) as live:
         live.configure([grid_file("eth")], alerts={"pushover": {"api_url": live.pushover.api_url}})

@@ -60,6 +60,7 @@ def assert_same(live: Live, data: str, expected: str) -> None:
         assert_frame_equal(left.select(compared), right.select(compared), check_exact=True)
 
 
+@pytest.mark.long
 def test_days_without_the_daemon_are_filled_by_the_next_tick_and_the_reconcile_step(live: Live) -> None:
     live.backfill("2025-10-07", "2025-10-10", data="undisturbed")
     live.exchange.now = datetime(2025, 10, 8, 0, 1, tzinfo=UTC)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from mm_dagster.bars import Span
 from mm_dagster_tests.defs.live import grid_file, loopback, quarter_hours
 
 FIRST, LAST = datetime(2025, 2, 22, 10, 0, tzinfo=UTC), datetime(2025, 2, 22, 10, 45, tzinfo=UTC)
 
 
+@pytest.mark.long
 def test_a_disabled_grid_below_its_stop_is_told_of_once_and_never_exits(tmp_path: Path, shared_data: Path) -> None:
     kept = Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 2, 25, tzinfo=UTC))
     sample = grid_file(

@@ -55,6 +55,7 @@ def test_an_unknown_market_does_not_stop_the_others(live: Live) -> None:
     assert newest["complete"]
 
 
+@pytest.mark.long
 def test_a_venue_that_is_down_blinds_the_ladder_and_forgets_nothing(live: Live) -> None:
     live.symbols = ("ADA-USDT",)
     live.configure([grid_file("ada")])
