@@ -49,6 +49,8 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.regime
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.years
+	$(BIN)/python -m benchmarks.schedule
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.queries
 

@@ -78,10 +78,11 @@ def configure(folder: Path, exchange: KucoinServer, pushover: PushoverServer, as
     alerts = {"pushover": {"api_url": pushover.api_url}}
     for name, content in {"markets": markets, "alerts": alerts}.items():
         (configuration / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    begun = as_of - timedelta(days=7)
     for number, (symbol, frame) in enumerate(exchange.candles.items()):
         price = frame.filter(pl.col("open_time") < as_of - BAR)["close"][-1]
         low, high, stop = (0.9, 1.5, 0.7) if number == 0 else (0.02, 50.0, 0.01)
+        # The one that is to lose its stop must not have lost it before.
+        begun = as_of - (timedelta(hours=2) if number == 0 else timedelta(days=7))
         grid = {
             "id": symbol.lower(), "symbol": symbol, "activated_at": iso(begun), "lower": float(price * low),
             "upper": float(price * high), "levels": 20, "spacing": "geometric", "stop": float(price * stop),
@@ -99,7 +100,7 @@ def mm(environment: dict[str, str], *arguments: str) -> None:
 def measure(days: int) -> dict[str, float]:
     """Seconds after the scheduled moment: the run's start, the commit, the message; and those of the whole run."""
     begin = datetime.now(UTC)
-    with tempfile.TemporaryDirectory() as name, PushoverServer() as pushover:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, PushoverServer() as pushover:
         folder = Path(name)
         with Present({}, begin) as exchange:
             environment = os.environ | {
@@ -127,12 +128,13 @@ def measure(days: int) -> dict[str, float]:
                 )  # fmt: skip
                 try:
                     told = wait_for_message(pushover, scheduled)
+                    found = times(folder, environment, scheduled, as_of) if told is not None else {}
                 finally:
                     os.killpg(daemon.pid, signal.SIGTERM)
                     daemon.wait(timeout=30)
             if told is None:
                 raise SystemExit(f"no message came: {(folder / 'daemon.log').read_text()[-2000:]}")
-            return times(folder, environment, scheduled, as_of) | {"message at Pushover": told}
+            return found | {"message at Pushover": told}
 
 
 def wait_for_message(pushover: PushoverServer, scheduled: datetime) -> float | None:
@@ -148,7 +150,12 @@ def times(folder: Path, environment: dict[str, str], scheduled: datetime, as_of:
     """What Dagster and the lake say of the scheduled tick."""
     os.environ |= environment
     with dg.DagsterInstance.get() as instance:
-        (record,) = instance.get_run_records(dg.RunsFilter(tags={"mm/as_of": iso(as_of)}), limit=1)
+        while True:
+            # The message is there before the run has ended.
+            (record,) = instance.get_run_records(dg.RunsFilter(tags={"mm/as_of": iso(as_of)}), limit=1)
+            if record.end_time:
+                break
+            time.sleep(0.2)
         steps = {
             one.step_key: one.end_time - one.start_time
             for one in instance.get_run_step_stats(record.dagster_run.run_id)
