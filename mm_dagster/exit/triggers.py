@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -67,6 +67,7 @@ Reading = tuple[Floats, Floats, Logic]
 """Value, threshold and fired of one trigger, each of shape (n,); NaN in the first two is unknown."""
 
 
+_BAR_MINUTES = BAR // timedelta(minutes=1)
 _LAG = FOUR_HOUR_BARS
 """Base bars before the activation that triggers look back to."""
 
@@ -140,7 +141,7 @@ def evaluate(
     """
     first = grid.first_as_of
     before = first - (_LAG + 1) * BAR
-    axis = (Span(before, max(floor_bar(end), first - BAR)).open_times() + BAR).alias("as_of").to_frame()
+    axis = Span(before, max(floor_bar(end), first - BAR))
     of_symbol = pl.col("symbol") == grid.symbol
     bars = candles.filter(of_symbol, pl.col("status") != "MISSING").with_columns(as_of=pl.col("close_time"))
     close, low = _at(axis, bars, "close", "low")
@@ -158,9 +159,9 @@ def evaluate(
     frozen = _freeze(known["range_low"], known["range_high"], known["atr"])
     broken, variants = _break_likely(_ago(p_break), limits)
     readings: dict[str, Reading] = {
-        "STOP_BREACHED": _compare(_lows(_ago(low), _ago(close), grid), "<=", np.full(axis.height - _LAG, grid.stop)),
+        "STOP_BREACHED": _compare(_lows(_ago(low), _ago(close), grid), "<=", np.full(axis.bars - _LAG, grid.stop)),
         "CLOSES_OUTSIDE": _closes_outside(_ago(close), grid, limits.closes_outside),
-        "REGIME_TREND": _compare(_ago(regime), ">=", np.full(axis.height - _LAG, float(TREND))),
+        "REGIME_TREND": _compare(_ago(regime), ">=", np.full(axis.bars - _LAG, float(TREND))),
         "RANGE_INVALIDATED": _range_invalidated(_ago(close), frozen, limits),
         "TRANSITION_PERSISTS": _transition_persists(regime),
         "REVERSION_LOST": _reversion_lost(_ago(half_life), _ago(known["half_life_baseline"]), limits),
@@ -173,7 +174,7 @@ def evaluate(
         "REVERSION_SLOWING": _reversion_slowing(_ago(half_life), _ago(half_life, _LAG), limits),
         "BREAK_LIKELY": broken,
     }
-    as_of = axis["as_of"].slice(_LAG)
+    as_of = (axis.open_times().slice(_LAG) + BAR).alias("as_of")
     below, above = (math.nan, math.nan) if frozen is None else frozen.fires_beyond(limits.range_atr)
     bars_long = np.ones(as_of.len())
     constant = {"range_fires_below": below, "range_fires_above": above}
@@ -195,11 +196,25 @@ def evaluate(
     ).with_columns(complete=pl.lit(frozen is not None))
 
 
-def _at(axis: pl.DataFrame, frame: pl.DataFrame, *columns: str) -> tuple[Floats, ...]:
-    """The columns at every as_of of the axis, NaN where there is no row or no value."""
-    rows = axis.join(frame.select("as_of", *columns), on="as_of", how="left", validate="1:1", maintain_order="left")
-    known = rows.select(pl.col(columns).cast(pl.Float64).fill_null(math.nan))
-    return tuple(known[column].to_numpy() for column in columns)
+def _at(axis: Span, frame: pl.DataFrame, *columns: str) -> tuple[Floats, ...]:
+    """The columns at every bar of the axis, NaN where there is no row or no value.
+
+    Raises:
+        ValueError: a bar has two rows.
+    """
+    rows = frame.filter(axis.closes()).select(
+        ((pl.col("as_of") - axis.start).dt.total_minutes() // _BAR_MINUTES - 1).alias("bar"),
+        pl.col(columns).cast(pl.Float64).fill_null(math.nan),
+    )
+    place = rows["bar"].to_numpy()
+    if np.unique(place).size != place.size:
+        raise ValueError(f"{', '.join(columns)}: a bar has two rows")
+    found = []
+    for column in columns:
+        values = np.full(axis.bars, np.nan)
+        values[place] = rows[column].to_numpy()
+        found.append(values)
+    return tuple(found)
 
 
 def _ago(values: Floats, bars: int = 0) -> Floats:
