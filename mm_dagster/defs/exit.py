@@ -1,6 +1,8 @@
 """Stage 4, exit: may the grid go on, and if not, how long is left."""
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -106,16 +108,16 @@ def _with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Dat
     known = dict(
         recent.filter(pl.col("status") != "MISSING").group_by("symbol").agg(pl.col("close_time").max()).iter_rows()
     )
+    clocks = {grid.symbol: job.project.clock(grid.symbol) for grid in grids}
+    longest = timedelta(minutes=job.config.alerts.max_age_minutes)
+    fresh = [grid for grid in grids if clocks[grid.symbol] - job.tick < longest]
+    prices = _last_prices(job, sorted({grid.symbol for grid in fresh}))
     live = []
-    for grid in grids:
-        clock = job.project.clock(grid.symbol)
-        if clock - job.tick >= timedelta(minutes=job.config.alerts.max_age_minutes):
-            continue
-        last_price, failure = None, job.project.failures.get(grid.symbol)
-        try:
-            last_price = job.project.venue(grid.symbol).last_price(grid.symbol)
-        except VenueError as error:
-            failure = failure or str(error)
+    for grid in fresh:
+        clock, failure = clocks[grid.symbol], job.project.failures.get(grid.symbol)
+        last_price = prices[grid.symbol]
+        if isinstance(last_price, VenueError):
+            last_price, failure = None, failure or str(last_price)
         state, reason = advise_live(
             grid,
             job.config.exit,
@@ -127,6 +129,19 @@ def _with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Dat
         live.append({"grid_id": grid.id, "as_of": job.tick, "live_state": state, "live_reason": reason})
     told = pl.DataFrame(live, schema={name: dtypes("exit_state")[name] for name in _LIVE}, orient="row")
     return rows.drop("live_state", "live_reason").join(told, on=["grid_id", "as_of"], how="left").select(rows.columns)
+
+
+def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueError | None]:
+    """What each market trades at now, or why that is not known. Asked for together: each answer takes its time."""
+
+    def ask(symbol: str) -> float | VenueError | None:
+        try:
+            return job.project.venue(symbol).last_price(symbol)
+        except VenueError as error:
+            return error
+
+    with ThreadPoolExecutor(job.config.markets.candles.at_once) as several:
+        return dict(zip(symbols, several.map(ask, symbols), strict=True))
 
 
 _LIVE = ("grid_id", "as_of", "live_state", "live_reason")
