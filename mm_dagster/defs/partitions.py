@@ -223,16 +223,16 @@ class Work:
         symbols: Sequence[str] | None = None,
         grids: Sequence[str] | None = None,
     ) -> int:
-        """Writes the rows of a span month by month, each in a turn of its own; returns how many changed."""
+        """Writes the rows of a span by months, each turn some of them; returns how many rows changed."""
         changed = 0
         column = time_column(table)
         if column is None:
             raise ValueError(f"{table} has no time column")
-        for month in span.months():
-            rows = frame.filter(month.opens(column) if column == "open_time" else month.closes(column))
+        for part in _turns(span, frame.height):
+            rows = frame.filter(part.opens(column) if column == "open_time" else part.closes(column))
             with self.project.turn_lock():
                 written = self.project.lake.write(
-                    table, rows, span=month, symbols=symbols, grids=grids, commit=self.commit(table, month)
+                    table, rows, span=part, symbols=symbols, grids=grids, commit=self.commit(table, part)
                 )
             changed += written.inserted + written.deleted
         return changed
@@ -348,6 +348,21 @@ def in_batches(spans: Mapping[Span, Sequence[GridConfig]]) -> Iterator[tuple[Spa
         many = max(1, ROWS_AT_ONCE // max(1, span.bars))
         for first in range(0, len(grids), many):
             yield span, list(grids[first : first + many])
+
+
+ROWS_A_TURN = 60_000
+"""Rows that are written in one turn, if it is more than a month: a month of twenty grids, a second or two."""
+
+
+def _turns(span: Span, rows: int) -> list[Span]:
+    """The span in parts of whole months that are written at once, since each write has a price of its own."""
+    parts: list[Span] = []
+    for month in span.months():
+        if parts and ((month.end - parts[-1].start) // BAR) * rows <= ROWS_A_TURN * span.bars:
+            parts[-1] = Span(parts[-1].start, month.end)
+        else:
+            parts.append(month)
+    return parts
 
 
 def _union(spans: Iterable[Span]) -> Span:
