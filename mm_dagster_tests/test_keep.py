@@ -97,6 +97,7 @@ def git(folder: Path, data: str) -> list[str]:
     return [line.partition(": ")[0] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_a_restore_over_data_is_refused_in_one_line_that_names_the_remedy(folder: Path) -> None:
     done = mm(folder, "restore", str(folder / "b.tar.gz"))
     assert done.returncode == 1
@@ -104,6 +105,7 @@ def test_a_restore_over_data_is_refused_in_one_line_that_names_the_remedy(folder
     assert "is not empty; choose another folder with --data, or --force" in done.stderr
 
 
+@pytest.mark.long
 def test_a_backup_waits_for_the_run_that_is_under_way_and_says_so(folder: Path) -> None:
     own = {**os.environ, "MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
     own.pop("MM_DAGSTER_DIR", None)
@@ -118,6 +120,7 @@ def test_a_backup_waits_for_the_run_that_is_under_way_and_says_so(folder: Path) 
     assert (folder / "waited.tar.gz").exists()
 
 
+@pytest.mark.long
 def test_no_secret_of_the_environment_is_in_it(folder: Path) -> None:
     with tarfile.open(folder / "b.tar.gz") as tar:
         for entry in tar:
@@ -126,6 +129,7 @@ def test_no_secret_of_the_environment_is_in_it(folder: Path) -> None:
             assert SECRET.encode() not in content.read(), entry.name
 
 
+@pytest.mark.long
 def test_a_folder_that_is_not_there_is_said_before_anything_is_done(folder: Path) -> None:
     done = mm(folder, "backup", "--to", str(folder / "nowhere" / "b.tar.gz"))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

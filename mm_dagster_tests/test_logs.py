@@ -254,6 +254,7 @@ NEEDLES = [
 ]
 
 
+@pytest.mark.long
 def test_no_secret_is_in_anything_that_a_failing_project_writes(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,7 @@ def write_on(folder: Path, begun: Any, enough: Any) -> None:
             begun.set()
 
 
+@pytest.mark.long
 def test_a_backup_beside_a_busy_writer_holds_one_whole_commit(tmp_path: Path) -> None:
     spawn = mp.get_context("spawn")
     begun, enough = spawn.Event(), spawn.Event()

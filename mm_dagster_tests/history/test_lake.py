@@ -548,6 +548,7 @@ def test_the_doctor_is_told_how_much_there_is(lake: Lake, tmp_path: Path) -> Non
     assert line.endswith(f"{lake.snapshots().height} snapshots")
 
 
+@pytest.mark.long
 def test_after_its_upkeep_a_lake_of_small_commits_is_hardly_larger_than_files_written_once(tmp_path: Path) -> None:
     lake, once = Lake(tmp_path / "history"), Lake(tmp_path / "once")
     symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
