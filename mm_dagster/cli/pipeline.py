@@ -68,6 +68,7 @@ def backfill(
 
     Days that are whole under the configuration and the code in force are skipped.
     """
+    from mm_dagster.defs.partitions import range_tags
     from mm_dagster.history.completeness import unfinished
 
     days, wanted = whole_days(first, last), configured(symbols)
@@ -86,10 +87,7 @@ def backfill(
                 result = run_job(
                     "history",
                     turn={"symbols": names, "again": again},
-                    tags={
-                        "dagster/asset_partition_range_start": f"{part.start:%Y-%m-%d}",
-                        "dagster/asset_partition_range_end": f"{part.end - BAR:%Y-%m-%d}",
-                    },
+                    tags=range_tags(part),
                 )
                 changed += _counted(result, "rows_changed")
                 quarantined += _counted(result, "rows_quarantined")

@@ -104,7 +104,9 @@ def _with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Dat
     """The rows with what only a live run knows on the newest ones; a tick of the past knows nothing live."""
     if job.tick is None:
         return rows
-    recent = job.project.lake.read("candles", span=job.window, symbols=[grid.symbol for grid in grids])
+    columns = ["symbol", "close_time", "status"]
+    symbols = [grid.symbol for grid in grids]
+    recent = job.project.lake.read("candles", span=job.window, symbols=symbols, columns=columns)
     known = dict(
         recent.filter(pl.col("status") != "MISSING").group_by("symbol").agg(pl.col("close_time").max()).iter_rows()
     )

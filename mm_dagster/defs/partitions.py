@@ -180,8 +180,10 @@ class Work:
     def _pending(self) -> pl.DataFrame:
         """The changed candles of which not all is computed that depends on them."""
         noted = self.project.revisions
-        if noted is None:
-            noted = self.project.lake.read("candle_revision", symbols=self.symbols)
+        return self._unsettled() if noted is None else noted
+
+    def _unsettled(self) -> pl.DataFrame:
+        noted = self.project.lake.read("candle_revision", symbols=self.symbols)
         return noted.filter(pl.col("recomputed_at").is_null())
 
     @cached_property
@@ -240,8 +242,7 @@ class Work:
     def read_revisions(self) -> None:
         """Notes which changed bars are not worked through yet, of those whose new candles this run is about to use."""
         with self.project.turn_lock():
-            noted = self.project.lake.read("candle_revision", symbols=self.symbols)
-        self.project.use_revisions(noted.filter(pl.col("recomputed_at").is_null()))
+            self.project.use_revisions(self._unsettled())
 
     def settle_revisions(self) -> None:
         """Notes as worked through the changed bars of which this run has computed all that depends on them."""
@@ -331,6 +332,14 @@ def work(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> Wor
         run_id=context.run.run_id,
         again=turn.again,
     )
+
+
+def range_tags(days: Span) -> dict[str, str]:
+    """The tags that make one run of several daily partitions."""
+    return {
+        "dagster/asset_partition_range_start": f"{days.start:%Y-%m-%d}",
+        "dagster/asset_partition_range_end": f"{days.end - BAR:%Y-%m-%d}",
+    }
 
 
 def partition_of(as_of: datetime) -> str:

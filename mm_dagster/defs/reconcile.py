@@ -18,7 +18,7 @@ from mm_dagster.bars import BAR, Span, iso, midnight, parse_time
 from mm_dagster.config import RecordedVenue
 from mm_dagster.defs.automation import OFFSET_MINUTES, history, tick, under_way
 from mm_dagster.defs.describe import KIND_TAG, RECONCILE
-from mm_dagster.defs.partitions import dependents, partition_of
+from mm_dagster.defs.partitions import dependents, partition_of, range_tags
 from mm_dagster.defs.resources import Project
 from mm_dagster.history.completeness import holes
 
@@ -155,10 +155,4 @@ def every_night_again(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 def _tags(span: Span, why: str) -> dict[str, str]:
     """Of one run over several daily partitions, which lets a tick go first."""
-    return {
-        "dagster/asset_partition_range_start": f"{span.start:%Y-%m-%d}",
-        "dagster/asset_partition_range_end": f"{span.end - BAR:%Y-%m-%d}",
-        "dagster/priority": "-1",
-        KIND_TAG: RECONCILE,
-        RECONCILE_TAG: why,
-    }
+    return {**range_tags(span), "dagster/priority": "-1", KIND_TAG: RECONCILE, RECONCILE_TAG: why}
