@@ -14,16 +14,9 @@ from mm_dagster import tables
 from mm_dagster.bars import Span
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import touch
-from mm_dagster.grid.levels import break_even_ratio
+from mm_dagster.grid.proposal import propose
 from mm_dagster.grid.risk import at_bars
 
-ROOM = 0.02
-"""Least distance of the price to each proposed bound before the margin, as a fraction of the price."""
-MARGIN = 0.005
-"""What is added beyond either bound, as a fraction of it."""
-MAX_INTERVALS = 16
-STEP_OVER_BREAK_EVEN = 3.0
-"""A proposed step is at least so many times the step at which a round trip earns nothing."""
 HORIZON_HOURS = 72
 ENTER_BELOW = 0.60
 """ENTER needs a smaller p_leave_72h."""
@@ -38,8 +31,7 @@ def assess(
 ) -> pl.DataFrame:
     """Advises on starting a disabled grid, at every bar of the span since it is watched.
 
-    Proposed bounds: the range of the last 96 hours, widened so that the price has 2 % to each side, plus 0.5 %; up
-    to 16 geometric intervals whose step is at least 3 times the break-even step.
+    Bounds and levels are proposed as `proposal` says.
 
     ENTER: verdict RANGE_OK, the price inside the range of the last 96 hours as it was before widening, and
     p_leave_72h below 0.60. WATCH: verdict RANGE_OK or RANGE_WEAK, inside, and below 0.80. WAIT: everything else. So
@@ -66,12 +58,7 @@ def assess(
         for name in ("close", "range_low", "range_high", "volatility_forecast")
     )
     price = np.where(close > 0, close, np.nan)
-    lower = np.where(np.isnan(low), np.nan, np.minimum(low, price * (1 - ROOM)) * (1 - MARGIN))
-    upper = np.where(np.isnan(high), np.nan, np.maximum(high, price * (1 + ROOM)) * (1 + MARGIN))
-    lower = np.where(lower > 0, lower, np.nan)
-    width = touch.log_ratio(upper, lower)
-    least_step = math.log1p(STEP_OVER_BREAK_EVEN * (break_even_ratio(grid.fees.maker, grid.fees.paid_in) - 1))
-    intervals = [_intervals(value, least_step) for value in width.tolist()]
+    lower, upper, width, intervals = propose(price, low, high, grid.fees)
     scale = risk.touch.k_break.h24
     p_leave = touch.probability(touch.log_ratio(price, lower), sigma, HORIZON_HOURS, scale) + touch.probability(
         touch.log_ratio(upper, price), sigma, HORIZON_HOURS, scale
@@ -110,14 +97,6 @@ def assess(
     words = pl.DataFrame(advised, schema={"advice": pl.String, "reasons": pl.List(pl.String)}, orient="row")
     frame = frame.drop("verdict", "range_low", "range_high").with_columns(words.get_columns())
     return tables.conform(frame, "entry_assessment").drop("config_hash", "code_version")
-
-
-def _intervals(width: float, least_step: float) -> int | None:
-    """How many geometric intervals of at least `least_step` fit into a log width; None below two, or unknown."""
-    if math.isnan(width):
-        return None
-    count = min(MAX_INTERVALS, math.floor(width / least_step)) if least_step > 0 else MAX_INTERVALS
-    return count if count >= 2 else None
 
 
 def _advise(

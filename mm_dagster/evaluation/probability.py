@@ -1,0 +1,183 @@
+"""How good a probability is: does it rank, is it honest, and does it know more than where the price stands?
+
+Every figure is a function of sums over grids, so that a bootstrap weighs the grids anew and never touches the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mm_dagster.bars import DAY_BARS, HOUR_BARS
+from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
+from mm_dagster.evaluation.market import Floats
+
+HORIZON = DAY_BARS
+"""The event is a break below within so many bars."""
+RANKS = 500
+"""For the bootstrap of the AUC, predictions are told apart as far as so many quantiles."""
+CALIBRATION_BINS = 10
+POSITION_BINS = 20
+_LEAST = 1e-6
+"""No probability is taken to be nearer to 0 or 1: the logarithm of a sure error is infinite."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Predictions every hour of a grid's life, and what happened; each of shape (n,).
+
+    Attributes:
+        grid: which grid, counted over all cohorts.
+        predicted: probability.
+        happened: whether the event followed.
+        position: where the price stood between the bounds, 0 the lower, 1 the upper.
+        fold: 0 or 1: which half of the data a sample belongs to.
+    """
+
+    grid: Columns
+    predicted: Floats
+    happened: Truths
+    position: Floats
+    fold: Columns
+
+
+def sample(probability: Floats, cohort: Cohort, first_grid: int, fold: Columns) -> Samples:
+    """Samples every 4th bar while a grid lives; those whose HORIZON is not wholly known are left out.
+
+    Args:
+        probability: of a break below, shape (m, n).
+        cohort: the grids.
+        first_grid: number of the first of them.
+        fold: of each grid, shape (m,).
+    """
+    column = np.arange(probability.shape[1])
+    happened = cohort.broken_low[:, None] <= column + HORIZON
+    known = (column + HORIZON <= cohort.last[:, None]) | happened
+    used = (column < cohort.over[:, None]) & (column % HOUR_BARS == 0) & known & ~np.isnan(probability)
+    used &= ~np.isnan(cohort.close)
+    lower, upper = (np.array([[getattr(grid, name)] for grid in cohort.grids]) for name in ("lower", "upper"))
+    rows, _ = np.nonzero(used)
+    return Samples(
+        grid=first_grid + rows,
+        predicted=probability[used],
+        happened=happened[used],
+        position=((cohort.close - lower) / (upper - lower))[used],
+        fold=fold[rows],
+    )
+
+
+def together(parts: list[Samples]) -> Samples:
+    """Samples of several cohorts as one."""
+    return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in Samples.__dataclass_fields__))
+
+
+def of_position(samples: Samples) -> Floats:
+    """The break probability that the position alone gives: the share of breaks in its bin, in the other half.
+
+    It is told the base rate of the very days that it is judged on, which the measured probability is not.
+    """
+    edges = np.quantile(samples.position, np.linspace(0, 1, POSITION_BINS + 1)[1:-1])
+    place = np.searchsorted(edges, samples.position, side="right")
+    predicted = np.empty(samples.position.size)
+    for half in (0, 1):
+        other = samples.fold != half
+        count = np.bincount(place[other], minlength=POSITION_BINS)
+        broke = np.bincount(place[other & samples.happened], minlength=POSITION_BINS)
+        # One break and one survival are added, so that an empty bin says nothing and none is sure.
+        predicted[~other] = ((broke + 1.0) / (count + 2.0))[place[~other]]
+    return predicted
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What every figure needs of each grid; first axis: grids.
+
+    Attributes:
+        count: samples, shape (m,).
+        happened: of them with the event, shape (m,).
+        squares: sum of squared errors, shape (m,).
+        gain: sum of what the log loss is less than the position's, shape (m,).
+        with_it: samples with the event by rank of the prediction, shape (m, ranks).
+        without: likewise without it.
+        predicted_in: sum of predictions by calibration bin, shape (m, bins).
+        happened_in: events by calibration bin, shape (m, bins).
+    """
+
+    count: Floats
+    happened: Floats
+    squares: Floats
+    gain: Floats
+    with_it: Floats
+    without: Floats
+    predicted_in: Floats
+    happened_in: Floats
+
+
+def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
+    """Sums over the samples of each grid.
+
+    Args:
+        samples: of all grids.
+        grids: how many there are.
+        ranks: how many quantiles of the prediction are told apart.
+    """
+    p, y, of = samples.predicted, samples.happened, samples.grid
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, ranks + 1)[1:-1])) if p.size else np.empty(0)
+    rank = np.searchsorted(edges, p, side="right")
+    bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+    def by(place: Columns, size: int, weights: Floats | None = None) -> Floats:
+        cells = np.bincount(of * size + place, weights, minlength=grids * size)
+        return cells.reshape(grids, size).astype(np.float64)
+
+    def total(weights: npt.NDArray[np.generic] | None = None) -> Floats:
+        return np.bincount(of, weights, minlength=grids).astype(np.float64)
+
+    positive = y.astype(np.float64)
+    with_it = by(rank, edges.size + 1, positive)
+    return Sums(
+        count=total(),
+        happened=total(positive),
+        squares=total((p - positive) ** 2),
+        gain=total(log_loss(of_position(samples), y) - log_loss(p, y)),
+        with_it=with_it,
+        without=by(rank, edges.size + 1) - with_it,
+        predicted_in=by(bins, CALIBRATION_BINS, p),
+        happened_in=by(bins, CALIBRATION_BINS, positive),
+    )
+
+
+def log_loss(predicted: Floats, happened: Truths) -> Floats:
+    """Minus the logarithm of the probability given to what happened, nats, shape (n,)."""
+    given = np.where(happened, predicted, 1.0 - predicted)
+    return -np.log(np.clip(given, _LEAST, 1.0))
+
+
+def figures(sums: Sums, weights: Floats) -> dict[str, Floats]:
+    """The figures under each weighting of the grids.
+
+    Args:
+        sums: of each grid.
+        weights: shape (draws, m).
+
+    Returns:
+        Each of shape (draws,), NaN where there is nothing to judge: `base_rate`; `auc`, probability that a sample with
+        the event was given more than one without (Mann, Whitney 1947); `brier_skill`, 1 - Brier score over that of the
+        base rate; `ece`, mean distance of predicted and observed over bins (Naeini et al. 2015); `log_loss_gain` over
+        the position alone, nats a sample.
+    """
+    count, happened = weights @ sums.count, weights @ sums.happened
+    with_it, without = weights @ sums.with_it, weights @ sums.without
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = np.cumsum(without, axis=1) - without
+        wins = (with_it * (below + without / 2)).sum(axis=1)
+        base = happened / count
+        return {
+            "auc": wins / (happened * (count - happened)),
+            "brier_skill": 1.0 - (weights @ sums.squares) / count / (base * (1.0 - base)),
+            "ece": np.abs(weights @ sums.predicted_in - weights @ sums.happened_in).sum(axis=1) / count,
+            "log_loss_gain": (weights @ sums.gain) / count,
+            "base_rate": base,
+        }

@@ -1,0 +1,48 @@
+"""How sure a figure is: grids drawn anew in blocks of weeks and markets, and the same exits at other dates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mm_dagster.evaluation.cohort import Columns
+from mm_dagster.evaluation.market import Floats
+
+BLOCK_DAYS = 14
+"""Grids opened within so many days share most of their lives, and are drawn together."""
+DRAWS = 1_000
+SEED = 20_170_101
+"""The intervals are the same each time."""
+COVERAGE = 0.95
+
+
+def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
+    """How often each grid is drawn: the ones in the first row, a draw in each other.
+
+    Blocks of BLOCK_DAYS are drawn with replacement, all markets together, since they move together; and so are the
+    markets (Owen 2007). A single market is not drawn, nor a single block.
+
+    Args:
+        days: number of the day on which each grid was opened, shape (m,).
+        symbols: number of its market, shape (m,).
+        count: how many draws.
+
+    Returns:
+        Shape (1 + count, m).
+    """
+    generator = np.random.default_rng(SEED)
+    weights = np.ones((1 + count, days.size))
+    for group in (days // BLOCK_DAYS, symbols):
+        names, place = np.unique(group, return_inverse=True)
+        if names.size > 1:
+            times = generator.multinomial(names.size, np.full(names.size, 1.0 / names.size), size=count)
+            weights[1:] *= times[:, place]
+    return weights
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """The percentile interval of a figure over draws that have one; NaN where none has."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1.0 - COVERAGE) / 2, (1.0 + COVERAGE) / 2])
+    return float(low), float(high)
