@@ -445,19 +445,25 @@ def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
             for name in deciding
         )
 
+    @functools.cache
+    def closed(row: int) -> str:
+        return iso(grid.first_as_of + row * BAR)
+
     def mandatory(row: int) -> str:
         entered = int(ladder.since[row])
-        at = iso(grid.first_as_of + entered * BAR)
         if sold_out[row] or (sold_out[entered] and not close[row] <= grid.upper):
             return f"Idle: re-centre; the price closed above {grid.upper:,.6g} and the grid is sold out."
         if sold_out[entered]:
-            return f"Idle: re-centre; the grid was sold out at {at}, and would buy again now: stop it if it still runs."
+            return (
+                f"Idle: re-centre; the grid was sold out at {closed(entered)}, and would buy again now: "
+                "stop it if it still runs."
+            )
         now = reason(row, _MANDATORY)
         if now is not None:
             return f"Stop the grid now and sell the inventory: {now}."
         return (
             f"Stop the grid now and sell the inventory: {reason(entered, _WARNING)} "
-            f"(at {at}; only a new activation ends this)."
+            f"(at {closed(entered)}; only a new activation ends this)."
         )
 
     def soft(row: int, state: int) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span, by_bar, iso
@@ -131,16 +132,28 @@ def compute(
             source=pl.Series(["MODELLED", *(its.source for its in held)]).gather(np.where(begun, 1 + owner, 0)),
         )
     )
-    recommendations: list[list[str]] = [[]] * owner.size
+    sentences: list[str] = []
+    counts = np.zeros(owner.size, np.int64)
+    stops = [
+        f"The stop was reached by {iso(its.stopped)}: the grid holds nothing any more." if its.stopped else ""
+        for its in held
+    ]
     for row in np.flatnonzero(over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)).tolist():
-        grid, its = grids[owner[row]], held[owner[row]]
-        recommendations[row] = [
-            *([f"The stop was reached by {iso(its.stopped)}: the grid holds nothing any more."] if over[row] else []),
-            *([its.remark] if remarked[row] else []),
-            *_recommend(grid, float(price[row]), float(columns["p_stop_24h"][row]), health[row], stop_risk[row]),
-        ]
-    frame = frame.with_columns(recommendations=pl.Series(recommendations, dtype=pl.List(pl.String)))
+        one, before = owner[row], len(sentences)
+        sentences += [stops[one]] if over[row] else []
+        sentences += [held[one].remark or ""] if remarked[row] else []
+        sentences += _recommend(
+            grids[one], float(price[row]), float(columns["p_stop_24h"][row]), health[row], stop_risk[row]
+        )
+        counts[row] = len(sentences) - before
+    frame = frame.with_columns(recommendations=_lists(sentences, counts))
     return tables.conform(frame, "grid_risk").drop("config_hash", "code_version")
+
+
+def _lists(texts: Sequence[str], counts: Places) -> pl.Series:
+    """The texts in lists, so many in each; one by one polars would look at every list three times."""
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    return pl.Series(pa.LargeListArray.from_arrays(offsets, pa.array(texts, pa.large_string())))
 
 
 def _positions(

@@ -118,6 +118,36 @@ def test_rows_do_not_depend_on_order_span_or_other_markets(closes: list[float | 
         assert_frame_equal(alone, whole.slice(index, 1), check_exact=True)
 
 
+def test_many_grids_at_once_are_what_each_is_alone() -> None:
+    closes = [3100.0, None, 3060.0, 3190.0, 2980.0, 3100.0]
+    frames = (
+        pl.concat([features(closes).filter(pl.col("as_of") != START + 3 * BAR), features(closes, symbol="BTC-USDT")]),
+        pl.concat([candles(closes), candles([None] * 5 + [3100.0], symbol="BTC-USDT")]),
+    )
+    many = [
+        grid(id="plain"),
+        grid(id="late", activated_at=START + BAR / 2),
+        grid(id="waits", enabled=False),
+        grid(id="unseen", symbol="BTC-USDT"),
+        grid(id="unknown", symbol="XRP-USDT"),
+        grid(id="future", activated_at=START + 99 * BAR),
+        grid(id="poor", capital=1),
+        grid(id="told"),
+    ]
+    rules = {"poor": MarketRules(amount_min=1.0), "plain": MarketRules(price_tick=0.1)}
+    fills = {"told": "no reason"}
+    for whole in (span(6), Span(START + 4 * BAR, START + 5 * BAR)):
+        alone = [risk.compute([one], *frames, whole, RISK, rules, fills) for one in many]
+        together = risk.compute(many, *frames, whole, RISK, rules, fills)
+        assert_frame_equal(together, pl.concat(alone), check_exact=True)
+        assert tables.broken_rules(stamped(together, "grid_risk"), "grid_risk") == {}
+    remarks = dict(together.select("grid_id", pl.col("recommendations").list.first()).iter_rows())
+    assert remarks["plain"].startswith("The stop was reached by 2026-03-02T01:00:00Z")
+    assert remarks["told"].startswith("The stop was reached")
+    assert remarks["poor"].startswith("The position is not modelled: grid poor: a cell buys")
+    assert remarks["unknown"].startswith("The position is not modelled: no candle is known")
+
+
 def money(closes: list[float | None], **changes: Any) -> pl.DataFrame:
     """A grid from 100 to 104 with 4 cells, 400 of capital and no fees, unless said otherwise."""
     free = {"maker": 0.0, "taker": 0.0, "slippage": 0.0}
