@@ -6,10 +6,13 @@ Bars have an absolute number, counted from the Unix epoch, so that nothing depen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 BAR = timedelta(minutes=15)
@@ -121,3 +124,43 @@ class Span:
 
     def __str__(self) -> str:
         return f"{iso(self.start)} to {iso(self.end)}"
+
+
+def by_bar(
+    frame: pl.DataFrame, span: Span, lanes: pl.DataFrame, *columns: str, time: str = "as_of"
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Columns of a table as arrays in which every bar has its place, whether the table has a row for it or not.
+
+    Args:
+        frame: rows in any order; those of other lanes and times are ignored.
+        span: the bars.
+        lanes: what tells the rows of one lane from those of another: key columns, one row for each lane.
+        columns: which columns.
+        time: the column with the closing time of the bar.
+
+    Returns:
+        By column, shape (lanes, bars of the span); NaN where there is no row or no value.
+
+    Raises:
+        ValueError: a lane has two rows for a bar.
+    """
+    minutes = BAR // timedelta(minutes=1)
+    rows = (
+        frame.filter(span.closes(time))
+        .join(lanes.with_row_index("lane"), on=lanes.columns)
+        .select(
+            pl.col("lane").cast(pl.Int64) * span.bars + (pl.col(time) - span.start).dt.total_minutes() // minutes - 1,
+            pl.col(columns).cast(pl.Float64).fill_null(math.nan),
+        )
+    )
+    place = rows["lane"].to_numpy()
+    taken = np.zeros(lanes.height * span.bars, np.bool_)
+    taken[place] = True
+    if np.count_nonzero(taken) != place.size:
+        raise ValueError(f"{', '.join(columns)}: a bar has two rows")
+    found = {}
+    for column in columns:
+        values = np.full(taken.size, np.nan)
+        values[place] = rows[column].to_numpy()
+        found[column] = values.reshape(lanes.height, span.bars)
+    return found

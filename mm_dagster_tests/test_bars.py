@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_dagster.bars import BAR, Span, bar_number, ceil_bar, floor_bar, is_aligned, iso, parse_time
+from mm_dagster.bars import BAR, TIME, Span, bar_number, by_bar, ceil_bar, floor_bar, is_aligned, iso, parse_time
 
 TIMES = st.datetimes(datetime(2017, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
@@ -53,3 +54,32 @@ def test_a_span_refuses_what_is_no_quarter_hour() -> None:
         Span(datetime(2026, 1, 1, 0, 7, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
     cet = timezone(timedelta(hours=1))
     assert Span(datetime(2026, 1, 1, tzinfo=cet), datetime(2026, 1, 2, tzinfo=cet)).bars == 96
+
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+LANES = pl.DataFrame({"symbol": ["B", "A"]})
+
+
+def rows(*values: tuple[str, int, float | None]) -> pl.DataFrame:
+    """A symbol, after how many bars it closed, and a value."""
+    return pl.DataFrame(
+        [(symbol, START + bars * BAR, value) for symbol, bars, value in values],
+        schema={"symbol": pl.String, "as_of": TIME, "value": pl.Float64},
+        orient="row",
+    )
+
+
+def test_every_bar_has_its_place_whether_there_is_a_row_for_it_or_not() -> None:
+    span = Span(START, START + 3 * BAR)
+    frame = rows(
+        ("A", 3, 3.0), ("A", 1, 1.0), ("B", 2, None), ("C", 1, 9.0), ("A", 0, 9.0), ("B", 4, 9.0), ("B", 1, 5.0)
+    )
+    found = by_bar(frame, span, LANES, "value")["value"]
+    assert str(found.tolist()) == "[[5.0, nan, nan], [1.0, nan, 3.0]]"
+    assert by_bar(frame, Span(START, START), LANES, "value")["value"].shape == (2, 0)
+    assert by_bar(frame, span, LANES.clear(), "value")["value"].shape == (0, 3)
+
+
+def test_two_rows_for_a_bar_are_refused() -> None:
+    with pytest.raises(ValueError, match="value: a bar has two rows"):
+        by_bar(rows(("A", 1, 1.0), ("B", 1, 1.0), ("A", 1, 2.0)), Span(START, START + BAR), LANES, "value")

@@ -55,16 +55,13 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
         starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
         lives = Span(min([span.start, *starts]), span.end)
         candles = project.lake.read("candles", span=lives, symbols=symbols)
-        frames = []
-        for grid in grids:
-            fills = _fills(job, grid, accounts)
-            frames.append(risk.compute(grid, features, candles, span, job.config.risk, rules[grid.id], fills))
-            if isinstance(fills, pl.DataFrame):
-                newest = Span(span.end - BAR, span.end)
-                model = risk.compute(grid, features, candles, newest, job.config.risk, rules[grid.id])
-                differing += account.differences(grid, model, frames[-1].tail(1))
-                compared += 1
-        rows = pl.concat(frames)
+        fills = {grid.id: _fills(job, grid, accounts) for grid in grids}
+        rows = risk.compute(grids, features, candles, span, job.config.risk, rules, fills)
+        newest = Span(span.end - BAR, span.end)
+        for grid in (grid for grid in grids if isinstance(fills[grid.id], pl.DataFrame)):
+            model = risk.compute([grid], features, candles, newest, job.config.risk, rules)
+            differing += account.differences(grid, model, rows.filter(pl.col("grid_id") == grid.id).tail(1))
+            compared += 1
         rows = job.stamp(rows, "grid_risk", grids)
         changed += job.write("grid_risk", rows, span, grids=[grid.id for grid in grids])
         last.append(rows.filter(pl.col("as_of") == span.end))

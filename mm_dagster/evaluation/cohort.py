@@ -72,7 +72,9 @@ class Cohort:
         return self.left[np.arange(len(self.grids)), self.last]
 
 
-def follow(market: Market, grids: Sequence[GridConfig], bars: int, ended: Sequence[datetime | None] | None = None) -> Cohort:
+def follow(
+    market: Market, grids: Sequence[GridConfig], bars: int, ended: Sequence[datetime | None] | None = None
+) -> Cohort:
     """Follows grids for so many bars, or as long as candles are known.
 
     Args:
@@ -118,7 +120,9 @@ def follow(market: Market, grids: Sequence[GridConfig], bars: int, ended: Sequen
     )
 
 
-def _left(grid: GridConfig, opens: Floats, highs: Floats, lows: Floats, closes: Floats, last: int, columns: int) -> Floats:
+def _left(
+    grid: GridConfig, opens: Floats, highs: Floats, lows: Floats, closes: Floats, last: int, columns: int
+) -> Floats:
     """Equity of leaving at each column, percent of the capital."""
     # The grid begins flat at the close of its first bar.
     first = np.full(1, closes[0])

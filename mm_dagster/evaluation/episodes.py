@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mm_dagster.bars import BAR, DAY_BARS, midnight, Span
+from datetime import timedelta
+
+import numpy as np
+
+from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config import Fees, GridConfig
 from mm_dagster.evaluation.market import Market
 from mm_dagster.grid.proposal import propose
-
-import math
-import numpy as np
-from datetime import timedelta
 
 LIFE_DAYS = 14
 """How long a grid is held when nothing ends it."""
@@ -29,7 +29,9 @@ def open_daily(market: Market, days: Span, fees: Fees) -> list[GridConfig]:
     close, low, high = market.prices("close"), market.feature("range_low"), market.feature("range_high")
     known = np.all([~np.isnan(market.feature(name)) for name in NEEDED], axis=0)
     opening = [
-        time for time in (days.start + day * timedelta(days=1) for day in range(days.bars // DAY_BARS + 1)) if market.span.start < time <= min(days.end, market.span.end)
+        time
+        for time in (days.start + day * timedelta(days=1) for day in range(days.bars // DAY_BARS + 1))
+        if market.span.start < time <= min(days.end, market.span.end)
     ]
     place = np.array([(time - market.span.start) // BAR - 1 for time in opening], np.int64)
     proposal = propose(close[place], low[place], high[place], fees)

@@ -67,6 +67,13 @@ def by_symbol(
         )
     ]
     return [
-        Market(symbol, span, *(part.get((symbol,), frame.clear()) for part, frame in zip(parts, (candles, features, verdicts), strict=True)))
+        Market(
+            symbol,
+            span,
+            *(
+                part.get((symbol,), frame.clear())
+                for part, frame in zip(parts, (candles, features, verdicts), strict=True)
+            ),
+        )
         for symbol in symbols
     ]

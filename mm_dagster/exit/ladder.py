@@ -23,8 +23,10 @@ Where METHOD leaves room, this is what holds:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +34,10 @@ import polars as pl
 from numba import njit
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME, Span, iso
+from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config import ExitConfig, GridConfig
 from mm_dagster.exit.nearest import nearest
-from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, evaluate
+from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, Readings, evaluate, table, times
 from mm_dagster.exit.why import sentence, weight
 from mm_dagster.tables import STATES
 
@@ -73,17 +75,19 @@ def compute(
         Rows of `exit_state` without stamps, one per grid and bar, in the order of the grids and by `as_of`;
         `live_state` and `live_reason` are null.
     """
-    episodes = []
-    for grid in grids:
-        if grid.enabled and grid.first_as_of <= span.end:
-            table = evaluate(grid, candles, features, verdict, risk, span.end, config)
-            episodes.append(_follow(grid, table, span, config))
-    # What is said is said for all grids at once: there are many columns, and each costs a call.
-    episodes = [episode for episode in episodes if episode.said.height]
-    if not episodes:
+    episodes = follow(grids, candles, features, verdict, risk, span.end, config)
+    firsts = [max(0, (span.start - episode.grid.first_as_of) // BAR + 1) for episode in episodes]
+    asked = [(one, first) for one, first in zip(episodes, firsts, strict=True) if first < one.readings.bars]
+    if not asked:
         return tables.empty("exit_state").drop("config_hash", "code_version")
-    said = pl.concat([episode.said for episode in episodes])
-    counted = np.concatenate([episode.counted[episode.first :] for episode in episodes])
+    # What is said is said for all grids at once: there are many columns, and each costs a call.
+    said = table([one.readings for one, _ in asked], [first for _, first in asked])
+
+    def stack(column: Callable[[Episode], Integers]) -> Integers:
+        return np.concatenate([column(one)[first:] for one, first in asked])
+
+    state = stack(lambda one: one.ladder.state)
+    counted = stack(lambda one: one.counted)
     listed = np.array([STATES.index(trigger.level) for trigger in TRIGGERS])
     frame = said.select(
         "grid_id",
@@ -91,62 +95,91 @@ def compute(
         "symbol",
         "as_of",
         "complete",
-        "since",
-        "literal_state",
-        "state",
-        "raw_state",
+        since=pl.concat([times(one.grid, one.ladder.since[first:]) for one, first in asked]),
+        literal_state=_names(stack(lambda one: one.ladders["literal"].state)),
+        state=_names(state),
+        raw_state=_names(stack(lambda one: one.ladder.raw)),
         triggers=_structs(said, np.where(counted > 0, counted, listed)),
         nearest=nearest(said, config),
-        recommended_window_minutes=_windows(said["state"], config),
-        advice=pl.Series([sentence for one in episodes for sentence in _advice(one, config)], dtype=pl.String),
+        recommended_window_minutes=_windows(state, config),
+        advice=pl.Series(
+            [sentence for one, first in asked for sentence in _advice(one, first, config)], dtype=pl.String
+        ),
     )
     return tables.conform(frame, "exit_state").drop("config_hash", "code_version")
 
 
 @dataclass(frozen=True)
-class _Episode:
-    """One grid's way over the ladder.
+class Ladder:
+    """State, state of the bar alone, and the bar at which the state was entered; places in `tables.STATES`, shape (n,).
 
-    Attributes:
-        grid: the grid.
-        table: what `triggers.evaluate` returned, n bars from the activation on.
-        truths: its statements, each of shape (n,).
-        counted: the highest level for which each trigger counts, shape (n, triggers).
-        ladder: the way under the active policy.
-        first: the first bar that is asked for.
-        said: the rows from there on, with the states and the names of the grid beside them.
+    The entered bar is counted from the activation.
     """
 
-    grid: GridConfig
-    table: pl.DataFrame
-    truths: Mapping[str, Logic]
+    state: Integers
+    raw: Integers
+    since: Integers
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One grid's way over the ladder, n bars from its activation on.
+
+    Attributes:
+        readings: the triggers.
+        ladders: the way under each policy, by name.
+        ladder: that under the active one.
+        counted: the highest level for which each trigger counts there, shape (n, triggers); 0: it does not count.
+    """
+
+    readings: Readings
+    ladders: Mapping[str, Ladder]
+    ladder: Ladder
     counted: Integers
-    ladder: _Ladder
-    first: int
-    said: pl.DataFrame
+
+    @property
+    def grid(self) -> GridConfig:
+        """Whose episode it is."""
+        return self.readings.grid
 
 
-def _follow(grid: GridConfig, table: pl.DataFrame, span: Span, config: ExitConfig) -> _Episode:
-    """Folds one episode."""
-    truths = _truths(table)
+def follow(
+    grids: Sequence[GridConfig],
+    candles: pl.DataFrame,
+    features: pl.DataFrame,
+    verdict: pl.DataFrame,
+    risk: pl.DataFrame,
+    end: datetime,
+    config: ExitConfig,
+) -> list[Episode]:
+    """Folds episodes into states, as numbers alone: what `compute` puts into words, at a fraction of its cost.
+
+    Args:
+        grids: see `compute`; likewise candles, features, verdict, risk and config.
+        candles: see there.
+        features: see there.
+        verdict: see there.
+        risk: see there.
+        end: last `as_of`.
+        config: see there.
+
+    Returns:
+        One for each enabled grid that was activated by then, in their order.
+    """
+    begun = [grid for grid in grids if grid.enabled and grid.first_as_of <= end]
+    return [_fold_episode(one, config) for one in evaluate(begun, candles, features, verdict, risk, end, config)]
+
+
+def _fold_episode(readings: Readings, config: ExitConfig) -> Episode:
     policies = {
-        "confirmed": _confirmed(table["BREAK_LIKELY.value"].to_numpy(), truths, config),
-        "literal": _literal(truths, config),
+        "confirmed": _confirmed(readings.numbers["BREAK_LIKELY.value"], readings.logic, config),
+        "literal": _literal(readings.logic, config),
     }
-    age, unknown = table["age_minutes"].to_numpy(), _unknown_triggers(truths)
+    age, unknown = readings.numbers["age_minutes"], _unknown_triggers(readings.logic)
     ladders = {name: _climb(age, unknown, rules, config) for name, rules in policies.items()}
-    ladder = ladders[config.policy]
-    first = min(max(0, (span.start - grid.first_as_of) // BAR + 1), table.height)
-    said = table.slice(first).with_columns(
-        grid_id=pl.lit(grid.id),
-        activated_at=pl.lit(grid.activated_at, dtype=TIME),
-        symbol=pl.lit(grid.symbol),
-        literal_state=_names(ladders["literal"].state[first:]),
-        state=_names(ladder.state[first:]),
-        raw_state=_names(ladder.raw[first:]),
-        since=table["as_of"].gather(ladder.since[first:]),
-    )
-    return _Episode(grid, table, truths, _counted_levels(policies[config.policy]), ladder, first, said)
+    active = policies[config.policy]
+    counted = _counted_levels(active.on, active.trigger, active.level, len(TRIGGERS))
+    return Episode(readings, ladders, ladders[config.policy], counted)
 
 
 @dataclass(frozen=True)
@@ -170,15 +203,6 @@ class _Conditions:
     on: Logic
     off: Logic
     decided: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Ladder:
-    """State, state of the bar alone, and index of the row at which the state was entered; each of shape (n,)."""
-
-    state: Integers
-    raw: Integers
-    since: Integers
 
 
 def _confirmed(p_break: Floats, truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
@@ -242,7 +266,7 @@ def _conditions(
     )
 
 
-def _climb(age: Floats, unknown: Integers, conditions: _Conditions, config: ExitConfig) -> _Ladder:
+def _climb(age: Floats, unknown: Integers, conditions: _Conditions, config: ExitConfig) -> Ladder:
     blind = config.blindness
     mostly_null = unknown * 2 > len(TRIGGERS)
     undecided = mostly_null | ~conditions.decided
@@ -252,7 +276,7 @@ def _climb(age: Floats, unknown: Integers, conditions: _Conditions, config: Exit
     known = (age < blind.hold_minutes) & ~undecided
     quiet = np.array([0, config.persist.off_warning, config.persist.off_latest_acceptable_exit, 0])
     together = config.thresholds.soft_for_warning
-    return _Ladder(
+    return Ladder(
         *_fold(
             conditions.on,
             conditions.off,
@@ -308,7 +332,7 @@ def _fold(
         quiet: known evaluations below a state in a row until it is left, by state.
 
     Returns:
-        state, raw, since, each of shape (n,); see _Ladder.
+        state, raw, since, each of shape (n,); see Ladder.
     """
     rows, columns = on.shape
     states = np.zeros(rows, np.int64)
@@ -348,19 +372,15 @@ def _fold(
     return states, raws, sinces
 
 
-def _counted_levels(conditions: _Conditions) -> Integers:
+@njit(cache=True, error_model="numpy", nogil=True)
+def _counted_levels(on: Logic, trigger: Integers, level: Integers, triggers: int) -> Integers:
     """The highest level for which each trigger counts at each bar, shape (n, triggers); 0: it does not count."""
-    counted = np.zeros((conditions.on.shape[0], len(TRIGGERS)), dtype=np.int64)
-    for column, (trigger, level) in enumerate(zip(conditions.trigger, conditions.level, strict=True)):
-        here = np.where(conditions.on[:, column] == TRUE, level, 0)
-        counted[:, trigger] = np.maximum(counted[:, trigger], here)
+    counted = np.zeros((on.shape[0], triggers), np.int64)
+    for row in range(on.shape[0]):
+        for column in range(on.shape[1]):
+            if on[row, column] == TRUE:
+                counted[row, trigger[column]] = max(counted[row, trigger[column]], level[column])
     return counted
-
-
-def _truths(table: pl.DataFrame) -> dict[str, Logic]:
-    """Every statement of `triggers.evaluate` as three-valued numbers, each of shape (n,)."""
-    numbers = table.select((pl.col(pl.Boolean).cast(pl.Int8) * TRUE).fill_null(UNKNOWN))
-    return {name: numbers[name].to_numpy() for name in numbers.columns}
 
 
 def _names(levels: Integers) -> pl.Series:
@@ -372,10 +392,10 @@ def _unknown_triggers(truths: Mapping[str, Logic]) -> Integers:
     return np.count_nonzero([truths[f"{trigger.name}.fired"] == UNKNOWN for trigger in TRIGGERS], axis=0)
 
 
-def _windows(state: pl.Series, config: ExitConfig) -> pl.Series:
+def _windows(state: Integers, config: ExitConfig) -> pl.Series:
     window = config.window_minutes
-    minutes = (None, window.warning, window.latest_acceptable_exit, window.mandatory)
-    return state.replace_strict(dict(zip(STATES, minutes, strict=True)), return_dtype=pl.Int64)
+    minutes = pl.Series([None, window.warning, window.latest_acceptable_exit, window.mandatory], dtype=pl.Int64)
+    return minutes.gather(state)
 
 
 def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
@@ -401,47 +421,41 @@ def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
     return listed.to_struct().reshape((bars, count)).arr.to_list()
 
 
-def _advice(episode: _Episode, config: ExitConfig) -> list[str]:
-    """What to do at each bar that is asked for, in one sentence with its main reason."""
-    grid, table, truths, counted, ladder = (
-        *(episode.grid, episode.table, episode.truths),
-        *(episode.counted, episode.ladder),
-    )
+def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
+    """What to do at each bar from `first` on, in one sentence with its main reason."""
+    grid, numbers, truths = episode.grid, episode.readings.numbers, episode.readings.logic
+    counted, ladder = episode.counted, episode.ladder
     window = config.window_minutes
-    close = table["close"].to_list()
-    age = table["age_minutes"].to_list()
-    value = {trigger.name: table[f"{trigger.name}.value"].to_list() for trigger in TRIGGERS}
-    threshold = {trigger.name: table[f"{trigger.name}.threshold"].to_list() for trigger in TRIGGERS}
-    above = (truths["CLOSES_OUTSIDE.fired"] == TRUE) & (table["CLOSES_OUTSIDE.value"].to_numpy() > 0)
-    sold_out = (above & (truths["STOP_BREACHED.fired"] != TRUE)).tolist()
-    unknown = _unknown_triggers(truths).tolist()
-    unmeasured = (truths["BREAK_LIKELY.fired"] == UNKNOWN).tolist()
-    highest = counted.max(axis=1).tolist()
-    order = sorted(range(len(TRIGGERS)), key=lambda index: weight(TRIGGERS[index].family))
-    deciding = (counted > 0) & (counted == counted.max(axis=1, keepdims=True))
-    deciding = deciding[:, order]
-    first = deciding.argmax(axis=1)
-    deciding[np.arange(first.size), first] = False
-    second = np.where(deciding.any(axis=1), deciding.argmax(axis=1), -1)
-    pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+    close, age = numbers["close"], numbers["age_minutes"]
+    above = (truths["CLOSES_OUTSIDE.fired"] == TRUE) & (numbers["CLOSES_OUTSIDE.value"] > 0)
+    sold_out = above & (truths["STOP_BREACHED.fired"] != TRUE)
+    unknown = _unknown_triggers(truths)
 
     @functools.cache
     def reason(row: int, least: int) -> str | None:
         """The triggers that count at this bar for the highest level, from `least` on; two say enough."""
-        if highest[row] < least:
+        highest = counted[row].max()
+        if highest < least:
             return None
-        names = [TRIGGERS[order[place]].name for place in pairs[row] if place >= 0]
-        readings = ({"name": name, "value": value[name][row], "threshold": threshold[name][row]} for name in names)
-        return "; ".join(sentence(reading) for reading in readings)
+        deciding = [name for index, name in _BY_WEIGHT if counted[row, index] == highest][:2]
+        return "; ".join(
+            sentence(
+                {"name": name, "value": numbers[f"{name}.value"][row], "threshold": numbers[f"{name}.threshold"][row]}
+            )
+            for name in deciding
+        )
+
+    @functools.cache
+    def closed(row: int) -> str:
+        return iso(grid.first_as_of + row * BAR)
 
     def mandatory(row: int) -> str:
         entered = int(ladder.since[row])
-        back = close[row] is not None and close[row] <= grid.upper
-        if sold_out[row] or (sold_out[entered] and not back):
+        if sold_out[row] or (sold_out[entered] and not close[row] <= grid.upper):
             return f"Idle: re-centre; the price closed above {grid.upper:,.6g} and the grid is sold out."
         if sold_out[entered]:
             return (
-                f"Idle: re-centre; the grid was sold out at {iso(table['as_of'][entered])}, and would buy again now: "
+                f"Idle: re-centre; the grid was sold out at {closed(entered)}, and would buy again now: "
                 "stop it if it still runs."
             )
         now = reason(row, _MANDATORY)
@@ -449,7 +463,7 @@ def _advice(episode: _Episode, config: ExitConfig) -> list[str]:
             return f"Stop the grid now and sell the inventory: {now}."
         return (
             f"Stop the grid now and sell the inventory: {reason(entered, _WARNING)} "
-            f"(at {iso(table['as_of'][entered])}; only a new activation ends this)."
+            f"(at {closed(entered)}; only a new activation ends this)."
         )
 
     def soft(row: int, state: int) -> str:
@@ -458,17 +472,17 @@ def _advice(episode: _Episode, config: ExitConfig) -> list[str]:
         else:
             act = f"Be ready to stop the grid, and look again within {window.warning} minutes"
         if age[row] >= config.blindness.warning_minutes:
-            old = f"the data are {age[row]:.0f} minutes old" if age[row] != float("inf") else "no candle is known"
+            old = f"the data are {age[row]:.0f} minutes old" if age[row] != math.inf else "no candle is known"
             return f"{act}, or look at the exchange yourself: BLIND, {old}."
         why = reason(row, _WARNING)
         if why is None and 2 * unknown[row] > len(TRIGGERS):
             why = f"{unknown[row]} of {len(TRIGGERS)} triggers cannot be known"
-        if why is None and unmeasured[row] and config.policy == "confirmed":
+        if why is None and truths["BREAK_LIKELY.fired"][row] == UNKNOWN and config.policy == "confirmed":
             why = "the probability of a break below the grid cannot be known"
         return f"{act}: {why or 'nothing counts at this bar, but it has not been quiet for long enough'}."
 
     sentences = []
-    for row, state in enumerate(ladder.state[episode.first :].tolist(), start=episode.first):
+    for row, state in enumerate(ladder.state[first:].tolist(), start=first):
         if state == 0:
             sentences.append("The grid may go on.")
         elif state == _MANDATORY:
@@ -476,3 +490,9 @@ def _advice(episode: _Episode, config: ExitConfig) -> list[str]:
         else:
             sentences.append(soft(row, state))
     return sentences
+
+
+_BY_WEIGHT = sorted(
+    ((index, trigger.name) for index, trigger in enumerate(TRIGGERS)), key=lambda one: weight(TRIGGERS[one[0]].family)
+)
+"""Place and name of the triggers, the weightiest first."""

@@ -7,6 +7,7 @@ by time, so the start of the frames, the order of their rows and the rows of oth
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-from mm_dagster.bars import BAR, FOUR_HOUR_BARS, HOUR_BARS, Span, floor_bar
+from mm_dagster.bars import BAR, EPOCH, FOUR_HOUR_BARS, HOUR_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config import ExitConfig, GridConfig, Thresholds
 from mm_dagster.tables import STATES, VERDICTS
 
@@ -82,7 +83,7 @@ FEATURES = (
     "atr",
 )
 """Columns of `regime_features` that the triggers read."""
-CANDLES = ("close_time", "close", "low", "status")
+CANDLES = ("close_time", "close", "low")
 """Those of `candles`."""
 VERDICT = ("verdict", "confidence", "transition_probability")
 """Those of `regime_verdict`."""
@@ -90,18 +91,44 @@ RISK = ("p_break_low_24h",)
 """Those of `grid_risk`."""
 
 
+@dataclass(frozen=True)
+class Readings:
+    """The triggers at the n bars of an episode, from its activation on.
+
+    Attributes:
+        grid: whose episode it is.
+        numbers: close (NaN when MISSING); age_minutes, of the newest known bar (infinite when there is none);
+            range_fires_below and range_fires_above, the prices beyond which a close leaves the range frozen at
+            activation (NaN when it is not there); lower, upper and stop of the grid; for each trigger `<name>.value`
+            and `<name>.threshold`, NaN where unknown; each of shape (n,).
+        logic: three-valued, for each trigger `<name>.fired`; and `BREAK_LIKELY.warning_on`, `.warning_off`,
+            `.latest_acceptable_exit_on`, `.latest_acceptable_exit_off`; each of shape (n,).
+        complete: whether the range frozen at activation is there.
+    """
+
+    grid: GridConfig
+    numbers: Mapping[str, Floats]
+    logic: Mapping[str, Logic]
+    complete: bool
+
+    @property
+    def bars(self) -> int:
+        """How many bars, n."""
+        return self.numbers["close"].size
+
+
 def evaluate(
-    grid: GridConfig,
+    grids: Sequence[GridConfig],
     candles: pl.DataFrame,
     features: pl.DataFrame,
     verdict: pl.DataFrame,
     risk: pl.DataFrame,
     end: datetime,
     config: ExitConfig,
-) -> pl.DataFrame:
-    """Evaluates every trigger at every bar of an episode.
+) -> list[Readings]:
+    """Evaluates every trigger at every bar of some episodes, from `first_as_of` to `end`.
 
-    A trigger is null where any of its inputs is; only RANGE_INVALIDATED, once fired, stays so whatever is missing.
+    A trigger is unknown where any of its inputs is; only RANGE_INVALIDATED, once fired, stays so whatever is missing.
     What each `value` and `threshold` says:
 
     - STOP_BREACHED: low of the bar; stop. Of a bar that closes at the very activation only the close counts: its low
@@ -122,51 +149,114 @@ def evaluate(
     - BREAK_LIKELY: p_break_low_24h; the threshold that it is beyond, or the lower one.
 
     Args:
-        grid: the grid; its episode begins at `first_as_of`.
-        candles: rows of `candles`, reaching at least 75 minutes back before `first_as_of`
-            (`blindness.latest_acceptable_exit_minutes`), so that the age of the newest known bar is right.
-        features: rows of `regime_features` from 4 hours before `first_as_of` on.
-        verdict: rows of `regime_verdict` from 4 hours before `first_as_of` on.
+        grids: the grids; the episode of each begins at its `first_as_of`.
+        candles: rows of `candles`, reaching at least 75 minutes back before the earliest `first_as_of`
+            (`blindness.latest_acceptable_exit_minutes`), so that the age of the newest known bar is right. All frames
+            may hold other markets, grids and times.
+        features: rows of `regime_features` from 4 hours before the earliest `first_as_of` on.
+        verdict: rows of `regime_verdict` from 4 hours before the earliest `first_as_of` on.
         risk: rows of `grid_risk`.
         end: last `as_of`.
         config: thresholds.
 
     Returns:
-        One row per bar with `as_of` from `first_as_of` to `end`: as_of; close (null when MISSING); age_minutes, of
-        the newest known bar (infinite when there is none); complete, whether the range frozen at activation is
-        there; range_fires_below and range_fires_above, the prices beyond which a close leaves it (null when it is
-        not there); lower, upper and stop of the grid; for each trigger `<name>.value`, `<name>.threshold`,
-        `<name>.fired`; and `BREAK_LIKELY.warning_on`, `.warning_off`, `.latest_acceptable_exit_on`,
-        `.latest_acceptable_exit_off`.
+        One for each grid, in their order; without bars when `end` is before the activation.
     """
-    first = grid.first_as_of
-    before = first - (_LAG + 1) * BAR
-    axis = Span(before, max(floor_bar(end), first - BAR))
-    of_symbol = pl.col("symbol") == grid.symbol
-    bars = candles.filter(of_symbol, pl.col("status") != "MISSING").with_columns(as_of=pl.col("close_time"))
-    close, low = _at(axis, bars, "close", "low")
-    known = dict(zip(FEATURES, _at(axis, features.filter(of_symbol), *FEATURES), strict=True))
+    if not grids:
+        return []
+    begins = [grid.first_as_of - (_LAG + 1) * BAR for grid in grids]
+    ends = [max(floor_bar(end), grid.first_as_of - BAR) for grid in grids]
+    axis = Span(min(begins), max(ends))
+    # The newest known bar may be older than the axis.
+    oldest = candles["close_time"].min() if candles.height else axis.end
+    since_oldest = Span(min(axis.start, floor_bar(oldest) - BAR), axis.end)  # type: ignore[arg-type]
+    symbols = sorted({grid.symbol for grid in grids})
+    lanes = pl.DataFrame({"symbol": symbols})
+    bars = by_bar(candles, since_oldest, lanes, "close", "low", time="close_time")
+    bars["age_minutes"] = _age_minutes(bars["close"])
     places = {name: float(place) for place, name in enumerate(VERDICTS)}
-    verdicts = verdict.filter(of_symbol).with_columns(
-        pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64)
+    verdicts = verdict.with_columns(pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64))
+    of_market = {
+        **{name: values[:, -axis.bars :] for name, values in bars.items()},
+        **by_bar(features, axis, lanes, *FEATURES),
+        **by_bar(verdicts, axis, lanes, *VERDICT),
+    }
+    episodes = pl.DataFrame(
+        [(grid.id, grid.activated_at) for grid in grids],
+        schema={"grid_id": pl.String, "activated_at": TIME},
+        orient="row",
     )
-    regime, confidence, likely = _at(axis, verdicts, *VERDICT)
-    episode = (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at)
-    (p_break,) = _at(axis, risk.filter(episode), *RISK)
+    of_grid = by_bar(risk, axis, episodes, *RISK)
+    found = []
+    for number, grid in enumerate(grids):
+        life = slice((begins[number] - axis.start) // BAR, (ends[number] - axis.start) // BAR)
+        known = {name: values[symbols.index(grid.symbol), life] for name, values in of_market.items()}
+        known |= {name: values[number, life] for name, values in of_grid.items()}
+        found.append(_evaluate(grid, known, config.thresholds))
+    return found
 
-    limits = config.thresholds
-    half_life = known["half_life"]
+
+def table(readings: Sequence[Readings], firsts: Sequence[int]) -> pl.DataFrame:
+    """The bars of episodes from some bar of each on, one episode below the other.
+
+    Args:
+        readings: at least one.
+        firsts: for each the first bar that is asked for.
+
+    Returns:
+        grid_id, activated_at, symbol, as_of, complete, and all that the readings hold; null where unknown.
+    """
+    owner = np.repeat(np.arange(len(readings)), [one.bars - first for one, first in zip(readings, firsts, strict=True)])
+
+    def stack(what: Literal["numbers", "logic"]) -> pl.DataFrame:
+        parts = [getattr(one, what) for one in readings]
+        return pl.DataFrame(
+            {
+                name: np.concatenate([part[name][first:] for part, first in zip(parts, firsts, strict=True)])
+                for name in parts[0]
+            }
+        )
+
+    names = pl.DataFrame(
+        [(one.grid.id, one.grid.activated_at, one.grid.symbol, one.complete) for one in readings],
+        schema={"grid_id": pl.String, "activated_at": TIME, "symbol": pl.String, "complete": pl.Boolean},
+        orient="row",
+    )[owner]
+    as_of = pl.concat(
+        [times(one.grid, np.arange(first, one.bars)) for one, first in zip(readings, firsts, strict=True)]
+    )
+    # All columns of a kind in one expression: a call of polars for each would cost a tick more than the triggers do.
+    return pl.concat(
+        [
+            names.with_columns(as_of=as_of),
+            stack("numbers").select(pl.all().fill_nan(None)),
+            stack("logic").select(pl.when(pl.all() != UNKNOWN).then(pl.all() == TRUE)),
+        ],
+        how="horizontal",
+    )
+
+
+def times(grid: GridConfig, bars: npt.NDArray[np.int64]) -> pl.Series:
+    """`as_of` of bars of an episode by their number, 0 the first."""
+    first, step = ((time // timedelta(microseconds=1)) for time in (grid.first_as_of - EPOCH, BAR))
+    return pl.Series(first + step * bars).cast(TIME)
+
+
+def _evaluate(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds) -> Readings:
+    """The readings of one episode from the columns of its market and of itself, which begin _LAG bars before it."""
+    close, half_life, regime, confidence = (known[name] for name in ("close", "half_life", "verdict", "confidence"))
+    bars = close.size - _LAG
     frozen = _freeze(known["range_low"], known["range_high"], known["atr"])
-    broken, variants = _break_likely(_ago(p_break), limits)
+    broken, variants = _break_likely(_ago(known["p_break_low_24h"]), limits)
     readings: dict[str, Reading] = {
-        "STOP_BREACHED": _compare(_lows(_ago(low), _ago(close), grid), "<=", np.full(axis.bars - _LAG, grid.stop)),
+        "STOP_BREACHED": _compare(_lows(_ago(known["low"]), _ago(close), grid), "<=", np.full(bars, grid.stop)),
         "CLOSES_OUTSIDE": _closes_outside(_ago(close), grid, limits.closes_outside),
-        "REGIME_TREND": _compare(_ago(regime), ">=", np.full(axis.bars - _LAG, float(TREND))),
+        "REGIME_TREND": _over(_ago(regime), ">=", float(TREND)),
         "RANGE_INVALIDATED": _range_invalidated(_ago(close), frozen, limits),
         "TRANSITION_PERSISTS": _transition_persists(regime),
         "REVERSION_LOST": _reversion_lost(_ago(half_life), _ago(known["half_life_baseline"]), limits),
         "VOLATILITY_EXPANDED": _over(_ago(known["atr_expansion"]), ">", limits.volatility_expansion),
-        "TRANSITION_LIKELY": _over(_ago(likely), ">=", limits.transition_likely),
+        "TRANSITION_LIKELY": _over(_ago(known["transition_probability"]), ">=", limits.transition_likely),
         "CONFIDENCE_FALLING": _confidence_falling(confidence, regime, limits),
         "EFFICIENCY_RISING": _over(
             _ago(known["efficiency_ratio"]) - _ago(known["efficiency_ratio"], _LAG), ">=", limits.efficiency_rise
@@ -174,47 +264,16 @@ def evaluate(
         "REVERSION_SLOWING": _reversion_slowing(_ago(half_life), _ago(half_life, _LAG), limits),
         "BREAK_LIKELY": broken,
     }
-    as_of = (axis.open_times().slice(_LAG) + BAR).alias("as_of")
     below, above = (math.nan, math.nan) if frozen is None else frozen.fires_beyond(limits.range_atr)
-    bars_long = np.ones(as_of.len())
     constant = {"range_fires_below": below, "range_fires_above": above}
     constant |= {"lower": grid.lower, "upper": grid.upper, "stop": grid.stop}
-    numbers = {"close": _ago(close), **{name: value * bars_long for name, value in constant.items()}}
+    numbers = {"close": _ago(close), "age_minutes": _ago(known["age_minutes"])}
+    numbers |= {name: np.full(bars, value) for name, value in constant.items()}
     logic = {f"BREAK_LIKELY.{name}": holds for name, holds in variants.items()}
     for name, (value, threshold, fired) in readings.items():
         numbers |= {f"{name}.value": value, f"{name}.threshold": threshold}
         logic |= {f"{name}.fired": fired}
-    # All columns of a kind in one expression: a call of polars for each would cost a tick more than the triggers do.
-    return pl.concat(
-        [
-            as_of.to_frame(),
-            pl.DataFrame(numbers).select(pl.all().fill_nan(None)),
-            pl.DataFrame(logic).select(pl.when(pl.all() != UNKNOWN).then(pl.all() == TRUE)),
-            pl.DataFrame({"age_minutes": _age_minutes(bars["close_time"], as_of)}),
-        ],
-        how="horizontal",
-    ).with_columns(complete=pl.lit(frozen is not None))
-
-
-def _at(axis: Span, frame: pl.DataFrame, *columns: str) -> tuple[Floats, ...]:
-    """The columns at every bar of the axis, NaN where there is no row or no value.
-
-    Raises:
-        ValueError: a bar has two rows.
-    """
-    rows = frame.filter(axis.closes()).select(
-        ((pl.col("as_of") - axis.start).dt.total_minutes() // _BAR_MINUTES - 1).alias("bar"),
-        pl.col(columns).cast(pl.Float64).fill_null(math.nan),
-    )
-    place = rows["bar"].to_numpy()
-    if np.unique(place).size != place.size:
-        raise ValueError(f"{', '.join(columns)}: a bar has two rows")
-    found = []
-    for column in columns:
-        values = np.full(axis.bars, np.nan)
-        values[place] = rows[column].to_numpy()
-        found.append(values)
-    return tuple(found)
+    return Readings(grid, numbers, logic, complete=frozen is not None)
 
 
 def _ago(values: Floats, bars: int = 0) -> Floats:
@@ -338,10 +397,8 @@ def _break_likely(p: Floats, limits: Thresholds) -> tuple[Reading, dict[str, Log
     return (p, threshold, fired), variants
 
 
-def _age_minutes(close_times: pl.Series, as_of: pl.Series) -> pl.Series:
-    """as_of minus the close of the newest known bar at or before it, in minutes; infinite when there is none."""
-    known = close_times.dt.epoch("us").sort().to_numpy()
-    now = as_of.dt.epoch("us").to_numpy()
-    count = np.searchsorted(known, now, side="right")
-    newest = np.concatenate([np.zeros(1, np.int64), known])[count]
-    return pl.Series(np.where(count > 0, (now - newest) / 60e6, np.inf))
+def _age_minutes(close: Floats) -> Floats:
+    """Of the newest known bar at each bar of each market, shape (markets, bars); infinite where there is none yet."""
+    bar = np.arange(close.shape[1])
+    newest = np.maximum.accumulate(np.where(np.isnan(close), -1, bar), axis=1)
+    return np.where(newest >= 0, (bar - newest) * float(_BAR_MINUTES), np.inf)

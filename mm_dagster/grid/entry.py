@@ -6,16 +6,16 @@ A calm market lengthens a grid's life. It was not found to make it earn more, an
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import Span
+from mm_dagster.bars import BAR, Span
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import touch
 from mm_dagster.grid.proposal import propose
-from mm_dagster.grid.risk import at_bars
 
 HORIZON_HOURS = 72
 ENTER_BELOW = 0.60
@@ -49,8 +49,8 @@ def assess(
         Rows of `entry_assessment` without stamps, one per bar, by `as_of`.
     """
     columns = ("close", "range_low", "range_high", "volatility_forecast")
-    rows = at_bars(features, grid.symbol, span, grid.first_as_of, columns)
-    rows = rows.with_columns(at_bars(verdict, grid.symbol, span, grid.first_as_of, ("verdict",))["verdict"])
+    rows = _at_bars(features, grid.symbol, span, grid.first_as_of, columns)
+    rows = rows.with_columns(_at_bars(verdict, grid.symbol, span, grid.first_as_of, ("verdict",))["verdict"])
     if grid.enabled:
         rows = rows.clear()
     close, low, high, sigma = (
@@ -97,6 +97,13 @@ def assess(
     words = pl.DataFrame(advised, schema={"advice": pl.String, "reasons": pl.List(pl.String)}, orient="row")
     frame = frame.drop("verdict", "range_low", "range_high").with_columns(words.get_columns())
     return tables.conform(frame, "entry_assessment").drop("config_hash", "code_version")
+
+
+def _at_bars(frame: pl.DataFrame, symbol: str, span: Span, first: datetime, columns: tuple[str, ...]) -> pl.DataFrame:
+    """The symbol's columns, or nulls, at every bar of the span with `as_of` from `first` on, by `as_of`."""
+    known = frame.filter(pl.col("symbol") == symbol).select("as_of", *columns)
+    axis = (span.open_times() + BAR).alias("as_of").to_frame().filter(pl.col("as_of") >= first)
+    return axis.join(known, on="as_of", how="left", validate="1:1", maintain_order="left")
 
 
 def _advise(

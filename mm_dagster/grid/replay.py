@@ -221,6 +221,11 @@ class Replay(NamedTuple):
     fills_optimistic: Counts
     stopped: int
 
+    def tail(self, bars: int) -> Replay:
+        """The rows of the newest bars, as many as there are; `stopped` still counts from the first bar of all."""
+        first = max(0, self.cash.size - bars)
+        return self._replace(**{name: rows[first:] for name, rows in self._asdict().items() if name != "stopped"})
+
 
 def replay(grid: Book, opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> Replay:
     """Replays the candles that follow the activation. A row depends on the rows before it and on nothing after.

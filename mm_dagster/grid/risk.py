@@ -2,55 +2,80 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME, Span, iso
+from mm_dagster.bars import BAR, TIME, Span, by_bar, iso
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.levels import prices
+from mm_dagster.grid.position import Position
 from mm_dagster.grid.touch import Floats
-from mm_dagster.tables import NO_RULES, MarketRules
+from mm_dagster.tables import NO_RULES, POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK, MarketRules
+
+Places = npt.NDArray[np.int64]
 
 HORIZONS = (6, 12, 24)
 """Hours ahead for which touch probabilities are kept."""
 
 FEATURES = ("close", "change_24h", "volume_24h", "atr", "volatility_forecast")
+"""Columns of `regime_features` that are read."""
+
+_BELOW_GRID, _IN_GRID, _ABOVE_GRID = range(len(POSITION_HEALTH))
+_SAFE, _NEAR, _CRITICAL, _BREACHED = range(len(STOP_LOSS_RISK))
+_UNKNOWN = -1
 
 
 def compute(
-    grid: GridConfig,
+    grids: Sequence[GridConfig],
     features: pl.DataFrame,
     candles: pl.DataFrame,
     span: Span,
     risk: RiskConfig,
-    rules: MarketRules = NO_RULES,
-    fills: pl.DataFrame | str | None = None,
+    rules: Mapping[str, MarketRules] | None = None,
+    fills: Mapping[str, pl.DataFrame | str | None] | None = None,
 ) -> pl.DataFrame:
-    """Evaluates one grid, enabled or not, at every bar of the span since its activation.
+    """Evaluates grids, enabled or not, at every bar of the span since their activation.
 
     Args:
-        grid: the grid.
+        grids: the grids.
         features: rows of `regime_features`; other symbols and times are ignored.
-        candles: rows of `candles` from the bar that closes at `grid.first_as_of` on; other markets are ignored. Only
-            what a running grid holds depends on them.
-        span: its bars; those with `as_of` before `grid.first_as_of` are left out.
+        candles: rows of `candles` from the bar that closes at the earliest `first_as_of` on; other markets are
+            ignored. Only what a running grid holds depends on them.
+        span: its bars; those with `as_of` before `first_as_of` of a grid are left out.
         risk: scales of the touch probability, limits of the stop-loss risk, and what waiting means.
-        rules: of the grid's market: ticks, lots, smallest orders.
-        fills: of the grid's account, see `account.fills_of`; without them the position is modelled.
+        rules: of the grids' markets, by grid: ticks, lots, smallest orders; of one that is not there, none.
+        fills: of the grids' accounts, by grid, see `account.fills_of`; without them the position is modelled.
 
     Returns:
-        Rows of `grid_risk` without stamps, one per bar, by `as_of`. Where the features have no row, or no close,
-        the row is there and what depends on it is null. So is what the grid holds where it cannot be modelled; the
-        recommendations then say why.
+        Rows of `grid_risk` without stamps, one per grid and bar, in the order of the grids and by `as_of`. Where the
+        features have no row, or no close, the row is there and what depends on it is null. So is what the grid holds
+        where it cannot be modelled; the recommendations then say why.
     """
-    rows = at_bars(features, grid.symbol, span, grid.first_as_of, FEATURES)
-    count = rows.height
-    known = _floats(rows, FEATURES)
+    asked = {grid.id: Span(max(span.start, grid.first_as_of - BAR), span.end) for grid in grids}
+    grids = [grid for grid in grids if asked[grid.id].bars]
+    if not grids:
+        return tables.empty("grid_risk").drop("config_hash", "code_version")
+    bars = [asked[grid.id].bars for grid in grids]
+    symbols = sorted({grid.symbol for grid in grids})
+    lanes = [symbols.index(grid.symbol) for grid in grids]
+    measured = by_bar(features, span, pl.DataFrame({"symbol": symbols}), *FEATURES)
+    # All grids one below the other: there are many columns, and each costs a call.
+    known = {
+        name: np.concatenate([of_market[lane, -count:] for lane, count in zip(lanes, bars, strict=True)])
+        for name, of_market in measured.items()
+    }
+    owner = np.repeat(np.arange(len(grids)), bars)
+    lower, upper, stop = (
+        np.array(bounds, dtype=np.float64)[owner]
+        for bounds in zip(*((grid.lower, grid.upper, grid.stop) for grid in grids), strict=True)
+    )
     price = np.where(known["close"] > 0, known["close"], np.nan)
     atr = np.where(known["atr"] > 0, known["atr"], np.nan)
     sigma = known["volatility_forecast"]
@@ -60,13 +85,11 @@ def compute(
         "change_24h": known["change_24h"],
         "volume_24h": known["volume_24h"],
     }
-    aways = {"lower": price - grid.lower, "upper": grid.upper - price, "stop": price - grid.stop}
-    for name, away in aways.items():
+    for name, away in {"lower": price - lower, "upper": upper - price, "stop": price - stop}.items():
         columns[f"distance_{name}_percent"] = 100.0 * away / price
         columns[f"distance_{name}_atr"] = away / atr
-    to_lower = touch.log_ratio(price, np.full(count, grid.lower))
-    to_upper = touch.log_ratio(np.full(count, grid.upper), price)
-    to_stop = touch.log_ratio(price, np.full(count, grid.stop))
+    to_lower, to_upper = touch.log_ratio(price, lower), touch.log_ratio(upper, price)
+    to_stop = touch.log_ratio(price, stop)
     for hours in HORIZONS:
         k_break = getattr(risk.touch.k_break, f"h{hours}")
         k_stop = getattr(risk.touch.k_stop, f"h{hours}")
@@ -74,48 +97,89 @@ def compute(
         columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, sigma, hours, k_break)
         columns[f"p_stop_{hours}h"] = touch.probability(to_stop, sigma, hours, k_stop)
 
-    held = position.compute(grid, candles, sigma, rows["as_of"], risk.giveback, rules, fills)
-    if not grid.enabled:
-        held = held.with_columns(capital_utilisation=pl.Series(capital_utilisation(grid, price)).fill_nan(None))
-    at_risk = _floats(held, ("capital_at_risk",))["capital_at_risk"]
-    columns["capital_at_risk_weighted"] = at_risk * columns["p_stop_24h"]
+    ends = np.cumsum(bars)
+    rows_of = [slice(end - count, end) for end, count in zip(ends.tolist(), bars, strict=True)]
+    held = _positions(grids, candles, span.end, [sigma[rows] for rows in rows_of], risk, rules or {}, fills or {})
+    columns |= {name: np.full(owner.size, np.nan) for name in position.COLUMNS}
+    for grid, rows, its in zip(grids, rows_of, held, strict=True):
+        for name, values in its.numbers.items():
+            columns[name][rows] = values
+        if not grid.enabled:
+            columns["capital_utilisation"][rows] = capital_utilisation(grid, price[rows])
+    columns["capital_at_risk_weighted"] = columns["capital_at_risk"] * columns["p_stop_24h"]
 
-    judged = [
-        _judge(grid, price, p_stop, risk, _said_before(*told))
-        for price, p_stop, told in zip(
-            price.tolist(),
-            columns["p_stop_24h"].tolist(),
-            held.select("stopped_at", "remark").iter_rows(),
-            strict=True,
-        )
-    ]
-    words = pl.DataFrame(
-        judged,
-        schema={
-            "position_health": pl.String,
-            "stop_loss_risk": pl.String,
-            "risk_level": pl.String,
-            "recommendations": pl.List(pl.String),
-        },
+    health, stop_risk, level = _judge(price, lower, upper, stop, columns["p_stop_24h"], risk)
+    since = pl.DataFrame(
+        [(its.began, its.stopped, its.remark and its.remark_from) for its in held],
+        schema=dict.fromkeys(("began", "stopped", "remarked"), TIME),
         orient="row",
+    )[owner].with_columns(pl.concat([asked[grid.id].open_times() + BAR for grid in grids]).alias("as_of"))
+    begun, over, remarked = (
+        since.select((pl.col("began", "stopped", "remarked") <= pl.col("as_of")).fill_null(value=False)).to_numpy().T
     )
-    frame = pl.DataFrame(columns).select(pl.all().fill_nan(None))
-    frame = frame.with_columns(
-        *words.get_columns(),
-        *held.drop("remark").get_columns(),
-        rows["as_of"],
-        grid_id=pl.lit(grid.id),
-        activated_at=pl.lit(grid.activated_at, dtype=TIME),
-        symbol=pl.lit(grid.symbol),
+    frame = (
+        pl.DataFrame(columns)
+        .select(pl.all().fill_nan(None))
+        .with_columns(
+            since["as_of"],
+            grid_id=pl.Series([grid.id for grid in grids]).gather(owner),
+            activated_at=pl.Series([grid.activated_at for grid in grids], dtype=TIME).gather(owner),
+            symbol=pl.Series([grid.symbol for grid in grids]).gather(owner),
+            position_health=_named(health, POSITION_HEALTH),
+            stop_loss_risk=_named(stop_risk, STOP_LOSS_RISK),
+            risk_level=_named(level, RISK_LEVEL),
+            stopped_at=since["stopped"].set(pl.Series(~over), None),
+            source=pl.Series(["MODELLED", *(its.source for its in held)]).gather(np.where(begun, 1 + owner, 0)),
+        )
     )
+    sentences: list[str] = []
+    counts = np.zeros(owner.size, np.int64)
+    stops = [
+        f"The stop was reached by {iso(its.stopped)}: the grid holds nothing any more." if its.stopped else ""
+        for its in held
+    ]
+    for row in np.flatnonzero(over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)).tolist():
+        one, before = owner[row], len(sentences)
+        sentences += [stops[one]] if over[row] else []
+        sentences += [held[one].remark or ""] if remarked[row] else []
+        sentences += _recommend(
+            grids[one], float(price[row]), float(columns["p_stop_24h"][row]), health[row], stop_risk[row]
+        )
+        counts[row] = len(sentences) - before
+    frame = frame.with_columns(recommendations=_lists(sentences, counts))
     return tables.conform(frame, "grid_risk").drop("config_hash", "code_version")
 
 
-def at_bars(frame: pl.DataFrame, symbol: str, span: Span, first: datetime, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The symbol's columns, or nulls, at every bar of the span with `as_of` from `first` on, by `as_of`."""
-    known = frame.filter(pl.col("symbol") == symbol).select("as_of", *columns)
-    axis = (span.open_times() + BAR).alias("as_of").to_frame().filter(pl.col("as_of") >= first)
-    return axis.join(known, on="as_of", how="left", validate="1:1", maintain_order="left")
+def _lists(texts: Sequence[str], counts: Places) -> pl.Series:
+    """The texts in lists, so many in each; one by one polars would look at every list three times."""
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    return pl.Series(pa.LargeListArray.from_arrays(offsets, pa.array(texts, pa.large_string())))
+
+
+def _positions(
+    grids: Sequence[GridConfig],
+    candles: pl.DataFrame,
+    end: datetime,
+    sigmas: Sequence[Floats],
+    risk: RiskConfig,
+    rules: Mapping[str, MarketRules],
+    fills: Mapping[str, pl.DataFrame | str | None],
+) -> list[Position]:
+    """What each grid holds at the newest bars, as many as there are sigmas of it."""
+    starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
+    lives = Span(min(starts, default=end), end)
+    symbols = sorted({grid.symbol for grid in grids if grid.enabled})
+    lanes = pl.DataFrame({"symbol": symbols}, schema={"symbol": pl.String})
+    prices = np.stack(list(by_bar(candles, lives, lanes, *position.PRICES, time="close_time").values()))
+    held = []
+    for grid, sigma in zip(grids, sigmas, strict=True):
+        if grid.enabled:
+            life = prices[:, symbols.index(grid.symbol), (grid.first_as_of - BAR - lives.start) // BAR :]
+            its = position.compute(grid, life, sigma, risk.giveback, rules.get(grid.id, NO_RULES), fills.get(grid.id))
+            held.append(its)
+        else:
+            held.append(Position())
+    return held
 
 
 def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
@@ -140,54 +204,43 @@ def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
 
 
 def _judge(
-    grid: GridConfig, price: float, p_stop: float, risk: RiskConfig, before: list[str]
-) -> tuple[str | None, str | None, str | None, list[str]]:
-    """Position health, stop-loss risk, risk level and recommendations of one bar; None is unknown, NaN on entry."""
-    if np.isnan(price):
-        return None, None, None, [*before, "The newest candle is missing: where the price stands is not known."]
-    health = "BELOW_GRID" if price < grid.lower else "ABOVE_GRID" if price > grid.upper else "IN_GRID"
-    stop_risk: str | None
-    level: str | None
-    if price <= grid.stop:
-        stop_risk, level = "BREACHED", "CRITICAL"
-    elif np.isnan(p_stop):
-        stop_risk, level = None, None
-    elif p_stop >= risk.stop_loss.critical:
-        stop_risk, level = "CRITICAL", "HIGH"
-    elif p_stop >= risk.stop_loss.near:
-        stop_risk, level = "NEAR", "MEDIUM"
-    else:
-        stop_risk, level = "SAFE", "LOW" if health == "IN_GRID" else "MEDIUM"
-    return health, stop_risk, level, before + _recommend(grid, price, p_stop, health, stop_risk)
+    price: Floats, lower: Floats, upper: Floats, stop: Floats, p_stop: Floats, risk: RiskConfig
+) -> tuple[Places, Places, Places]:
+    """Position health, stop-loss risk and risk level as places in `tables`; `_UNKNOWN` where unknown."""
+    health = np.select([np.isnan(price), price < lower, price > upper], [_UNKNOWN, _BELOW_GRID, _ABOVE_GRID], _IN_GRID)
+    limits = risk.stop_loss
+    stop_risk = np.select(
+        [np.isnan(price), price <= stop, np.isnan(p_stop), p_stop >= limits.critical, p_stop >= limits.near],
+        [_UNKNOWN, _BREACHED, _UNKNOWN, _CRITICAL, _NEAR],
+        _SAFE,
+    )
+    # The levels follow the stop-loss risk one by one, but outside the grid nothing is LOW.
+    level = np.where((stop_risk == _SAFE) & (health != _IN_GRID), RISK_LEVEL.index("MEDIUM"), stop_risk)
+    return health, stop_risk, level
 
 
-def _said_before(stopped_at: datetime | None, remark: str | None) -> list[str]:
-    """What is to be said of the position before anything else."""
-    over = [f"The stop was reached by {iso(stopped_at)}: the grid holds nothing any more."] if stopped_at else []
-    return over + ([remark] if remark else [])
+def _named(places: Places, names: Sequence[str]) -> pl.Series:
+    return pl.Series([*names, None], dtype=pl.String).gather(np.where(places == _UNKNOWN, len(names), places))
 
 
-def _recommend(grid: GridConfig, price: float, p_stop: float, health: str, stop_risk: str | None) -> list[str]:
+def _recommend(grid: GridConfig, price: float, p_stop: float, health: int, stop_risk: int) -> list[str]:
+    """What is to be said of a bar whose price is outside the grid, near the stop, or not known."""
+    if health == _UNKNOWN:
+        return ["The newest candle is missing: where the price stands is not known."]
     sentences = []
-    if stop_risk == "BREACHED":
+    if stop_risk == _BREACHED:
         then = "sell what it holds" if grid.enabled else "do not start it as configured"
         sentences.append(f"The price {price:,.6g} is at or below the stop {grid.stop:,.6g}: {then}.")
-    elif health == "BELOW_GRID":
+    elif health == _BELOW_GRID:
         then = "it only holds; decide before the stop" if grid.enabled else "do not start it as configured"
         sentences.append(f"The price {price:,.6g} is below the grid {grid.lower:,.6g} to {grid.upper:,.6g}: {then}.")
-    elif health == "ABOVE_GRID":
+    elif health == _ABOVE_GRID:
         then = "it is sold out; stop it or re-centre it" if grid.enabled else "do not start it as configured"
         sentences.append(f"The price {price:,.6g} is above the grid {grid.lower:,.6g} to {grid.upper:,.6g}: {then}.")
-    if stop_risk in ("NEAR", "CRITICAL"):
+    if stop_risk in (_NEAR, _CRITICAL):
         sentences.append(
             f"The stop {grid.stop:,.6g} is touched within 24 h with {100 * p_stop:.0f} %: see the exit state."
         )
-    if stop_risk is None:
+    if stop_risk == _UNKNOWN:
         sentences.append("The volatility is not known: no probability can be given.")
     return sentences
-
-
-def _floats(frame: pl.DataFrame, columns: tuple[str, ...]) -> dict[str, Floats]:
-    """Columns as floats by name, null as NaN."""
-    numbers = frame.select(pl.col(columns).cast(pl.Float64).fill_null(math.nan))
-    return {name: numbers[name].to_numpy() for name in columns}

@@ -69,7 +69,7 @@ def replay(candles: pl.DataFrame, grid: GridConfig, days: int) -> Stages:
     seen = candles.filter(measured.back(WARMUP_BARS).opens())
     features = regime_features.compute(seen, measured, VolatilityConfig())
     verdict = regime_verdict.compute(features, judged, RegimeConfig())
-    risk = grid_risk.compute(grid, features, seen, span, RiskConfig())
+    risk = grid_risk.compute([grid], features, seen, span, RiskConfig())
     states = ladder.compute([grid], seen, features, verdict, risk, span, ExitConfig())
     return Stages(seen.filter(span.back(96).opens()), verdict.filter(span.back(96).closes()), risk, states)
 

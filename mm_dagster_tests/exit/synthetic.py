@@ -151,11 +151,12 @@ def end(bars: int) -> datetime:
     return START + (bars - 1) * BAR
 
 
-def evaluate(frames: Frames, bars: int, config: ExitConfig | None = None) -> pl.DataFrame:
+def evaluate(frames: Frames, bars: int, config: ExitConfig | None = None, of: GridConfig | None = None) -> pl.DataFrame:
     """The triggers of the example grid."""
-    return triggers.evaluate(
-        grid(), frames.candles, frames.features, frames.verdict, frames.risk, end(bars), config or ExitConfig()
+    found = triggers.evaluate(
+        [of or grid()], frames.candles, frames.features, frames.verdict, frames.risk, end(bars), config or ExitConfig()
     )
+    return triggers.table(found, [0])
 
 
 def climb(frames: Frames, bars: int, config: ExitConfig | None = None, of: GridConfig | None = None) -> pl.DataFrame:

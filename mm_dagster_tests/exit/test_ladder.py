@@ -7,10 +7,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME
-from mm_dagster.config import ExitConfig, Literal_
+from mm_dagster.bars import BAR, TIME, Span
+from mm_dagster.config import ExitConfig, GridConfig, Literal_
+from mm_dagster.exit import ladder
+from mm_dagster.tables import STATES
 from mm_dagster_tests.exit.synthetic import LITERAL, START, Frames, climb, end, episode, grid, states
 
 
@@ -216,3 +219,36 @@ def test_a_disabled_grid_and_a_future_one_have_no_states() -> None:
 def test_an_activation_between_bars_begins_at_the_next_one() -> None:
     late = grid(activated_at=START - timedelta(minutes=4))
     assert climb(episode(2, of=late), 2, of=late)["as_of"].to_list() == [START, end(2)]
+
+
+def test_many_grids_at_once_are_what_each_is_alone_and_what_is_followed() -> None:
+    values = {"close": {3: 3060.0, 4: 3055.0}, "p_break_low_24h": [0.1, 0.4, 0.7, 0.9]}
+    many = [
+        grid(),
+        grid(id="btc", symbol="BTC-USDT"),
+        grid(id="late", activated_at=START + 2 * BAR),
+        grid(id="wide", stop=1),
+    ]
+    frames = episode(12, missing=(6,), of=many[0])
+    for one, happened in zip(many[1:], (values, {}, {"close": 3190.0}), strict=True):
+        frames = frames.beside(
+            episode(12, happened, of=one)
+            if one.symbol != "ETH-USDT"
+            else Frames(
+                *(part.clear() for part in (frames.candles, frames.features, frames.verdict)),
+                episode(9, happened, of=one).risk,
+            )
+        )
+    config = ExitConfig()
+    whole = Span(START + 2 * BAR, end(10))
+
+    def compute(*grids: GridConfig) -> pl.DataFrame:
+        return ladder.compute(grids, frames.candles, frames.features, frames.verdict, frames.risk, whole, config)
+
+    together = compute(*many)
+    assert_frame_equal(together, pl.concat([compute(one) for one in many]), check_exact=True)
+    assert set(together["state"]) > {"NORMAL", "MANDATORY_EXIT"}
+    followed = ladder.follow(many, frames.candles, frames.features, frames.verdict, frames.risk, whole.end, config)
+    for one in followed:
+        mine = together.filter(pl.col("grid_id") == one.grid.id)
+        assert [STATES[state] for state in one.ladder.state[-mine.height :]] == mine["state"].to_list()

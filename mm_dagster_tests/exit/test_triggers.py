@@ -9,7 +9,6 @@ import pytest
 
 from mm_dagster.bars import BAR
 from mm_dagster.config import ExitConfig, Thresholds
-from mm_dagster.exit import triggers
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster_tests.exit.synthetic import START, episode, evaluate, grid
 
@@ -136,8 +135,7 @@ def test_a_low_from_before_the_activation_breaches_no_stop() -> None:
     assert evaluate(episode(1, {"close": {0: 2990.0}}), 1)["STOP_BREACHED.fired"].to_list() == [True]
     within = grid(activated_at=START - BAR / 3)
     frames = episode(2, lows, of=within)
-    table = triggers.evaluate(within, frames.candles, frames.features, frames.verdict, frames.risk, START, ExitConfig())
-    assert table["STOP_BREACHED.fired"].to_list() == [True]
+    assert evaluate(frames, 1, of=within)["STOP_BREACHED.fired"].to_list() == [True]
 
 
 def test_closes_outside_keep_their_side_and_count_since_the_activation_only() -> None:

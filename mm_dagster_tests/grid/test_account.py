@@ -139,8 +139,8 @@ def test_risk_comes_from_the_account_where_its_fills_are_known() -> None:
     closes: list[float | None] = [102.0, 101.0, 101.5]
     fills = account.fills_of(SMALL, [SMALL], snapshots(*grid_fills([102.0, 101.0, 101.5])))
     assert isinstance(fills, pl.DataFrame)
-    given_ = (SMALL, features(closes), candles(closes), span(3), RiskConfig())
-    model, real = risk.compute(*given_), risk.compute(*given_, fills=fills)
+    given_ = ([SMALL], features(closes), candles(closes), span(3), RiskConfig())
+    model, real = risk.compute(*given_), risk.compute(*given_, fills={SMALL.id: fills})
     assert set(model["source"]), set(real["source"]) == ({"MODELLED"}, {"ACCOUNT"})
     assert tables.broken_rules(stamped(real, "grid_risk"), "grid_risk") == {}
     for name in ("inventory", "total_pnl", "capital_at_risk", "profit_giveback", "capital_utilisation"):
@@ -151,8 +151,8 @@ def test_risk_comes_from_the_account_where_its_fills_are_known() -> None:
 def test_a_difference_from_the_model_is_named_with_both_figures() -> None:
     closes: list[float | None] = [102.0, 101.0, 101.5]
     fills = account.fills_of(SMALL, [SMALL], snapshots(fill(1, 0, "buy", 102.0, 0.5)))
-    given_ = (SMALL, features(closes), candles(closes), span(3), RiskConfig())
-    model, real = risk.compute(*given_), risk.compute(*given_, fills=fills)
+    given_ = ([SMALL], features(closes), candles(closes), span(3), RiskConfig())
+    model, real = risk.compute(*given_), risk.compute(*given_, fills={SMALL.id: fills})
     (said,) = account.differences(SMALL, model.tail(1), real.tail(1))
     assert said.startswith("eth-v3: the account differs from the model: it holds 0.5 ETH, the model 2.96296; it stands")
 
@@ -175,7 +175,9 @@ def test_what_cannot_be_told_from_an_account_is_said(
     found = account.fills_of(SMALL, [SMALL, *others], told)
     assert found is None if why is None else isinstance(found, str) and found.startswith(why)
     if isinstance(found, str):
-        frame = risk.compute(SMALL, features([102.0]), candles([102.0]), span(1), RiskConfig(), fills=found)
+        frame = risk.compute(
+            [SMALL], features([102.0]), candles([102.0]), span(1), RiskConfig(), fills={SMALL.id: found}
+        )
         assert frame["source"].to_list() == ["MODELLED"]
         assert frame["recommendations"][0][0] == f"The account is not used: {found}."
 

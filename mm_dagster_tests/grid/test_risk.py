@@ -22,11 +22,11 @@ RISK = RiskConfig()
 
 
 def row(close: float | None, **columns: object) -> dict[str, object]:
-    return risk.compute(grid(), features([close], **columns), candles([close]), span(1), RISK).row(0, named=True)
+    return risk.compute([grid()], features([close], **columns), candles([close]), span(1), RISK).row(0, named=True)
 
 
 def test_the_disabled_grid_of_the_requirements_is_below_breached_and_critical() -> None:
-    frame = risk.compute(grid(enabled=False), features([2680.0]), candles([2680.0]), span(1), RISK)
+    frame = risk.compute([grid(enabled=False)], features([2680.0]), candles([2680.0]), span(1), RISK)
     found = frame.row(0, named=True)
     assert found["position_health"] == "BELOW_GRID"
     assert found["stop_loss_risk"] == "BREACHED"
@@ -64,7 +64,7 @@ def test_position_and_stop_make_the_risk_level(
 )
 def test_utilisation_is_the_cost_of_the_cells_whose_upper_price_is_above(close: float, held: list[int]) -> None:
     small = grid(lower=1, upper=5, levels=4, stop=0.5, enabled=False)
-    found = risk.compute(small, features([close]), candles([close]), span(1), RISK)["capital_utilisation"][0]
+    found = risk.compute([small], features([close]), candles([close]), span(1), RISK)["capital_utilisation"][0]
     assert found == pytest.approx(sum(held) / 10)
 
 
@@ -85,7 +85,7 @@ def test_probabilities_are_those_of_the_formula() -> None:
 def test_every_bar_since_the_activation_has_a_row_even_without_features() -> None:
     late = grid(activated_at=START + BAR)
     known = features([3100.0, 3101.0, 3102.0, 3103.0]).filter(pl.col("as_of") != START + 2 * BAR)
-    frame = risk.compute(late, known, candles([3100.0, 3101.0, None, 3103.0]), span(4), RISK)
+    frame = risk.compute([late], known, candles([3100.0, 3101.0, None, 3103.0]), span(4), RISK)
     assert frame["as_of"].to_list() == [START + n * BAR for n in (1, 2, 3)]
     assert frame["price"].to_list() == [3101.0, None, 3103.0]
     assert frame["recommendations"][1].to_list() == [
@@ -95,7 +95,7 @@ def test_every_bar_since_the_activation_has_a_row_even_without_features() -> Non
 
 
 def test_before_the_activation_there_is_nothing() -> None:
-    frame = risk.compute(grid(activated_at=START + 9 * BAR), features([3100.0]), candles([3100.0]), span(4), RISK)
+    frame = risk.compute([grid(activated_at=START + 9 * BAR)], features([3100.0]), candles([3100.0]), span(4), RISK)
     assert frame.is_empty()
     assert frame.columns == tables.empty("grid_risk").drop("config_hash", "code_version").columns
 
@@ -107,22 +107,52 @@ def test_before_the_activation_there_is_nothing() -> None:
 )
 def test_rows_do_not_depend_on_order_span_or_other_markets(closes: list[float | None], sigma: float) -> None:
     known, bars = features(closes, volatility_forecast=sigma), candles(closes)
-    whole = risk.compute(grid(), known, bars, span(len(closes)), RISK)
+    whole = risk.compute([grid()], known, bars, span(len(closes)), RISK)
     others = [1.0] * len(closes)
     mixed = pl.concat([features(others, symbol="BTC-USDT"), known]).sample(fraction=1.0, shuffle=True, seed=len(closes))
     more = pl.concat([candles(others, symbol="BTC-USDT"), bars]).sample(fraction=1.0, shuffle=True, seed=len(closes))
-    assert_frame_equal(risk.compute(grid(), mixed, more, span(len(closes)), RISK), whole, check_exact=True)
+    assert_frame_equal(risk.compute([grid()], mixed, more, span(len(closes)), RISK), whole, check_exact=True)
     for index in range(len(closes)):
         bar = Span(START + (index - 1) * BAR, START + index * BAR)
-        alone = risk.compute(grid(), known, bars, bar, RISK)
+        alone = risk.compute([grid()], known, bars, bar, RISK)
         assert_frame_equal(alone, whole.slice(index, 1), check_exact=True)
+
+
+def test_many_grids_at_once_are_what_each_is_alone() -> None:
+    closes = [3100.0, None, 3060.0, 3190.0, 2980.0, 3100.0]
+    frames = (
+        pl.concat([features(closes).filter(pl.col("as_of") != START + 3 * BAR), features(closes, symbol="BTC-USDT")]),
+        pl.concat([candles(closes), candles([None] * 5 + [3100.0], symbol="BTC-USDT")]),
+    )
+    many = [
+        grid(id="plain"),
+        grid(id="late", activated_at=START + BAR / 2),
+        grid(id="waits", enabled=False),
+        grid(id="unseen", symbol="BTC-USDT"),
+        grid(id="unknown", symbol="XRP-USDT"),
+        grid(id="future", activated_at=START + 99 * BAR),
+        grid(id="poor", capital=1),
+        grid(id="told"),
+    ]
+    rules = {"poor": MarketRules(amount_min=1.0), "plain": MarketRules(price_tick=0.1)}
+    fills = {"told": "no reason"}
+    for whole in (span(6), Span(START + 4 * BAR, START + 5 * BAR)):
+        alone = [risk.compute([one], *frames, whole, RISK, rules, fills) for one in many]
+        together = risk.compute(many, *frames, whole, RISK, rules, fills)
+        assert_frame_equal(together, pl.concat(alone), check_exact=True)
+        assert tables.broken_rules(stamped(together, "grid_risk"), "grid_risk") == {}
+    remarks = dict(together.select("grid_id", pl.col("recommendations").list.first()).iter_rows())
+    assert remarks["plain"].startswith("The stop was reached by 2026-03-02T01:00:00Z")
+    assert remarks["told"].startswith("The stop was reached")
+    assert remarks["poor"].startswith("The position is not modelled: grid poor: a cell buys")
+    assert remarks["unknown"].startswith("The position is not modelled: no candle is known")
 
 
 def money(closes: list[float | None], **changes: Any) -> pl.DataFrame:
     """A grid from 100 to 104 with 4 cells, 400 of capital and no fees, unless said otherwise."""
     free = {"maker": 0.0, "taker": 0.0, "slippage": 0.0}
     base = {"lower": 100, "upper": 104, "levels": 4, "stop": 90, "capital": 400, "fees": free}
-    frame = risk.compute(grid(**(base | changes)), features(closes), candles(closes), span(len(closes)), RISK)
+    frame = risk.compute([grid(**(base | changes))], features(closes), candles(closes), span(len(closes)), RISK)
     assert tables.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
     return frame
 
@@ -198,7 +228,7 @@ def test_orders_that_the_venue_would_not_take_leave_the_advice_and_say_why() -> 
     closes = [102.0, 101.0]
     small = grid(lower=100, upper=104, levels=4, stop=90, capital=4)
     rules = MarketRules(price_tick=0.01, amount_lot=0.001, amount_min=0.1, cost_min=1.0)
-    frame = risk.compute(small, features(closes), candles(closes), span(2), RISK, rules)
+    frame = risk.compute([small], features(closes), candles(closes), span(2), RISK, {small.id: rules})
     assert frame["p_stop_24h"].null_count() == 0
     assert frame["inventory"].null_count() == 2
     assert "the venue takes no order below 0.1 (base currency)" in frame["recommendations"][0][0]
