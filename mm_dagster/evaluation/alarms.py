@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,10 +105,15 @@ def _judge(
     return true, false, unknown, weeks, lead
 
 
+def together(parts: Sequence[Alarms]) -> Alarms:
+    """The alarms of several cohorts as one."""
+    return Alarms(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
 def first(alarm: Truths, cohort: Cohort) -> Columns:
-    """The column at which each grid would be left: where the alarm is first raised, else the end of its life."""
+    """The column at which each grid is left: where the alarm first stands, the last column of all if it never does."""
     within = alarm & (np.arange(alarm.shape[1]) <= cohort.last[:, None])
-    return np.where(within.any(axis=1), within.argmax(axis=1), cohort.last)
+    return np.where(within.any(axis=1), within.argmax(axis=1), alarm.shape[1] - 1)
 
 
 def quantile(values: Floats, share: float, weights: Floats) -> Floats:

@@ -90,7 +90,7 @@ def follow(
     inside = place < market.span.bars
     clipped = np.minimum(place, market.span.bars - 1)
     opens, highs, lows, closes = (
-        np.where(inside, market.prices(name)[clipped], np.nan) for name in ("open", "high", "low", "close")
+        np.where(inside, market.prices[name][clipped], np.nan) for name in ("open", "high", "low", "close")
     )
     lower, upper, stop = (np.array([[getattr(grid, name)] for grid in grids]) for name in ("lower", "upper", "stop"))
     known = np.minimum(market.span.bars - 1 - start, bars)

@@ -26,8 +26,8 @@ def open_daily(market: Market, days: Span, fees: Fees) -> list[GridConfig]:
 
     A day counts from the time on when all features are known, so that every signal could speak.
     """
-    close, low, high = market.prices("close"), market.feature("range_low"), market.feature("range_high")
-    known = np.all([~np.isnan(market.feature(name)) for name in NEEDED], axis=0)
+    close, low, high = market.prices["close"], market.known["range_low"], market.known["range_high"]
+    known = np.all([~np.isnan(market.known[name]) for name in NEEDED], axis=0)
     opening = [
         time
         for time in (days.start + day * timedelta(days=1) for day in range(days.bars // DAY_BARS + 1))

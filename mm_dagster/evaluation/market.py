@@ -2,78 +2,59 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, bar_number
+from mm_dagster.bars import Span, by_bar
+from mm_dagster.exit import triggers
 
 Floats = npt.NDArray[np.float64]
 
-_BAR_US = BAR.total_seconds() * 1e6
+FEATURES = ("volatility_forecast", "adx", "adx_4h")
+"""Columns of `regime_features` that are needed beside those that the triggers read."""
 
 
 @dataclass(frozen=True)
 class Market:
-    """One symbol on the bars of a span.
+    """One market on the bars of a span.
 
     Attributes:
         symbol: which.
         span: its bars.
-        candles: rows of `candles` of this symbol, by open_time.
-        features: rows of `regime_features`, by as_of.
-        verdicts: rows of `regime_verdict`, by as_of.
+        prices: open, high, low and close at every bar, NaN where MISSING, each of shape (bars,).
+        known: what `exit.triggers.look_up` finds, and FEATURES, each of shape (bars,), NaN where unknown.
     """
 
     symbol: str
     span: Span
-    candles: pl.DataFrame
-    features: pl.DataFrame
-    verdicts: pl.DataFrame
-
-    def prices(self, column: str) -> Floats:
-        """A column of `candles` at every bar of the span, NaN where the bar is MISSING or has no row."""
-        known = self.candles.filter(pl.col("status") != "MISSING")
-        return on_axis(known["open_time"], known[column], self.span)
-
-    def feature(self, column: str) -> Floats:
-        """A column of `regime_features` at every bar of the span, NaN where it is null or has no row."""
-        return on_axis(self.features["as_of"] - BAR, self.features[column], self.span)
+    prices: Mapping[str, Floats]
+    known: Mapping[str, Floats]
 
 
-def on_axis(opens: pl.Series, values: pl.Series, span: Span) -> Floats:
-    """Values placed by the opening times of their bars, shape (span.bars,); NaN elsewhere."""
-    place = opens.dt.epoch("us").to_numpy() // int(_BAR_US) - bar_number(span.start)
-    inside = (place >= 0) & (place < span.bars)
-    axis = np.full(span.bars, np.nan)
-    axis[place[inside]] = values.cast(pl.Float64).fill_null(math.nan).to_numpy()[inside]
-    return axis
+def markets(
+    symbols: Sequence[str], candles: pl.DataFrame, features: pl.DataFrame, verdicts: pl.DataFrame, span: Span
+) -> Iterator[Market]:
+    """The markets one after another, so that no more than one is laid out at a time.
 
-
-def by_symbol(
-    candles: pl.DataFrame, features: pl.DataFrame, verdicts: pl.DataFrame, span: Span, symbols: Sequence[str]
-) -> list[Market]:
-    """The markets of a span, in the order of the symbols; the frames may hold more."""
-    parts = [
-        frame.filter(when).sort("symbol", key).partition_by("symbol", as_dict=True)
-        for frame, when, key in (
-            (candles, span.opens(), "open_time"),
-            (features, span.closes(), "as_of"),
-            (verdicts, span.closes(), "as_of"),
-        )
-    ]
-    return [
-        Market(
+    Args:
+        symbols: which, in this order.
+        candles: rows of `candles`; all frames may hold more.
+        features: rows of `regime_features`.
+        verdicts: rows of `regime_verdict`.
+        span: the bars that are wanted.
+    """
+    for symbol in symbols:
+        bars, measured, judged = (frame.filter(pl.col("symbol") == symbol) for frame in (candles, features, verdicts))
+        lane = pl.DataFrame({"symbol": [symbol]})
+        prices = by_bar(bars, span, lane, "open", "high", "low", "close", time="close_time")
+        known = triggers.look_up([symbol], bars, measured, judged, span) | by_bar(measured, span, lane, *FEATURES)
+        yield Market(
             symbol,
             span,
-            *(
-                part.get((symbol,), frame.clear())
-                for part, frame in zip(parts, (candles, features, verdicts), strict=True)
-            ),
+            {name: values[0] for name, values in prices.items()},
+            {name: values[0] for name, values in known.items()},
         )
-        for symbol in symbols
-    ]

@@ -5,6 +5,7 @@ Every figure is a function of sums over grids, so that a bootstrap weighs the gr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Samples:
     """Predictions every hour of a grid's life, and what happened; each of shape (n,).
 
     Attributes:
-        grid: which grid, counted over all cohorts.
+        grid: which grid, shape (n,).
         predicted: probability.
         happened: whether the event followed.
         position: where the price stood between the bounds, 0 the lower, 1 the upper.
@@ -43,13 +44,12 @@ class Samples:
     fold: Columns
 
 
-def sample(probability: Floats, cohort: Cohort, first_grid: int, fold: Columns) -> Samples:
+def sample(probability: Floats, cohort: Cohort, fold: Columns) -> Samples:
     """Samples every 4th bar while a grid lives; those whose HORIZON is not wholly known are left out.
 
     Args:
         probability: of a break below, shape (m, n).
         cohort: the grids.
-        first_grid: number of the first of them.
         fold: of each grid, shape (m,).
     """
     column = np.arange(probability.shape[1])
@@ -60,7 +60,7 @@ def sample(probability: Floats, cohort: Cohort, first_grid: int, fold: Columns) 
     lower, upper = (np.array([[getattr(grid, name)] for grid in cohort.grids]) for name in ("lower", "upper"))
     rows, _ = np.nonzero(used)
     return Samples(
-        grid=first_grid + rows,
+        grid=rows,
         predicted=probability[used],
         happened=happened[used],
         position=((cohort.close - lower) / (upper - lower))[used],
@@ -68,9 +68,21 @@ def sample(probability: Floats, cohort: Cohort, first_grid: int, fold: Columns) 
     )
 
 
-def together(parts: list[Samples]) -> Samples:
-    """Samples of several cohorts as one."""
-    return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in Samples.__dataclass_fields__))
+def together(parts: Sequence[Samples], sizes: Sequence[int]) -> Samples:
+    """Samples of several cohorts as one; the grids are counted on.
+
+    Args:
+        parts: of each cohort.
+        sizes: how many grids each has.
+    """
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return Samples(
+        grid=np.concatenate([part.grid + offset for part, offset in zip(parts, offsets, strict=False)]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        happened=np.concatenate([part.happened for part in parts]),
+        position=np.concatenate([part.position for part in parts]),
+        fold=np.concatenate([part.fold for part in parts]),
+    )
 
 
 def of_position(samples: Samples) -> Floats:

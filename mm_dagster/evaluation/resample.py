@@ -10,6 +10,8 @@ from mm_dagster.evaluation.market import Floats
 BLOCK_DAYS = 14
 """Grids opened within so many days share most of their lives, and are drawn together."""
 DRAWS = 1_000
+LEAST_MARKETS = 5
+"""Fewer markets are not drawn: a handful says nothing of how others differ."""
 SEED = 20_170_101
 """The intervals are the same each time."""
 COVERAGE = 0.95
@@ -19,7 +21,7 @@ def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
     """How often each grid is drawn: the ones in the first row, a draw in each other.
 
     Blocks of BLOCK_DAYS are drawn with replacement, all markets together, since they move together; and so are the
-    markets (Owen 2007). A single market is not drawn, nor a single block.
+    markets, from LEAST_MARKETS on (Owen 2007).
 
     Args:
         days: number of the day on which each grid was opened, shape (m,).
@@ -31,9 +33,9 @@ def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
     """
     generator = np.random.default_rng(SEED)
     weights = np.ones((1 + count, days.size))
-    for group in (days // BLOCK_DAYS, symbols):
+    for group, least in ((days // BLOCK_DAYS, 1), (symbols, LEAST_MARKETS)):
         names, place = np.unique(group, return_inverse=True)
-        if names.size > 1:
+        if names.size >= least:
             times = generator.multinomial(names.size, np.full(names.size, 1.0 / names.size), size=count)
             weights[1:] *= times[:, place]
     return weights

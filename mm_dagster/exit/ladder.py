@@ -167,10 +167,11 @@ def follow(
         One for each enabled grid that was activated by then, in their order.
     """
     begun = [grid for grid in grids if grid.enabled and grid.first_as_of <= end]
-    return [_fold_episode(one, config) for one in evaluate(begun, candles, features, verdict, risk, end, config)]
+    return [fold(one, config) for one in evaluate(begun, candles, features, verdict, risk, end, config)]
 
 
-def _fold_episode(readings: Readings, config: ExitConfig) -> Episode:
+def fold(readings: Readings, config: ExitConfig) -> Episode:
+    """The states of one episode, from what its triggers read."""
     policies = {
         "confirmed": _confirmed(readings.numbers["BREAK_LIKELY.value"], readings.logic, config),
         "literal": _literal(readings.logic, config),

@@ -69,7 +69,7 @@ Reading = tuple[Floats, Floats, Logic]
 
 
 _BAR_MINUTES = BAR // timedelta(minutes=1)
-_LAG = FOUR_HOUR_BARS
+LAG = FOUR_HOUR_BARS
 """Base bars before the activation that triggers look back to."""
 
 
@@ -164,23 +164,11 @@ def evaluate(
     """
     if not grids:
         return []
-    begins = [grid.first_as_of - (_LAG + 1) * BAR for grid in grids]
+    begins = [grid.first_as_of - (LAG + 1) * BAR for grid in grids]
     ends = [max(floor_bar(end), grid.first_as_of - BAR) for grid in grids]
     axis = Span(min(begins), max(ends))
-    # The newest known bar may be older than the axis.
-    oldest = candles["close_time"].min() if candles.height else axis.end
-    since_oldest = Span(min(axis.start, floor_bar(oldest) - BAR), axis.end)  # type: ignore[arg-type]
     symbols = sorted({grid.symbol for grid in grids})
-    lanes = pl.DataFrame({"symbol": symbols})
-    bars = by_bar(candles, since_oldest, lanes, "close", "low", time="close_time")
-    bars["age_minutes"] = _age_minutes(bars["close"])
-    places = {name: float(place) for place, name in enumerate(VERDICTS)}
-    verdicts = verdict.with_columns(pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64))
-    of_market = {
-        **{name: values[:, -axis.bars :] for name, values in bars.items()},
-        **by_bar(features, axis, lanes, *FEATURES),
-        **by_bar(verdicts, axis, lanes, *VERDICT),
-    }
+    of_market = look_up(symbols, candles, features, verdict, axis)
     episodes = pl.DataFrame(
         [(grid.id, grid.activated_at) for grid in grids],
         schema={"grid_id": pl.String, "activated_at": TIME},
@@ -192,8 +180,39 @@ def evaluate(
         life = slice((begins[number] - axis.start) // BAR, (ends[number] - axis.start) // BAR)
         known = {name: values[symbols.index(grid.symbol), life] for name, values in of_market.items()}
         known |= {name: values[number, life] for name, values in of_grid.items()}
-        found.append(_evaluate(grid, known, config.thresholds))
+        found.append(read(grid, known, config.thresholds))
     return found
+
+
+def look_up(
+    symbols: Sequence[str], candles: pl.DataFrame, features: pl.DataFrame, verdict: pl.DataFrame, axis: Span
+) -> dict[str, Floats]:
+    """What the triggers read of some markets.
+
+    Args:
+        symbols: the markets.
+        candles: see `evaluate`; likewise features and verdict.
+        features: see there.
+        verdict: see there.
+        axis: the bars that are wanted.
+
+    Returns:
+        By column, shape (symbols, bars of the axis), NaN where unknown: close, low and age_minutes of the candles,
+        FEATURES, and VERDICT with the verdict as its place in `tables.VERDICTS`.
+    """
+    # The newest known bar may be older than the axis.
+    oldest = candles["close_time"].min() if candles.height else axis.end
+    since_oldest = Span(min(axis.start, floor_bar(oldest) - BAR), axis.end)  # type: ignore[arg-type]
+    lanes = pl.DataFrame({"symbol": symbols})
+    bars = by_bar(candles, since_oldest, lanes, "close", "low", time="close_time")
+    bars["age_minutes"] = _age_minutes(bars["close"])
+    places = {name: float(place) for place, name in enumerate(VERDICTS)}
+    verdicts = verdict.with_columns(pl.col("verdict").replace_strict(places, default=None, return_dtype=pl.Float64))
+    return {
+        **{name: values[:, -axis.bars :] for name, values in bars.items()},
+        **by_bar(features, axis, lanes, *FEATURES),
+        **by_bar(verdicts, axis, lanes, *VERDICT),
+    }
 
 
 def table(readings: Sequence[Readings], firsts: Sequence[int]) -> pl.DataFrame:
@@ -242,10 +261,17 @@ def times(grid: GridConfig, bars: npt.NDArray[np.int64]) -> pl.Series:
     return pl.Series(first + step * bars).cast(TIME)
 
 
-def _evaluate(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds) -> Readings:
-    """The readings of one episode from the columns of its market and of itself, which begin _LAG bars before it."""
+def read(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds) -> Readings:
+    """The readings of one episode.
+
+    Args:
+        grid: the grid.
+        known: what `look_up` found of its market, and RISK of the grid itself, at the bars of the episode and LAG
+            bars before it, each of shape (LAG + n,).
+        limits: the thresholds.
+    """
     close, half_life, regime, confidence = (known[name] for name in ("close", "half_life", "verdict", "confidence"))
-    bars = close.size - _LAG
+    bars = close.size - LAG
     frozen = _freeze(known["range_low"], known["range_high"], known["atr"])
     broken, variants = _break_likely(_ago(known["p_break_low_24h"]), limits)
     readings: dict[str, Reading] = {
@@ -259,9 +285,9 @@ def _evaluate(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds)
         "TRANSITION_LIKELY": _over(_ago(known["transition_probability"]), ">=", limits.transition_likely),
         "CONFIDENCE_FALLING": _confidence_falling(confidence, regime, limits),
         "EFFICIENCY_RISING": _over(
-            _ago(known["efficiency_ratio"]) - _ago(known["efficiency_ratio"], _LAG), ">=", limits.efficiency_rise
+            _ago(known["efficiency_ratio"]) - _ago(known["efficiency_ratio"], LAG), ">=", limits.efficiency_rise
         ),
-        "REVERSION_SLOWING": _reversion_slowing(_ago(half_life), _ago(half_life, _LAG), limits),
+        "REVERSION_SLOWING": _reversion_slowing(_ago(half_life), _ago(half_life, LAG), limits),
         "BREAK_LIKELY": broken,
     }
     below, above = (math.nan, math.nan) if frozen is None else frozen.fires_beyond(limits.range_atr)
@@ -278,7 +304,7 @@ def _evaluate(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds)
 
 def _ago(values: Floats, bars: int = 0) -> Floats:
     """The values so many bars before each bar of the episode."""
-    return values[_LAG - bars : values.size - bars]
+    return values[LAG - bars : values.size - bars]
 
 
 def _logic(condition: npt.NDArray[np.bool_], *inputs: Floats) -> Logic:
@@ -344,9 +370,9 @@ class _Frozen:
 
 def _freeze(range_low: Floats, range_high: Floats, atr: Floats) -> _Frozen | None:
     """What is known at the first evaluation; None when any of it is not, or when there is no evaluation."""
-    if atr.size == _LAG:
+    if atr.size == LAG:
         return None
-    low, high, unit = float(range_low[_LAG]), float(range_high[_LAG]), float(atr[_LAG])
+    low, high, unit = float(range_low[LAG]), float(range_high[LAG]), float(atr[LAG])
     known = not (math.isnan(low) or math.isnan(high)) and unit > 0
     return _Frozen(low, high, unit) if known else None
 
@@ -380,8 +406,8 @@ def _reversion_slowing(half_life: Floats, before: Floats, limits: Thresholds) ->
 
 
 def _confidence_falling(confidence: Floats, regime: Floats, limits: Thresholds) -> Reading:
-    regime_before = _ago(regime, _LAG)
-    value, threshold, fell = _over(_ago(confidence, _LAG) - _ago(confidence), ">=", limits.confidence_fall)
+    regime_before = _ago(regime, LAG)
+    value, threshold, fell = _over(_ago(confidence, LAG) - _ago(confidence), ">=", limits.confidence_fall)
     from_range = _logic(regime_before < TRANSITION, regime_before)
     both = np.where((fell == UNKNOWN) | (from_range == UNKNOWN), UNKNOWN, np.minimum(fell, from_range))
     return value, threshold, both.astype(np.int8)
