@@ -628,6 +628,17 @@ class GridConfig(Model):
 # the whole ------------------------------------------------------------------------------------------------------------
 
 
+class EvaluationConfig(Model):
+    """The grids that signals are judged on: one is opened every day on every market, whatever the signals say."""
+
+    life_days: Annotated[int, Field(ge=1, le=60, description="How long a grid is held when nothing ends it.")] = 14
+    stop: Annotated[
+        float, Field(gt=0, lt=1, description="How far below the lower bound the stop lies, fraction of the bound.")
+    ] = 0.03
+    fees: Fees = Fees()
+    """What it pays."""
+
+
 class Config(Model):
     """All of it, cross-checked."""
 
@@ -637,6 +648,7 @@ class Config(Model):
     exit: ExitConfig = ExitConfig()
     alerts: AlertsConfig = AlertsConfig()
     history: HistoryConfig = HistoryConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     grids: tuple[GridConfig, ...] = ()
 
     @property
@@ -687,6 +699,7 @@ _FILES: dict[str, type[Model]] = {
     "exit": ExitConfig,
     "alerts": AlertsConfig,
     "history": HistoryConfig,
+    "evaluation": EvaluationConfig,
 }
 
 M = TypeVar("M", bound=Model)

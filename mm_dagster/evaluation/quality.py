@@ -16,7 +16,6 @@ from mm_dagster.bars import HOUR_BARS
 from mm_dagster.evaluation import alarms, probability, resample
 from mm_dagster.evaluation.alarms import Alarms
 from mm_dagster.evaluation.cohort import Cohort, Columns
-from mm_dagster.evaluation.episodes import LIFE_DAYS
 from mm_dagster.evaluation.market import Floats
 from mm_dagster.evaluation.probability import Samples
 from mm_dagster.evaluation.signals import CONTROL, Name, Signals
@@ -25,7 +24,7 @@ PROBABILITY = "p_break_low_24h"
 SHORTFALL = 0.05
 """The share of the worst grids whose mean is the expected shortfall (Acerbi, Tasche 2002)."""
 PERMUTATIONS = 200
-LEAST_SHIFT_DAYS = LIFE_DAYS
+LEAST_SHIFT_DAYS = 14
 """Nearer dates share the market of the grid whose exit is borrowed."""
 
 SCHEMA = {

@@ -1,0 +1,73 @@
+"""The whole evaluation: from stored candles to the table of what every signal was worth on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+import polars as pl
+
+from mm_dagster.bars import DAY_BARS, Span
+from mm_dagster.config import Config, GridConfig
+from mm_dagster.evaluation.cohort import follow
+from mm_dagster.evaluation.episodes import open_daily
+from mm_dagster.evaluation.market import Market, markets
+from mm_dagster.evaluation.quality import Judged, judge, measure
+from mm_dagster.evaluation.signals import listen
+from mm_dagster.regime import features, verdict
+from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.regime.verdict import HYSTERESIS_BARS
+
+LEAD_BARS = WARMUP_BARS + HYSTERESIS_BARS
+"""Bars before the first day that the features and verdicts of it look back on."""
+
+Progress = Callable[[str], None]
+
+
+def evaluate(
+    symbols: Sequence[str],
+    candles: Callable[[str], pl.DataFrame],
+    days: Span,
+    config: Config,
+    progress: Progress = lambda symbol: None,
+) -> pl.DataFrame:
+    """Judges every signal on the grids that the rule opens on these days.
+
+    Only what is known by the end of the last day is looked at: a grid that lives on then is cut there.
+
+    Args:
+        symbols: the markets.
+        candles: rows of `candles` of a symbol, from LEAD_BARS before the days on, or as far back as they go.
+        days: whole days.
+        config: under which everything is computed.
+        progress: told the symbol after each market.
+
+    Returns:
+        As `quality.measure`.
+    """
+    judged = []
+    for symbol in symbols:
+        for market in compute([symbol], candles(symbol), days, config):
+            grids = open_daily(market, days, config.evaluation)
+            judged += [judge_grids(market, grids, config)] if grids else []
+        progress(symbol)
+    return measure(judged, config.exit.policy)
+
+
+def compute(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: Config) -> Iterator[Market]:
+    """The markets with everything that the signals read, from candles alone; those without a candle are left out."""
+    known = candles.filter(pl.col("symbol").is_in(list(symbols)), pl.col("open_time") < days.end)
+    if known.is_empty():
+        return
+    oldest = known["open_time"].min()
+    assert isinstance(oldest, datetime)
+    span = Span(max(days.back(LEAD_BARS).start, oldest), days.end)
+    measured = features.compute(known, span, config.risk.vol)
+    judged = verdict.compute(measured, span, config.regime)
+    yield from markets(known["symbol"].unique().sort().to_list(), known, measured, judged, span)
+
+
+def judge_grids(market: Market, grids: Sequence[GridConfig], config: Config) -> Judged:
+    """Some grids of one market, at least one, reduced to what the figures need."""
+    cohort = follow(market, grids, config.evaluation.life_days * DAY_BARS)
+    return judge(cohort, listen(cohort, market, config))
