@@ -149,6 +149,9 @@ def test_null_inputs_at_the_newest_bar_never_make_a_state_lower_than_their_milde
 ) -> None:
     values, missing = happened
     missing = [bar for bar in missing if bar != LAST]
+    if "half_life_baseline" in gone:
+        # Against an infinite half-life no baseline is mild.
+        values = with_newest(values, {"half_life": 8.0})
     mildest = {name: scale[0] for name, scale in MILD_TO_BAD.items()} | {"close": 3127.0}
     known = climb(episode(BARS, with_newest(values, {name: mildest[name] for name in gone}), missing), BARS, config)
     unknown = climb(episode(BARS, with_newest(values, dict.fromkeys(gone)), missing), BARS, config)
