@@ -116,8 +116,8 @@ def print_quality(found: pl.DataFrame, days: Span) -> None:
     cells = {(row[0], row[1], row[2]): row[3:] for row in found.iter_rows()}
     for title, columns in _TABLES:
         table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("")
-        table.add_column("signal")
+        table.add_column("", no_wrap=True)
+        table.add_column("signal", no_wrap=True)
         for _, heading, _ in columns:
             table.add_column(heading, justify="right")
         before = None
@@ -135,9 +135,9 @@ def print_quality(found: pl.DataFrame, days: Span) -> None:
 
 
 def _cell(figure: tuple[float | None, float | None, float | None, int] | None, digits: int) -> str:
-    """A figure with its interval."""
+    """A figure, and its interval on a line of its own."""
     if figure is None or figure[0] is None:
         return "–"
     value, low, high, _ = figure
     text = f"{value:,.{digits}f}"
-    return text if low is None or high is None else f"{text} ({low:,.{digits}f} to {high:,.{digits}f})"
+    return text if low is None or high is None else f"{text}\n[dim]{low:,.{digits}f} … {high:,.{digits}f}[/]"
