@@ -44,7 +44,8 @@ def compute(
     Args:
         grid: the grid; a disabled one holds nothing that is known.
         candles: rows of `candles` from the activation to the last of `as_of`; other markets are ignored.
-        sigma: forecast standard deviation of one hourly log return at `as_of`, NaN where unknown.
+        sigma: forecast standard deviation of one hourly log return while the operator has not acted, at `as_of`, NaN
+            where unknown.
         as_of: the bars that are asked for, ascending, none before `grid.first_as_of`.
         waiting: how long the operator takes, and how far the price may fall meanwhile.
         rules: of the grid's market.

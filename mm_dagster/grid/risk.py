@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME, Span, iso
+from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_numbers, iso
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.levels import prices
@@ -39,7 +39,7 @@ def compute(
         candles: rows of `candles` from the bar that closes at `grid.first_as_of` on; other markets are ignored. Only
             what a running grid holds depends on them.
         span: its bars; those with `as_of` before `grid.first_as_of` are left out.
-        risk: scales of the touch probability, limits of the stop-loss risk, and what waiting means.
+        risk: what a weekend is, scales of the touch probability, limits of the stop-loss risk, what waiting means.
         rules: of the grid's market: ticks, lots, smallest orders.
         fills: of the grid's account, see `account.fills_of`; without them the position is modelled.
 
@@ -53,7 +53,10 @@ def compute(
     known = _floats(rows, FEATURES)
     price = np.where(known["close"] > 0, known["close"], np.nan)
     atr = np.where(known["atr"] > 0, known["atr"], np.nan)
-    sigma = known["volatility_forecast"]
+    ahead = bar_numbers(rows["as_of"])
+
+    def sigma(bars: int) -> Floats:
+        return touch.forecast(known["volatility_forecast"], ahead, bars, risk.vol.weekend)
 
     columns: dict[str, Floats] = {
         "price": price,
@@ -70,11 +73,13 @@ def compute(
     for hours in HORIZONS:
         k_break = getattr(risk.touch.k_break, f"h{hours}")
         k_stop = getattr(risk.touch.k_stop, f"h{hours}")
-        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, sigma, hours, k_break)
-        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, sigma, hours, k_break)
-        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, sigma, hours, k_stop)
+        forecast = sigma(hours * HOUR_BARS)
+        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, forecast, hours, k_break)
+        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, forecast, hours, k_break)
+        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, forecast, hours, k_stop)
 
-    held = position.compute(grid, candles, sigma, rows["as_of"], risk.giveback, rules, fills)
+    response = sigma(-(-timedelta(minutes=risk.giveback.response_minutes) // BAR))
+    held = position.compute(grid, candles, response, rows["as_of"], risk.giveback, rules, fills)
     if not grid.enabled:
         held = held.with_columns(capital_utilisation=pl.Series(capital_utilisation(grid, price)).fill_nan(None))
     at_risk = _floats(held, ("capital_at_risk",))["capital_at_risk"]
