@@ -1,50 +1,105 @@
-"""The touch probability ranks what really happened: breaks of daily opened ranges of ETH-USDT on KuCoin, 2025."""
+"""The touch probability ranks what really happened: breaks of daily opened ranges on KuCoin, 2025."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
+from mm_dagster.bars import BAR, TIME, Span, bar_numbers
+from mm_dagster.config import RiskConfig, VolatilityConfig
 from mm_dagster.grid import touch
+from mm_dagster.grid.calibration import Calibration, calibrate, observe
+from mm_dagster.regime import features
 
-DAY, HORIZON = 96, 96
+DAY = 96
+WARM = 42 * DAY
+"""Bars that the forecast needs, all but one."""
 
 
-def test_breaks_below_within_24_hours_are_ranked_and_calibrated(shared_data: Path) -> None:
-    candles = pl.read_parquet(shared_data / "candles" / "kucoin" / "ETH-USDT" / "15m.parquet")
+def candles_of(shared_data: Path, symbol: str) -> pl.DataFrame:
+    """The year of a market, as `observe` takes it."""
+    source = pl.read_parquet(shared_data / "candles" / "kucoin" / symbol / "15m.parquet")
+    return source.with_columns(symbol=pl.lit("ETH-USDT"), close_time=pl.col("open_time").cast(TIME) + BAR)
+
+
+def forecast(candles: pl.DataFrame, weekend: float = 0.7) -> np.ndarray:
+    """The definition by other means: of an hourly return over the next 24 h, at the close of every bar.
+
+    Half a fast and half a slow mean (half-lives 1 and 7 days) of squared 15-minute returns as they would be on a
+    weekday; times 4; times the mean of what the next 96 bars are worth.
+    """
+    opened, close = candles["open_time"], candles["close"].to_numpy()
+    longer = pl.concat([opened, opened.tail(DAY) + timedelta(days=1)])
+    worth = np.where(longer.dt.weekday().to_numpy() >= 6, weekend**2, 1.0)
+    squared = np.diff(np.log(close), prepend=np.nan) ** 2 / worth[: close.size]
+    variance = np.full(close.size, np.nan)
+    variance[WARM:] = 0.0
+    for days in (1, 7):
+        weights = 0.5 ** (np.arange(6 * days * DAY) / (days * DAY))
+        mean = np.convolve(squared[1:], weights / weights.sum(), "valid")
+        variance[WARM:] += 0.5 * 4.0 * mean[-(close.size - WARM) :]
+    ahead = np.convolve(worth[1:], np.full(DAY, 1.0 / DAY), "valid")
+    return np.sqrt(variance * ahead[: close.size])
+
+
+def judged(candles: pl.DataFrame, sigma: np.ndarray, scale: float) -> Calibration:
+    """Breaks within 24 h of ranges opened at every midnight and followed for three days, hour by hour."""
     close, low = candles["close"].to_numpy(), candles["low"].to_numpy()
-    sigma = forecast(close)
-    distances, sigmas, outcomes = [], [], []
-    for opened in range(1500 * 4, close.size - 4 * DAY, DAY):
-        lower = min(low[opened - 4 * DAY : opened].min(), close[opened] * 0.98) * 0.995
-        beyond = close[opened:] < lower
-        broken = np.flatnonzero(beyond[1:] & beyond[:-1])
-        ends = opened + (int(broken[0]) if broken.size else close.size)
-        for now in range(opened, min(opened + 3 * DAY, ends), 4):
-            distances.append(close[now] / lower)
-            sigmas.append(sigma[now])
-            outcomes.append(ends < now + HORIZON)
-    happened = np.array(outcomes)
-    ratio = np.array(distances)
-    p = touch.probability(touch.log_ratio(ratio, np.ones(ratio.size)), np.array(sigmas), 24, 0.72)
-    rank = p.argsort().argsort() + 1.0
-    positives = int(happened.sum())
-    auc = (rank[happened].sum() - positives * (positives + 1) / 2) / (positives * (happened.size - positives))
-    assert positives > 500
-    assert auc > 0.80
-    assert abs(p.mean() - happened.mean()) < 0.05
+    episodes = []
+    for opened in range(WARM + DAY - 1, close.size - 4 * DAY, DAY):
+        lower = min(low[opened - 4 * DAY + 1 : opened + 1].min(), close[opened] * 0.98) * 0.995
+        live = slice(opened, opened + 3 * DAY)
+        distance = touch.log_ratio(close[live], np.full(3 * DAY, lower))
+        risk = candles[live].select(
+            pl.lit("eth").alias("grid_id"),
+            pl.lit(candles["close_time"][opened]).alias("activated_at"),
+            "symbol",
+            as_of="close_time",
+            p_break_low_24h=pl.Series(touch.probability(distance, sigma[live], 24, scale)),
+        )
+        nearby = candles[opened : opened + 4 * DAY]
+        episodes.append(
+            observe(risk, nearby, event="break_low", lower=lower, upper=10 * lower, stop=0.97 * lower, hours=24)
+        )
+    return calibrate(pl.concat(episodes), event="break_low", hours=24)
 
 
-def forecast(close: np.ndarray) -> np.ndarray:
-    """Half a fast and half a slow EWMA of squared hourly returns (half-lives 24 and 168 h), at every base bar."""
-    squared = np.log(close[4:] / close[:-4]) ** 2
-    variance = np.zeros(close.size)
-    for half_life, reach in ((24, 144), (168, 1008)):
-        weights = 0.5 ** (np.arange(reach) / half_life)
-        spread = np.zeros(4 * reach)
-        spread[::4] = weights / weights.sum()
-        mixed = np.convolve(squared, spread)[: squared.size]
-        variance[4:] += 0.5 * mixed
-    return np.sqrt(variance)
+@pytest.fixture(scope="module")
+def bitcoin(shared_data: Path) -> pl.DataFrame:
+    return candles_of(shared_data, "BTC-USDT")
+
+
+def test_breaks_below_within_24_hours_are_ranked_and_calibrated(shared_data: Path, bitcoin: pl.DataFrame) -> None:
+    scale = RiskConfig().touch.k_break.h24
+    for candles, skill in ((bitcoin, 0.25), (candles_of(shared_data, "SOL-USDT"), 0.27)):
+        found = judged(candles, forecast(candles), scale)
+        assert found.whole.count > 10_000
+        assert found.auc is not None
+        assert found.auc > 0.86
+        assert found.brier_skill is not None
+        assert found.brier_skill > skill
+        assert found.expected_calibration_error is not None
+        assert found.expected_calibration_error < 0.03
+
+
+def test_a_calmer_weekend_forecasts_breaks_better_than_none_with_whatever_scale(bitcoin: pl.DataFrame) -> None:
+    known = judged(bitcoin, forecast(bitcoin), RiskConfig().touch.k_break.h24)
+    flat = forecast(bitcoin, weekend=1.0)
+    ignored = [judged(bitcoin, flat, scale) for scale in (0.65, 0.70, 0.75, 0.80)]
+    assert {one.whole.count for one in ignored} == {known.whole.count}
+    assert {one.whole.observed for one in ignored} == {known.whole.observed}
+    assert known.brier_skill is not None
+    assert known.brier_skill > max(one.brier_skill or 0.0 for one in ignored) + 0.003
+
+
+@pytest.mark.parametrize("weekend", [0.7, 1.0])
+def test_both_rooms_together_are_the_definition(bitcoin: pl.DataFrame, weekend: float) -> None:
+    span = Span(bitcoin["open_time"][-20 * DAY], bitcoin["close_time"][-1])
+    rows = features.compute(bitcoin, span, VolatilityConfig(weekend=weekend))
+    ahead = bar_numbers(rows["as_of"])
+    sigma = touch.forecast(rows["volatility_forecast"].to_numpy(), ahead, DAY, weekend)
+    np.testing.assert_allclose(sigma, forecast(bitcoin, weekend)[-20 * DAY :], rtol=1e-10)
