@@ -351,8 +351,8 @@ def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
     after 6 half-lives and divided by the sum of its weights; s = 0.7 of a bar that opens on a Saturday or a Sunday,
     UTC, else 1. What it is for some hours ahead depends on how much of them is weekend: `grid.touch.forecast`. The
     half-lives, w and s are `risk.vol` of the configuration.
-    Source: RiskMetrics (1996) for the EWMA; two horizons after Corsi (2009); returns within the hour after Andersen
-    and Bollerslev (1998); days of the week as they (1997) have hours of the day.
+    Source: RiskMetrics (1996) for the EWMA; Corsi (2009) for two horizons; Andersen and Bollerslev (1998) for returns
+    within the hour, and (1997), there by hours of the day, for the season.
     Unit: log price per square root of an hour, one standard deviation.
     Window: 6 half-lives, 576 and 4032 returns.
     Warm-up: 4033 bars.
