@@ -261,7 +261,7 @@ class RegimeConfig(Model):
 
 
 class VolatilityConfig(Model):
-    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared hourly returns."""
+    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared 15-minute returns."""
 
     half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 24
     """Half-life of the fast one, hours."""
@@ -269,27 +269,29 @@ class VolatilityConfig(Model):
     """Half-life of the slow one, hours."""
     weight_fast: Probability = 0.5
     """Weight of the fast one."""
+    weekend: Positive = 0.7
+    """Standard deviation of a return on Saturdays and Sundays, UTC, as a share of other days'; 1 knows no weekend."""
 
 
 class BreakScale(Model):
     """The factor k of the touch probability for two closes beyond a bound, by horizon."""
 
-    h6: Positive = 0.65
+    h6: Positive = 0.64
     """Within 6 hours."""
-    h12: Positive = 0.68
+    h12: Positive = 0.67
     """Within 12 hours."""
-    h24: Positive = 0.72
+    h24: Positive = 0.70
     """Within 24 hours and longer."""
 
 
 class StopScale(Model):
     """The factor k of the touch probability for the stop, by horizon."""
 
-    h6: Positive = 0.84
+    h6: Positive = 0.82
     """Within 6 hours."""
-    h12: Positive = 0.84
+    h12: Positive = 0.82
     """Within 12 hours."""
-    h24: Positive = 0.86
+    h24: Positive = 0.84
     """Within 24 hours and longer."""
 
 

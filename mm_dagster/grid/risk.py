@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME, Span, by_bar, iso
-from mm_dagster.config import GridConfig, RiskConfig, TouchConfig
+from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_number, by_bar, iso
+from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.levels import prices
 from mm_dagster.grid.position import Position
@@ -49,7 +49,7 @@ def compute(
         candles: rows of `candles` from the bar that closes at the earliest `first_as_of` on; other markets are
             ignored. Only what a running grid holds depends on them.
         span: its bars; those with `as_of` before `first_as_of` of a grid are left out.
-        risk: scales of the touch probability, limits of the stop-loss risk, and what waiting means.
+        risk: what a weekend is, scales of the touch probability, limits of the stop-loss risk, what waiting means.
         rules: of the grids' markets, by grid: ticks, lots, smallest orders; of one that is not there, none.
         fills: of the grids' accounts, by grid, see `account.fills_of`; without them the position is modelled.
 
@@ -78,7 +78,10 @@ def compute(
     )
     price = np.where(known["close"] > 0, known["close"], np.nan)
     atr = np.where(known["atr"] > 0, known["atr"], np.nan)
-    sigma = known["volatility_forecast"]
+    ahead = np.concatenate([bar_number(one.start) + 1 + np.arange(one.bars) for one in asked])
+
+    def sigma(bars: int) -> Floats:
+        return touch.forecast(known["volatility_forecast"], ahead, bars, risk.vol.weekend)
 
     columns: dict[str, Floats] = {
         "price": price,
@@ -88,11 +91,12 @@ def compute(
     for name, away in {"lower": price - lower, "upper": upper - price, "stop": price - stop}.items():
         columns[f"distance_{name}_percent"] = 100.0 * away / price
         columns[f"distance_{name}_atr"] = away / atr
-    columns |= _probabilities(price, lower, upper, stop, sigma, risk.touch)
+    columns |= _probabilities(price, lower, upper, stop, sigma, risk)
 
     ends = np.cumsum(bars)
     rows_of = [slice(end - count, end) for end, count in zip(ends.tolist(), bars, strict=True)]
-    held = _positions(grids, candles, span.end, [sigma[rows] for rows in rows_of], risk, rules or {}, fills or {})
+    response = sigma(-(-timedelta(minutes=risk.giveback.response_minutes) // BAR))
+    held = _positions(grids, candles, span.end, [response[rows] for rows in rows_of], risk, rules or {}, fills or {})
     columns |= {name: np.full(owner.size, np.nan) for name in position.COLUMNS}
     for grid, rows, its in zip(grids, rows_of, held, strict=True):
         for name, values in its.numbers.items():
@@ -143,17 +147,18 @@ def compute(
 
 
 def _probabilities(
-    price: Floats, lower: Floats, upper: Floats, stop: Floats, sigma: Floats, scales: TouchConfig
+    price: Floats, lower: Floats, upper: Floats, stop: Floats, sigma: Callable[[int], Floats], risk: RiskConfig
 ) -> dict[str, Floats]:
-    """How likely each bound and the stop are touched within each of HORIZONS."""
+    """How likely each bound and the stop are touched within each of HORIZONS, from the forecast over so many bars."""
     to_lower, to_upper = touch.log_ratio(price, lower), touch.log_ratio(upper, price)
     to_stop = touch.log_ratio(price, stop)
     columns = {}
     for hours in HORIZONS:
-        k_break, k_stop = getattr(scales.k_break, f"h{hours}"), getattr(scales.k_stop, f"h{hours}")
-        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, sigma, hours, k_break)
-        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, sigma, hours, k_break)
-        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, sigma, hours, k_stop)
+        k_break, k_stop = (getattr(scale, f"h{hours}") for scale in (risk.touch.k_break, risk.touch.k_stop))
+        forecast = sigma(hours * HOUR_BARS)
+        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, forecast, hours, k_break)
+        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, forecast, hours, k_break)
+        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, forecast, hours, k_stop)
     return columns
 
 
