@@ -140,7 +140,7 @@ def test_no_rows_make_no_samples() -> None:
     assert samples.is_empty()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     closes=st.lists(st.sampled_from([IN, OUT, ABOVE, 88.0, None]), min_size=9, max_size=40),
     event=st.sampled_from(sorted(calibration.EVENTS)),
@@ -256,7 +256,7 @@ predictions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=predictions, seed=st.integers(0, 9))
 def test_the_order_of_samples_changes_no_bit(drawn: list[tuple[float, bool]], seed: int) -> None:
     samples = samples_of([p for p, _ in drawn], [happened for _, happened in drawn], hours_apart=5)
@@ -264,7 +264,7 @@ def test_the_order_of_samples_changes_no_bit(drawn: list[tuple[float, bool]], se
     assert calibrate(shuffled, event="stop") == calibrate(samples, event="stop")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=predictions)
 def test_auc_counts_pairs_and_ties_half(drawn: list[tuple[float, bool]]) -> None:
     result = calibrate(samples_of([p for p, _ in drawn], [happened for _, happened in drawn]), event="stop")
@@ -275,7 +275,7 @@ def test_auc_counts_pairs_and_ties_half(drawn: list[tuple[float, bool]]) -> None
     assert result.auc == pytest.approx(stats.mannwhitneyu(yes, no).statistic / (len(yes) * len(no)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=predictions)
 def test_bins_hold_every_sample_and_its_own_mean(drawn: list[tuple[float, bool]]) -> None:
     result = calibrate(samples_of([p for p, _ in drawn], [happened for _, happened in drawn]), event="stop")

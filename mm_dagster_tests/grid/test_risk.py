@@ -169,7 +169,7 @@ def test_before_the_activation_there_is_nothing() -> None:
     assert frame.columns == tables.empty("grid_risk").drop("config_hash", "code_version").columns
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.one_of(st.none(), st.floats(2500, 3500)), min_size=3, max_size=12),
     st.floats(1e-4, 0.05),
