@@ -352,9 +352,9 @@ class BreakLikely(Model):
     """p_break_low_24h at which BREAK_LIKELY goes on and off, by level."""
 
     warning_on: Probability = 0.35
-    warning_off: Probability = 0.25
+    warning_off: Probability = 0.20
     latest_acceptable_exit_on: Probability = 0.60
-    latest_acceptable_exit_off: Probability = 0.45
+    latest_acceptable_exit_off: Probability = 0.35
 
     @model_validator(mode="after")
     def _off_below_on(self) -> BreakLikely:
@@ -388,7 +388,7 @@ class Persist(Model):
     """How long before the ladder moves: evaluations in a row."""
 
     on: Annotated[int, Field(ge=1, le=96)] = 2
-    off_warning: Annotated[int, Field(ge=1, le=960)] = 4
+    off_warning: Annotated[int, Field(ge=1, le=960)] = 8
     off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 16
 
 
