@@ -59,7 +59,7 @@ def test_far_tail_does_not_cancel() -> None:
 
 @given(st.integers(0, 200_000), st.integers(1, 2_000), st.floats(0.05, 3))
 def test_the_variance_ahead_is_the_mean_of_that_of_its_bars(first: int, bars: int, weekend: float) -> None:
-    each = [touch.forecast(np.array([0.006]), np.array([first + k]), 1, weekend)[0] for k in range(bars)]
+    each = touch.forecast(np.full(bars, 0.006), first + np.arange(bars), 1, weekend).tolist()
     found = touch.forecast(np.array([0.006]), np.array([first]), bars, weekend)[0]
     assert found**2 == pytest.approx(math.fsum(one * one for one in each) / bars)
 
