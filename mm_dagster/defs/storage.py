@@ -34,7 +34,11 @@ class EventLog(SqliteEventLogStorage):
                 for insert in inserts:
                     connection.execute(insert)
             with self.index_transaction() as connection:
-                numbers = [connection.execute(insert).inserted_primary_key[0] for insert in inserts]
+                numbers = []
+                for insert in inserts:
+                    key = connection.execute(insert).inserted_primary_key
+                    assert key is not None
+                    numbers.append(key[0])
                 self._store_asset_event_tags(connection, of_assets, numbers)
                 # An asset remembers only its last event.
                 newest = {event.get_dagster_event().asset_key: place for place, event in enumerate(of_assets)}

@@ -7,12 +7,12 @@ import dagster as dg
 import pytest
 import yaml
 
-from mm_dagster.defs.storage import AT_ONCE, EventLog
+from mm_dagster.defs import storage
+from mm_dagster.defs.storage import EventLog
 from mm_dagster_tests.conftest import PROJECT
 
-DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-04-30")
-"""More than are stored at once."""
-TAGS = {"dagster/asset_partition_range_start": "2024-01-01", "dagster/asset_partition_range_end": "2024-04-29"}
+DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-13")
+TAGS = {"dagster/asset_partition_range_start": "2024-01-01", "dagster/asset_partition_range_end": "2024-01-12"}
 
 
 @dg.asset(
@@ -30,10 +30,10 @@ def second() -> None:
     """What follows from it."""
 
 
-def known_after_a_run(folder: Path, storage: dict[str, Any]) -> tuple[type, dict[str, Any]]:
+def known_after_a_run(folder: Path, where: dict[str, Any]) -> tuple[type, dict[str, Any]]:
     """The class of the event log, and what it says of a run over all days."""
     folder.mkdir()
-    (folder / "dagster.yaml").write_text(yaml.safe_dump({"storage": storage, "telemetry": {"enabled": False}}))
+    (folder / "dagster.yaml").write_text(yaml.safe_dump({"storage": where, "telemetry": {"enabled": False}}))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         done = dg.materialize([first, second], instance=instance, tags=TAGS)
         log, keys = instance.event_log_storage, [first.key, second.key]
@@ -63,6 +63,7 @@ def test_what_is_stored_together_is_what_would_be_stored_one_by_one(
     _, expected = known_after_a_run(tmp_path / "one", plain)
 
     monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE")
+    monkeypatch.setattr(storage, "AT_ONCE", 10)
     monkeypatch.setenv("MM_DAGSTER_DIR", str(tmp_path / "together" / "files"))
     together: list[int] = []
     store = EventLog.store_event_batch
@@ -74,6 +75,6 @@ def test_what_is_stored_together_is_what_would_be_stored_one_by_one(
     for known in (expected, found):
         known["tags"] = {key: [without_data_version(tags) for tags in of] for key, of in known["tags"].items()}
     assert found == expected
-    assert len(found["partitions"][second.key]) == 120
-    # 240 days and a check are planned, and 120 days of each asset are noted.
-    assert sorted(together) == sorted([AT_ONCE, AT_ONCE, 41, AT_ONCE, 20, AT_ONCE, 20])
+    assert len(found["partitions"][second.key]) == 12
+    # 24 days and a check are planned, and then 12 days of each asset are noted.
+    assert together == [10, 10, 5, 10, 2, 10, 2]
