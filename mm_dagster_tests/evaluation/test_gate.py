@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from mm_dagster.evaluation import gate, resample
 from mm_dagster.evaluation.gate import GAP_DAYS, TEST_DAYS
@@ -87,22 +88,39 @@ def test_an_unknown_value_says_nothing() -> None:
     assert not found.promising
 
 
-def test_the_fit_is_that_of_an_independent_library() -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+def test_the_fit_is_the_minimum_that_an_independent_search_finds() -> None:
     generator = np.random.default_rng(6)
     columns = np.column_stack([np.ones(3_000), generator.normal(size=(3_000, 3))])
     happened = generator.uniform(size=3_000) < 1.0 / (1.0 + np.exp(-(columns @ [-1.0, 0.5, 0.0, 2.0])))
-    theirs = linear_model.LogisticRegression(C=1.0 / gate._RIDGE, tol=1e-10).fit(columns[:, 1:], happened)
-    ours = gate._fit(columns, happened, np.zeros(4))
-    np.testing.assert_allclose(ours, [*theirs.intercept_, *theirs.coef_[0]], atol=1e-6)
+
+    def loss(coefficients: Floats) -> float:
+        score = columns @ coefficients
+        ridge = 0.5 * gate._RIDGE * float(coefficients[2:] @ coefficients[2:])
+        return float((np.logaddexp(0.0, score) - happened * score).sum()) + ridge
+
+    theirs = minimize(loss, np.zeros(4), method="BFGS", tol=1e-6).x
+    np.testing.assert_allclose(gate._fit(columns, happened, np.zeros(4), free=2), theirs, atol=2e-3)
 
 
 def test_more_than_the_placebo_is_more_in_nearly_every_draw() -> None:
     steps, _ = honest_walk(7)
     blurred = steps.happened + np.random.default_rng(7).normal(0.0, 1.0, steps.happened.size)
-    oracle, noise = gate.measure(steps, blurred), gate.measure(steps, np.random.default_rng(8).normal(size=blurred.size))
+    oracle, noise = (
+        gate.measure(steps, blurred),
+        gate.measure(steps, np.random.default_rng(8).normal(size=blurred.size)),
+    )
     assert oracle.beats(noise)
     assert not noise.beats(oracle)
     assert not oracle.beats(oracle)
     low, high = resample.interval(oracle.log_loss[1:])
     assert low < oracle.log_loss[0] < high
+
+
+def test_several_recordings_count_by_their_size() -> None:
+    steps, _ = honest_walk(9)
+    noise = gate.measure(steps, np.random.default_rng(9).normal(size=steps.happened.size))
+    oracle = gate.measure(steps, steps.happened + np.random.default_rng(9).normal(size=steps.happened.size))
+    both = gate.together([noise, oracle, oracle])
+    assert both.log_loss[0] == pytest.approx((noise.log_loss[0] + 2 * oracle.log_loss[0]) / 3)
+    assert both.tested == noise.tested + 2 * oracle.tested
+    assert gate.together([oracle]).lift[0] == pytest.approx(oracle.lift[0])
