@@ -45,6 +45,10 @@ from mm_dagster.exit.triggers import FALSE, LAG, TRIGGERS, TRUE, Readings
 
 JUDGED = LEVELS[:2]
 """WARNING and LATEST_ACCEPTABLE_EXIT: MANDATORY_EXIT says that a break came, or that a trend is on."""
+EVERY_DAYS = 3
+"""On the ladder grids of every so many days are looked at: those of the days between live through the same."""
+OF_GRIDS = ("close", "low", "last", "whole", "broken_low", "stopped", "broken_high", "left")
+"""Arrays of a cohort with a row for each grid."""
 PLAIN = (
     "bollinger_percent_b", "bollinger_width_percentile", "inside_range", "atr_expansion", "ou_phi", "ou_z",
     "half_life", "efficiency_ratio", "adx", "variance_ratio_4_z", "variance_ratio_16_z", "jump_share", "volume_ratio",
@@ -107,6 +111,17 @@ def candidates(one: Lot, asked: Questions, sigma: Floats, read: Sequence[Sequenc
     return {"trigger": fired, "feature": measured, "verdict": {name: at(one.verdicts, name) for name in VERDICT}}
 
 
+def thinned(one: Lot, read: Sequence[Sequence[Readings]]) -> tuple[Lot, list[list[Readings]]]:
+    """The grids of every EVERY_DAYS-th day alone."""
+    cohorts, readings_left = [], []
+    for cohort, market in zip(one.cohorts, read, strict=True):
+        kept = [row for row, grid in enumerate(cohort.grids) if grid.activated_at.toordinal() % EVERY_DAYS == 0]
+        rows = {name: getattr(cohort, name)[kept] for name in OF_GRIDS}
+        cohorts.append(replace(cohort, grids=tuple(cohort.grids[row] for row in kept), **rows))
+        readings_left.append([market[row] for row in kept])
+    return replace(one, cohorts=cohorts), readings_left
+
+
 def without(reading: Readings, names: Sequence[str]) -> Readings:
     """The same, but some triggers never fire."""
     never = np.full(reading.bars, FALSE, np.int8)
@@ -131,6 +146,7 @@ LADDER = ("policy", "level", "ladder", *FIGURES)
 
 def on_the_ladder(one: Lot, read: Sequence[Sequence[Readings]]) -> Iterator[tuple[str, ...]]:
     """What each policy and level says with all triggers, and how that changes without each."""
+    one, read = thinned(one, read)
     day = np.array([grid.activated_at.toordinal() for cohort in one.cohorts for grid in cohort.grids], np.int64)
     symbol = np.repeat(np.arange(len(one.cohorts)), [len(cohort.grids) for cohort in one.cohorts])
     weights = resample.draws(day - day.min(), symbol)

@@ -45,6 +45,8 @@ FIT_HOURS = 60 * 24
 """What a model is fitted on, ending with the month before."""
 LEAST_HOURS = 30 * 24
 """With less it says nothing."""
+STATES = 3
+"""Of the hidden Markov model."""
 ITERATIONS = 15
 """Of expectation and maximisation."""
 FUTURES = {
@@ -58,8 +60,8 @@ class Fitted(NamedTuple):
     """What the monthly fitted models say at every hour of one market, each of shape (hours,); NaN where they do not.
 
     Attributes:
-        rough: probability of the state with the higher variance, of two.
-        falling: probability of the state with the lowest mean, of three.
+        rough: probability of the hidden state with the highest variance, of STATES.
+        falling: probability of the one with the lowest mean.
         garch: forecast standard deviation of an hourly return over the next 24 hours.
     """
 
@@ -90,17 +92,15 @@ def fit_monthly(returns: Floats, months: Sequence[int]) -> Fitted:
         unit = float(past.std())
         scaled, life = past / unit, returns[first:end] / unit
         month = slice(start, end)
-        for states, column in ((2, said.rough), (3, said.falling)):
-            model = GaussianHMM(states, covariance_type="diag", n_iter=ITERATIONS, tol=0.1, random_state=0)
-            model.fit(scaled[:, None])
-            mean, variance = model.means_[:, 0], model.covars_[:, 0, 0]
-            state = int(variance.argmax()) if states == 2 else int(mean.argmin())
-            told = _forward(life, model.startprob_, model.transmat_, mean, variance)
-            column[month] = told[start - first :, state]
+        model = GaussianHMM(STATES, covariance_type="diag", n_iter=ITERATIONS, tol=0.1, random_state=0)
+        model.fit(scaled[:, None])
+        mean, variance = model.means_[:, 0], model.covars_[:, 0, 0]
+        told = _forward(life, model.startprob_, model.transmat_, mean, variance)[start - first :]
+        said.rough[month], said.falling[month] = told[:, variance.argmax()], told[:, mean.argmin()]
         garch = arch_model(scaled, mean="Zero", vol="GARCH", p=1, q=1, rescale=False)
         omega, alpha, beta = garch.fit(disp="off", show_warning=False).params
-        told = _garch(life, omega, alpha, beta, float(np.mean(scaled**2)))
-        said.garch[month] = unit * np.sqrt(told[start - first :])
+        ahead = _garch(life, omega, alpha, beta, float(np.mean(scaled**2)))
+        said.garch[month] = unit * np.sqrt(ahead[start - first :])
     return said
 
 
