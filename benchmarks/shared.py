@@ -1,0 +1,351 @@
+"""Questions on real candles: the daily grids of every shared recording, every 6th hour of their lives, and who answers.
+
+`MM_SHARED_DATA` names the folder of the recordings; without it, `../shared/data` beside the project is taken.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, TIME, Span, bar_number, by_bar, floor_bar
+from mm_dagster.config import CandlesConfig, Config, RecordedVenue
+from mm_dagster.evaluation import gate, resample, signals
+from mm_dagster.evaluation.cohort import Cohort, Columns, Truths, follow
+from mm_dagster.evaluation.episodes import open_daily
+from mm_dagster.evaluation.gate import Gain
+from mm_dagster.evaluation.market import Floats, Market, markets
+from mm_dagster.evaluation.placebo import flip
+from mm_dagster.grid import touch
+from mm_dagster.market.candles import collect
+from mm_dagster.market.recorded import RecordedMarket
+from mm_dagster.regime import features, verdict
+
+SHARED = Path(os.environ.get("MM_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+STRIDE = 6 * HOUR_BARS
+"""A question is put every so many bars of a grid's life: nearer ones hardly differ."""
+SIGNS = 1
+"""Seed of the placebo."""
+CONFIG = Config.model_validate(
+    {"markets": {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "BTC-USDT", "venue": "main"}]}}
+)
+"""Only the defaults of the decision are read from it."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Candles of one venue over some time."""
+
+    title: str
+    venue: str
+    file: str
+
+
+RECORDINGS = {
+    "kucoin": Recording("KuCoin 2025", "kucoin", "15m.parquet"),
+    "binance22": Recording("Binance 2022", "binance", "5m_2022.parquet"),
+    "bitfinex": Recording("Bitfinex 2017-19", "bitfinex", "15m.parquet"),
+    "binance23": Recording("Binance 2023", "binance", "5m_2023.parquet"),
+    "kraken": Recording("Kraken 2023", "kraken", "15m.parquet"),
+}
+MAIN = ("kucoin", "binance22", "bitfinex")
+"""Those that are looked at together: many markets, and no two of the same time."""
+
+
+def candles(name: str) -> pl.DataFrame:
+    """Rows of `candles` of all markets of a recording."""
+    recording = RECORDINGS[name]
+    folder = SHARED / "candles" / recording.venue
+    venue = RecordedMarket(
+        recording.venue, RecordedVenue(kind="recorded", path=str(folder), file=recording.file), Path("/")
+    )
+    parts = []
+    for path in sorted(folder.glob(f"*/{recording.file}")):
+        times = pl.read_parquet(path, columns=["open_time"])["open_time"].cast(TIME)
+        first, last = times.min(), times.max()
+        assert isinstance(first, datetime)
+        assert isinstance(last, datetime)
+        span = Span(floor_bar(first), floor_bar(last) + BAR)
+        parts.append(collect(venue, path.parent.name, span, CandlesConfig(), lambda seconds: None).candles)
+    return pl.concat(parts)
+
+
+@dataclass(frozen=True)
+class Lot:
+    """The markets of a recording, or of its placebo, side by side on one axis, and the grids on them.
+
+    Attributes:
+        name: of the recording.
+        span: the axis.
+        candles: rows of `candles`.
+        features: rows of `regime_features`.
+        verdicts: rows of `regime_verdict`.
+        markets: those with grids, in alphabetic order.
+        cohorts: their grids.
+    """
+
+    name: str
+    span: Span
+    candles: pl.DataFrame
+    features: pl.DataFrame
+    verdicts: pl.DataFrame
+    markets: Sequence[Market]
+    cohorts: Sequence[Cohort]
+
+    def lanes(self, frame: pl.DataFrame, *columns: str, time: str = "as_of") -> dict[str, Floats]:
+        """Columns of a frame by market and bar, shape (markets, bars); NaN where unknown."""
+        return by_bar(
+            frame, self.span, pl.DataFrame({"symbol": [one.symbol for one in self.markets]}), *columns, time=time
+        )
+
+
+def lot(name: str, placebo: bool = False) -> Lot:
+    """Everything that the signals read, computed anew from the candles."""
+    known = flip(candles(name), SIGNS) if placebo else candles(name)
+    first, last = known["open_time"].min(), known["open_time"].max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    span = Span(first, last + BAR)
+    measured = features.compute(known, span, CONFIG.risk.vol)
+    judged = verdict.compute(measured, span, CONFIG.regime)
+    found, cohorts = [], []
+    for market in markets(known["symbol"].unique().sort().to_list(), known, measured, judged, span):
+        grids = open_daily(market, span, CONFIG.evaluation)
+        if grids:
+            found.append(market)
+            cohorts.append(follow(market, grids, CONFIG.evaluation.life_days * DAY_BARS))
+    return Lot(name, span, known, measured, judged, found, cohorts)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Will this grid break below within a day? n of them, on m grids.
+
+    Attributes:
+        grid: which, shape (n,).
+        lane: which market, shape (n,).
+        place: at which bar of the axis, shape (n,).
+        column: at which bar of the grid's life, shape (n,).
+        happened: the answer, shape (n,).
+        away: log distance to the lower bound, shape (n,).
+        now: break probability as the program has it, shape (n,).
+        day: on which each grid was opened, shape (m,).
+        symbol: number of its market, shape (m,).
+    """
+
+    grid: Columns
+    lane: Columns
+    place: Columns
+    column: Columns
+    happened: Truths
+    away: Floats
+    now: Floats
+    day: Columns
+    symbol: Columns
+
+    def read(self, lanes: Floats) -> Floats:
+        """What is known at each question, from values by market and bar."""
+        return lanes[self.lane, self.place]
+
+    def walk(self, predicted: Floats) -> gate.Walk:
+        """The walk with one break probability."""
+        return gate.walk(self.grid, predicted, self.happened, self.day, self.symbol)
+
+
+def questions(one: Lot) -> Questions:
+    """Asks every STRIDE bars while a grid lives and the next day is known."""
+    parts: list[list[np.ndarray]] = []
+    before = 0
+    for lane, (market, cohort) in enumerate(zip(one.markets, one.cohorts, strict=True)):
+        predicted = signals.break_probability(cohort, market, CONFIG)
+        column = np.arange(predicted.shape[1])
+        happened = cohort.broken_low[:, None] <= column + DAY_BARS
+        asked = (column < cohort.over[:, None]) & (column % STRIDE == 0) & ~np.isnan(predicted)
+        asked &= happened | (column + DAY_BARS <= cohort.last[:, None])
+        rows, columns = np.nonzero(asked)
+        lower = np.array([grid.lower for grid in cohort.grids])[rows]
+        parts.append(
+            [
+                rows + before,
+                np.full(rows.size, lane),
+                signals.places(cohort, market)[asked],
+                columns,
+                happened[asked],
+                np.log(cohort.close[asked] / lower),
+                predicted[asked],
+            ]
+        )
+        before += len(cohort.grids)
+    day = np.array([grid.activated_at.toordinal() for cohort in one.cohorts for grid in cohort.grids], np.int64)
+    symbol = np.repeat(np.arange(len(one.cohorts)), [len(cohort.grids) for cohort in one.cohorts])
+    return Questions(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), day, symbol)
+
+
+CALM = 0.7
+"""A weekend moves so much as other days do."""
+SCALE = 0.70
+HALF_LIVES = (24, 168)
+"""Hours."""
+
+
+def calmer_weekends(one: Lot) -> Floats:
+    """A better forecast of volatility: from 15-minute returns, with calmer Saturdays and Sundays.
+
+    Without it, whatever tells a weekend from a Monday would be news.
+
+    Returns:
+        Standard deviation of an hourly return over the next 24 hours, shape (markets, bars).
+    """
+    close = one.lanes(one.candles, "close", time="close_time")["close"]
+    number = bar_number(one.span.start) + np.arange(one.span.bars)
+    # The epoch was a Thursday.
+    weekend = np.isin(number // DAY_BARS % 7, (2, 3))
+    ahead = _weekend_hours((number + 1) / HOUR_BARS + 24) - _weekend_hours((number + 1) / HOUR_BARS)
+    share = ahead / 24
+    forecast = np.empty(close.shape)
+    for lane, prices in enumerate(close):
+        squares = np.full(prices.size, np.nan)
+        squares[1:] = np.diff(np.log(prices)) ** 2 / np.where(weekend[1:], CALM**2, 1.0)
+        series = pl.Series(squares).fill_nan(None)
+        means = [series.ewm_mean(half_life=hours * HOUR_BARS, ignore_nulls=False) for hours in HALF_LIVES]
+        variance = HOUR_BARS * sum(mean.forward_fill().to_numpy() for mean in means) / len(means)
+        forecast[lane] = np.sqrt(variance * (1.0 - share + share * CALM**2))
+    return forecast
+
+
+def _weekend_hours(hour: Floats) -> Floats:
+    """Hours of Saturdays and Sundays since the epoch."""
+    week = np.floor(hour / 168)
+    return week * 48 + np.clip(hour - week * 168 - 48, 0, 48)
+
+
+def with_volatility(asked: Questions, sigma: Floats) -> Floats:
+    """Break probability with another forecast, shape (n,)."""
+    return touch.probability(asked.away, asked.read(sigma), 24, SCALE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one candidate adds on one recording, under each probability and on the placebo."""
+
+    group: str
+    candidate: str
+    now: Gain
+    better: Gain
+    placebo: Gain
+
+    @property
+    def promising(self) -> bool:
+        """Whether its gain and its lift are sure, whichever forecast it is added to."""
+        return self.now.promising and self.better.promising
+
+    @property
+    def passes(self) -> bool:
+        """Whether it passes the whole gate."""
+        return self.promising and self.better.beats(self.placebo)
+
+
+Candidates = Mapping[str, Mapping[str, Floats]]
+"""Values at each question, by group and name."""
+
+
+def put(real: tuple[Questions, Floats, Candidates], placebo: tuple[Questions, Floats, Candidates]) -> Iterator[Row]:
+    """Every candidate through the gate.
+
+    Args:
+        real: the questions, the better forecast by market and bar, and the candidates.
+        placebo: likewise.
+    """
+    asked, sigma, candidates = real
+    now, better = asked.walk(asked.now), asked.walk(with_volatility(asked, sigma))
+    other, other_sigma, others = placebo
+    flipped = other.walk(with_volatility(other, other_sigma))
+    for group, members in candidates.items():
+        for name, values in members.items():
+            yield Row(
+                group,
+                name,
+                gate.measure(now, values),
+                gate.measure(better, values),
+                gate.measure(flipped, others[group][name]),
+            )
+
+
+def told(draws: Floats, scale: float = 1.0, digits: int = 2) -> str:
+    """A figure with its interval."""
+    low, high = resample.interval(draws[1:])
+    if not np.isfinite(draws[0]):
+        return "-"
+    return f"{draws[0] * scale:.{digits}f} [{low * scale:.{digits}f}, {high * scale:.{digits}f}]"
+
+
+HEADINGS = ("group", "candidate", "fires", "gain, now", "gain, better forecast", "lift", "gain on the placebo", "gate")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row of the table; gains in thousandths of a nat a question."""
+    gate_says = "passes" if row.passes else "promising" if row.promising else ""
+    return (
+        row.group,
+        row.candidate,
+        f"{row.better.fired:.0%}",
+        told(row.now.log_loss, 1e3),
+        told(row.better.log_loss, 1e3),
+        told(row.better.lift),
+        told(row.placebo.log_loss, 1e3),
+        gate_says,
+    )
+
+
+def titled(name: str, asked: Questions) -> str:
+    """The title of a recording's table."""
+    size = f"{asked.place.size:,} questions on {asked.day.size:,} grids, {asked.happened.mean():.1%} broke"
+    return f"{RECORDINGS[name].title}: {size}; the second half is tested"
+
+
+Titled = tuple[str, Sequence[Row]]
+
+
+def with_pool(names: Sequence[str], tables: Sequence[Titled]) -> list[Titled]:
+    """The tables, and before them one of all MAIN recordings together, if there are several."""
+    members = [rows for name, (_, rows) in zip(names, tables, strict=True) if name in MAIN]
+    if len(members) < 2:
+        return list(tables)
+    rows = []
+    for same in zip(*members, strict=True):
+        assert len({(row.group, row.candidate) for row in same}) == 1
+        kinds = ([row.now for row in same], [row.better for row in same], [row.placebo for row in same])
+        rows.append(Row(same[0].group, same[0].candidate, *(gate.together(gains) for gains in kinds)))
+    title = " and ".join(RECORDINGS[name].title for name in names if name in MAIN)
+    return [(f"{title} together: {rows[0].better.tested:,} questions tested", rows), *tables]
+
+
+def report(console: Console, title: str, rows: Sequence[Row]) -> str:
+    """Prints a table, and returns it as markdown."""
+    lines = [cells(row) for row in rows]
+    console.print(shown(title, HEADINGS, lines))
+    return f"**{title}**\n\n{markdown(HEADINGS, lines)}\n"
+
+
+def shown(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """As a table for people."""
+    table = Table(title=title, title_justify="left")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if place < 2 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As a table for a document."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
