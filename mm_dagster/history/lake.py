@@ -730,8 +730,9 @@ def _where(
         if wanted is not None:
             if name not in tables.dtypes(table):
                 raise ValueError(f"{table} has no {name} to select by")
-            parts.append(f"{name} IN (SELECT unnest(?::VARCHAR[]))")
-            values.append(list(wanted))
+            # Single values, and not a list: by them files are left out that hold none of them.
+            parts.append(f"{name} IN ({', '.join('?' * len(wanted))})" if wanted else "false")
+            values += wanted
     return " AND ".join(parts), values
 
 
