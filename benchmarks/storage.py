@@ -5,11 +5,12 @@ row and file by file, with new run ids and times: 96 ticks a day, each other job
 the sensors. What the real nightly job does runs on that every night. The runs are made in this process; one that the
 daemon starts has a few more events of about 1 kB.
 
-The lake: the rows of a real backfill, written again tick by tick as the assets write them (the last hour, of which
-three quarter hours are the same), with the real upkeep every night; beside it the same tables written once, sorted,
-with the lake's compression.
+The lake: the rows of a real backfill, written again with the real upkeep every night. On some days, spread over the
+month, tick by tick as the assets write them (the last hour, of which three quarter hours are the same); on the others
+a day at once, which the night turns into the same files: DAYS_BY_TICK as many as DAYS shows it, in half an hour. Beside
+it the same tables written once, a file for each month, sorted by the key, by the same writer.
 
-    python -m benchmarks.storage [DAYS]
+    python -m benchmarks.storage [DAYS [DAYS_BY_TICK]]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -45,7 +47,7 @@ from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config import HistoryConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs.housekeeping import tidy
-from mm_dagster.defs.partitions import partition_of
+from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.history.lake import Commit, Lake
 
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo"
@@ -195,55 +197,118 @@ def _run(job: str, instance: dg.DagsterInstance, as_of: datetime | None = None) 
     return definition.execute_in_process(instance=instance, run_config=turn, **arguments).run_id  # type: ignore[arg-type]
 
 
-def lake_month(folder: Path, days: int) -> tuple[int, int, float]:
-    """Bytes of the lake after its last night, of the ideal files, and seconds of the slowest night."""
+@dataclass(frozen=True)
+class LakeMonth:
+    """What a month of ticks left in the lake.
+
+    Attributes:
+        sizes: of each table the rows, the bytes of its Parquet files, and those of the ideal ones.
+        catalogue: bytes of the catalogue.
+        slowest_night: seconds of the longest upkeep.
+        ticks: how many were written as ticks.
+    """
+
+    sizes: dict[str, tuple[int, int, int]]
+    catalogue: int
+    slowest_night: float
+    ticks: int
+
+
+def lake_month(folder: Path, days: int, days_by_tick: int) -> LakeMonth:
+    """A month of ticks, with the real upkeep every night."""
     span = Span(midnight(FIRST), midnight(FIRST) + timedelta(days=days))
-    os.environ |= {"MM_CONFIG_DIR": str(DEMO), "MM_DATA_DIR": str(folder / "given")}
-    tags = {
-        "dagster/asset_partition_range_start": f"{span.start:%Y-%m-%d}",
-        "dagster/asset_partition_range_end": f"{span.end - BAR:%Y-%m-%d}",
-    }
-    instance = dg.DagsterInstance.ephemeral()
-    assert defs().resolve_job_def("history").execute_in_process(instance=instance, run_config=QUIET, tags=tags).success
-    given = Lake(folder / "given" / "history")
-    rows = {table: given.read(table, span=span) for table in WRITTEN}
-    lake, slowest = Lake(folder / "month" / "history"), 0.0
-    as_of = span.start
-    while as_of < span.end:
-        as_of += BAR
-        hour = Span(max(span.start, as_of - 4 * BAR), as_of)
-        commit = Commit(str(uuid.uuid4()), "tick", iso(as_of))
-        for table, whole in rows.items():
-            column = tables.time_column(table)
-            inside = hour.opens() if column == "open_time" else hour.closes("as_of")
-            lake.write(table, whole.filter(inside), span=hour, commit=commit)
-        if as_of.hour == 3 and as_of.minute == 0:
-            began = time.perf_counter()
-            lake.maintain(HistoryConfig().keep_snapshots_days)
-            slowest = max(slowest, time.perf_counter() - began)
-    lake.maintain(HistoryConfig().keep_snapshots_days)
+    rows = _rows_of_ticks(folder / "given", span)
+    home = folder / "month" / "history"
+    lake, slowest, ticks = Lake(home), 0.0, 0
+    by_tick = {round(number * (days - 1) / max(1, days_by_tick - 1)) for number in range(days_by_tick)}
+    for number in range(days):
+        day = Span(span.start + timedelta(days=number), span.start + timedelta(days=number + 1))
+        if number in by_tick:
+            ticks += day.bars
+            for as_of in (opened + BAR for opened in day.open_times()):
+                begun = rows["tick"].filter(pl.col("as_of") == as_of).with_columns(finished_at=None, symbols_ok=[])
+                commit = Commit(str(uuid.uuid4()), "tick", iso(as_of))
+                lake.write("tick", begun, span=Span(as_of - BAR, as_of), commit=commit)
+                _write(lake, rows, Span(max(span.start, as_of - 4 * BAR), as_of))
+        else:
+            _write(lake, rows, day)
+        began = time.perf_counter()
+        lake.maintain(HistoryConfig().keep_snapshots_days)
+        slowest = max(slowest, time.perf_counter() - began)
     for table, whole in rows.items():
         assert lake.read(table).equals(whole), table
-    return _bytes(folder / "month" / "history"), ideal_bytes(rows, folder / "ideal"), slowest
+    stored, ideal = _parquet(home), ideal_files(rows, folder / "ideal")
+    sizes = {table: (whole.height, stored[table], ideal[table]) for table, whole in rows.items()}
+    return LakeMonth(sizes, (home / "catalog.sqlite").stat().st_size, slowest, ticks)
 
 
-def ideal_bytes(rows: dict[str, pl.DataFrame], folder: Path) -> int:
-    """Bytes of the same tables, each month written once, sorted by its key, with the lake's compression."""
+def _rows_of_ticks(folder: Path, span: Span) -> dict[str, pl.DataFrame]:
+    """The rows of a real backfill of the demo, with what only ticks know: when they saw, and that they were."""
+    os.environ |= {"MM_CONFIG_DIR": str(DEMO), "MM_DATA_DIR": str(folder)}
+    job = defs().resolve_job_def("history")
+    instance = dg.DagsterInstance.ephemeral()
+    assert job.execute_in_process(instance=instance, run_config=QUIET, tags=range_tags(span)).success
+    given = Lake(folder / "history")
+    rows = {table: given.read(table, span=span) for table in WRITTEN}
+    # Tens of milliseconds differ from tick to tick, and with them the last bits of a time.
+    jitter = pl.duration(microseconds=pl.int_range(pl.len()) * 7_919 % 1_000_003)
+    rows["candles"] = rows["candles"].with_columns(observed_at=pl.col("close_time") + pl.duration(seconds=64) + jitter)
+    rows["exit_state"] = rows["exit_state"].with_columns(live_state=pl.col("state"))
+    began = (span.open_times() + BAR).alias("as_of").to_frame()
+    rows["tick"] = tables.conform(
+        began.with_columns(
+            started_at=pl.col("as_of") + pl.duration(seconds=62) + jitter,
+            finished_at=pl.col("as_of") + pl.duration(seconds=66) + jitter,
+            symbols_ok=pl.lit(sorted(rows["candles"]["symbol"].unique())),
+            symbols_failed=pl.lit([], dtype=pl.List(pl.String)),
+        ),
+        "tick",
+    )
+    return rows
+
+
+def _write(lake: Lake, rows: dict[str, pl.DataFrame], span: Span) -> None:
+    """What a tick writes, or what the ticks of a day have written."""
+    commit = Commit(str(uuid.uuid4()), "tick", iso(span.end))
+    for table, whole in rows.items():
+        column = tables.time_column(table)
+        lake.write(
+            table,
+            whole.filter(span.opens() if column == "open_time" else span.closes("as_of")),
+            span=span,
+            commit=commit,
+        )
+
+
+def ideal_files(rows: dict[str, pl.DataFrame], folder: Path) -> dict[str, int]:
+    """Bytes of the same tables, each month written once into one file, sorted by its key, by the same writer."""
     lake = Lake(folder)
     for table, whole in rows.items():
-        if whole.height:
-            lake.upsert(table, whole, commit=Commit("", table, ""))
+        month = pl.col(str(tables.time_column(table))).dt.truncate("1mo")
+        for _, part in whole.group_by(month, maintain_order=True):
+            lake.upsert(table, part, commit=Commit("", table, ""))
     lake.maintain(1)
-    return sum(path.stat().st_size for path in (folder / "files").rglob("*.parquet"))
+    for table in rows:
+        key = tables.TABLES[table].primary_key()
+        for path in (folder / "files" / "main" / table).rglob("*.parquet"):
+            written = pl.read_parquet(path, columns=key, hive_partitioning=False)
+            assert written.equals(written.sort(key)), path
+    return _parquet(folder)
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _parquet(folder: Path) -> dict[str, int]:
+    """Bytes of each table's Parquet files."""
+    found: dict[str, int] = {}
+    for path in (folder / "files" / "main").rglob("*.parquet"):
+        table = path.relative_to(folder / "files" / "main").parts[0]
+        found[table] = found.get(table, 0) + path.stat().st_size
+    return found
 
 
 def main() -> None:
     """Prints both tables."""
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    days_by_tick = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     console = Console(width=100 if not sys.stdout.isatty() else None)
     with tempfile.TemporaryDirectory() as folder:
         sizes = dagster_month(Path(folder), days)
@@ -255,11 +320,18 @@ def main() -> None:
     console.print(table)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        lake, ideal, slowest = lake_month(Path(folder), days)
+        month = lake_month(Path(folder), days, days_by_tick)
         seconds = time.perf_counter() - began
+    table = Table(title=f"The lake, {days} days, of which {days_by_tick} tick by tick; kB of Parquet")
+    for name in ("table", "rows", "stored", "ideal", "ratio"):
+        table.add_column(name, justify="left" if name == "table" else "right")
+    whole = tuple(sum(column) for column in zip(*month.sizes.values(), strict=True))
+    for name, (rows, stored, ideal) in {**month.sizes, "all": whole}.items():
+        table.add_row(name, f"{rows:,}", f"{stored / 1e3:,.0f}", f"{ideal / 1e3:,.0f}", f"{stored / ideal:.2f}")
+    console.print(table)
     console.print(
-        f"lake: {lake / MB:.2f} MB with its catalogue, ideal {ideal / MB:.2f} MB of Parquet: {lake / ideal:.2f}x; "
-        f"slowest night {slowest:.1f} s; {days * TICKS_A_DAY} ticks in {seconds:.0f} s"
+        f"catalogue {month.catalogue / MB:.2f} MB; slowest night {month.slowest_night:.1f} s; {month.ticks} ticks and "
+        f"{days} nights in {seconds:.0f} s"
     )
 
 
