@@ -5,10 +5,10 @@ row and file by file, with new run ids and times: 96 ticks a day, each other job
 the sensors. What the real nightly job does runs on that every night. The runs are made in this process; one that the
 daemon starts has a few more events of about 1 kB.
 
-The lake: the rows of a real backfill, written again with the real upkeep every night. On some days, spread over the
-month, tick by tick as the assets write them (the last hour, of which three quarter hours are the same); on the others
-a day at once, which the night turns into the same files: DAYS_BY_TICK as many as DAYS shows it, in half an hour. Beside
-it the same tables written once, a file for each month, sorted by the key, by the same writer.
+The lake: the rows of a real backfill of the demo, written again tick by tick as the assets write them (the last hour,
+of which three quarter hours are the same), with the real upkeep every night; beside it, after each night, the same rows
+written once, one file for each table and month, sorted by the key, by the same writer. Only some days are: twenty
+thousand commits of a whole month take half an hour, and a day more does not change the ratio, as the nights show.
 
     python -m benchmarks.storage [DAYS [DAYS_BY_TICK]]
 """
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -198,48 +198,54 @@ def _run(job: str, instance: dg.DagsterInstance, as_of: datetime | None = None) 
 
 
 @dataclass(frozen=True)
-class LakeMonth:
-    """What a month of ticks left in the lake.
+class Night:
+    """What the lake is after a night.
 
     Attributes:
-        sizes: of each table the rows, the bytes of its Parquet files, and those of the ideal ones.
+        stored: bytes of the Parquet files of each table.
+        ideal: the same of ideal files with the same rows.
         catalogue: bytes of the catalogue.
-        slowest_night: seconds of the longest upkeep.
-        ticks: how many were written as ticks.
+        seconds: of the upkeep.
     """
 
-    sizes: dict[str, tuple[int, int, int]]
+    stored: dict[str, int]
+    ideal: dict[str, int]
     catalogue: int
-    slowest_night: float
-    ticks: int
+    seconds: float
 
 
-def lake_month(folder: Path, days: int, days_by_tick: int) -> LakeMonth:
-    """A month of ticks, with the real upkeep every night."""
+def lake_nights(folder: Path, days: int) -> Iterator[Night]:
+    """Days of ticks, each with the real upkeep at its end."""
     span = Span(midnight(FIRST), midnight(FIRST) + timedelta(days=days))
     rows = _rows_of_ticks(folder / "given", span)
-    home = folder / "month" / "history"
-    lake, slowest, ticks = Lake(home), 0.0, 0
-    by_tick = {round(number * (days - 1) / max(1, days_by_tick - 1)) for number in range(days_by_tick)}
-    for number in range(days):
-        day = Span(span.start + timedelta(days=number), span.start + timedelta(days=number + 1))
-        if number in by_tick:
-            ticks += day.bars
-            for as_of in (opened + BAR for opened in day.open_times()):
-                begun = rows["tick"].filter(pl.col("as_of") == as_of).with_columns(finished_at=None, symbols_ok=[])
-                commit = Commit(str(uuid.uuid4()), "tick", iso(as_of))
-                lake.write("tick", begun, span=Span(as_of - BAR, as_of), commit=commit)
-                _write(lake, rows, Span(max(span.start, as_of - 4 * BAR), as_of))
-        else:
-            _write(lake, rows, day)
-        began = time.perf_counter()
-        lake.maintain(HistoryConfig().keep_snapshots_days)
-        slowest = max(slowest, time.perf_counter() - began)
-    for table, whole in rows.items():
-        assert lake.read(table).equals(whole), table
-    stored, ideal = _parquet(home), ideal_files(rows, folder / "ideal")
-    sizes = {table: (whole.height, stored[table], ideal[table]) for table, whole in rows.items()}
-    return LakeMonth(sizes, (home / "catalog.sqlite").stat().st_size, slowest, ticks)
+    home = folder / "ticks" / "history"
+    lake = Lake(home)
+    for opened in span.open_times():
+        as_of = opened + BAR
+        newest, hour = Span(opened, as_of), Span(max(span.start, as_of - 4 * BAR), as_of)
+        commit = Commit(str(uuid.uuid4()), "tick", iso(as_of))
+        begun = _of(rows, newest)["tick"].with_columns(finished_at=None)
+        lake.write("tick", begun, span=newest, commit=commit)
+        for table, part in _of(rows, hour).items():
+            lake.write(table, part, span=hour, commit=commit)
+        if as_of == midnight(as_of.date()):
+            began = time.perf_counter()
+            lake.maintain(HistoryConfig().keep_snapshots_days)
+            seconds = time.perf_counter() - began
+            so_far = _of(rows, Span(span.start, as_of))
+            for table, part in so_far.items():
+                assert lake.read(table).equals(part), table
+            ideal = ideal_files(so_far, folder / f"ideal {as_of:%Y-%m-%d}")
+            yield Night(_parquet(home), ideal, (home / "catalog.sqlite").stat().st_size, seconds)
+
+
+def _of(rows: dict[str, pl.DataFrame], span: Span) -> dict[str, pl.DataFrame]:
+    """The rows of a span."""
+    opened, closed = span.opens(), span.closes("as_of")
+    return {
+        table: whole.filter(opened if tables.time_column(table) == "open_time" else closed)
+        for table, whole in rows.items()
+    }
 
 
 def _rows_of_ticks(folder: Path, span: Span) -> dict[str, pl.DataFrame]:
@@ -265,19 +271,6 @@ def _rows_of_ticks(folder: Path, span: Span) -> dict[str, pl.DataFrame]:
         "tick",
     )
     return rows
-
-
-def _write(lake: Lake, rows: dict[str, pl.DataFrame], span: Span) -> None:
-    """What a tick writes, or what the ticks of a day have written."""
-    commit = Commit(str(uuid.uuid4()), "tick", iso(span.end))
-    for table, whole in rows.items():
-        column = tables.time_column(table)
-        lake.write(
-            table,
-            whole.filter(span.opens() if column == "open_time" else span.closes("as_of")),
-            span=span,
-            commit=commit,
-        )
 
 
 def ideal_files(rows: dict[str, pl.DataFrame], folder: Path) -> dict[str, int]:
@@ -318,21 +311,22 @@ def main() -> None:
     for number in sorted({0, 1, days // 2, days - 1} & set(range(days))):
         table.add_row(str(number + 1), *(f"{size / MB:.1f}" for size in sizes[number]))
     console.print(table)
+    began = time.perf_counter()
+    table = Table(title=f"The lake, {days_by_tick} days of {TICKS_A_DAY} ticks: Parquet, times the ideal size")
+    for name in ("night", *WRITTEN, "all", "kB", "catalogue, kB", "seconds"):
+        table.add_column(name, justify="right")
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        month = lake_month(Path(folder), days, days_by_tick)
-        seconds = time.perf_counter() - began
-    table = Table(title=f"The lake, {days} days, of which {days_by_tick} tick by tick; kB of Parquet")
-    for name in ("table", "rows", "stored", "ideal", "ratio"):
-        table.add_column(name, justify="left" if name == "table" else "right")
-    whole = tuple(sum(column) for column in zip(*month.sizes.values(), strict=True))
-    for name, (rows, stored, ideal) in {**month.sizes, "all": whole}.items():
-        table.add_row(name, f"{rows:,}", f"{stored / 1e3:,.0f}", f"{ideal / 1e3:,.0f}", f"{stored / ideal:.2f}")
+        for number, night in enumerate(lake_nights(Path(folder), days_by_tick), start=1):
+            stored, ideal = sum(night.stored.values()), sum(night.ideal.values())
+            ratios = [night.stored[name] / night.ideal[name] for name in WRITTEN]
+            table.add_row(
+                str(number),
+                *(f"{ratio:.2f}" for ratio in (*ratios, stored / ideal)),
+                *(f"{size / 1e3:,.0f}" for size in (stored, night.catalogue)),
+                f"{night.seconds:.1f}",
+            )
     console.print(table)
-    console.print(
-        f"catalogue {month.catalogue / MB:.2f} MB; slowest night {month.slowest_night:.1f} s; {month.ticks} ticks and "
-        f"{days} nights in {seconds:.0f} s"
-    )
+    console.print(f"{days_by_tick * TICKS_A_DAY} ticks of the lake in {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

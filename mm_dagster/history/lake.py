@@ -37,7 +37,7 @@ _READERS_SECONDS = 60.0
 """How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
 _BATCH_ROWS = 122_880
 """As many as DuckDB puts into a row group of Parquet."""
-_USES = 500
+_USES = 200
 """Of a connection, before the next one is opened: DuckLake keeps the statistics of each commit that a connection saw,
 some 16 kB, until that is closed. A tick of 20 markets uses each of its two less often."""
 
