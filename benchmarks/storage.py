@@ -7,8 +7,8 @@ daemon starts has a few more events of about 1 kB.
 
 The lake: the rows of a real backfill of the demo, written again tick by tick as the assets write them (the last hour,
 of which three quarter hours are the same), with the real upkeep every night; beside it, after each night, the same rows
-written once, one file for each table and month, sorted by the key, by the same writer. Only some days are: twenty
-thousand commits of a whole month take half an hour, and a day more does not change the ratio, as the nights show.
+written once, one file for each table and month, sorted by the key, by the same writer. Only some days are: the
+23,000 commits of a whole month take an hour, and a day more does not raise the ratio, as the nights show.
 
     python -m benchmarks.storage [DAYS [DAYS_BY_TICK]]
 """
@@ -55,8 +55,8 @@ FIRST = date(2026, 6, 23)
 """All grids of the demo run by then, so that each tick has its pictures."""
 TICKS_A_DAY = 96
 OTHERS_A_DAY = {"send_alerts": 6, "proofs": 1, "audit": 1, "maintenance": 1}
-LOOKS_A_DAY = {"receipts_are_open": 17_280, "alerts_are_due": 5_760, "a_run_failed": 2_880, "a_check_failed": 2_880}
-"""How often each sensor looks and finds nothing: every 5, 15, 30 and 30 seconds."""
+LOOKS_A_DAY = {"receipts_are_open": 17_280, "alerts_are_due": 17_280, "a_run_failed": 2_880, "a_check_failed": 2_880}
+"""How often each sensor looks and finds nothing: every 5, 5, 30 and 30 seconds."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 WRITTEN = ("candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "tick")
 MB = 1e6
@@ -301,7 +301,7 @@ def _parquet(folder: Path) -> dict[str, int]:
 def main() -> None:
     """Prints both tables."""
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    days_by_tick = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    days_by_tick = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     console = Console(width=100 if not sys.stdout.isatty() else None)
     with tempfile.TemporaryDirectory() as folder:
         sizes = dagster_month(Path(folder), days)

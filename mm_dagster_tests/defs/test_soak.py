@@ -37,11 +37,11 @@ WARM_UP_TICKS = 6
 """They load what is loaded once: kernels, fonts, caches of Dagster."""
 COMPARED_TICKS = 8
 """At the start, once warm, and at the end; the lowest of them counts, between two connections of the lake."""
-MEGABYTES = 8.0
-"""Of memory, by which the process may grow once it is warm: two connections of the lake gather some 7 before others
-take their place, and the C library cannot give back every page."""
-KILOBYTES_A_TICK = 40.0
-"""What may stay of each tick for good; Dagster and SQLAlchemy keep some of each run that a process has seen."""
+MEGABYTES = 12.0
+"""Of memory, by which the process may grow once it is warm. The lake's connections gather some 8 before others take
+their place; that of pages which the C library cannot give back comes and goes by 4."""
+KILOBYTES_A_TICK = 20.0
+"""What may stay of each tick for good. Dagster keeps some 70 small objects of the two runs."""
 LAKE_FILES_A_DAY = 20
 """What one more night may add to the lake: a file or two for each table, more in a new month."""
 DAGSTER_FILES_A_DAY = 8
