@@ -5,11 +5,12 @@ row and file by file, with new run ids and times: 96 ticks a day, each other job
 the sensors. What the real nightly job does runs on that every night. The runs are made in this process; one that the
 daemon starts has a few more events of about 1 kB.
 
-The lake: the rows of a real backfill, written again tick by tick as the assets write them (the last hour, of which
-three quarter hours are the same), with the real upkeep every night; beside it the same tables written once, sorted,
-with the lake's compression.
+The lake: the rows of a real backfill of the demo, written again tick by tick as the assets write them (the last hour,
+of which three quarter hours are the same), with the real upkeep every night; beside it, after each night, the same rows
+written once, one file for each table and month, sorted by the key, by the same writer. Only some days are: the
+23,000 commits of a whole month take an hour, and a day more does not raise the ratio, as the nights show.
 
-    python -m benchmarks.storage [DAYS]
+    python -m benchmarks.storage [DAYS [DAYS_BY_TICK]]
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -45,7 +47,7 @@ from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config import HistoryConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs.housekeeping import tidy
-from mm_dagster.defs.partitions import partition_of
+from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.history.lake import Commit, Lake
 
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo"
@@ -53,8 +55,8 @@ FIRST = date(2026, 6, 23)
 """All grids of the demo run by then, so that each tick has its pictures."""
 TICKS_A_DAY = 96
 OTHERS_A_DAY = {"send_alerts": 6, "proofs": 1, "audit": 1, "maintenance": 1}
-LOOKS_A_DAY = {"receipts_are_open": 17_280, "alerts_are_due": 5_760, "a_run_failed": 2_880, "a_check_failed": 2_880}
-"""How often each sensor looks and finds nothing: every 5, 15, 30 and 30 seconds."""
+LOOKS_A_DAY = {"receipts_are_open": 17_280, "alerts_are_due": 17_280, "a_run_failed": 2_880, "a_check_failed": 2_880}
+"""How often each sensor looks and finds nothing: every 5, 5, 30 and 30 seconds."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 WRITTEN = ("candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "tick")
 MB = 1e6
@@ -195,55 +197,111 @@ def _run(job: str, instance: dg.DagsterInstance, as_of: datetime | None = None) 
     return definition.execute_in_process(instance=instance, run_config=turn, **arguments).run_id  # type: ignore[arg-type]
 
 
-def lake_month(folder: Path, days: int) -> tuple[int, int, float]:
-    """Bytes of the lake after its last night, of the ideal files, and seconds of the slowest night."""
+@dataclass(frozen=True)
+class Night:
+    """What the lake is after a night.
+
+    Attributes:
+        stored: bytes of the Parquet files of each table.
+        ideal: the same of ideal files with the same rows.
+        catalogue: bytes of the catalogue.
+        seconds: of the upkeep.
+    """
+
+    stored: dict[str, int]
+    ideal: dict[str, int]
+    catalogue: int
+    seconds: float
+
+
+def lake_nights(folder: Path, days: int) -> Iterator[Night]:
+    """Days of ticks, each with the real upkeep at its end."""
     span = Span(midnight(FIRST), midnight(FIRST) + timedelta(days=days))
-    os.environ |= {"MM_CONFIG_DIR": str(DEMO), "MM_DATA_DIR": str(folder / "given")}
-    tags = {
-        "dagster/asset_partition_range_start": f"{span.start:%Y-%m-%d}",
-        "dagster/asset_partition_range_end": f"{span.end - BAR:%Y-%m-%d}",
-    }
-    instance = dg.DagsterInstance.ephemeral()
-    assert defs().resolve_job_def("history").execute_in_process(instance=instance, run_config=QUIET, tags=tags).success
-    given = Lake(folder / "given" / "history")
-    rows = {table: given.read(table, span=span) for table in WRITTEN}
-    lake, slowest = Lake(folder / "month" / "history"), 0.0
-    as_of = span.start
-    while as_of < span.end:
-        as_of += BAR
-        hour = Span(max(span.start, as_of - 4 * BAR), as_of)
+    rows = _rows_of_ticks(folder / "given", span)
+    home = folder / "ticks" / "history"
+    lake = Lake(home)
+    for opened in span.open_times():
+        as_of = opened + BAR
+        newest, hour = Span(opened, as_of), Span(max(span.start, as_of - 4 * BAR), as_of)
         commit = Commit(str(uuid.uuid4()), "tick", iso(as_of))
-        for table, whole in rows.items():
-            column = tables.time_column(table)
-            inside = hour.opens() if column == "open_time" else hour.closes("as_of")
-            lake.write(table, whole.filter(inside), span=hour, commit=commit)
-        if as_of.hour == 3 and as_of.minute == 0:
+        begun = _of(rows, newest)["tick"].with_columns(finished_at=None)
+        lake.write("tick", begun, span=newest, commit=commit)
+        for table, part in _of(rows, hour).items():
+            lake.write(table, part, span=hour, commit=commit)
+        if as_of == midnight(as_of.date()):
             began = time.perf_counter()
             lake.maintain(HistoryConfig().keep_snapshots_days)
-            slowest = max(slowest, time.perf_counter() - began)
-    lake.maintain(HistoryConfig().keep_snapshots_days)
-    for table, whole in rows.items():
-        assert lake.read(table).equals(whole), table
-    return _bytes(folder / "month" / "history"), ideal_bytes(rows, folder / "ideal"), slowest
+            seconds = time.perf_counter() - began
+            so_far = _of(rows, Span(span.start, as_of))
+            for table, part in so_far.items():
+                assert lake.read(table).equals(part), table
+            ideal = ideal_files(so_far, folder / f"ideal {as_of:%Y-%m-%d}")
+            yield Night(_parquet(home), ideal, (home / "catalog.sqlite").stat().st_size, seconds)
 
 
-def ideal_bytes(rows: dict[str, pl.DataFrame], folder: Path) -> int:
-    """Bytes of the same tables, each month written once, sorted by its key, with the lake's compression."""
+def _of(rows: dict[str, pl.DataFrame], span: Span) -> dict[str, pl.DataFrame]:
+    """The rows of a span."""
+    opened, closed = span.opens(), span.closes("as_of")
+    return {
+        table: whole.filter(opened if tables.time_column(table) == "open_time" else closed)
+        for table, whole in rows.items()
+    }
+
+
+def _rows_of_ticks(folder: Path, span: Span) -> dict[str, pl.DataFrame]:
+    """The rows of a real backfill of the demo, with what only ticks know: when they saw, and that they were."""
+    os.environ |= {"MM_CONFIG_DIR": str(DEMO), "MM_DATA_DIR": str(folder)}
+    job = defs().resolve_job_def("history")
+    instance = dg.DagsterInstance.ephemeral()
+    assert job.execute_in_process(instance=instance, run_config=QUIET, tags=range_tags(span)).success
+    given = Lake(folder / "history")
+    rows = {table: given.read(table, span=span) for table in WRITTEN}
+    # Tens of milliseconds differ from tick to tick, and with them the last bits of a time.
+    jitter = pl.duration(microseconds=pl.int_range(pl.len()) * 7_919 % 1_000_003)
+    rows["candles"] = rows["candles"].with_columns(observed_at=pl.col("close_time") + pl.duration(seconds=64) + jitter)
+    rows["exit_state"] = rows["exit_state"].with_columns(live_state=pl.col("state"))
+    began = (span.open_times() + BAR).alias("as_of").to_frame()
+    rows["tick"] = tables.conform(
+        began.with_columns(
+            started_at=pl.col("as_of") + pl.duration(seconds=62) + jitter,
+            finished_at=pl.col("as_of") + pl.duration(seconds=66) + jitter,
+            symbols_ok=pl.lit(sorted(rows["candles"]["symbol"].unique())),
+            symbols_failed=pl.lit([], dtype=pl.List(pl.String)),
+        ),
+        "tick",
+    )
+    return rows
+
+
+def ideal_files(rows: dict[str, pl.DataFrame], folder: Path) -> dict[str, int]:
+    """Bytes of the same tables, each month written once into one file, sorted by its key, by the same writer."""
     lake = Lake(folder)
     for table, whole in rows.items():
-        if whole.height:
-            lake.upsert(table, whole, commit=Commit("", table, ""))
+        month = pl.col(str(tables.time_column(table))).dt.truncate("1mo")
+        for _, part in whole.group_by(month, maintain_order=True):
+            lake.upsert(table, part, commit=Commit("", table, ""))
     lake.maintain(1)
-    return sum(path.stat().st_size for path in (folder / "files").rglob("*.parquet"))
+    for table in rows:
+        key = tables.TABLES[table].primary_key()
+        for path in (folder / "files" / "main" / table).rglob("*.parquet"):
+            written = pl.read_parquet(path, columns=key, hive_partitioning=False)
+            assert written.equals(written.sort(key)), path
+    return _parquet(folder)
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _parquet(folder: Path) -> dict[str, int]:
+    """Bytes of each table's Parquet files."""
+    found: dict[str, int] = {}
+    for path in (folder / "files" / "main").rglob("*.parquet"):
+        table = path.relative_to(folder / "files" / "main").parts[0]
+        found[table] = found.get(table, 0) + path.stat().st_size
+    return found
 
 
 def main() -> None:
     """Prints both tables."""
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    days_by_tick = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     console = Console(width=100 if not sys.stdout.isatty() else None)
     with tempfile.TemporaryDirectory() as folder:
         sizes = dagster_month(Path(folder), days)
@@ -253,14 +311,24 @@ def main() -> None:
     for number in sorted({0, 1, days // 2, days - 1} & set(range(days))):
         table.add_row(str(number + 1), *(f"{size / MB:.1f}" for size in sizes[number]))
     console.print(table)
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        lake, ideal, slowest = lake_month(Path(folder), days)
-        seconds = time.perf_counter() - began
-    console.print(
-        f"lake: {lake / MB:.2f} MB with its catalogue, ideal {ideal / MB:.2f} MB of Parquet: {lake / ideal:.2f}x; "
-        f"slowest night {slowest:.1f} s; {days * TICKS_A_DAY} ticks in {seconds:.0f} s"
-    )
+        nights = list(lake_nights(Path(folder), days_by_tick))
+    seconds = time.perf_counter() - began
+    shown = sorted({0, 1, 2, days_by_tick // 2, days_by_tick - 1} & set(range(days_by_tick)))
+    table = Table(title=f"The lake, {days_by_tick} days of {TICKS_A_DAY} ticks: Parquet, times the ideal size")
+    table.add_column("after night")
+    for number in shown:
+        table.add_column(str(number + 1), justify="right")
+    for name in WRITTEN:
+        table.add_row(name, *(f"{nights[number].stored[name] / nights[number].ideal[name]:.2f}" for number in shown))
+    whole = [(sum(nights[number].stored.values()), sum(nights[number].ideal.values())) for number in shown]
+    table.add_row("all", *(f"{stored / ideal:.2f}" for stored, ideal in whole))
+    table.add_row("all, kB", *(f"{stored / 1e3:,.0f}" for stored, _ in whole))
+    table.add_row("catalogue, kB", *(f"{nights[number].catalogue / 1e3:,.0f}" for number in shown))
+    table.add_row("seconds of the night", *(f"{nights[number].seconds:.1f}" for number in shown))
+    console.print(table)
+    console.print(f"{days_by_tick * TICKS_A_DAY} ticks of the lake in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ _READERS_SECONDS = 60.0
 """How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
 _BATCH_ROWS = 122_880
 """As many as DuckDB puts into a row group of Parquet."""
+_USES = 200
+"""Of a connection, before the next one is opened: DuckLake keeps the statistics of each commit that a connection saw,
+some 16 kB, until that is closed. A tick of 20 markets uses each of its two less often."""
 
 
 class LakeError(Exception):
@@ -414,8 +417,9 @@ class Lake:
         """The one connection that reads. It waits for no writer, neither in this process nor in another."""
         with self._read_lock, _interruptible():
             try:
-                if self._reader is None or not self._reader.is_of(self._catalog):
+                if self._reader is None or not self._reader.serves(self._catalog):
                     self._reader = self._open_reader()
+                self._reader.uses += 1
                 yield self._reader.connection
             except duckdb.Error as error:
                 raise LakeError(f"{self._folder}: {_one_line(error)}; see `mm doctor`") from error
@@ -427,7 +431,7 @@ class Lake:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._write_lock, lock, _interruptible():
-                if self._writer is not None and not self._writer.is_of(self._catalog):
+                if self._writer is not None and not self._writer.serves(self._catalog):
                     self._writer = None
                 connection = self._writer.connection if self._writer else self._load()
                 try:
@@ -437,6 +441,7 @@ class Lake:
                             if not self._is_complete(connection):
                                 self._complete(connection)
                             self._writer = _Attached(connection, self._catalog.identity())
+                        self._writer.uses += 1
                         yield connection
                 except BaseException:
                     # Closing rolls back, and forgets what was staged.
@@ -569,16 +574,20 @@ class Lake:
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "snapshots": snapshots}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Attached:
-    """A connection, and the catalogue that it was opened on."""
+    """A connection, the catalogue that it was opened on, and how often it was used."""
 
     connection: duckdb.DuckDBPyConnection
     identity: Hashable | None
+    uses: int = 0
 
-    def is_of(self, catalog: SqliteCatalog | PostgresCatalog) -> bool:
-        """Whether that is still the one: the folder may have been deleted, or restored from a backup, meanwhile."""
-        return self.identity is not None and catalog.identity() == self.identity
+    def serves(self, catalog: SqliteCatalog | PostgresCatalog) -> bool:
+        """Whether it is good for one more use.
+
+        The folder may have been deleted, or restored from a backup, meanwhile; or it has gathered enough.
+        """
+        return self.uses < _USES and self.identity is not None and catalog.identity() == self.identity
 
 
 def _about_schema() -> str:

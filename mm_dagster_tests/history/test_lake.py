@@ -502,6 +502,27 @@ def test_threads_share_one_lake(lake: Lake) -> None:
     assert seen == [1] * 8
 
 
+def test_a_connection_that_has_seen_much_is_replaced_and_nobody_notices(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    attach = Lake._attach
+
+    def counted(self: Lake, *given: Any, **more: Any) -> None:
+        opened.append("reader" if more["read_only"] else "writer")
+        attach(self, *given, **more)
+
+    monkeypatch.setattr("mm_dagster.history.lake._USES", 4)
+    monkeypatch.setattr(Lake, "_attach", counted)
+    rows = verdicts(0, 12)
+    for number in range(12):
+        lake.upsert("regime_verdict", rows[number : number + 1], commit=COMMIT)
+        assert_frame_equal(lake.read("regime_verdict"), rows[: number + 1])
+    # The lake had used both before the first of these.
+    assert 2 <= opened.count("writer") <= 3
+    assert 2 <= opened.count("reader") <= 3
+
+
 # upkeep ---------------------------------------------------------------------------------------------------------------
 
 
