@@ -1,5 +1,9 @@
 """The front door: everything that Dagster shows is found below defs/."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -12,4 +16,28 @@ def defs() -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors of the project."""
     if not logs.is_configured():
         logs.configure()
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    with _uncollected():
+        found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    _keep_what_is_loaded()
+    return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look again and again at modules that are all needed."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@cache
+def _keep_what_is_loaded() -> None:
+    """Tells the collector, once, that what is loaded stays for the life of the process.
+
+    Every run is a process of its own: it would spend more on looking through libraries than on its own garbage.
+    """
+    gc.freeze()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dataframely as dy
@@ -541,6 +542,7 @@ LIVE_ONLY = frozenset({"observed_at", "live_state", "live_reason"})
 """Columns in which a backfilled row may differ from the one that the live tick wrote."""
 
 
+@cache
 def time_column(table: str) -> str | None:
     """The column that a table is partitioned by month of and whose span a write replaces; None: it has none."""
     names = TABLES[table].column_names()
@@ -551,7 +553,13 @@ def time_column(table: str) -> str | None:
 
 def dtypes(table: str) -> dict[str, pl.DataType]:
     """Polars types of a table's columns, in order."""
-    return {name: column.dtype for name, column in TABLES[table].columns().items()}
+    return dict(_dtypes(table))
+
+
+@cache
+def _dtypes(table: str) -> tuple[tuple[str, pl.DataType], ...]:
+    # dataframely makes the columns anew whenever it is asked, and a tick asks some hundred times.
+    return tuple((name, column.dtype) for name, column in TABLES[table].columns().items())
 
 
 def conform(frame: pl.DataFrame, table: str) -> pl.DataFrame:

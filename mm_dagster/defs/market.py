@@ -1,7 +1,8 @@
 """Stage 1, market: closed candles from the venues, labelled and checked."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -50,7 +51,10 @@ def candles(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> 
     the venue's words; nothing need be run again, since every tick asks for what is missing.
     """
     job = work(context, project, turn)
-    job.begin_tick()
+    with ThreadPoolExecutor(1) as beside:
+        # ccxt takes as long to load as DuckDB its extensions, which needs no interpreter.
+        beside.submit(_open_venues, job)
+        job.begin_tick()
     months = []
     for month, changed, quarantined in _fetch(job):
         months.append((f"{month:%Y-%m}", changed, quarantined))
@@ -137,6 +141,13 @@ def _read_account(project: Project, account: "ExchangeAccount", venue: str, as_o
     fills = mine.select(pl.col("fills").explode()).drop_nulls().unnest("fills")
     known = set(fills.select("symbol", "fill_id").iter_rows())
     return account.snapshot(symbols, since, as_of, known)
+
+
+def _open_venues(job: Work) -> None:
+    """Opens what is about to be asked; what cannot be opened says so when it is."""
+    for symbol in job.symbols:
+        with suppress(VenueError):
+            job.project.venue(symbol)
 
 
 def _fetch(job: Work) -> Iterator[tuple[datetime, int, int]]:

@@ -27,6 +27,8 @@ _FEATURES = (
 _SCORES = ("trend_score", "trend_score_4h", "mean_reversion_score", "range_score")
 _PROBABILITIES = ("p_range_ok", "p_range_weak", "p_transition", "p_trend")
 _ASSESSMENT = ("position_health", "stop_loss_risk", "risk_level", "recommendations")
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""libyaml's, where PyYAML was built with it: the same text, ten times as fast."""
 _ACCOUNT = ("source", "total", "available", "locked", "deployable_capital", "required_reserve")
 
 
@@ -73,7 +75,7 @@ def render_snapshot(
         "grid_analysis": [_grid(grid) for grid in grids],
         "account_summary": {key: account[key] for key in _ACCOUNT},
     }
-    return yaml.safe_dump(_readable(content), sort_keys=False, allow_unicode=True, width=120)
+    return str(yaml.dump(_readable(content), Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120))
 
 
 def _grid(grid: Mapping[str, Any]) -> dict[str, Any]:

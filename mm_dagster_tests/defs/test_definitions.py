@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -137,3 +138,12 @@ def test_every_night_the_venues_are_asked_again_for_the_last_two_days(everything
     assert request.run_config == {"resources": {"turn": {"config": {"again": True}}}}
     assert request.tags["dagster/asset_partition_range_start"] == "2026-01-08"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-01-09"
+
+
+def test_the_garbage_collector_leaves_what_is_loaded_alone_but_nothing_later(everything: dg.Definitions) -> None:
+    kept = gc.get_freeze_count()
+    assert kept > 100_000
+    defs()
+    # A process that loads again, like a backfill of many months, must not keep the garbage of what it did between.
+    assert gc.get_freeze_count() <= kept
+    assert gc.isenabled()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mm_dagster import tables
+from mm_dagster.history import snapshot
 from mm_dagster.history.snapshot import render_snapshot, snapshot_path
 from mm_dagster_tests.history.samples import sample
 
@@ -142,3 +143,13 @@ def test_an_infinite_half_life_is_told_as_a_word() -> None:
     text = render_snapshot("ETH-USDT", AS_OF, features, row("regime_verdict"), [], ACCOUNT, False)
     assert "    half_life: inf\n" in text
     assert yaml.safe_load(text)["regime_analysis"]["features"]["half_life"] == "inf"
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml, so that there is one writer")
+def test_both_of_yaml_s_writers_write_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    advice = "Leave by 04:15Z: the stop (2,700) is 0.4 % away — 'soon', \"now\" #1; " * 4
+    state = row("exit_state", state="WARNING", since=AS_OF, advice=advice, triggers=TRIGGERS)
+    given = ("ETH-USDT", AS_OF, row("regime_features"), row("regime_verdict"), [grid(exit=state)], ACCOUNT, True)
+    text = render_snapshot(*given)
+    monkeypatch.setattr(snapshot, "_DUMPER", yaml.SafeDumper)
+    assert render_snapshot(*given) == text
