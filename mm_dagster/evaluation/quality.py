@@ -79,12 +79,13 @@ def judge(cohort: Cohort, signals: Signals) -> Judged:
     )
 
 
-def measure(judged: Sequence[Judged], active: str) -> pl.DataFrame:
+def measure(judged: Sequence[Judged], active: str, *, daily: bool = True) -> pl.DataFrame:
     """Every figure of every signal.
 
     Args:
         judged: the cohorts, each of one market.
         active: the policy in force; the break probability, on which it decides, is listed under it.
+        daily: whether a grid was opened every day, so that exits can be borrowed from other dates.
 
     Returns:
         SCHEMA: `value` with its 95 % interval, null where there is none, and `n`, what it is a figure of: samples for
@@ -94,7 +95,7 @@ def measure(judged: Sequence[Judged], active: str) -> pl.DataFrame:
     judged = [one for one in judged if one.day.size]
     if not judged:
         return pl.DataFrame(schema=SCHEMA)
-    pool = _Pool(judged)
+    pool = _Pool(judged, daily)
     rows = [*_of_probability(pool, active)]
     names = list(judged[0].alarms)
     exits = {name: [one.exits[name] for one in judged] for name in names}
@@ -115,8 +116,9 @@ Row = tuple[str, str, str, float | None, float | None, float | None, int]
 class _Pool:
     """All grids of all cohorts in one order, and how often each is drawn."""
 
-    def __init__(self, judged: Sequence[Judged]) -> None:
+    def __init__(self, judged: Sequence[Judged], daily: bool) -> None:
         self.judged = judged
+        self.daily = daily
         self.day = np.concatenate([one.day for one in judged])
         self.symbol = np.repeat(np.arange(len(judged)), [one.day.size for one in judged])
         self.weights = resample.draws(self.day - self.day.min(), self.symbol)
@@ -226,7 +228,7 @@ def _of_money(pool: _Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row
     if name[1] == "hold_to_stop":
         return
     yield _figure(name, "gain_vs_hold", _mean(pool.weights, equity - pool.held), n)
-    null = pool.shifted(exits)
+    null = pool.shifted(exits) if pool.daily else np.empty(0)
     if null.size:
         by_shift = np.nanmean(null, axis=1)
         yield _figure(name, "gain_vs_null", _mean(pool.weights, equity - np.nanmean(null, axis=0)), n)
