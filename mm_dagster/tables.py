@@ -533,16 +533,17 @@ class SignalQuality(dy.Schema):
     """What the signals were worth until as_of: one figure of one signal or control, with its 95 % interval."""
 
     as_of = _time("End of the last whole month that was looked at; a year before it by default;", key=True)
-    grids = _text("Whose grids: rule, opened every day by a rule that knows no signal, or real, the operator's.", key=True)
+    grids = _text(
+        "Whose grids: rule, opened every day by a rule that knows no signal, or real, the operator's.", key=True
+    )
     policy = _text(
-        "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; real: what was "
-        "told to the operator, and done.",
+        "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; real: what "
+        "the operator was told, and did.",
         key=True,
     )
     signal = _text("Exit state, trigger or control that is judged, or p_break_low_24h.", key=True)
     metric = _text(
-        "What is measured. "
-        + " ".join(f"{name}, {unit}: {meaning}." for name, (unit, meaning) in METRICS.items()),
+        "What is measured. " + " ".join(f"{name}, {unit}: {meaning}." for name, (unit, meaning) in METRICS.items()),
         key=True,
     )
     value = _number("The figure, in the metric's unit; null where there was nothing to judge.")

@@ -1,4 +1,4 @@
-"""What the signals were worth until the last month ended: on the rule's grids, on the operator's, and as told to him."""
+"""What the signals were worth up to the end of a month: on the rule's grids, on the operator's, and as he was told."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mm_dagster.evaluation.episodes import NEEDED, open_daily
 from mm_dagster.evaluation.evaluate import compute, judge_grids
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.probability import CALIBRATION_BINS
-from mm_dagster.evaluation.quality import PROBABILITY, SCHEMA, Judged, judge, measure
+from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
 from mm_dagster.evaluation.signals import listen
 from mm_dagster.exit.triggers import LAG
 from mm_dagster.tables import EVALUATION_VERSION, STATES, conform
@@ -134,9 +134,7 @@ def assess(
     )
 
 
-def real_grids(
-    episodes: pl.DataFrame, days: Span
-) -> tuple[list[tuple[GridConfig, datetime | None]], list[str]]:
+def real_grids(episodes: pl.DataFrame, days: Span) -> tuple[list[tuple[GridConfig, datetime | None]], list[str]]:
     """The operator's running grids that were opened on these days, each with when he ended it, and who is no grid.
 
     Args:
@@ -184,7 +182,9 @@ def _count(judged: Sequence[Judged]) -> int:
 def _sure(rows: pl.DataFrame, judged: Sequence[Judged]) -> pl.DataFrame:
     """The figures without intervals where the days are too few for any."""
     days = np.concatenate([np.empty(0, np.int64), *(one.day for one in judged)])
-    return rows if resample.enough(days) else rows.with_columns(pl.lit(None, pl.Float64).alias(n) for n in ("low", "high"))
+    return (
+        rows if resample.enough(days) else rows.with_columns(pl.lit(None, pl.Float64).alias(n) for n in ("low", "high"))
+    )
 
 
 def reliability(judged: Sequence[Judged]) -> pl.DataFrame:
@@ -232,7 +232,10 @@ def verdict(rows: pl.DataFrame, active: str) -> tuple[bool, str]:
     """
     auc, ece = (figure(rows, RULE, active, PROBABILITY, metric) for metric in ("auc", "ece"))
     if auc["value"] is None:
-        return True, "No grid could be judged yet: the features need 48 days of candles, a judgement a month after that."
+        return (
+            True,
+            "No grid could be judged yet: the features need 48 days of candles, a judgement a month after that.",
+        )
     said = []
     for level in STATES[1:3]:
         precision, recall, lead = (
@@ -245,7 +248,7 @@ def verdict(rows: pl.DataFrame, active: str) -> tuple[bool, str]:
         if recall["value"] is not None:
             part += f", stood at {_percent(recall)} of the {recall['n']:,} breaks"
         if lead["value"] is not None:
-            part += f", half of them warned of by {lead['value']:.1f} h or more"
+            part += f", with a median lead of {lead['value']:.1f} h"
         said.append(f"{part}.")
     least = auc["value"] if auc["low"] is None else auc["low"]
     wrong = []
