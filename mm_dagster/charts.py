@@ -634,7 +634,7 @@ def quality_picture(
     height = _HEIGHT - _TOP - 2 * _BOTTOM + 0.1
     for column, (metric, name, times) in enumerate(_WORTH):
         left = _NAMES_WIDE + column * wide
-        axes = figure.add_axes((left / _WIDTH, (_BOTTOM + 0.25) / _HEIGHT, (wide - 0.2) / _WIDTH, height / _HEIGHT))
+        axes = figure.add_axes((left / _WIDTH, (_BOTTOM + 0.25) / _HEIGHT, (wide - 0.3) / _WIDTH, height / _HEIGHT))
         axes.set_facecolor("none")
         axes.tick_params(colors=colours.ink, labelsize=_SMALL, length=0, pad=4)
         for side in axes.spines.values():
@@ -649,8 +649,10 @@ def quality_picture(
             axes.plot([times * row["value"]], [place], "o", color=colour, markersize=5)
         axes.set_ylim(len(signals) - 0.4, -0.6)
         axes.set_yticks(range(len(signals)), [_signal_name(signal) for _, signal in signals] if column == 0 else [])
-        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axes.margins(x=0.12)
+        if times == 100:
+            axes.set_xlim(-8, 108)
+        axes.set_xticks(_few_ticks(*axes.get_xlim()) if signals else [])
         axes.grid(axis="x", color=colours.rule, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_title(name, color=colours.ink, fontsize=_SMALL, pad=4)
@@ -661,6 +663,13 @@ def quality_picture(
     _head(figure, f"{title_prefix}What the signals were worth", told, colours)
     _foot(figure, "lead: half of the breaks had less · money: percent of the capital · line: 95 % interval", colours)
     return _png(figure)
+
+
+def _few_ticks(left: float, right: float) -> list[float]:
+    """Two or three round values inside an axis, clear of its ends, where the words of the next one begin."""
+    margin = 0.05 * (right - left)
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(left, right)
+    return [float(tick) for tick in ticks if left + margin <= tick <= right - margin]
 
 
 def _signal_name(signal: str) -> str:

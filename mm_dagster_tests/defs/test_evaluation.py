@@ -20,6 +20,7 @@ from mm_dagster.definitions import defs
 from mm_dagster.defs.resources import Project
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.history.lake import Commit
+from mm_dagster.history.views import VIEWS
 from mm_dagster.market.candles import collect
 from mm_dagster_tests.defs.live import QUIET
 
@@ -136,6 +137,19 @@ def test_what_he_was_told_stands_beside_what_the_signals_said(
     assert told["answered_share"] == (0.0, 1)
     assert told["acknowledged_share"] == (None, 0)
     assert "WARNING" in metadata(judged)["what_the_operator_was_told"]
+
+
+def test_the_view_has_each_signal_in_one_row(project: Project, judged: dg.ExecuteInProcessResult) -> None:
+    rows = project.lake.sql("FROM signal_worth")
+    assert rows.columns == list(VIEWS["signal_worth"].columns)
+    assert not rows.select("grids", "policy", "signal").is_duplicated().any()
+    (held,) = rows.filter(grids="real", policy="control", signal="hold_to_stop").to_dicts()
+    assert (held["hours_held"], held["precision"]) == (72.0, None)
+    table = values(project, grids="rule", policy="control", signal="tight_stop")
+    (tight,) = rows.filter(grids="rule", policy="control", signal="tight_stop").to_dicts()
+    assert [tight[name] for name in ("precision", "recall", "mean_equity")] == [
+        table[name][0] for name in ("precision", "recall", "mean_equity")
+    ]
 
 
 def test_the_page_has_tables_pictures_and_a_check_in_sentences(

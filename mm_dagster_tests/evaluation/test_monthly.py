@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -212,7 +213,9 @@ def test_without_a_grid_there_is_nothing_to_warn_of() -> None:
     assert (passed, sentence.startswith("No grid could be judged yet")) == (True, True)
 
 
-def test_every_metric_has_a_unit_and_a_meaning_in_the_tables_comment() -> None:
+def test_every_metric_has_a_unit_and_a_meaning_in_the_tables_comment_and_in_the_document() -> None:
     comment = tables.SignalQuality.columns()["metric"].description or ""
+    document = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
     for name, (unit, meaning) in tables.METRICS.items():
         assert f" {name}, {unit}: {meaning}." in comment
+        assert f"| `{name}` | {unit} | {meaning} |" in document
