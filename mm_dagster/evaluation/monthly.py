@@ -99,18 +99,18 @@ def assess(
     for symbol in sorted({*symbols, *(grid.symbol for grid, _ in opened)}):
         mine = [(grid, ended) for grid, ended in opened if grid.symbol == symbol]
         market = next(compute([symbol], candles(symbol), days, config), None)
-        if market is not None and symbol in symbols:
-            grids = open_daily(market, days, config.evaluation)
-            by_rule += [judge_grids(market, grids, config)] if grids else []
-        known = [(grid, ended) for grid, ended in mine if market is not None and _speaks(market, grid)]
+        known = [one for one in mine if market is not None and _speaks(market, one[0])]
         left_out += [
             f"{grid.id} of {iso(grid.activated_at)}: the history does not reach back far enough"
             for grid, ended in mine
             if (grid, ended) not in known
         ]
-        for cohort in _cohorts(market, known) if market is not None else ():
-            real.append(judge(cohort, listen(cohort, market, config)))  # type: ignore[arg-type]
-            followed.append(told.follow_up(alerts, cohort, market))  # type: ignore[arg-type]
+        if market is not None:
+            grids = open_daily(market, days, config.evaluation) if symbol in symbols else []
+            by_rule += [judge_grids(market, grids, config)] if grids else []
+            for cohort in _cohorts(market, known):
+                real.append(judge(cohort, listen(cohort, market, config)))
+                followed.append(told.follow_up(alerts, cohort, market))
         progress(symbol)
     active = config.exit.policy
     rows = [
@@ -161,7 +161,8 @@ def _speaks(market: Market, grid: GridConfig) -> bool:
     place = (grid.first_as_of - market.span.start) // BAR - 1
     if not LAG <= place < market.span.bars:
         return False
-    return not any(np.isnan(values[place]) for values in (market.prices["close"], *map(market.known.get, NEEDED)))  # type: ignore[index]
+    needed = [market.prices["close"], *(market.known[name] for name in NEEDED)]
+    return not any(np.isnan(values[place]) for values in needed)
 
 
 def _cohorts(market: Market, grids: Sequence[tuple[GridConfig, datetime | None]]) -> Iterator[Cohort]:

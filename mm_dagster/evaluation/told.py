@@ -62,6 +62,7 @@ def follow_up(alerts: pl.DataFrame, cohort: Cohort, market: Market) -> pl.DataFr
 
 
 def _time(first_as_of: datetime, column: int) -> datetime | None:
+    """When the bar of a column closed; None: what does not happen."""
     return None if column == NEVER else first_as_of + int(column) * BAR
 
 
