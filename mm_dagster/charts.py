@@ -431,50 +431,8 @@ def reliability_picture(
     """
     colours = _PALETTES[theme]
     figure = _figure(dots_per_inch, colours)
-    curve, counts = _panels(figure, [(0.12, 0.85)], colours, gap_above=0.18)
-    filled = [one for one in calibration.bins if one.count]
-    centres = np.array([50 * (one.low + one.high) for one in filled])
-    predicted, observed, lower, upper = (
-        np.array([100 * getattr(one, name) for one in filled]) for name in ("predicted", "observed", "lower", "upper")
-    )
-    (diagonal,) = curve.plot([0, 100], [0, 100], color=colours.faint, linewidth=1, linestyle=(0, (5, 3)))
-    diagonal.set_label("as predicted")
-    # Not errorbar(yerr=): the share may lie at the end of its interval, where rounding makes a length negative.
-    interval = curve.vlines(predicted, lower, upper, color=colours.grid, linewidth=2, alpha=0.55)
-    interval.set_label("95 % interval")
-    (points,) = curve.plot(predicted, observed, "o-", color=colours.grid, linewidth=1, markersize=5, label="observed")
-    curve.set_ylim(-3, 103)
-    curve.set_xlim(-1, 101)
-    curve.set_yticks(range(0, 101, 20))
-    _name_axis(curve, "observed, %", colours)
-    _legend(curve, [diagonal, points, interval], colours)
-    base = calibration.whole.observed
-    if base is None:
-        curve.text(50, 50, "no prediction whose outcome is known", color=colours.faint, fontsize=_TEXT, ha="center",
-                   va="center", bbox=_box(colours))  # fmt: skip
-    else:
-        curve.axhline(100 * base, color=colours.faint, linewidth=0.8, linestyle=":")
-        _label_right(curve, [_Label(100 * base, f"base rate {100 * base:.1f} %", colours.faint)], colours)
-
-    widths = [100 * (one.high - one.low) - 1 for one in filled]
-    counts.bar(centres, [one.count for one in filled], width=widths, color=colours.grid, alpha=0.55, linewidth=0)
-    counts.set_yscale("log")
-    most = max((one.count for one in filled), default=1)
-    counts.set_ylim(0.7, most * 8)
-    counts.set_yticks([])
-    counts.minorticks_off()
-    _name_axis(counts, "hours (log)", colours)
-    for one, centre in zip(filled, centres, strict=True):
-        words = _short_count(one.count)
-        counts.text(centre, one.count * 1.25, words, color=colours.ink, fontsize=7.5, ha="center", va="bottom")
-    counts.set_xlim(-1, 101)
-    curve.set_xticks(range(0, 101, 10), [])
-    counts.set_xticks(range(0, 101, 10))
-    counts.set_xlabel("predicted, %", color=colours.ink, fontsize=_SMALL, loc="right", labelpad=2)
-    for axes in (curve, counts):
-        axes.grid(axis="x", color=colours.rule, linewidth=0.8)
-    curve.grid(axis="y", color=colours.rule, linewidth=0.8)
-
+    filled = [[getattr(one, name) for name in _BINS] for one in calibration.bins if one.count]
+    _draw_reliability(figure, pl.DataFrame(filled, schema=_BINS, orient="row"), calibration.whole.observed, colours)
     whole = calibration.whole
     looked_at = f"{whole.count:,} hours · {whole.horizons:,} spans of {calibration.hours} h without overlap"
     scores = (
@@ -488,6 +446,61 @@ def reliability_picture(
     )
     _foot(figure, looked_at, colours)
     return _png(figure)
+
+
+_BINS = dict.fromkeys(("low", "high", "count", "predicted", "observed", "lower", "upper"), pl.Float64())
+
+
+def _draw_reliability(figure: Figure, bins: pl.DataFrame, base: float | None, colours: _Palette) -> None:
+    """Observed against predicted with its interval, if there is one, and below how many hours each bin holds.
+
+    Args:
+        figure: an empty one.
+        bins: those that hold anything, with the columns _BINS, all fractions.
+        base: base rate; None: there is no prediction.
+        colours: of the theme.
+    """
+    curve, counts = _panels(figure, [(0.12, 0.85)], colours, gap_above=0.18)
+    centres = 50 * (_values(bins, "low") + _values(bins, "high"))
+    predicted, observed, lower, upper = (
+        100 * _values(bins, name) for name in ("predicted", "observed", "lower", "upper")
+    )
+    (diagonal,) = curve.plot([0, 100], [0, 100], color=colours.faint, linewidth=1, linestyle=(0, (5, 3)))
+    diagonal.set_label("as predicted")
+    # Not errorbar(yerr=): the share may lie at the end of its interval, where rounding makes a length negative.
+    interval = curve.vlines(predicted, lower, upper, color=colours.grid, linewidth=2, alpha=0.55)
+    interval.set_label("95 % interval")
+    (points,) = curve.plot(predicted, observed, "o-", color=colours.grid, linewidth=1, markersize=5, label="observed")
+    curve.set_ylim(-3, 103)
+    curve.set_xlim(-1, 101)
+    curve.set_yticks(range(0, 101, 20))
+    _name_axis(curve, "observed, %", colours)
+    _legend(curve, [diagonal, points, interval], colours)
+    if base is None:
+        curve.text(50, 50, "no prediction whose outcome is known", color=colours.faint, fontsize=_TEXT, ha="center",
+                   va="center", bbox=_box(colours))  # fmt: skip
+    else:
+        curve.axhline(100 * base, color=colours.faint, linewidth=0.8, linestyle=":")
+        _label_right(curve, [_Label(100 * base, f"base rate {100 * base:.1f} %", colours.faint)], colours)
+
+    count = _values(bins, "count")
+    widths = 100 * (_values(bins, "high") - _values(bins, "low")) - 1
+    counts.bar(centres, count, width=widths, color=colours.grid, alpha=0.55, linewidth=0)
+    counts.set_yscale("log")
+    counts.set_ylim(0.7, max(count, default=1) * 8)
+    counts.set_yticks([])
+    counts.minorticks_off()
+    _name_axis(counts, "hours (log)", colours)
+    for hours, centre in zip(count, centres, strict=True):
+        words = _short_count(int(hours))
+        counts.text(centre, hours * 1.25, words, color=colours.ink, fontsize=7.5, ha="center", va="bottom")
+    counts.set_xlim(-1, 101)
+    curve.set_xticks(range(0, 101, 10), [])
+    counts.set_xticks(range(0, 101, 10))
+    counts.set_xlabel("predicted, %", color=colours.ink, fontsize=_SMALL, loc="right", labelpad=2)
+    for axes in (curve, counts):
+        axes.grid(axis="x", color=colours.rule, linewidth=0.8)
+    curve.grid(axis="y", color=colours.rule, linewidth=0.8)
 
 
 def _short_count(count: int) -> str:
@@ -550,6 +563,117 @@ def response_picture(
     _head(figure, f"{title_prefix}What the operator did", f"{told} alerts, {answered} answered", colours)
     _foot(figure, "dot: half of the answers came by then, line: 95 % · full bar: answered, pale: told", colours)
     return _png(figure)
+
+
+# the worth of signals -------------------------------------------------------------------------------------------------
+
+_WORTH = (
+    ("precision", "precision, %", 100),
+    ("recall", "recall, %", 100),
+    ("lead_p50_hours", "lead, h", 1),
+    ("mean_equity", "left, %", 1),
+    ("shortfall_5pct", "worst 5 %, %", 1),
+)
+"""Metric, its name in the picture, and by what it is multiplied."""
+_NAMES_WIDE = 1.75
+"""Inches for the names of the signals."""
+
+
+def quality_reliability_picture(
+    bins: pl.DataFrame,
+    rows: pl.DataFrame,
+    *,
+    title_prefix: str = "",
+    dots_per_inch: int = 90,
+    theme: Theme = "light",
+) -> bytes:
+    """The break probability of many grids, predicted against observed, each bin with its 95 % interval.
+
+    Args:
+        bins: what evaluation/monthly.py's `reliability` returns.
+        rows: of `signal_quality`: the figures of the probability, of one as_of, the same grids and policy.
+        title_prefix: put before the title, to label synthetic data.
+        dots_per_inch: resolution; the picture is 8 by 5.4 inches.
+        theme: light or dark background.
+
+    Returns:
+        A PNG.
+    """
+    colours = _PALETTES[theme]
+    figure = _figure(dots_per_inch, colours)
+    known = {row["metric"]: row for row in rows.filter(pl.col("value").is_not_null()).iter_rows(named=True)}
+    _draw_reliability(figure, bins, known["base_rate"]["value"] if known else None, colours)
+    names = {"ece": "calibration error", "brier_skill": "Brier skill", "auc": "AUC"}
+    told = " · ".join(f"{name} {known[key]['value']:.3f}" for key, name in names.items() if key in known)
+    _head(figure, f"{title_prefix}Probability of two closes below the grid within 24 h", told, colours)
+    _foot(figure, f"{int(_values(bins, 'count').sum()):,} hours · intervals: two-week blocks drawn anew", colours)
+    return _png(figure)
+
+
+def quality_picture(
+    rows: pl.DataFrame, *, title_prefix: str = "", dots_per_inch: int = 90, theme: Theme = "light"
+) -> bytes:
+    """What the signals were worth beside the controls: alarms and money, each with its 95 % interval.
+
+    Args:
+        rows: of `signal_quality`, of one as_of and the same grids: the signals of one policy and the controls, in the
+            order in which they are drawn.
+        title_prefix: put before the title, to label synthetic data.
+        dots_per_inch: resolution; the picture is 8 by 5.4 inches.
+        theme: light or dark background.
+
+    Returns:
+        A PNG.
+    """
+    colours = _PALETTES[theme]
+    figure = _figure(dots_per_inch, colours)
+    shown = rows.filter(pl.col("metric").is_in([metric for metric, _, _ in _WORTH]))
+    signals = shown.select("policy", "signal").unique(maintain_order=True).rows()
+    known = {(row["policy"], row["signal"], row["metric"]): row for row in shown.iter_rows(named=True)}
+    wide = (_WIDTH - _NAMES_WIDE - 0.2) / len(_WORTH)
+    height = _HEIGHT - _TOP - 2 * _BOTTOM + 0.1
+    for column, (metric, name, times) in enumerate(_WORTH):
+        left = _NAMES_WIDE + column * wide
+        axes = figure.add_axes((left / _WIDTH, (_BOTTOM + 0.25) / _HEIGHT, (wide - 0.3) / _WIDTH, height / _HEIGHT))
+        axes.set_facecolor("none")
+        axes.tick_params(colors=colours.ink, labelsize=_SMALL, length=0, pad=4)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        for place, (policy, signal) in enumerate(signals):
+            row = known.get((policy, signal, metric))
+            if row is None or row["value"] is None:
+                continue
+            colour = STATE_COLOURS.get(signal, colours.faint)
+            if row["low"] is not None:
+                axes.hlines(place, times * row["low"], times * row["high"], color=colour, linewidth=2.5, alpha=0.6)
+            axes.plot([times * row["value"]], [place], "o", color=colour, markersize=5)
+        axes.set_ylim(len(signals) - 0.4, -0.6)
+        axes.set_yticks(range(len(signals)), [_signal_name(signal) for _, signal in signals] if column == 0 else [])
+        axes.margins(x=0.12)
+        if times == 100:
+            axes.set_xlim(-8, 108)
+        axes.set_xticks(_few_ticks(*axes.get_xlim()) if signals else [])
+        axes.grid(axis="x", color=colours.rule, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_title(name, color=colours.ink, fontsize=_SMALL, pad=4)
+        if column == 0:
+            _shrink_to(_NAMES_WIDE - 0.2, axes.get_yticklabels())
+    grids = max((row["n"] for key, row in known.items() if key[2] == "mean_equity"), default=0)
+    told = f"{grids:,} grids · grey: rules that anybody could follow" if grids else "no grid could be judged"
+    _head(figure, f"{title_prefix}What the signals were worth", told, colours)
+    _foot(figure, "lead: half of the breaks had less · money: percent of the capital · line: 95 % interval", colours)
+    return _png(figure)
+
+
+def _few_ticks(left: float, right: float) -> list[float]:
+    """Two or three round values inside an axis, clear of its ends, where the words of the next one begin."""
+    margin = 0.05 * (right - left)
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(left, right)
+    return [float(tick) for tick in ticks if left + margin <= tick <= right - margin]
+
+
+def _signal_name(signal: str) -> str:
+    return STATE_NAMES.get(signal, signal.replace("_", " "))
 
 
 # the glance -----------------------------------------------------------------------------------------------------------

@@ -639,6 +639,9 @@ class EvaluationConfig(Model):
     ] = 0.03
     fees: Fees = Fees()
     """What it pays."""
+    window_days: Annotated[
+        int, Field(ge=28, le=3650, description="How far back the monthly judgement reaches, days.")
+    ] = 365
 
 
 class Config(Model):
@@ -683,11 +686,24 @@ class Config(Model):
             parts["regime"] = _plain(self.regime)
         if grid is not None:
             parts["grid"] = _plain(grid)
-            # How far a check looks back changes no row.
-            parts["risk"] = {key: value for key, value in _plain(self.risk).items() if key != "calibration"}
+            parts["risk"] = self._risk()
         if table == "exit_state":
             parts["exit"] = _plain(self.exit)
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return _digest(parts)
+
+    def hash_of_quality(self) -> str:
+        """Likewise over the keys that change the rows of `signal_quality`, which are of all markets together."""
+        markets = {symbol: self.hash_of("regime_verdict", symbol) for symbol in self.symbols}
+        parts = {"markets": markets, "exit": _plain(self.exit), "evaluation": _plain(self.evaluation)}
+        return _digest({**parts, "risk": self._risk()})
+
+    def _risk(self) -> dict[str, Any]:
+        # How far a check looks back changes no row.
+        return {key: value for key, value in _plain(self.risk).items() if key != "calibration"}
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _plain(model: Model) -> dict[str, Any]:

@@ -28,6 +28,8 @@ CODE_VERSIONS = {
     "entry_assessment": "2",
 }
 """Raise a table's number when the same input would give other values; rows and Dagster assets carry it."""
+EVALUATION_VERSION = "1"
+"""Likewise of `signal_quality`, whose rows are not made bar by bar."""
 
 VERDICTS = ("RANGE_OK", "RANGE_WEAK", "TRANSITION", "TREND")
 """From the least to the most dangerous."""
@@ -43,6 +45,35 @@ ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
 SIDES = ("buy", "sell")
 RESPONSES = ("stopped", "reduced", "kept", "reopened")
 ENTRY_ADVICE = ("WAIT", "WATCH", "ENTER")
+
+METRICS: dict[str, tuple[str, str]] = {
+    "base_rate": ("share", "how often two closes below the grid followed within 24 hours"),
+    "auc": ("share", "how often a moment with a break was given a higher probability than one without; .5 is chance"),
+    "brier_skill": ("fraction", "1 - Brier score over that of the base rate; 0 is what the base rate alone says"),
+    "ece": ("probability", "mean distance between predicted and observed, over ten bins; 0 is honest"),
+    "log_loss_gain": ("nats", "what the log loss is less than that of the position between the bounds alone"),
+    "precision": ("share", "alarms that a break below, or the stop, followed within 24 hours"),
+    "recall": ("share", "breaks at which an alarm stood that had been raised before"),
+    "misses": ("count", "breaks at which none did"),
+    "false_alarms_per_grid_week": ("alarms", "raised in a week of a grid's life with no break after them"),
+    "lead_p25_hours": ("hours", "from the alarm to the break: a quarter of those that were warned of had less"),
+    "lead_p50_hours": ("hours", "from the alarm to the break: half of those that were warned of had less"),
+    "lead_1h_share": ("share", "breaks of which the alarm warned at least an hour before"),
+    "mean_equity": ("percent of the capital", "what was left when each grid was left at the first alarm"),
+    "shortfall_5pct": ("percent of the capital", "mean of the worst 5 % of that"),
+    "hours_held": ("hours", "mean time until a grid was left"),
+    "gain_vs_hold": ("percent of the capital", "mean_equity less what holding to the stop or the end left"),
+    "gain_vs_null": ("percent of the capital", "mean_equity less what the same exits left at other dates"),
+    "p_null": ("probability", "of doing as well with the same exits at other dates"),
+    "p_random": ("probability", "of doing as well with the same exits dealt at random among a market's grids"),
+    "alerts": ("count", "escalations that were told"),
+    "acknowledged_share": ("share", "emergencies that were acknowledged; nothing else asks for it"),
+    "acknowledge_p50_seconds": ("seconds", "half of them within"),
+    "answered_share": ("share", "alerts that `mm respond` noted an action for"),
+    "response_p50_seconds": ("seconds", "half of them within"),
+    "within_window_share": ("share", "alerts answered within the recommended window; one without an answer is not"),
+}
+"""Every metric of `signal_quality`: its unit, and what it means."""
 
 
 def _time(description: str, *, key: bool = False, nullable: bool = False) -> dy.Datetime:
@@ -499,6 +530,34 @@ class Tick(dy.Schema):
     reason = _text("What failed, in one line.", nullable=True)
 
 
+class SignalQuality(dy.Schema):
+    """What the signals were worth until as_of: one figure of one signal or control, with its 95 % interval."""
+
+    as_of = _time("End of the last whole month that was looked at; a year before it by default;", key=True)
+    grids = _text(
+        "Whose grids: rule, opened every day by a rule that knows no signal, or real, the operator's.", key=True
+    )
+    policy = _text(
+        "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; real: what "
+        "the operator was told, and did.",
+        key=True,
+    )
+    signal = _text("Exit state, trigger or control that is judged, or p_break_low_24h.", key=True)
+    metric = _text(
+        "What is measured. " + " ".join(f"{name}, {unit}: {meaning}." for name, (unit, meaning) in METRICS.items()),
+        key=True,
+    )
+    value = _number("The figure, in the metric's unit; null where there was nothing to judge.")
+    low = _number("Lower end of its 95 % interval; null where too little is known for one.")
+    high = _number("Upper end.")
+    n = _count(
+        "What it is a figure of: hours for the probability, alarms for the precision, breaks for the recall, breaks "
+        "warned of for the leads, alerts for what was told, else grids."
+    )
+    config_hash = _config_hash()
+    code_version = _code_version()
+
+
 @dataclass(frozen=True)
 class MarketRules:
     """What a venue asks of an order on one market. None: it asks nothing, or does not say.
@@ -535,6 +594,7 @@ TABLES: dict[str, type[dy.Schema]] = {
     "operator_response": OperatorResponse,
     "account_snapshot": AccountSnapshot,
     "tick": Tick,
+    "signal_quality": SignalQuality,
 }
 """Every table of the lake by name, in the order of the flow."""
 

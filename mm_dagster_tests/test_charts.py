@@ -132,6 +132,43 @@ def a_calibration(count: int = 3000) -> Calibration:
     return calibrate(samples, event="break_low")
 
 
+def worth() -> pl.DataFrame:
+    """Figures of every exit state and control, made up."""
+    random = np.random.default_rng(5)
+    signals = [("confirmed", state) for state in tables.STATES[1:]]
+    controls = (
+        "hold_to_stop",
+        "break_only",
+        "near_bound",
+        "tight_stop",
+        "adx_25",
+        "atr_expansion",
+        "mean_holding_time",
+    )
+    signals += [("control", name) for name in (*controls, "random_exits")]
+    metrics = ("precision", "recall", "lead_p50_hours", "mean_equity", "shortfall_5pct")
+    probability = ("base_rate", "auc", "brier_skill", "ece")
+    names = [(*signal, metric) for signal in signals for metric in metrics]
+    names += [("confirmed", "p_break_low_24h", metric) for metric in probability]
+    values = random.uniform(0.2, 0.9, len(names)) * [100 if name[2] in metrics[3:] else 1 for name in names]
+    rows = [
+        {"policy": name[0], "signal": name[1], "metric": name[2], "value": value, "low": 0.9 * value,
+         "high": 1.1 * value, "n": 5000}
+        for name, value in zip(names, values.tolist(), strict=True)
+    ]  # fmt: skip
+    # What never gave an alarm has no precision.
+    rows[metrics.index("precision")].update(value=None, low=None, high=None)
+    return tables.conform(pl.DataFrame(rows), "signal_quality")
+
+
+BINS = pl.DataFrame(
+    {
+        "low": [0.0, 0.1, 0.9], "high": [0.1, 0.2, 1.0], "count": [52030.0, 7.0, 1.0], "predicted": [0.03, 0.15, 0.93],
+        "observed": [0.02, 0.0, 1.0], "lower": [0.01, 0.0, None], "upper": [0.04, 0.5, None],
+    }
+)  # fmt: skip
+
+
 def decision(of: GridConfig, bars: pl.DataFrame, **options: Any) -> bytes:
     return charts.decision_picture(of, bars, verdicts(bars), states(bars, grid_id=of.id), **options)
 
@@ -195,6 +232,17 @@ PICTURES: dict[str, Callable[..., bytes]] = {
     "reliability": lambda **options: charts.reliability_picture(a_calibration(), **options),
     "reliability of nothing": lambda **options: charts.reliability_picture(a_calibration(0), **options),
     "reliability of an hour": lambda **options: charts.reliability_picture(a_calibration(1), **options),
+    "worth": lambda **options: charts.quality_picture(worth(), **options),
+    "worth of nothing": lambda **options: charts.quality_picture(worth().clear(), **options),
+    "worth without intervals": lambda **options: charts.quality_picture(
+        worth().with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64)), **options
+    ),
+    "reliability of the rule's grids": lambda **options: charts.quality_reliability_picture(
+        BINS, worth().filter(pl.col("signal") == "p_break_low_24h"), **options
+    ),
+    "reliability of no grid": lambda **options: charts.quality_reliability_picture(
+        BINS.clear(), worth().clear(), **options
+    ),
 }  # fmt: skip
 
 

@@ -75,6 +75,14 @@ audit = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+evaluation = dg.define_asset_job(
+    "evaluation",
+    selection=dg.AssetSelection.assets("signal_quality"),
+    description="What the signals were worth in the last year, up to the last whole month.",
+    tags={KIND_TAG: "evaluation", "dagster/priority": "-1"},
+    executor_def=dg.in_process_executor,
+)
+
 
 def _daily(name: str, job: Any, minute: int, says: str) -> dg.ScheduleDefinition:
     """A job that runs once a day, after three at night."""
@@ -95,6 +103,15 @@ every_day = _daily(
     "Half-way between two ticks, so that none writes what is compared; yesterday is complete by then.",
 )
 every_morning = _daily("every_morning", audit, OFFSET_MINUTES + 37, "Half-way between two ticks, once a day.")
+
+every_month = dg.ScheduleDefinition(
+    name="every_month",
+    job=evaluation,
+    cron_schedule=f"{OFFSET_MINUTES + 40} 4 1 * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Between two ticks, on the first of the month, when the last one is complete.",
+)
 
 
 @dg.schedule(
@@ -146,7 +163,7 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> 
 
 
 @dg.run_failure_sensor(
-    monitored_jobs=[tick, history, send_alerts, proofs, audit, maintenance],
+    monitored_jobs=[tick, history, send_alerts, proofs, audit, evaluation, maintenance],
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells of a run that failed: which asset, and the first line of the error. See tick_log.",
 )

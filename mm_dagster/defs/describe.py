@@ -16,18 +16,19 @@ from mm_dagster.tables import TABLES, describe
 OWNERS = ["team:mm-dagster"]
 GROUPS = {
     stage: f"{place}_{stage}"
-    for place, stage in enumerate(("market", "regime", "grid", "exit", "alerts", "audit"), start=1)
+    for place, stage in enumerate(("market", "regime", "grid", "exit", "alerts", "audit", "evaluation"), start=1)
 }
 """The group of each stage, which is a module here: Dagster sorts groups by name, and so they stand as the flow goes."""
 KIND_TAG = "mm/kind"
 RECONCILE = "reconcile"
-"""The tag of a run that says what it is: tick, backfill, alerts, proofs, audit, maintenance, manual."""
+"""The tag of a run that says what it is: tick, backfill, alerts, proofs, audit, evaluation, maintenance, manual."""
 
 FRESHNESS = {
     "quarter_hour": dg.FreshnessPolicy.time_window(
         fail_window=timedelta(minutes=45), warn_window=timedelta(minutes=20)
     ),
     "day": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26)),
+    "month": dg.FreshnessPolicy.time_window(fail_window=timedelta(days=33)),
 }
 """By how often an asset is made. One tick late is a warning, two are a failure. Dagster looks at the newest run of any
 day, so a backfill makes a dead feed look alive: the check newest_bar_is_fresh looks at the bars themselves."""
@@ -42,7 +43,7 @@ def stage_asset(
 
     Args:
         kinds: what it is made with.
-        cadence: how often it is made: quarter_hour, day, or when_due.
+        cadence: how often it is made: quarter_hour, day, month, or when_due.
         checks: what each of its checks says when it passes, and what to do when it does not, by name.
         more: as of dg.asset.
     """

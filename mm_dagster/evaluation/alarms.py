@@ -93,12 +93,13 @@ def _judge(
             if since >= 0:
                 continue
             since = column
-            if breaks and end - column <= HORIZON:
-                true[row] += 1
-            elif end < last[row] or breaks or end - column >= HORIZON:
-                false[row] += 1
-            else:
+            # Known or not must not depend on what came: breaks alone would be counted near the end of a life.
+            if column + HORIZON > last[row]:
                 unknown[row] += 1
+            elif breaks and end - column <= HORIZON:
+                true[row] += 1
+            else:
+                false[row] += 1
         weeks[row] = end / (7.0 * DAY_BARS)
         if breaks:
             lead[row] = (end - since) / HOUR_BARS if since >= 0 else 0.0

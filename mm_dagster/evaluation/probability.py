@@ -54,7 +54,8 @@ def sample(probability: Floats, cohort: Cohort, fold: Columns) -> Samples:
     """
     column = np.arange(probability.shape[1])
     happened = cohort.broken_low[:, None] <= column + HORIZON
-    known = (column + HORIZON <= cohort.last[:, None]) | happened
+    # Not those with the event either: near the end of a life they alone would be counted.
+    known = column + HORIZON <= cohort.last[:, None]
     used = (column < cohort.over[:, None]) & (column % HOUR_BARS == 0) & known & ~np.isnan(probability)
     used &= ~np.isnan(cohort.close)
     lower, upper = (np.array([[getattr(grid, name)] for grid in cohort.grids]) for name in ("lower", "upper"))

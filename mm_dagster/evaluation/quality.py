@@ -79,12 +79,15 @@ def judge(cohort: Cohort, signals: Signals) -> Judged:
     )
 
 
-def measure(judged: Sequence[Judged], active: str, *, signals: Collection[Name] | None = None) -> pl.DataFrame:
+def measure(
+    judged: Sequence[Judged], active: str, *, daily: bool = True, signals: Collection[Name] | None = None
+) -> pl.DataFrame:
     """Every figure of every signal.
 
     Args:
         judged: the cohorts, each of one market.
         active: the policy in force; the break probability, on which it decides, is listed under it.
+        daily: whether a grid was opened every day, so that exits can be borrowed from other dates.
         signals: only these signals and controls; without the controls that follow the holding times of another.
 
     Returns:
@@ -95,7 +98,7 @@ def measure(judged: Sequence[Judged], active: str, *, signals: Collection[Name] 
     judged = [one for one in judged if one.day.size]
     if not judged:
         return pl.DataFrame(schema=SCHEMA)
-    pool = Pool(judged)
+    pool = Pool(judged, daily)
     rows = [*_of_probability(pool, active)]
     names = [name for name in judged[0].alarms if signals is None or name in signals]
     exits = {name: [one.exits[name] for one in judged] for name in names}
@@ -118,8 +121,9 @@ Row = tuple[str, str, str, float | None, float | None, float | None, int]
 class Pool:
     """All grids of all cohorts in one order, and how often each is drawn."""
 
-    def __init__(self, judged: Sequence[Judged]) -> None:
+    def __init__(self, judged: Sequence[Judged], daily: bool = True) -> None:
         self.judged = judged
+        self.daily = daily
         self.day = np.concatenate([one.day for one in judged])
         self.symbol = np.repeat(np.arange(len(judged)), [one.day.size for one in judged])
         self.weights = resample.draws(self.day - self.day.min(), self.symbol)
@@ -229,7 +233,7 @@ def _of_money(pool: Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]
     if name[1] == "hold_to_stop":
         return
     yield _figure(name, "gain_vs_hold", _mean(pool.weights, equity - pool.held), n)
-    null = pool.shifted(exits)
+    null = pool.shifted(exits) if pool.daily else np.empty(0)
     if null.size:
         by_shift = np.nanmean(null, axis=1)
         yield _figure(name, "gain_vs_null", _mean(pool.weights, equity - np.nanmean(null, axis=0)), n)

@@ -9,6 +9,8 @@ from mm_dagster.evaluation.market import Floats
 
 BLOCK_DAYS = 14
 """Grids opened within so many days share most of their lives, and are drawn together."""
+LEAST_BLOCKS = 5
+"""Fewer blocks of days give no interval: what is drawn anew would hardly differ, and look sure."""
 DRAWS = 1_000
 LEAST_MARKETS = 5
 """Fewer markets are not drawn: a handful says nothing of how others differ."""
@@ -39,6 +41,11 @@ def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
             times = generator.multinomial(names.size, np.full(names.size, 1.0 / names.size), size=count)
             weights[1:] *= times[:, place]
     return weights
+
+
+def enough(days: Columns) -> bool:
+    """Whether there are blocks enough for an interval that means something."""
+    return bool(np.unique(days // BLOCK_DAYS).size >= LEAST_BLOCKS)
 
 
 def interval(values: Floats) -> tuple[float, float]:

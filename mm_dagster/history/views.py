@@ -37,6 +37,19 @@ def _month(column: str) -> str:
     return f"date_trunc('month', make_timestamp(epoch_us({column})))"
 
 
+_WORTH = (
+    *("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct"),
+    *("gain_vs_hold", "hours_held"),
+)
+"""Metrics that stand side by side in `signal_worth`."""
+
+
+def _worth() -> dict[str, str]:
+    meanings = {name: f"{tables.METRICS[name][0]}: {tables.METRICS[name][1]}." for name in _WORTH}
+    known = {"precision_low": "Lower end of its 95 % interval.", "precision_high": "Upper end."}
+    return {"precision": meanings.pop("precision"), **known, **meanings}
+
+
 _GRID = {"grid_id": "Grid.", "activated_at": "Episode; UTC.", "symbol": "Market."}
 _MONTH = {"month": "Month of UTC, like 2026-06."}
 
@@ -354,6 +367,27 @@ VIEWS = {
         FROM alert_responses
         GROUP BY ALL
         ORDER BY ALL
+        """,
+    ),
+    "signal_worth": View(
+        "What each signal and control was worth in the newest judgement: the main figures of signal_quality in a row.",
+        {
+            "as_of": "End of the days that were looked at; UTC.",
+            "grids": "rule: opened every day by a rule; real: the operator's.",
+            "policy": "confirmed or literal, trigger, control, or real: what the operator was told.",
+            "signal": "Exit state, trigger or control.",
+            **_worth(),
+        },
+        f"""
+        SELECT
+            as_of, grids, policy, signal,
+            max(value) FILTER (WHERE metric = 'precision') AS precision,
+            max(low) FILTER (WHERE metric = 'precision') AS precision_low,
+            max(high) FILTER (WHERE metric = 'precision') AS precision_high,
+            {", ".join(f"max(value) FILTER (WHERE metric = '{name}') AS {name}" for name in _WORTH[1:])}
+        FROM signal_quality
+        WHERE as_of = (SELECT max(as_of) FROM signal_quality) AND signal <> 'p_break_low_24h'
+        GROUP BY ALL
         """,
     ),
 }

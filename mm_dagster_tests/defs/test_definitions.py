@@ -29,7 +29,8 @@ def names(job: dg.JobDefinition) -> set[str]:
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY
-    assert set(specs) - HISTORY == {"account_snapshot", "alert_audit", "notification", "snapshot", "tick_log"}
+    others = {"account_snapshot", "alert_audit", "notification", "signal_quality", "snapshot", "tick_log"}
+    assert set(specs) - HISTORY == others
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
 
 
@@ -37,6 +38,11 @@ def test_a_backfill_neither_sends_nor_commits(everything: dg.Definitions) -> Non
     assert names(everything.resolve_job_def("history")) == HISTORY
     assert names(everything.resolve_job_def("tick")) == HISTORY | {"account_snapshot", "snapshot", "tick_log"}
     assert names(everything.resolve_job_def("send_alerts")) == {"notification"}
+
+
+def test_signals_are_judged_once_a_month_in_a_run_of_their_own(everything: dg.Definitions) -> None:
+    assert names(everything.resolve_job_def("evaluation")) == {"signal_quality"}
+    assert everything.resolve_schedule_def("every_month").cron_schedule == "41 4 1 * *"
 
 
 def test_every_asset_has_what_a_newcomer_looks_for(everything: dg.Definitions) -> None:
@@ -68,6 +74,7 @@ def test_what_a_tick_makes_is_fresh_for_three_quarters_of_an_hour(everything: dg
         everything.resolve_job_def("tick")
     )
     assert policies["alert_audit"] == FRESHNESS["day"]
+    assert policies["signal_quality"] == FRESHNESS["month"]
     # Alerts are rare, which is no failure.
     assert policies["notification"] is None
 
@@ -125,7 +132,7 @@ def test_the_tick_belongs_to_the_day_in_which_its_last_bar_opened(
 
 
 def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:
-    for schedule in ("every_quarter_hour", "every_night", "every_night_again", "every_day"):
+    for schedule in ("every_quarter_hour", "every_night", "every_night_again", "every_day", "every_month"):
         assert everything.resolve_schedule_def(schedule).default_status == dg.DefaultScheduleStatus.RUNNING
     for sensor in ("alerts_are_due", "the_past_is_not_whole"):
         assert everything.resolve_sensor_def(sensor).default_status == dg.DefaultSensorStatus.RUNNING

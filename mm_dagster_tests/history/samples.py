@@ -73,7 +73,8 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
             words = tables.ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
             return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
         case pl.Float64():
-            if name in ("half_life", "half_life_baseline", "value", "threshold") and random.random() < 0.3:
+            infinite = ("half_life", "half_life_baseline", *(("value", "threshold") if table == "exit_state" else ()))
+            if name in infinite and random.random() < 0.3:
                 return float("inf")
             return float(random.random())
         case pl.Int64():

@@ -1,0 +1,158 @@
+"""Stage 7, evaluation: what the signals were worth, once a month. It reads the lake, and writes its own table only."""
+
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from mm_dagster import charts
+from mm_dagster.bars import BAR, Span, parse_time
+from mm_dagster.config import Config
+from mm_dagster.defs.describe import picture, preview, stage_asset
+from mm_dagster.defs.resources import Project
+from mm_dagster.evaluation import monthly
+from mm_dagster.evaluation.evaluate import LEAD_BARS
+from mm_dagster.evaluation.quality import PROBABILITY
+from mm_dagster.evaluation.signals import CONTROL, LEVELS
+from mm_dagster.history.lake import Commit
+from mm_dagster.tables import EVALUATION_VERSION
+
+SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
+"""Metrics of the table on the asset's page."""
+
+
+class Until(dg.Config):
+    """How far a judgement looks."""
+
+    until: str = Field(
+        default="",
+        description="Judge up to the beginning of this month, like 2026-06-01; empty: of the newest candle's month.",
+    )
+
+
+@stage_asset(
+    kinds={"numba", "polars"},
+    cadence="month",
+    code_version=EVALUATION_VERSION,
+    deps=["candles", "grid_risk", "notification"],
+    checks={
+        "signals_are_worth_hearing": "The break probability of the last year ranked better than chance and meant what "
+        "it said. If not: look at the pictures; the market is not what the signals were made for, or the data is wrong."
+    },
+)
+def signal_quality(context: dg.AssetExecutionContext, project: Project, config: Until) -> dg.MaterializeResult:
+    """What every signal was worth in the last year, beside rules that anybody could follow, with 95 % intervals.
+
+    On grids that a fixed rule opens every day on every market, whatever the signals say; on the operator's own grids,
+    each cut where he ended it; and of what he was told: were the alerts right, how early, how soon were they answered.
+    Made once a month up to the last whole month, and by hand for any other: a month that is judged again replaces its
+    rows. What is judged and what each metric means: docs/evaluation.md.
+    """
+    lake, settings = project.lake, project.config
+    newest = max((time + BAR for time in lake.newest("candles").values()), default=None)
+    if newest is None:
+        return dg.MaterializeResult(check_results=[_heard(True, "No candle is stored yet.")])
+    days = monthly.window(_until(config.until) or newest, settings.evaluation.window_days)
+    reach = days.back(LEAD_BARS)
+    found = monthly.assess(
+        _markets(project, settings),
+        lambda symbol: lake.read("candles", span=reach, symbols=[symbol]),
+        _operated(project, settings),
+        days,
+        settings,
+        lambda symbol: context.log.info(f"{symbol} is judged"),
+    )
+    for why in found.left_out:
+        context.log.warning(f"not judged: {why}")
+    # No turn is taken before: a judgement takes minutes, and a tick must not wait for it.
+    with project.turn_lock():
+        commit = Commit(run_id=context.run.run_id, asset="signal_quality", span=str(days))
+        written = lake.write("signal_quality", found.rows, span=Span(days.end - BAR, days.end), commit=commit)
+    passed, sentence = monthly.verdict(found.rows, settings.exit.policy)
+    return dg.MaterializeResult(
+        metadata={
+            "days": str(days),
+            "rows_changed": written.inserted + written.deleted,
+            "grids_of_the_rule": found.grids[monthly.RULE],
+            "grids_of_the_operator": found.grids[monthly.REAL],
+            "of_these_cut": found.censored,
+            "not_judged": dg.MetadataValue.md("\n".join(f"- {why}" for why in found.left_out) or "none"),
+            **_shown(found, settings.exit.policy, "SIMULATED · " if project.wholly_simulated else ""),
+        },
+        check_results=[_heard(passed, sentence)],
+    )
+
+
+def _heard(passed: bool, sentence: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name="signals_are_worth_hearing",
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=sentence,
+    )
+
+
+def _until(text: str) -> datetime | None:
+    """The month of a run by hand.
+
+    Raises:
+        dg.Failure: it is not a time.
+    """
+    try:
+        return parse_time(text) if text else None
+    except ValueError as error:
+        raise dg.Failure(f"until: {error}") from None
+
+
+def _markets(project: Project, config: Config) -> list[str]:
+    """The watched markets; the synthetic ones only where there is no other, since they would flatter or blame."""
+    return [one for one in config.symbols if project.wholly_simulated or not project.simulated(one)]
+
+
+def _operated(project: Project, config: Config) -> monthly.Operated:
+    """The operator's grids and alerts on the same markets, and on those that he no longer watches."""
+    apart = [one for one in config.symbols if one not in _markets(project, config)]
+    of_these = ~pl.col("symbol").is_in(apart)
+    alerts = project.lake.sql("FROM alert_responses")
+    return monthly.Operated(project.lake.read("grid_episode").filter(of_these), alerts.filter(of_these))
+
+
+def _shown(found: monthly.Assessment, policy: str, prefix: str) -> dict[str, Any]:
+    """A table for each kind of grids, what was told, and pictures of the rule's."""
+    shown: dict[str, Any] = {}
+    for whose in (monthly.RULE, monthly.REAL):
+        rows = found.rows.filter(pl.col("grids") == whose)
+        if found.grids[whose]:
+            shown[f"signals_on_{whose}_grids"] = preview(_table(_judged(rows, policy)))
+    told = found.rows.filter(pl.col("policy") == "real")
+    if told.height:
+        shown["what_the_operator_was_told"] = preview(told.select("signal", "metric", "value", "low", "high", "n"))
+    if found.grids[monthly.RULE]:
+        rows = _judged(found.rows.filter(pl.col("grids") == monthly.RULE), policy)
+        of_probability = rows.filter(pl.col("signal") == PROBABILITY)
+        shown["break_probability"] = preview(of_probability.select("metric", "value", "low", "high", "n"))
+        drawn = charts.quality_picture(rows, title_prefix=prefix, dots_per_inch=60)
+        shown["worth"] = picture(drawn, "alarms and money of the signals, beside the controls")
+        drawn = charts.quality_reliability_picture(found.bins, of_probability, title_prefix=prefix, dots_per_inch=60)
+        shown["reliability"] = picture(drawn, "break probability, predicted and observed")
+    return shown
+
+
+def _judged(rows: pl.DataFrame, policy: str) -> pl.DataFrame:
+    """Of the rows those of the policy in force and of the controls, in the order of the flow."""
+    order = {name: place for place, name in enumerate((PROBABILITY, *LEVELS))}
+    place = pl.col("signal").replace_strict(order, default=len(order), return_dtype=pl.Int64)
+    return rows.filter(pl.col("policy").is_in([policy, CONTROL])).sort(place, maintain_order=True)
+
+
+def _table(rows: pl.DataFrame) -> pl.DataFrame:
+    """One line a signal, one column a metric."""
+    found = rows.filter(pl.col("metric").is_in(SHOWN))
+    value = pl.col("value").round_sig_figs(3).cast(pl.String)
+    low, high = (pl.col(name).round_sig_figs(3).cast(pl.String) for name in ("low", "high"))
+    cell = pl.coalesce(pl.concat_str(value, pl.lit(" ("), low, pl.lit(" to "), high, pl.lit(")")), value)
+    return found.with_columns(cell=cell).pivot(
+        on="metric", on_columns=SHOWN, index="signal", values="cell", maintain_order=True
+    )

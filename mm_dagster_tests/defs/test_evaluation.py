@@ -1,0 +1,196 @@
+"""The monthly judgement through the real job on a real lake. A simulated market: only the workings are judged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+
+from mm_dagster import tables
+from mm_dagster.bars import Span
+from mm_dagster.definitions import defs
+from mm_dagster.defs.resources import Project
+from mm_dagster.evaluation.evaluate import LEAD_BARS
+from mm_dagster.history.lake import Commit
+from mm_dagster.history.views import VIEWS
+from mm_dagster.market.candles import collect
+from mm_dagster_tests.defs.live import QUIET
+
+END = datetime(2026, 7, 1, tzinfo=UTC)
+WINDOW = Span(END - timedelta(days=28), END)
+GIVEN = Commit("test", "given", "")
+OPENED = datetime(2026, 6, 10, 7, tzinfo=UTC)
+STOPPED = OPENED + timedelta(days=3)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Eighty days of a market; a grid that the operator stopped, one that is too old to be judged, and an alert."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "configuration").mkdir()
+    markets = {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "ETH-USDT", "venue": "main"}]}
+    (folder / "configuration" / "markets.yaml").write_text(yaml.safe_dump(markets))
+    (folder / "configuration" / "evaluation.yaml").write_text(yaml.safe_dump({"window_days": 28}))
+    before = dict(os.environ)
+    os.environ.update(MM_CONFIG_DIR=str(folder / "configuration"), MM_DATA_DIR=str(folder / "data"))
+    try:
+        project = Project.here()
+        give(project)
+        yield project
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def give(project: Project) -> None:
+    config, lake = project.config, project.lake
+    kept = Span(WINDOW.back(LEAD_BARS).start, END + timedelta(hours=6))
+    candles = collect(project.venue("ETH-USDT"), "ETH-USDT", kept, config.markets.candles, lambda seconds: None).candles
+    stamps = {"config_hash": config.hash_of("candles", "ETH-USDT"), "code_version": tables.CODE_VERSIONS["candles"]}
+    rows = candles.with_columns(**{name: pl.lit(value) for name, value in stamps.items()})
+    lake.write("candles", tables.conform(rows, "candles"), span=kept, commit=GIVEN)
+    price = candles.filter(pl.col("close_time") == OPENED)["close"].item()
+    episode = dict.fromkeys(tables.dtypes("grid_episode")) | {
+        "grid_id": "mine", "activated_at": OPENED, "symbol": "ETH-USDT", "enabled": True, "lower": 0.97 * price,
+        "upper": 1.03 * price, "levels": 6, "level_convention": "intervals", "spacing": "geometric",
+        "stop": 0.94 * price, "capital": 1000.0, "fee_maker": 0.001, "fee_taker": 0.001, "fee_paid_in": "quote",
+        "slippage": 0.0005, "first_seen": OPENED, "closed_at": STOPPED, "closed_by": "disabled",
+    }  # fmt: skip
+    others: list[dict[str, Any]] = [
+        {"grid_id": "never-ran", "enabled": False},
+        {"grid_id": "elsewhere", "symbol": "OLD-USDT"},
+        {"grid_id": "too-old", "activated_at": WINDOW.start - timedelta(days=1)},
+    ]
+    episodes = pl.DataFrame([episode, *(episode | one for one in others)], schema=tables.dtypes("grid_episode"))
+    lake.upsert("grid_episode", episodes, commit=GIVEN)
+    sent = OPENED + timedelta(hours=5, minutes=1)
+    alert = dict.fromkeys(tables.dtypes("notification")) | {
+        "alert_id": "a", "grid_id": "mine", "activated_at": OPENED, "symbol": "ETH-USDT", "as_of": sent,
+        "kind": "ESCALATION", "state": "WARNING", "state_since": sent, "priority": 0, "title": "t", "message": "m",
+        "status": "SENT", "attempts": 1, "created_at": sent, "sent_at": sent,
+    }  # fmt: skip
+    lake.upsert("notification", pl.DataFrame([alert], schema=tables.dtypes("notification")), commit=GIVEN)
+
+
+def judge(**config: str) -> dg.ExecuteInProcessResult:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_config = {**QUIET, **({"ops": {"signal_quality": {"config": config}}} if config else {})}
+        job = defs().resolve_job_def("evaluation")
+        return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+
+
+@pytest.fixture(scope="module")
+def judged(project: Project) -> dg.ExecuteInProcessResult:
+    result = judge()
+    assert result.success
+    return result
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    (made,) = result.asset_materializations_for_node("signal_quality")
+    return {name: entry.value for name, entry in made.metadata.items()}
+
+
+def values(project: Project, **where: str) -> dict[str, tuple[float | None, int]]:
+    rows = project.lake.read("signal_quality").filter(pl.col(name) == value for name, value in where.items())
+    return {row["metric"]: (row["value"], row["n"]) for row in rows.iter_rows(named=True)}
+
+
+def test_the_last_whole_month_is_judged_on_the_grids_of_the_rule(
+    project: Project, judged: dg.ExecuteInProcessResult
+) -> None:
+    rows = project.lake.read("signal_quality")
+    assert rows["as_of"].unique().to_list() == [END]
+    assert tables.broken_rules(rows, "signal_quality") == {}
+    assert set(rows["metric"]) <= set(tables.METRICS)
+    assert rows["config_hash"].unique().to_list() == [project.config.hash_of_quality()]
+    assert rows["code_version"].unique().to_list() == [tables.EVALUATION_VERSION]
+    held = values(project, grids="rule", policy="control", signal="hold_to_stop")
+    assert held["mean_equity"][1] == metadata(judged)["grids_of_the_rule"] == 28
+    # Two blocks of two weeks say nothing of how others differ.
+    assert rows["low"].null_count() == rows.height
+
+
+def test_a_grid_that_its_operator_stopped_is_cut_there_and_not_left_out(
+    project: Project, judged: dg.ExecuteInProcessResult
+) -> None:
+    found = metadata(judged)
+    assert (found["grids_of_the_operator"], found["of_these_cut"]) == (1, 1)
+    held = values(project, grids="real", policy="control", signal="hold_to_stop")
+    assert held["hours_held"] == (72.0, 1)
+    assert found["not_judged"] == "- elsewhere of 2026-06-10T07:00:00Z: the history does not reach back far enough"
+
+
+def test_what_he_was_told_stands_beside_what_the_signals_said(
+    project: Project, judged: dg.ExecuteInProcessResult
+) -> None:
+    told = values(project, grids="real", policy="real", signal="WARNING")
+    assert told["alerts"] == (1.0, 1)
+    assert told["answered_share"] == (0.0, 1)
+    assert told["acknowledged_share"] == (None, 0)
+    assert "WARNING" in metadata(judged)["what_the_operator_was_told"]
+
+
+def test_the_view_has_each_signal_in_one_row(project: Project, judged: dg.ExecuteInProcessResult) -> None:
+    rows = project.lake.sql("FROM signal_worth")
+    assert rows.columns == list(VIEWS["signal_worth"].columns)
+    assert not rows.select("grids", "policy", "signal").is_duplicated().any()
+    (held,) = rows.filter(grids="real", policy="control", signal="hold_to_stop").to_dicts()
+    assert (held["hours_held"], held["precision"]) == (72.0, None)
+    table = values(project, grids="rule", policy="control", signal="tight_stop")
+    (tight,) = rows.filter(grids="rule", policy="control", signal="tight_stop").to_dicts()
+    assert [tight[name] for name in ("precision", "recall", "mean_equity")] == [
+        table[name][0] for name in ("precision", "recall", "mean_equity")
+    ]
+
+
+def test_the_page_has_tables_pictures_and_a_check_in_sentences(
+    project: Project, judged: dg.ExecuteInProcessResult
+) -> None:
+    found = metadata(judged)
+    for name in ("worth", "reliability"):
+        assert "data:image/png;base64," in found[name]
+    assert "| LATEST_ACCEPTABLE_EXIT |" in found["signals_on_rule_grids"]
+    assert "| tight_stop |" in found["signals_on_real_grids"]
+    (check,) = judged.get_asset_check_evaluations()
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert "The break probability ranks with an AUC of" in (check.description or "")
+
+
+def test_a_month_judged_again_by_hand_changes_nothing_and_another_has_rows_of_its_own(
+    project: Project, judged: dg.ExecuteInProcessResult
+) -> None:
+    before = project.lake.read("signal_quality")
+    assert metadata(judge(until="2026-07-01"))["rows_changed"] == 0
+    assert judge(until="2026-06-20").success
+    after = project.lake.read("signal_quality")
+    assert after.filter(pl.col("as_of") == END).equals(before)
+    # Of May there is no candle that features could be made of.
+    assert set(after["as_of"]) <= {END, datetime(2026, 6, 1, tzinfo=UTC)}
+
+
+def test_it_writes_its_own_table_and_no_other(project: Project, judged: dg.ExecuteInProcessResult) -> None:
+    commits = [json.loads(text) for text in project.lake.snapshots()["commit_extra_info"].drop_nulls()]
+    assert {commit["asset"] for commit in commits} == {"schema", "given", "signal_quality"}
+
+
+def test_a_time_that_is_none_is_refused_in_one_line(project: Project) -> None:
+    result = judge(until="last month")
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "until: 'last month' is not a time" in str(failure.step_failure_data.error)
+
+
+def test_an_empty_lake_has_nothing_to_judge(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
+    result = judge()
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.description) == (True, "No candle is stored yet.")
