@@ -211,6 +211,7 @@ def candidates(one: Lot, asked: Questions, sigma: Floats, models: Sequence[Fitte
             "friday": flat * (weekday == 4),
             "monday": flat * (weekday == 0),
         }
+        groups["control"] = _controls(one, log, steps, sigma)
         if one.name in FUTURES:
             groups["futures"] = _of_futures(one, log)
     read = {group: {name: asked.read(lanes) for name, lanes in members.items()} for group, members in groups.items()}
@@ -274,6 +275,21 @@ def _of_volatility(one: Lot, steps: Floats, sigma: Floats) -> dict[str, Floats]:
         "forecast_level": np.log(sigma),
         "jump_share": measured["jump_share"],
         "volume_ratio": measured["volume_ratio"],
+    }
+
+
+def _controls(one: Lot, log: Floats, steps: Floats, sigma: Floats) -> dict[str, Floats]:
+    """What must pass, since it peeks, and what must not, since it is chance: they say what the gate can see at all."""
+    day = DAY_BARS
+    rough, hour = np.full(log.shape, np.nan), np.full(log.shape, np.nan)
+    rough[:, :-day] = np.log(np.sqrt(_sum(steps**2, day)[:, day:] / 24) / sigma[:, :-day])
+    hour[:, :-HOUR_BARS] = (log[:, HOUR_BARS:] - log[:, :-HOUR_BARS]) / sigma[:, :-HOUR_BARS]
+    chance = np.random.default_rng(len(one.markets)).normal(size=log.shape)
+    return {
+        "peeks: volatility of the next day": rough,
+        "peeks: return of the next hour": hour,
+        "chance": chance,
+        "chance, the same for all markets": np.broadcast_to(chance[0], log.shape),
     }
 
 
