@@ -279,7 +279,10 @@ def _of_volatility(one: Lot, steps: Floats, sigma: Floats) -> dict[str, Floats]:
 
 
 def _controls(one: Lot, log: Floats, steps: Floats, sigma: Floats) -> dict[str, Floats]:
-    """What must pass, since it peeks, and what must not, since it is chance: they say what the gate can see at all."""
+    """What must gain, since it peeks, and what must not, since it is chance: they say what the gate can see at all.
+
+    A return that is peeked at is foreseen on the placebo too, so it need not be more than there.
+    """
     day = DAY_BARS
     rough, hour = np.full(log.shape, np.nan), np.full(log.shape, np.nan)
     rough[:, :-day] = np.log(np.sqrt(_sum(steps**2, day)[:, day:] / 24) / sigma[:, :-day])
