@@ -51,7 +51,6 @@ def _groups() -> tuple[Group, ...]:
         "variance ratio 16": (385, ("variance_ratio_16", "variance_ratio_16_z")),
         "range volatilities": (96, ("parkinson", "garman_klass", "rogers_satchell")),
         "jump share": (98, ("jump_share",)),
-        "volatility forecast": (1009, ("volatility_forecast",)),
         "volume ratio": (168, ("volume_ratio",)),
     }
     four_hourly: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -67,6 +66,7 @@ def _groups() -> tuple[Group, ...]:
         "close outside": (97, ("closes_outside_15m",)),
         "ATR expansion": (169, ("atr_expansion_15m",)),
         "volatilities": (5, ("volatility_4_15m", "volatility_96_15m")),
+        "volatility forecast": (4033, ("volatility_forecast",)),
     }
     return (
         *(Group(kind, kind, 4, *rest) for kind, rest in hourly.items()),

@@ -41,6 +41,7 @@ class Lane:
     close: Series
     volume: Series
     y: Series
+    opened: npt.NDArray[np.datetime64]
 
     @cached_property
     def returns(self) -> Series:
@@ -88,7 +89,7 @@ def talib_bundle(
     indicators = {**TALIB, **(instead or {})}
     watch = Stopwatch()
     o, h, low, c, v = (candles[name].to_numpy() for name in PRICES)
-    y = np.log(c)
+    y, opened = np.log(c), candles["open_time"].dt.replace_time_zone(None).to_numpy()
     found = {name: np.empty(1 if newest else c.size) for name in COLUMNS}
     high, lows, volume, length = h, low, v, 1
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -105,7 +106,7 @@ def talib_bundle(
                 one = slice(phase, None, step)
                 closed = slice(phase + step - 1, None, step)
                 prices = (o[: o.size - step + 1][one], high[one], lows[one], c[closed], volume[one], y[closed])
-                lane = Lane(*(np.ascontiguousarray(part) for part in prices))
+                lane = Lane(*(np.ascontiguousarray(part) for part in prices), opened[: c.size - step + 1][one])
                 watch.lap(FRAMING)
                 for group in wanted:
                     values = indicators[group.kind](lane)
@@ -357,14 +358,17 @@ def _jump_share(lane: Lane) -> tuple[Series, ...]:
 
 def _forecast(lane: Lane) -> tuple[Series, ...]:
     """pandas' recursion, and out of it what lies more than 6 half-lives back: a 64th of the weight."""
-    squares = pd.Series(lane.squares).fillna(0.0)
+    # The epoch was a Thursday.
+    weekend = (lane.opened.astype("datetime64[D]").view(np.int64) + 3) % 7 >= 5
+    squares = lane.squares / np.where(weekend, 0.7**2, 1.0)
+    squares[0] = 0.0
     parts = []
-    for hours in (24, 168):
-        mean = squares.ewm(halflife=hours, adjust=False).mean().to_numpy()
+    for bars in (96, 672):
+        mean = pd.Series(squares).ewm(halflife=bars, adjust=False).mean().to_numpy()
         part = np.full_like(mean, np.nan)
-        np.subtract(mean[6 * hours :], mean[: -6 * hours] / 64.0, out=part[6 * hours :])
+        np.subtract(mean[6 * bars :], mean[: -6 * bars] / 64.0, out=part[6 * bars :])
         parts.append(part)
-    return (np.sqrt((parts[0] + parts[1]) * (0.5 * 64.0 / 63.0)),)
+    return (np.sqrt((parts[0] + parts[1]) * (4.0 * 0.5 * 64.0 / 63.0)),)
 
 
 def _volume_ratio(lane: Lane) -> tuple[Series, ...]:
@@ -425,7 +429,7 @@ def polars_expressions(candles: pl.DataFrame, newest: bool = False) -> tuple[dic
     """
     watch = Stopwatch()
     found: dict[str, Series] = {}
-    base = candles.select(*PRICES, pl.col("close").log().alias("y"))
+    base = candles.select(*PRICES, pl.col("close").log().alias("y"), "open_time")
     length = 1
     for step in (1, 4, 16):
         while length < step:
@@ -711,14 +715,16 @@ def _polars_jump_share(names: tuple[str, ...]) -> Stages:
 
 
 def _polars_forecast(names: tuple[str, ...]) -> Stages:
-    squares = _C("_r2").fill_null(0.0)
-    means = {hours: _C(f"_ewma_{hours}") for hours in (24, 168)}
-    whole = sum((mean - mean.shift(6 * hours) / 64.0 for hours, mean in means.items()), start=pl.lit(0.0))
+    weekend = _C("open_time").dt.weekday() >= 6
+    squares = (_C("_r2") / pl.when(weekend).then(0.7**2).otherwise(1.0)).fill_null(0.0).alias("_calm")
+    means = {bars: _C(f"_ewma_{bars}") for bars in (96, 672)}
+    whole = sum((mean - mean.shift(6 * bars) / 64.0 for bars, mean in means.items()), start=pl.lit(0.0))
     return [
         [_R],
         [_SQUARES],
-        [squares.ewm_mean(half_life=hours, adjust=False).alias(f"_ewma_{hours}") for hours in means],
-        [(whole * (0.5 * 64.0 / 63.0)).sqrt().alias(names[0])],
+        [squares],
+        [_C("_calm").ewm_mean(half_life=bars, adjust=False).alias(f"_ewma_{bars}") for bars in means],
+        [(whole * (4.0 * 0.5 * 64.0 / 63.0)).sqrt().alias(names[0])],
     ]
 
 

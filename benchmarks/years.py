@@ -1,7 +1,8 @@
 """Years of history in one run, from recorded candles to exit states: `python -m benchmarks.years`.
 
 A year of 20 markets with a grid each, the same with four times the markets, and with three times the years: how long,
-how much memory, and which stage takes it. Each case is a process of its own that runs the `history` job once, as the
+how much memory, and which stage takes it, by the clock and in seconds of the processor, which say more where others use
+the machine too. Each case is a process of its own that runs the `history` job once, as the
 asset graph does, on Dagster's own storage in files. The candles are real ones of KuCoin, repeated to fill the markets
 and the years; without `MM_SHARED_DATA` they are random walks, and the table says so.
 """
@@ -15,12 +16,14 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +36,8 @@ from mm_dagster.tables import TABLES
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 STAGES = ("candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state")
+THE_REST = "the rest"
+"""Dagster plans every day of every stage before the first begins, and notes what is between them and after."""
 GRIDS = 20
 RUNS_FOR = timedelta(days=28)
 """How long a grid has been running at the end: people re-centre theirs every few weeks."""
@@ -96,6 +101,35 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
+class Samples:
+    """What this process has used of the processor, at many moments: Dagster tells only by the clock when a step was."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._used: list[float] = []
+        self._stopped = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Samples:
+        self._sampler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._sampler.join()
+
+    def _sample(self) -> None:
+        while True:
+            self._times.append(time.time())
+            self._used.append(time.process_time())
+            if self._stopped.wait(0.05):
+                return
+
+    def between(self, start: float, end: float) -> float:
+        """Seconds of the processor, all threads together, between two times since the epoch."""
+        return float(np.diff(np.interp([start, end], self._times, self._used)).item())
+
+
 def fill(folder: Path, case: Case) -> dict[str, object]:
     """The whole history in one run; what it took."""
     size = configure(folder, case)
@@ -107,15 +141,24 @@ def fill(folder: Path, case: Case) -> dict[str, object]:
     }
     job = defs().resolve_job_def("history")
     with dg.DagsterInstance.get() as instance:
-        started = time.perf_counter()
-        result = job.execute_in_process(instance=instance, run_config=QUIET, tags=tags)
-        seconds = time.perf_counter() - started
+        with Samples() as samples:
+            started = time.time()
+            result = job.execute_in_process(instance=instance, run_config=QUIET, tags=tags)
+            ended = time.time()
         steps = instance.get_run_step_stats(result.run_id)
+    seconds, used = ended - started, samples.between(started, ended)
+    stages = {}
+    for one in steps:
+        assert one.start_time is not None
+        assert one.end_time is not None
+        stages[one.step_key] = (one.end_time - one.start_time, samples.between(one.start_time, one.end_time))
+    rest = (seconds - sum(one for one, _ in stages.values()), used - sum(one for _, one in stages.values()))
     lake = Lake(folder / "data" / "history")
     rows = {table: int(lake.sql(f"SELECT count(*) FROM {table}").item()) for table in TABLES}
     return {
         "seconds": seconds,
-        "stages": {one.step_key: one.end_time - one.start_time for one in steps},
+        "processor": used,
+        "stages": stages | {THE_REST: rest},
         "rows": sum(rows.values()),
         "bars": rows["candles"],
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -156,15 +199,18 @@ def main() -> None:
 
     row("seconds", [f"{one['seconds']:.0f}" for one in found])
     row("times the first", [f"{one['seconds'] / first['seconds']:.2f}" for one in found])  # type: ignore[operator]
+    row("seconds of the processor", [f"{one['processor']:.0f}" for one in found])
+    row("times the first", [f"{one['processor'] / first['processor']:.2f}" for one in found])  # type: ignore[operator]
     row("rows written", [f"{one['rows']:,}" for one in found])
     row("microseconds a bar", [f"{1e6 * one['seconds'] / one['bars']:.0f}" for one in found])  # type: ignore[operator]
     row("peak MiB", [f"{one['megabytes']:.0f}" for one in found])
     row("lake, MB", [f"{one['lake']:.0f}" for one in found])
-    for stage in STAGES:
+    for stage in (*STAGES, THE_REST):
         shares = []
         for one in found:
-            stages: dict[str, float] = one["stages"]  # type: ignore[assignment]
-            shares.append(f"{stages[stage]:.1f} s, {stages[stage] / one['seconds']:.0%}")  # type: ignore[operator]
+            stages: dict[str, tuple[float, float]] = one["stages"]  # type: ignore[assignment]
+            seconds, used = stages[stage]
+            shares.append(f"{seconds:.1f} s, {seconds / one['seconds']:.0%}; processor {used:.1f} s")  # type: ignore[operator]
         row(stage, shares)
     Console(width=120 if not sys.stdout.isatty() else None).print(table)
 

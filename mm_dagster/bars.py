@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+Numbers = npt.NDArray[np.int64]
+
 BAR = timedelta(minutes=15)
 HOUR_BARS = 4
 """Base bars in an hour."""
@@ -22,6 +24,8 @@ FOUR_HOUR_BARS = 16
 """Base bars in four hours."""
 DAY_BARS = 96
 """Base bars in a day."""
+WEEK_BARS = 672
+"""Base bars in a week."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DAY = datetime(2017, 1, 1, tzinfo=UTC)
 """The first day that history has a place for."""
@@ -33,6 +37,33 @@ TIME = pl.Datetime("us", "UTC")
 def bar_number(open_time: datetime) -> int:
     """Absolute number of the bar that is open at this time: whole bars since the Unix epoch."""
     return (open_time - EPOCH) // BAR
+
+
+def bar_numbers(times: pl.Series) -> Numbers:
+    """The same of a column of times, shape (n,)."""
+    return (times.cast(TIME).dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))).astype(
+        np.int64, copy=False
+    )
+
+
+def weekend_bars(first: Numbers, bars: int) -> Numbers:
+    """How many of `bars` bars open on a Saturday or a Sunday, UTC.
+
+    Args:
+        first: absolute number of the first of them, shape (n,).
+        bars: how many they are.
+
+    Returns:
+        Shape (n,), 0 to `bars`.
+    """
+    return _weekend_bars_before(first + bars) - _weekend_bars_before(first)
+
+
+def _weekend_bars_before(number: Numbers) -> Numbers:
+    """Of the bars from the epoch to there. It was a Thursday: two days, and the weekend is the third and fourth."""
+    weeks = number // WEEK_BARS
+    into_weekend = number - weeks * WEEK_BARS - 2 * DAY_BARS
+    return weeks * (2 * DAY_BARS) + np.clip(into_weekend, 0, 2 * DAY_BARS)
 
 
 def floor_bar(time: datetime) -> datetime:

@@ -261,7 +261,7 @@ class RegimeConfig(Model):
 
 
 class VolatilityConfig(Model):
-    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared hourly returns."""
+    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared 15-minute returns."""
 
     half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 24
     """Half-life of the fast one, hours."""
@@ -269,27 +269,29 @@ class VolatilityConfig(Model):
     """Half-life of the slow one, hours."""
     weight_fast: Probability = 0.5
     """Weight of the fast one."""
+    weekend: Positive = 0.7
+    """Standard deviation of a return on Saturdays and Sundays, UTC, as a share of other days'; 1 knows no weekend."""
 
 
 class BreakScale(Model):
     """The factor k of the touch probability for two closes beyond a bound, by horizon."""
 
-    h6: Positive = 0.65
+    h6: Positive = 0.64
     """Within 6 hours."""
-    h12: Positive = 0.68
+    h12: Positive = 0.67
     """Within 12 hours."""
-    h24: Positive = 0.72
+    h24: Positive = 0.70
     """Within 24 hours and longer."""
 
 
 class StopScale(Model):
     """The factor k of the touch probability for the stop, by horizon."""
 
-    h6: Positive = 0.84
+    h6: Positive = 0.82
     """Within 6 hours."""
-    h12: Positive = 0.84
+    h12: Positive = 0.82
     """Within 12 hours."""
-    h24: Positive = 0.86
+    h24: Positive = 0.84
     """Within 24 hours and longer."""
 
 
@@ -350,9 +352,9 @@ class BreakLikely(Model):
     """p_break_low_24h at which BREAK_LIKELY goes on and off, by level."""
 
     warning_on: Probability = 0.35
-    warning_off: Probability = 0.25
+    warning_off: Probability = 0.20
     latest_acceptable_exit_on: Probability = 0.60
-    latest_acceptable_exit_off: Probability = 0.45
+    latest_acceptable_exit_off: Probability = 0.35
 
     @model_validator(mode="after")
     def _off_below_on(self) -> BreakLikely:
@@ -386,7 +388,7 @@ class Persist(Model):
     """How long before the ladder moves: evaluations in a row."""
 
     on: Annotated[int, Field(ge=1, le=96)] = 2
-    off_warning: Annotated[int, Field(ge=1, le=960)] = 4
+    off_warning: Annotated[int, Field(ge=1, le=960)] = 8
     off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 16
 
 

@@ -20,11 +20,11 @@ SCHEMA_VERSION = 1
 
 CODE_VERSIONS = {
     "candles": "1",
-    "regime_features": "3",
+    "regime_features": "4",
     "regime_verdict": "3",
-    "grid_risk": "2",
+    "grid_risk": "3",
     "exit_state": "2",
-    "entry_assessment": "1",
+    "entry_assessment": "2",
 }
 """Raise a table's number when the same input would give other values; rows and Dagster assets carry it."""
 
@@ -209,7 +209,7 @@ class RegimeFeatures(dy.Schema):
     garman_klass = _number("Garman-Klass volatility over 96 hourly bars, per square root of an hour.", low=0.0)
     rogers_satchell = _number("Rogers-Satchell volatility over 96 hourly bars, per square root of an hour.", low=0.0)
     jump_share = _probability("Share of jumps in the realised variance of 96 hourly bars.")
-    volatility_forecast = _number("Forecast standard deviation of one hourly log return.", low=0.0)
+    volatility_forecast = _number("Forecast standard deviation of one hourly log return on a weekday.", low=0.0)
     volume_ratio = _number("Mean volume of 4 hourly bars over that of 168.", low=0.0)
     change_24h = _number("Change of the close over 96 base bars, percent.")
     volume_24h = _number("Volume of the last 96 base bars, base currency.", low=0.0)

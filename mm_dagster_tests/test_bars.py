@@ -5,12 +5,27 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_dagster.bars import BAR, TIME, Span, bar_number, by_bar, ceil_bar, floor_bar, is_aligned, iso, parse_time
+from mm_dagster.bars import (
+    BAR,
+    EPOCH,
+    TIME,
+    Span,
+    bar_number,
+    bar_numbers,
+    by_bar,
+    ceil_bar,
+    floor_bar,
+    is_aligned,
+    iso,
+    parse_time,
+    weekend_bars,
+)
 
 TIMES = st.datetimes(datetime(2017, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
@@ -21,6 +36,25 @@ def test_floor_and_ceiling_enclose_a_time_within_one_bar(time: datetime) -> None
     assert ceil_bar(time) - floor_bar(time) in (timedelta(0), BAR)
     assert is_aligned(floor_bar(time))
     assert bar_number(time) == bar_number(floor_bar(time))
+
+
+@given(st.lists(TIMES, max_size=5))
+def test_a_column_of_times_has_the_numbers_of_its_times(times: list[datetime]) -> None:
+    assert bar_numbers(pl.Series(times, dtype=TIME)).tolist() == [bar_number(time) for time in times]
+
+
+@given(st.integers(-100_000, 3_000_000), st.integers(0, 1_500))
+def test_weekend_bars_are_those_that_open_on_a_saturday_or_a_sunday(first: int, bars: int) -> None:
+    opened = (EPOCH + number * BAR for number in range(first, first + bars))
+    expected = sum(time.weekday() >= 5 for time in opened)
+    assert weekend_bars(np.array([first]), bars).tolist() == [expected]
+
+
+def test_a_weekend_is_192_bars_of_672() -> None:
+    saturday = bar_number(datetime(2026, 3, 7, tzinfo=UTC))
+    firsts = saturday + np.array([-672, -1, 0, 191, 192])
+    assert weekend_bars(firsts, 1).tolist() == [1, 0, 1, 1, 0]
+    assert weekend_bars(firsts, 672).tolist() == [192] * 5
 
 
 @given(TIMES, st.integers(0, 20_000))

@@ -26,6 +26,7 @@ import pytest
 import yaml
 from click.testing import Result
 from dagster._core.instance.config import dagster_instance_config
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
@@ -51,7 +52,8 @@ def read(name: str) -> Any:
 def test_the_two_instances_differ_in_nothing_but_their_storage() -> None:
     sqlite = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
     postgres = read("postgres/dagster.yaml")
-    assert set(sqlite.pop("storage")) == {"sqlite"}
+    given = sqlite.pop("storage")["custom"]
+    assert issubclass(getattr(importlib.import_module(given["module"]), given["class"]), DagsterSqliteStorage)
     assert postgres.pop("storage") == {"postgres": {"postgres_url": {"env": "MM_DAGSTER_URL"}}}
     assert postgres == sqlite
 

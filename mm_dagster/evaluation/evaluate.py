@@ -59,9 +59,10 @@ def compute(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: C
     known = candles.filter(pl.col("symbol").is_in(list(symbols)), pl.col("open_time") < days.end)
     if known.is_empty():
         return
-    oldest = known["open_time"].min()
+    oldest, newest = known["open_time"].min(), known["close_time"].max()
     assert isinstance(oldest, datetime)
-    span = Span(max(days.back(LEAD_BARS).start, oldest), days.end)
+    assert isinstance(newest, datetime)
+    span = Span(max(days.back(LEAD_BARS).start, oldest), newest)
     measured = features.compute(known, span, config.risk.vol)
     judged = verdict.compute(measured, span, config.regime)
     yield from markets(known["symbol"].unique().sort().to_list(), known, measured, judged, span)

@@ -6,7 +6,7 @@ capital, or holding it to its stop or the end of its life where it never was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,12 +79,13 @@ def judge(cohort: Cohort, signals: Signals) -> Judged:
     )
 
 
-def measure(judged: Sequence[Judged], active: str) -> pl.DataFrame:
+def measure(judged: Sequence[Judged], active: str, *, signals: Collection[Name] | None = None) -> pl.DataFrame:
     """Every figure of every signal.
 
     Args:
         judged: the cohorts, each of one market.
         active: the policy in force; the break probability, on which it decides, is listed under it.
+        signals: only these signals and controls; without the controls that follow the holding times of another.
 
     Returns:
         SCHEMA: `value` with its 95 % interval, null where there is none, and `n`, what it is a figure of: samples for
@@ -94,14 +95,16 @@ def measure(judged: Sequence[Judged], active: str) -> pl.DataFrame:
     judged = [one for one in judged if one.day.size]
     if not judged:
         return pl.DataFrame(schema=SCHEMA)
-    pool = _Pool(judged)
+    pool = Pool(judged)
     rows = [*_of_probability(pool, active)]
-    names = list(judged[0].alarms)
+    names = [name for name in judged[0].alarms if signals is None or name in signals]
     exits = {name: [one.exits[name] for one in judged] for name in names}
     for name in names:
         if name[1] != "hold_to_stop":
             rows += _of_alarms(pool, name)
         rows += _of_money(pool, name, exits[name])
+    if signals is not None:
+        return pl.DataFrame(rows, schema=SCHEMA, orient="row")
     # What luck would have made of the same holding times, for the signal that asks to act.
     acted = exits[active, "LATEST_ACCEPTABLE_EXIT"]
     rows += _of_money(pool, (CONTROL, "mean_holding_time"), pool.mean_holding(acted))
@@ -112,7 +115,7 @@ def measure(judged: Sequence[Judged], active: str) -> pl.DataFrame:
 Row = tuple[str, str, str, float | None, float | None, float | None, int]
 
 
-class _Pool:
+class Pool:
     """All grids of all cohorts in one order, and how often each is drawn."""
 
     def __init__(self, judged: Sequence[Judged]) -> None:
@@ -176,14 +179,14 @@ def _figure(name: Name, metric: str, values: Floats, n: int) -> Row:
     return (*name, metric, value if known else None, low if sure else None, high if sure else None, n)
 
 
-def _of_probability(pool: _Pool, active: str) -> Iterator[Row]:
+def _of_probability(pool: Pool, active: str) -> Iterator[Row]:
     samples = probability.together([one.samples for one in pool.judged], [one.day.size for one in pool.judged])
     sums = probability.summarise(samples, pool.day.size)
     for metric, values in probability.figures(sums, pool.weights).items():
         yield _figure((active, PROBABILITY), metric, values, samples.predicted.size)
 
 
-def _of_alarms(pool: _Pool, name: Name) -> Iterator[Row]:
+def _of_alarms(pool: Pool, name: Name) -> Iterator[Row]:
     found = alarms.together([one.alarms[name] for one in pool.judged])
     weights = pool.weights
     warned = np.flatnonzero(found.lead > 0)
@@ -217,7 +220,7 @@ def _shortfall(weights: Floats, values: Floats) -> Floats:
         return (taken @ values[order]) / taken.sum(axis=1)
 
 
-def _of_money(pool: _Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
+def _of_money(pool: Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
     equity = pool.equity(exits)
     n = equity.size
     yield _figure(name, "mean_equity", _mean(pool.weights, equity), n)
@@ -230,11 +233,11 @@ def _of_money(pool: _Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row
     if null.size:
         by_shift = np.nanmean(null, axis=1)
         yield _figure(name, "gain_vs_null", _mean(pool.weights, equity - np.nanmean(null, axis=0)), n)
-        yield (*name, "p_null", _p_value(equity.mean(), by_shift), None, None, by_shift.size)
-    yield (*name, "p_random", _p_value(equity.mean(), pool.permuted(exits).mean(axis=1)), None, None, PERMUTATIONS)
+        yield (*name, "p_null", p_value(equity.mean(), by_shift), None, None, by_shift.size)
+    yield (*name, "p_random", p_value(equity.mean(), pool.permuted(exits).mean(axis=1)), None, None, PERMUTATIONS)
 
 
-def _random(pool: _Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
+def _random(pool: Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
     """Random exits with the same holding times: the mean over permutations, and their spread."""
     drawn = pool.permuted(exits)
     n = drawn.shape[1]
@@ -247,6 +250,6 @@ def _random(pool: _Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
     yield _figure(name, "hours_held", _mean(pool.weights, pool.held_hours(exits)), n)
 
 
-def _p_value(observed: float, by_chance: Floats) -> float:
+def p_value(observed: float, by_chance: Floats) -> float:
     """Share of the chances, itself among them, that do at least as well (Davison, Hinkley 1997)."""
     return (1.0 + np.count_nonzero(by_chance >= observed)) / (1.0 + by_chance.size)

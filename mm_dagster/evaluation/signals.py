@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mm_dagster.bars import BAR
+from mm_dagster.bars import BAR, DAY_BARS, bar_number
 from mm_dagster.config import Config
 from mm_dagster.evaluation.alarms import raised
 from mm_dagster.evaluation.cohort import Cohort, Truths
@@ -49,7 +49,9 @@ class Signals:
 def break_probability(cohort: Cohort, market: Market, config: Config) -> Floats:
     """p_break_low_24h as `grid_risk` has it, shape (m, n)."""
     place = places(cohort, market)
-    sigma = market.known["volatility_forecast"][place]
+    ahead = bar_number(market.span.start) + 1 + place
+    weekday = market.known["volatility_forecast"][place]
+    sigma = touch.forecast(weekday, ahead, DAY_BARS, config.risk.vol.weekend)
     lower = np.broadcast_to(np.array([[grid.lower] for grid in cohort.grids]), place.shape)
     away = touch.log_ratio(cohort.close.ravel(), lower.ravel())
     return touch.probability(away, sigma.ravel(), 24, config.risk.touch.k_break.h24).reshape(place.shape)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Literal
@@ -22,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.bars import BAR, HOUR_BARS, TIME
+from mm_dagster.bars import HOUR_BARS, TIME, bar_numbers
 
 Event = Literal["break_low", "break_high", "stop"]
 Floats = npt.NDArray[np.float64]
@@ -53,8 +52,6 @@ LIKELY = 0.3
 
 SAMPLE_SCHEMA = {"as_of": TIME, "predicted": pl.Float64(), "happened": pl.Boolean(), "over": pl.Boolean()}
 """Columns of samples: see `observe`."""
-
-_BAR_US = BAR // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ def observe(
         named = ", ".join(f"{row[0]} since {row[1]}" for row in episodes.iter_rows())
         raise ValueError(f"risk: holds rows of {episodes.height} episodes ({named}); give those of one at a time")
     rows = risk.sort("as_of")
-    number = _bar_numbers(rows["as_of"])
+    number = bar_numbers(rows["as_of"])
     horizon = hours * HOUR_BARS
     first, size = int(number[0]), int(number[-1] - number[0]) + 1 + horizon
     bars = candles.filter(pl.col("symbol") == episodes["symbol"][0])
@@ -210,7 +207,7 @@ def calibrate(samples: pl.DataFrame, *, event: Event, hours: int = 24) -> Calibr
     unknown = ~over & samples["predicted"].is_null()
     censored = ~over & ~unknown & samples["happened"].is_null()
     used = samples.filter(~over & ~unknown & ~censored).sort("as_of")
-    number = _bar_numbers(used["as_of"])
+    number = bar_numbers(used["as_of"])
     predicted = used["predicted"].to_numpy()
     happened = used["happened"].to_numpy()
     horizon = hours * HOUR_BARS
@@ -339,14 +336,9 @@ def _auc(predicted: Floats, happened: Flags) -> float | None:
     return int((with_it * (2 * less + without)).sum()) / (2 * positives * negatives)
 
 
-def _bar_numbers(times: pl.Series) -> npt.NDArray[np.int64]:
-    """Absolute numbers of the bars that open at these times; all are quarter hours."""
-    return (times.cast(TIME).dt.epoch("us").to_numpy() // _BAR_US).astype(np.int64)
-
-
 def _on_axis(bars: pl.DataFrame, column: str, first: int, size: int) -> Floats:
     """A column of candles at the bars that close at absolute numbers first, first + 1, ...; NaN where not known."""
-    place = _bar_numbers(bars["close_time"]) - first
+    place = bar_numbers(bars["close_time"]) - first
     there = (place >= 0) & (place < size)
     axis = np.full(size, np.nan)
     axis[place[there]] = bars[column].cast(pl.Float64).fill_null(math.nan).to_numpy()[there]

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, Span
+from mm_dagster.bars import BAR, HOUR_BARS, Span, bar_numbers
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import touch
 from mm_dagster.grid.proposal import propose
@@ -43,7 +43,7 @@ def assess(
         features: rows of `regime_features`; other symbols and times are ignored.
         verdict: rows of `regime_verdict`; likewise.
         span: its bars; those with `as_of` before `grid.first_as_of` are left out.
-        risk: scales of the touch probability; the one for 24 hours is used.
+        risk: what a weekend is, and scales of the touch probability; the one for 24 hours is used.
 
     Returns:
         Rows of `entry_assessment` without stamps, one per bar, by `as_of`.
@@ -60,6 +60,7 @@ def assess(
     price = np.where(close > 0, close, np.nan)
     lower, upper, width, intervals = propose(price, low, high, grid.fees)
     scale = risk.touch.k_break.h24
+    sigma = touch.forecast(sigma, bar_numbers(rows["as_of"]), HORIZON_HOURS * HOUR_BARS, risk.vol.weekend)
     p_leave = touch.probability(touch.log_ratio(price, lower), sigma, HORIZON_HOURS, scale) + touch.probability(
         touch.log_ratio(upper, price), sigma, HORIZON_HOURS, scale
     )

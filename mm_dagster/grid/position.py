@@ -69,8 +69,8 @@ def compute(
         grid: the grid; a disabled one holds nothing that is known.
         prices: PRICES of every bar from the one that closes at `grid.first_as_of` on, shape (4, bars), quote currency,
             NaN where MISSING.
-        sigma: forecast standard deviation of one hourly log return, NaN where unknown, at the newest bars, which are
-            those that are asked for.
+        sigma: forecast standard deviation of one hourly log return while the operator has not acted, NaN where
+            unknown, at the newest bars, which are those that are asked for.
         waiting: how long the operator takes, and how far the price may fall meanwhile.
         rules: of the grid's market.
         fills: of its account, see `account.fills_of`.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, TIME, Span, by_bar, iso
+from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_number, by_bar, iso
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.levels import prices
@@ -49,7 +49,7 @@ def compute(
         candles: rows of `candles` from the bar that closes at the earliest `first_as_of` on; other markets are
             ignored. Only what a running grid holds depends on them.
         span: its bars; those with `as_of` before `first_as_of` of a grid are left out.
-        risk: scales of the touch probability, limits of the stop-loss risk, and what waiting means.
+        risk: what a weekend is, scales of the touch probability, limits of the stop-loss risk, what waiting means.
         rules: of the grids' markets, by grid: ticks, lots, smallest orders; of one that is not there, none.
         fills: of the grids' accounts, by grid, see `account.fills_of`; without them the position is modelled.
 
@@ -58,11 +58,11 @@ def compute(
         features have no row, or no close, the row is there and what depends on it is null. So is what the grid holds
         where it cannot be modelled; the recommendations then say why.
     """
-    asked = {grid.id: Span(max(span.start, grid.first_as_of - BAR), span.end) for grid in grids}
-    grids = [grid for grid in grids if asked[grid.id].bars]
-    if not grids:
+    grids = [grid for grid in grids if grid.first_as_of <= span.end]
+    if not grids or not span.bars:
         return tables.empty("grid_risk").drop("config_hash", "code_version")
-    bars = [asked[grid.id].bars for grid in grids]
+    asked = [Span(max(span.start, grid.first_as_of - BAR), span.end) for grid in grids]
+    bars = [one.bars for one in asked]
     symbols = sorted({grid.symbol for grid in grids})
     lanes = [symbols.index(grid.symbol) for grid in grids]
     measured = by_bar(features, span, pl.DataFrame({"symbol": symbols}), *FEATURES)
@@ -78,7 +78,10 @@ def compute(
     )
     price = np.where(known["close"] > 0, known["close"], np.nan)
     atr = np.where(known["atr"] > 0, known["atr"], np.nan)
-    sigma = known["volatility_forecast"]
+    ahead = np.concatenate([bar_number(one.start) + 1 + np.arange(one.bars) for one in asked])
+
+    def sigma(bars: int) -> Floats:
+        return touch.forecast(known["volatility_forecast"], ahead, bars, risk.vol.weekend)
 
     columns: dict[str, Floats] = {
         "price": price,
@@ -88,18 +91,12 @@ def compute(
     for name, away in {"lower": price - lower, "upper": upper - price, "stop": price - stop}.items():
         columns[f"distance_{name}_percent"] = 100.0 * away / price
         columns[f"distance_{name}_atr"] = away / atr
-    to_lower, to_upper = touch.log_ratio(price, lower), touch.log_ratio(upper, price)
-    to_stop = touch.log_ratio(price, stop)
-    for hours in HORIZONS:
-        k_break = getattr(risk.touch.k_break, f"h{hours}")
-        k_stop = getattr(risk.touch.k_stop, f"h{hours}")
-        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, sigma, hours, k_break)
-        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, sigma, hours, k_break)
-        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, sigma, hours, k_stop)
+    columns |= _probabilities(price, lower, upper, stop, sigma, risk)
 
     ends = np.cumsum(bars)
     rows_of = [slice(end - count, end) for end, count in zip(ends.tolist(), bars, strict=True)]
-    held = _positions(grids, candles, span.end, [sigma[rows] for rows in rows_of], risk, rules or {}, fills or {})
+    response = sigma(-(-timedelta(minutes=risk.giveback.response_minutes) // BAR))
+    held = _positions(grids, candles, span.end, [response[rows] for rows in rows_of], risk, rules or {}, fills or {})
     columns |= {name: np.full(owner.size, np.nan) for name in position.COLUMNS}
     for grid, rows, its in zip(grids, rows_of, held, strict=True):
         for name, values in its.numbers.items():
@@ -113,7 +110,7 @@ def compute(
         [(its.began, its.stopped, its.remark and its.remark_from) for its in held],
         schema=dict.fromkeys(("began", "stopped", "remarked"), TIME),
         orient="row",
-    )[owner].with_columns(pl.concat([asked[grid.id].open_times() + BAR for grid in grids]).alias("as_of"))
+    )[owner].with_columns(pl.concat([one.open_times() + BAR for one in asked]).alias("as_of"))
     begun, over, remarked = (
         since.select((pl.col("began", "stopped", "remarked") <= pl.col("as_of")).fill_null(value=False)).to_numpy().T
     )
@@ -132,26 +129,41 @@ def compute(
             source=pl.Series(["MODELLED", *(its.source for its in held)]).gather(np.where(begun, 1 + owner, 0)),
         )
     )
-    sentences: list[str] = []
-    counts = np.zeros(owner.size, np.int64)
     stops = [
         f"The stop was reached by {iso(its.stopped)}: the grid holds nothing any more." if its.stopped else ""
         for its in held
     ]
+    sentences, counts = [], np.zeros(owner.size, np.int64)
+    # Most bars need no word.
     for row in np.flatnonzero(over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)).tolist():
-        one, before = owner[row], len(sentences)
-        sentences += [stops[one]] if over[row] else []
-        sentences += [held[one].remark or ""] if remarked[row] else []
-        sentences += _recommend(
-            grids[one], float(price[row]), float(columns["p_stop_24h"][row]), health[row], stop_risk[row]
-        )
-        counts[row] = len(sentences) - before
+        one, p_stop = owner[row], float(columns["p_stop_24h"][row])
+        said = [stops[one]] if over[row] else []
+        said += [held[one].remark] if remarked[row] else []
+        said += _recommend(grids[one], float(price[row]), p_stop, health[row], stop_risk[row])
+        sentences += said
+        counts[row] = len(said)
     frame = frame.with_columns(recommendations=_lists(sentences, counts))
     return tables.conform(frame, "grid_risk").drop("config_hash", "code_version")
 
 
+def _probabilities(
+    price: Floats, lower: Floats, upper: Floats, stop: Floats, sigma: Callable[[int], Floats], risk: RiskConfig
+) -> dict[str, Floats]:
+    """How likely each bound and the stop are touched within each of HORIZONS, from the forecast over so many bars."""
+    to_lower, to_upper = touch.log_ratio(price, lower), touch.log_ratio(upper, price)
+    to_stop = touch.log_ratio(price, stop)
+    columns = {}
+    for hours in HORIZONS:
+        k_break, k_stop = (getattr(scale, f"h{hours}") for scale in (risk.touch.k_break, risk.touch.k_stop))
+        forecast = sigma(hours * HOUR_BARS)
+        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, forecast, hours, k_break)
+        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, forecast, hours, k_break)
+        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, forecast, hours, k_stop)
+    return columns
+
+
 def _lists(texts: Sequence[str], counts: Places) -> pl.Series:
-    """The texts in lists, so many in each; one by one polars would look at every list three times."""
+    """The texts in lists, so many in each; made of Python's lists they would cost 10 times as much."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     return pl.Series(pa.LargeListArray.from_arrays(offsets, pa.array(texts, pa.large_string())))
 

@@ -47,7 +47,7 @@ def profit_giveback(
         grid: the book that was replayed.
         lived: its replay.
         closes: the closes that were replayed, shape (bars,), quote currency.
-        sigma: forecast standard deviation of one hourly log return, shape (bars,), NaN where unknown.
+        sigma: forecast standard deviation of one hourly log return over these hours, shape (bars,), NaN where unknown.
         hours: how long the operator takes.
         sigmas: how many standard deviations of the log price over that time the fall is.
 

@@ -12,6 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from mm_dagster.bars import Numbers, weekend_bars
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -40,6 +42,24 @@ def log_ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.array([math.log(value) for value in ratio.tolist()], dtype=np.float64)
 
 
+def forecast(sigma: Floats, first: Numbers, bars: int, weekend: float) -> Floats:
+    """What the volatility forecast of a weekday means for the bars ahead, of which some may open on a weekend.
+
+    Variances add up: with a the share of weekend bars, sigma sqrt(1 - a + a weekend^2).
+
+    Args:
+        sigma: forecast standard deviation of one hourly log return on a weekday, shape (n,).
+        first: absolute number of the first bar ahead, the one that opens at `as_of`, shape (n,).
+        bars: how many bars are ahead.
+        weekend: standard deviation of a return on Saturdays and Sundays, UTC, as a share of other days'.
+
+    Returns:
+        Shape (n,): forecast standard deviation of one hourly log return, as a mean over these bars.
+    """
+    share = weekend_bars(first, bars) / bars
+    return sigma * np.sqrt(1.0 - share + share * (weekend * weekend))
+
+
 def probability(distance: Floats, sigma: Floats, hours: float, scale: float) -> Floats:
     """Probability that the price moves by `distance` against a bound within `hours`.
 
@@ -47,7 +67,7 @@ def probability(distance: Floats, sigma: Floats, hours: float, scale: float) -> 
 
     Args:
         distance: log distance to the bound, shape (n,); at or below 0 the price is already beyond it: p = 1.
-        sigma: forecast standard deviation of one hourly log return, shape (n,).
+        sigma: forecast standard deviation of one hourly log return over these hours, see `forecast`, shape (n,).
         hours: horizon.
         scale: k; it absorbs what "beyond" asks for (a touch, or two closes) and the mean reversion of volatility.
 

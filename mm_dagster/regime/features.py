@@ -14,17 +14,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number
+from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Numbers, Span, bar_number, bar_numbers
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime import indicators
-from mm_dagster.regime.rolling import PIECE, Bars, Numbers, RollingBars
+from mm_dagster.regime.rolling import PIECE, Bars, RollingBars
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster.regime.windows import Lanes, kernel, natural_log
 from mm_dagster.tables import RegimeFeatures
@@ -67,7 +66,7 @@ class Definition:
 def definitions(vol: VolatilityConfig) -> tuple[Definition, ...]:
     """Every feature there is; together they fill `tables.RegimeFeatures`."""
     i = indicators
-    reach = i.FORECAST_LENGTH * max(vol.half_life_fast_hours, vol.half_life_slow_hours) + 1
+    reach = i.FORECAST_LENGTH * HOUR_BARS * max(vol.half_life_fast_hours, vol.half_life_slow_hours) + 1
     reversion = ("ou_phi", "ou_mu", "ou_sigma", "ou_tau", "half_life", "ou_z")
     return (
         Definition(i.close, _on_base_bars("close"), 1),
@@ -99,7 +98,7 @@ def definitions(vol: VolatilityConfig) -> tuple[Definition, ...]:
         ),
         Definition(i.range_volatility, _hourly("parkinson", "garman_klass", "rogers_satchell"), 96),
         Definition(i.jump_share, _hourly("jump_share"), 98),
-        Definition(partial(i.volatility_forecast, vol=vol), _hourly("volatility_forecast"), reach),
+        Definition(partial(i.volatility_forecast, vol=vol), _on_base_bars("volatility_forecast"), reach),
         Definition(partial(i.realised_volatility, returns=HOUR_BARS), _on_base_bars("volatility_4_15m"), 5),
         Definition(partial(i.realised_volatility, returns=DAY_BARS), _on_base_bars("volatility_96_15m"), 97),
     )
@@ -192,7 +191,7 @@ def compute(
 
 def _base_bars(candles: pl.DataFrame, owners: Numbers, symbols: int, origin: int, size: int) -> tuple[Lanes, Numbers]:
     """The candles in their places, as `RollingBars` takes them, and the number of each symbol's first bar."""
-    numbers = candles["open_time"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
+    numbers = bar_numbers(candles["open_time"])
     prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
     base = np.full((symbols, 6, size), np.nan)
     firsts = _scatter(base, owners, numbers, origin, *prices)

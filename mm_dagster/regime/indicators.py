@@ -21,7 +21,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from mm_dagster.bars import DAY_BARS, HOUR_BARS
+from mm_dagster.bars import DAY_BARS, HOUR_BARS, WEEK_BARS, weekend_bars
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime import ornstein_uhlenbeck
 from mm_dagster.regime.rolling import Bars
@@ -345,20 +345,26 @@ def jump_share(bars: Bars) -> Lanes:
 
 
 def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
-    """Forecast standard deviation of one log return.
+    """Forecast standard deviation of one hourly log return on a weekday, from base bars.
 
-    Formula: sqrt(w EWMA(r^2; half-life 24) + (1 - w) EWMA(r^2; half-life 168)), w = 1/2, each mean cut after 6
-    half-lives and divided by the sum of its weights. The half-lives and w are `risk.vol` of the configuration.
-    Source: RiskMetrics (1996) for the EWMA; two horizons after Corsi (2009).
-    Unit: log price per bar, one standard deviation.
-    Window: 6 half-lives, 1008 returns.
-    Warm-up: 1009 bars.
+    Formula: sqrt(4 (w EWMA((r/s)^2; half-life 24 h) + (1 - w) EWMA((r/s)^2; half-life 168 h))), w = 1/2, each mean cut
+    after 6 half-lives and divided by the sum of its weights; s = 0.7 of a bar that opens on a Saturday or a Sunday,
+    UTC, else 1. What it is for some hours ahead depends on how much of them is weekend: `grid.touch.forecast`. The
+    half-lives, w and s are `risk.vol` of the configuration.
+    Source: RiskMetrics (1996) for the EWMA; Corsi (2009) for two horizons; Andersen and Bollerslev (1998) for returns
+    within the hour, and (1997), there by hours of the day, for the season.
+    Unit: log price per square root of an hour, one standard deviation.
+    Window: 6 half-lives, 576 and 4032 returns.
+    Warm-up: 4033 bars.
     """
+    week = np.arange(bars.anchor, bars.anchor + WEEK_BARS)
+    season = np.where(weekend_bars(week, 1) == 1, vol.weekend, 1.0)
+    squares = _seasonless_squares(_returns(bars), season)
     fast, slow = (
-        decayed_mean(_squared_returns(bars), 0.5 ** (1.0 / hours), FORECAST_LENGTH * hours, bars.anchor)
-        for hours in (vol.half_life_fast_hours, vol.half_life_slow_hours)
+        decayed_mean(squares, 0.5 ** (1.0 / half_life), FORECAST_LENGTH * half_life, bars.anchor)
+        for half_life in (HOUR_BARS * vol.half_life_fast_hours, HOUR_BARS * vol.half_life_slow_hours)
     )
-    return np.sqrt(vol.weight_fast * fast + (1.0 - vol.weight_fast) * slow)
+    return np.sqrt((vol.weight_fast * fast + (1.0 - vol.weight_fast) * slow) * HOUR_BARS)
 
 
 def realised_volatility(bars: Bars, returns: int) -> Lanes:
@@ -432,6 +438,18 @@ def _change(values: Lanes) -> Lanes:
         for i in range(1, values.shape[1]):
             result[lane, i] = values[lane, i] - values[lane, i - 1]
     return result
+
+
+@kernel
+def _seasonless_squares(returns: Lanes, season: Lanes) -> Lanes:
+    """Squares of the returns over their season's standard deviation; `season` is of one period, which comes again."""
+    squares = np.empty_like(returns)
+    for lane in range(returns.shape[0]):
+        for start in range(0, returns.shape[1], season.size):
+            series, found = returns[lane, start : start + season.size], squares[lane, start : start + season.size]
+            for k in range(series.size):
+                found[k] = (series[k] / season[k]) * (series[k] / season[k])
+    return squares
 
 
 @kernel

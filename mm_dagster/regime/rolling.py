@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mm_dagster.bars import Numbers
 from mm_dagster.regime.windows import Lanes, kernel
-
-Numbers = npt.NDArray[np.int64]
 
 PIECE = 64
 """Bars that are taken from, or put to, one phase after the other while what lies between them is in the cache."""

@@ -261,7 +261,7 @@ LIMITS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @example(
     # The end of MANDATORY_EXIT is counted alike when it is sent and when it was sent.
     nights=[["NORMAL"] * 3] * 2 + [["NORMAL", "WARNING", "MANDATORY_EXIT"], ["NORMAL"] * 3],

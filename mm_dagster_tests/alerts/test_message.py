@@ -209,7 +209,7 @@ TEXT = st.text(st.characters(), max_size=300) | st.text("🦀é …\n\0", max_si
 """All of Unicode, halves of surrogate pairs included."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(tables.ALERT_KINDS[:-3]),
     name=st.sampled_from(tables.STATES),
@@ -306,7 +306,7 @@ def test_a_test_says_that_it_is_one():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     words=TEXT,
     lines=st.lists(

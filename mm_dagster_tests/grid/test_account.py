@@ -84,7 +84,7 @@ def test_coins_that_were_brought_along_are_named() -> None:
         rows([fill(1, 0, "buy", 100.0, 1.0), fill(2, 0, "sell", 101.0, 1.5)], [100.0])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.booleans(), st.floats(90, 110), st.floats(0.001, 3), st.floats(0, 0.01)), max_size=30),
     st.floats(50, 150),
@@ -122,7 +122,7 @@ def grid_fills(closes: list[float]) -> list[dict[str, Any]]:
     return fills
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(396, 420).map(lambda quarters: quarters / 4), min_size=2, max_size=12))
 def test_an_account_that_traded_as_the_model_has_the_model_s_figures(closes: list[float]) -> None:
     fills = grid_fills(closes)

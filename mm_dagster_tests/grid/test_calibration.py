@@ -19,7 +19,7 @@ from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.grid import calibration, touch
 from mm_dagster.grid.calibration import calibrate, observe, verdict_of, wilson_interval
 from mm_dagster_tests.grid.synthetic import START
-from mm_dagster_tests.grid.test_touch_on_real_candles import forecast
+from mm_dagster_tests.grid.test_touch_on_real_candles import candles_of, forecast
 
 LOWER, UPPER, STOP = 100.0, 120.0, 90.0
 
@@ -140,7 +140,7 @@ def test_no_rows_make_no_samples() -> None:
     assert samples.is_empty()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     closes=st.lists(st.sampled_from([IN, OUT, ABOVE, 88.0, None]), min_size=9, max_size=40),
     event=st.sampled_from(sorted(calibration.EVENTS)),
@@ -256,7 +256,7 @@ predictions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=predictions, seed=st.integers(0, 9))
 def test_the_order_of_samples_changes_no_bit(drawn: list[tuple[float, bool]], seed: int) -> None:
     samples = samples_of([p for p, _ in drawn], [happened for _, happened in drawn], hours_apart=5)
@@ -264,7 +264,7 @@ def test_the_order_of_samples_changes_no_bit(drawn: list[tuple[float, bool]], se
     assert calibrate(shuffled, event="stop") == calibrate(samples, event="stop")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=predictions)
 def test_auc_counts_pairs_and_ties_half(drawn: list[tuple[float, bool]]) -> None:
     result = calibrate(samples_of([p for p, _ in drawn], [happened for _, happened in drawn]), event="stop")
@@ -275,7 +275,7 @@ def test_auc_counts_pairs_and_ties_half(drawn: list[tuple[float, bool]]) -> None
     assert result.auc == pytest.approx(stats.mannwhitneyu(yes, no).statistic / (len(yes) * len(no)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=predictions)
 def test_bins_hold_every_sample_and_its_own_mean(drawn: list[tuple[float, bool]]) -> None:
     result = calibrate(samples_of([p for p, _ in drawn], [happened for _, happened in drawn]), event="stop")
@@ -374,18 +374,16 @@ def test_doubled_and_halved_probabilities_are_detected(
 def test_the_touch_probability_is_honest_where_it_decides_on_real_candles_and_three_times_it_is_not(
     shared_data: Path,
 ) -> None:
-    source = pl.read_parquet(shared_data / "candles" / "kucoin" / "SOL-USDT" / "15m.parquet")
-    close, low = source["close"].to_numpy(), source["low"].to_numpy()
-    sigma = forecast(close)
-    times = source["open_time"].cast(TIME) + BAR
-    candles = pl.DataFrame({"symbol": "ETH-USDT", "close_time": times, "close": close, "low": low})
+    candles = candles_of(shared_data, "SOL-USDT")
+    close, low, times = candles["close"].to_numpy(), candles["low"].to_numpy(), candles["close_time"]
+    sigma = forecast(candles)
     episodes = []
     for opened in range(4 * 1500, close.size - 8 * 96, 2 * 96):
         lower = min(low[opened - 384 : opened].min(), close[opened] * 0.98) * 0.995
         upper = close[opened] * 2
         live = slice(opened, opened + 7 * 96)
         distance = touch.log_ratio(close[live], np.full(7 * 96, lower))
-        p = touch.probability(distance, sigma[live], 24, 0.72)
+        p = touch.probability(distance, sigma[live], 24, 0.70)
         risk = rows(7 * 96, p.tolist(), hours=24).with_columns(as_of=times[live])
         nearby = candles[opened : opened + 8 * 96]
         episodes.append(observe(risk, nearby, event="break_low", lower=lower, upper=upper, stop=lower * 0.97))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import polars as pl
 import pytest
+from scipy import stats
 
 from mm_dagster import tables
+from mm_dagster.bars import BAR, TIME, Span, parse_time
 from mm_dagster.config import RiskConfig
 from mm_dagster.grid import entry
 from mm_dagster.grid.levels import break_even_ratio
@@ -72,6 +75,28 @@ def test_verdict_and_chance_of_leaving_make_the_advice(verdict: str | None, sigm
 @pytest.mark.parametrize(("close", "advice"), [(3075.0, "ENTER"), (3074.0, "WAIT"), (3181.0, "WAIT")])
 def test_inside_is_judged_by_the_range_before_widening(close: float, advice: str) -> None:
     assert row(close, volatility_forecast=0.001)["advice"] == advice
+
+
+@pytest.mark.parametrize(
+    ("as_of", "weekend_hours"),
+    [
+        ("2026-03-03T00:00Z", 0),
+        ("2026-03-04T00:15Z", 0.25),
+        ("2026-03-06T00:00Z", 48),
+        ("2026-03-08T12:00Z", 12),
+    ],
+)
+def test_the_chance_of_leaving_knows_how_much_of_three_days_is_weekend(as_of: str, weekend_hours: float) -> None:
+    time = parse_time(as_of)
+    known, judged = (
+        frame.with_columns(as_of=pl.lit(time, TIME)) for frame in (features([3127.0], **CALM), verdicts(["RANGE_OK"]))
+    )
+    off = grid(enabled=False, activated_at=time)
+    found = entry.assess(off, known, judged, Span(time - BAR, time), RISK).row(0, named=True)
+    spread = 0.70 * 0.002 * math.sqrt(72 - weekend_hours + 0.49 * weekend_hours)
+    low, high = math.log(3127 / found["lower"]), math.log(found["upper"] / 3127)
+    expected = sum(2 * stats.t.cdf(-away / spread, df=4) for away in (low, high))
+    assert found["p_leave_72h"] == pytest.approx(expected)
 
 
 def test_a_price_outside_the_configured_grid_waits_however_calm() -> None:

@@ -399,7 +399,7 @@ def slowly(case: Case, longer: bool) -> list[dict[str, float]]:
 
 
 @given(cases())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_replay_equals_cells_that_are_moved_one_by_one(case: Case) -> None:
     found = replayed(case.book, case.candles)
     own, longer = slowly(case, longer=False), slowly(case, longer=True)

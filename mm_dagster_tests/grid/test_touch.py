@@ -57,6 +57,22 @@ def test_far_tail_does_not_cancel() -> None:
     assert touch.student_t4_cdf(np.array([-np.inf, np.inf])).tolist() == [0.0, 1.0]
 
 
+@given(st.integers(0, 200_000), st.integers(1, 2_000), st.floats(0.05, 3))
+def test_the_variance_ahead_is_the_mean_of_that_of_its_bars(first: int, bars: int, weekend: float) -> None:
+    each = touch.forecast(np.full(bars, 0.006), first + np.arange(bars), 1, weekend).tolist()
+    found = touch.forecast(np.array([0.006]), np.array([first]), bars, weekend)[0]
+    assert found**2 == pytest.approx(math.fsum(one * one for one in each) / bars)
+
+
+@given(st.integers(0, 2_000_000), st.integers(1, 2_000), st.floats(1e-5, 0.1))
+def test_a_forecast_without_a_weekend_keeps_its_bits(first: int, bars: int, sigma: float) -> None:
+    assert touch.forecast(np.array([sigma]), np.array([first]), bars, 1.0)[0] == sigma
+
+
+def test_a_forecast_that_is_not_known_stays_so() -> None:
+    assert math.isnan(touch.forecast(np.array([math.nan]), np.array([300]), 96, 0.7)[0])
+
+
 def one(distance: float, sigma: float, hours: float = 24, scale: float = 0.72) -> float:
     return float(touch.probability(np.array([distance]), np.array([sigma]), hours, scale)[0])
 

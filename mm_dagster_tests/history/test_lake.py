@@ -190,7 +190,7 @@ def test_a_write_of_some_symbols_or_grids_leaves_the_others(lake: Lake) -> None:
     assert lake.read("regime_verdict", symbols=[]).height == 0
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     writes=st.lists(
         st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2), st.sampled_from(["a", "b", "ab"])),

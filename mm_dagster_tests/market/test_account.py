@@ -420,7 +420,7 @@ def test_a_fill_at_the_first_millisecond_that_is_asked_for_is_there(server, conn
         assert (len(fills), fills[0]["at"]) == (number, since)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     gaps=st.lists(st.sampled_from([0, 0, 0, 1, 7, 60_000, 90_000_000]), max_size=320),
     overlap=st.integers(0, 99),
@@ -489,7 +489,7 @@ class OtherExchange:
         return account
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ago=st.lists(st.one_of(st.integers(1, 40), st.integers(1, 20 * 86_400_000)), max_size=40),
     newest_first=st.booleans(),

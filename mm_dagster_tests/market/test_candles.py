@@ -118,7 +118,7 @@ def test_a_bar_without_a_trade_carries_the_close_and_no_volume() -> None:
     assert row["venue"] == "main"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     play=st.text(alphabet="TTTNNNN?X", min_size=1, max_size=60),
     cuts=st.sets(st.integers(1, 59), max_size=8),
@@ -146,7 +146,7 @@ absurd_times = st.one_of(
 absurd_numbers = st.one_of(st.floats(), st.sampled_from([1.0, 2.0, 1e308, 5e-324, -0.0]), st.none())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(absurd_times, *[absurd_numbers] * 5), max_size=12))
 def test_no_row_however_absurd_breaks_anything_or_gets_through(sent) -> None:
     result = made(rows(*sent), 8)

@@ -39,7 +39,7 @@ def test_it_says_that_it_is_simulated(tmp_path: Path) -> None:
     assert "SIMULATED" in venue.check()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(first=st.integers(0, 120 * DAY_BARS - 1), bars=st.integers(1, 1_500))
 def test_any_part_of_it_is_the_same_bits_as_the_whole(season, first: int, bars: int) -> None:
     part = Span(START + first * BAR, min(SEASON.end, START + (first + bars) * BAR))

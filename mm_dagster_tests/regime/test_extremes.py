@@ -47,7 +47,7 @@ def assert_sane(found: pl.DataFrame, verdicts: pl.DataFrame) -> None:
     assert verdicts["confidence"].is_null().to_list() == blind.to_list()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.sampled_from([1e-5, 1.0, 3e5]),
     st.integers(0, 2**32 - 1),

@@ -68,7 +68,7 @@ def agrees(row: dict, expected: dict) -> list[str]:
 def test_every_feature_is_what_the_textbook_says(eth, year, as_of):
     time = datetime.fromisoformat(as_of)
     row = year.filter(pl.col("as_of") == time).row(0, named=True)
-    assert agrees(row, textbook.features(base_bars(eth, time))) == []
+    assert agrees(row, textbook.features(base_bars(eth, time), time)) == []
 
 
 @pytest.mark.parametrize(("back", "bars"), [(1, 1), (30, 2), (700, 2), (1200, 20), (3000, 90)])
@@ -76,7 +76,7 @@ def test_every_feature_is_what_the_textbook_says_beside_a_hole(eth, back, bars):
     time = datetime(2025, 9, 20, 10, 45, tzinfo=UTC)
     candles = without(eth, Span(time - back * BAR, time - (back - bars) * BAR))
     row = features.compute(candles, at(time), VOL).row(0, named=True)
-    assert agrees(row, textbook.features(base_bars(candles, time))) == []
+    assert agrees(row, textbook.features(base_bars(candles, time), time)) == []
 
 
 def test_a_day_alone_has_the_same_bits_as_in_the_whole_year(eth, year):
@@ -285,13 +285,56 @@ def test_the_half_life_is_infinite_for_a_price_that_runs_away_and_zero_for_one_t
 
 
 def test_the_forecast_follows_its_configuration(eth):
-    span = at(datetime(2025, 10, 2, 5, 30, tzinfo=UTC))
-    quick = VolatilityConfig(half_life_fast_hours=6, half_life_slow_hours=12, weight_fast=1.0)
-    needed = 4 * (6 * 12 + 1)
+    # A Monday morning: the windows hold the weekend.
+    span = at(datetime(2025, 10, 6, 5, 30, tzinfo=UTC))
+    quick = VolatilityConfig(half_life_fast_hours=6, half_life_slow_hours=12, weight_fast=0.25, weekend=0.5)
+    needed = 4 * 6 * 12 + 1
     found = features.compute(warm(eth, span, needed - 1), span, quick)["volatility_forecast"][0]
-    steps = textbook.squared(textbook.returns(textbook.rolling(base_bars(eth, span.end), 4)))
-    assert found == pytest.approx(math.sqrt(textbook.exponential_mean(steps[-36:], 0.5 ** (1 / 6))))
+    steps = textbook.returns(base_bars(eth, span.end))
+    opened = [span.end - (len(steps) - place) * BAR for place in range(len(steps))]
+    calm = [step / 0.5 if time.weekday() >= 5 else step for step, time in zip(steps, opened, strict=True)]
+    fast, slow = (
+        textbook.exponential_mean(textbook.squared(calm[-4 * 6 * hours :]), 0.5 ** (1 / (4 * hours)))
+        for hours in (6, 12)
+    )
+    assert found == pytest.approx(2.0 * math.sqrt(0.25 * fast + 0.75 * slow))
     assert features.compute(warm(eth, span, needed - 2), span, quick)["volatility_forecast"][0] is None
+
+
+def test_a_forecast_without_a_weekend_is_that_of_plain_returns(eth):
+    span = at(datetime(2025, 10, 6, 5, 30, tzinfo=UTC))
+    flat = VolatilityConfig(weekend=1.0)
+    steps = textbook.squared(textbook.returns(base_bars(eth, span.end)))
+    means = [textbook.exponential_mean(steps[-24 * hours :], 0.5 ** (1 / (4 * hours))) for hours in (24, 168)]
+    plain = features.compute(eth, span, flat)["volatility_forecast"][0]
+    assert plain == pytest.approx(math.sqrt(2.0 * sum(means)))
+    assert features.compute(eth, span, VOL)["volatility_forecast"][0] > 1.05 * plain
+
+
+@pytest.mark.parametrize(("minutes", "calm"), [(0, False), (15, True), (48 * 60, True), (48 * 60 + 15, False)])
+def test_the_weekend_is_that_of_the_bar_and_begins_and_ends_at_midnight(minutes, calm):
+    # One return in an otherwise flat market: what it adds to the forecast tells its day.
+    close = datetime(2025, 3, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+    bars = 4033
+    walk = random_walk(close - bars * BAR, bars)
+    price = pl.when(pl.int_range(pl.len()) == bars - 1).then(101.0).otherwise(100.0)
+    jump = walk.with_columns(open=price, high=price, low=price, close=price)
+    plain = features.compute(jump, at(close), VolatilityConfig(weekend=1.0))["volatility_forecast"][0]
+    found = features.compute(jump, at(close), VOL)["volatility_forecast"][0]
+    assert found == pytest.approx(plain / 0.7 if calm else plain, rel=1e-12)
+    assert (found == plain) is not calm
+
+
+def test_no_return_of_the_forecast_reaches_across_a_hole(eth):
+    time = datetime(2025, 10, 2, 5, 30, tzinfo=UTC)
+    hole = Span(time - 40 * BAR, time - 30 * BAR)
+    doubled = pl.col("open_time") >= hole.end
+    candles = without(eth, hole)
+    jumped = candles.with_columns(
+        *(pl.when(doubled).then(2.0 * pl.col(name)).otherwise(pl.col(name)).alias(name) for name in PRICES[:4])
+    )
+    found, expected = (features.compute(one, at(time), VOL)["volatility_forecast"][0] for one in (jumped, candles))
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_there_is_a_row_for_every_bar_of_the_span_and_every_symbol(eth):

@@ -38,7 +38,7 @@ def walk(seed: int, bars: int, holes: float, flat: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FITS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.0, 0.02, 0.1]),
@@ -56,7 +56,7 @@ def test_a_fit_has_the_same_bits_wherever_the_series_is_cut(name, seed, holes, f
         assert np.isnan(other[:, : WIDTH - 1]).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.1]), st.integers(0, 10**6))
 def test_the_sums_of_two_blocks_find_what_two_passes_over_the_window_find(seed, holes, anchor) -> None:
     y = walk(seed, 420, holes, 0.0)

@@ -307,14 +307,19 @@ def test_the_jump_share_is_numpys(hourly):
     assert_agree(hourly.ours("jump_share"), np.maximum(share, 0.0), bars=98, rtol=1e-12, atol=1e-13)
 
 
-def test_the_volatility_forecast_is_an_explicit_weighting(hourly):
-    squares = np.diff(np.log(hourly.close), prepend=np.nan) ** 2
-    parts = []
+@pytest.mark.parametrize("symbol", ["ETH-USDT", "ADA-USDT"])
+def test_the_volatility_forecast_is_an_explicit_weighting(shared_data, symbol):
+    one = market(shared_data, symbol, 1, 0)
+    opened = pd.DatetimeIndex(one.found["as_of"].to_list()) - pd.Timedelta(minutes=15)
+    steps = np.diff(np.log(one.close), prepend=np.nan)
+    steps[opened.day_of_week >= 5] /= 0.7
+    variance = np.zeros(steps.size)
     for hours in (24, 168):
-        weights = 0.5 ** (np.arange(6 * hours)[::-1] / hours)
-        parts.append(windows(squares, weights.size) @ (weights / weights.sum()))
-    expected = np.sqrt(0.5 * parts[0] + 0.5 * parts[1])
-    assert_agree(hourly.ours("volatility_forecast"), expected, bars=1009, rtol=1e-12)
+        weights = 0.5 ** (np.arange(24 * hours) / (4 * hours))
+        # The first return is not known: until it has left the window, nothing is.
+        variance[24 * hours :] += 0.5 * np.convolve(steps[1:] ** 2, weights / weights.sum(), "valid")
+        variance[: 24 * hours] = np.nan
+    assert_agree(one.ours("volatility_forecast"), np.sqrt(4.0 * variance), bars=4033, rtol=1e-12)
 
 
 def test_the_volume_ratio_is_pandas(hourly):

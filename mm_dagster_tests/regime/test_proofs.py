@@ -211,7 +211,7 @@ def altered(stored: Evidence, table: str, row: int, column: str, value: object) 
     return replace(stored, **{name: changed}), before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), row=st.integers(0, 2 * SPAN.bars - 1), bit=st.integers(0, 63))
 def test_one_altered_bit_is_found_and_named(stored: Evidence, data: st.DataObject, row: int, bit: int) -> None:
     table = data.draw(st.sampled_from(TABLES))

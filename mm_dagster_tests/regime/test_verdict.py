@@ -239,7 +239,7 @@ def test_the_verdict_moves_up_on_two_and_down_on_four(raws, expected):
     assert VERDICTS[verdict._folded(numbers, 2, 4)[-1]] == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([None, *VERDICTS]), min_size=1, max_size=250))
 def test_the_fold_depends_on_the_last_96_raw_verdicts_alone(raws):
     numbers = np.array([-1 if raw is None else VERDICTS.index(raw) for raw in raws])
@@ -332,7 +332,7 @@ def folded(raw: list[int], up: int, down: int) -> int:
     return current
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=400), st.integers(1, 6), st.integers(1, 6))
 def test_each_bar_is_folded_over_its_own_raw_verdicts_alone(raw, up, down):
     found = verdict._folded(np.array(raw, dtype=np.int64), up, down)

@@ -58,7 +58,7 @@ def in_a_loop(name: str, values: np.ndarray, width: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES, WIDTHS, ANCHORS)
 def test_each_window_holds_what_a_plain_loop_finds(name, values, width, anchor):
     for found, expected in zip(KERNELS[name](values, width, anchor), in_a_loop(name, values, width), strict=True):
@@ -66,7 +66,7 @@ def test_each_window_holds_what_a_plain_loop_finds(name, values, width, anchor):
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES, WIDTHS, ANCHORS, st.integers(0, 30), st.integers(0, 30))
 def test_a_window_has_the_same_bits_wherever_the_series_is_cut(name, values, width, anchor, head, tail):
     whole = KERNELS[name](values, width, anchor)
@@ -79,7 +79,7 @@ def test_a_window_has_the_same_bits_wherever_the_series_is_cut(name, values, wid
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(VALUES, WIDTHS, ANCHORS)
 def test_a_lane_has_the_same_bits_alone(name, values, width, anchor):
     whole = KERNELS[name](values, width, anchor)

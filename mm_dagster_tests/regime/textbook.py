@@ -7,6 +7,7 @@ for null. The lists are long enough for every window.
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
@@ -260,8 +261,6 @@ def hourly(bars: list[Bar]) -> dict[str, Value]:
     result["jump_share"] = (
         None if bipower is None or realised is None else max(0.0, 1 - math.pi / 2 * bipower / realised)
     )
-    halves = [exponential_mean(squared(steps[-6 * hours :]), 0.5 ** (1 / hours)) for hours in (24, 168)]
-    result["volatility_forecast"] = None if None in halves else math.sqrt(0.5 * halves[0] + 0.5 * halves[1])
     result["volume_ratio"] = ratio(known_mean(volumes(bars[-4:])), known_mean(volumes(bars[-168:])))
     return result
 
@@ -274,7 +273,24 @@ def four_hourly(bars: list[Bar]) -> dict[str, Value]:
     return result
 
 
-def base(bars: list[Bar]) -> dict[str, Value]:
+def forecast(bars: list[Bar], as_of: datetime) -> Value:
+    """Standard deviation of an hourly return on a weekday; one on a weekend is 0.7 of it."""
+    steps = returns(bars)
+    calm = []
+    for age, step in enumerate(reversed(steps)):
+        opened = as_of - (age + 1) * timedelta(minutes=15)
+        calm.append(step if step is None or opened.strftime("%a") not in ("Sat", "Sun") else step / 0.7)
+    calm.reverse()
+    variances = []
+    for days in (1, 7):
+        variances.append(exponential_mean(squared(calm[-6 * days * 96 :]), math.exp(-math.log(2) / (96 * days))))
+    if None in variances:
+        return None
+    # An hour has four returns.
+    return math.sqrt((variances[0] + variances[1]) / 2 * 4)
+
+
+def base(bars: list[Bar], as_of: datetime) -> dict[str, Value]:
     if bars[-1] is None:
         return {}
     steps = squared(returns(bars))
@@ -290,9 +306,10 @@ def base(bars: list[Bar]) -> dict[str, Value]:
         "atr_expansion_15m": expansion(bars),
         "volatility_4_15m": None if hour is None else math.sqrt(4 * hour),
         "volatility_96_15m": None if day is None else math.sqrt(4 * day),
+        "volatility_forecast": forecast(bars, as_of),
     }
 
 
-def features(bars: list[Bar]) -> dict[str, Value]:
-    """Every feature at the close of the last base bar; a name that is not there is null."""
-    return base(bars) | hourly(rolling(bars, 4)) | four_hourly(rolling(bars, 16))
+def features(bars: list[Bar], as_of: datetime) -> dict[str, Value]:
+    """Every feature at the close of the last base bar, `as_of`, UTC; a name that is not there is null."""
+    return base(bars, as_of) | hourly(rolling(bars, 4)) | four_hourly(rolling(bars, 16))

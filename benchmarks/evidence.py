@@ -1,0 +1,325 @@
+"""What the advice is worth on real candles, written down: `python -m benchmarks.evidence --out docs/evidence.md`.
+
+Each set of recorded candles is read by the recorded venue and judged by `mm_dagster.evaluation`, as `mm evaluate` does
+with what is in the lake: all signals beside all controls, by set, year and market. Needs `MM_SHARED_DATA`. What other
+benchmarks found out (information, ablation, tuning) is taken in from the files that they wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from mm_dagster.bars import Span, floor_bar
+from mm_dagster.config import CandlesConfig, Config, MarketsConfig, RecordedVenue
+from mm_dagster.evaluation import quality
+from mm_dagster.evaluation.episodes import open_daily
+from mm_dagster.evaluation.evaluate import compute, judge_grids
+from mm_dagster.evaluation.quality import Judged
+from mm_dagster.evaluation.signals import CONTROL, LEVELS, POLICIES, TRIGGER, Name
+from mm_dagster.market.candles import collect
+from mm_dagster.market.recorded import RecordedMarket
+
+CONFIG = Config(
+    markets=MarketsConfig.model_validate(
+        {"venues": {"any": {"kind": "simulated"}}, "markets": [{"symbol": "ANY-USDT", "venue": "any"}]}
+    )
+)
+"""Everything but the markets at its default."""
+ACTIVE = CONFIG.exit.policy
+PROBABILITY: Name = (ACTIVE, quality.PROBABILITY)
+WARNING, LATEST, MANDATORY = ((ACTIVE, level) for level in LEVELS)
+HOLD: Name = (CONTROL, "hold_to_stop")
+
+
+@dataclass(frozen=True)
+class Set:
+    """One recording.
+
+    Attributes:
+        name: for people.
+        venue: its folder.
+        file: of every market.
+        first: first day of grids, where it is not the first day on which the features are known.
+        end: where it ends, if before the file does.
+    """
+
+    name: str
+    venue: str
+    file: str = "15m.parquet"
+    first: datetime | None = None
+    end: datetime | None = None
+
+
+def _day(year: int, month: int, day: int) -> datetime:
+    return datetime(year, month, day, tzinfo=UTC)
+
+
+SETS = (
+    Set("KuCoin 2025", "kucoin"),
+    Set("Binance 2022", "binance", "5m_2022.parquet"),
+    Set("Binance 2023", "binance", "5m_2023.parquet"),
+    Set("Kraken 2023", "kraken"),
+    Set("Bitfinex 2018-2019", "bitfinex", first=_day(2018, 1, 1)),
+    Set("Bitfinex 2017", "bitfinex", end=_day(2018, 1, 1)),
+)
+PARTS = (
+    replace(SETS[0], name="KuCoin 2025, January to August", end=_day(2025, 9, 1)),
+    replace(SETS[0], name="KuCoin 2025, September to December", first=_day(2025, 9, 1)),
+)
+"""On the first part the scales of the probability were fitted; the second and all other sets saw no fit."""
+
+
+def symbols_of(folder: Path, one: Set) -> list[str]:
+    """The markets that have a file."""
+    return sorted(path.parent.name for path in (folder / one.venue).glob(f"*/{one.file}"))
+
+
+def judged_market(folder: Path, one: Set, symbol: str, config: Config = CONFIG) -> Judged | None:
+    """The grids of one market of a set, judged; None where none could be opened."""
+    venue = RecordedMarket(
+        one.venue, RecordedVenue(kind="recorded", path=str(folder / one.venue), file=one.file), folder
+    )
+    span = Span(_day(2017, 1, 1), floor_bar(one.end or venue.now()))
+    candles = collect(venue, symbol, span, CandlesConfig(), wait=lambda seconds: None).candles
+    known = candles.filter(pl.col("status") != "MISSING")["open_time"]
+    opened = max(one.first or known.min(), known.min()).replace(hour=0, minute=0)  # type: ignore[union-attr,type-var]
+    days = Span(opened, opened + (known.max() - opened) // timedelta(days=1) * timedelta(days=1))  # type: ignore[operator]
+    for market in compute([symbol], candles.filter(pl.col("open_time") >= known.min()), days, config):
+        if grids := open_daily(market, days, config.evaluation):
+            return judge_grids(market, grids, config)
+    return None
+
+
+def judged_set(folder: Path, one: Set, pool: ProcessPoolExecutor) -> list[Judged]:
+    """All markets of a set."""
+    symbols = symbols_of(folder, one)
+    found = pool.map(judged_market, *zip(*((folder, one, symbol) for symbol in symbols), strict=True))
+    return [market for market in found if market is not None]
+
+
+# text -----------------------------------------------------------------------------------------------------------------
+
+COLUMNS = (
+    ("precision", "precision", 2),
+    ("recall", "recall", 2),
+    ("false_alarms_per_grid_week", "false/week", 2),
+    ("lead_p50_hours", "lead p50, h", 1),
+    ("lead_1h_share", "1 h ahead", 2),
+    ("mean_equity", "mean equity", 2),
+    ("shortfall_5pct", "worst 5 %", 2),
+    ("gain_vs_hold", "on holding", 2),
+    ("gain_vs_null", "on the null", 2),
+    ("p_null", "p", 2),
+)
+Cells = dict[tuple[str, str, str], tuple[float | None, float | None, float | None, int]]
+
+
+def cells_of(frame: pl.DataFrame) -> Cells:
+    """The figures by policy, signal and metric."""
+    return {(row[0], row[1], row[2]): row[3:] for row in frame.iter_rows()}
+
+
+def cell(cells: Cells, name: Name, metric: str, digits: int, interval: bool = True) -> str:
+    """A figure with its interval."""
+    value, low, high, _ = cells.get((*name, metric), (None, None, None, 0))
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    return f"{text} ({low:.{digits}f} … {high:.{digits}f})" if interval and low is not None else text
+
+
+def table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] * len(head)) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def signals_of(cells: Cells) -> list[Name]:
+    """Every signal and control, in the order of the table."""
+    names = list(dict.fromkeys((policy, signal) for policy, signal, _ in cells if signal != quality.PROBABILITY))
+    order = [*POLICIES, TRIGGER, CONTROL]
+    return sorted(names, key=lambda name: order.index(name[0]))
+
+
+def overview(sets: dict[str, Cells]) -> str:
+    """The figures that matter most, a row a set."""
+    rows = []
+    for name, cells in sets.items():
+        grids = cells[*HOLD, "mean_equity"][3]
+        rows.append(
+            [
+                name,
+                f"{grids:,}",
+                *(
+                    cell(cells, PROBABILITY, metric, digits)
+                    for metric, digits in (
+                        ("base_rate", 3),
+                        ("auc", 3),
+                        ("brier_skill", 2),
+                        ("ece", 3),
+                        ("log_loss_gain", 3),
+                    )
+                ),
+            ]
+        )
+    head = ["set", "grids", "base rate", "AUC", "Brier skill", "calibration error", "log loss gained on position"]
+    parts = [table(head, rows)]
+    for level in (WARNING, LATEST):
+        rows = [
+            [
+                name,
+                *(cell(cells, level, metric, digits) for metric, _, digits in COLUMNS[:5]),
+                cell(cells, level, "shortfall_5pct", 2),
+                cell(cells, HOLD, "shortfall_5pct", 2),
+                cell(cells, level, "gain_vs_null", 2),
+            ]
+            for name, cells in sets.items()
+        ]
+        head = ["set", *(heading for _, heading, _ in COLUMNS[:5]), "worst 5 %", "the same, held", "mean on the null"]
+        parts.append(f"**{level[1]}**, policy `{level[0]}`:\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def whole(cells: Cells) -> str:
+    """Every signal beside every control."""
+    rows = [
+        [f"{name[0]} {name[1]}", *(cell(cells, name, metric, digits) for metric, _, digits in COLUMNS)]
+        for name in signals_of(cells)
+    ]
+    return table(["signal", *(heading for _, heading, _ in COLUMNS)], rows)
+
+
+def claims(sets: dict[str, Cells]) -> str:
+    """What stands and what does not, read off the figures."""
+    said = []
+    held = [name for name, cells in sets.items() if (cells[*PROBABILITY, "log_loss_gain"][1] or -1) > 0]
+    said.append(
+        "- The break probability knows more than where the price stands: the interval of its log loss gained is above "
+        f"0 on {len(held)} of {len(sets)} sets{'' if len(held) == len(sets) else ' (' + ', '.join(held) + ')'}."
+    )
+    for level in (WARNING, LATEST):
+        better = [
+            (name, cells[*level, "shortfall_5pct"][0] - cells[*HOLD, "shortfall_5pct"][0])  # type: ignore[operator]
+            for name, cells in sets.items()
+        ]
+        low, high = min(better, key=lambda item: item[1]), max(better, key=lambda item: item[1])
+        said.append(
+            f"- Leaving at {level[1]} made the worst 5 % of grids better by {low[1]:.1f} ({low[0]}) to {high[1]:.1f} "
+            f"({high[0]}) points of the capital, against holding to the stop."
+        )
+    proven = {
+        name: [
+            f"{policy} {signal}"
+            for policy, signal in signals_of(cells)
+            if policy in POLICIES and (cells.get((policy, signal, "gain_vs_null"), (0, None))[1] or -1) > 0
+        ]
+        for name, cells in sets.items()
+    }
+    any_proven = {name: found for name, found in proven.items() if found}
+    said.append(
+        "- **Not proven: that any state earns more on average than leaving at the times of another date.** The "
+        "interval of the mean against the null holds 0 for every state on every set."
+        if not any_proven
+        else "- Mean against the null with an interval above 0: "
+        + "; ".join(f"{name}: {', '.join(found)}" for name, found in any_proven.items())
+        + ". On all other sets the interval holds 0, and nothing is claimed."
+    )
+    lucky = [name for name, cells in sets.items() if (cells[CONTROL, "random_exits", "gain_vs_hold"][0] or 0) > 0]
+    said.append(
+        "- **Gains on holding are no skill.** These grids lose on average, so being out wins: random exits with the "
+        f"same holding times gain on holding, too, on {len(lucky)} of {len(sets)} sets."
+    )
+    return "\n".join(said)
+
+
+def by_market(judged: Sequence[Judged]) -> str:
+    """The main figures of each market of a set."""
+    rows = []
+    for one in judged:
+        cells = cells_of(quality.measure([one], ACTIVE, signals=[WARNING, LATEST, HOLD]))
+        rows.append(
+            [
+                one.symbol,
+                f"{one.day.size}",
+                *(cell(cells, PROBABILITY, metric, digits) for metric, digits in (("auc", 2), ("brier_skill", 2))),
+                *(cell(cells, WARNING, metric, digits) for metric, digits in (("precision", 2), ("recall", 2))),
+                *(
+                    cell(cells, LATEST, metric, digits)
+                    for metric, digits in (("precision", 2), ("recall", 2), ("lead_p50_hours", 1), ("gain_vs_null", 2))
+                ),
+                f"{cells[*LATEST, 'shortfall_5pct'][0] - cells[*HOLD, 'shortfall_5pct'][0]:+.1f}",  # type: ignore[operator]
+            ]
+        )
+    head = ["market", "grids", "AUC", "Brier skill", "W precision", "W recall", "L precision", "L recall"]
+    return table([*head, "L lead p50, h", "L on the null", "L worst 5 %, points on holding"], rows)
+
+
+def write(folder: Path, fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
+    """The whole document."""
+    begun = time.monotonic()
+    judged = {one.name: judged_set(folder, one, pool) for one in (*SETS, *PARTS)}
+    read = time.monotonic() - begun
+    sets = {name: cells_of(quality.measure(found, ACTIVE)) for name, found in judged.items()}
+    took = time.monotonic() - begun
+    grids = sum(one.day.size for found in judged.values() for one in found)
+    pooled = cells_of(quality.measure(pooled_sets([judged[one.name] for one in SETS]), ACTIVE, signals=[HOLD]))
+    main = {one.name: sets[one.name] for one in SETS}
+    parts = [
+        (Path(__file__).parent / "evidence.md").read_text().strip(),
+        "## What stands, and what does not",
+        claims(main),
+        "## The figures by set",
+        overview(main),
+        "All sets together: AUC "
+        f"{cell(pooled, PROBABILITY, 'auc', 3)}, Brier skill {cell(pooled, PROBABILITY, 'brier_skill', 3)}, "
+        f"calibration error {cell(pooled, PROBABILITY, 'ece', 3)}, log loss gained on position "
+        f"{cell(pooled, PROBABILITY, 'log_loss_gain', 4)}.",
+        "## The part that was fitted on, and the part that was not",
+        overview({one.name: sets[one.name] for one in PARTS}),
+    ]
+    for one in SETS:
+        parts += [f"## {one.name}: every signal beside every control", whole(sets[one.name])]
+        parts += ["By market (W is WARNING, L is LATEST_ACCEPTABLE_EXIT):", by_market(judged[one.name])]
+    parts += [path.read_text().strip() for path in fragments]
+    parts += [
+        f"*{grids:,} grids judged in {took:,.0f} s on {os.cpu_count()} processors, {read:,.0f} s of it for features, "
+        "states and replays.*"
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def pooled_sets(sets: Sequence[Sequence[Judged]]) -> list[Judged]:
+    """The markets of all sets as markets of their own: a coin on another venue is another market."""
+    return [one for judged in sets for one in judged]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="where to write the document; default: stdout")
+    parser.add_argument("--take-in", type=Path, nargs="*", default=[], help="Markdown that other benchmarks wrote")
+    arguments = parser.parse_args()
+    folder = Path(os.environ.get("MM_SHARED_DATA", "../shared/data")) / "candles"
+    if not folder.is_dir():
+        sys.exit("the recorded candles are not here; set MM_SHARED_DATA to their folder")
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        text = write(folder, arguments.take_in, pool)
+    if arguments.out:
+        arguments.out.write_text(text)
+    else:
+        sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main()
