@@ -3,7 +3,7 @@
 `python -m benchmarks.information [--out FILE]`. It needs the recordings (see `benchmarks.shared`), and hmmlearn and
 arch, which only the development has. The hidden Markov models and the GARCH are fitted at the first of each month on
 the days before it. "gain" is what the log loss is lower with the candidate, in thousandths of a nat a question, out of
-sample, over the probability as it is now, and over one with a better forecast of volatility.
+sample; the placebo is made with random signs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.shared import (
     Candidates,
     Lot,
     Questions,
-    calmer_weekends,
+    forecast,
     lot,
     put,
     questions,
@@ -332,8 +332,8 @@ def main() -> None:
     for place, name in enumerate(names):
         sides = []
         for one, said in zip(lots[2 * place : 2 * place + 2], models[2 * place : 2 * place + 2], strict=True):
-            asked, sigma = questions(one), calmer_weekends(one)
-            sides.append((asked, sigma, candidates(one, asked, sigma, said)))
+            asked = questions(one)
+            sides.append((asked, candidates(one, asked, forecast(one), said)))
         with console.status(RECORDINGS[name].title):
             tables.append((titled(name, sides[0][0]), list(put(*sides))))
     parts = [report(console, *table) for table in with_pool(names, tables)]
