@@ -24,7 +24,7 @@ from benchmarks.shared import (
     Candidates,
     Lot,
     Questions,
-    calmer_weekends,
+    forecast,
     lot,
     markdown,
     put,
@@ -217,8 +217,8 @@ def main() -> None:
             sides = []
             for placebo in (False, True):
                 one = lot(name, placebo)
-                asked, sigma, read = questions(one), calmer_weekends(one), list(readings(one))
-                sides.append((asked, sigma, candidates(one, asked, sigma, read)))
+                asked, read = questions(one), list(readings(one))
+                sides.append((asked, candidates(one, asked, forecast(one), read)))
                 if not placebo:
                     ladders.append((f"{RECORDINGS[name].title}: the ladder", list(on_the_ladder(one, read))))
             tables.append((titled(name, sides[0][0]), list(put(*sides))))

@@ -3,7 +3,7 @@
 `python -m benchmarks.information [--out FILE]`. It needs the recordings (see `benchmarks.shared`), and hmmlearn and
 arch, which only the development has. The hidden Markov models and the GARCH are fitted at the first of each month on
 the days before it. "gain" is what the log loss is lower with the candidate, in thousandths of a nat a question, out of
-sample, over the probability as it is now, and over one with a better forecast of volatility.
+sample; the placebo is made with random signs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.shared import (
     Candidates,
     Lot,
     Questions,
-    calmer_weekends,
+    forecast,
     lot,
     put,
     questions,
@@ -211,6 +211,7 @@ def candidates(one: Lot, asked: Questions, sigma: Floats, models: Sequence[Fitte
             "friday": flat * (weekday == 4),
             "monday": flat * (weekday == 0),
         }
+        groups["control"] = _controls(one, log, steps, sigma)
         if one.name in FUTURES:
             groups["futures"] = _of_futures(one, log)
     read = {group: {name: asked.read(lanes) for name, lanes in members.items()} for group, members in groups.items()}
@@ -277,6 +278,24 @@ def _of_volatility(one: Lot, steps: Floats, sigma: Floats) -> dict[str, Floats]:
     }
 
 
+def _controls(one: Lot, log: Floats, steps: Floats, sigma: Floats) -> dict[str, Floats]:
+    """What must gain, since it peeks, and what must not, since it is chance: they say what the gate can see at all.
+
+    A return that is peeked at is foreseen on the placebo too, so it need not be more than there.
+    """
+    day = DAY_BARS
+    rough, hour = np.full(log.shape, np.nan), np.full(log.shape, np.nan)
+    rough[:, :-day] = np.log(np.sqrt(_sum(steps**2, day)[:, day:] / 24) / sigma[:, :-day])
+    hour[:, :-HOUR_BARS] = (log[:, HOUR_BARS:] - log[:, :-HOUR_BARS]) / sigma[:, :-HOUR_BARS]
+    chance = np.random.default_rng(len(one.markets)).normal(size=log.shape)
+    return {
+        "peeks: volatility of the next day": rough,
+        "peeks: return of the next hour": hour,
+        "chance": chance,
+        "chance, the same for all markets": np.broadcast_to(chance[0], log.shape),
+    }
+
+
 def _of_futures(one: Lot, log: Floats) -> dict[str, Floats]:
     """Perpetual price over spot, and the last funding rate that was published."""
     venue, file, year = FUTURES[one.name]
@@ -313,8 +332,8 @@ def main() -> None:
     for place, name in enumerate(names):
         sides = []
         for one, said in zip(lots[2 * place : 2 * place + 2], models[2 * place : 2 * place + 2], strict=True):
-            asked, sigma = questions(one), calmer_weekends(one)
-            sides.append((asked, sigma, candidates(one, asked, sigma, said)))
+            asked = questions(one)
+            sides.append((asked, candidates(one, asked, forecast(one), said)))
         with console.status(RECORDINGS[name].title):
             tables.append((titled(name, sides[0][0]), list(put(*sides))))
     parts = [report(console, *table) for table in with_pool(names, tables)]

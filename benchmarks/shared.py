@@ -135,8 +135,7 @@ class Questions:
         place: at which bar of the axis, shape (n,).
         column: at which bar of the grid's life, shape (n,).
         happened: the answer, shape (n,).
-        away: log distance to the lower bound, shape (n,).
-        now: break probability as the program has it, shape (n,).
+        predicted: break probability, shape (n,).
         day: on which each grid was opened, shape (m,).
         symbol: number of its market, shape (m,).
     """
@@ -146,8 +145,7 @@ class Questions:
     place: Columns
     column: Columns
     happened: Truths
-    away: Floats
-    now: Floats
+    predicted: Floats
     day: Columns
     symbol: Columns
 
@@ -155,9 +153,9 @@ class Questions:
         """What is known at each question, from values by market and bar."""
         return lanes[self.lane, self.place]
 
-    def walk(self, predicted: Floats) -> gate.Walk:
-        """The walk with one break probability."""
-        return gate.walk(self.grid, predicted, self.happened, self.day, self.symbol)
+    def walk(self) -> gate.Walk:
+        """The walk over them."""
+        return gate.walk(self.grid, self.predicted, self.happened, self.day, self.symbol)
 
 
 def questions(one: Lot) -> Questions:
@@ -171,7 +169,6 @@ def questions(one: Lot) -> Questions:
         asked = (column < cohort.over[:, None]) & (column % STRIDE == 0) & ~np.isnan(predicted)
         asked &= happened | (column + DAY_BARS <= cohort.last[:, None])
         rows, columns = np.nonzero(asked)
-        lower = np.array([grid.lower for grid in cohort.grids])[rows]
         parts.append(
             [
                 rows + before,
@@ -179,7 +176,6 @@ def questions(one: Lot) -> Questions:
                 signals.places(cohort, market)[asked],
                 columns,
                 happened[asked],
-                np.log(cohort.close[asked] / lower),
                 predicted[asked],
             ]
         )
@@ -189,94 +185,44 @@ def questions(one: Lot) -> Questions:
     return Questions(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), day, symbol)
 
 
-CALM = 0.7
-"""A weekend moves so much as other days do."""
-SCALE = 0.70
-HALF_LIVES = (24, 168)
-"""Hours."""
-
-
-def calmer_weekends(one: Lot) -> Floats:
-    """A better forecast of volatility: from 15-minute returns, with calmer Saturdays and Sundays.
-
-    Without it, whatever tells a weekend from a Monday would be news.
-
-    Returns:
-        Standard deviation of an hourly return over the next 24 hours, shape (markets, bars).
-    """
-    close = one.lanes(one.candles, "close", time="close_time")["close"]
-    number = bar_number(one.span.start) + np.arange(one.span.bars)
-    # The epoch was a Thursday.
-    weekend = np.isin(number // DAY_BARS % 7, (2, 3))
-    ahead = _weekend_hours((number + 1) / HOUR_BARS + 24) - _weekend_hours((number + 1) / HOUR_BARS)
-    share = ahead / 24
-    forecast = np.empty(close.shape)
-    for lane, prices in enumerate(close):
-        squares = np.full(prices.size, np.nan)
-        squares[1:] = np.diff(np.log(prices)) ** 2 / np.where(weekend[1:], CALM**2, 1.0)
-        series = pl.Series(squares).fill_nan(None)
-        means = [series.ewm_mean(half_life=hours * HOUR_BARS, ignore_nulls=False) for hours in HALF_LIVES]
-        variance = HOUR_BARS * sum(mean.forward_fill().to_numpy() for mean in means) / len(means)
-        forecast[lane] = np.sqrt(variance * (1.0 - share + share * CALM**2))
-    return forecast
-
-
-def _weekend_hours(hour: Floats) -> Floats:
-    """Hours of Saturdays and Sundays since the epoch."""
-    week = np.floor(hour / 168)
-    return week * 48 + np.clip(hour - week * 168 - 48, 0, 48)
-
-
-def with_volatility(asked: Questions, sigma: Floats) -> Floats:
-    """Break probability with another forecast, shape (n,)."""
-    return touch.probability(asked.away, asked.read(sigma), 24, SCALE)
+def forecast(one: Lot) -> Floats:
+    """Standard deviation of an hourly return over the next 24 hours, as the program has it, shape (markets, bars)."""
+    weekday = one.lanes(one.features, "volatility_forecast")["volatility_forecast"]
+    ahead = bar_number(one.span.start) + 1 + np.arange(one.span.bars)
+    return touch.forecast(weekday, ahead, DAY_BARS, CONFIG.risk.vol.weekend)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one candidate adds on one recording, under each probability and on the placebo."""
+    """What one candidate adds on one recording, and on its placebo."""
 
     group: str
     candidate: str
-    now: Gain
-    better: Gain
+    gain: Gain
     placebo: Gain
-
-    @property
-    def promising(self) -> bool:
-        """Whether its gain and its lift are sure, whichever forecast it is added to."""
-        return self.now.promising and self.better.promising
 
     @property
     def passes(self) -> bool:
         """Whether it passes the whole gate."""
-        return self.promising and self.better.beats(self.placebo)
+        return self.gain.promising and self.gain.beats(self.placebo)
 
 
 Candidates = Mapping[str, Mapping[str, Floats]]
 """Values at each question, by group and name."""
 
 
-def put(real: tuple[Questions, Floats, Candidates], placebo: tuple[Questions, Floats, Candidates]) -> Iterator[Row]:
+def put(real: tuple[Questions, Candidates], placebo: tuple[Questions, Candidates]) -> Iterator[Row]:
     """Every candidate through the gate.
 
     Args:
-        real: the questions, the better forecast by market and bar, and the candidates.
+        real: the questions, and the candidates' values.
         placebo: likewise.
     """
-    asked, sigma, candidates = real
-    now, better = asked.walk(asked.now), asked.walk(with_volatility(asked, sigma))
-    other, other_sigma, others = placebo
-    flipped = other.walk(with_volatility(other, other_sigma))
+    (asked, candidates), (other, others) = real, placebo
+    steps, flipped = asked.walk(), other.walk()
     for group, members in candidates.items():
         for name, values in members.items():
-            yield Row(
-                group,
-                name,
-                gate.measure(now, values),
-                gate.measure(better, values),
-                gate.measure(flipped, others[group][name]),
-            )
+            yield Row(group, name, gate.measure(steps, values), gate.measure(flipped, others[group][name]))
 
 
 def told(draws: Floats, scale: float = 1.0, digits: int = 2) -> str:
@@ -287,19 +233,18 @@ def told(draws: Floats, scale: float = 1.0, digits: int = 2) -> str:
     return f"{draws[0] * scale:.{digits}f} [{low * scale:.{digits}f}, {high * scale:.{digits}f}]"
 
 
-HEADINGS = ("group", "candidate", "fires", "gain, now", "gain, better forecast", "lift", "gain on the placebo", "gate")
+HEADINGS = ("group", "candidate", "fires", "gain", "lift", "gain on the placebo", "gate")
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """A row of the table; gains in thousandths of a nat a question."""
-    gate_says = "passes" if row.passes else "promising" if row.promising else ""
+    gate_says = "passes" if row.passes else "promising" if row.gain.promising else "no"
     return (
         row.group,
         row.candidate,
-        f"{row.better.fired:.0%}",
-        told(row.now.log_loss, 1e3),
-        told(row.better.log_loss, 1e3),
-        told(row.better.lift),
+        f"{row.gain.fired:.0%}",
+        told(row.gain.log_loss, 1e3),
+        told(row.gain.lift),
         told(row.placebo.log_loss, 1e3),
         gate_says,
     )
@@ -322,10 +267,10 @@ def with_pool(names: Sequence[str], tables: Sequence[Titled]) -> list[Titled]:
     rows = []
     for same in zip(*members, strict=True):
         assert len({(row.group, row.candidate) for row in same}) == 1
-        kinds = ([row.now for row in same], [row.better for row in same], [row.placebo for row in same])
+        kinds = ([row.gain for row in same], [row.placebo for row in same])
         rows.append(Row(same[0].group, same[0].candidate, *(gate.together(gains) for gains in kinds)))
     title = " and ".join(RECORDINGS[name].title for name in names if name in MAIN)
-    return [(f"{title} together: {rows[0].better.tested:,} questions tested", rows), *tables]
+    return [(f"{title} together: {rows[0].gain.tested:,} questions tested", rows), *tables]
 
 
 def report(console: Console, title: str, rows: Sequence[Row]) -> str:

@@ -101,9 +101,10 @@ class Gain:
         return resample.interval(self.log_loss[1:])[0] > 0 and resample.interval(self.lift[1:])[0] > 1
 
     def beats(self, placebo: Gain) -> bool:
-        """Whether it adds more than the same candidate does on the placebo.
+        """Whether it adds more than the same candidate does on the placebo, where no direction can be foreseen.
 
-        Both are drawn by the same blocks and markets, so that the draws are compared one by one.
+        What tells of volatility alone adds as much there. Both are drawn by the same blocks and markets, so that the
+        draws are compared one by one.
         """
         return resample.interval((self.log_loss - placebo.log_loss)[1:])[0] > 0
 
