@@ -50,9 +50,14 @@ def _beside(text: str, node: yaml.MappingNode, parts: list[str], value: str) -> 
 
 def _block(parts: list[str], value: str, column: int) -> str:
     """Nested keys one below the other; the first line is not indented, since it stands where a key stood."""
-    lines = [f"{' ' * (column + 2 * depth)}{part}:" for depth, part in enumerate(parts)]
+    lines = [f"{' ' * (column + 2 * depth)}{_key(part)}:" for depth, part in enumerate(parts)]
     return "\n".join(lines).lstrip() + f" {value}"
 
 
 def _flow(parts: list[str], value: str) -> str:
-    return f"{parts[0]}: {value}" if len(parts) == 1 else f"{parts[0]}: {{{_flow(parts[1:], value)}}}"
+    return f"{_key(parts[0])}: " + (value if len(parts) == 1 else f"{{{_flow(parts[1:], value)}}}")
+
+
+def _key(name: str) -> str:
+    """A key as YAML reads it back: `on` and `off` alone would be truth values (YAML 1.1)."""
+    return name if yaml.safe_load(name) == name else f'"{name}"'

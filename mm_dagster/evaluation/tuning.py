@@ -170,12 +170,20 @@ def with_values(config: Config, values: Values) -> Config:
 
 
 def allowed(values: Values, current: Values) -> dict[str, float]:
-    """The values with those lowered that exceed what limits them; a limit that is not searched is the current one."""
+    """The values, lowered where a limit is exceeded, and raised where they limit what is not searched.
+
+    Args:
+        values: of the keys that are searched.
+        current: of all keys.
+    """
     found = dict(values)
-    for key in SPACE:
-        if key.path in found and key.at_most is not None:
-            limit = found.get(key.at_most, current.get(key.at_most))
-            found[key.path] = found[key.path] if limit is None else min(found[key.path], limit)
+    limited = [(key.path, key.at_most) for key in SPACE if key.at_most is not None]
+    for path, limit in limited:
+        if path in values:
+            found[path] = min(found[path], found.get(limit, current[limit]))
+    for path, limit in limited:
+        if limit in values and path not in values:
+            found[limit] = max(found[limit], current[path])
     return found
 
 
