@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -130,7 +129,7 @@ def _searched(
         task = bar.add_task("", total=tuning.BLOCKS * trials)
 
         def progress(fold: int, done: int, best: float) -> None:
-            what = f"past {fold + 1} of {tuning.BLOCKS}, best {best:+.4f} a grid-week"
+            what = f"best {best:+.3f}"
             bar.update(task, completed=fold * trials + done, description=what)
 
         return tuning.tune(study, folder, grounds, days, config, keys, trials, price, progress)
@@ -171,7 +170,7 @@ def _was(file: str, values: Mapping[str, float], current: Mapping[str, float]) -
 
 
 def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -> None:
-    keys = [
+    keys: list[dict[str, Any]] = [
         {
             "key": path,
             "current": proposal.current[path],
@@ -200,7 +199,11 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
         print_rows(rows, as_json=True)
         return
     print_rows(
-        [{**row, "by_past": json.dumps(row["by_past"])} for row in keys if row["by_past"] != [row["current"]] * 4]
+        [
+            {**row, "by_past": "  ".join(f"{value:g}" for value in row["by_past"])}
+            for row in keys
+            if set(row["by_past"]) != {row["current"]}
+        ]
         or [{"key": "none", "current": None, "proposed": None, "by_past": "no search found anything better"}],
         as_json=False,
         title="Keys that a search changed; by past, the shortest first",
@@ -210,7 +213,8 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
         print_rows(
             [
                 {
-                    "metric": row["metric"],
+                    "signal": row["signal"],
+                    "metric": row["metric"].replace("_", " "),
                     "current": _with_interval(row["current"], row["current_low"], row["current_high"]),
                     "proposed": _with_interval(row["proposed"], row["proposed_low"], row["proposed_high"]),
                     "difference": _with_interval(row["difference"], row["low"], row["high"], sign="+"),
@@ -240,4 +244,4 @@ def _with_interval(value: float | None, low: float | None, high: float | None, s
     if value is None:
         return "–"
     shown = f"{value:{sign}.3f}"
-    return shown if low is None or high is None else f"{shown} ({low:{sign}.3f} to {high:{sign}.3f})"
+    return shown if low is None or high is None else f"{shown} [{low:{sign}.3f}, {high:{sign}.3f}]"

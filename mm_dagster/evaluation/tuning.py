@@ -541,6 +541,8 @@ def _seed(text: str) -> int:
 SURE = 0.95
 LEAST_BLOCKS = 8
 """Of weeks: fewer are too few to draw from, and a figure on them stands without an interval."""
+BOTH = "both"
+"""In the place of a signal: the worth is that of both levels."""
 IN_SAMPLE, OUT_OF_SAMPLE, HOLD_OUT = "in sample", "out of sample", "hold-out"
 
 
@@ -553,9 +555,10 @@ class Proposal:
         proposed: values that the search on the longest past found.
         by_fold: what the search on each past found, in their order.
         folds: the pasts and blocks.
-        figures: part, metric, current, current_low, current_high, proposed, proposed_low, proposed_high, difference,
-            low, high, grids. Parts are IN_SAMPLE (the longest past, on which the proposal was found), OUT_OF_SAMPLE
-            (all blocks, each under what its own past proposed) and HOLD_OUT (the last block alone).
+        figures: part, signal, metric; current, current_low, current_high; proposed, proposed_low, proposed_high;
+            difference, low, high; grids. Parts are IN_SAMPLE (the longest past, on which the proposal was found),
+            OUT_OF_SAMPLE (all blocks, each under what its own past proposed) and HOLD_OUT (the last block alone).
+            Intervals are null where there are fewer than LEAST_BLOCKS of weeks.
         tried: sets of values that the search on the longest past looked at.
         ratio: edge to noise of the proposal in sample, by block of weeks.
         luck: the ratio to expect of the best of so many that are worth nothing.
@@ -593,7 +596,7 @@ class Proposal:
         if difference is not None and difference < 0:
             return "worse: out of sample the search loses against the current values"
         if self.deflated < SURE:
-            return f"not proven: the best of {self.tried} trials by luck alone would look as good"
+            return f"not proven: in sample the best of {self.tried} trials would look as good by luck alone"
         if (edge[HOLD_OUT][0] or 0.0) <= 0:
             return "not proven: nothing is gained on the hold-out"
         return "better out of sample; a person decides"
@@ -733,6 +736,7 @@ def tune(
 
 FIGURES = {
     "part": pl.String(),
+    "signal": pl.String(),
     "metric": pl.String(),
     **{
         name: pl.Float64()
@@ -763,26 +767,26 @@ def _compared(part: str, now: Judged, new: Judged) -> Iterator[tuple[Any, ...]]:
     if np.unique(now.day // resample.BLOCK_DAYS).size < LEAST_BLOCKS:
         weights = weights[:1]
     before, after = (_figures(one, weights) for one in (now, new))
-    for metric, values in before.items():
+    for name, values in before.items():
         row: list[float | None] = []
-        for drawn in (values, after[metric], after[metric] - values):
+        for drawn in (values, after[name], after[name] - values):
             known = [float(drawn[0]), *resample.interval(drawn[1:])]
             row += [value if np.isfinite(value) else None for value in known]
-        yield (part, metric, *row, now.day.size)
+        yield (part, *name, *row, now.day.size)
 
 
-def _figures(one: Judged, weights: Floats) -> dict[str, Floats]:
-    """By metric, shape (1 + draws,)."""
+def _figures(one: Judged, weights: Floats) -> dict[tuple[str, str], Floats]:
+    """By signal and metric, shape (1 + draws,)."""
     found = {}
     with np.errstate(divide="ignore", invalid="ignore"):
         weeks = weights @ one.weeks
-        found["worth"] = weights @ one.worth / weeks
+        found[BOTH, "worth"] = weights @ one.worth / weeks
         for level, raised in one.alarms.items():
             true, false, broke = weights @ raised.true, weights @ raised.false, weights @ raised.broke
             warned = np.flatnonzero(raised.lead > 0)
-            found[f"{level} precision"] = true / (true + false)
-            found[f"{level} recall"] = weights @ (raised.lead > 0) / broke
-            found[f"{level} caught in time"] = weights @ one.in_time[level] / broke
-            found[f"{level} false alarms per grid-week"] = false / weeks
-            found[f"{level} median lead, hours"] = alarms.quantile(raised.lead[warned], 0.5, weights[:, warned])
+            found[level, "precision"] = true / (true + false)
+            found[level, "recall"] = weights @ (raised.lead > 0) / broke
+            found[level, "caught_in_time"] = weights @ one.in_time[level] / broke
+            found[level, "false_alarms_per_grid_week"] = false / weeks
+            found[level, "lead_p50_hours"] = alarms.quantile(raised.lead[warned], 0.5, weights[:, warned])
     return found

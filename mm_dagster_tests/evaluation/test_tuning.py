@@ -247,7 +247,7 @@ def test_nothing_is_claimed_on_markets_without_memory(study: tuple[Path, Proposa
 def judged_as(difference: float, low: float, high: float, held: float, deflated: float) -> Proposal:
     nothing = [None] * 6
     rows = [
-        (part, "worth", *nothing, value, low, high, 1)
+        (part, tuning.BOTH, "worth", *nothing, value, low, high, 1)
         for part, value in ((tuning.OUT_OF_SAMPLE, difference), (tuning.HOLD_OUT, held))
     ]
     figures = pl.DataFrame(rows, schema=tuning.FIGURES, orient="row")
