@@ -214,10 +214,10 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
             [
                 {
                     "signal": row["signal"],
-                    "metric": row["metric"].replace("_", " "),
+                    "metric": row["metric"].replace("_per_", " / ").replace("_", " "),
                     "current": _with_interval(row["current"], row["current_low"], row["current_high"]),
                     "proposed": _with_interval(row["proposed"], row["proposed_low"], row["proposed_high"]),
-                    "difference": _with_interval(row["difference"], row["low"], row["high"], sign="+"),
+                    "difference": _with_interval(row["difference"], row["low"], row["high"], "+.3f"),
                 }
                 for row in of_part
             ],
@@ -240,8 +240,8 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
     err.print("nothing is switched: a person copies what convinces", highlight=False)
 
 
-def _with_interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
+def _with_interval(value: float | None, low: float | None, high: float | None, form: str = ".2f") -> str:
     if value is None:
         return "–"
-    shown = f"{value:{sign}.3f}"
-    return shown if low is None or high is None else f"{shown} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    shown = f"{value:{form}}"
+    return shown if low is None or high is None else f"{shown} [{low:{form}}, {high:{form}}]"
