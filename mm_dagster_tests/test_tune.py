@@ -1,0 +1,134 @@
+"""`mm tune` as an engineer calls it: it proposes, it goes on, and the configuration stays as it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mm_dagster import cli
+from mm_dagster.config import load
+from mm_dagster.history.lake import Commit, Lake
+from mm_dagster_tests.evaluation.test_tuning import DAYS, walk
+
+ASKED = ("--from", "2025-03-01", "--to", "2025-07-10", "--keys", "exit.persist.on,exit.confirm")
+Said = tuple[int, str, str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A market without memory in the lake, and an exit.yaml with words in it."""
+    folder = tmp_path_factory.mktemp("tune")
+    (folder / "configuration").mkdir()
+    markets = {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "AAA-USDT", "venue": "main"}]}
+    (folder / "configuration" / "markets.yaml").write_text(yaml.safe_dump(markets))
+    (folder / "configuration" / "exit.yaml").write_text("# as agreed in spring\nconfirm:\n  warning: 0.45  # looks\n")
+    Lake(folder / "data" / "history").upsert("candles", walk(0, "AAA-USDT"), commit=Commit("test", "candles", "spring"))
+    return folder
+
+
+@pytest.fixture
+def mm(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Calls the command: exit code, stdout, stderr."""
+    monkeypatch.setenv("MM_CONFIG_DIR", str(folder / "configuration"))
+    monkeypatch.setenv("MM_DATA_DIR", str(folder / "data"))
+    monkeypatch.setenv("MM_DAGSTER_DIR", str(folder / "data" / "dagster"))
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["mm", *arguments])
+        cli.project_here.cache_clear()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
+
+
+def test_a_study_proposes_goes_on_and_switches_nothing(folder: Path, mm: Callable[..., Said]) -> None:
+    before = {path: path.read_bytes() for path in (folder / "configuration").iterdir()}
+    code, text, told = mm("tune", "--study", "spring", "--trials", "3", *ASKED, "--json")
+    assert code == 0, told
+    rows = json.loads(text)
+    assert {row["kind"] for row in rows} == {"key", "figure", "deflation"}
+    keys = {row["key"]: row for row in rows if row["kind"] == "key"}
+    assert keys["exit.confirm.warning"]["current"] == 0.45
+    assert len(keys["exit.confirm.warning"]["by_past"]) == 4
+    [deflation] = [row for row in rows if row["kind"] == "deflation"]
+    assert deflation["proven"] is False
+
+    # Without its options again, a study goes on under those it began with; here nothing is left to try.
+    journal = folder / "data" / "tuning" / "spring" / "trials.journal"
+    assert journal.read_text().count('"ratio"') == 4 * 3
+    code, text, told = mm("tune", "--study", "spring", "--trials", "3")
+    assert code == 0, told
+    assert journal.read_text().count('"ratio"') == 4 * 3
+    assert deflation["verdict"] in text
+    assert "Out of sample, 88 grids" in text
+
+    assert {path: path.read_bytes() for path in (folder / "configuration").iterdir()} == before
+    proposal = (folder / "data" / "tuning" / "spring" / "proposal.yaml").read_text()
+    assert proposal.startswith("# Study spring, proposed ")
+
+
+def test_a_proposal_is_a_difference_that_a_person_can_take_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mm_dagster.cli import tune
+    from mm_dagster_tests.evaluation.test_tuning import judged_as
+
+    proposal = judged_as(0.1, 0.02, 0.2, 0.1, 0.99)
+    proposal.current.clear()
+    proposal.current.update({"exit.confirm.warning": 0.45, "exit.persist.on": 2.0, "regime.hysteresis.up": 2.0})
+    proposal.proposed.clear()
+    proposal.proposed.update({"exit.confirm.warning": 0.4, "exit.persist.on": 3.0, "regime.hysteresis.up": 1.0})
+    written = tune._write(tmp_path, "spring", proposal, folder / "configuration")
+    assert [path.name for path in written] == ["proposal.yaml", "exit.yaml.diff", "regime.yaml.diff"]
+    difference = (tmp_path / "exit.yaml.diff").read_text()
+    assert "-  warning: 0.45  # looks\n+  warning: 0.4  # looks\n" in difference
+    text = (tmp_path / "proposal.yaml").read_text()
+    assert "# confirm.warning: 0.45 -> 0.4" in text
+    # Its parts are files that the configuration can be loaded from.
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "markets.yaml").write_bytes((folder / "configuration" / "markets.yaml").read_bytes())
+    for name in ("exit", "regime"):
+        part = text.split(f"# {name}.yaml\n")[1].split("\n\n")[0]
+        (copy / f"{name}.yaml").write_text(part)
+    config = load(copy)
+    assert (config.exit.confirm.warning, config.exit.persist.on, config.regime.hysteresis.up) == (0.4, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--symbols", "XYZ-USDT"), "--symbols: 'XYZ-USDT' is not in markets.yaml; there are AAA-USDT"),
+        (("--keys", "exit.nothing"), "--keys: 'exit.nothing' fits no key; say all, exit, risk, regime, or like"),
+        (("--from", "2025-06-01"), "are too few for 4 blocks of 21 days after a past"),
+        (("--to", "2025-08-01"), "candles are stored until 2025-07-10; choose that, or `mm backfill` the rest"),
+        (("--study", "a/b"), "--study 'a/b': use letters, digits, - and _"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_searched_is_said_in_one_line(
+    mm: Callable[..., Said], arguments: tuple[str, ...], says: str
+) -> None:
+    code, text, told = mm("tune", "--study", "wrong", "--trials", "2", *arguments)
+    assert code == 1
+    assert text == ""
+    assert says in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_the_days_that_are_searched_are_those_that_can_be_judged(folder: Path) -> None:
+    from mm_dagster.cli.tune import _days
+    from mm_dagster.evaluation.evaluate import LEAD_BARS
+
+    days = _days(Lake(folder / "data" / "history"), ["AAA-USDT"], None, None, LEAD_BARS)
+    assert DAYS.start <= days.start
+    assert days.end == DAYS.end
