@@ -297,7 +297,7 @@ LATEST_USEFUL_HOURS = alarms.HORIZON * BAR / timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Judged:
+class Outcome:
     """What became of the alarms on some grids, m in all.
 
     Attributes:
@@ -326,7 +326,7 @@ class Judged:
         return float(self.worth.sum()) / weeks if weeks > 0 else 0.0
 
 
-def judge(grounds: Sequence[Ground], days: Span, config: Config, base: Config, price: float, every: int = 1) -> Judged:
+def judge(grounds: Sequence[Ground], days: Span, config: Config, base: Config, price: float, every: int = 1) -> Outcome:
     """What the alarms of the active policy are worth on the grids opened on some days.
 
     Args:
@@ -359,7 +359,7 @@ def judge(grounds: Sequence[Ground], days: Span, config: Config, base: Config, p
     worth = sum(
         weight * (in_time[level] - price * share * found[level].false) for level, (weight, share) in LEVELS.items()
     )
-    return Judged(np.concatenate(day), np.concatenate(symbol), found, np.asarray(worth, np.float64), in_time)
+    return Outcome(np.concatenate(day), np.concatenate(symbol), found, np.asarray(worth, np.float64), in_time)
 
 
 def _part(cohort: Cohort, rows: slice) -> Cohort:
@@ -405,7 +405,7 @@ def _verdicts(ground: Ground, until: datetime, config: Config) -> dict[str, Floa
     }
 
 
-def edges(one: Judged, other: Judged) -> Floats:
+def edges(one: Outcome, other: Outcome) -> Floats:
     """What one set of values gains on another on the same grids, by block of weeks, per grid-week, shape (blocks,)."""
     block = one.day // resample.BLOCK_DAYS
     block = block - block.min() if block.size else block
@@ -482,7 +482,7 @@ class Search:
         every = self._every(fold)
         now = judge(self.grounds, fold.past, self.config, self.config, self.price, every)
 
-        def judged(values: Values) -> Judged:
+        def judged(values: Values) -> Outcome:
             return judge(self.grounds, fold.past, with_values(self.config, values), self.config, self.price, every)
 
         distributions = {key.path: key.distribution for key in self.keys}
@@ -704,7 +704,7 @@ def tune(
         for number, fold in enumerate(cut)
     ]
 
-    def both(span: Span, values: Values) -> tuple[Judged, Judged]:
+    def both(span: Span, values: Values) -> tuple[Outcome, Outcome]:
         now = judge(grounds, span, config, config, price)
         if values == search.current:
             return now, now
@@ -749,8 +749,8 @@ FIGURES = {
 }  # fmt: skip
 
 
-def _together(parts: Sequence[Judged]) -> Judged:
-    return Judged(
+def _together(parts: Sequence[Outcome]) -> Outcome:
+    return Outcome(
         np.concatenate([part.day for part in parts]),
         np.concatenate([part.symbol for part in parts]),
         {level: alarms.together([part.alarms[level] for part in parts]) for level in LEVELS},
@@ -759,7 +759,7 @@ def _together(parts: Sequence[Judged]) -> Judged:
     )
 
 
-def _compared(part: str, now: Judged, new: Judged) -> Iterator[tuple[Any, ...]]:
+def _compared(part: str, now: Outcome, new: Outcome) -> Iterator[tuple[Any, ...]]:
     """The figures of both, and their difference on the same draws."""
     if not now.day.size:
         return
@@ -775,7 +775,7 @@ def _compared(part: str, now: Judged, new: Judged) -> Iterator[tuple[Any, ...]]:
         yield (part, *name, *row, now.day.size)
 
 
-def _figures(one: Judged, weights: Floats) -> dict[tuple[str, str], Floats]:
+def _figures(one: Outcome, weights: Floats) -> dict[tuple[str, str], Floats]:
     """By signal and metric, shape (1 + draws,)."""
     found = {}
     with np.errstate(divide="ignore", invalid="ignore"):
