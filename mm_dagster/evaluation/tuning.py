@@ -39,7 +39,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
-from mm_dagster.bars import BAR, DAY_BARS, Span, by_bar, iso
+from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, by_bar, iso
 from mm_dagster.config import Config
 from mm_dagster.evaluation import alarms, deflation, resample
 from mm_dagster.evaluation.alarms import Alarms
@@ -384,7 +384,9 @@ def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: 
         first = (grid.first_as_of - market.span.start) // BAR - 1
         life = slice(first - LAG, first + count)
         seen = {name: values[life] for name, values in known.items()}
-        p = touch.probability(away[row, :count], seen["volatility_forecast"][LAG:], 24, scale)
+        ahead = bar_number(grid.first_as_of) + np.arange(count)
+        sigma = touch.forecast(seen["volatility_forecast"][LAG:], ahead, DAY_BARS, config.risk.vol.weekend)
+        p = touch.probability(away[row, :count], sigma, 24, scale)
         seen["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), p])
         episode = ladder.fold(triggers.read(grid, seen, config.exit.thresholds), config.exit)
         states[row, :count] = episode.ladder.state
