@@ -9,33 +9,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from mm_dagster.bars import Span, floor_bar
-from mm_dagster.config import CandlesConfig, Config, MarketsConfig, RecordedVenue
+from benchmarks.shared import CONFIG, candles
+from mm_dagster.bars import Span
 from mm_dagster.evaluation import quality
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import compute, judge_grids
 from mm_dagster.evaluation.quality import Judged
 from mm_dagster.evaluation.signals import CONTROL, LEVELS, POLICIES, TRIGGER, Name
-from mm_dagster.market.candles import collect
-from mm_dagster.market.recorded import RecordedMarket
 
-CONFIG = Config(
-    markets=MarketsConfig.model_validate(
-        {"venues": {"any": {"kind": "simulated"}}, "markets": [{"symbol": "ANY-USDT", "venue": "any"}]}
-    )
-)
-"""Everything but the markets at its default."""
 ACTIVE = CONFIG.exit.policy
 PROBABILITY: Name = (ACTIVE, quality.PROBABILITY)
 WARNING, LATEST, MANDATORY = ((ACTIVE, level) for level in LEVELS)
@@ -44,19 +35,17 @@ HOLD: Name = (CONTROL, "hold_to_stop")
 
 @dataclass(frozen=True)
 class Set:
-    """One recording.
+    """Some days of a recording.
 
     Attributes:
         name: for people.
-        venue: its folder.
-        file: of every market.
-        first: first day of grids, where it is not the first day on which the features are known.
-        end: where it ends, if before the file does.
+        recording: its name in `benchmarks.shared`.
+        first: first day of grids, where it is not the recording's.
+        end: where what is known ends, if before the recording does.
     """
 
     name: str
-    venue: str
-    file: str = "15m.parquet"
+    recording: str
     first: datetime | None = None
     end: datetime | None = None
 
@@ -67,44 +56,43 @@ def _day(year: int, month: int, day: int) -> datetime:
 
 SETS = (
     Set("KuCoin 2025", "kucoin"),
-    Set("Binance 2022", "binance", "5m_2022.parquet"),
-    Set("Binance 2023", "binance", "5m_2023.parquet"),
+    Set("Binance 2022", "binance22"),
+    Set("Binance 2023", "binance23"),
     Set("Kraken 2023", "kraken"),
     Set("Bitfinex 2018-2019", "bitfinex", first=_day(2018, 1, 1)),
     Set("Bitfinex 2017", "bitfinex", end=_day(2018, 1, 1)),
 )
 PARTS = (
-    replace(SETS[0], name="KuCoin 2025, January to August", end=_day(2025, 9, 1)),
-    replace(SETS[0], name="KuCoin 2025, September to December", first=_day(2025, 9, 1)),
+    Set("KuCoin 2025, January to August", "kucoin", end=_day(2025, 9, 1)),
+    Set("KuCoin 2025, September to December", "kucoin", first=_day(2025, 9, 1)),
 )
-"""On the first part the scales of the probability were fitted; the second and all other sets saw no fit."""
+"""On the first part the scales of the probability were fitted; the second and all other sets saw no fit of them."""
 
 
-def symbols_of(folder: Path, one: Set) -> list[str]:
-    """The markets that have a file."""
-    return sorted(path.parent.name for path in (folder / one.venue).glob(f"*/{one.file}"))
+@cache
+def recorded(recording: str) -> pl.DataFrame:
+    """Rows of `candles` of a recording, kept: several sets are parts of one."""
+    return candles(recording)
 
 
-def judged_market(folder: Path, one: Set, symbol: str, config: Config = CONFIG) -> Judged | None:
+def judged_market(one: Set, symbol: str) -> Judged | None:
     """The grids of one market of a set, judged; None where none could be opened."""
-    venue = RecordedMarket(
-        one.venue, RecordedVenue(kind="recorded", path=str(folder / one.venue), file=one.file), folder
-    )
-    span = Span(_day(2017, 1, 1), floor_bar(one.end or venue.now()))
-    candles = collect(venue, symbol, span, CandlesConfig(), wait=lambda seconds: None).candles
-    known = candles.filter(pl.col("status") != "MISSING")["open_time"]
-    opened = max(one.first or known.min(), known.min()).replace(hour=0, minute=0)  # type: ignore[union-attr,type-var]
-    days = Span(opened, opened + (known.max() - opened) // timedelta(days=1) * timedelta(days=1))  # type: ignore[operator]
-    for market in compute([symbol], candles.filter(pl.col("open_time") >= known.min()), days, config):
-        if grids := open_daily(market, days, config.evaluation):
-            return judge_grids(market, grids, config)
+    known = recorded(one.recording).filter(pl.col("symbol") == symbol)
+    opened, newest = known["open_time"].min(), known["close_time"].max()
+    assert isinstance(opened, datetime)
+    assert isinstance(newest, datetime)
+    start = max(one.first or opened, opened).replace(hour=0, minute=0)
+    days = Span(start, start + (min(one.end or newest, newest) - start) // timedelta(days=1) * timedelta(days=1))
+    for market in compute([symbol], known, days, CONFIG):
+        if grids := open_daily(market, days, CONFIG.evaluation):
+            return judge_grids(market, grids, CONFIG)
     return None
 
 
-def judged_set(folder: Path, one: Set, pool: ProcessPoolExecutor) -> list[Judged]:
+def judged_set(one: Set, pool: ProcessPoolExecutor) -> list[Judged]:
     """All markets of a set."""
-    symbols = symbols_of(folder, one)
-    found = pool.map(judged_market, *zip(*((folder, one, symbol) for symbol in symbols), strict=True))
+    symbols = recorded(one.recording)["symbol"].unique().sort().to_list()
+    found = pool.map(judged_market, [one] * len(symbols), symbols)
     return [market for market in found if market is not None]
 
 
@@ -265,10 +253,10 @@ def by_market(judged: Sequence[Judged]) -> str:
     return table([*head, "L lead p50, h", "L on the null", "L worst 5 %, points on holding"], rows)
 
 
-def write(folder: Path, fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
+def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
     """The whole document."""
     begun = time.monotonic()
-    judged = {one.name: judged_set(folder, one, pool) for one in (*SETS, *PARTS)}
+    judged = {one.name: judged_set(one, pool) for one in (*SETS, *PARTS)}
     read = time.monotonic() - begun
     sets = {name: cells_of(quality.measure(found, ACTIVE)) for name, found in judged.items()}
     took = time.monotonic() - begun
@@ -309,17 +297,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the document; default: stdout")
     parser.add_argument("--take-in", type=Path, nargs="*", default=[], help="Markdown that other benchmarks wrote")
     arguments = parser.parse_args()
-    folder = Path(os.environ.get("MM_SHARED_DATA", "../shared/data")) / "candles"
-    if not folder.is_dir():
-        sys.exit("the recorded candles are not here; set MM_SHARED_DATA to their folder")
     with ProcessPoolExecutor(max_workers=2) as pool:
-        text = write(folder, arguments.take_in, pool)
+        text = write(arguments.take_in, pool)
     if arguments.out:
         arguments.out.write_text(text)
     else:
-        sys.stdout.write(text)
+        print(text)
 
 
 if __name__ == "__main__":
-    np.seterr(all="ignore")
     main()
