@@ -112,7 +112,8 @@ def mm(
 
 
 @pytest.mark.parametrize(
-    "command", ["tick", "backfill", "replay", "respond", "status", "report", "doctor", "sql", "backup", "restore"]
+    "command",
+    ["tick", "backfill", "replay", "respond", "status", "report", "doctor", "sql", "backup", "restore", "tune"],
 )
 def test_help_says_what_a_command_does_and_shows_examples(
     mm: Callable[..., tuple[int, str, str]], command: str

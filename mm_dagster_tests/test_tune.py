@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mm(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def mm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Said]]:
     """Calls the command: exit code, stdout, stderr."""
     monkeypatch.setenv("MM_CONFIG_DIR", str(folder / "configuration"))
     monkeypatch.setenv("MM_DATA_DIR", str(folder / "data"))
@@ -47,7 +49,8 @@ def mm(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
-    return call
+    yield call
+    cli.project_here.cache_clear()
 
 
 def test_a_study_proposes_goes_on_and_switches_nothing(folder: Path, mm: Callable[..., Said]) -> None:

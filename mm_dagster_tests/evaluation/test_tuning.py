@@ -33,9 +33,9 @@ TRIALS = 4
 LIKELY = tuning.keys_of("exit.thresholds.break_likely")
 
 
-def walk(seed: int, symbol: str) -> pl.DataFrame:
+def walk(seed: int, symbol: str, days: Span = DAYS) -> pl.DataFrame:
     """A market without memory, from the warm-up before the days to their end."""
-    span = DAYS.back(LEAD_BARS)
+    span = days.back(LEAD_BARS)
     random = np.random.default_rng(seed)
     close = 100.0 * np.exp(np.cumsum(random.normal(0.0, 0.002, span.bars)))
     opens = np.concatenate([[100.0], close[:-1]])
@@ -242,6 +242,21 @@ def test_nothing_is_claimed_on_markets_without_memory(study: tuple[Path, Proposa
     ]  # fmt: skip
     # Six blocks of weeks are too few to draw from.
     assert proposal.edge(tuning.OUT_OF_SAMPLE)[1:] == (None, None)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [10, 20, 30])
+def test_nothing_is_claimed_on_a_long_market_without_memory(config: Config, tmp_path: Path, seed: int) -> None:
+    days = Span(START, START + timedelta(days=240))
+    walks = {symbol: walk(seed + number, symbol, days) for number, symbol in enumerate(SYMBOLS)}
+    grounds = list(tuning.prepare(SYMBOLS, walks.__getitem__, days, config))
+    proposal = tuning.tune("long", tmp_path, grounds, days, config, tuning.keys_of("exit"), 10)
+    difference, low, high = proposal.edge(tuning.OUT_OF_SAMPLE)
+    assert difference is not None
+    assert low is not None
+    assert high is not None
+    assert low <= difference <= high
+    assert not proposal.proven, proposal.verdict
 
 
 def judged_as(difference: float, low: float, high: float, held: float, deflated: float) -> Proposal:
