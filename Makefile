@@ -9,7 +9,7 @@ export DAGSTER_HOME ?= $(CURDIR)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 
-.PHONY: help setup demo up test test-long bench lint docs constraints
+.PHONY: help setup demo up test test-long bench evidence lint docs constraints
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -53,6 +53,13 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.schedule
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.queries
+	$(BIN)/python -m benchmarks.evaluation
+
+evidence: setup  ## write docs/evidence.md from the recorded candles
+	@parts=$$(mktemp -d) && $(BIN)/python -m benchmarks.information --out $$parts/information.md \
+		&& $(BIN)/python -m benchmarks.ablation --out $$parts/ablation.md \
+		&& $(BIN)/python -m benchmarks.evidence --out docs/evidence.md \
+			--take-in docs/tried.md $$parts/information.md $$parts/ablation.md; rm -r $$parts
 
 docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -297,7 +298,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the document; default: stdout")
     parser.add_argument("--take-in", type=Path, nargs="*", default=[], help="Markdown that other benchmarks wrote")
     arguments = parser.parse_args()
-    with ProcessPoolExecutor(max_workers=2) as pool:
+    # Polars has threads by now, which a forked process would wait for in vain.
+    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         text = write(arguments.take_in, pool)
     if arguments.out:
         arguments.out.write_text(text)

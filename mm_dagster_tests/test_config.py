@@ -203,3 +203,12 @@ def test_a_ladder_that_contradicts_itself_is_refused(folder: Path, text: str, sa
 
 def test_the_reference_in_the_documentation_is_current() -> None:
     assert (PROJECT / "docs" / "configuration.md").read_text() == reference(), "run `make docs`"
+
+
+def test_on_and_off_are_words_and_true_is_not(tmp_path: Path) -> None:
+    (tmp_path / "markets.yaml").write_text((PROJECT / "configs" / "demo" / "markets.yaml").read_text())
+    (tmp_path / "exit.yaml").write_text("persist:\n  on: 3\n  off_warning: 9\n")
+    (tmp_path / "history.yaml").write_text("mirror:\n  balances: true\n")
+    loaded = load(tmp_path)
+    assert (loaded.exit.persist.on, loaded.exit.persist.off_warning) == (3, 9)
+    assert loaded.history.mirror.balances is True
