@@ -22,6 +22,7 @@ import polars as pl
 
 from benchmarks.shared import CONFIG, candles
 from mm_dagster.bars import Span
+from mm_dagster.config import Config
 from mm_dagster.evaluation import quality
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import compute, judge_grids
@@ -76,7 +77,7 @@ def recorded(recording: str) -> pl.DataFrame:
     return candles(recording)
 
 
-def judged_market(one: Set, symbol: str) -> Judged | None:
+def judged_market(one: Set, symbol: str, config: Config = CONFIG) -> Judged | None:
     """The grids of one market of a set, judged; None where none could be opened."""
     known = recorded(one.recording).filter(pl.col("symbol") == symbol)
     opened, newest = known["open_time"].min(), known["close_time"].max()
@@ -84,16 +85,16 @@ def judged_market(one: Set, symbol: str) -> Judged | None:
     assert isinstance(newest, datetime)
     start = max(one.first or opened, opened).replace(hour=0, minute=0)
     days = Span(start, start + (min(one.end or newest, newest) - start) // timedelta(days=1) * timedelta(days=1))
-    for market in compute([symbol], known, days, CONFIG):
-        if grids := open_daily(market, days, CONFIG.evaluation):
-            return judge_grids(market, grids, CONFIG)
+    for market in compute([symbol], known, days, config):
+        if grids := open_daily(market, days, config.evaluation):
+            return judge_grids(market, grids, config)
     return None
 
 
-def judged_set(one: Set, pool: ProcessPoolExecutor) -> list[Judged]:
+def judged_set(one: Set, pool: ProcessPoolExecutor, config: Config = CONFIG) -> list[Judged]:
     """All markets of a set."""
     symbols = recorded(one.recording)["symbol"].unique().sort().to_list()
-    found = pool.map(judged_market, [one] * len(symbols), symbols)
+    found = pool.map(judged_market, [one] * len(symbols), symbols, [config] * len(symbols))
     return [market for market in found if market is not None]
 
 
@@ -254,6 +255,35 @@ def by_market(judged: Sequence[Judged]) -> str:
     return table([*head, "L lead p50, h", "L on the null", "L worst 5 %, points on holding"], rows)
 
 
+def changes(sets: dict[str, Cells], pool: ProcessPoolExecutor) -> str:
+    """What two of the defaults are worth: the same figures without them."""
+    rows = []
+    plain, soon = CONFIG.model_dump(mode="json"), CONFIG.model_dump(mode="json")
+    plain["risk"]["vol"]["weekend"] = 1.0
+    soon["exit"]["thresholds"]["break_likely"] |= {"warning_off": 0.25, "latest_acceptable_exit_off": 0.45}
+    soon["exit"]["persist"]["off_warning"] = 4
+    weekdays, flickering = Config.model_validate(plain), Config.model_validate(soon)
+    for one in SETS:
+        now = sets[one.name]
+        before = cells_of(quality.measure(judged_set(one, pool, weekdays), ACTIVE, signals=[HOLD]))
+        often = cells_of(quality.measure(judged_set(one, pool, flickering), ACTIVE, signals=[WARNING]))
+        rows.append(
+            [
+                one.name,
+                *(
+                    f"{cell(before, PROBABILITY, metric, 3, False)} → {cell(now, PROBABILITY, metric, 3, False)}"
+                    for metric in ("auc", "brier_skill", "log_loss_gain")
+                ),
+                *(
+                    f"{cell(often, WARNING, metric, digits, False)} → {cell(now, WARNING, metric, digits, False)}"
+                    for metric, digits in (("precision", 2), ("false_alarms_per_grid_week", 2), ("lead_p50_hours", 1))
+                ),
+            ]
+        )
+    head = ["set", "AUC", "Brier skill", "log loss gained", "W precision", "W false/week", "W lead p50, h"]
+    return table(head, rows)
+
+
 def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
     """The whole document."""
     begun = time.monotonic()
@@ -276,6 +306,13 @@ def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
         f"{cell(pooled, PROBABILITY, 'log_loss_gain', 4)}.",
         "## The part that was fitted on, and the part that was not",
         overview({one.name: sets[one.name] for one in PARTS}),
+    ]
+    parts += [
+        "## What two defaults changed",
+        "Left: `risk.vol.weekend` 1 → 0.7. Right: a WARNING that ends after an hour below .25, and a "
+        "LATEST_ACCEPTABLE_EXIT below .45 → after two hours below .20, and below .35 (`thresholds.break_likely.*_off`, "
+        "`persist.off_warning`).",
+        changes(main, pool),
     ]
     for one in SETS:
         parts += [f"## {one.name}: every signal beside every control", whole(sets[one.name])]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated
 
 import polars as pl
@@ -11,12 +13,23 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mm_dagster.bars import Span, iso
-from mm_dagster.cli.app import CommandError, app, out, project_here
+from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 
 PANEL = "Ask"
+
+Candles = Callable[[str], pl.DataFrame]
+Progress = Callable[[str], None]
+
+
+class Grids(StrEnum):
+    """Whose grids are judged."""
+
+    RULE = "rule"
+    REAL = "real"
+
 
 _TABLES: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...] = (
     (
@@ -64,29 +77,30 @@ def evaluate(
     first: Annotated[str, typer.Option("--from", help="First day on which grids are opened, UTC.")],
     last: Annotated[str | None, typer.Option("--to", help="Last day that is looked at; default: today.")] = None,
     symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
+    grids: Annotated[Grids, typer.Option(help="One a day by the rule, or your own, as they were run.")] = Grids.RULE,
     as_json: AsJson = False,
 ) -> None:
     """Judge the advice on stored candles: every signal beside every control, with 95 % intervals.
 
-    A grid is opened every day on every market by a rule that knows no signal, and followed for 14 days. Features and
-    states are computed anew, under the configuration in force. Nothing is written. A first day of grids needs 48 days
-    of candles before it.
+    A grid is opened every day on every market by a rule that knows no signal, and followed for 14 days; or your own
+    grids are, until you ended them, with what you were told beside. Features and states are computed anew, under the
+    configuration in force. Nothing is written. A first day of grids needs 48 days of candles before it.
     """
     days, wanted = whole_days(first, last), configured(symbols)
-    found = judged(days, wanted)
+    found = judged(days, wanted) if grids is Grids.RULE else judged_real(days, wanted)
     if as_json:
         print_rows(found.to_dicts(), as_json)
     else:
+        simulated = any(project_here().simulated(symbol) for symbol in wanted)
+        if simulated:
+            out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
         print_quality(found, days)
 
 
-def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
-    """What `evaluation.quality.measure` says of the stored candles.
-
-    Raises:
-        CommandError: no grid could be opened, and why.
-    """
-    from mm_dagster.evaluation.evaluate import LEAD_BARS, evaluate
+@contextmanager
+def _candles(days: Span, symbols: Sequence[str]) -> Iterator[tuple[Candles, Progress]]:
+    """How the candles of a market are read, and what is told when it is done; the bar is drawn meanwhile."""
+    from mm_dagster.evaluation.evaluate import LEAD_BARS
 
     project = project_here()
     reach = days.back(LEAD_BARS)
@@ -97,11 +111,47 @@ def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
             progress.update(bar, description=symbol)
             return project.lake.read("candles", span=reach, symbols=[symbol])
 
-        found = evaluate(symbols, candles, days, project.config, lambda symbol: progress.advance(bar))
+        yield candles, lambda symbol: progress.advance(bar)
+
+
+def judged_real(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
+    """The same of the operator's own grids, and how what he was told came true.
+
+    Raises:
+        CommandError: none of his grids could be judged, and why.
+    """
+    from mm_dagster.evaluation.monthly import REAL, Operated, assess
+    from mm_dagster.evaluation.quality import SCHEMA
+
+    project = project_here()
+    mine = pl.col("symbol").is_in(list(symbols))
+    operated = Operated(
+        project.lake.read("grid_episode").filter(mine), project.lake.sql("FROM alert_responses").filter(mine)
+    )
+    with _candles(days, symbols) as (candles, progress):
+        found = assess((), candles, operated, days, project.config, progress)
+    for why in found.left_out:
+        err.print(f"left out: {why}", highlight=False, soft_wrap=True)
+    if not found.grids[REAL]:
+        raise CommandError(f"none of your grids was opened from {days} and can be judged; choose other days")
+    return found.rows.filter(pl.col("grids") == REAL).select(list(SCHEMA))
+
+
+def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
+    """What `evaluation.quality.measure` says of the stored candles.
+
+    Raises:
+        CommandError: no grid could be opened, and why.
+    """
+    from mm_dagster.evaluation.evaluate import LEAD_BARS, evaluate
+
+    with _candles(days, symbols) as (candles, progress):
+        found = evaluate(symbols, candles, days, project_here().config, progress)
     if found.is_empty():
+        reach = days.back(LEAD_BARS)
         raise CommandError(
             f"no grid can be judged from {days}: the features need candles from {iso(reach.start)[:10]} on; fetch them "
-            f"with `mm backfill --from {iso(reach.start)[:10]} --to {iso(days.back(1).end)[:10]}`, or choose later days"
+            f"with `mm backfill --from {iso(reach.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose later days"
         )
     return found
 
@@ -109,9 +159,7 @@ def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
 def print_quality(found: pl.DataFrame, days: Span) -> None:
     """The figures as three tables, one row a signal."""
     grids = max(found.filter(pl.col("metric") == "mean_equity")["n"].to_list())
-    out.print(
-        f"{grids:,} grids, one a day and market, opened {iso(days.start)[:10]} to {iso(days.end)[:10]}", highlight=False
-    )
+    out.print(f"{grids:,} grids opened {iso(days.start)[:10]} to {iso(days.end)[:10]}", highlight=False)
     names = found.select("policy", "signal").unique(maintain_order=True).rows()
     cells = {(row[0], row[1], row[2]): row[3:] for row in found.iter_rows()}
     for title, columns in _TABLES:

@@ -114,8 +114,8 @@ def assess(
         progress(symbol)
     active = config.exit.policy
     rows = [
-        (RULE, _sure(measure(by_rule, active), by_rule)),
-        (REAL, _sure(measure(real, active, daily=False), real)),
+        (RULE, measure(by_rule, active)),
+        (REAL, measure(real, active, daily=False)),
         (REAL, told.measure(alerts, pl.concat([told.NOTHING, *followed]))),
     ]
     return Assessment(
@@ -178,14 +178,6 @@ def _cohorts(market: Market, grids: Sequence[tuple[GridConfig, datetime | None]]
 
 def _count(judged: Sequence[Judged]) -> int:
     return sum(one.day.size for one in judged)
-
-
-def _sure(rows: pl.DataFrame, judged: Sequence[Judged]) -> pl.DataFrame:
-    """The figures without intervals where the days are too few for any."""
-    days = np.concatenate([np.empty(0, np.int64), *(one.day for one in judged)])
-    return (
-        rows if resample.enough(days) else rows.with_columns(pl.lit(None, pl.Float64).alias(n) for n in ("low", "high"))
-    )
 
 
 def reliability(judged: Sequence[Judged]) -> pl.DataFrame:

@@ -91,28 +91,34 @@ def measure(
         signals: only these signals and controls; without the controls that follow the holding times of another.
 
     Returns:
-        SCHEMA: `value` with its 95 % interval, null where there is none, and `n`, what it is a figure of: samples for
-        the probability, alarms for the precision, breaks for the recall, breaks that were warned of for the leads, and
-        grids for the rest.
+        SCHEMA: `value` with its 95 % interval, null where there is none or the weeks are too few for it, and `n`, what
+        it is a figure of: samples for the probability, alarms for the precision, breaks for the recall, breaks that
+        were warned of for the leads, and grids for the rest.
     """
     judged = [one for one in judged if one.day.size]
     if not judged:
         return pl.DataFrame(schema=SCHEMA)
     pool = Pool(judged, daily)
-    rows = [*_of_probability(pool, active)]
+    found = pl.DataFrame(list(_rows(pool, active, signals)), schema=SCHEMA, orient="row")
+    if resample.enough(pool.day):
+        return found
+    return found.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("low", "high"))
+
+
+def _rows(pool: Pool, active: str, signals: Collection[Name] | None) -> Iterator[Row]:
+    judged = pool.judged
+    yield from _of_probability(pool, active)
     names = [name for name in judged[0].alarms if signals is None or name in signals]
     exits = {name: [one.exits[name] for one in judged] for name in names}
     for name in names:
         if name[1] != "hold_to_stop":
-            rows += _of_alarms(pool, name)
-        rows += _of_money(pool, name, exits[name])
-    if signals is not None:
-        return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    # What luck would have made of the same holding times, for the signal that asks to act.
-    acted = exits[active, "LATEST_ACCEPTABLE_EXIT"]
-    rows += _of_money(pool, (CONTROL, "mean_holding_time"), pool.mean_holding(acted))
-    rows += _random(pool, (CONTROL, "random_exits"), acted)
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+            yield from _of_alarms(pool, name)
+        yield from _of_money(pool, name, exits[name])
+    if signals is None:
+        # What luck would have made of the same holding times, for the signal that asks to act.
+        acted = exits[active, "LATEST_ACCEPTABLE_EXIT"]
+        yield from _of_money(pool, (CONTROL, "mean_holding_time"), pool.mean_holding(acted))
+        yield from _random(pool, (CONTROL, "random_exits"), acted)
 
 
 Row = tuple[str, str, str, float | None, float | None, float | None, int]

@@ -180,6 +180,7 @@ def test_idle_looks_of_a_sensor_are_forgotten_after_an_hour_and_others_are_not(i
     assert sorted(one.status.value for one in ticks) == ["SKIPPED", "SUCCESS", "SUCCESS", "SUCCESS"]
 
 
+@pytest.mark.long
 def test_the_storage_of_many_days_grows_by_one_run_a_day(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     with storage.instance as instance:

@@ -122,6 +122,7 @@ def test_a_row_that_cannot_be_true_is_kept_apart_and_its_bar_is_missing(live: Li
     assert quarantined["reason"][0]
 
 
+@pytest.mark.long
 def test_a_backfill_of_the_crash_escalates_nothing(live: Live) -> None:
     live.configure([grid_file("ada"), grid_file("sol")])
     live.exchange.now = datetime(2025, 10, 12, 12, 0, tzinfo=UTC)

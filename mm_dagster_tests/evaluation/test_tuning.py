@@ -175,6 +175,7 @@ def test_an_alarm_that_always_stands_catches_nothing(grounds: list[Ground], conf
     assert found.score < now.score
 
 
+@pytest.mark.long
 def test_what_happens_from_the_last_block_on_changes_no_trial(
     candles: dict[str, pl.DataFrame],
     config: Config,

@@ -56,6 +56,7 @@ def endless_writer(folder: Path, first: int, begun: Any, catalog: str | None = N
         begun.set()
 
 
+@pytest.mark.long
 def test_processes_that_open_a_new_lake_together_read_whole_commits_only(tmp_path: Path) -> None:
     spawn = mp.get_context("spawn")
     start, results = spawn.Barrier(4), spawn.Queue()

@@ -1,4 +1,4 @@
-"""`mm tune` as an engineer calls it: it proposes, it goes on, and the configuration stays as it is."""
+"""`mm evaluate` and `mm tune` as people call them: what signals were worth, and which thresholds would do better."""
 
 from __future__ import annotations
 
@@ -51,6 +51,47 @@ def mm(
 
     yield call
     cli.project_here.cache_clear()
+
+
+def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..., Said]) -> None:
+    code, text, told = mm("evaluate", "--from", "2025-03-01", "--to", "2025-07-10", "--json")
+    assert code == 0, told
+    rows = json.loads(text)
+    assert all(list(row) == ["policy", "signal", "metric", "value", "low", "high", "n"] for row in rows)
+    found = {(row["policy"], row["signal"], row["metric"]): row for row in rows}
+    assert len(found) == len(rows)
+    for metric in ("auc", "brier_skill", "ece", "log_loss_gain"):
+        assert found["confirmed", "p_break_low_24h", metric]["n"] > 1_000
+    alarms = ("precision", "recall", "false_alarms_per_grid_week", "lead_p25_hours", "lead_p50_hours")
+    money = ("mean_equity", "shortfall_5pct", "gain_vs_hold", "gain_vs_null")
+    for level in ("WARNING", "LATEST_ACCEPTABLE_EXIT", "MANDATORY_EXIT"):
+        for policy in ("confirmed", "literal"):
+            for metric in (*alarms, *money):
+                assert (policy, level, metric) in found
+    controls = ("hold_to_stop", "break_only", "near_bound", "tight_stop", "adx_25", "atr_expansion")
+    for control in (*controls, "mean_holding_time", "random_exits"):
+        row = found["control", control, "mean_equity"]
+        assert row["low"] < row["value"] < row["high"]
+    precision = found["confirmed", "WARNING", "precision"]
+    assert 0 <= precision["low"] <= precision["value"] <= precision["high"] <= 1
+
+    code, text, told = mm("evaluate", "--from", "2025-03-01", "--to", "2025-07-10")
+    assert code == 0, told
+    assert "SIMULATED" in text
+    assert f"{found['confirmed', 'p_break_low_24h', 'auc']['value']:.3f}" in text
+
+
+def test_days_too_early_for_the_features_are_refused_with_the_remedy(mm: Callable[..., Said]) -> None:
+    code, _, told = mm("evaluate", "--from", "2024-01-01", "--to", "2024-01-20")
+    assert code != 0
+    assert "no grid can be judged" in told
+    assert "mm backfill --from 2023-11-13 --to 2024-01-20" in told
+
+
+def test_without_a_grid_of_ones_own_there_is_nothing_real_to_judge(mm: Callable[..., Said]) -> None:
+    code, _, told = mm("evaluate", "--from", "2025-03-01", "--to", "2025-07-10", "--grids", "real")
+    assert code != 0
+    assert "none of your grids was opened" in told
 
 
 def test_a_study_proposes_goes_on_and_switches_nothing(folder: Path, mm: Callable[..., Said]) -> None:
