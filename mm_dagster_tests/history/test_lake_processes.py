@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.history.lake import Commit, Lake, Written
