@@ -345,7 +345,7 @@ class Confirm(Model):
 
     mandatory: Probability = 0.60
     latest_acceptable_exit: Probability = 0.55
-    warning: Probability = 0.30
+    warning: Probability = 0.33
 
 
 class BreakLikely(Model):

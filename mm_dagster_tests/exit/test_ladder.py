@@ -11,12 +11,13 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.config import BreakLikely, ExitConfig, GridConfig, Literal_, Persist, Thresholds
+from mm_dagster.config import BreakLikely, Confirm, ExitConfig, GridConfig, Literal_, Persist, Thresholds
 from mm_dagster.exit import ladder
 from mm_dagster.tables import STATES
 from mm_dagster_tests.exit.synthetic import LITERAL, START, Frames, climb, end, episode, grid, states
 
 SHORT = ExitConfig(
+    confirm=Confirm(warning=0.30),
     thresholds=Thresholds(
         break_likely=BreakLikely(
             warning_on=0.35, warning_off=0.25, latest_acceptable_exit_on=0.6, latest_acceptable_exit_off=0.45
@@ -209,7 +210,7 @@ def test_more_than_half_of_the_triggers_unknown_is_a_warning() -> None:
 
 
 def test_level_says_what_a_trigger_counts_for_at_this_bar() -> None:
-    frame = climb(episode(3, {"verdict": "TREND", "p_break_low_24h": [0.1, 0.3, 0.6]}), 3)
+    frame = climb(episode(3, {"verdict": "TREND", "p_break_low_24h": [0.1, 0.34, 0.6]}), 3)
     levels = [trigger(frame, row, "REGIME_TREND")["level"] for row in range(3)]
     assert levels == ["MANDATORY_EXIT", "WARNING", "MANDATORY_EXIT"]
     assert [trigger(frame, row, "BREAK_LIKELY")["level"] for row in range(3)] == [
