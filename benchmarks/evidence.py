@@ -262,6 +262,7 @@ def changes(sets: dict[str, Cells], pool: ProcessPoolExecutor) -> str:
     plain["risk"]["vol"]["weekend"] = 1.0
     soon["exit"]["thresholds"]["break_likely"] |= {"warning_off": 0.25, "latest_acceptable_exit_off": 0.45}
     soon["exit"]["persist"]["off_warning"] = 4
+    soon["exit"]["confirm"]["warning"] = 0.30
     weekdays, flickering = Config.model_validate(plain), Config.model_validate(soon)
     for one in SETS:
         now = sets[one.name]
@@ -308,10 +309,10 @@ def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
         overview({one.name: sets[one.name] for one in PARTS}),
     ]
     parts += [
-        "## What two defaults changed",
-        "Left: `risk.vol.weekend` 1 → 0.7. Right: a WARNING that ends after an hour below .25, and a "
-        "LATEST_ACCEPTABLE_EXIT below .45 → after two hours below .20, and below .35 (`thresholds.break_likely.*_off`, "
-        "`persist.off_warning`).",
+        "## What the changed defaults are worth",
+        "Left: `risk.vol.weekend` 1 → 0.7. Right: a WARNING that ends after an hour below .25, a LATEST_ACCEPTABLE_EXIT "
+        "that ends below .45, soft triggers confirmed as a WARNING from .30 on → after two hours below .20; below .35; from "
+        ".33 on (`thresholds.break_likely.*_off`, `persist.off_warning`, `confirm.warning`).",
         changes(main, pool),
     ]
     for one in SETS:
