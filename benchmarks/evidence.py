@@ -310,9 +310,10 @@ def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
     ]
     parts += [
         "## What the changed defaults are worth",
-        "Left: `risk.vol.weekend` 1 → 0.7. Right: a WARNING that ends after an hour below .25, a LATEST_ACCEPTABLE_EXIT "
-        "that ends below .45, soft triggers confirmed as a WARNING from .30 on → after two hours below .20; below .35; from "
-        ".33 on (`thresholds.break_likely.*_off`, `persist.off_warning`, `confirm.warning`).",
+        "Left: `risk.vol.weekend` 1 → 0.7. Right: a WARNING that ends after an hour below .25, a "
+        "LATEST_ACCEPTABLE_EXIT that ends below .45, soft triggers confirmed as a WARNING from .30 on → after two "
+        "hours below .20; below .35; from .33 on (`thresholds.break_likely.*_off`, `persist.off_warning`, "
+        "`confirm.warning`).",
         changes(main, pool),
     ]
     for one in SETS:
