@@ -32,6 +32,7 @@ SYMBOLS = "/api/v2/symbols"
 TIMESTAMP = "/api/v1/timestamp"
 STATS = "/api/v1/market/stats"
 TICKER = "/api/v1/market/orderbook/level1"
+TICKERS = "/api/v1/market/allTickers"
 PAGE = 1_500
 MODE = "/api/ua/v1/account/mode"
 KIND = "/api/v1/hf/accounts/opened"
@@ -277,6 +278,8 @@ class KucoinServer:
             return _data(_milliseconds(self.now))
         if request.path == SYMBOLS:
             return _data([_symbol(name) for name in self.candles])
+        if request.path == TICKERS:
+            return _data({"time": _milliseconds(self.now), "ticker": [self._ticker(name) for name in self.candles]})
         if request.path not in (CANDLES, STATS, TICKER):
             answer = self.account.refusal(request) or self.account.answer(request)
             return answer or Fault(404, _refusal("404000", f"no {request.path} here"))
@@ -291,6 +294,10 @@ class KucoinServer:
         if request.path == STATS:
             return _data({"time": now, "symbol": symbol, "last": price, "buy": price, "sell": price})
         return _data({"time": now, "price": price, "bestBid": price, "bestAsk": price})
+
+    def _ticker(self, symbol: str) -> dict[str, str]:
+        price = _text(self._until_now(symbol)["close"][-1])
+        return {"symbol": symbol, "symbolName": symbol, "last": price, "buy": price, "sell": price}
 
     def _until_now(self, symbol: str) -> pl.DataFrame:
         """The candles until now; the one in progress has seen its first trade only."""

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from itertools import groupby
 
 import dagster as dg
 import polars as pl
@@ -134,16 +134,19 @@ def _with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Dat
 
 
 def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueError | None]:
-    """What each market trades at now, or why that is not known. Asked for together: each answer takes its time."""
+    """What each market trades at now, or why that is not known; each venue is asked for all of its markets together."""
 
-    def ask(symbol: str) -> float | VenueError | None:
+    def venue(symbol: str) -> str:
+        return job.config.venue_of(symbol)[0]
+
+    prices: dict[str, float | VenueError | None] = {}
+    for _, of_venue in groupby(sorted(symbols, key=venue), key=venue):
+        group = list(of_venue)
         try:
-            return job.project.venue(symbol).last_price(symbol)
+            prices |= job.project.venue(group[0]).last_prices(group)
         except VenueError as error:
-            return error
-
-    with ThreadPoolExecutor(job.config.markets.candles.at_once) as several:
-        return dict(zip(symbols, several.map(ask, symbols), strict=True))
+            prices |= dict.fromkeys(group, error)
+    return prices
 
 
 _LIVE = ("grid_id", "as_of", "live_state", "live_reason")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -77,9 +78,15 @@ class RecordedMarket:
             error = f"{self.name}: {symbol}: {self._path(symbol)} holds {recorded} and was asked for {span}"
         return Answer(rows.filter(span.opens()), (answered,) if answered.bars else (), error)
 
-    def last_price(self, symbol: str) -> float | None:
-        """The last recorded close, quote currency."""
-        closes = self._recording(symbol)[0].sort("open_time")["close"]
+    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+        """The last recorded close of each, quote currency; None where there is no file that can be read."""
+        return {symbol: self._last_close(symbol) for symbol in symbols}
+
+    def _last_close(self, symbol: str) -> float | None:
+        try:
+            closes = self._recording(symbol)[0].sort("open_time")["close"]
+        except VenueError:
+            return None
         return float(closes[-1]) if len(closes) else None
 
     def rules(self, symbol: str) -> MarketRules | None:

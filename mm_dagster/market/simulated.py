@@ -9,7 +9,7 @@ comes from its own block alone. Nothing here is a real price, and nothing that l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -76,12 +76,12 @@ class SimulatedMarket:
         known = Span(span.start, max(span.start, min(span.end, floor_bar(self.now()))))
         return Answer(simulate(symbol, known), (known,) if known.bars else ())
 
-    def last_price(self, symbol: str) -> float:
-        """The price at this moment, to 3 minutes, quote currency."""
+    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+        """The prices at this moment, to 3 minutes, quote currency."""
         now = self.now()
         block, bar = divmod(bar_number(now), _BLOCK_BARS)
         step = bar * _STEPS + (now - floor_bar(now)) // (BAR / _STEPS)
-        return float(_path(symbol, block)[step])
+        return {symbol: float(_path(symbol, block)[step]) for symbol in symbols}
 
     def rules(self, symbol: str) -> MarketRules | None:
         """None: nobody takes an order here."""

@@ -7,7 +7,7 @@ in candles.py.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -76,8 +76,8 @@ class Venue(Protocol):
             VenueError: the venue does not know the symbol.
         """
 
-    def last_price(self, symbol: str) -> float | None:
-        """The last traded price, quote currency; None where it cannot be had."""
+    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+        """The last traded price of each market, quote currency; None where it cannot be had."""
 
     def rules(self, symbol: str) -> MarketRules | None:
         """What an order must keep to; None where the venue has no such rules or does not tell them.

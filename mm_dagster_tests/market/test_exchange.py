@@ -184,7 +184,7 @@ def test_after_three_failed_calls_the_exchange_is_left_alone_for_the_tick(server
     asked = len(server.requests)
     answer = venue.fetch("ATOM-USDT", HOURS)
     assert "left alone for this tick, since it is not available (HTTP 500)" in answer.error
-    assert venue.last_price("ETH-USDT") is None
+    assert venue.last_prices(["ETH-USDT"]) == {"ETH-USDT": None}
     assert len(server.requests) == asked
 
 
@@ -226,8 +226,18 @@ def test_markets_that_cannot_be_loaded_do_not_make_a_symbol_unknown(server, conn
 
 def test_the_last_price_is_the_newest_trade(server, connect, real) -> None:
     in_progress = real["ETH-USDT"].filter(pl.col("open_time") == HOURS.end)["open"].item()
-    assert connect().last_price("ETH-USDT") == in_progress
-    assert connect().last_price("ETH-USTD") is None
+    assert connect().last_prices(["ETH-USDT"]) == {"ETH-USDT": in_progress}
+    assert connect().last_prices(["ETH-USTD"]) == {"ETH-USTD": None}
+
+
+def test_several_last_prices_are_one_question(server, connect, real) -> None:
+    alone = {symbol: connect().last_prices([symbol])[symbol] for symbol in ("ETH-USDT", "ATOM-USDT")}
+    venue = connect()
+    asked = server.count(kucoin.TICKERS)
+    found = venue.last_prices(["ETH-USDT", "ATOM-USDT", "ETH-USTD"])
+    assert found == {**alone, "ETH-USTD": None}
+    assert None not in alone.values()
+    assert server.count(kucoin.TICKERS) == asked + 1
 
 
 def test_a_newest_bar_that_is_late_is_asked_for_again(server, connect, real) -> None:

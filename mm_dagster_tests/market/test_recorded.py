@@ -53,7 +53,7 @@ def test_a_real_recording_is_read_bit_for_bit_and_its_clock_stands_at_its_end(sh
     )
     assert got.error is None
     assert got.candles.select(ROWS.names()).equals(file.filter(span.opens()).select(ROWS.names()))
-    assert venue.last_price("ETH-USDT") == file["close"][-1]
+    assert venue.last_prices(["ETH-USDT"])["ETH-USDT"] == file["close"][-1]
 
 
 def test_real_one_minute_candles_become_the_real_fifteen_minute_ones(shared_data: Path) -> None:

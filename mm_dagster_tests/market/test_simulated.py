@@ -118,4 +118,4 @@ def test_what_is_not_closed_yet_is_not_known_even_here() -> None:
     assert got.candles["status"].to_list() == ["TRADED"] * 20
     assert got.candles["observed_at"].unique().to_list() == [now]
     present = simulate("ETH-USDT", Span(START + 20 * BAR, START + 21 * BAR)).row(0, named=True)
-    assert present["low"] <= venue.last_price("ETH-USDT") <= present["high"]
+    assert present["low"] <= venue.last_prices(["ETH-USDT"])["ETH-USDT"] <= present["high"]
