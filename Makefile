@@ -56,10 +56,8 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.evaluation
 
 evidence: setup  ## write docs/evidence.md from the recorded candles
-	@parts=$$(mktemp -d) && $(BIN)/python -m benchmarks.information --out $$parts/information.md \
-		&& $(BIN)/python -m benchmarks.ablation --out $$parts/ablation.md \
-		&& $(BIN)/python -m benchmarks.evidence --out docs/evidence.md \
-			--take-in benchmarks/tried.md $$parts/information.md $$parts/ablation.md; rm -r $$parts
+	$(BIN)/python -m benchmarks.evidence --out docs/evidence.md \
+		--take-in benchmarks/tried.md benchmarks/information.md benchmarks/ablation.md
 
 docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md
