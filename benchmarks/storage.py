@@ -301,7 +301,7 @@ def _parquet(folder: Path) -> dict[str, int]:
 def main() -> None:
     """Prints both tables."""
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    days_by_tick = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    days_by_tick = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     console = Console(width=100 if not sys.stdout.isatty() else None)
     with tempfile.TemporaryDirectory() as folder:
         sizes = dagster_month(Path(folder), days)
