@@ -100,7 +100,7 @@ SPACE = (
     Key(f"{_BREAK}.warning_off", 0.10, 0.50, 0.05, at_most=f"{_BREAK}.warning_on"),
     Key("exit.confirm.mandatory", 0.40, 0.90, 0.05),
     Key("exit.confirm.latest_acceptable_exit", 0.35, 0.80, 0.05, at_most="exit.confirm.mandatory"),
-    Key("exit.confirm.warning", 0.15, 0.60, 0.05, at_most="exit.confirm.latest_acceptable_exit"),
+    Key("exit.confirm.warning", 0.15, 0.60, 0.03, at_most="exit.confirm.latest_acceptable_exit"),
     Key("exit.persist.on", 1, 4, 1),
     Key("exit.persist.off_warning", 2, 16, 2),
     Key("exit.persist.off_latest_acceptable_exit", 4, 32, 4),

@@ -15,6 +15,7 @@ from mm_dagster.defs.resources import Project
 from mm_dagster_tests.defs.live import QUIET
 
 
+@pytest.mark.long
 def test_the_collapse_of_may_2022_from_five_minute_files(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def without_data_version(tags: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if "data_version" not in name}
 
 
+@pytest.mark.long
 def test_what_is_stored_together_is_what_would_be_stored_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_what_happens_from_the_last_block_on_changes_no_trial(
     assert held[0] != held[1]
 
 
+@pytest.mark.long
 def test_a_study_that_was_interrupted_goes_on_to_what_it_would_have_found(
     study: tuple[Path, Proposal], grounds: list[Ground], config: Config, tmp_path: Path
 ) -> None:

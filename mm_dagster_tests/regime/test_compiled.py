@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from datetime import UTC, datetime, timedelta
@@ -30,6 +32,7 @@ print(len(kernels), sum(sum(one.stats.cache_misses.values()) for one in kernels.
 """
 
 
+@pytest.mark.long
 def test_a_second_process_compiles_nothing() -> None:
     runs = [
         subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True) for _ in range(2)
