@@ -84,6 +84,7 @@ def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..
 def test_days_too_early_for_the_features_are_refused_with_the_remedy(mm: Callable[..., Said]) -> None:
     code, _, told = mm("evaluate", "--from", "2024-01-01", "--to", "2024-01-20")
     assert code != 0
+    assert "AAA-USDT is left out: no candle of it is stored" in " ".join(told.split())
     assert "no grid can be judged" in told
     assert "mm backfill --from 2023-11-13 --to 2024-01-20" in told
 

@@ -109,7 +109,10 @@ def _candles(days: Span, symbols: Sequence[str]) -> Iterator[tuple[Candles, Prog
 
         def candles(symbol: str) -> pl.DataFrame:
             progress.update(bar, description=symbol)
-            return project.lake.read("candles", span=reach, symbols=[symbol])
+            known = project.lake.read("candles", span=reach, symbols=[symbol])
+            if known.is_empty():
+                err.print(f"{symbol} is left out: no candle of it is stored from {reach}", highlight=False)
+            return known
 
         yield candles, lambda symbol: progress.advance(bar)
 
