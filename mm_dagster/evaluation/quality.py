@@ -46,6 +46,7 @@ class Judged:
         symbol: the market.
         day: number of the day of the activation, shape (m,).
         last: last column of each life, shape (m,).
+        ends: the column with which a grid that is held is over: its stop, or the last one; shape (m,).
         whole: whether the life ended by its own rule, shape (m,).
         left: see `Cohort.left`, shape (m, n).
         alarms: of every signal.
@@ -56,6 +57,7 @@ class Judged:
     symbol: str
     day: Columns
     last: Columns
+    ends: Columns
     whole: np.ndarray
     left: Floats
     alarms: Mapping[Name, Alarms]
@@ -71,6 +73,7 @@ def judge(cohort: Cohort, signals: Signals) -> Judged:
         symbol=cohort.symbol,
         day=day,
         last=cohort.last,
+        ends=np.minimum(cohort.stopped, cohort.last),
         whole=cohort.whole,
         left=cohort.left,
         alarms={name: alarms.judge(alarm, cohort) for name, alarm in signals.alarms.items()},
@@ -134,7 +137,6 @@ class Pool:
         self.symbol = np.repeat(np.arange(len(judged)), [one.day.size for one in judged])
         self.weights = resample.draws(self.day - self.day.min(), self.symbol)
         self.held = np.concatenate([one.left[np.arange(one.day.size), one.last] for one in judged])
-        self.whole = np.concatenate([one.whole for one in judged])
 
     def equity(self, exits: Sequence[Columns]) -> Floats:
         """What leaving at these columns left, percent of the capital, shape (m,)."""
@@ -143,9 +145,9 @@ class Pool:
         )
 
     def held_hours(self, exits: Sequence[Columns]) -> Floats:
-        """How long the grids ran, shape (m,)."""
+        """How long the grids ran, to their exit or their stop, shape (m,)."""
         return np.concatenate(
-            [np.minimum(columns, one.last) / HOUR_BARS for one, columns in zip(self.judged, exits, strict=True)]
+            [np.minimum(columns, one.ends) / HOUR_BARS for one, columns in zip(self.judged, exits, strict=True)]
         )
 
     def mean_holding(self, exits: Sequence[Columns]) -> list[Columns]:

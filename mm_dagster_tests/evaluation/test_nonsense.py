@@ -158,6 +158,13 @@ def test_with_flipped_signs_there_is_no_direction(candles: pl.DataFrame) -> None
     assert 0.4 < sides["placebo"] < 0.6
 
 
+def test_a_grid_that_is_held_runs_to_its_stop_and_no_longer(chance: Heard) -> None:
+    judged = judged_as(chance, (np.zeros_like(signals.probability, np.bool_) for _, signals in chance))
+    ran = np.concatenate([np.minimum(cohort.stopped, cohort.last) for cohort, _ in chance]) / 4
+    assert (ran < 14 * 24).any()
+    assert figures(judged, [LATEST])["hold_to_stop", "hours_held"][0] == pytest.approx(ran.mean())
+
+
 def test_the_lead_of_an_alarm_that_always_stands_is_the_whole_life(chance: Heard) -> None:
     judged = judged_as(chance, (np.ones_like(signals.probability, np.bool_) for _, signals in chance))
     found = alarms.together([one.alarms[LATEST] for one in judged])
