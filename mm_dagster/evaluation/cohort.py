@@ -12,9 +12,9 @@ from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+import polars as pl
 
-from mm_dagster.bars import BAR, DAY_BARS, bar_number
+from mm_dagster.bars import BAR, DAY_BARS
 from mm_dagster.config import GridConfig
 from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.grid.replay import book_of, replay
@@ -85,7 +85,7 @@ def follow(
     """
     columns = bars + 1
     beyond = columns + DAY_BARS
-    start = np.array([bar_number(grid.first_as_of - BAR) - bar_number(market.span.start) for grid in grids], np.int64)
+    start = np.array([market.place(grid.first_as_of) for grid in grids], np.int64)
     place = start[:, None] + np.arange(beyond)
     inside = place < market.span.bars
     clipped = np.minimum(place, market.span.bars - 1)
@@ -126,31 +126,24 @@ def _left(
     """Equity of leaving at each column, percent of the capital."""
     # The grid begins flat at the close of its first bar.
     first = np.full(1, closes[0])
+    book = book_of(grid, float(closes[0]))
     lived = replay(
-        book_of(grid, float(closes[0])),
+        book,
         *(np.concatenate([first, prices[1 : last + 1]]) for prices in (opens, highs, lows, closes)),
     )
-    book_sold_for = (1.0 - grid.fees.slippage) * (1.0 - grid.fees.taker)
     until = np.concatenate([opens[1 : last + 2], closes[last : last + 1]])
     fills_at = _next_known(until)[: last + 1]
-    value = lived.cash + np.where(lived.inventory > 0, lived.inventory * fills_at * book_sold_for, 0.0)
+    value = lived.cash + np.where(lived.inventory > 0, lived.inventory * fills_at * book.sold_for, 0.0)
     left = np.empty(columns)
     left[: last + 1] = 100.0 * value / grid.capital
     left[last + 1 :] = left[last]
     return left
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
 def _next_known(values: Floats) -> Floats:
     """Each value, or the next known one where it is NaN; before the end, the last known one."""
-    found = values.copy()
-    for place in range(values.size - 2, -1, -1):
-        if np.isnan(found[place]):
-            found[place] = found[place + 1]
-    for place in range(1, values.size):
-        if np.isnan(found[place]):
-            found[place] = found[place - 1]
-    return found
+    known = pl.Series(values).fill_nan(None)
+    return known.fill_null(strategy="backward").fill_null(strategy="forward").to_numpy()
 
 
 def _first(happens: Truths) -> Columns:

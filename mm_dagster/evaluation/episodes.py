@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from mm_dagster.bars import BAR, DAY_BARS, Span
+from mm_dagster.bars import DAY_BARS, Span
 from mm_dagster.config import EvaluationConfig, GridConfig
 from mm_dagster.evaluation.market import Market
 from mm_dagster.grid.proposal import propose
@@ -30,7 +30,7 @@ def open_daily(market: Market, days: Span, rule: EvaluationConfig) -> list[GridC
     days_long = days.bars // DAY_BARS
     opening = [time for day in range(days_long) if market.span.start < (time := days.start + timedelta(days=day))]
     opening = [time for time in opening if time <= market.span.end]
-    place = np.array([(time - market.span.start) // BAR - 1 for time in opening], np.int64)
+    place = np.array([market.place(time) for time in opening], np.int64)
     known = np.all([~np.isnan(market.known[name][place]) for name in NEEDED], axis=0)
     price, low, high = (
         values[place] for values in (market.prices["close"], market.known["range_low"], market.known["range_high"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.bars import Span, by_bar
+from mm_dagster.bars import BAR, Span, by_bar
 from mm_dagster.exit import triggers
 
 Floats = npt.NDArray[np.float64]
@@ -33,6 +34,10 @@ class Market:
     span: Span
     prices: Mapping[str, Floats]
     known: Mapping[str, Floats]
+
+    def place(self, as_of: datetime) -> int:
+        """Where the bar that closes at a time stands on the axis."""
+        return (as_of - self.span.start) // BAR - 1
 
 
 def markets(

@@ -158,7 +158,7 @@ def real_grids(episodes: pl.DataFrame, days: Span) -> tuple[list[tuple[GridConfi
 
 def _speaks(market: Market, grid: GridConfig) -> bool:
     """Whether every signal could speak when the grid was opened, as of the rule's grids."""
-    place = (grid.first_as_of - market.span.start) // BAR - 1
+    place = market.place(grid.first_as_of)
     if not LAG <= place < market.span.bars:
         return False
     needed = [market.prices["close"], *(market.known[name] for name in NEEDED)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mm_dagster.bars import BAR, DAY_BARS, bar_number
+from mm_dagster.bars import DAY_BARS, bar_number
 from mm_dagster.config import Config
 from mm_dagster.evaluation.alarms import raised
 from mm_dagster.evaluation.cohort import Cohort, Truths
@@ -59,7 +59,7 @@ def break_probability(cohort: Cohort, market: Market, config: Config) -> Floats:
 
 def places(cohort: Cohort, market: Market) -> np.ndarray:
     """Place on the market's axis of every bar of a cohort, shape (m, n); beyond its end, the last one."""
-    start = np.array([(grid.first_as_of - market.span.start) // BAR - 1 for grid in cohort.grids], np.int64)
+    start = np.array([market.place(grid.first_as_of) for grid in cohort.grids], np.int64)
     return np.minimum(start[:, None] + np.arange(cohort.close.shape[1]), market.span.bars - 1)
 
 
@@ -75,7 +75,7 @@ def listen(cohort: Cohort, market: Market, config: Config) -> Signals:
     fired = np.zeros((len(TRIGGERS), *shape), np.bool_)
     for row, grid in enumerate(cohort.grids):
         count = int(cohort.last[row]) + 1
-        first = (grid.first_as_of - market.span.start) // BAR - 1
+        first = market.place(grid.first_as_of)
         life = slice(first - LAG, first + count)
         known = {name: values[life] for name, values in market.known.items()}
         known["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), probability[row, :count]])

@@ -381,7 +381,7 @@ def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: 
     states = np.zeros((len(cohort.grids), away.shape[1]), np.int8)
     for row, grid in enumerate(cohort.grids):
         count = int(over[row]) + 1
-        first = (grid.first_as_of - market.span.start) // BAR - 1
+        first = market.place(grid.first_as_of)
         life = slice(first - LAG, first + count)
         seen = {name: values[life] for name, values in known.items()}
         ahead = bar_number(grid.first_as_of) + np.arange(count)
