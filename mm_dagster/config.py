@@ -261,14 +261,16 @@ class RegimeConfig(Model):
 
 
 class VolatilityConfig(Model):
-    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of squared 15-minute returns."""
+    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of powers of 15-minute returns."""
 
-    half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 12
     """Half-life of the fast one, hours."""
     half_life_slow_hours: Annotated[int, Field(ge=1, le=168)] = 168
     """Half-life of the slow one, hours."""
     weight_fast: Probability = 0.5
     """Weight of the fast one."""
+    power: Annotated[float, Field(ge=1, le=2)] = 1.75
+    """The power of a return's size that is averaged: 2 is the variance, where a single jump weighs most; 1 the size."""
     weekend: Positive = 0.7
     """Standard deviation of a return on Saturdays and Sundays, UTC, as a share of other days'; 1 knows no weekend."""
 
@@ -276,20 +278,20 @@ class VolatilityConfig(Model):
 class BreakScale(Model):
     """The factor k of the touch probability for two closes beyond a bound, by horizon."""
 
-    h6: Positive = 0.64
+    h6: Positive = 0.66
     """Within 6 hours."""
-    h12: Positive = 0.67
+    h12: Positive = 0.70
     """Within 12 hours."""
-    h24: Positive = 0.70
+    h24: Positive = 0.74
     """Within 24 hours and longer."""
 
 
 class StopScale(Model):
     """The factor k of the touch probability for the stop, by horizon."""
 
-    h6: Positive = 0.82
+    h6: Positive = 0.83
     """Within 6 hours."""
-    h12: Positive = 0.82
+    h12: Positive = 0.83
     """Within 12 hours."""
     h24: Positive = 0.84
     """Within 24 hours and longer."""
@@ -345,16 +347,16 @@ class Confirm(Model):
 
     mandatory: Probability = 0.60
     latest_acceptable_exit: Probability = 0.55
-    warning: Probability = 0.33
+    warning: Probability = 0.36
 
 
 class BreakLikely(Model):
     """p_break_low_24h at which BREAK_LIKELY goes on and off, by level."""
 
-    warning_on: Probability = 0.35
-    warning_off: Probability = 0.20
-    latest_acceptable_exit_on: Probability = 0.60
-    latest_acceptable_exit_off: Probability = 0.35
+    warning_on: Probability = 0.40
+    warning_off: Probability = 0.15
+    latest_acceptable_exit_on: Probability = 0.75
+    latest_acceptable_exit_off: Probability = 0.25
 
     @model_validator(mode="after")
     def _off_below_on(self) -> BreakLikely:
@@ -387,9 +389,9 @@ class Thresholds(Model):
 class Persist(Model):
     """How long before the ladder moves: evaluations in a row."""
 
-    on: Annotated[int, Field(ge=1, le=96)] = 2
-    off_warning: Annotated[int, Field(ge=1, le=960)] = 8
-    off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 16
+    on: Annotated[int, Field(ge=1, le=96)] = 1
+    off_warning: Annotated[int, Field(ge=1, le=960)] = 12
+    off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 24
 
 
 class Literal_(Model):

@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 
 CODE_VERSIONS = {
     "candles": "1",
-    "regime_features": "4",
+    "regime_features": "5",
     "regime_verdict": "3",
     "grid_risk": "3",
     "exit_state": "2",

@@ -32,6 +32,7 @@ from mm_dagster.regime.windows import (
     decayed_mean,
     kernel,
     natural_log,
+    power,
     windowed_mean,
     windowed_median,
     windowed_moments,
@@ -347,24 +348,28 @@ def jump_share(bars: Bars) -> Lanes:
 def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
     """Forecast standard deviation of one hourly log return on a weekday, from base bars.
 
-    Formula: sqrt(4 (w EWMA((r/s)^2; half-life 24 h) + (1 - w) EWMA((r/s)^2; half-life 168 h))), w = 1/2, each mean cut
-    after 6 half-lives and divided by the sum of its weights; s = 0.7 of a bar that opens on a Saturday or a Sunday,
-    UTC, else 1. What it is for some hours ahead depends on how much of them is weekend: `grid.touch.forecast`. The
-    half-lives, w and s are `risk.vol` of the configuration.
-    Source: RiskMetrics (1996) for the EWMA; Corsi (2009) for two horizons; Andersen and Bollerslev (1998) for returns
-    within the hour, and (1997), there by hours of the day, for the season.
-    Unit: log price per square root of an hour, one standard deviation.
-    Window: 6 half-lives, 576 and 4032 returns.
+    Formula: 2 ((w EWMA(|r/s|^p; half-life 12 h) + (1 - w) EWMA(|r/s|^p; half-life 168 h)) / m)^(1/p), w = 1/2, p =
+    1.75, each mean cut after 6 half-lives and divided by the sum of its weights; s = 0.7 of a bar that opens on a
+    Saturday or a Sunday, UTC, else 1; m is the mean of |z|^p of a standard normal z, 2^(p/2) Gamma((p+1)/2) / sqrt(pi).
+    A power below 2 lets a single jump weigh less than its square would. What it is for some hours ahead depends on how
+    much of them is weekend: `grid.touch.forecast`. Half-lives, w, p and s are `risk.vol` of the configuration.
+    Source: RiskMetrics (1996) for the EWMA; Corsi (2009) for two horizons; Ding, Granger and Engle (1993), Forsberg and
+    Ghysels (2007) for powers below 2; Andersen and Bollerslev (1998) for returns within the hour, and (1997), there by
+    hours of the day, for the season.
+    Unit: log price per square root of an hour, one standard deviation of a normal return.
+    Window: 6 half-lives, 288 and 4032 returns.
     Warm-up: 4033 bars.
     """
     week = np.arange(bars.anchor, bars.anchor + WEEK_BARS)
     season = np.where(weekend_bars(week, 1) == 1, vol.weekend, 1.0)
-    squares = _seasonless_squares(_returns(bars), season)
+    powers = power(_seasonless_sizes(_returns(bars), season), vol.power)
     fast, slow = (
-        decayed_mean(squares, 0.5 ** (1.0 / half_life), FORECAST_LENGTH * half_life, bars.anchor)
+        decayed_mean(powers, 0.5 ** (1.0 / half_life), FORECAST_LENGTH * half_life, bars.anchor)
         for half_life in (HOUR_BARS * vol.half_life_fast_hours, HOUR_BARS * vol.half_life_slow_hours)
     )
-    return np.sqrt((vol.weight_fast * fast + (1.0 - vol.weight_fast) * slow) * HOUR_BARS)
+    normal = 2.0 ** (vol.power / 2.0) * math.gamma((vol.power + 1.0) / 2.0) / math.sqrt(math.pi)
+    mean = vol.weight_fast * fast + (1.0 - vol.weight_fast) * slow
+    return power(mean / normal, 1.0 / vol.power) * math.sqrt(HOUR_BARS)
 
 
 def realised_volatility(bars: Bars, returns: int) -> Lanes:
@@ -441,15 +446,15 @@ def _change(values: Lanes) -> Lanes:
 
 
 @kernel
-def _seasonless_squares(returns: Lanes, season: Lanes) -> Lanes:
-    """Squares of the returns over their season's standard deviation; `season` is of one period, which comes again."""
-    squares = np.empty_like(returns)
+def _seasonless_sizes(returns: Lanes, season: Lanes) -> Lanes:
+    """Sizes of the returns over their season's standard deviation; `season` is of one period, which comes again."""
+    sizes = np.empty_like(returns)
     for lane in range(returns.shape[0]):
         for start in range(0, returns.shape[1], season.size):
-            series, found = returns[lane, start : start + season.size], squares[lane, start : start + season.size]
+            series, found = returns[lane, start : start + season.size], sizes[lane, start : start + season.size]
             for k in range(series.size):
-                found[k] = (series[k] / season[k]) * (series[k] / season[k])
-    return squares
+                found[k] = abs(series[k] / season[k])
+    return sizes
 
 
 @kernel

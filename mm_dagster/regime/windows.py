@@ -441,6 +441,11 @@ def natural_log(values: Lanes) -> Lanes:
         return np.log(values)
 
 
+def power(values: Lanes, exponent: float) -> Lanes:
+    """values^exponent, likewise; NaN below 0."""
+    return np.power(values, exponent)
+
+
 def exponential(values: Lanes) -> Lanes:
     """e^x, likewise; inf where it is beyond the numbers."""
     with np.errstate(over="ignore"):

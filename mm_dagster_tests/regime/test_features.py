@@ -287,7 +287,7 @@ def test_the_half_life_is_infinite_for_a_price_that_runs_away_and_zero_for_one_t
 def test_the_forecast_follows_its_configuration(eth):
     # A Monday morning: the windows hold the weekend.
     span = at(datetime(2025, 10, 6, 5, 30, tzinfo=UTC))
-    quick = VolatilityConfig(half_life_fast_hours=6, half_life_slow_hours=12, weight_fast=0.25, weekend=0.5)
+    quick = VolatilityConfig(half_life_fast_hours=6, half_life_slow_hours=12, weight_fast=0.25, weekend=0.5, power=2.0)
     needed = 4 * 6 * 12 + 1
     found = features.compute(warm(eth, span, needed - 1), span, quick)["volatility_forecast"][0]
     steps = textbook.returns(base_bars(eth, span.end))
@@ -303,12 +303,12 @@ def test_the_forecast_follows_its_configuration(eth):
 
 def test_a_forecast_without_a_weekend_is_that_of_plain_returns(eth):
     span = at(datetime(2025, 10, 6, 5, 30, tzinfo=UTC))
-    flat = VolatilityConfig(weekend=1.0)
-    steps = textbook.squared(textbook.returns(base_bars(eth, span.end)))
-    means = [textbook.exponential_mean(steps[-24 * hours :], 0.5 ** (1 / (4 * hours))) for hours in (24, 168)]
+    flat = VolatilityConfig(weekend=1.0, power=1.0)
+    steps = textbook.sizes(textbook.returns(base_bars(eth, span.end)))
+    means = [textbook.exponential_mean(steps[-24 * hours :], 0.5 ** (1 / (4 * hours))) for hours in (12, 168)]
     plain = features.compute(eth, span, flat)["volatility_forecast"][0]
-    assert plain == pytest.approx(math.sqrt(2.0 * sum(means)))
-    assert features.compute(eth, span, VOL)["volatility_forecast"][0] > 1.05 * plain
+    assert plain == pytest.approx(sum(means) * math.sqrt(math.pi / 2.0))
+    assert features.compute(eth, span, VolatilityConfig(power=1.0))["volatility_forecast"][0] > 1.05 * plain
 
 
 @pytest.mark.parametrize(("minutes", "calm"), [(0, False), (15, True), (48 * 60, True), (48 * 60 + 15, False)])

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.stats
 import statsmodels.api as sm
 import talib
 from arch.unitroot import VarianceRatio
@@ -307,19 +308,25 @@ def test_the_jump_share_is_numpys(hourly):
     assert_agree(hourly.ours("jump_share"), np.maximum(share, 0.0), bars=98, rtol=1e-12, atol=1e-13)
 
 
+NORMAL = 2.0 * scipy.stats.norm.expect(lambda r: r**1.75, lb=0.0)
+"""Mean of |r|^1.75 of a standard normal r, integrated numerically."""
+
+
 @pytest.mark.parametrize("symbol", ["ETH-USDT", "ADA-USDT"])
 def test_the_volatility_forecast_is_an_explicit_weighting(shared_data, symbol):
     one = market(shared_data, symbol, 1, 0)
     opened = pd.DatetimeIndex(one.found["as_of"].to_list()) - pd.Timedelta(minutes=15)
     steps = np.diff(np.log(one.close), prepend=np.nan)
     steps[opened.day_of_week >= 5] /= 0.7
-    variance = np.zeros(steps.size)
-    for hours in (24, 168):
+    mean = np.zeros(steps.size)
+    for hours in (12, 168):
         weights = 0.5 ** (np.arange(24 * hours) / (4 * hours))
         # The first return is not known: until it has left the window, nothing is.
-        variance[24 * hours :] += 0.5 * np.convolve(steps[1:] ** 2, weights / weights.sum(), "valid")
-        variance[: 24 * hours] = np.nan
-    assert_agree(one.ours("volatility_forecast"), np.sqrt(4.0 * variance), bars=4033, rtol=1e-12)
+        mean[24 * hours :] += 0.5 * np.convolve(np.abs(steps[1:]) ** 1.75, weights / weights.sum(), "valid")
+        mean[: 24 * hours] = np.nan
+    # The scale of the normal law whose mean of |r|^1.75 this is.
+    expected = 2.0 * (mean / NORMAL) ** (1 / 1.75)
+    assert_agree(one.ours("volatility_forecast"), expected, bars=4033, rtol=1e-8)
 
 
 def test_the_volume_ratio_is_pandas(hourly):

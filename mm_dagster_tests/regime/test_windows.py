@@ -121,8 +121,10 @@ def test_logarithms_of_zero_and_of_less_are_defined():
     assert np.isnan(windows.natural_log(np.array([[-1.0, np.nan]]))).all()
 
 
-@pytest.mark.parametrize("function", [windows.natural_log, windows.exponential])
-def test_a_logarithm_or_exponential_is_the_same_wherever_in_an_array_it_stands(function):
+@pytest.mark.parametrize(
+    "function", [windows.natural_log, windows.exponential, lambda values: windows.power(values, 1.75)]
+)
+def test_a_logarithm_exponential_or_power_is_the_same_wherever_in_an_array_it_stands(function):
     values = np.random.default_rng(7).uniform(1e-6, 50.0, 5_000)
     expected = function(values)
     assert [function(values[k : k + 1])[0] for k in range(values.size)] == expected.tolist()

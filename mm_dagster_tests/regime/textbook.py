@@ -74,6 +74,14 @@ def squared(values: list[Value]) -> list[Value]:
     return [None if value is None else value * value for value in values]
 
 
+def sizes(values: list[Value]) -> list[Value]:
+    return [None if value is None else abs(value) for value in values]
+
+
+def powers(values: list[Value]) -> list[Value]:
+    return [None if value is None else abs(value) ** 1.75 for value in values]
+
+
 def true_ranges(bars: list[Bar]) -> list[Value]:
     return [
         None if before is None or bar is None else max(bar[1], before[3]) - min(bar[2], before[3])
@@ -281,13 +289,14 @@ def forecast(bars: list[Bar], as_of: datetime) -> Value:
         opened = as_of - (age + 1) * timedelta(minutes=15)
         calm.append(step if step is None or opened.strftime("%a") not in ("Sat", "Sun") else step / 0.7)
     calm.reverse()
-    variances = []
-    for days in (1, 7):
-        variances.append(exponential_mean(squared(calm[-6 * days * 96 :]), math.exp(-math.log(2) / (96 * days))))
-    if None in variances:
+    means = []
+    for hours in (12, 168):
+        means.append(exponential_mean(powers(calm[-24 * hours :]), math.exp(-math.log(2) / (4 * hours))))
+    if None in means:
         return None
-    # An hour has four returns.
-    return math.sqrt((variances[0] + variances[1]) / 2 * 4)
+    # What the mean would be of a normal return with a standard deviation of 1; and an hour has four returns.
+    normal = 2 ** (1.75 / 2) * math.gamma(2.75 / 2) / math.sqrt(math.pi)
+    return math.sqrt(4) * ((means[0] + means[1]) / 2 / normal) ** (1 / 1.75)
 
 
 def base(bars: list[Bar], as_of: datetime) -> dict[str, Value]:
