@@ -26,7 +26,7 @@ setup: .venv/installed  ## install everything into .venv
 
 demo: setup  ## 120 days of a simulated market, one tick, the decisions
 	@$(BIN)/mm backfill --from 2026-03-01 --to 2026-06-28
-	@$(BIN)/mm tick --as-of 2026-06-29T17:15Z
+	@$(BIN)/mm tick --as-of 2026-06-29T16:45Z
 
 up: setup  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
 	@mkdir -p $(MM_DAGSTER_DIR)

@@ -345,7 +345,7 @@ class RiskConfig(Model):
 class Confirm(Model):
     """The p_break_low_24h from which a soft trigger counts at a level (policy `confirmed`)."""
 
-    mandatory: Probability = 0.60
+    mandatory: Probability = 0.70
     latest_acceptable_exit: Probability = 0.55
     warning: Probability = 0.36
 
@@ -390,8 +390,8 @@ class Persist(Model):
     """How long before the ladder moves: evaluations in a row."""
 
     on: Annotated[int, Field(ge=1, le=96)] = 1
-    off_warning: Annotated[int, Field(ge=1, le=960)] = 12
-    off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 24
+    off_warning: Annotated[int, Field(ge=1, le=960)] = 8
+    off_latest_acceptable_exit: Annotated[int, Field(ge=1, le=960)] = 16
 
 
 class Literal_(Model):

@@ -42,5 +42,5 @@ def test_the_answers_are_those_of_the_demo(tmp_path: Path) -> None:
 
     mm = ("-c", "from mm_dagster.cli import main; main()")
     run(*mm, "backfill", "--from", "2026-03-01", "--to", "2026-06-28")
-    run(*mm, "tick", "--as-of", "2026-06-29T17:15Z")
+    run(*mm, "tick", "--as-of", "2026-06-29T16:45Z")
     assert run("-m", "mm_dagster.cli.analysis") == WRITTEN.read_text()

@@ -1,6 +1,6 @@
 """The exit ladder: folds the triggers of an episode, bar by bar, into one state that does not flicker.
 
-Up at once, or after two evaluations; down one level at a time, after a quiet time; MANDATORY_EXIT never down.
+Up at once, or after `persist.on` evaluations; down one level at a time, after a quiet time; MANDATORY_EXIT never down.
 The whole episode is folded each time, so the newest row never depends on how the earlier ones came to be.
 
 Where METHOD leaves room, this is what holds:

@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster import tables
 from mm_dagster.bars import BAR, EPOCH, TIME, Span, bar_number
-from mm_dagster.config import ExitConfig, GridConfig
+from mm_dagster.config import BreakLikely, Confirm, ExitConfig, GridConfig, Persist, Thresholds
 from mm_dagster.exit import ladder, triggers
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -154,7 +154,7 @@ def end(bars: int) -> datetime:
 def evaluate(frames: Frames, bars: int, config: ExitConfig | None = None, of: GridConfig | None = None) -> pl.DataFrame:
     """The triggers of the example grid."""
     found = triggers.evaluate(
-        [of or grid()], frames.candles, frames.features, frames.verdict, frames.risk, end(bars), config or ExitConfig()
+        [of or grid()], frames.candles, frames.features, frames.verdict, frames.risk, end(bars), config or METHOD
     )
     return triggers.table(found, [0])
 
@@ -163,9 +163,7 @@ def climb(frames: Frames, bars: int, config: ExitConfig | None = None, of: GridC
     """The exit states of the example grid."""
     mine = of or grid()
     whole = Span(min(mine.first_as_of, end(bars)) - BAR, end(bars))
-    return ladder.compute(
-        [mine], frames.candles, frames.features, frames.verdict, frames.risk, whole, config or ExitConfig()
-    )
+    return ladder.compute([mine], frames.candles, frames.features, frames.verdict, frames.risk, whole, config or METHOD)
 
 
 def states(frame: pl.DataFrame, column: str = "state") -> str:
@@ -173,5 +171,15 @@ def states(frame: pl.DataFrame, column: str = "state") -> str:
     return "".join(state[0] for state in frame[column])
 
 
-LITERAL = ExitConfig(policy="literal")
+METHOD = ExitConfig(
+    confirm=Confirm(mandatory=0.60, latest_acceptable_exit=0.55, warning=0.30),
+    thresholds=Thresholds(
+        break_likely=BreakLikely(
+            warning_on=0.35, warning_off=0.25, latest_acceptable_exit_on=0.60, latest_acceptable_exit_off=0.45
+        )
+    ),
+    persist=Persist(on=2, off_warning=4, off_latest_acceptable_exit=16),
+)
+"""The thresholds of the method: what these tests count on, whatever the defaults are."""
+LITERAL = METHOD.model_copy(update={"policy": "literal"})
 """The requirements' table as it stands."""

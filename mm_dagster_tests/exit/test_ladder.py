@@ -11,21 +11,10 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.config import BreakLikely, Confirm, ExitConfig, GridConfig, Literal_, Persist, Thresholds
+from mm_dagster.config import ExitConfig, GridConfig, Literal_
 from mm_dagster.exit import ladder
 from mm_dagster.tables import STATES
 from mm_dagster_tests.exit.synthetic import LITERAL, START, Frames, climb, end, episode, grid, states
-
-SHORT = ExitConfig(
-    confirm=Confirm(warning=0.30),
-    thresholds=Thresholds(
-        break_likely=BreakLikely(
-            warning_on=0.35, warning_off=0.25, latest_acceptable_exit_on=0.6, latest_acceptable_exit_off=0.45
-        )
-    ),
-    persist=Persist(on=2, off_warning=4, off_latest_acceptable_exit=16),
-)
-"""An exit.yaml whose WARNING is left within a short episode: what these tests count on, whatever the defaults are."""
 
 
 def stamped(frame: pl.DataFrame) -> pl.DataFrame:
@@ -85,7 +74,7 @@ def test_a_quiet_episode_is_normal_and_keeps_the_contract() -> None:
     ],
 )
 def test_confirmed_policy(values: dict[str, Any], expected: str) -> None:
-    assert states(climb(episode(8, values), 8, SHORT)) == expected
+    assert states(climb(episode(8, values), 8)) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,14 +99,14 @@ def test_literal_policy_is_the_table_of_the_requirements(values: dict[str, Any],
 
 
 def test_literal_policy_can_ask_for_more_families() -> None:
-    config = ExitConfig(policy="literal", literal=Literal_(min_families=2))
+    config = LITERAL.model_copy(update={"literal": Literal_(min_families=2)})
     assert states(climb(episode(4, {"verdict": "TREND"}), 4, config)) == "NLLL"
     assert states(climb(episode(4, {"verdict": "TREND", "atr_expansion": 1.3}), 4, config)) == "NMMM"
     assert states(climb(episode(4, {"low": {1: 2900.0}}), 4, config)) == "NMMM"
 
 
 def test_latest_acceptable_exit_falls_one_level_at_a_time() -> None:
-    frame = climb(episode(26, {"p_break_low_24h": [0.7, 0.7]}), 26, SHORT)
+    frame = climb(episode(26, {"p_break_low_24h": [0.7, 0.7]}), 26)
     assert states(frame) == "N" + "L" * 16 + "W" * 4 + "N" * 5
     assert frame["since"].to_list()[16:22] == [START + BAR] + [START + 17 * BAR] * 4 + [START + 21 * BAR]
     assert frame["recommended_window_minutes"].to_list()[15:22] == [60, 60, 240, 240, 240, 240, None]
@@ -127,37 +116,40 @@ def test_latest_acceptable_exit_falls_one_level_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([0.4, 0.4] + [0.19] * 8, "NWWWWWWWWN"),
-        ([0.4, 0.4] + [0.19] * 7 + [0.2], "NWWWWWWWWW"),
-        ([0.7, 0.7] + [0.34] * 16, "N" + "L" * 16 + "W"),
-        ([0.7, 0.7] + [0.34] * 15 + [0.35], "N" + "L" * 17),
+        ([0.39, 0.4, 0.1], "NWW"),
+        ([0.4] + [0.14] * 8, "W" * 8 + "N"),
+        ([0.4] + [0.14] * 7 + [0.15], "W" * 9),
+        ([0.74, 0.75, 0.1], "WLL"),
+        ([0.75] + [0.24] * 16, "L" * 16 + "W"),
+        ([0.75] + [0.24] * 15 + [0.25], "L" * 17),
     ],
 )
-def test_by_default_a_warning_ends_after_two_hours_and_a_latest_acceptable_exit_after_four(
+def test_by_default_one_look_raises_and_a_warning_ends_after_two_hours_a_latest_acceptable_exit_after_four(
     values: list[float], expected: str
 ) -> None:
-    assert states(climb(episode(len(values), {"p_break_low_24h": values}), len(values))) == expected
+    found = climb(episode(len(values), {"p_break_low_24h": values}), len(values), ExitConfig())
+    assert states(found) == expected
 
 
 def test_missing_bars_neither_count_nor_reset() -> None:
-    frame = climb(episode(10, {"p_break_low_24h": [0.4, 0.4]}, missing=(4, 5)), 10, SHORT)
+    frame = climb(episode(10, {"p_break_low_24h": [0.4, 0.4]}, missing=(4, 5)), 10)
     assert states(frame) == "NWWWWWWNNN"
-    assert states(climb(episode(10, {"p_break_low_24h": [0.4, 0.4]}), 10, SHORT)) == "NWWWWNNNNN"
+    assert states(climb(episode(10, {"p_break_low_24h": [0.4, 0.4]}), 10)) == "NWWWWNNNNN"
 
 
 def test_an_unknown_evaluation_does_not_break_persistence() -> None:
     frames = episode(6, {"p_break_low_24h": [0.1, 0.4, 0.1, 0.4, 0.1, 0.1]}, missing=(2,))
-    assert states(climb(frames, 6, SHORT)) == "NNNWWW"
+    assert states(climb(frames, 6)) == "NNNWWW"
 
 
 def test_under_confirmed_the_state_does_not_fall_while_the_probability_is_unknown() -> None:
     values = {"p_break_low_24h": [0.4, 0.4] + [None] * 6 + [0.1] * 4}
-    assert states(climb(episode(12, values), 12, SHORT)) == "N" + "W" * 10 + "N"
+    assert states(climb(episode(12, values), 12)) == "N" + "W" * 10 + "N"
 
 
 def test_under_confirmed_an_unknown_probability_at_a_known_bar_is_a_warning_at_once_and_never_more() -> None:
     unknown = {"p_break_low_24h": {3: None}, "verdict": "TREND", "close": {3: 3066.0}, "atr_expansion": 1.3}
-    frame = climb(episode(9, unknown), 9, SHORT)
+    frame = climb(episode(9, unknown), 9)
     assert states(frame) == "NNNWWWWNN"
     assert states(frame, "raw_state") == "NNNWNNNNN"
     assert frame["advice"][3] == (
@@ -195,7 +187,7 @@ def test_blindness_raises_the_state_by_its_age_and_never_to_mandatory(bars: int,
 
 
 def test_blindness_is_left_by_the_quiet_time() -> None:
-    frame = climb(episode(10, missing=(1, 2, 3)), 10, SHORT)
+    frame = climb(episode(10, missing=(1, 2, 3)), 10)
     assert states(frame) == "NNNWWWWNNN"
 
 

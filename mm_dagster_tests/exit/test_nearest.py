@@ -71,11 +71,10 @@ def test_the_nearest_comes_first_and_there_are_three_at_most() -> None:
 
 def test_under_confirmed_a_soft_trigger_is_as_far_as_its_confirmation_makes_it_and_says_so() -> None:
     values = {"transition_probability": 0.36, "p_break_low_24h": 0.15, "close": 3110.0}
-    config = ExitConfig(confirm=Confirm(warning=0.30))
-    said = told(values, config)
+    said = told(values)
     assert said[0] == "Transition or trend: 36 % (fires at 40 %; counts only with a break below at 30 %)"
     assert said[1].startswith("Break below the grid within 24 h: 15 % (fires at 35 %, at a price of")
-    assert told(values | {"p_break_low_24h": 0.3}, config)[0] == "Transition or trend: 36 % (fires at 40 %)"
+    assert told(values | {"p_break_low_24h": 0.3})[0] == "Transition or trend: 36 % (fires at 40 %)"
 
 
 def test_what_has_fired_is_not_near_anymore() -> None:

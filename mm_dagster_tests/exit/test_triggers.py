@@ -171,10 +171,11 @@ def test_without_the_frozen_range_the_episode_is_not_complete(column: str) -> No
 @pytest.mark.parametrize(
     ("p", "threshold", "variants"),
     [
-        (0.19, 0.35, (False, False, False, False)),
-        (0.20, 0.35, (False, True, False, False)),
+        (0.24, 0.35, (False, False, False, False)),
+        (0.25, 0.35, (False, True, False, False)),
         (0.34, 0.35, (False, True, False, False)),
-        (0.35, 0.35, (True, True, False, True)),
+        (0.35, 0.35, (True, True, False, False)),
+        (0.45, 0.35, (True, True, False, True)),
         (0.60, 0.60, (True, True, True, True)),
         (None, 0.35, (None, None, None, None)),
     ],

@@ -93,7 +93,7 @@ def test_the_chance_of_leaving_knows_how_much_of_three_days_is_weekend(as_of: st
     )
     off = grid(enabled=False, activated_at=time)
     found = entry.assess(off, known, judged, Span(time - BAR, time), RISK).row(0, named=True)
-    spread = 0.70 * 0.002 * math.sqrt(72 - weekend_hours + 0.49 * weekend_hours)
+    spread = 0.74 * 0.002 * math.sqrt(72 - weekend_hours + 0.49 * weekend_hours)
     low, high = math.log(3127 / found["lower"]), math.log(found["upper"] / 3127)
     expected = sum(2 * stats.t.cdf(-away / spread, df=4) for away in (low, high))
     assert found["p_leave_72h"] == pytest.approx(expected)

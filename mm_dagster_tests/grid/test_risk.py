@@ -72,10 +72,10 @@ def test_utilisation_is_the_cost_of_the_cells_whose_upper_price_is_above(close: 
 def test_probabilities_are_those_of_the_formula() -> None:
     found = row(3127.0)
     for name, distance, hours, scale in (
-        ("p_break_low_6h", math.log(3127 / 3070), 6, 0.64),
-        ("p_break_low_12h", math.log(3127 / 3070), 12, 0.67),
-        ("p_break_high_24h", math.log(3185 / 3127), 24, 0.70),
-        ("p_stop_12h", math.log(3127 / 2990), 12, 0.82),
+        ("p_break_low_6h", math.log(3127 / 3070), 6, 0.66),
+        ("p_break_low_12h", math.log(3127 / 3070), 12, 0.70),
+        ("p_break_high_24h", math.log(3185 / 3127), 24, 0.74),
+        ("p_stop_12h", math.log(3127 / 2990), 12, 0.83),
         ("p_stop_24h", math.log(3127 / 2990), 24, 0.84),
     ):
         x = -distance / (scale * 0.006 * math.sqrt(hours))
@@ -112,7 +112,7 @@ def test_hours_ahead_that_are_weekend_count_with_their_own_variance(
     as_of: str, hours: int, weekend_hours: float
 ) -> None:
     found = at(as_of)
-    scale = {6: 0.64, 12: 0.67, 24: 0.70}[hours]
+    scale = {6: 0.66, 12: 0.70, 24: 0.74}[hours]
     spread = scale * 0.006 * math.sqrt(hours - weekend_hours + 0.49 * weekend_hours)
     assert found[f"p_break_low_{hours}h"] == pytest.approx(2 * stats.t.cdf(-math.log(3127 / 3070) / spread, df=4))
     assert found[f"p_break_high_{hours}h"] == pytest.approx(2 * stats.t.cdf(-math.log(3185 / 3127) / spread, df=4))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span, bar_numbers
 from mm_dagster.config import RiskConfig, VolatilityConfig
@@ -29,19 +30,20 @@ def candles_of(shared_data: Path, symbol: str) -> pl.DataFrame:
 def forecast(candles: pl.DataFrame, weekend: float = 0.7) -> np.ndarray:
     """The definition by other means: of an hourly return over the next 24 h, at the close of every bar.
 
-    Half a fast and half a slow mean (half-lives 1 and 7 days) of squared 15-minute returns as they would be on a
-    weekday; times 4; times the mean of what the next 96 bars are worth.
+    Half a fast and half a slow mean (half-lives 12 and 168 hours) of the sizes of 15-minute returns, as they would be
+    on a weekday, to the power of 1.75: the variance of the normal return of which this is the mean; times 4; times the
+    mean of what the next 96 bars are worth.
     """
     opened, close = candles["open_time"], candles["close"].to_numpy()
     longer = pl.concat([opened, opened.tail(DAY) + timedelta(days=1)])
     worth = np.where(longer.dt.weekday().to_numpy() >= 6, weekend**2, 1.0)
-    squared = np.diff(np.log(close), prepend=np.nan) ** 2 / worth[: close.size]
-    variance = np.full(close.size, np.nan)
-    variance[WARM:] = 0.0
-    for days in (1, 7):
-        weights = 0.5 ** (np.arange(6 * days * DAY) / (days * DAY))
-        mean = np.convolve(squared[1:], weights / weights.sum(), "valid")
-        variance[WARM:] += 0.5 * 4.0 * mean[-(close.size - WARM) :]
+    powers = (np.diff(np.log(close), prepend=np.nan) ** 2 / worth[: close.size]) ** (1.75 / 2)
+    mean = np.full(close.size, np.nan)
+    mean[WARM:] = 0.0
+    for hours in (12, 168):
+        weights = 0.5 ** (np.arange(24 * hours) / (4 * hours))
+        mean[WARM:] += 0.5 * np.convolve(powers[1:], weights / weights.sum(), "valid")[-(close.size - WARM) :]
+    variance = 4.0 * (mean / (2.0 * stats.norm.expect(lambda r: r**1.75, lb=0.0))) ** (2 / 1.75)
     ahead = np.convolve(worth[1:], np.full(DAY, 1.0 / DAY), "valid")
     return np.sqrt(variance * ahead[: close.size])
 
@@ -116,4 +118,4 @@ def test_both_rooms_together_are_the_definition(shared_data: Path, weekend: floa
     rows = features.compute(bitcoin, span, VolatilityConfig(weekend=weekend))
     ahead = bar_numbers(rows["as_of"])
     sigma = touch.forecast(rows["volatility_forecast"].to_numpy(), ahead, DAY, weekend)
-    np.testing.assert_allclose(sigma, forecast(bitcoin, weekend)[-20 * DAY :], rtol=1e-10)
+    np.testing.assert_allclose(sigma, forecast(bitcoin, weekend)[-20 * DAY :], rtol=1e-8)
