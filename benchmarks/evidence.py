@@ -255,34 +255,56 @@ def by_market(judged: Sequence[Judged]) -> str:
     return table([*head, "L lead p50, h", "L on the null", "L worst 5 %, points on holding"], rows)
 
 
-def changes(sets: dict[str, Cells], pool: ProcessPoolExecutor) -> str:
-    """What two of the defaults are worth: the same figures without them."""
+def changed_forecast(sets: dict[str, Cells], pool: ProcessPoolExecutor) -> str:
+    """What the changed forecast is worth: the same figures with a variance that knows no weekend."""
+    plain = CONFIG.model_dump(mode="json")
+    plain["risk"]["vol"] |= {"half_life_fast_hours": 24, "power": 2.0, "weekend": 1.0}
+    plain["risk"]["touch"]["k_break"]["h24"] = 0.72
     rows = []
-    plain, soon = CONFIG.model_dump(mode="json"), CONFIG.model_dump(mode="json")
-    plain["risk"]["vol"]["weekend"] = 1.0
-    soon["exit"]["thresholds"]["break_likely"] |= {"warning_off": 0.25, "latest_acceptable_exit_off": 0.45}
-    soon["exit"]["persist"]["off_warning"] = 4
-    soon["exit"]["confirm"]["warning"] = 0.30
-    weekdays, flickering = Config.model_validate(plain), Config.model_validate(soon)
     for one in SETS:
-        now = sets[one.name]
-        before = cells_of(quality.measure(judged_set(one, pool, weekdays), ACTIVE, signals=[HOLD]))
-        often = cells_of(quality.measure(judged_set(one, pool, flickering), ACTIVE, signals=[WARNING]))
-        rows.append(
-            [
-                one.name,
-                *(
-                    f"{cell(before, PROBABILITY, metric, 3, False)} → {cell(now, PROBABILITY, metric, 3, False)}"
-                    for metric in ("auc", "brier_skill", "log_loss_gain")
-                ),
-                *(
-                    f"{cell(often, WARNING, metric, digits, False)} → {cell(now, WARNING, metric, digits, False)}"
-                    for metric, digits in (("precision", 2), ("false_alarms_per_grid_week", 2), ("lead_p50_hours", 1))
-                ),
-            ]
-        )
-    head = ["set", "AUC", "Brier skill", "log loss gained", "W precision", "W false/week", "W lead p50, h"]
+        before = _measured_with(one, Config.model_validate(plain), [HOLD], pool)
+        metrics = (("auc", 3), ("brier_skill", 3), ("ece", 3), ("log_loss_gain", 3))
+        rows.append([one.name, *_arrows(before, sets[one.name], PROBABILITY, metrics)])
+    return table(["set", "AUC", "Brier skill", "calibration error", "log loss gained on position"], rows)
+
+
+def changed_ladder(sets: dict[str, Cells], pool: ProcessPoolExecutor) -> str:
+    """What the changed thresholds are worth: the same figures with those of the method, and the same forecast."""
+    method = CONFIG.model_dump(mode="json")
+    method["exit"]["confirm"] = {"mandatory": 0.60, "latest_acceptable_exit": 0.55, "warning": 0.30}
+    method["exit"]["thresholds"]["break_likely"] = {
+        "warning_on": 0.35,
+        "warning_off": 0.25,
+        "latest_acceptable_exit_on": 0.60,
+        "latest_acceptable_exit_off": 0.45,
+    }
+    method["exit"]["persist"] = {"on": 2, "off_warning": 4, "off_latest_acceptable_exit": 16}
+    alarm = (("precision", 2), ("recall", 2), ("false_alarms_per_grid_week", 2))
+    early = (("lead_p50_hours", 1), ("lead_1h_share", 2), ("shortfall_5pct", 2))
+    rows = []
+    for one in SETS:
+        before = _measured_with(one, Config.model_validate(method), [WARNING, LATEST, MANDATORY], pool)
+        for letter, name, metrics in (
+            ("W", WARNING, alarm + early),
+            ("L", LATEST, alarm + early),
+            ("M", MANDATORY, alarm),
+        ):
+            found = _arrows(before, sets[one.name], name, metrics)
+            rows.append([one.name, letter, *found, *["–"] * (6 - len(found))])
+    head = ["set", "", "precision", "recall", "false/week", "lead p50, h", "1 h ahead", "worst 5 %"]
     return table(head, rows)
+
+
+def _measured_with(one: Set, config: Config, signals: Sequence[Name], pool: ProcessPoolExecutor) -> Cells:
+    return cells_of(quality.measure(judged_set(one, pool, config), ACTIVE, signals=signals))
+
+
+def _arrows(before: Cells, now: Cells, name: Name, metrics: Sequence[tuple[str, int]]) -> list[str]:
+    """Two figures each, before and now."""
+    return [
+        f"{cell(before, name, metric, digits, False)} → {cell(now, name, metric, digits, False)}"
+        for metric, digits in metrics
+    ]
 
 
 def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
@@ -310,11 +332,15 @@ def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
     ]
     parts += [
         "## What the changed defaults are worth",
-        "Left: `risk.vol.weekend` 1 → 0.7. Right: a WARNING that ends after an hour below .25, a "
-        "LATEST_ACCEPTABLE_EXIT that ends below .45, soft triggers confirmed as a WARNING from .30 on → after two "
-        "hours below .20; below .35; from .33 on (`thresholds.break_likely.*_off`, `persist.off_warning`, "
-        "`confirm.warning`).",
-        changes(main, pool),
+        "The forecast of volatility: from a variance of 15-minute returns with half-lives of 24 and 168 hours that "
+        "knows no weekend (`risk.vol`: half_life_fast_hours 24, power 2, weekend 1; `touch.k_break.h24` .72) to the "
+        "one of now.",
+        changed_forecast(main, pool),
+        "The ladder, both under the forecast of now: from two looks at .35 and .60 (off at .25 and .45), soft triggers "
+        "confirmed at .30, .55 and .60 and a WARNING that is left after an hour, to one look at .40 and .75 (off at "
+        ".15 and .25), confirmed at .36, .55 and .70 and left after two hours. W is WARNING, L "
+        "LATEST_ACCEPTABLE_EXIT, M MANDATORY_EXIT.",
+        changed_ladder(main, pool),
     ]
     for one in SETS:
         parts += [f"## {one.name}: every signal beside every control", whole(sets[one.name])]
