@@ -98,8 +98,7 @@ if not candidates.missing():
         deps=["candles"],
         checks={
             "parameters_are_sane": "The newest models can be believed: in every GARCH a shock dies away, and every "
-            "state of a hidden Markov model is visited. If not: nothing that decides reads them, so nothing needs to be "
-            "done."
+            "state of a hidden Markov model is visited. If not: wait a month; nothing that decides reads them."
         },
     )
     def candidate_parameters(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
@@ -123,7 +122,7 @@ if not candidates.missing():
         for symbol in _markets(project, settings):
             found = candidates.refit(
                 symbol,
-                lake.read("candles", span=candidates.reach(days), symbols=[symbol]),
+                lake.read("candles", span=candidates.reach(days), symbols=[symbol], columns=candidates.COLUMNS),
                 lake.read("candidate_parameters", span=inside, symbols=[symbol]),
                 days,
                 months,

@@ -39,6 +39,8 @@ ITERATIONS = 15
 """Of expectation and maximisation, at most."""
 TOLERANCE = 0.1
 """They end when the log likelihood gains less."""
+COLUMNS = ("symbol", "close_time", "close")
+"""Of `candles`, that they need."""
 _HOUR = HOUR_BARS * BAR
 _NEARLY = 1e-6
 """The fit of a GARCH stops so near to the bound at which a shock would last for ever."""
@@ -298,7 +300,7 @@ def hourly_returns(candles: pl.DataFrame, span: Span) -> Floats:
     """Log return of every clock hour, NaN where one of its two closes is not known.
 
     Args:
-        candles: rows of `candles` of one market; the columns symbol, close_time and close are enough.
+        candles: rows of `candles` of one market; COLUMNS are enough.
         span: whole hours; the return of the first is not known.
 
     Returns:
@@ -435,7 +437,7 @@ def refit(
 
     Args:
         symbol: the market.
-        candles: its rows of `candles` in the `reach` of the days.
+        candles: its rows of `candles` in the `reach` of the days; COLUMNS are enough.
         stored: its rows of `candidate_parameters`.
         days: until the last month begins, at least.
         months: their beginnings.

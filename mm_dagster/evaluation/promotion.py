@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span
+from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
 from mm_dagster.config import Config
 from mm_dagster.evaluation import candidates, gate
 from mm_dagster.evaluation.cohort import follow
@@ -50,15 +49,14 @@ Values = Mapping[str, Floats]
 """Of each candidate at each question."""
 
 
-def put(real: tuple[Questions, Values], placebo: tuple[Questions, Values]) -> Iterator[Result]:
+def put(real: tuple[gate.Walk, Values], placebo: tuple[gate.Walk, Values]) -> Iterator[Result]:
     """Every candidate through the gate.
 
     Args:
-        real: the questions, and the candidates' values.
+        real: the walk over the questions, and the candidates' values at each.
         placebo: likewise.
     """
-    (asked, values), (other, others) = real, placebo
-    steps, flipped = asked.walk(), other.walk()
+    (steps, values), (flipped, others) = real, placebo
     for name in values:
         yield Result(name, gate.measure(steps, values[name]), gate.measure(flipped, others[name]))
 
@@ -107,6 +105,7 @@ def judge(
     Raises:
         PromotionError: too few days have grids, or none of them broke.
     """
+    _enough(days.bars // DAY_BARS, days)
     source = _Source(stored)
     together = pl.concat(list(candles.values())).filter(pl.col("open_time") < days.end)
     sides = []
@@ -115,11 +114,13 @@ def judge(
         for symbol in candles:
             parts += _of_market(symbol, frame.filter(pl.col("symbol") == symbol), days, config, known)
             progress(symbol)
-        _enough(parts, days)
+        opened = [asked.day for asked, _ in parts if asked.grid.size]
+        _enough(int(np.ptp(np.concatenate(opened))) + 1 if opened else 0, days)
         asked = join(questions for questions, _ in parts)
         sides.append((asked, {name: np.concatenate([values[name] for _, values in parts]) for name in parts[0][1]}))
-    results = tuple(put(*sides))
-    asked, tested = sides[0][0], results[0].gain.tested
+    (asked, values), (other, others) = sides
+    results = tuple(put((asked.walk(), values), (other.walk(), others)))
+    tested = results[0].gain.tested
     if not tested or not results[0].placebo.tested:
         raise PromotionError(
             f"{days}: of the first {asked.day.size:,} grids none broke, or all did, so that nothing can be fitted; "
@@ -188,15 +189,13 @@ def values_of(said: Mapping[str, Floats], sigma: Floats) -> dict[str, Floats]:
     return {"hmm_rough": said["hmm_rough"], "hmm_falling": said["hmm_falling"], "garch_over_forecast": over}
 
 
-def _enough(parts: Sequence[tuple[Questions, dict[str, Floats]]], days: Span) -> None:
+def _enough(opened: int, days: Span) -> None:
     """
     Raises:
-        PromotionError: too few days have grids.
+        PromotionError: grids can be opened on too few days.
     """
-    opened = [day for asked, _ in parts if asked.grid.size for day in (asked.day.min(), asked.day.max())]
-    count = int(max(opened) - min(opened)) + 1 if opened else 0
-    if count < LEAST_DAYS:
+    if opened < LEAST_DAYS:
         raise PromotionError(
-            f"{days}: the gate needs grids on {LEAST_DAYS} days, and they can be opened on {count}; choose more days, "
-            f"or `mm backfill` those before: the first grid needs {math.ceil(LEAD_BARS / DAY_BARS)} days of candles"
+            f"{days}: the gate needs grids on {LEAST_DAYS} days, and they can be opened on {opened}; choose more days, "
+            f"and `mm backfill --from {iso(reach(days).start)[:10]}` what is read before them"
         )
