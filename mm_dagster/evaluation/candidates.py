@@ -353,7 +353,7 @@ def monthly(returns: Floats, months: Sequence[int], fitted: Fit = fit) -> dict[s
         fitted: finds the models.
 
     Returns:
-        By name, each of shape (hours,); NaN where a model says nothing.
+        By name, each of shape (hours,); NaN where a model says nothing, since none could be fitted.
     """
     said = {name: np.full(returns.size, np.nan) for kind in MODELS for name in kind.says}
     for start, end in itertools.pairwise(months):
@@ -361,8 +361,11 @@ def monthly(returns: Floats, months: Sequence[int], fitted: Fit = fit) -> dict[s
         if hours is None:
             continue
         for kind in MODELS:
-            told = fitted(kind, start, returns[hours]).said(returns[hours.start : end])
-            for name, values in zip(kind.says, told, strict=True):
+            try:
+                model = fitted(kind, start, returns[hours])
+            except ValueError:
+                continue
+            for name, values in zip(kind.says, model.said(returns[hours.start : end]), strict=True):
                 said[name][start:end] = values[start - hours.start :]
     return said
 

@@ -103,7 +103,7 @@ def judge(
         progress: told each market twice: when it is done, and when its placebo is.
 
     Raises:
-        PromotionError: too few days have grids, or none of them broke.
+        PromotionError: too few days have grids, or too few of these broke.
     """
     _enough(days.bars // DAY_BARS, days)
     source = _Source(stored)
@@ -123,8 +123,8 @@ def judge(
     tested = results[0].gain.tested
     if not tested or not results[0].placebo.tested:
         raise PromotionError(
-            f"{days}: of the first {asked.day.size:,} grids none broke, or all did, so that nothing can be fitted; "
-            "choose more days or more markets"
+            f"{days}: in the first half none of the grids broke, or all did, so that nothing can be fitted; choose more "
+            "days, or more markets"
         )
     return Findings(results, (asked.place.size, tested), asked.day.size, source.found, source.fitted)
 

@@ -167,6 +167,17 @@ def test_a_month_is_fitted_on_the_sixty_days_before_it() -> None:
     assert candidates.window(returns, 0) is None
 
 
+def test_a_model_that_cannot_be_fitted_says_nothing() -> None:
+    def stored(kind: type[candidates.Model], month: int, past: Floats) -> candidates.Model:
+        if kind is Markov:
+            raise ValueError("no parameters")
+        return GARCH
+
+    said = candidates.monthly(rough_and_calm(), [24 * 31, 24 * 60, HOURS], stored)
+    assert np.isnan(said["hmm_rough"]).all()
+    assert not np.isnan(said["garch_forecast"][24 * 31 :]).any()
+
+
 def test_hourly_returns_are_between_the_closes_of_clock_hours() -> None:
     candles = walk("AAA-USDT", 3, seed=1)
     span = Span(START, START + timedelta(days=3))
