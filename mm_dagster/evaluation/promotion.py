@@ -123,7 +123,7 @@ def judge(
     tested = results[0].gain.tested
     if not tested or not results[0].placebo.tested:
         raise PromotionError(
-            f"{days}: in the first half none of the grids broke, or all did, so that nothing can be fitted; choose more "
+            f"{days}: in the first half none of the grids broke, or all did, so nothing can be fitted; choose more "
             "days, or more markets"
         )
     return Findings(results, (asked.place.size, tested), asked.day.size, source.found, source.fitted)
