@@ -23,7 +23,6 @@ from benchmarks.shared import (
     RECORDINGS,
     Candidates,
     Lot,
-    Questions,
     forecast,
     lot,
     markdown,
@@ -39,6 +38,7 @@ from mm_dagster.evaluation import alarms, resample
 from mm_dagster.evaluation.alarms import Alarms
 from mm_dagster.evaluation.cohort import Truths
 from mm_dagster.evaluation.market import Floats
+from mm_dagster.evaluation.questions import Questions
 from mm_dagster.evaluation.signals import LEVELS, POLICIES, break_probability
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import FALSE, LAG, TRIGGERS, TRUE, Readings

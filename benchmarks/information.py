@@ -1,7 +1,7 @@
 """What else could be known of a break: every candidate through the promotion gate, on real candles.
 
 `python -m benchmarks.information [--out FILE]`. It needs the recordings (see `benchmarks.shared`), and hmmlearn and
-arch, which only the development has. The hidden Markov models and the GARCH are fitted at the first of each month on
+arch, of the extra `research`. The hidden Markov models and the GARCH are fitted at the first of each month on
 the days before it. "gain" is what the log loss is lower with the candidate, in thousandths of a nat a question, out of
 sample; the placebo is made with random signs.
 """
@@ -9,18 +9,14 @@ sample; the placebo is made with random signs.
 from __future__ import annotations
 
 import argparse
-import itertools
-import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.lib.stride_tricks import sliding_window_view
 from rich.console import Console
 
@@ -29,7 +25,6 @@ from benchmarks.shared import (
     SHARED,
     Candidates,
     Lot,
-    Questions,
     forecast,
     lot,
     put,
@@ -39,16 +34,11 @@ from benchmarks.shared import (
     with_pool,
 )
 from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, bar_number
+from mm_dagster.evaluation.candidates import monthly, months_of, place_of
 from mm_dagster.evaluation.market import Floats
+from mm_dagster.evaluation.promotion import values_of
+from mm_dagster.evaluation.questions import Questions
 
-FIT_HOURS = 60 * 24
-"""What a model is fitted on, ending with the month before."""
-LEAST_HOURS = 30 * 24
-"""With less it says nothing."""
-STATES = 3
-"""Of the hidden Markov model."""
-ITERATIONS = 15
-"""Of expectation and maximisation."""
 FUTURES = {
     "binance23": ("binance-perp", "5m_2023", "2023"),
     "kraken": ("binance-perp", "5m_2023", "2023"),
@@ -56,94 +46,19 @@ FUTURES = {
 """Where perpetual prices and funding rates are recorded at the same time: venue, candles, year of the rates."""
 
 
-class Fitted(NamedTuple):
-    """What the monthly fitted models say at every hour of one market, each of shape (hours,); NaN where they do not.
-
-    Attributes:
-        rough: probability of the hidden state with the highest variance, of STATES.
-        falling: probability of the one with the lowest mean.
-        garch: forecast standard deviation of an hourly return over the next 24 hours.
-    """
-
-    rough: Floats
-    falling: Floats
-    garch: Floats
+Said = Mapping[str, Floats]
+"""What the monthly models say at every hour of one market, by name, each of shape (hours,)."""
 
 
-def fit_monthly(returns: Floats, months: Sequence[int]) -> Fitted:
-    """The models of one market, each month's fitted on the past alone.
-
-    Args:
-        returns: hourly, NaN where unknown, shape (hours,).
-        months: place of the first hour of each month, and the number of hours at the end.
-    """
-    # Imported where it is used: the processes that only gather never need them.
-    from arch import arch_model
-    from hmmlearn.hmm import GaussianHMM
-
-    logging.getLogger("hmmlearn").setLevel(logging.CRITICAL)
-    said = Fitted(*(np.full(returns.size, np.nan) for _ in Fitted._fields))
-    for start, end in itertools.pairwise(months):
-        first = max(0, start - FIT_HOURS)
-        past = returns[first:start]
-        past = past[~np.isnan(past)]
-        if past.size < LEAST_HOURS or not past.any():
-            continue
-        unit = float(past.std())
-        scaled, life = past / unit, returns[first:end] / unit
-        month = slice(start, end)
-        model = GaussianHMM(STATES, covariance_type="diag", n_iter=ITERATIONS, tol=0.1, random_state=0)
-        model.fit(scaled[:, None])
-        mean, variance = model.means_[:, 0], model.covars_[:, 0, 0]
-        told = _forward(life, model.startprob_, model.transmat_, mean, variance)[start - first :]
-        said.rough[month], said.falling[month] = told[:, variance.argmax()], told[:, mean.argmin()]
-        garch = arch_model(scaled, mean="Zero", vol="GARCH", p=1, q=1, rescale=False)
-        omega, alpha, beta = garch.fit(disp="off", show_warning=False).params
-        ahead = _garch(life, omega, alpha, beta, float(np.mean(scaled**2)))
-        said.garch[month] = unit * np.sqrt(ahead[start - first :])
-    return said
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _forward(returns: Floats, start: Floats, transition: Floats, mean: Floats, variance: Floats) -> Floats:
-    """The forward filter (Rabiner 1989): probability of each state, knowing nothing that comes later."""
-    said = np.empty((returns.size, start.size))
-    state = start.copy()
-    for hour in range(returns.size):
-        ahead = state @ transition if hour else state
-        if not np.isnan(returns[hour]):
-            ahead = ahead * np.exp(-0.5 * (returns[hour] - mean) ** 2 / variance) / np.sqrt(variance) + 1e-300
-        state = ahead / ahead.sum()
-        said[hour] = state
-    return said
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _garch(returns: Floats, omega: float, alpha: float, beta: float, before: float) -> Floats:
-    """Mean variance of an hour over the next 24 (Bollerslev 1986)."""
-    said = np.empty(returns.size)
-    variance = before
-    kept = alpha + beta
-    for hour in range(returns.size):
-        square = variance if np.isnan(returns[hour]) else returns[hour] ** 2
-        variance = omega + alpha * square + beta * variance
-        ahead, total = variance, 0.0
-        for _ in range(24):
-            total += ahead
-            ahead = omega + kept * ahead
-        said[hour] = total / 24
-    return said
-
-
-def fitted(lots: Sequence[Lot]) -> list[list[Fitted]]:
+def said_monthly(lots: Sequence[Lot]) -> list[list[Said]]:
     """The monthly models of all markets, two at a time."""
     tasks = []
     for one in lots:
-        months = [(month.start - one.span.start) // (HOUR_BARS * BAR) for month in one.span.months()]
-        months = [max(0, hour) for hour in months] + [one.span.bars // HOUR_BARS]
+        months = [max(0, place_of(month, one.span)) for month in months_of(one.span)]
+        months += [one.span.bars // HOUR_BARS]
         tasks += [(returns, months) for returns in np.diff(_hourly(_logs(one)), axis=1, prepend=np.nan)]
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        done = iter(list(pool.map(fit_monthly, *zip(*tasks, strict=True), chunksize=4)))
+        done = iter(list(pool.map(monthly, *zip(*tasks, strict=True), chunksize=4)))
     return [[next(done) for _ in one.markets] for one in lots]
 
 
@@ -177,16 +92,18 @@ def _extreme(lanes: Floats, bars: int, lowest: bool) -> Floats:
     return found
 
 
-def candidates(one: Lot, asked: Questions, sigma: Floats, models: Sequence[Fitted]) -> Candidates:
+def candidates(one: Lot, asked: Questions, sigma: Floats, models: Sequence[Said]) -> Candidates:
     """Everything that is tried, at each question."""
     bars = one.lanes(one.candles, "high", "low", "volume", time="close_time")
     log, volume = _filled(_logs(one)), bars["volume"]
     steps = np.diff(log, axis=1, prepend=np.nan)
     day, week = DAY_BARS, 7 * DAY_BARS
+    told = {name: _each_bar(one, [said[name] for said in models]) for name in models[0]}
+    of_models = values_of(told, sigma)
     with np.errstate(divide="ignore", invalid="ignore"):
         groups = {
-            "hidden Markov": _of_models(one, models),
-            "GARCH": {"garch_over_forecast": np.log(_each_bar(one, [said.garch for said in models]) / sigma)},
+            "hidden Markov": {name: of_models[name] for name in ("hmm_rough", "hmm_falling")},
+            "GARCH": {"garch_over_forecast": of_models["garch_over_forecast"]},
             "other markets": _of_others(one, log, sigma),
             "volume and range": {
                 "volume_down_minus_up_24h": _sum(-np.sign(steps) * volume, day) / _sum(volume, day),
@@ -225,13 +142,6 @@ def _each_bar(one: Lot, hourly: Iterable[Floats]) -> Floats:
     for lane, values in zip(lanes, hourly, strict=True):
         lane[HOUR_BARS - 1 :: HOUR_BARS] = values
     return lanes
-
-
-def _of_models(one: Lot, models: Sequence[Fitted]) -> dict[str, Floats]:
-    return {
-        "hmm_rough": _each_bar(one, [said.rough for said in models]),
-        "hmm_falling": _each_bar(one, [said.falling for said in models]),
-    }
 
 
 def _of_others(one: Lot, log: Floats, sigma: Floats) -> dict[str, Floats]:
@@ -327,7 +237,7 @@ def main() -> None:
     with console.status("candles, features, grids"):
         lots = [lot(name, placebo) for name in names for placebo in (False, True)]
     with console.status("hidden Markov models and GARCH, month by month"):
-        models = fitted(lots)
+        models = said_monthly(lots)
     tables = []
     for place, name in enumerate(names):
         sides = []

@@ -16,24 +16,21 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, TIME, Span, bar_number, by_bar, floor_bar
+from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config import CandlesConfig, Config, RecordedVenue
-from mm_dagster.evaluation import gate, resample, signals
-from mm_dagster.evaluation.cohort import Cohort, Columns, Truths, follow
+from mm_dagster.evaluation import gate, promotion, resample
+from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.gate import Gain
 from mm_dagster.evaluation.market import Floats, Market, markets
 from mm_dagster.evaluation.placebo import flip
-from mm_dagster.grid import touch
+from mm_dagster.evaluation.promotion import SIGNS, Result
+from mm_dagster.evaluation.questions import Questions, ask, join
+from mm_dagster.evaluation.questions import forecast as expected
 from mm_dagster.market.candles import collect
 from mm_dagster.market.recorded import RecordedMarket
 from mm_dagster.regime import features, verdict
 
 SHARED = Path(os.environ.get("MM_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-STRIDE = 6 * HOUR_BARS
-"""A question is put every so many bars of a grid's life: nearer ones hardly differ."""
-SIGNS = 1
-"""Seed of the placebo."""
 CONFIG = Config.model_validate(
     {"markets": {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "BTC-USDT", "venue": "main"}]}}
 )
@@ -125,86 +122,21 @@ def lot(name: str, placebo: bool = False) -> Lot:
     return Lot(name, span, known, measured, judged, found, cohorts)
 
 
-@dataclass(frozen=True)
-class Questions:
-    """Will this grid break below within a day? n of them, on m grids.
-
-    Attributes:
-        grid: which, shape (n,).
-        lane: which market, shape (n,).
-        place: at which bar of the axis, shape (n,).
-        column: at which bar of the grid's life, shape (n,).
-        happened: the answer, shape (n,).
-        predicted: break probability, shape (n,).
-        day: on which each grid was opened, shape (m,).
-        symbol: number of its market, shape (m,).
-    """
-
-    grid: Columns
-    lane: Columns
-    place: Columns
-    column: Columns
-    happened: Truths
-    predicted: Floats
-    day: Columns
-    symbol: Columns
-
-    def read(self, lanes: Floats) -> Floats:
-        """What is known at each question, from values by market and bar."""
-        return lanes[self.lane, self.place]
-
-    def walk(self) -> gate.Walk:
-        """The walk over them."""
-        return gate.walk(self.grid, self.predicted, self.happened, self.day, self.symbol)
-
-
 def questions(one: Lot) -> Questions:
-    """Asks every STRIDE bars while a grid lives and the next day is known."""
-    parts: list[list[np.ndarray]] = []
-    before = 0
-    for lane, (market, cohort) in enumerate(zip(one.markets, one.cohorts, strict=True)):
-        predicted = signals.break_probability(cohort, market, CONFIG)
-        column = np.arange(predicted.shape[1])
-        happened = cohort.broken_low[:, None] <= column + DAY_BARS
-        asked = (column < cohort.over[:, None]) & (column % STRIDE == 0) & ~np.isnan(predicted)
-        asked &= happened | (column + DAY_BARS <= cohort.last[:, None])
-        rows, columns = np.nonzero(asked)
-        parts.append(
-            [
-                rows + before,
-                np.full(rows.size, lane),
-                signals.places(cohort, market)[asked],
-                columns,
-                happened[asked],
-                predicted[asked],
-            ]
-        )
-        before += len(cohort.grids)
-    day = np.array([grid.activated_at.toordinal() for cohort in one.cohorts for grid in cohort.grids], np.int64)
-    symbol = np.repeat(np.arange(len(one.cohorts)), [len(cohort.grids) for cohort in one.cohorts])
-    return Questions(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), day, symbol)
+    """On all grids of a lot."""
+    return join(ask(market, cohort, CONFIG) for market, cohort in zip(one.markets, one.cohorts, strict=True))
 
 
 def forecast(one: Lot) -> Floats:
     """Standard deviation of an hourly return over the next 24 hours, as the program has it, shape (markets, bars)."""
-    weekday = one.lanes(one.features, "volatility_forecast")["volatility_forecast"]
-    ahead = bar_number(one.span.start) + 1 + np.arange(one.span.bars)
-    return touch.forecast(weekday, ahead, DAY_BARS, CONFIG.risk.vol.weekend)
+    return np.array([expected(market, CONFIG) for market in one.markets])
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Result):
     """What one candidate adds on one recording, and on its placebo."""
 
     group: str
-    candidate: str
-    gain: Gain
-    placebo: Gain
-
-    @property
-    def passes(self) -> bool:
-        """Whether it passes the whole gate."""
-        return self.gain.promising and self.gain.beats(self.placebo)
 
 
 Candidates = Mapping[str, Mapping[str, Floats]]
@@ -212,7 +144,7 @@ Candidates = Mapping[str, Mapping[str, Floats]]
 
 
 def put(real: tuple[Questions, Candidates], placebo: tuple[Questions, Candidates]) -> Iterator[Row]:
-    """Every candidate through the gate.
+    """Every candidate of every group through the gate.
 
     Args:
         real: the questions, and the candidates' values.
@@ -221,8 +153,8 @@ def put(real: tuple[Questions, Candidates], placebo: tuple[Questions, Candidates
     (asked, candidates), (other, others) = real, placebo
     steps, flipped = asked.walk(), other.walk()
     for group, members in candidates.items():
-        for name, values in members.items():
-            yield Row(group, name, gate.measure(steps, values), gate.measure(flipped, others[group][name]))
+        for found in promotion.put((steps, members), (flipped, others[group])):
+            yield Row(found.candidate, found.gain, found.placebo, group)
 
 
 def told(draws: Floats, scale: float = 1.0, digits: int = 2) -> str:
@@ -268,7 +200,7 @@ def with_pool(names: Sequence[str], tables: Sequence[Titled]) -> list[Titled]:
     for same in zip(*members, strict=True):
         assert len({(row.group, row.candidate) for row in same}) == 1
         kinds = ([row.gain for row in same], [row.placebo for row in same])
-        rows.append(Row(same[0].group, same[0].candidate, *(gate.together(gains) for gains in kinds)))
+        rows.append(Row(same[0].candidate, *(gate.together(gains) for gains in kinds), same[0].group))
     title = " and ".join(RECORDINGS[name].title for name in names if name in MAIN)
     return [(f"{title} together: {rows[0].gain.tested:,} questions tested", rows), *tables]
 

@@ -30,6 +30,8 @@ CODE_VERSIONS = {
 """Raise a table's number when the same input would give other values; rows and Dagster assets carry it."""
 EVALUATION_VERSION = "1"
 """Likewise of `signal_quality`, whose rows are not made bar by bar."""
+CANDIDATES_VERSION = "1"
+"""Likewise of `candidate_parameters`."""
 
 VERDICTS = ("RANGE_OK", "RANGE_WEAK", "TRANSITION", "TREND")
 """From the least to the most dangerous."""
@@ -558,6 +560,28 @@ class SignalQuality(dy.Schema):
     code_version = _code_version()
 
 
+class CandidateParameters(dy.Schema):
+    """Models that might tell of a break, fitted each month on the hours before it. Nothing that decides reads them."""
+
+    as_of = _time("Beginning of the month from which they apply; nothing later was looked at;", key=True)
+    symbol = _text("Market.", key=True)
+    model = _text("hmm: Gaussian hidden Markov model; garch: GARCH(1,1).", key=True)
+    parameters = _structs(
+        "Every parameter: name, value. `unit` is the standard deviation of the returns; the others are of returns over "
+        "it. States of hmm go from the calmest to the roughest.",
+        name=dy.String(),
+        value=dy.Float64(),
+    )
+    converged = _flag("Whether the fit ended by itself; false: its iterations were used up.", nullable=False)
+    fitted_from = _time("When the first hour opened that it was fitted on;")
+    hours = _count("Known hourly returns from then until as_of.", nullable=False)
+    returns_hash = _text("SHA-256 of these returns, log, as 64-bit numbers, NaN where one is not known.")
+    parameters_hash = _text("SHA-256 of the parameters.")
+    fitted_with = _text("Library and version.")
+    config_hash = _config_hash()
+    code_version = _code_version()
+
+
 @dataclass(frozen=True)
 class MarketRules:
     """What a venue asks of an order on one market. None: it asks nothing, or does not say.
@@ -595,6 +619,7 @@ TABLES: dict[str, type[dy.Schema]] = {
     "account_snapshot": AccountSnapshot,
     "tick": Tick,
     "signal_quality": SignalQuality,
+    "candidate_parameters": CandidateParameters,
 }
 """Every table of the lake by name, in the order of the flow."""
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mm_dagster import cli
+from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config import load
+from mm_dagster.evaluation import candidates, promotion
 from mm_dagster.history.lake import Commit, Lake
-from mm_dagster_tests.evaluation.test_tuning import DAYS, walk
+from mm_dagster_tests.evaluation.test_tuning import DAYS, START, walk
 
 ASKED = ("--from", "2025-03-01", "--to", "2025-07-10", "--keys", "exit.persist.on,exit.confirm")
 Said = tuple[int, str, str]
@@ -93,6 +96,52 @@ def test_without_a_grid_of_ones_own_there_is_nothing_real_to_judge(mm: Callable[
     code, _, told = mm("evaluate", "--from", "2025-03-01", "--to", "2025-07-10", "--grids", "real")
     assert code != 0
     assert "none of your grids was opened" in told
+
+
+def test_candidates_need_libraries_days_and_the_grids_of_the_rule(
+    mm: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "find_spec", lambda name: name)
+    asked = ("evaluate", "--from", "2025-03-01", "--to", "2025-07-10", "--candidates")
+    code, text, told = mm(*asked)
+    assert (code, text) == (1, "")
+    assert "the gate needs grids on 140 days, and they can be opened on 132; choose more days, and `mm backfill" in told
+    code, text, told = mm(*asked, "--grids", "real")
+    assert (code, text) == (1, "")
+    assert "leave --grids real out" in told
+    monkeypatch.setattr(candidates, "find_spec", lambda name: None)
+    code, text, told = mm(*asked)
+    assert (code, text) == (1, "")
+    assert "hmmlearn and arch not installed; pip install 'mm-dagster[research]'" in told
+
+
+@pytest.mark.long
+def test_candidates_go_through_the_gate_and_what_passed_is_said(
+    folder: Path, mm: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("hmmlearn", "arch"):
+        pytest.importorskip(name, reason=f"{name} is not installed; it is in the extra research")
+    days = Span(START, START + timedelta(days=promotion.LEAST_DAYS + 1))
+    Lake(tmp_path / "history").upsert("candles", walk(0, "AAA-USDT", days), commit=Commit("test", "candles", "all"))
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
+    asked = ("evaluate", "--from", iso(days.start)[:10], "--to", iso(days.end - BAR)[:10], "--candidates")
+    code, text, told = mm(*asked, "--json")
+    assert code == 0, told
+    rows = {row["candidate"]: row for row in json.loads(text)}
+    assert list(rows) == ["hmm_rough", "hmm_falling", "garch_over_forecast"]
+    for row in rows.values():
+        assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+        assert row["over_placebo_low"] < row["over_placebo_high"]
+        assert 0 <= row["fires"] <= 1
+        assert row["passes"] is False
+    code, text, told = mm(*asked)
+    assert code == 0, told
+    assert "SIMULATED" in text
+    assert "0 models came from the history, 10 were fitted now." in text
+    assert f"{rows['hmm_rough']['gain']:.2f}" in text
+    assert text.strip().endswith(
+        "Nothing passed: none is shown to know more of a break than the break probability does."
+    )
 
 
 def test_a_study_proposes_goes_on_and_switches_nothing(folder: Path, mm: Callable[..., Said]) -> None:

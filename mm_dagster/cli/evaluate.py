@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import typer
@@ -17,6 +18,9 @@ from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
+
+if TYPE_CHECKING:
+    from mm_dagster.evaluation.promotion import Findings, Result
 
 PANEL = "Ask"
 
@@ -71,13 +75,17 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...] = (
 @app.command(
     rich_help_panel=PANEL,
     epilog="Examples: `mm evaluate --from 2026-04-20 --to 2026-06-28`, "
-    "`mm evaluate --from 2025-01-01 --to 2025-12-27 --symbols ETH-USDT,SOL-USDT --json > quality.json`",
+    "`mm evaluate --from 2025-01-01 --to 2025-12-27 --symbols ETH-USDT,SOL-USDT --json > quality.json`, "
+    "`mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
 )
 def evaluate(
     first: Annotated[str, typer.Option("--from", help="First day on which grids are opened, UTC.")],
     last: Annotated[str | None, typer.Option("--to", help="Last day that is looked at; default: today.")] = None,
     symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
     grids: Annotated[Grids, typer.Option(help="One a day by the rule, or your own, as they were run.")] = Grids.RULE,
+    models: Annotated[
+        bool, typer.Option("--candidates", help="Instead: do models that nothing reads yet know more of a break?")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the advice on stored candles: every signal beside every control, with 95 % intervals.
@@ -85,8 +93,17 @@ def evaluate(
     A grid is opened every day on every market by a rule that knows no signal, and followed for 14 days; or your own
     grids are, until you ended them, with what you were told beside. Features and states are computed anew, under the
     configuration in force. Nothing is written. A first day of grids needs 48 days of candles before it.
+
+    With --candidates, a hidden Markov model and a GARCH, fitted each month on the past alone, go through the promotion
+    gate: does the log loss of the break probability fall with them, out of sample, and more than on the same market
+    with random signs? A candidate that passes may become a trigger. Gains are in thousandths of a nat a question.
     """
+    if models and grids is Grids.REAL:
+        raise CommandError("--candidates are judged on the rule's grids; leave --grids real out")
     days, wanted = whole_days(first, last), configured(symbols)
+    if models:
+        print_candidates(judged_candidates(days, wanted), days, wanted, as_json)
+        return
     found = judged(days, wanted) if grids is Grids.RULE else judged_real(days, wanted)
     if as_json:
         print_rows(found.to_dicts(), as_json)
@@ -157,6 +174,94 @@ def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
             f"with `mm backfill --from {iso(reach.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose later days"
         )
     return found
+
+
+def judged_candidates(days: Span, symbols: Sequence[str]) -> Findings:
+    """What the promotion gate says of the monthly models on the stored candles.
+
+    Raises:
+        CommandError: the libraries that fit them are not installed, or the days are too few.
+    """
+    from mm_dagster.evaluation import candidates, promotion
+
+    lacking = candidates.missing()
+    if lacking:
+        raise CommandError(
+            f"--candidates: {' and '.join(lacking)} not installed; pip install 'mm-dagster[{candidates.EXTRA}]'"
+        )
+    lake = project_here().lake
+    reach = promotion.reach(days)
+    candles, stored = {}, {}
+    with days_done("evaluate", unit="markets", transient=True) as progress:
+        bar = progress.add_task("", total=2 * len(symbols))
+        for symbol in symbols:
+            known = lake.read("candles", span=reach, symbols=[symbol])
+            if known.is_empty():
+                err.print(f"{symbol} is left out: no candle of it is stored from {reach}", highlight=False)
+                progress.advance(bar, 2)
+                continue
+            candles[symbol] = known
+            stored[symbol] = lake.read("candidate_parameters", symbols=[symbol])
+        if not candles:
+            raise CommandError(f"no candle is stored from {reach}; `mm backfill --from DAY` reads them")
+        try:
+            return promotion.judge(candles, stored, days, project_here().config, lambda symbol: progress.advance(bar))
+        except promotion.PromotionError as error:
+            raise CommandError(str(error)) from None
+
+
+def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_json: bool) -> None:
+    """One row a candidate, and a sentence that says what passed."""
+    rows = [_gated(result) for result in found.results]
+    if as_json:
+        print_rows(rows, as_json)
+        return
+    if any(project_here().simulated(symbol) for symbol in symbols):
+        out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
+    asked, tested = found.questions
+    out.print(
+        f"{asked:,} questions on {found.grids:,} grids opened {iso(days.start)[:10]} to {iso(days.end)[:10]}, the "
+        f"second half tested: {tested:,}. {found.stored:,} models came from the history, "
+        f"{found.fitted:,} were fitted now.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table(title="Promotion gate", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes"):
+        table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=True)
+    for row in rows:
+        cells = [
+            _cell((*(row[f"{name}{part}"] for part in ("", "_low", "_high")), 0), digits)
+            for name, digits in (("gain", 2), ("lift", 2), ("over_placebo", 2))
+        ]
+        fires = f"{row['fires']:.0%}"
+        table.add_row(row["candidate"], *cells[:2], fires, cells[2], "yes" if row["passes"] else "no")
+    out.print(table)
+    passed = [row["candidate"] for row in rows if row["passes"]]
+    out.print(
+        f"{' and '.join(passed)} passed: worth a trigger of its own, if it does so on other days and markets, too."
+        if passed
+        else "Nothing passed: none is shown to know more of a break than the break probability does.",
+        highlight=False,
+    )
+    sys.stdout.flush()
+
+
+def _gated(result: Result) -> dict[str, Any]:
+    """A row of the table; gains in thousandths of a nat, null where nothing can be said."""
+    from mm_dagster.evaluation import resample
+
+    row: dict[str, Any] = {"candidate": result.candidate}
+    figures = {
+        "gain": 1e3 * result.gain.log_loss,
+        "lift": result.gain.lift,
+        "over_placebo": 1e3 * (result.gain.log_loss - result.placebo.log_loss),
+    }
+    for name, draws in figures.items():
+        values = (float(draws[0]), *resample.interval(draws[1:]))
+        for part, value in zip(("", "_low", "_high"), values, strict=True):
+            row[f"{name}{part}"] = value if math.isfinite(value) else None
+    return row | {"fires": result.gain.fired, "passes": result.passes}
 
 
 def print_quality(found: pl.DataFrame, days: Span) -> None:

@@ -10,7 +10,7 @@ from mm_dagster import logs
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.alerts import due_now, follow_receipts, tell_failures
 from mm_dagster.defs.calibration import CHECK_KEYS
-from mm_dagster.defs.describe import KIND_TAG, RECONCILE, cause
+from mm_dagster.defs.describe import GROUPS, KIND_TAG, RECONCILE, cause
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
@@ -77,8 +77,9 @@ audit = dg.define_asset_job(
 
 evaluation = dg.define_asset_job(
     "evaluation",
-    selection=dg.AssetSelection.assets("signal_quality"),
-    description="What the signals were worth in the last year, up to the last whole month.",
+    # candidate_parameters is there only where what fits them is installed.
+    selection=dg.AssetSelection.groups(GROUPS["evaluation"]),
+    description="What the signals were worth in the last year, up to the last whole month; the candidates' parameters.",
     tags={KIND_TAG: "evaluation", "dagster/priority": "-1"},
     executor_def=dg.in_process_executor,
 )

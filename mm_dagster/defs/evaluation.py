@@ -1,5 +1,9 @@
-"""Stage 7, evaluation: what the signals were worth, once a month. It reads the lake, and writes its own table only."""
+"""Stage 7, evaluation, once a month: what the signals were worth, and the models that might tell more.
 
+It reads the lake, and writes its own tables only.
+"""
+
+import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +16,12 @@ from mm_dagster.bars import BAR, Span, parse_time
 from mm_dagster.config import Config
 from mm_dagster.defs.describe import picture, preview, stage_asset
 from mm_dagster.defs.resources import Project
-from mm_dagster.evaluation import monthly
+from mm_dagster.evaluation import candidates, monthly
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
-from mm_dagster.tables import EVALUATION_VERSION
+from mm_dagster.tables import CANDIDATES_VERSION, EVALUATION_VERSION, empty
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
 """Metrics of the table on the asset's page."""
@@ -82,6 +86,100 @@ def signal_quality(context: dg.AssetExecutionContext, project: Project, config: 
             **_shown(found, settings.exit.policy, "SIMULATED · " if project.wholly_simulated else ""),
         },
         check_results=[_heard(passed, sentence)],
+    )
+
+
+if not candidates.missing():
+
+    @stage_asset(
+        kinds={"numba", "polars"},
+        cadence="month",
+        code_version=CANDIDATES_VERSION,
+        deps=["candles"],
+        checks={
+            "parameters_are_sane": "The newest models can be believed: in every GARCH a shock dies away, and every "
+            "state of a hidden Markov model is visited. If not: wait a month; nothing that decides reads them."
+        },
+    )
+    def candidate_parameters(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+        """The models that might tell of a break, fitted at the beginning of each month on the 60 days before it.
+
+        A hidden Markov model and a GARCH(1,1) of every watched market's hourly returns, for each month of the window of
+        evaluation.yaml and the one under way. Nothing that decides reads them: `mm evaluate --candidates` asks whether
+        they know more than the break probability. A month is fitted again only when its candles, the code or the
+        library have changed; each row has the hash of what it was fitted on, and of what came of it.
+        """
+        lake, settings = project.lake, project.config
+        newest = max((time + BAR for time in lake.newest("candles").values()), default=None)
+        if newest is None:
+            return dg.MaterializeResult(check_results=[_sane(*candidates.verdict(empty("candidate_parameters")))])
+        days = monthly.window(newest, settings.evaluation.window_days)
+        months = [*candidates.months_of(days), days.end]
+        inside = Span(months[0] - BAR, days.end)
+        rows: list[pl.DataFrame] = []
+        left_out: list[str] = []
+        fitted = changed = 0
+        for symbol in _markets(project, settings):
+            found = candidates.refit(
+                symbol,
+                lake.read("candles", span=candidates.reach(days), symbols=[symbol], columns=candidates.COLUMNS),
+                lake.read("candidate_parameters", span=inside, symbols=[symbol]),
+                days,
+                months,
+                settings.hash_of("candles", symbol),
+            )
+            # What is fitted is kept, market by market; and a tick waits for a write, never for a fit.
+            with project.turn_lock():
+                commit = Commit(run_id=context.run.run_id, asset="candidate_parameters", span=str(days))
+                written = lake.write("candidate_parameters", found.rows, span=inside, symbols=[symbol], commit=commit)
+            kept = found.rows.height - found.fitted
+            context.log.info(f"{symbol}: {found.fitted} models fitted, {kept} kept")
+            for why in found.left_out:
+                context.log.warning(f"not fitted: {why}")
+            rows.append(found.rows)
+            fitted += found.fitted
+            changed += written.inserted + written.deleted
+            left_out += found.left_out
+        known = pl.concat([empty("candidate_parameters"), *rows])
+        return dg.MaterializeResult(
+            # The same parameters are the same data, whoever fitted them.
+            data_version=dg.DataVersion(hashlib.sha256("".join(known["parameters_hash"]).encode()).hexdigest()),
+            metadata={
+                "months": f"{months[0]:%Y-%m} to {months[-1]:%Y-%m}",
+                "fitted": fitted,
+                "kept": known.height - fitted,
+                "rows_changed": changed,
+                "fitted_with": ", ".join(known["fitted_with"].unique().sort()) or "nothing",
+                "not_fitted": dg.MetadataValue.md("\n".join(f"- {why}" for why in left_out) or "none"),
+                "newest_month": preview(_newest(known)),
+            },
+            check_results=[_sane(*candidates.verdict(known))],
+        )
+
+
+def _sane(passed: bool, sentence: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name="parameters_are_sane",
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=sentence,
+    )
+
+
+def _newest(rows: pl.DataFrame) -> pl.DataFrame:
+    """The models of the newest month, one a line, hashes cut short."""
+    newest = rows.filter(pl.col("as_of") == pl.col("as_of").max())
+    parameters = [
+        ", ".join(f"{one['name']} {one['value']:.3g}" for one in row) for row in newest["parameters"].to_list()
+    ]
+    return newest.select(
+        "as_of",
+        "symbol",
+        "model",
+        "converged",
+        "hours",
+        pl.col("returns_hash", "parameters_hash").str.head(12),
+        pl.Series("parameters", parameters, pl.String),
     )
 
 

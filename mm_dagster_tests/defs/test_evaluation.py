@@ -1,7 +1,8 @@
-"""The monthly judgement through the real job on a real lake. A simulated market: only the workings are judged."""
+"""The monthly judgement and fits through the real job on a real lake. A simulated market: only the workings count."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ import yaml
 from mm_dagster import tables
 from mm_dagster.bars import Span
 from mm_dagster.definitions import defs
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs import automation, evaluation
+from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.evaluation import candidates
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.history.lake import Commit
 from mm_dagster.history.views import VIEWS
@@ -26,6 +29,7 @@ from mm_dagster_tests.defs.live import QUIET
 
 END = datetime(2026, 7, 1, tzinfo=UTC)
 WINDOW = Span(END - timedelta(days=28), END)
+RESOURCES = {"project": Project.here(), "turn": Turn()}
 GIVEN = Commit("test", "given", "")
 OPENED = datetime(2026, 6, 10, 7, tzinfo=UTC)
 STOPPED = OPENED + timedelta(days=3)
@@ -84,7 +88,12 @@ def judge(**config: str) -> dg.ExecuteInProcessResult:
     with dg.DagsterInstance.ephemeral() as instance:
         run_config = {**QUIET, **({"ops": {"signal_quality": {"config": config}}} if config else {})}
         job = defs().resolve_job_def("evaluation")
-        return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+        return job.execute_in_process(
+            instance=instance,
+            run_config=run_config,
+            asset_selection=[dg.AssetKey("signal_quality")],
+            raise_on_error=False,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +188,7 @@ def test_a_month_judged_again_by_hand_changes_nothing_and_another_has_rows_of_it
 
 def test_it_writes_its_own_table_and_no_other(project: Project, judged: dg.ExecuteInProcessResult) -> None:
     commits = [json.loads(text) for text in project.lake.snapshots()["commit_extra_info"].drop_nulls()]
-    assert {commit["asset"] for commit in commits} == {"schema", "given", "signal_quality"}
+    assert {commit["asset"] for commit in commits} <= {"schema", "given", "signal_quality", "candidate_parameters"}
 
 
 def test_a_time_that_is_none_is_refused_in_one_line(project: Project) -> None:
@@ -194,3 +203,106 @@ def test_an_empty_lake_has_nothing_to_judge(tmp_path: Path, project: Project, mo
     result = judge()
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.description) == (True, "No candle is stored yet.")
+
+
+def fit(project: Project) -> tuple[dict[str, Any], dg.AssetCheckEvaluation, str]:
+    """Metadata, check and data version of a run of the asset."""
+    for name in ("hmmlearn", "arch"):
+        pytest.importorskip(name, reason=f"{name} is not installed; it is in the extra research")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = (
+            defs()
+            .resolve_job_def("evaluation")
+            .execute_in_process(
+                instance=instance, run_config=QUIET, asset_selection=[dg.AssetKey("candidate_parameters")]
+            )
+        )
+    (made,) = result.asset_materializations_for_node("candidate_parameters")
+    (check,) = result.get_asset_check_evaluations()
+    version = (made.tags or {})["dagster/data_version"]
+    return {name: entry.value for name, entry in made.metadata.items()}, check, version
+
+
+@pytest.mark.long
+def test_models_are_fitted_once_and_again_only_when_what_they_were_fitted_on_changed(project: Project) -> None:
+    lake = project.lake
+    found, check, version = fit(project)
+    assert (found["fitted"], found["kept"], found["not_fitted"]) == (4, 0, "none")
+    assert "Of the 2 models from 2026-07-01 on" in (check.description or "")
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert "| ETH-USDT | hmm |" in found["newest_month"]
+    rows = lake.read("candidate_parameters")
+    assert tables.broken_rules(rows, "candidate_parameters") == {}
+    assert rows.select("as_of", "model").rows() == [
+        (datetime(2026, month, 1, tzinfo=UTC), model) for month in (6, 7) for model in ("garch", "hmm")
+    ]
+    assert rows["hours"].to_list()[2:] == [60 * 24, 60 * 24]
+    assert rows["config_hash"].unique().to_list() == [project.config.hash_of("candles", "ETH-USDT")]
+
+    again, _, same = fit(project)
+    assert (again["fitted"], again["kept"], again["rows_changed"], same) == (0, 4, 0, version)
+
+    # The last candle before July changes by a trillionth: July is fitted anew, June is not.
+    candles = lake.read("candles")
+    last = pl.col("close_time") == END
+    other = candles.filter(last)["close"].item() * (1 - 1e-12)
+    changed = candles.filter(last).with_columns(close=pl.lit(other), low=pl.min_horizontal("low", pl.lit(other)))
+    lake.upsert("candles", changed, commit=GIVEN)
+    try:
+        revised, _, different = fit(project)
+        assert different != version
+        assert (revised["fitted"], revised["kept"]) == (2, 2)
+        renewed = lake.read("candidate_parameters")
+        assert renewed.head(2).equals(rows.head(2))
+        assert set(renewed["returns_hash"][2:]).isdisjoint(rows["returns_hash"])
+    finally:
+        lake.upsert("candles", candles.filter(last), commit=GIVEN)
+    # Back as it was, and so are the parameters, to the bit.
+    _, _, back = fit(project)
+    assert back == version
+    assert lake.read("candidate_parameters").equals(rows)
+
+
+@pytest.mark.long
+def test_parameters_can_be_made_again_from_the_lake(project: Project) -> None:
+    fit(project)
+    symbol, days = "ETH-USDT", WINDOW
+    rows = project.lake.read("candidate_parameters")
+    candles = project.lake.read("candles", span=candidates.reach(days), symbols=[symbol])
+    months = [*candidates.months_of(days), days.end]
+    again = candidates.refit(symbol, candles, rows.clear(), days, months, rows["config_hash"][0]).rows
+    assert again.sort("as_of", "symbol", "model").equals(rows)
+    for row in rows.iter_rows(named=True):
+        stored = {one["name"]: one["value"] for one in row["parameters"]}
+        assert candidates.parameters_hash(stored) == row["parameters_hash"]
+
+
+@pytest.mark.long
+def test_a_market_with_too_little_history_is_named_and_the_others_are_fitted(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configuration").mkdir()
+    given = yaml.safe_load((Path(project.config_dir) / "markets.yaml").read_text())
+    given["markets"].insert(0, {"symbol": "SOL-USDT", "venue": "main"})
+    (tmp_path / "configuration" / "markets.yaml").write_text(yaml.safe_dump(given))
+    (tmp_path / "configuration" / "evaluation.yaml").write_text(yaml.safe_dump({"window_days": 28}))
+    monkeypatch.setenv("MM_CONFIG_DIR", str(tmp_path / "configuration"))
+    found, _, _ = fit(project)
+    assert found["fitted"] + found["kept"] == 4
+    assert found["not_fitted"].splitlines() == [
+        f"- SOL-USDT, 2026-{month}: 0 of 30 days are known" for month in ("06", "07")
+    ]
+
+
+def test_without_the_libraries_there_is_no_such_asset_and_the_rest_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "find_spec", lambda name: None)
+    path = Path(evaluation.__file__)
+    spec = importlib.util.spec_from_file_location("without.evaluation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert not hasattr(module, "candidate_parameters")
+    assets = dg.Definitions(assets=[module.signal_quality], jobs=[automation.evaluation], resources=RESOURCES)
+    job = assets.resolve_job_def("evaluation")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {"signal_quality"}

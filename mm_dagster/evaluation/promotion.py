@@ -1,0 +1,201 @@
+"""Candidates through the promotion gate: on grids that a rule opens, and on the same markets with random signs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
+from mm_dagster.config import Config
+from mm_dagster.evaluation import candidates, gate
+from mm_dagster.evaluation.cohort import follow
+from mm_dagster.evaluation.episodes import open_daily
+from mm_dagster.evaluation.evaluate import LEAD_BARS, compute
+from mm_dagster.evaluation.gate import Gain
+from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.evaluation.placebo import flip
+from mm_dagster.evaluation.questions import Questions, ask, forecast, join
+from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
+from mm_dagster.tables import empty
+
+SIGNS = 1
+"""Seed of the placebo."""
+LEAST_DAYS = 2 * LEAST_BLOCKS * BLOCK_DAYS
+"""Days with grids that the gate needs: the second half is tested, and is drawn anew in blocks."""
+
+
+class PromotionError(Exception):
+    """The gate cannot answer. One line, with the remedy."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one candidate adds, and what it adds on the placebo."""
+
+    candidate: str
+    gain: Gain
+    placebo: Gain
+
+    @property
+    def passes(self) -> bool:
+        """Whether it passes the whole gate."""
+        return self.gain.promising and self.gain.beats(self.placebo)
+
+
+Values = Mapping[str, Floats]
+"""Of each candidate at each question."""
+
+
+def put(real: tuple[gate.Walk, Values], placebo: tuple[gate.Walk, Values]) -> Iterator[Result]:
+    """Every candidate through the gate.
+
+    Args:
+        real: the walk over the questions, and the candidates' values at each.
+        placebo: likewise.
+    """
+    (steps, values), (flipped, others) = real, placebo
+    for name in values:
+        yield Result(name, gate.measure(steps, values[name]), gate.measure(flipped, others[name]))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the gate says.
+
+    Attributes:
+        results: one a candidate.
+        questions: how many there are, and how many of them are tested.
+        grids: on which they are put.
+        stored: models of the real markets that were taken from the lake.
+        fitted: those that were fitted here.
+    """
+
+    results: tuple[Result, ...]
+    questions: tuple[int, int]
+    grids: int
+    stored: int
+    fitted: int
+
+
+def reach(days: Span) -> Span:
+    """The days, with all that features and candidates look back on."""
+    return Span(min(days.back(LEAD_BARS).start, candidates.reach(days).start), days.end)
+
+
+def judge(
+    candles: Mapping[str, pl.DataFrame],
+    stored: Mapping[str, pl.DataFrame],
+    days: Span,
+    config: Config,
+    progress: Callable[[str], None] = lambda symbol: None,
+) -> Findings:
+    """Puts the monthly models through the gate, on the grids that the rule opens on these days.
+
+    Args:
+        candles: rows of `candles` by symbol, in the `reach` of the days, or as far back as they go.
+        stored: rows of `candidate_parameters` by symbol. A model that is not there, or was fitted on other hours, is
+            fitted here; so are all of the placebo.
+        days: whole days; nothing later is looked at.
+        config: under which everything is computed.
+        progress: told each market twice: when it is done, and when its placebo is.
+
+    Raises:
+        PromotionError: too few days have grids, or too few of these broke.
+    """
+    _enough(days.bars // DAY_BARS, days)
+    source = _Source(stored)
+    together = pl.concat(list(candles.values())).filter(pl.col("open_time") < days.end)
+    sides = []
+    for frame, known in ((together, source), (flip(together, SIGNS), _Source({}))):
+        parts: list[tuple[Questions, dict[str, Floats]]] = []
+        for symbol in candles:
+            parts += _of_market(symbol, frame.filter(pl.col("symbol") == symbol), days, config, known)
+            progress(symbol)
+        opened = [asked.day for asked, _ in parts if asked.grid.size]
+        _enough(int(np.ptp(np.concatenate(opened))) + 1 if opened else 0, days)
+        asked = join(questions for questions, _ in parts)
+        sides.append((asked, {name: np.concatenate([values[name] for _, values in parts]) for name in parts[0][1]}))
+    (asked, values), (other, others) = sides
+    results = tuple(put((asked.walk(), values), (other.walk(), others)))
+    tested = results[0].gain.tested
+    if not tested or not results[0].placebo.tested:
+        raise PromotionError(
+            f"{days}: in the first half none of the grids broke, or all did, so nothing can be fitted; choose more "
+            "days, or more markets"
+        )
+    return Findings(results, (asked.place.size, tested), asked.day.size, source.found, source.fitted)
+
+
+class _Source:
+    """Where models come from: the lake, or a fit; and how many came from each."""
+
+    def __init__(self, stored: Mapping[str, pl.DataFrame]) -> None:
+        self._stored = stored
+        self.found = self.fitted = 0
+
+    def of(self, symbol: str, span: Span) -> candidates.Fit:
+        known = candidates.Stored(self._stored.get(symbol, empty("candidate_parameters")))
+
+        def model(kind: type[candidates.Model], month: int, past: Floats) -> candidates.Model:
+            found = known.model(kind, candidates.time_of(month, span), past)
+            if found is None:
+                self.fitted += 1
+                return candidates.fit(kind, month, past)
+            self.found += 1
+            return found
+
+        return model
+
+
+def _of_market(
+    symbol: str, candles: pl.DataFrame, days: Span, config: Config, source: _Source
+) -> Iterator[tuple[Questions, dict[str, Floats]]]:
+    """The questions on one market, and what the candidates say at each; nothing where no grid can be opened."""
+    for market in compute([symbol], candles, days, config):
+        grids = open_daily(market, days, config.evaluation)
+        if grids:
+            asked = ask(market, follow(market, grids, config.evaluation.life_days * DAY_BARS), config)
+            said = _said(candles, market, days, source.of(symbol, candidates.reach(days)))
+            over = values_of(said, forecast(market, config))
+            yield asked, {name: values[asked.place] for name, values in over.items()}
+
+
+def _said(candles: pl.DataFrame, market: Market, days: Span, fitted: candidates.Fit) -> dict[str, Floats]:
+    """What the models say at every bar of a market, NaN where no hour closes with it."""
+    span = candidates.reach(days)
+    returns = candidates.hourly_returns(candles, span)
+    months = [candidates.place_of(month, span) for month in candidates.months_of(days)]
+    closes = market.place(span.start) + (np.arange(returns.size) + 1) * HOUR_BARS
+    inside = (closes >= 0) & (closes < market.span.bars)
+    lanes = {}
+    for name, hourly in candidates.monthly(returns, [*months, returns.size], fitted).items():
+        lanes[name] = np.full(market.span.bars, np.nan)
+        lanes[name][closes[inside]] = hourly[inside]
+    return lanes
+
+
+def values_of(said: Mapping[str, Floats], sigma: Floats) -> dict[str, Floats]:
+    """The candidates, from what the models say: a forecast of volatility counts by how far it is from the program's.
+
+    Args:
+        said: by the names of `candidates.MODELS`, of any shape.
+        sigma: the program's forecast, of the same shape.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        over = np.log(said["garch_forecast"] / sigma)
+    return {"hmm_rough": said["hmm_rough"], "hmm_falling": said["hmm_falling"], "garch_over_forecast": over}
+
+
+def _enough(opened: int, days: Span) -> None:
+    """
+    Raises:
+        PromotionError: grids can be opened on too few days.
+    """
+    if opened < LEAST_DAYS:
+        raise PromotionError(
+            f"{days}: the gate needs grids on {LEAST_DAYS} days, and they can be opened on {opened}; choose more days, "
+            f"and `mm backfill --from {iso(reach(days).start)[:10]}` what is read before them"
+        )

@@ -1,0 +1,85 @@
+"""Questions: will this grid break below within a day? Asked every few hours of its life, answered by what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from mm_dagster.bars import DAY_BARS, HOUR_BARS, bar_number
+from mm_dagster.config import Config
+from mm_dagster.evaluation import gate, signals
+from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
+from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.grid import touch
+
+STRIDE = 6 * HOUR_BARS
+"""A question is put every so many bars of a grid's life: nearer ones hardly differ."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """n questions on m grids of some markets.
+
+    Attributes:
+        grid: which, shape (n,).
+        place: at which bar of its market's axis, shape (n,).
+        column: at which bar of the grid's life, shape (n,).
+        happened: the answer, shape (n,).
+        predicted: break probability, shape (n,).
+        day: on which each grid was opened, shape (m,).
+        symbol: number of its market, shape (m,).
+    """
+
+    grid: Columns
+    place: Columns
+    column: Columns
+    happened: Truths
+    predicted: Floats
+    day: Columns
+    symbol: Columns
+
+    def read(self, lanes: Floats) -> Floats:
+        """What is known at each question, from values by market and bar on one axis, shape (markets, bars)."""
+        return lanes[self.symbol[self.grid], self.place]
+
+    def walk(self) -> gate.Walk:
+        """The walk over them."""
+        return gate.walk(self.grid, self.predicted, self.happened, self.day, self.symbol)
+
+
+def ask(market: Market, cohort: Cohort, config: Config) -> Questions:
+    """Asks every STRIDE bars while a grid lives and the next day is known."""
+    predicted = signals.break_probability(cohort, market, config)
+    column = np.arange(predicted.shape[1])
+    happened = cohort.broken_low[:, None] <= column + DAY_BARS
+    asked = (column < cohort.over[:, None]) & (column % STRIDE == 0) & ~np.isnan(predicted)
+    asked &= happened | (column + DAY_BARS <= cohort.last[:, None])
+    rows, columns = np.nonzero(asked)
+    return Questions(
+        grid=rows,
+        place=signals.places(cohort, market)[asked],
+        column=columns,
+        happened=happened[asked],
+        predicted=predicted[asked],
+        day=np.array([grid.activated_at.toordinal() for grid in cohort.grids], np.int64),
+        symbol=np.zeros(len(cohort.grids), np.int64),
+    )
+
+
+def join(parts: Iterable[Questions]) -> Questions:
+    """The questions of several markets, at least one, whose grids and symbols are numbered on."""
+    known: list[Questions] = []
+    grids = 0
+    for number, part in enumerate(parts):
+        moved = {"grid": part.grid + grids, "symbol": part.symbol + number}
+        known.append(Questions(**{field.name: getattr(part, field.name) for field in fields(part)} | moved))
+        grids += part.day.size
+    return Questions(*(np.concatenate([getattr(part, field.name) for part in known]) for field in fields(Questions)))
+
+
+def forecast(market: Market, config: Config) -> Floats:
+    """Standard deviation of an hourly return over the next 24 hours, as the program has it, shape (bars,)."""
+    ahead = bar_number(market.span.start) + 1 + np.arange(market.span.bars)
+    return touch.forecast(market.known["volatility_forecast"], ahead, DAY_BARS, config.risk.vol.weekend)
