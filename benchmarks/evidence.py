@@ -337,7 +337,7 @@ def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
         "one of now.",
         changed_forecast(main, pool),
         "The ladder, both under the forecast of now: from two looks at .35 and .60 (off at .25 and .45), soft triggers "
-        "confirmed at .30, .55 and .60 and a WARNING that is left after an hour, to one look at .40 and .75 (off at "
+        "confirmed at .30, .55 and .60 and a WARNING that is left after an hour, to one look at .38 and .75 (off at "
         ".15 and .25), confirmed at .36, .55 and .70 and left after two hours. W is WARNING, L "
         "LATEST_ACCEPTABLE_EXIT, M MANDATORY_EXIT.",
         changed_ladder(main, pool),

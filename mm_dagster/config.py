@@ -353,7 +353,7 @@ class Confirm(Model):
 class BreakLikely(Model):
     """p_break_low_24h at which BREAK_LIKELY goes on and off, by level."""
 
-    warning_on: Probability = 0.40
+    warning_on: Probability = 0.38
     warning_off: Probability = 0.15
     latest_acceptable_exit_on: Probability = 0.75
     latest_acceptable_exit_off: Probability = 0.25

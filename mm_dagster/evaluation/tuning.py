@@ -96,7 +96,7 @@ _BREAK = "exit.thresholds.break_likely"
 SPACE = (
     Key(f"{_BREAK}.latest_acceptable_exit_on", 0.40, 0.80, 0.05),
     Key(f"{_BREAK}.latest_acceptable_exit_off", 0.20, 0.70, 0.05, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
-    Key(f"{_BREAK}.warning_on", 0.20, 0.60, 0.05, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
+    Key(f"{_BREAK}.warning_on", 0.20, 0.60, 0.02, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
     Key(f"{_BREAK}.warning_off", 0.10, 0.50, 0.05, at_most=f"{_BREAK}.warning_on"),
     Key("exit.confirm.mandatory", 0.40, 0.90, 0.05),
     Key("exit.confirm.latest_acceptable_exit", 0.35, 0.80, 0.05, at_most="exit.confirm.mandatory"),

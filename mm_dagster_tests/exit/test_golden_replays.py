@@ -181,7 +181,7 @@ LOWER_EDGE_OF_THE_RANGE: list[Step] = [
         "06-01T02:00",
         W,
         L,
-        "REVERSION_LOST",
+        "BREAK_LIKELY",
         "2,508, 40 %: right, the rule opened a grid that no operator would have",
     ),
     (
@@ -250,7 +250,7 @@ def test_the_states_of_a_real_market_come_as_they_were_judged(
 def test_the_message_of_the_flash_crash_says_why_and_what_would_have_come_next(candles: pl.DataFrame) -> None:
     frame = replay(candles, opened(candles, parse_time("2025-10-10")), 1).states
     said = {iso(row["as_of"])[11:16]: row for row in frame.iter_rows(named=True)}
-    assert said["06:00"]["nearest"][0] == "Break below the grid within 24 h: 21 % (fires at 40 %, at a price of 4,324)"
+    assert said["06:00"]["nearest"][0] == "Break below the grid within 24 h: 21 % (fires at 38 %, at a price of 4,328)"
     assert said["15:15"]["advice"] == (
         "Stop the grid within 60 minutes: Break below the grid within 24 h: 86 % (limit 75 %); "
         "Half-life of the reversion: none, no reversion (limit 242.6 h, from its baseline)."
