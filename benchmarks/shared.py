@@ -53,13 +53,18 @@ RECORDINGS = {
     "binance23": Recording("Binance 2023", "binance", "5m_2023.parquet"),
     "kraken": Recording("Kraken 2023", "kraken", "15m.parquet"),
 }
+UNSEEN = {
+    "perpetual23": Recording("Binance perpetuals 2023", "binance-perp", "5m_2023.parquet"),
+    "perpetual24": Recording("Binance perpetuals 2024-25", "binance-perp", "5m_2024-10.parquet"),
+}
+"""Recordings on which nothing was chosen; only to be looked at, and seldom."""
 MAIN = ("kucoin", "binance22", "bitfinex")
 """Those that are looked at together: many markets, and no two of the same time."""
 
 
 def candles(name: str) -> pl.DataFrame:
     """Rows of `candles` of all markets of a recording."""
-    recording = RECORDINGS[name]
+    recording = (RECORDINGS | UNSEEN)[name]
     folder = SHARED / "candles" / recording.venue
     venue = RecordedMarket(
         recording.venue, RecordedVenue(kind="recorded", path=str(folder), file=recording.file), Path("/")
