@@ -336,8 +336,8 @@ def write(fragments: Sequence[Path], pool: ProcessPoolExecutor) -> str:
         (Path(__file__).parent / "evidence.md").read_text().strip(),
         "## What stands, and what does not",
         claims(main)
-        + "\n- **All sets of these tables were looked at while thresholds were chosen.** Three small ones were not: there the "
-        "changes hold, and some levels do not (below: data on which nothing was chosen).",
+        + "\n- **All sets of these tables were looked at while thresholds were chosen.** Three small ones were not: "
+        "there the changes hold, and some levels do not (below: data on which nothing was chosen).",
         "## The figures by set",
         overview(main),
         "All sets together: AUC "
