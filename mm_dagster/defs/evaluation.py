@@ -25,6 +25,8 @@ from mm_dagster.tables import CANDIDATES_VERSION, EVALUATION_VERSION, empty
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
 """Metrics of the table on the asset's page."""
+HEARD, SANE = "signals_are_worth_hearing", "parameters_are_sane"
+"""Names of the checks."""
 
 
 class Until(dg.Config):
@@ -42,7 +44,7 @@ class Until(dg.Config):
     code_version=EVALUATION_VERSION,
     deps=["candles", "grid_risk", "notification"],
     checks={
-        "signals_are_worth_hearing": "The break probability of the last year ranked better than chance and meant what "
+        HEARD: "The break probability of the last year ranked better than chance and meant what "
         "it said. If not: look at the pictures; the market is not what the signals were made for, or the data is wrong."
     },
 )
@@ -57,7 +59,7 @@ def signal_quality(context: dg.AssetExecutionContext, project: Project, config: 
     lake, settings = project.lake, project.config
     newest = max((time + BAR for time in lake.newest("candles").values()), default=None)
     if newest is None:
-        return dg.MaterializeResult(check_results=[_heard(True, "No candle is stored yet.")])
+        return dg.MaterializeResult(check_results=[_warned(HEARD, True, "No candle is stored yet.")])
     days = monthly.window(_until(config.until) or newest, settings.evaluation.window_days)
     reach = days.back(LEAD_BARS)
     found = monthly.assess(
@@ -85,7 +87,7 @@ def signal_quality(context: dg.AssetExecutionContext, project: Project, config: 
             "not_judged": dg.MetadataValue.md("\n".join(f"- {why}" for why in found.left_out) or "none"),
             **_shown(found, settings.exit.policy, "SIMULATED · " if project.wholly_simulated else ""),
         },
-        check_results=[_heard(passed, sentence)],
+        check_results=[_warned(HEARD, passed, sentence)],
     )
 
 
@@ -97,7 +99,7 @@ if not candidates.missing():
         code_version=CANDIDATES_VERSION,
         deps=["candles"],
         checks={
-            "parameters_are_sane": "The newest models can be believed: in every GARCH a shock dies away, and every "
+            SANE: "The newest models can be believed: in every GARCH a shock dies away, and every "
             "state of a hidden Markov model is visited. If not: wait a month; nothing that decides reads them."
         },
     )
@@ -112,7 +114,9 @@ if not candidates.missing():
         lake, settings = project.lake, project.config
         newest = max((time + BAR for time in lake.newest("candles").values()), default=None)
         if newest is None:
-            return dg.MaterializeResult(check_results=[_sane(*candidates.verdict(empty("candidate_parameters")))])
+            return dg.MaterializeResult(
+                check_results=[_warned(SANE, *candidates.verdict(empty("candidate_parameters")))]
+            )
         days = monthly.window(newest, settings.evaluation.window_days)
         months = [*candidates.months_of(days), days.end]
         inside = Span(months[0] - BAR, days.end)
@@ -153,17 +157,8 @@ if not candidates.missing():
                 "not_fitted": dg.MetadataValue.md("\n".join(f"- {why}" for why in left_out) or "none"),
                 "newest_month": preview(_newest(known)),
             },
-            check_results=[_sane(*candidates.verdict(known))],
+            check_results=[_warned(SANE, *candidates.verdict(known))],
         )
-
-
-def _sane(passed: bool, sentence: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name="parameters_are_sane",
-        passed=passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=sentence,
-    )
 
 
 def _newest(rows: pl.DataFrame) -> pl.DataFrame:
@@ -183,12 +178,10 @@ def _newest(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _heard(passed: bool, sentence: str) -> dg.AssetCheckResult:
+def _warned(check: str, passed: bool, sentence: str) -> dg.AssetCheckResult:
+    """A check that warns when it fails: nothing that decides hangs on it."""
     return dg.AssetCheckResult(
-        check_name="signals_are_worth_hearing",
-        passed=passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=sentence,
+        check_name=check, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=sentence
     )
 
 
