@@ -35,10 +35,10 @@ def test_the_collapse_of_may_2022_from_five_minute_files(
     assert defs().resolve_job_def("history").execute_in_process(run_config=QUIET, tags=days).success
     project = Project.here()
     states = project.lake.read("exit_state", grids=["luna"])
-    # The range of the activation was left, and at 22:30 and 22:45 a break was likelier than the 60 % that confirm it:
+    # The range of the activation was left, and at 23:00 a break was likelier than the 70 % that confirm it:
     # hours before the price closed below the grid, a day and a half before the stop.
     first = states.filter(pl.col("state") == "MANDATORY_EXIT").row(0, named=True)
-    assert iso(first["as_of"]) == "2022-05-07T22:45:00Z"
+    assert iso(first["as_of"]) == "2022-05-07T23:00:00Z"
     fired = {trigger["name"] for trigger in first["triggers"] if trigger["fired"]}
     assert "RANGE_INVALIDATED" in fired
     assert not fired & {"STOP_BREACHED", "CLOSES_OUTSIDE"}
