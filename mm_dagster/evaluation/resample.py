@@ -43,9 +43,9 @@ def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
     return weights
 
 
-def enough(days: Columns) -> bool:
-    """Whether there are blocks enough for an interval that means something."""
-    return bool(np.unique(days // BLOCK_DAYS).size >= LEAST_BLOCKS)
+def enough(days: Columns, least: int = LEAST_BLOCKS) -> bool:
+    """Whether there are blocks enough, `least` of them, for an interval that means something."""
+    return bool(np.unique(days // BLOCK_DAYS).size >= least)
 
 
 def interval(values: Floats) -> tuple[float, float]:

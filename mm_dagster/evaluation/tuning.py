@@ -766,7 +766,7 @@ def _compared(part: str, now: Outcome, new: Outcome) -> Iterator[tuple[Any, ...]
     if not now.day.size:
         return
     weights = resample.draws(now.day - now.day.min(), now.symbol)
-    if np.unique(now.day // resample.BLOCK_DAYS).size < LEAST_BLOCKS:
+    if not resample.enough(now.day, LEAST_BLOCKS):
         weights = weights[:1]
     before, after = (_figures(one, weights) for one in (now, new))
     for name, values in before.items():
