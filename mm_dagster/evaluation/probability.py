@@ -44,6 +44,22 @@ class Samples:
     fold: Columns
 
 
+def outcome(cohort: Cohort, stride: int) -> tuple[Truths, Truths]:
+    """Whether a break below came within HORIZON, and whether that may be asked, shape (m, n) each.
+
+    It is asked every so many bars while a grid lives and its HORIZON is wholly known, whatever came: near the end of a
+    life those with the event alone would be counted.
+
+    Args:
+        cohort: the grids.
+        stride: bars from one question to the next.
+    """
+    column = np.arange(cohort.close.shape[1])
+    happened = cohort.broken_low[:, None] <= column + HORIZON
+    known = column + HORIZON <= cohort.last[:, None]
+    return happened, known & (column < cohort.over[:, None]) & (column % stride == 0)
+
+
 def sample(probability: Floats, cohort: Cohort, fold: Columns) -> Samples:
     """Samples every 4th bar while a grid lives; those whose HORIZON is not wholly known are left out.
 
@@ -52,12 +68,8 @@ def sample(probability: Floats, cohort: Cohort, fold: Columns) -> Samples:
         cohort: the grids.
         fold: of each grid, shape (m,).
     """
-    column = np.arange(probability.shape[1])
-    happened = cohort.broken_low[:, None] <= column + HORIZON
-    # Not those with the event either: near the end of a life they alone would be counted.
-    known = column + HORIZON <= cohort.last[:, None]
-    used = (column < cohort.over[:, None]) & (column % HOUR_BARS == 0) & known & ~np.isnan(probability)
-    used &= ~np.isnan(cohort.close)
+    happened, known = outcome(cohort, HOUR_BARS)
+    used = known & ~np.isnan(probability) & ~np.isnan(cohort.close)
     lower, upper = (np.array([[getattr(grid, name)] for grid in cohort.grids]) for name in ("lower", "upper"))
     rows, _ = np.nonzero(used)
     return Samples(

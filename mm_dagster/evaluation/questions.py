@@ -9,7 +9,7 @@ import numpy as np
 
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, bar_number
 from mm_dagster.config import Config
-from mm_dagster.evaluation import gate, signals
+from mm_dagster.evaluation import gate, probability, signals
 from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
 from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.grid import touch
@@ -52,10 +52,8 @@ class Questions:
 def ask(market: Market, cohort: Cohort, config: Config) -> Questions:
     """Asks every STRIDE bars while a grid lives and the next day is known."""
     predicted = signals.break_probability(cohort, market, config)
-    column = np.arange(predicted.shape[1])
-    happened = cohort.broken_low[:, None] <= column + DAY_BARS
-    asked = (column < cohort.over[:, None]) & (column % STRIDE == 0) & ~np.isnan(predicted)
-    asked &= happened | (column + DAY_BARS <= cohort.last[:, None])
+    happened, known = probability.outcome(cohort, STRIDE)
+    asked = known & ~np.isnan(predicted)
     rows, columns = np.nonzero(asked)
     return Questions(
         grid=rows,

@@ -102,6 +102,9 @@ def test_near_the_end_an_alarm_and_a_prediction_are_left_out_whether_or_not_the_
         samples = probability.sample(np.full(life.close.shape, 0.5), life, np.zeros(1, np.int64))
         assert samples.predicted.size == 37
         assert samples.happened.sum() == (12 if right else 0)
+        happened, known = probability.outcome(life, 6 * HOUR_BARS)
+        assert np.flatnonzero(known[0]).tolist() == [hour * HOUR_BARS for hour in range(0, 37, 6)]
+        assert happened[known].sum() == (2 if right else 0)
 
 
 def test_the_figures_of_the_alerts_are_those_computed_by_hand() -> None:
