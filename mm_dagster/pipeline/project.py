@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
 from filelock import FileLock
 
 from mm_dagster import logs
@@ -48,22 +47,6 @@ class Project:
         self._config_error: str | None = None
         self._venues: dict[str, Venue] = {}
         self._accounts: dict[str, ExchangeAccount] = {}
-        self._failures: dict[str, str] = {}
-        self._revisions: pl.DataFrame | None = None
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """What failed in this run, by symbol or grid, in one line each."""
-        return self._failures
-
-    @property
-    def revisions(self) -> pl.DataFrame | None:
-        """The changed bars whose new candles this run uses, as in tables.CandleRevision; None: it did not look."""
-        return self._revisions
-
-    def use_revisions(self, rows: pl.DataFrame) -> None:
-        """Notes the changed bars whose new candles this run uses from now on."""
-        self._revisions = rows
 
     @classmethod
     def here(cls) -> Project:
