@@ -20,10 +20,16 @@ class Wire:
     """Runs while the `with` block does.
 
     Attributes:
-        asked: what came in, request by request; a connection that sends nothing counts with b"".
+        asked: what came in, request by request.
     """
 
-    def __init__(self, script: Script | bytes) -> None:
+    def __init__(self, script: Script | bytes, *, stays: bool = False) -> None:
+        """
+        Args:
+            script: what it says; bytes are the same for every request.
+            stays: whether a connection serves more than one request.
+        """
+        self._stays = stays
         self._script = script if callable(script) else lambda _: [script]
         self.asked: list[bytes] = []
         self._closing = threading.Event()
@@ -68,18 +74,20 @@ class Wire:
     def _serve(self, end: socket.socket) -> None:
         with end:
             try:
-                request = self._request(end)
-                self.asked.append(request)
-                for said in self._script(request):
-                    if isinstance(said, bytes):
-                        end.sendall(said)
-                    elif self._closing.wait(said):
+                while request := self._request(end):
+                    self.asked.append(request)
+                    for said in self._script(request):
+                        if isinstance(said, bytes):
+                            end.sendall(said)
+                        elif self._closing.wait(said):
+                            return
+                    if not self._stays:
                         return
             except OSError:
                 return
 
     def _request(self, end: socket.socket) -> bytes:
-        end.settimeout(0.02)
+        end.settimeout(0.05)
         came = b""
         until = time.monotonic() + 5
         while time.monotonic() < until and not self._closing.is_set():
