@@ -84,7 +84,7 @@ def options(
 @cache
 def project_here() -> Any:
     """The project that the environment names; Dagster's own folders are put below its data."""
-    from mm_dagster.defs.resources import Project
+    from mm_dagster.pipeline.project import Project
 
     project = Project.here()
     folder = Path(os.environ.setdefault("MM_DAGSTER_DIR", str(project.data / "dagster")))

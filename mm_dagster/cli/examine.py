@@ -105,7 +105,7 @@ def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
 
 
 def _pushover(project: Any) -> str:
-    from mm_dagster.defs.alerts import channel_of
+    from mm_dagster.pipeline.tell import channel_of
 
     if all(project.simulated(symbol) for symbol in project.config.symbols):
         return "not needed: a simulated market writes to the ledger and the log"

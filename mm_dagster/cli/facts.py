@@ -18,8 +18,8 @@ from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_orde
 from mm_dagster.tables import empty
 
 if TYPE_CHECKING:
-    from mm_dagster.defs.resources import Project
     from mm_dagster.drawings import Drawing
+    from mm_dagster.pipeline.project import Project
 
 
 def page(project: Project, clock: datetime, *, looked_up: bool = False, days: int = 7) -> Page:

@@ -143,7 +143,7 @@ def _watch(grid: str | None, seconds: int) -> None:
     project_here()
 
     def look() -> RenderableType:
-        from mm_dagster.defs.resources import Project
+        from mm_dagster.pipeline.project import Project
 
         try:
             # A project of its own each time: the configuration may have changed.
@@ -170,7 +170,7 @@ def _watch(grid: str | None, seconds: int) -> None:
 @app.command(rich_help_panel=PANEL, name="alert-test", epilog="Examples: `mm alert-test`, `mm alert-test --json`")
 def alert_test(as_json: AsJson = False) -> None:
     """Send a test message to each channel, and say what came back."""
-    from mm_dagster.defs.alerts import try_channels
+    from mm_dagster.pipeline.tell import try_channels
 
     told = try_channels(project_here())
     if told.is_empty():

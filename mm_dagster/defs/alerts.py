@@ -1,35 +1,15 @@
 """Stage 5, alerts: what is due is noted, sent once, and noted again. Outside of partitions and backfills."""
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any
 
 import dagster as dg
 import polars as pl
-from filelock import FileLock
 
-from mm_dagster.alerts import budget, digest, message, policy, receipts
-from mm_dagster.alerts.ledger import Outgoing, dispatch
-from mm_dagster.alerts.policy import EVERY_GRID
-from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
-from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
-from mm_dagster.bars import Span, ceil_bar, floor_bar
-from mm_dagster.config import GridConfig
 from mm_dagster.defs.describe import preview, stage_asset
-from mm_dagster.defs.exit import grid_picture
-from mm_dagster.defs.resources import Project, Turn
-from mm_dagster.exit.why import why
-from mm_dagster.history.lake import Commit
-from mm_dagster.tables import empty
+from mm_dagster.defs.resources import ProjectOfRun, Turn
+from mm_dagster.pipeline.tell import send_due
 
 logger = logging.getLogger(__name__)
-
-LOOK_BACK = timedelta(days=2)
-"""How old a row may be and still count as the newest that is known of a grid."""
 
 
 @stage_asset(
@@ -42,33 +22,20 @@ LOOK_BACK = timedelta(days=2)
         "`mm alert-test` tries each channel, `mm doctor` its credentials."
     },
 )
-def notification(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def notification(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """The ledger of alerts: a row is committed before anything is sent, and again with what became of it.
 
     A crash between the two sends again rather than never. Only the newest state of a fresh bar is news, so a backfill
     never sends. What quiet hours, limits an hour and the monthly budget hold back is noted with the reason and told
     later if it is still true. A simulated market, and everything while there are no credentials, goes to the log.
     """
-    ledger = LakeLedger(project, context.run.run_id)
-    channel, second = channel_of(project), second_of(project)
-    rows = []
-    with FileLock(project.data / "alerts.lock"):
-        if channel is not None and receipts.open_receipts(ledger.read()).height:
-            # Before anything is cancelled, lest an acknowledgement is missed.
-            receipts.poll(ledger, channel, project.real_clock, second)
-        for news in _news(project, turn.time):
-            outgoing = [_outgoing(project, news, alert) for alert in news.alerts]
-            done = dispatch(
-                outgoing, news.cancellations, ledger=ledger, channel=channel, second=second, clock=news.clock_now
-            )
-            rows.append(done)
-    sent = pl.concat(rows) if rows else ledger.read().clear()
+    sent, ledger = send_due(project, context.run.run_id, turn.time)
     failed = sent.filter(pl.col("status").is_in(["PENDING", "FAILED"]))
     shown = ["grid_id", "as_of", "kind", "state", "priority", "status", "channel", "title"]
     return dg.MaterializeResult(
         metadata={
             "told": sent.filter(pl.col("status") == "SENT").height,
-            "preview": preview(ledger.read().sort("created_at").tail(10).select(shown)),
+            "preview": preview(ledger.sort("created_at").tail(10).select(shown)),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -80,275 +47,3 @@ def notification(context: dg.AssetExecutionContext, project: Project, turn: Turn
             )
         ],
     )
-
-
-def due_now(project: Project, at: datetime | None = None) -> int:
-    """How many alerts and cancellations wait to be sent; `at` sets the clock of simulated markets."""
-    return sum(len(news.alerts) + len(news.cancellations) for news in _news(project, at))
-
-
-@dataclass(frozen=True)
-class _News:
-    """What is due on the markets of one venue, or of all of them together, by its clock.
-
-    Attributes:
-        alerts: what is due, admitted or held back.
-        cancellations: emergencies that are over.
-        states: newest exit states.
-        entries: newest entry assessments.
-        risks: newest risks.
-        project: where they are kept.
-        symbol: one of the markets; None: of no single one.
-        simulated: whether they are synthetic.
-        at: the clock of simulated markets; None: the present.
-    """
-
-    alerts: list[policy.Alert]
-    cancellations: list[policy.Cancellation]
-    states: pl.DataFrame
-    entries: pl.DataFrame
-    risks: pl.DataFrame
-    project: Project
-    symbol: str | None
-    simulated: bool
-    at: datetime | None
-
-    def clock_now(self) -> datetime:
-        """The time on which these markets run."""
-        return self.at or (self.project.clock(self.symbol) if self.symbol else self.project.real_clock())
-
-
-def _news(project: Project, at: datetime | None) -> Iterator[_News]:
-    """What is due, venue by venue, since each has a clock of its own; then what concerns all of them.
-
-    Args:
-        project: where the rows are.
-        at: the clock of simulated markets; None: the present. A real market's clock is never set.
-    """
-    config = project.config
-    # Nothing that was recorded is news, not even that it ends.
-    followed = [grid for grid in config.grids if config.venue_of(grid.symbol)[1].kind != "recorded"]
-    by_venue = sorted(followed, key=lambda grid: config.venue_of(grid.symbol)[0])
-    configured = {grid.id for grid in config.grids}
-    for _, group in groupby(by_venue, key=lambda grid: config.venue_of(grid.symbol)[0]):
-        grids = list(group)
-        symbol = grids[0].symbol
-        set_to = at if project.simulated(symbol) else None
-        clock = set_to or project.clock(symbol)
-        ids = [grid.id for grid in grids]
-        # Read anew, since what was sent meanwhile for another venue counts.
-        ledger = _counted(project, project.simulated(symbol))
-        recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
-        states, entries, risks = (
-            _newest(project.lake.read(table, span=recent, grids=ids))
-            for table in ("exit_state", "entry_assessment", "grid_risk")
-        )
-        # An assessment without a price is no news: the market is not seen, which is told of running grids only.
-        entries = entries.filter(pl.col("price").is_not_null())
-        prices = dict(zip(risks["grid_id"], risks["price"], strict=True))
-        # An emergency of a grid that is no longer configured must be stopped, too: any venue's turn may do it.
-        mine = ledger.filter(pl.col("grid_id").is_in(ids) | ~pl.col("grid_id").is_in(sorted(configured)))
-        due = policy.due(states, entries, mine, clock, config.alerts, grids, prices)
-        yield _News(
-            alerts=budget.admit(due, ledger, clock, config.alerts),
-            cancellations=policy.over(states, mine, clock, config.alerts, config.grids),
-            states=states,
-            entries=entries,
-            risks=risks,
-            project=project,
-            symbol=symbol,
-            simulated=project.simulated(symbol),
-            at=set_to,
-        )
-    yield _of_all(project, followed, at)
-
-
-def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | None) -> _News:
-    """The digest, and the failures that were noted and not told yet."""
-    config = project.config
-    simulated = project.wholly_simulated
-    grids = [grid for grid in followed if simulated or not project.simulated(grid.symbol)]
-    set_to = at if simulated else None
-    clock = set_to or project.real_clock()
-    ids = [grid.id for grid in grids]
-    recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
-    states, risks = (_newest(project.lake.read(table, span=recent, grids=ids)) for table in ("exit_state", "grid_risk"))
-    ledger = _counted(project, simulated)
-    due = policy.untold_failures(ledger, clock)
-    if grids:
-        mine = ledger.filter(pl.col("grid_id").is_in(ids) | (pl.col("kind") == "DIGEST"))
-        due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated)
-    return _News(
-        alerts=budget.admit(due, ledger, clock, config.alerts),
-        cancellations=[],
-        states=states,
-        entries=states.clear(),
-        risks=risks,
-        project=project,
-        symbol=None,
-        simulated=simulated,
-        at=set_to,
-    )
-
-
-def _counted(project: Project, simulated: bool) -> pl.DataFrame:
-    """The rows of the ledger that count against the same limits: of real markets, or of simulated ones."""
-    synthetic = [grid.id for grid in project.config.grids if project.simulated(grid.symbol)]
-    made_up = pl.col("grid_id").is_in(synthetic)
-    if simulated:
-        return project.lake.read("notification").filter(made_up | (pl.col("grid_id") == EVERY_GRID))
-    return project.lake.read("notification").filter(~made_up)
-
-
-def _newest(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.sort("as_of").group_by("grid_id", maintain_order=True).last().select(rows.columns)
-
-
-def _outgoing(project: Project, news: _News, alert: policy.Alert) -> Outgoing:
-    """An alert with its words, its link and its picture; a retried one keeps the words that were noted."""
-    link = message.url(alert.kind, project.config.alerts.link)
-    simulated = news.simulated
-    if alert.title is not None and alert.message is not None:
-        return Outgoing(alert, alert.title, alert.message, simulated, link)
-    grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
-    row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
-    reasons = why(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
-    title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated)
-    return Outgoing(alert, title, text, simulated, link, _image(project, grid, alert, simulated))
-
-
-def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
-    mine = rows.filter(pl.col("grid_id") == grid_id)
-    return mine.row(0, named=True) if mine.height else None
-
-
-def _image(project: Project, grid: GridConfig, alert: policy.Alert, simulated: bool) -> bytes | None:
-    """The picture for the phone. Never worth losing the message for."""
-    if simulated or alert.status != "PENDING":
-        return None
-    try:
-        return grid_picture(project, grid, floor_bar(alert.as_of))
-    except Exception:
-        logger.exception("%s: no picture for the alert", grid.id)
-        return None
-
-
-def channel_of(project: Project) -> Pushover | None:
-    """Pushover, if the environment has its credentials; they go nowhere else."""
-    token, user = os.environ.get("PUSHOVER_TOKEN"), os.environ.get("PUSHOVER_USER")
-    return Pushover(token, user, project.config.alerts.pushover) if token and user else None
-
-
-def second_of(project: Project) -> Second | None:
-    """The second channel, if the environment has its addresses; one that is not set or cannot be read is left out."""
-    urls = [os.environ.get(secret.url_env, "") for secret in project.config.alerts.apprise]
-    try:
-        return Second([url for url in urls if url]) if any(urls) else None
-    except SecondUrlError as error:
-        logger.error("%s; `mm doctor` says which variable", error)
-        return None
-
-
-def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str) -> int:
-    """Notes and sends that assets have failed, each once.
-
-    Args:
-        project: where the ledger is.
-        failed: asset and the first line of the error.
-        key: names the failure, like the run's id.
-
-    Returns:
-        How many alerts were noted.
-    """
-    ledger = LakeLedger(project, key)
-    # Where all markets are simulated no failure reaches a phone, like everything else.
-    simulated, at = project.wholly_simulated, project.real_clock()
-    with FileLock(project.data / "alerts.lock"):
-        found = []
-        for asset, line in failed:
-            alert = policy.failure(key, asset, line, at, ledger.read())
-            if alert is not None:
-                found.append(alert)
-        admitted = budget.admit(found, _counted(project, simulated), at, project.config.alerts)
-        link = project.config.alerts.link
-        outgoing = [
-            Outgoing(alert, *message.failure(alert, link), simulated, message.url(alert.kind, link))
-            for alert in admitted
-        ]
-        dispatch(
-            outgoing, ledger=ledger, channel=channel_of(project), second=second_of(project),
-            clock=project.real_clock,
-        )  # fmt: skip
-    return len(admitted)
-
-
-def try_channels(project: Project) -> pl.DataFrame:
-    """Sends a test message to each channel that there are credentials for, and says what came back.
-
-    Returns:
-        Rows of `notification`, one for each channel.
-    """
-    channel, second = channel_of(project), second_of(project)
-    ledger, now = LakeLedger(project, "alert-test"), project.real_clock()
-    told = []
-    with FileLock(project.data / "alerts.lock"):
-        for one in [channel, _AsFirst(second) if second else None]:
-            if one is not None:
-                tried = ledger.read().filter(pl.col("kind") == "TEST").height
-                alert = policy.trial(one.name, now, tried)
-                outgoing = Outgoing(alert, *message.trial(alert), False)
-                told.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
-    return pl.concat(told) if told else empty("notification")
-
-
-class _AsFirst:
-    """The second channel in the place of the first, for a test of it alone."""
-
-    def __init__(self, second: Second) -> None:
-        self.second, self.name = second, second.name
-
-    def send(
-        self, title: str, message: str, priority: int, *, timestamp: datetime, url: str | None, image: bytes | None
-    ) -> Sent:
-        """Sends a message, or raises PushoverUnavailable."""
-        try:
-            self.second.send(title, message, url=url)
-        except SecondUnavailable as error:
-            raise PushoverUnavailable(str(error)) from None
-        return Sent(None, None)
-
-    def cancel(self, receipt: str) -> None:
-        """It has no receipts."""
-
-
-def follow_receipts(project: Project) -> int:
-    """Asks what became of the emergencies that may still ring; returns how many there are."""
-    channel, ledger = channel_of(project), LakeLedger(project, "receipts")
-    waiting = receipts.open_receipts(ledger.read()).height
-    if channel is not None and waiting:
-        with FileLock(project.data / "alerts.lock"):
-            receipts.poll(ledger, channel, project.real_clock, second_of(project))
-    return waiting
-
-
-class LakeLedger:
-    """The ledger in the lake."""
-
-    def __init__(self, project: Project, run_id: str) -> None:
-        self._lake = project.lake
-        self._commit = Commit(run_id=run_id, asset="notification", span="")
-
-    def read(self) -> pl.DataFrame:
-        """All rows."""
-        return self._lake.read("notification")
-
-    def events(self) -> pl.DataFrame:
-        """All events."""
-        return self._lake.read("alert_event")
-
-    def write(self, rows: pl.DataFrame, events: pl.DataFrame) -> None:
-        """Commits rows, each in place of the one with the same alert_id, then adds events."""
-        if rows.height:
-            self._lake.upsert("notification", rows, commit=self._commit)
-        if events.height:
-            self._lake.upsert("alert_event", events, commit=self._commit)

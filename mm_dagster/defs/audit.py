@@ -1,7 +1,6 @@
 """Stage 6, audit: what the operator could have seen, kept where git keeps it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +10,10 @@ import polars as pl
 from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar, iso, parse_time
 from mm_dagster.defs.describe import GROUPS, cause, glance, picture, preview, stage_asset
-from mm_dagster.defs.resources import Project, Turn
-from mm_dagster.grid import account, position
+from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.history.mirror import MirrorError
-from mm_dagster.history.snapshot import render_snapshot, snapshot_path
 from mm_dagster.logs import TICK_TAG
+from mm_dagster.pipeline.snapshots import snapshots
 
 
 @stage_asset(
@@ -26,7 +24,7 @@ from mm_dagster.logs import TICK_TAG
         "next push; see whether the remote of history.yaml answers and takes this key."
     },
 )
-def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """One YAML file per tick and market in a git repository: regime, grids, risk and exit states, readable without us.
 
     Committed at every live tick; pushed when history.yaml names a remote. A push that fails loses nothing: the commits
@@ -34,7 +32,7 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
     """
     symbols = turn.symbols or project.config.symbols
     as_of = floor_bar(turn.time) if turn.time else max(project.lake.newest("regime_verdict").values(), default=None)
-    files = _render(project, symbols, Span(as_of - BAR, as_of)) if as_of else {}
+    files = snapshots(project, symbols, Span(as_of - BAR, as_of)) if as_of else {}
     mirror, problem, commit = project.mirror, None, None
     try:
         if as_of and files:
@@ -62,7 +60,7 @@ def snapshot(context: dg.AssetExecutionContext, project: Project, turn: Turn) ->
 
 
 @stage_asset(kinds={"duckdb"}, cadence="day", deps=["notification"])
-def alert_audit(project: Project) -> dg.MaterializeResult:
+def alert_audit(project: ProjectOfRun) -> dg.MaterializeResult:
     """What the operator did about the alerts, by month and state: how soon, how often within the window, how often not.
 
     A response is noted with `mm respond`; the same figures are in the view `response_kpis`.
@@ -87,7 +85,7 @@ TICKS_LISTED = 12
         "`ticks` of tick_log says which, why, and in which run."
     },
 )
-def tick_log(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.MaterializeResult:
     """The page for 3 a.m.: the last ticks, how long each stage took, what failed and why.
 
     Made at the beginning of every tick, of those before it, so that it is there also when the tick fails. A column of
@@ -181,38 +179,3 @@ def _failure(context: dg.AssetExecutionContext, run_id: str) -> str:
         if entry.dagster_event and entry.dagster_event.step_failure_data.error:
             return f"{entry.step_key}: {cause(entry.dagster_event.step_failure_data.error)}"
     return "the run failed before its first step"
-
-
-def _render(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, str]:
-    """The snapshots of one bar by path; nothing for a market of which nothing is known."""
-    config, lake = project.config, project.lake
-    tables = ("regime_features", "regime_verdict", "grid_risk", "exit_state", "entry_assessment")
-    features, verdicts, risks, *others = (lake.read(table, span=bar).to_dicts() for table in tables)
-    accounts = lake.read("account_snapshot", span=bar).filter("complete").to_dicts()
-    published = {row["venue"]: row["balances"] for row in accounts if config.history.mirror.balances}
-    if not config.history.mirror.balances:
-        risks = [row | dict.fromkeys(position.PRIVATE) if row["source"] == "ACCOUNT" else row for row in risks]
-    running = [
-        (config.venue_of(row["symbol"])[0], row)
-        for row in risks
-        if any(grid.id == row["grid_id"] and grid.enabled for grid in config.grids)
-    ]
-    files = {}
-    for symbol in symbols:
-        measured = [row for row in features if row["symbol"] == symbol]
-        verdict = [row for row in verdicts if row["symbol"] == symbol]
-        if not measured or not verdict:
-            continue
-        grids: list[dict[str, Any]] = []
-        for grid in config.grids_on(symbol):
-            if grid.first_as_of <= bar.end:
-                rows = [next((row for row in table if row["grid_id"] == grid.id), None) for table in (risks, *others)]
-                parts = dict(zip(("risk", "exit", "entry"), rows, strict=True))
-                grids.append({"config": grid.model_dump(mode="json"), **parts})
-        venue = config.venue_of(symbol)[0]
-        mine = [row for name, row in running if name == venue]
-        held = asdict(account.summary(symbol.partition("-")[2], mine, published.get(venue)))
-        files[snapshot_path(bar.end, symbol)] = render_snapshot(
-            symbol, bar.end, measured[0], verdict[0], grids, held, project.simulated(symbol)
-        )
-    return files

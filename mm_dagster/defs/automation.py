@@ -8,14 +8,14 @@ import dagster as dg
 
 from mm_dagster import logs
 from mm_dagster.bars import floor_bar, iso
-from mm_dagster.defs.alerts import due_now, follow_receipts, tell_failures
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import GROUPS, KIND_TAG, RECONCILE, cause
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.logs import TICK_TAG
+from mm_dagster.pipeline.tell import due_now, follow_receipts, tell_failures
 
 PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
 HISTORY = (
@@ -141,7 +141,7 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     description="Asks for a run of send_alerts when something must be told. Off: nobody is told anything.",
 )
 @logs.told()
-def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.RunRequest | dg.SkipReason:
+def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.RunRequest | dg.SkipReason:
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
     if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
         return dg.SkipReason("the last run is still sending")
@@ -157,7 +157,7 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: Project) -> dg.
     description="Follows an emergency at Pushover until it was acknowledged or has expired.",
 )
 @logs.told()
-def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> dg.SkipReason:
+def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.SkipReason:
     """Asks Pushover every few seconds what became of an emergency, until it was acknowledged or has expired."""
     waiting = follow_receipts(project)
     return dg.SkipReason(f"{waiting} emergencies are followed" if waiting else "no emergency rings")
@@ -169,7 +169,7 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: Project) -> 
     description="Tells of a run that failed: which asset, and the first line of the error. See tick_log.",
 )
 @logs.told()
-def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
+def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> None:
     """Tells of a run that failed: which asset, and the first line of the error; not of a backfill started by hand."""
     run = context.dagster_run
     if run.job_name == history.name and run.tags.get(KIND_TAG) != RECONCILE:
@@ -188,7 +188,7 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: Project) -> None:
     description="Tells of the checks of severity ERROR that a run did not pass, each failure once.",
 )
 @logs.told()
-def a_check_failed(context: dg.RunStatusSensorContext, project: Project) -> None:
+def a_check_failed(context: dg.RunStatusSensorContext, project: ProjectOfRun) -> None:
     """Tells of the checks of severity ERROR that a run did not pass."""
     run_id = context.dagster_run.run_id
     logged = context.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)

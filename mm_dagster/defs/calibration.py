@@ -10,8 +10,9 @@ import polars as pl
 from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.defs.describe import picture
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.grid.calibration import EVENTS, Calibration, Event, calibrate, observe, verdict_of
+from mm_dagster.pipeline.project import Project
 
 CHECKS = {event: f"{event}_probability_is_honest" for event in EVENTS}
 """The check of each event."""
@@ -48,7 +49,9 @@ def measure(project: Project, event: Event) -> Calibration | None:
     ],
     can_subset=True,
 )
-def probabilities_are_honest(context: dg.AssetCheckExecutionContext, project: Project) -> Iterator[dg.AssetCheckResult]:
+def probabilities_are_honest(
+    context: dg.AssetCheckExecutionContext, project: ProjectOfRun
+) -> Iterator[dg.AssetCheckResult]:
     """One check for each event: a break below, a break above, the stop."""
     for event, name in CHECKS.items():
         key = dg.AssetCheckKey(dg.AssetKey("grid_risk"), name)

@@ -15,12 +15,13 @@ from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, parse_time
 from mm_dagster.config import Config
 from mm_dagster.defs.describe import picture, preview, stage_asset
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.evaluation import candidates, monthly
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.project import Project
 from mm_dagster.tables import CANDIDATES_VERSION, EVALUATION_VERSION, empty
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
@@ -48,7 +49,7 @@ class Until(dg.Config):
         "it said. If not: look at the pictures; the market is not what the signals were made for, or the data is wrong."
     },
 )
-def signal_quality(context: dg.AssetExecutionContext, project: Project, config: Until) -> dg.MaterializeResult:
+def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, config: Until) -> dg.MaterializeResult:
     """What every signal was worth in the last year, beside rules that anybody could follow, with 95 % intervals.
 
     On grids that a fixed rule opens every day on every market, whatever the signals say; on the operator's own grids,
@@ -103,7 +104,7 @@ if not candidates.missing():
             "state of a hidden Markov model is visited. If not: wait a month; nothing that decides reads them."
         },
     )
-    def candidate_parameters(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:
+    def candidate_parameters(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.MaterializeResult:
         """The models that might tell of a break, fitted at the beginning of each month on the 60 days before it.
 
         A hidden Markov model and a GARCH(1,1) of every watched market's hourly returns, for each month of the window of

@@ -6,14 +6,13 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster import charts
-from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.config import GridConfig
+from mm_dagster.bars import BAR, Span
 from mm_dagster.defs.describe import picture, preview
-from mm_dagster.defs.partitions import Work, history_asset, in_batches, work
-from mm_dagster.defs.resources import Project, Turn
-from mm_dagster.grid import account, entry, episode, risk
-from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import NO_RULES, MarketRules
+from mm_dagster.defs.partitions import history_asset, work
+from mm_dagster.defs.resources import ProjectOfRun, Turn
+from mm_dagster.grid import account, entry, risk
+from mm_dagster.pipeline import judge
+from mm_dagster.pipeline.work import Work, in_batches
 
 EQUITY_SHOWN = timedelta(days=30)
 """How much of a grid's life its picture shows."""
@@ -30,7 +29,7 @@ EQUITY_SHOWN = timedelta(days=30)
         "not: look for a trade by hand or a missed fill; the account's figures are used.",
     },
 )
-def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def grid_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """Where the price stands in each grid, how likely it is to leave it, and what is at stake in money.
 
     A running grid is replayed from its activation on, candle by candle: what it bought and sold, what it holds, what
@@ -41,7 +40,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
     job = work(context, project, turn)
     changed, last, compared = 0, [], 0
     differing: list[str] = []
-    refused, rules = _keep_episodes(job)
+    refused, rules = judge.keep_episodes(job)
     for grid_id, why in refused.items():
         project.failures[grid_id] = why
         context.log.error(why, extra={"grid": grid_id})
@@ -55,7 +54,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
         starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
         lives = Span(min([span.start, *starts]), span.end)
         candles = project.lake.read("candles", span=lives, symbols=symbols)
-        fills = {grid.id: _fills(job, grid, accounts) for grid in grids}
+        fills = {grid.id: judge.fills(job, grid, accounts) for grid in grids}
         rows = risk.compute(grids, features, candles, span, job.config.risk, rules, fills)
         newest = Span(span.end - BAR, span.end)
         for grid in (grid for grid in grids if isinstance(fills[grid.id], pl.DataFrame)):
@@ -94,7 +93,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: Project, turn: Turn) -
 
 
 @history_asset("entry_assessment", kinds={"polars"}, deps=["regime_verdict"])
-def entry_assessment(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def entry_assessment(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """For grids that are not running: WAIT, WATCH or ENTER, with the bounds that the range proposes.
 
     It lengthens a grid's life; it was not found to earn more.
@@ -114,35 +113,6 @@ def entry_assessment(context: dg.AssetExecutionContext, project: Project, turn: 
     return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))})
 
 
-def _keep_episodes(job: Work) -> tuple[dict[str, str], dict[str, MarketRules]]:
-    """Stores each grid with its first evaluation and closes the episodes that are over.
-
-    Returns:
-        What to do about each grid that was changed without a new activation; and of every grid what its venue asked of
-        an order when it was first seen.
-    """
-    stored = job.project.lake.read("grid_episode")
-    known = {(row["grid_id"], row["activated_at"]): row for row in stored.iter_rows(named=True)}
-    fresh, refused, rules = [], {}, {}
-    for grid in (grid for symbol in job.symbols for grid in job.grids(symbol)):
-        row = known.get((grid.id, grid.activated_at))
-        if row is None:
-            rules[grid.id] = _rules(job, grid)
-            fresh.append(episode.episode_of(grid, grid.first_as_of, rules[grid.id]))
-        else:
-            rules[grid.id] = episode.rules_of(row)
-            if changed := episode.changed_keys(grid, row):
-                refused[grid.id] = (
-                    f"{grid.id}: {', '.join(changed)} changed since {iso(grid.activated_at)}; a changed grid is a new "
-                    "episode: give it a new activated_at"
-                )
-    rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
-    if not rows.is_empty():
-        with job.project.turn_lock():
-            job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
-    return refused, rules
-
-
 def _equity(job: Work, newest: pl.DataFrame) -> dict[str, dg.MarkdownMetadataValue]:
     """The money of the grid that has most at stake."""
     at_stake = newest.filter(pl.col("capital_at_risk").is_not_null()).sort("capital_at_risk", "grid_id")
@@ -154,21 +124,6 @@ def _equity(job: Work, newest: pl.DataFrame) -> dict[str, dg.MarkdownMetadataVal
     prefix = "SIMULATED · " if job.project.simulated(grid.symbol) else ""
     drawn = charts.equity_picture(grid, rows, title_prefix=prefix, dots_per_inch=60)
     return {"equity": picture(drawn, f"{grid.id}: what it is worth, realised and unrealised")}
-
-
-def _fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame | str | None:
-    """The fills of a running grid in its venue's account; see `account.fills_of`."""
-    venue = job.config.venue_of(grid.symbol)[0]
-    running = [one for one in job.config.grids if one.enabled and job.config.venue_of(one.symbol)[0] == venue]
-    return account.fills_of(grid, running, accounts.filter(pl.col("venue") == venue)) if grid.enabled else None
-
-
-def _rules(job: Work, grid: GridConfig) -> MarketRules:
-    """What the grid's venue asks of an order; nothing where it cannot be asked."""
-    try:
-        return job.project.venue(grid.symbol).rules(grid.symbol) or NO_RULES
-    except VenueError:
-        return NO_RULES
 
 
 def _stack(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:

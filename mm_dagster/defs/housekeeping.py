@@ -21,7 +21,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from mm_dagster.config import HistoryConfig
 from mm_dagster.defs.describe import KIND_TAG
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.history import sqlite_files
 
 logger = logging.getLogger("mm_dagster")
@@ -35,7 +35,7 @@ _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRu
 
 
 @dg.op(tags={"dagster/priority": "1"})
-def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
+def upkeep(context: dg.OpExecutionContext, project: ProjectOfRun) -> None:
     """Flushes, merges and expires what the lake has gathered; time travel reaches back `keep_snapshots_days`."""
     with project.turn_lock():
         done = project.lake.maintain(project.config.history.keep_snapshots_days)
@@ -46,7 +46,7 @@ def upkeep(context: dg.OpExecutionContext, project: Project) -> None:
 
 
 @dg.op
-def forget_old_runs(context: dg.OpExecutionContext, project: Project) -> None:
+def forget_old_runs(context: dg.OpExecutionContext, project: ProjectOfRun) -> None:
     """Deletes old runs from Dagster's storage, see `keep_runs_days` in history.yaml; partitions keep their status."""
     done = tidy(context.instance, project.config.history, datetime.now(UTC))
     context.log.info(str(done))

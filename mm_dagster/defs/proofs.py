@@ -7,8 +7,9 @@ import dagster as dg
 
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config import Config
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.history.lake import Lake
+from mm_dagster.pipeline.project import Project
 from mm_dagster.regime.proofs import (
     LEAD_BARS,
     Evidence,
@@ -59,7 +60,7 @@ def _checks(prove: Callable[[Evidence], Mapping[str, Proof]], says: str) -> dg.A
         specs=[dg.AssetCheckSpec(name, asset=table, description=says) for table in TABLES],
         can_subset=True,
     )
-    def check(context: dg.AssetCheckExecutionContext, project: Project) -> Iterator[dg.AssetCheckResult]:
+    def check(context: dg.AssetCheckExecutionContext, project: ProjectOfRun) -> Iterator[dg.AssetCheckResult]:
         day = newest_whole_day(project)
         found = prove(evidence(project.lake, project.config, day, project.config.symbols)) if day else {}
         for key in context.selected_asset_check_keys:

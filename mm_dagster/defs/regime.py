@@ -7,14 +7,14 @@ import polars as pl
 
 from mm_dagster.defs.describe import preview
 from mm_dagster.defs.partitions import history_asset, work
-from mm_dagster.defs.resources import Project, Turn
+from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.regime import features, verdict
 
 CORES = os.cpu_count() or 1
 
 
 @history_asset("regime_features", kinds={"numba"}, deps=["candles"])
-def regime_features(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def regime_features(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """What the candles measure at every quarter hour: trend, mean reversion, range, volatility.
 
     Computed on rolling hourly and 4-hour bars over windows that know nothing outside of themselves, so that a row never
@@ -37,7 +37,7 @@ def regime_features(context: dg.AssetExecutionContext, project: Project, turn: T
 
 
 @history_asset("regime_verdict", kinds={"numba"}, deps=["regime_features"])
-def regime_verdict(context: dg.AssetExecutionContext, project: Project, turn: Turn) -> dg.MaterializeResult:
+def regime_verdict(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """What the market is doing, in one word: RANGE_OK, RANGE_WEAK, TRANSITION or TREND.
 
     A description, not a forecast. With hysteresis, so that it does not flicker; the scores, the probabilities and the

@@ -19,8 +19,8 @@ from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.definitions import defs
 from mm_dagster.defs.partitions import partition_of
-from mm_dagster.defs.resources import Project
 from mm_dagster.history.lake import Lake
+from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.kucoin import KucoinServer
 from mm_dagster_tests.pushover import PushoverServer
 

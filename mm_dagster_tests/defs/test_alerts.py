@@ -13,9 +13,9 @@ import pytest
 
 from mm_dagster.bars import BAR
 from mm_dagster.definitions import defs
-from mm_dagster.defs.alerts import follow_receipts, tell_failures
 from mm_dagster.defs.partitions import partition_of
-from mm_dagster.defs.resources import Project
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tell import follow_receipts, tell_failures
 from mm_dagster_tests.alerts.test_heartbeat import watcher
 from mm_dagster_tests.defs.live import QUIET, Live, flash_crash, grid_file
 

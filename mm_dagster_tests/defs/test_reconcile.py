@@ -17,9 +17,10 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.config import GridConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs import reconcile
-from mm_dagster.defs.partitions import REACH, dependents
-from mm_dagster.defs.reconcile import Repair, choose, repairs, request
-from mm_dagster.defs.resources import Project
+from mm_dagster.defs.reconcile import request
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.reach import REACH, dependents
+from mm_dagster.pipeline.repairs import Repair, choose, repairs
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file
 
 COMPUTED = ("candles", "regime_features", "regime_verdict", "grid_risk", "exit_state", "entry_assessment")

@@ -10,8 +10,8 @@ import yaml
 
 from mm_dagster.bars import iso
 from mm_dagster.definitions import defs
-from mm_dagster.defs.alerts import due_now
-from mm_dagster.defs.resources import Project
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tell import due_now
 from mm_dagster_tests.defs.live import QUIET
 
 

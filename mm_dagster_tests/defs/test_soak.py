@@ -29,7 +29,7 @@ from mm_dagster.config import HistoryConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs.housekeeping import tidy
 from mm_dagster.defs.partitions import partition_of
-from mm_dagster.defs.resources import Project
+from mm_dagster.pipeline.project import Project
 
 MINUTES = float(os.environ.get("MM_SOAK_MINUTES", "1"))
 SIX_HOURS = 24

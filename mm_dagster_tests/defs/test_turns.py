@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from mm_dagster.bars import Span
-from mm_dagster.defs.partitions import ROWS_A_TURN, _turns
+from mm_dagster.pipeline.work import ROWS_A_TURN, _turns
 
 YEAR = Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
 

@@ -1,0 +1,29 @@
+"""How far a bar reaches: which rows depend on it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from mm_dagster.bars import BAR, HOUR_BARS, Span
+from mm_dagster.config import GridConfig
+from mm_dagster.regime.features import WARMUP_BARS
+
+LAG_BARS = 4 * HOUR_BARS + 1
+"""What the ladder looks back before the activation: four hours, and one for the persistence."""
+
+
+REACH = (WARMUP_BARS + 1) * BAR
+"""How long after a bar opened a verdict still depends on it."""
+
+
+def dependents(open_time: datetime, grids: Iterable[GridConfig], newest: datetime) -> Span:
+    """The bars whose rows depend on a bar: as far as features and verdicts look back, and an episode to its end.
+
+    Args:
+        open_time: of the bar.
+        grids: those on its market.
+        newest: the last row that there is.
+    """
+    reached = open_time + REACH
+    # An episode is folded from its start, so that one early row may change every later one.
+    folded = any(grid.enabled and grid.first_as_of - BAR - LAG_BARS * BAR < reached for grid in grids)
+    return Span(open_time, max(open_time, newest if folded else min(newest, reached)))

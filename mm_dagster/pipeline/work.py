@@ -1,0 +1,323 @@
+"""What one run is to do: which bars each stage computes, and how it writes them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+import polars as pl
+
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar
+from mm_dagster.config import Config, GridConfig
+from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.reach import LAG_BARS, dependents
+from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables import CODE_VERSIONS, dtypes, time_column
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one run is to do, for every stage alike.
+
+    Attributes:
+        window: the bars of the partitions, which are all computed anew; or of a tick the last days, of which it
+            computes what is missing or stale, so that what was missed, late or healed since is put right by itself.
+        tick: the tick's as_of; None in a run over whole partitions.
+        again: whether a run over whole partitions asks for bars that are known, too.
+    """
+
+    project: Project
+    config: Config
+    symbols: tuple[str, ...]
+    window: Span
+    tick: datetime | None
+    run_id: str
+    again: bool = False
+
+    def needed_from(self, symbol: str) -> datetime:
+        """The first bar for which the decisions of the window need a verdict: an episode is folded from its start."""
+        starts = [
+            floor_bar(grid.activated_at) - LAG_BARS * BAR
+            for grid in self.grids(symbol)
+            if grid.enabled and grid.first_as_of <= self.window.end
+        ]
+        return max(FIRST_DAY, min([self.window.start, *starts]))
+
+    def grids(self, symbol: str) -> list[GridConfig]:
+        """The grids on a symbol that have begun by the end of the window."""
+        return [grid for grid in self.config.grids_on(symbol) if grid.first_as_of <= self.window.end]
+
+    def fetch_spans(self) -> dict[str, list[Span]]:
+        """For each market the candles to ask its venue for: what is needed and unknown, and in a tick the newest."""
+        settings = self.config.markets.candles
+        if self.tick:
+            ask_again_from = self.window.end - settings.overlap_bars * BAR
+        else:
+            ask_again_from = self.window.start if self.again else self.window.end
+        needed = {
+            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), self.window.end)
+            for symbol in self.symbols
+        }
+        columns = ["symbol", "open_time", "observed_at"]
+        stored = self.project.lake.read("candles", span=_union(needed.values()), symbols=self.symbols, columns=columns)
+        known = stored.filter(pl.col("observed_at").is_not_null() & (pl.col("open_time") < ask_again_from))
+        return {
+            symbol: _gaps(span, known.filter(pl.col("symbol") == symbol)["open_time"], settings.max_no_trade)
+            for symbol, span in needed.items()
+        }
+
+    def regime_spans(self, table: str) -> dict[Span, list[str]]:
+        """The rows of a regime table to compute, and of which markets: of the window, and what it needs from before."""
+        lead = HYSTERESIS_BARS if table == "regime_features" else 0
+        needed = {
+            symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.end)
+            for symbol in self.symbols
+        }
+        columns = ["symbol", "as_of", "config_hash", "code_version"]
+        stored = self.project.lake.read(table, span=_union(needed.values()), symbols=self.symbols, columns=columns)
+        spans: dict[Span, list[str]] = {}
+        for symbol, span in needed.items():
+            mine = stored.filter(pl.col("symbol") == symbol)
+            start = self._begin(table, span, symbol, mine, self.config.hash_of(table, symbol))
+            spans.setdefault(Span(start, self._known_until(symbol)), []).append(symbol)
+        return spans
+
+    def grid_spans(self, table: str, grids: Sequence[GridConfig]) -> dict[Span, list[GridConfig]]:
+        """The rows of a grid's table to compute: of the window, and of the episode before it where it is not stored."""
+        window = self.window
+        needed = {
+            grid.id: Span(min(grid.first_as_of - BAR, window.start) if grid.enabled else window.start, window.end)
+            for grid in grids
+        }
+        columns = ("grid_id", "activated_at", "as_of", "config_hash", "code_version")
+        stored = self.project.lake.read(
+            table,
+            span=_union(needed.values()),
+            grids=list(needed),
+            columns=[name for name in columns if name in dtypes(table)],
+        )
+        spans: dict[Span, list[GridConfig]] = {}
+        for grid in grids:
+            mine = stored.filter(pl.col("grid_id") == grid.id)
+            if "activated_at" in mine.columns:
+                mine = mine.filter(pl.col("activated_at") == grid.activated_at)
+            first = grid.first_as_of - BAR
+            span = Span(max(needed[grid.id].start, first), max(window.end, first))
+            start = self._begin(table, span, grid.symbol, mine, self.config.hash_of(table, grid.symbol, grid))
+            spans.setdefault(Span(start, self._known_until(grid.symbol)), []).append(grid)
+        return spans
+
+    def _begin(self, table: str, needed: Span, symbol: str, stored: pl.DataFrame, config_hash: str) -> datetime:
+        """The first bar to compute: all of the window in a run over whole days, in a tick what is missing or stale.
+
+        A row is stale when another configuration or code made it, or when a candle before it has changed. That a hole
+        of the candles was filled is such a change, too. The newest bar is computed in any case.
+
+        Args:
+            table: which.
+            needed: the bars that must be there in the end.
+            symbol: the market that they depend on.
+            stored: the rows of the market or grid that are there.
+            config_hash: under the configuration in force.
+        """
+        in_force = (pl.col("config_hash") == config_hash) & (pl.col("code_version") == CODE_VERSIONS[table])
+        kept = in_force if self.tick else pl.lit(False)
+        opened = pl.col("as_of") - BAR
+        there = stored.filter((opened < self.window.start) | kept).select(opened)["as_of"]
+        changed = self._pending.filter(pl.col("symbol") == symbol)["open_time"]
+        changed = changed.filter(changed >= self.window.start)
+        latest = max(self._known_until(symbol) - BAR, needed.start)
+        return min([_first_absent(needed, there), latest, *changed.to_list()])
+
+    @cached_property
+    def _pending(self) -> pl.DataFrame:
+        """The changed candles of which not all is computed that depends on them."""
+        noted = self.project.revisions
+        return self._unsettled() if noted is None else noted
+
+    def _unsettled(self) -> pl.DataFrame:
+        noted = self.project.lake.read("candle_revision", symbols=self.symbols)
+        return noted.filter(pl.col("recomputed_at").is_null())
+
+    @cached_property
+    def _newest_candles(self) -> dict[str, datetime]:
+        rows = self.project.lake.read(
+            "candles", span=self.window, symbols=self.symbols, columns=["symbol", "open_time"]
+        )
+        newest = rows.group_by("symbol").agg(pl.col("open_time").max())
+        return dict(newest.iter_rows())
+
+    def _known_until(self, symbol: str) -> datetime:
+        """The end of the window, but not beyond the newest bar that the lake has a row for."""
+        newest = self._newest_candles.get(symbol)
+        return newest + BAR if newest else self.window.start
+
+    def commit(self, table: str, span: Span) -> Commit:
+        """The message of a write: which run, which table, which bars."""
+        return Commit(run_id=self.run_id, asset=table, span=str(span))
+
+    def stamp(self, frame: pl.DataFrame, table: str, grids: Sequence[GridConfig] = ()) -> pl.DataFrame:
+        """The frame with the hash of the configuration of each row's market or grid, and the version of the code."""
+        key = "grid_id" if grids else "symbol"
+        hashes = (
+            {grid.id: self.config.hash_of(table, grid.symbol, grid) for grid in grids}
+            if grids
+            else {symbol: self.config.hash_of(table, symbol) for symbol in self.symbols}
+        )
+        return frame.with_columns(
+            config_hash=pl.col(key).replace_strict(hashes, return_dtype=pl.String),
+            code_version=pl.lit(CODE_VERSIONS[table]),
+        )
+
+    def write(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        span: Span,
+        *,
+        symbols: Sequence[str] | None = None,
+        grids: Sequence[str] | None = None,
+    ) -> int:
+        """Writes the rows of a span by months, each turn some of them; returns how many rows changed."""
+        changed = 0
+        column = time_column(table)
+        if column is None:
+            raise ValueError(f"{table} has no time column")
+        for part in _turns(span, frame.height):
+            rows = frame.filter(part.opens(column) if column == "open_time" else part.closes(column))
+            with self.project.turn_lock():
+                written = self.project.lake.write(
+                    table, rows, span=part, symbols=symbols, grids=grids, commit=self.commit(table, part)
+                )
+            changed += written.inserted + written.deleted
+        return changed
+
+    def read_revisions(self) -> None:
+        """Notes which changed bars are not worked through yet, of those whose new candles this run is about to use."""
+        with self.project.turn_lock():
+            self.project.use_revisions(self._unsettled())
+
+    def settle_revisions(self) -> None:
+        """Notes as worked through the changed bars of which this run has computed all that depends on them."""
+        noted = self.project.revisions
+        if noted is None or noted.is_empty():
+            return
+        newest = self.project.lake.newest("regime_verdict")
+        ends = [
+            dependents(opened, self.config.grids_on(symbol), newest.get(symbol, opened)).end
+            for symbol, opened in noted.select("symbol", "open_time").iter_rows()
+        ]
+        computed = (pl.col("open_time") >= self.window.start) & (pl.Series(ends, dtype=TIME) <= self.window.end)
+        done = noted.filter(computed).with_columns(recomputed_at=pl.lit(datetime.now(UTC)))
+        if not done.is_empty():
+            with self.project.turn_lock():
+                self.project.lake.upsert("candle_revision", done, commit=self.commit("candle_revision", self.window))
+
+    def begin_tick(self) -> None:
+        """Notes that a tick began, so that one that never ends can be seen."""
+        if self.tick:
+            self._note(started_at=datetime.now(UTC), finished_at=None, ok=[], failed=[], reason=None)
+
+    def end_tick(self) -> None:
+        """Notes that a tick is done, and which markets it knows."""
+        if not self.tick:
+            return
+        begun = self.project.lake.read("tick", span=Span(self.tick - BAR, self.tick))
+        last = self.project.lake.read("candles", span=Span(self.tick - BAR, self.tick), symbols=self.symbols)
+        ok = sorted(last.filter(pl.col("status") != "MISSING")["symbol"])
+        now = datetime.now(UTC)
+        self._note(
+            started_at=begun["started_at"].item() if begun.height else now,
+            finished_at=now,
+            ok=ok,
+            failed=[symbol for symbol in self.symbols if symbol not in ok],
+            reason="; ".join(f"{name}: {why}" for name, why in sorted(self.project.failures.items())) or None,
+        )
+
+    def _note(
+        self,
+        *,
+        started_at: datetime,
+        finished_at: datetime | None,
+        ok: list[str],
+        failed: list[str],
+        reason: str | None,
+    ) -> None:
+        assert self.tick is not None
+        row = {
+            "as_of": self.tick,
+            "started_at": started_at,
+            "finished_at": finished_at,
+            "symbols_ok": ok,
+            "symbols_failed": failed,
+            "reason": reason,
+        }
+        with self.project.turn_lock():
+            self.project.lake.upsert(
+                "tick",
+                pl.DataFrame([row], schema=dtypes("tick")),
+                commit=self.commit("tick", Span(self.tick - BAR, self.tick)),
+            )
+
+
+ROWS_AT_ONCE = 300_000
+"""Rows of grids that are held in memory together, some hundred MB: a tick has 6,000, years have millions."""
+
+
+def in_batches(spans: Mapping[Span, Sequence[GridConfig]]) -> Iterator[tuple[Span, list[GridConfig]]]:
+    """The grids of each span, so many at a time that memory stays bounded however long the span is."""
+    for span, grids in spans.items():
+        many = max(1, ROWS_AT_ONCE // max(1, span.bars))
+        for first in range(0, len(grids), many):
+            yield span, list(grids[first : first + many])
+
+
+ROWS_A_TURN = 60_000
+"""Rows that are written in one turn, if it is more than a month: a month of twenty grids, a second or two."""
+
+
+def _turns(span: Span, rows: int) -> list[Span]:
+    """The span in parts of whole months that are written at once, since each write has a price of its own."""
+    parts: list[Span] = []
+    for month in span.months():
+        if parts and ((month.end - parts[-1].start) // BAR) * rows <= ROWS_A_TURN * span.bars:
+            parts[-1] = Span(parts[-1].start, month.end)
+        else:
+            parts.append(month)
+    return parts
+
+
+def _union(spans: Iterable[Span]) -> Span:
+    """The span from the earliest start to the latest end."""
+    every = list(spans)
+    return Span(min(span.start for span in every), max(span.end for span in every))
+
+
+def _first_absent(needed: Span, stored: pl.Series) -> datetime:
+    """Opening time of the first bar of a span that is not stored; the end of the span when all are."""
+    absent = needed.open_times().to_frame().join(stored.alias("open_time").to_frame(), on="open_time", how="anti")
+    return absent["open_time"].min() or needed.end  # type: ignore[return-value]
+
+
+def _gaps(needed: Span, known: pl.Series, judged: int) -> list[Span]:
+    """The bars of a span that are not known, as spans, with the bars behind each whose label may depend on it.
+
+    Args:
+        needed: where to look.
+        known: opening times.
+        judged: how many bars behind a hole its filling may label anew.
+    """
+    absent = (
+        needed.open_times()
+        .to_frame()
+        .join(known.alias("open_time").to_frame(), on="open_time", how="anti")
+        .sort("open_time")
+    )
+    # A few known bars in between cost less than another request.
+    begins = (absent["open_time"].diff() > DAY_BARS * BAR).fill_null(True).cum_sum()
+    runs = absent.group_by(begins.alias("run"), maintain_order=True).agg(
+        first=pl.col("open_time").min(), last=pl.col("open_time").max()
+    )
+    return [Span(first, min(last + (1 + judged) * BAR, needed.end)) for _, first, last in runs.iter_rows()]
