@@ -189,6 +189,13 @@ class InForce:
     gone_files: tuple[GoneFile, ...] = ()
     not_kept: str | None = None
 
+    def without(self, stopped: Collection[str]) -> InForce:
+        """Without vanished grids of which the operator said that they are stopped."""
+        left = tuple(gone for gone in self.gone_grids if gone.grid.id not in stopped)
+        gone = {one.grid.id for one in self.gone_grids} & set(stopped)
+        grids = tuple(grid for grid in self.config.grids if grid.id not in gone)
+        return replace(self, config=self.config.model_copy(update={"grids": grids}), gone_grids=left)
+
     @property
     def troubles(self) -> tuple[Trouble, ...]:
         """All that the operator must know of."""
@@ -313,7 +320,7 @@ def _of_any_version(model: type[Any], values: Any) -> Any:
     return model.model_validate_json(json.dumps(values))
 
 
-def _leave_out(values: Any, place: tuple[int | str, ...]) -> None:
+def _leave_out(values: Any, place: tuple[Any, ...]) -> None:
     # The place of a choice among models names the choice, too, which is no key of ours.
     for part in place[:-1]:
         if (isinstance(values, list) and isinstance(part, int)) or (isinstance(values, dict) and part in values):

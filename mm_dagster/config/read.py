@@ -202,7 +202,7 @@ def parse(path: Path, content: bytes) -> dict[str, Any] | None:
                 f"{path}:{where} not readable as YAML: {getattr(error, 'problem', None) or error}"
             ) from None
         except ValueError as error:
-            raise ConfigError(f"{path}: {_where(node, error)}") from None
+            raise ConfigError(f"{path}: {_where(node, error) if node else error}") from None
     if values is None:
         return None
     if not isinstance(values, dict):

@@ -13,8 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import git
 from filelock import FileLock
+
+from mm_dagster import environment
+from mm_dagster.environment import VariableError
+
+# Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+import git
 
 REMOTE_SECONDS = 30.0
 """How long the remote may take to answer."""
@@ -225,7 +231,10 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
         settings[f"remote.{name}.url"] = remote
         # The star lets a remote without the branch pass: it is new.
         settings[f"remote.{name}.fetch"] = f"+refs/heads/{branch}*:refs/remotes/{name}/{branch}*"
-    first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    try:
+        first = environment.git_config_count()
+    except VariableError as error:
+        raise MirrorError(str(error)) from None
     configured = {"GIT_CONFIG_COUNT": str(first + len(settings))}
     for number, (key, value) in enumerate(settings.items(), first):
         configured |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
