@@ -22,12 +22,18 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import git
 from filelock import FileLock
+
+from mm_dagster import environment
+from mm_dagster.environment import VariableError
+
+# Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+import git
 
 logger = logging.getLogger(__name__)
 
@@ -436,7 +442,10 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
         settings[f"remote.{name}.url"] = remote
         # The star lets a remote without the branch pass: it is new.
         settings[f"remote.{name}.fetch"] = f"+refs/heads/{branch}*:refs/remotes/{name}/{branch}*"
-    first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    try:
+        first = environment.git_config_count()
+    except VariableError as error:
+        raise MirrorError(str(error)) from None
     configured = {"GIT_CONFIG_COUNT": str(first + len(settings))}
     for number, (key, value) in enumerate(settings.items(), first):
         configured |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -481,10 +490,8 @@ def _is_good(name: str) -> bool:
 def _enter(here: int, folder: str) -> int:
     """A folder's descriptor; one that is missing is made, and what is no folder of its own gives way."""
     if not _is_folder(here, folder):
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(folder, dir_fd=here)
-        except FileNotFoundError:
-            pass
         os.mkdir(folder, dir_fd=here)
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
 
