@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mm_dagster.bars import DAY_BARS, FIRST_DAY, ceil_bar, iso
 from mm_dagster.config.errors import ConfigError as ConfigError
 from mm_dagster.config.errors import foreseen
-from mm_dagster.config.read import parse, read_folder
+from mm_dagster.config.yaml_files import parse, read_folder
 from mm_dagster.grid.levels import (
     FeeCurrency,
     LevelConvention,
