@@ -221,8 +221,12 @@ def test_what_is_no_fault_of_a_disk_has_none() -> None:
 def test_what_a_terminal_cannot_show_undoes_nothing(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+
+    def status(**_: object) -> None:
+        sys.stdout.write("NORMAL → WARNING · grid ▁▂█\n")
+
     monkeypatch.setattr(
-        sys.modules["mm_dagster.cli.app"], "app", lambda **_: sys.stdout.write("NORMAL → WARNING · grid ▁▂█\n") and None
+        sys.modules["mm_dagster.cli.app"], "app", status)
     )
     with pytest.raises(SystemExit) as end:
         main()

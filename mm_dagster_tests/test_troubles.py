@@ -1,4 +1,4 @@
-"""What is wrong with the configuration or vanished from it, as the operator hears of it: once, and until it is mended."""
+"""What is wrong with the configuration or vanished from it: the operator hears of it once, until it is mended."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def mm(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, str, str]]]:  # fmt: skip
+def mm(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """The command in this process: exit code, stdout and stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -103,20 +105,20 @@ def test_messages_go_on_under_every_breakage(place: Path, kind: str) -> None:
     assert tell_troubles(one) == 1
 
 
-def test_an_answer_ends_the_watch_and_a_later_one_takes_it_up_again(place: Path) -> None:
+def test_an_answer_ends_the_watch_if_it_is_the_last_one_of_the_episode(place: Path) -> None:
     vanish_folder(place)
     (grid,) = project().config.grids
     now = datetime.now(UTC).replace(microsecond=0)
 
-    def say(action: str, at: datetime) -> None:
-        project().lake.upsert("operator_response", unasked(grid, action, at, None), commit=Commit("", "", ""))
+    def say(*said: tuple[str, datetime]) -> None:
+        rows = pl.concat(unasked(grid, action, at, None) for action, at in said)
+        project().lake.upsert("operator_response", rows, commit=Commit("", "", ""))
 
-    say("stopped", grid.activated_at - timedelta(days=1))
+    say(("stopped", grid.activated_at - timedelta(days=1)))
     assert project().gone_grids == {"eth-v3"}, "an answer to an earlier episode"
-    say("stopped", now - timedelta(hours=2))
-    say("reopened", now - timedelta(hours=1))
+    say(("reopened", now - timedelta(hours=1)), ("stopped", now - timedelta(hours=2)))
     assert project().gone_grids == {"eth-v3"}
-    say("stopped", now)
+    say(("stopped", now))
     assert project().config.grids == ()
     assert project().troubles == ()
 

@@ -124,7 +124,7 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read has seen enough. What is still in the buffer would be complained of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = 0
     except BaseException as error:
         if not can_be_said(error):
             raise
