@@ -225,9 +225,7 @@ def test_what_a_terminal_cannot_show_undoes_nothing(monkeypatch: pytest.MonkeyPa
     def status(**_: object) -> None:
         sys.stdout.write("NORMAL → WARNING · grid ▁▂█\n")
 
-    monkeypatch.setattr(
-        sys.modules["mm_dagster.cli.app"], "app", status)
-    )
+    monkeypatch.setattr(sys.modules["mm_dagster.cli.app"], "app", status)
     with pytest.raises(SystemExit) as end:
         main()
     sys.stdout.flush()
