@@ -521,6 +521,8 @@ def _text(path: Path) -> str:
 
 def _one_line(error: Exception) -> str:
     """What git said, in one line, without its hints and without credentials."""
+    if isinstance(error, git.GitCommandNotFound):
+        return "there is no git on the PATH; install git"
     text = str(getattr(error, "stderr", None) or error).strip()
     if text.startswith("Timeout: "):
         return f"did not answer within {REMOTE_SECONDS:g} s"

@@ -33,6 +33,12 @@ def _open_lake(folder: Path, catalog: str | None) -> Lake:
     return Lake(folder, catalog)
 
 
+@cache
+def _say(sentence: str) -> None:
+    """Once a process: the daemon reads the configuration every few seconds."""
+    logger.error("%s", sentence)
+
+
 class Project:
     """The configuration, the lake, the venues and the mirror. The configuration is read once: make one a run."""
 
@@ -85,7 +91,7 @@ class Project:
                 self._in_force = self._in_force.without(stopped)
             logs.protect(logs.named_secrets(self._in_force.config.model_dump()))
             for trouble in self._in_force.troubles:
-                logger.error("%s", trouble.sentence)
+                _say(trouble.sentence)
         return self._in_force
 
     def _stopped(self, found: InForce) -> list[str]:
