@@ -22,7 +22,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -235,6 +235,10 @@ class Mirror:
             attributes.unlink(missing_ok=True)
             attributes.write_text(_ATTRIBUTES)
         if self._succeeds("rev-parse", "--quiet", "--verify", "HEAD^{tree}"):
+            if not _is_index(self._directory / "index"):
+                # It can be made again from the last commit, and often it is all that is broken.
+                (self._directory / "index").unlink(missing_ok=True)
+                return None if self._succeeds("read-tree", "HEAD") else "its last commit cannot be read"
             return None
         if self._succeeds("symbolic-ref", "--quiet", "HEAD") and not self._tips(self._directory):
             return None
@@ -247,11 +251,6 @@ class Mirror:
             error: what failed, before anything of it was handed on.
         """
         fault = _one_line(error)
-        if not self._succeeds("ls-files"):
-            # The index can be made again from the last commit, and often it is all that is broken.
-            (self._directory / "index").unlink(missing_ok=True)
-            if (not self._knows("HEAD") or self._succeeds("read-tree", "HEAD")) and self._is_whole():
-                return True
         if self._is_whole():
             return False
         self._set_aside(fault)
@@ -390,6 +389,10 @@ class Mirror:
 
     def _keep_all(self) -> None:
         """Commits the work tree as it is: files that a killed process wrote, or an undecided merge."""
+        for line in self._git.ls_files("--unmerged", "-z").split("\0"):
+            if line.startswith("160000 "):
+                # A submodule in the place of what is ours: there is nothing in it that could be kept.
+                self._git.update_index("--force-remove", "--", line.partition("\t")[2])
         self._git.add("--all", "--force")
         self._commit(f"Join {_redacted(self._remote or '')}".strip())
 
@@ -481,10 +484,8 @@ def _is_good(name: str) -> bool:
 def _enter(here: int, folder: str) -> int:
     """A folder's descriptor; one that is missing is made, and what is no folder of its own gives way."""
     if not _is_folder(here, folder):
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(folder, dir_fd=here)
-        except FileNotFoundError:
-            pass
         os.mkdir(folder, dir_fd=here)
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
 
@@ -494,6 +495,15 @@ def _is_folder(here: int, name: str) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
+
+
+def _is_index(path: Path) -> bool:
+    """Whether git's index is whole: its checksum comes last, and git itself does not look."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    content = path.read_bytes()
+    body, checksum = content[:-20], content[-20:]
+    return content.startswith(b"DIRC") and checksum in (hashlib.sha1(body).digest(), bytes(20))
 
 
 def _pipe(content: str | bytes) -> IO[bytes]:
