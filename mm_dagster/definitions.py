@@ -8,7 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from mm_dagster import logs
+from mm_dagster import logs, modes
+
+# The code location, and every run that is started from it.
+modes.keep_private()
 
 
 @dg.definitions

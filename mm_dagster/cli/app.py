@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mm_dagster import logs
+from mm_dagster import logs, modes
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.config import ConfigError
 from mm_dagster.history.backup import BackupError
@@ -43,6 +43,7 @@ FORESEEN = (
     ConfigError,
     LakeError,
     MirrorError,
+    modes.ModesError,
     VenueError,
     logs.LogsError,
     PushoverRefused,
@@ -98,6 +99,7 @@ def project_here() -> Any:
 
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
+    modes.keep_private()
     try:
         code = app(standalone_mode=False)
     except typer.Exit as error:

@@ -21,13 +21,15 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TypeVar
 
 import git
 from filelock import FileLock
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +85,7 @@ class Mirror:
         for name in files:
             _check_name(name)
         with self._turn():
-            try:
-                return self._written(files, message)
-            except (git.GitError, OSError) as error:
-                if not self._heal(error):
-                    raise
-                return self._written(files, message)
+            return self._healing(lambda: self._written(files, message))
 
     def _written(self, files: Mapping[str, str], message: str) -> str | None:
         for name, text in files.items():
@@ -114,12 +111,7 @@ class Mirror:
             return "nothing waits"
         with self._turn():
             try:
-                try:
-                    self._exchange()
-                except git.GitCommandError as error:
-                    if not self._heal(error):
-                        raise
-                    self._exchange()
+                self._healing(self._exchange)
             except git.GitCommandError as error:
                 # Not chained: what git said in full may name the login.
                 raise MirrorError(
@@ -143,7 +135,7 @@ class Mirror:
         if self._remote is None or not self._directory.is_dir():
             return 0
         with self._turn():
-            return self._count_waiting()
+            return self._healing(self._count_waiting)
 
     def check(self) -> str:
         """One line for `mm doctor`.
@@ -211,7 +203,7 @@ class Mirror:
                     self._init()
                 elif fault := self._fault():
                     self._set_aside(fault)
-                self._clear_leftovers()
+                self._healing(self._clear_leftovers)
                 yield
         except (git.GitError, OSError) as error:
             raise MirrorError(f"{self._folder}: {_one_line(error)}") from error
@@ -243,6 +235,15 @@ class Mirror:
         if self._succeeds("symbolic-ref", "--quiet", "HEAD") and not self._tips(self._directory):
             return None
         return "its HEAD leads to no commit"
+
+    def _healing(self, work: Callable[[], T]) -> T:
+        """Does something, once more if it failed on a repository that was damaged and is whole now."""
+        try:
+            return work()
+        except (git.GitError, OSError) as error:
+            if not self._heal(error):
+                raise
+            return work()
 
     def _heal(self, error: Exception) -> bool:
         """Whether the repository was damaged and is whole now; False: the fault is elsewhere.

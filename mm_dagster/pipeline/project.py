@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 from filelock import FileLock
 
-from mm_dagster import logs
+from mm_dagster import logs, modes
 from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue, load_or_last_valid
+from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
@@ -68,10 +69,12 @@ class Project:
     @classmethod
     def here(cls) -> Project:
         """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR."""
-        return cls(
+        found = cls(
             config_dir=str(Path(os.environ.get("MM_CONFIG_DIR", "configs/demo")).resolve()),
             data_dir=str(Path(os.environ.get("MM_DATA_DIR", "data")).resolve()),
         )
+        modes.tighten(found.data)
+        return found
 
     @property
     def data(self) -> Path:
@@ -105,6 +108,7 @@ class Project:
         Raises:
             ConfigError: the variable with the address of its catalogue is not set.
         """
+        refuse_unfinished(self.data)
         catalog = self.config.history.catalog
         if catalog is None:
             return _open_lake(self.data / "history", None)
