@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -50,12 +51,8 @@ def check(folder: Path) -> str:
     """
     if not stat.S_IMODE(folder.stat().st_mode) & _OTHERS:
         return f"{folder}: closed to other users"
-    seen = 0
-    for path in folder.rglob("*"):
+    for path in islice(folder.rglob("*"), _MOST):
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) & _OTHERS:
             raise ModesError(f"{path}: other users may read it; run `chmod -R go= {folder}` as the owner of the folder")
-        seen += 1
-        if seen > _MOST:
-            break
     raise ModesError(f"{folder}: other users may enter it; run `chmod go= {folder}` as its owner")

@@ -7,6 +7,7 @@ name. A restore trusts nothing: it unpacks beside the target, compares every che
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import json
@@ -24,8 +25,6 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from filelock import FileLock, Timeout
-
 from mm_dagster.bars import iso
 from mm_dagster.history import sqlite_files
 from mm_dagster.history.lake import Lake
@@ -41,7 +40,6 @@ _ANY = "main"
 """A bundle knows its own branches; this one is only what git calls a repository's first until it has any."""
 _READY = ".restored"
 """What was unpacked and proven, on its way to its place: when this folder is there, a restore did not end."""
-_AT = {"backup": "at a backup", "restoring": "restoring"}
 _NEWS = "restore.json"
 _LOGIN_IN_ADDRESS = re.compile(rb"://[^/\s\"]*@")
 
@@ -143,11 +141,13 @@ def pack(folder: Path, archive: Path, *, left_out: tuple[str, ...] = (), advance
     manifest = json.dumps({"format": FORMAT, "made_at": made_at, "left_out": left_out, "files": files}, indent=1)
     (folder / _MANIFEST).write_text(manifest)
     for old in archive.parent.glob(f".{archive.name}.*.tmp"):
-        # Of a backup that was killed. Nobody else writes this one now.
-        old.unlink(missing_ok=True)
+        # Of a backup that was killed.
+        if _is_left(old):
+            old.unlink(missing_ok=True)
     fresh = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as raw:  # noqa: PTH123
+            fcntl.flock(raw, fcntl.LOCK_SH)
             with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=6) as tar:
                 for name in [_MANIFEST, *(str(file["name"]) for file in files)]:
                     _add(tar, folder / name, name)
@@ -414,24 +414,41 @@ def _holds_anything(folder: Path) -> bool:
 def beside(folder: Path, name: str) -> Iterator[Path]:
     """A temporary folder in another one, so on the same disk, gone afterwards whatever happens.
 
-    What a killed process left there under that name goes, too: one works at a time.
-
-    Raises:
-        BackupError: another process is at it.
+    What a killed process left there under that name goes, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BackupError(f"{folder}: another process is {_AT[name]}; wait until it is done") from None
-    try:
-        for old in folder.glob(f".{name}-*"):
+    for old in folder.glob(f".{name}-*"):
+        if _is_left(old):
             shutil.rmtree(old, ignore_errors=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    with _held(fresh):
         try:
             yield fresh
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Marks a file or folder as in use for as long as this process lives."""
+    end = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(end, fcntl.LOCK_SH)
+        yield
     finally:
-        lock.release()
+        os.close(end)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody holds it any more."""
+    try:
+        end = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(end, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(end)
+    return True
