@@ -83,7 +83,11 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         answer: asks the operator what they did, one of tables.RESPONSES; None: the acknowledgement is the answer.
         say: is told of each step.
     """
-    ledger, now = LakeLedger(project, "drill"), lambda: datetime.now(UTC)
+    ledger = LakeLedger(project, "drill")
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
     grid, start = planned.grid, datetime.now(UTC)
     quiet = project.config.alerts.pushover.model_copy(
         update={"emergency_retry_seconds": drill.RETRY_SECONDS, "emergency_expire_seconds": drill.EXPIRE_SECONDS}
