@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.cli.remedies import can_be_said, in_words, remedy, unforeseen
 from mm_dagster.config import ConfigError
@@ -46,6 +46,7 @@ FORESEEN = (
     ConfigError,
     LakeError,
     MirrorError,
+    modes.ModesError,
     VenueError,
     VariableError,
     PushoverRefused,
@@ -111,6 +112,7 @@ def _warn(sentence: str) -> None:
 
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
+    modes.keep_private()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show must not undo what was done.
         if isinstance(stream, io.TextIOWrapper):

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, iso
 from mm_dagster.cli.app import FORESEEN, CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
@@ -61,6 +61,7 @@ def _examine() -> list[dict[str, Any]]:
     if heart:
         check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
     check("git mirror", lambda: project.mirror.check())
+    check("data folder", lambda: modes.check(project.data))
     return rows
 
 

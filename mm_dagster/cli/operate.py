@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from mm_dagster import modes
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
@@ -103,6 +104,8 @@ def report(
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         fresh.write_text(text, encoding="utf-8")
+        if no_money:
+            modes.share(fresh)
         fresh.replace(path)
     except OSError as error:
         raise CommandError(f"--out {to}: {error.strerror}; name a file in a folder that can be written to") from None

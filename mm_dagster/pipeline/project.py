@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
+from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
@@ -61,10 +62,12 @@ class Project:
         Raises:
             VariableError: one of them cannot be a folder.
         """
-        return cls(
+        found = cls(
             config_dir=str(environment.config_folder()),
             data_dir=str(environment.data_folder()),
         )
+        modes.tighten(found.data)
+        return found
 
     @property
     def data(self) -> Path:
@@ -142,6 +145,7 @@ class Project:
         Raises:
             ConfigError: the variable with the address of its catalogue is not set.
         """
+        refuse_unfinished(self.data)
         catalog = self.config.history.catalog
         if catalog is None:
             return _open_lake(self.data / "history", None)
