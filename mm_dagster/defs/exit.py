@@ -23,8 +23,8 @@ from mm_dagster.tables import STATES
     kinds={"polars"},
     deps=["regime_verdict", "grid_risk"],
     checks={
-        "every_active_grid_is_judged": "Each active grid has a state. If not: the table `tick` has the reason; a grid "
-        "that is not judged is not watched, so look at it by hand."
+        "every_active_grid_is_judged": "Each active grid has a state. If not: `mm status` says what its set-up waits "
+        "for; a grid that is not judged is not watched, so look at it by hand."
     },
 )
 def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
@@ -48,7 +48,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     _give_sign_of_life(context, job)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
     table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
-    judged = set(table["grid_id"])
+    judged = set(table.filter(pl.col("state").is_not_null())["grid_id"])
     left_out = [grid.id for grid in active if grid.id not in judged]
     worst = max(active, key=lambda grid: _rank(table, grid.id), default=None)
     return dg.MaterializeResult(
@@ -84,7 +84,7 @@ def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
 
 
 def _rank(table: pl.DataFrame, grid_id: str) -> int:
-    states = table.filter(pl.col("grid_id") == grid_id)["state"]
+    states = table.filter(pl.col("grid_id") == grid_id)["state"].drop_nulls()
     return STATES.index(states[0]) if states.len() else -1
 
 
