@@ -2,8 +2,8 @@
 
 A crash between the two leaves a PENDING row, which is due again: rather twice than never, and never three times. Each
 try at the first channel is an event before it is made. A try that ended in a crash or without an answer may have been
-taken; after TWICE of them it counts as sent, though unconfirmed, and the second channel has it. Only what was surely not
-taken, since no byte of it left, is tried on with growing pauses.
+taken; after TWICE of them it counts as sent, though unconfirmed, and the second channel has it. Only what was surely
+not taken, since no byte of it left, is tried on with growing pauses.
 
 Every step is an event, too. Nearly all events follow from the row that is committed before them, so what a crash
 left out is made up for at the beginning of the next run.
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.alerts.policy import EMERGENCY, Alert, Cancellation
+from mm_dagster.alerts.policy import EMERGENCY, UNCONFIRMED, Alert, Cancellation
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnreachable, Sent
 from mm_dagster.alerts.second import SecondUnavailable
 
@@ -39,8 +39,6 @@ LEFT_OUT = timedelta(hours=1)
 
 TWICE = 2
 """So often a message is offered that may have been taken: the first time, and once more."""
-UNCONFIRMED = "unconfirmed: "
-"""How the detail begins of what counts as sent because it may have been taken."""
 NOT_TAKEN = "not taken: "
 """How the detail begins of a try of which no byte left."""
 

@@ -373,7 +373,7 @@ def _fit(lines: Sequence[str], before: str = "") -> str:
     """The lines as one text, with what goes before them; the second has what the others leave."""
     others = [_cut(line, _LINE_LIMIT) for line in (lines[0], *lines[2:])]
     first = _cut(before, _LINE_LIMIT)
-    left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in (first, *others))
+    left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in (first, *others) if line)
     text = (first, others[0], _cut(lines[1], left), *others[1:])
     return "\n".join(line for line in text if line)
 

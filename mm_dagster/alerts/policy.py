@@ -57,6 +57,9 @@ _STATE_PRIORITY = {"NORMAL": QUIET, "WARNING": PLAIN, "LATEST_ACCEPTABLE_EXIT": 
 HELD_BACK = "held back"
 """How the reason begins for which something that is still true was not told yet."""
 
+UNCONFIRMED = "unconfirmed: "
+"""How the detail begins of what counts as sent because it may have been taken."""
+
 EVERY_GRID = "all"
 """grid_id and symbol of what concerns no single grid."""
 
@@ -611,8 +614,8 @@ def _rings(row: Mapping[str, Any], clock: datetime, alerts: AlertsConfig) -> boo
     """Whether an emergency may still be ringing."""
     return (
         row["priority"] == EMERGENCY
-        # Without a receipt nobody knows whether it rings: it was taken by another channel, or never answered for.
-        and row["receipt"] is not None
+        # Nobody knows whether it rings, so what follows it does.
+        and not (row["detail"] or "").startswith(UNCONFIRMED)
         and row["sent_at"] is not None
         and row["acknowledged_at"] is None
         and row["expired_at"] is None

@@ -223,14 +223,13 @@ class Pushover:
                 answer = getattr(self._api, method)(*arguments, **options)
         except PushoverCompleteError as error:
             raise PushoverRefused(f"{where} refused: {error}") from None
-        except requests.Timeout if departure.begun else ():
-            raise PushoverUnavailable(f"{where} gave no answer within {self._config.timeout_seconds:g} s") from None
         except requests.JSONDecodeError:
             raise PushoverUnavailable(f"{where} gave an answer that is not JSON") from None
         except requests.RequestException as error:
-            if departure.begun:
-                raise PushoverUnavailable(f"{where} gave no answer ({type(error).__name__})") from None
-            raise PushoverUnreachable(f"{where} gave no answer: no connection ({type(error).__name__})") from None
+            late = isinstance(error, requests.Timeout)
+            how = f"within {self._config.timeout_seconds:g} s" if late else f"({type(error).__name__})"
+            kind = PushoverUnavailable if departure.begun else PushoverUnreachable
+            raise kind(f"{where} gave no answer {how}") from None
         return dict(answer)
 
     def _shown(self, text: str) -> str:

@@ -84,7 +84,8 @@ def response(
     stopped = before is not None and before["action"] == "stopped"
     if before is not None and stopped and action != "reopened":
         raise ValueError(
-            f"{grid_id}: you noted at {iso(before['at'])} that it was stopped; `mm respond {grid_id} reopened` takes that back"
+            f"{grid_id}: you noted at {iso(before['at'])} that it was stopped; `mm respond {grid_id} reopened` takes "
+            "that back"
         )
     if action == "reopened" and (before is None or not stopped):
         raise ValueError(f"{grid_id}: it was not noted as stopped since {iso(activated_at)}; nothing to reopen")
