@@ -248,7 +248,7 @@ def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
         assert words.encode("utf-8").decode() == words
         assert "\0" not in words
     assert "\n" not in title
-    assert len(text.splitlines()) <= 5
+    assert len(text.splitlines()) <= 6
 
 
 # what concerns no single grid -----------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_a_digest_begins_with_what_is_worst_and_has_a_line_for_each_grid():
     counts = {"sent": 5, "suppressed": 2, "failed": 1}
     assert message.digest(T0, grids, blind=["BTC-USDT", "ETH-USDT"], simulated=False, **counts) == (
         "Digest: 1 MANDATORY EXIT, 2 NORMAL, 1 NOT JUDGED YET",
-        "Grids: 1 MANDATORY EXIT, 2 NORMAL, 1 UNKNOWN.\n"
+        "Grids: 1 MANDATORY EXIT, 2 NORMAL, 1 NOT JUDGED YET.\n"
         "Not seen: BTC-USDT, ETH-USDT; `mm doctor` says why.\n"
         "Alerts in 24 h: 5 sent, 2 held back, 1 refused; as of 2026-01-10T12:00:00Z.\n"
         "MANDATORY EXIT: eth-v3 ETH-USDT, price 3,060, -21.40 USDT\n"
