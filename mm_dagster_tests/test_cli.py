@@ -127,8 +127,9 @@ def test_a_response_is_noted_beside_the_alert_that_it_answers(
     folder: Path, mm: Callable[..., tuple[int, str, str]]
 ) -> None:
     sent = parse_time("2026-06-26T12:00:00Z")
+    began = parse_time("2026-06-23")
     told = dict.fromkeys(dtypes("notification")) | {
-        "alert_id": "told", "grid_id": "eth", "activated_at": parse_time("2026-06-23"), "symbol": "ETH-USDT", "as_of": sent, "priority": 0,
+        "alert_id": "told", "grid_id": "eth", "activated_at": began, "symbol": "ETH-USDT", "as_of": sent, "priority": 0,
         "kind": "ESCALATION", "state": "LATEST_ACCEPTABLE_EXIT", "state_since": sent, "title": "t", "message": "m",
         "status": "SENT", "attempts": 1, "created_at": sent, "sent_at": sent,
     }  # fmt: skip

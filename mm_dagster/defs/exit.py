@@ -61,7 +61,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
             dg.AssetCheckResult(
                 check_name="every_active_grid_is_judged",
                 passed=not left_out,
-                severity=dg.AssetCheckSeverity.ERROR,
+                severity=_severity(job, [grid for grid in active if grid.id in left_out]),
                 description=(
                     f"No state for {', '.join(left_out)}."
                     if left_out
@@ -70,6 +70,15 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
             )
         ],
     )
+
+
+def _severity(job: Work, left_out: list[GridConfig]) -> dg.AssetCheckSeverity:
+    """Of grids without a state: an error is that one was judged before; what was never is being set up."""
+    if left_out:
+        judged = job.project.lake.sql("SELECT DISTINCT grid_id, activated_at FROM exit_state WHERE state IS NOT NULL")
+        if not {(grid.id, grid.activated_at) for grid in left_out} & set(judged.iter_rows()):
+            return dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckSeverity.ERROR
 
 
 def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:

@@ -23,16 +23,16 @@ def unfinished(project: Project, grids: Sequence[GridConfig], states: pl.DataFra
     Args:
         project: where the rows are.
         grids: the grids.
-        states: the newest row of `exit_state` of each grid that has one in its present episode.
+        states: the newest row of `exit_state` of each grid that has one; that of an earlier episode says nothing.
         clock: the moment, UTC.
 
     Returns:
         A sentence by grid_id.
     """
-    rows = {row["grid_id"]: row for row in states.iter_rows(named=True)}
+    rows = {(row["grid_id"], row["activated_at"]): row for row in states.iter_rows(named=True)}
     found: dict[str, str] = {}
     for grid in grids:
-        row = rows.get(grid.id)
+        row = rows.get((grid.id, grid.activated_at))
         if not grid.enabled or (row is not None and row["state"] is not None and not row["never_known"]):
             continue
         sentence = _waits_for(project, grid, row, clock)

@@ -186,8 +186,12 @@ def _counted(project: Project, simulated: bool) -> pl.DataFrame:
 def _judged(project: Project, grids: Sequence[GridConfig], recent: Span) -> pl.DataFrame:
     """The newest exit state of each grid in its present episode, however old: an old one is not one never judged."""
     lake, running = project.lake, {grid.id: grid.activated_at for grid in grids if grid.enabled}
-    found = lake.read("exit_state", span=recent, grids=list(running)) if running else empty("exit_state")
-    found = found.filter(pl.col("activated_at") == pl.col("grid_id").replace_strict(running, return_dtype=TIME))
+    if not running:
+        return empty("exit_state")
+    found = lake.read("exit_state", span=recent, grids=list(running))
+    found = found.filter(
+        pl.col("activated_at") == pl.col("grid_id").replace_strict(running, default=None, return_dtype=TIME)
+    )
     absent = [grid_id for grid_id in running if grid_id not in set(found["grid_id"])]
     if absent:
         times = lake.sql(
