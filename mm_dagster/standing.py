@@ -153,13 +153,17 @@ class GridStanding:
 
     @property
     def act_by(self) -> datetime | None:
-        """When the recommended window ends. It begins when the state was told, or else at what is read now.
+        """When the recommended window ends. It begins when the state was told first; else with the state.
 
-        A state that a history says is old, and that nobody could know of, is not overdue.
+        A state that was never told, and that a history says is old, is not overdue: then it begins with what is read.
         """
         if self.decided is None or self.since is None or self.window_minutes is None:
             return None
-        return max(self.since, self.heard_at or self.decided["as_of"]) + timedelta(minutes=self.window_minutes)
+        window = timedelta(minutes=self.window_minutes)
+        if self.heard_at is not None:
+            return max(self.since, self.heard_at) + window
+        as_of: datetime = self.decided["as_of"]
+        return (self.since if self.since + window > as_of else as_of) + window
 
     @property
     def advice(self) -> str | None:

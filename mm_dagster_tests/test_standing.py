@@ -108,6 +108,9 @@ def test_the_time_that_is_left_is_counted_from_the_state_s_beginning() -> None:
     one = standing(grid(), "LATEST_ACCEPTABLE_EXIT")
     assert deadline(one, CLOCK) == "by 2026-03-01T12:30:00Z, 28 min left"
     assert deadline(one, LATER) == "overdue since 2026-03-01T12:30:00Z, 2 h 30 min"
+    # Nobody could know of what a history says is old.
+    old = standing(grid(), "LATEST_ACCEPTABLE_EXIT", since=AS_OF - timedelta(days=300))
+    assert deadline(old, CLOCK) == "by 2026-03-01T13:00:00Z, 58 min left"
     assert deadline(standing(grid()), CLOCK) is None
 
 
