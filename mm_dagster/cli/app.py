@@ -90,6 +90,7 @@ def project_here() -> Any:
     project = Project.here()
     folder = Path(os.environ.setdefault("MM_DAGSTER_DIR", str(project.data / "dagster")))
     folder.mkdir(parents=True, exist_ok=True)
+    modes.tighten(project.data)
     os.environ.setdefault("DAGSTER_HOME", str(Path(__file__).resolve().parents[2]))
     _ = project.config  # an invalid configuration is said before anything runs
     if project.config_error:
