@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -25,6 +25,9 @@ from urllib.parse import quote, quote_plus, unquote
 import stamina.instrumentation
 import structlog
 from structlog.stdlib import ProcessorFormatter
+
+from mm_dagster import environment
+from mm_dagster.environment import VariableError
 
 FORMAT, LEVEL = "MM_LOG_FORMAT", "MM_LOG_LEVEL"
 """Variables of the environment: json or human; DEBUG, INFO, WARNING, ERROR or CRITICAL."""
@@ -36,14 +39,10 @@ FIELDS = ("symbol", "grid", "venue")
 """What a line may say about itself beside its words, as `extra`."""
 
 
-class LogsError(ValueError):
-    """A variable of the environment holds what it cannot. One line: variable, value, what would be right."""
-
-
 # secrets --------------------------------------------------------------------------------------------------------------
 
 MASK = "***"
-ALWAYS = ("PUSHOVER_TOKEN", "PUSHOVER_USER")
+ALWAYS = environment.PUSHOVER
 """Variables that hold a secret whatever the configuration says."""
 _SHORTEST = 4
 """Characters of the shortest secret: less would be found in every other word."""
@@ -196,7 +195,7 @@ def _parts(value: str) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     """How a secret is written by those who quote it."""
-    secret = secret.strip()
+    secret = secret.strip().strip("'\"")
     # A name of a host is told in small letters.
     cases = (secret, secret.lower(), secret.upper())
     for form in dict.fromkeys((*cases, unquote(secret), *_addressed(secret), html.escape(secret))):
@@ -244,10 +243,15 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None) -> None:
         stream: in the place of stderr.
 
     Raises:
-        LogsError: MM_LOG_FORMAT or MM_LOG_LEVEL cannot be read.
+        VariableError: MM_LOG_FORMAT or MM_LOG_LEVEL cannot be read; all else is done, with the defaults.
     """
-    style = _choice(FORMAT, FORMATS, "human", str.lower)
-    threshold = _choice(LEVEL, LEVELS, level, str.upper)
+    style, threshold = "human", level
+    wrong: VariableError | None = None
+    try:
+        style = environment.choice(FORMAT, FORMATS, style, str.lower)
+        threshold = environment.choice(LEVEL, LEVELS, level, str.upper)
+    except VariableError as error:
+        wrong = error
     protect(())
     logging.setLogRecordFactory(_record)
     logging.captureWarnings(True)
@@ -271,6 +275,8 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None) -> None:
     # Dagster's servers give these handlers of their own, on stdout.
     for name in ("dagster", "dagster-webserver"):
         logging.getLogger(name).handlers.clear()
+    if wrong:
+        raise wrong
 
 
 def is_configured() -> bool:
@@ -387,12 +393,3 @@ def _say_retry(details: stamina.instrumentation.RetryDetails) -> None:
         type(details.caused_by).__name__,
         details.wait_for,
     )
-
-
-def _choice(variable: str, choices: tuple[str, ...], default: str, fold: Callable[[str], str]) -> str:
-    given = os.environ.get(variable, "").strip()
-    if not given:
-        return default
-    if fold(given) not in choices:
-        raise LogsError(f"{variable}: {given!r} is none of {', '.join(choices)}")
-    return fold(given)

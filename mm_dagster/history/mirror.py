@@ -26,8 +26,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-import git
 from filelock import FileLock
+
+from mm_dagster import environment
+from mm_dagster.environment import VariableError
+
+# Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+import git
 
 T = TypeVar("T")
 
@@ -454,7 +460,10 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
         settings[f"remote.{name}.url"] = remote
         # The star lets a remote without the branch pass: it is new.
         settings[f"remote.{name}.fetch"] = f"+refs/heads/{branch}*:refs/remotes/{name}/{branch}*"
-    first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    try:
+        first = environment.git_config_count()
+    except VariableError as error:
+        raise MirrorError(str(error)) from None
     configured = {"GIT_CONFIG_COUNT": str(first + len(settings))}
     for number, (key, value) in enumerate(settings.items(), first):
         configured |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -539,6 +548,8 @@ def _text(path: Path) -> str:
 
 def _one_line(error: Exception) -> str:
     """What git said, in one line, without its hints and without credentials."""
+    if isinstance(error, git.GitCommandNotFound):
+        return "there is no git on the PATH; install git"
     text = str(getattr(error, "stderr", None) or error).strip()
     if text.startswith("Timeout: "):
         return f"did not answer within {REMOTE_SECONDS:g} s"
