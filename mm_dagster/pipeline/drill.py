@@ -141,10 +141,10 @@ def _follow(
             say(f"acknowledged{f' on {device}' if device else ''}")
             return
         passed = time.monotonic() - begin
-        if row["expired_at"] is not None or passed >= seconds:
-            return
         if len(ids) == 1 and passed >= seconds / 2:
             remind()
+        if row["expired_at"] is not None or passed >= seconds:
+            return
         time.sleep(max(0.05, min(POLL_SECONDS, seconds - passed, seconds / 4)))
 
 
