@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -125,6 +126,7 @@ class Seen:
         live: whether only the live run knows it.
         fresh: whether the evaluation is news.
         blind: whether it is so old, or missing for so long, that nobody is watching.
+        source: where its market's candles come from; the same news from elsewhere is another alert.
     """
 
     as_of: datetime
@@ -133,6 +135,7 @@ class Seen:
     live: bool
     fresh: bool
     blind: bool
+    source: str = ""
 
     @property
     def news(self) -> str | None:
@@ -148,6 +151,7 @@ def due(
     alerts: AlertsConfig,
     grids: Sequence[GridConfig],
     prices: Mapping[str, float | None],
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Alert]:
     """What must be told, or noted as suppressed, at the clock.
 
@@ -159,6 +163,7 @@ def due(
         alerts: ages and repetitions.
         grids: the grids to look at; rows of others are left alone.
         prices: last known price by grid_id, quote currency; a grid that it lacks has none.
+        sources: where the candles of each market come from, by symbol.
 
     Returns:
         The highest priority first, suppressed ones last. Empty when there is nothing to tell.
@@ -167,7 +172,7 @@ def due(
     for grid in grids:
         past = ledger.filter(pl.col("grid_id") == grid.id).sort("created_at", "as_of", "alert_id").to_dicts()
         if grid.enabled:
-            seen = look(grid, exit_states, clock, alerts)
+            seen = replace(look(grid, exit_states, clock, alerts), source=sources.get(grid.symbol, ""))
             resent, told = _pending(past, grid, seen.news, seen.blind, clock, alerts)
             found += resent
             found += _ladder(grid, seen, past, told, clock, alerts, prices.get(grid.id))
@@ -178,7 +183,8 @@ def due(
                 newest = None
             resent, told = _pending(past, grid, newest["advice"] if newest else None, False, clock, alerts)
             found += resent
-            found += _entry(grid, newest, told, clock, alerts) if newest else []
+            source = sources.get(grid.symbol, "")
+            found += _entry(grid, newest, told, clock, alerts, source) if newest else []
     return sorted(
         found, key=lambda one: (one.status == "SUPPRESSED", -one.priority, one.grid_id, one.kind, one.alert_id)
     )
@@ -538,6 +544,7 @@ def _entry(
     told: Sequence[Mapping[str, Any]],
     clock: datetime,
     alerts: AlertsConfig,
+    source: str,
 ) -> list[Alert]:
     """The entry advice of a disabled grid, when it has changed and the last one is long enough ago."""
     entries = [row for row in told if row["kind"] == "ENTRY"]
@@ -546,7 +553,7 @@ def _entry(
         last["state"] == newest["advice"] or clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
     ):
         return []
-    seen = Seen(newest["as_of"], newest["advice"], newest["as_of"], live=False, fresh=True, blind=False)
+    seen = Seen(newest["as_of"], newest["advice"], newest["as_of"], live=False, fresh=True, blind=False, source=source)
     name = [grid.id, grid.activated_at, newest["advice"], last["alert_id"] if last else ""]
     return [_new("ENTRY", name, grid, seen, PLAIN if newest["advice"] == "ENTER" else QUIET, last)]
 
@@ -556,7 +563,7 @@ def _new(
 ) -> Alert:
     parts = [part.astimezone(UTC).isoformat() if isinstance(part, datetime) else part for part in name]
     return Alert(
-        alert_id=tables.identity(kind, *parts),
+        alert_id=tables.identity(kind, *parts, *([seen.source] if seen.source else [])),
         kind=kind,
         grid_id=grid.id,
         symbol=grid.symbol,
