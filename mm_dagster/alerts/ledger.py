@@ -227,9 +227,9 @@ def dispatch(
     returns. What another run has settled in spite of that is left alone. Receipts are to be polled before emergencies
     are cancelled, or an acknowledgement may be missed.
 
-    An alert of a market that is no exchange's, and every alert while there is no channel, goes to the log; its row is SENT to
-    the channel `log`, so that it is not due again. One that no channel took stays PENDING, or becomes FAILED when it
-    was refused and there is no second channel to wait for; neither keeps the next from being sent. An emergency that
+    An alert of a market that is no exchange's, and every alert while there is no channel, goes to the log; its row is
+    SENT to the channel `log`, so that it is not due again. One that no channel took stays PENDING, or becomes FAILED
+    when it was refused and there is no second channel to wait for; neither keeps the next from being sent. An emergency that
     cannot be cancelled for want of an answer keeps its receipt for the next try; one whose receipt is refused no
     longer rings.
 

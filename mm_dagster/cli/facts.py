@@ -97,7 +97,8 @@ def _last(lake: Lake, table: str, grids: Sequence[str], window: Span) -> pl.Data
         return empty(table)
     newest = lake.sql(
         f"SELECT grid_id, max(as_of) AS as_of FROM {table} "
-        f"WHERE {lake.in_force(table)} AND as_of > '{iso(window.start)}' AND as_of <= '{iso(window.end)}' GROUP BY grid_id"
+        f"WHERE {lake.in_force(table)} "
+        f"AND as_of > '{iso(window.start)}' AND as_of <= '{iso(window.end)}' GROUP BY grid_id"
     ).filter(pl.col("grid_id").is_in(list(grids)))
     found = [empty(table)]
     for time in sorted(set(newest["as_of"])):
@@ -110,7 +111,8 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
     lake, config = project.lake, project.config
     until = iso(clock)
     bars = lake.sql(
-        f"WITH seen AS (FROM candles WHERE {lake.in_force('candles')}), last AS (SELECT symbol, max(close_time) AS row_until, "
+        f"WITH seen AS (FROM candles WHERE {lake.in_force('candles')}), "
+        "last AS (SELECT symbol, max(close_time) AS row_until, "
         "max(close_time) FILTER (status <> 'MISSING') AS known_until "
         f"FROM seen WHERE close_time <= '{until}' GROUP BY symbol) "
         "SELECT symbol, known_until, count(*) FILTER (c.status <> 'MISSING') AS known FROM last l JOIN seen c "
@@ -119,7 +121,8 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
     known = {row["symbol"]: row for row in bars.iter_rows(named=True)}
     odd = lake.sql(
         "SELECT symbol, count(*) AS rows FROM quarantine "
-        f"WHERE {lake.in_force('quarantine')} AND observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
+        f"WHERE {lake.in_force('quarantine')} "
+        f"AND observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
     )
     quarantined = dict(odd.iter_rows())
     said = lake.sql(

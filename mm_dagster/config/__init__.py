@@ -7,7 +7,6 @@ key, the value and what would be right. Secrets are never in these files: the en
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping

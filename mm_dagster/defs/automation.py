@@ -224,8 +224,8 @@ def a_check_failed(context: dg.RunStatusSensorContext, project: ProjectOfRun) ->
 
 def _markets_of(run: dg.DagsterRun) -> list[str]:
     """The markets that a run was narrowed to; none: it was not."""
-    turn = run.run_config.get("resources", {}).get("turn", {}).get("config", {})
-    return list(turn.get("symbols", []))
+    resources: Any = run.run_config.get("resources", {})
+    return list(resources.get("turn", {}).get("config", {}).get("symbols", []))
 
 
 def under_way(instance: dg.DagsterInstance, job: str, longest: timedelta) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-import duckdb
 import polars as pl
 
 from mm_dagster import tables
@@ -30,15 +28,11 @@ class SourcedLake(Lake):
             venues: the source of each venue by its name.
         """
         self.__dict__.update(lake.__dict__)
-        self._whole = lake
+        # Its connections are those of the whole lake, which stays the one that opens and closes them.
+        self._reading = lake._reading  # type: ignore[method-assign]
+        self._writing = lake._writing  # type: ignore[method-assign]
         self._sources = dict(sources)
         self._venues = dict(venues)
-
-    def _reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        return self._whole._reading()
-
-    def _writing(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        return self._whole._writing()
 
     def _by(self, table: str) -> tuple[str, Mapping[str, str]]:
         return ("venue", self._venues) if table == "account_snapshot" else ("symbol", self._sources)

@@ -77,7 +77,9 @@ VIEWS = {
         },
         # Found first and joined to each table, so that of each only the newest rows are read.
         """
-        WITH in_force AS MATERIALIZED (SELECT symbol, max_by(source, open_time) AS candle_source FROM candles GROUP BY symbol),
+        WITH in_force AS MATERIALIZED (
+            SELECT symbol, max_by(source, open_time) AS candle_source FROM candles GROUP BY symbol
+        ),
         newest AS MATERIALIZED (
             SELECT r.grid_id, r.activated_at, r.symbol, max(r.as_of) AS as_of
             FROM grid_risk r

@@ -6,9 +6,6 @@ from mm_dagster.history.sourced import adopt
 from mm_dagster.market.names import exchange_names
 from mm_dagster.sources import hashed, kind_of, proven
 
-_WHOLE = 97
-"""How many values `max_no_trade` may have."""
-
 
 def adopt_rows(lake: Lake, config: Config) -> None:
     """Gives the rows of the markets in force that lack a source the one in force, where their candles prove it.
@@ -21,7 +18,8 @@ def adopt_rows(lake: Lake, config: Config) -> None:
         ConfigError: the candles of a market came from another venue, or it cannot be told from where.
     """
     old = lake.sql(
-        "SELECT symbol, venue, config_hash, count(*) AS bars FROM candles WHERE source IS NULL GROUP BY ALL ORDER BY ALL"
+        "SELECT symbol, venue, config_hash, count(*) AS bars FROM candles WHERE source IS NULL "
+        "GROUP BY ALL ORDER BY ALL"
     )
     rows = [row for row in old.iter_rows(named=True) if row["symbol"] in config.symbols]
     for row in rows:

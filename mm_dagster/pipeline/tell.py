@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +17,7 @@ from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
-from mm_dagster.bars import Span, ceil_bar, floor_bar
+from mm_dagster.bars import Span, ceil_bar, floor_bar, iso
 from mm_dagster.config import GridConfig
 from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
