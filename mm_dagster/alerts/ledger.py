@@ -229,9 +229,9 @@ def dispatch(
 
     An alert of a market that is no exchange's, and every alert while there is no channel, goes to the log; its row is
     SENT to the channel `log`, so that it is not due again. One that no channel took stays PENDING, or becomes FAILED
-    when it was refused and there is no second channel to wait for; neither keeps the next from being sent. An emergency that
-    cannot be cancelled for want of an answer keeps its receipt for the next try; one whose receipt is refused no
-    longer rings.
+    when it was refused and there is no second channel to wait for; neither keeps the next from being sent. An
+    emergency that cannot be cancelled for want of an answer keeps its receipt for the next try; one whose receipt is
+    refused no longer rings.
 
     Args:
         outgoing: what `policy.due` found, in its order.
