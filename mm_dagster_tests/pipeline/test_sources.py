@@ -94,7 +94,7 @@ def test_another_recording_is_asked_anew_and_nothing_of_the_first_is_continued(t
     # The same grid and activation, with other bounds: a fresh episode, and no refusal.
     assert lake.read("tick")["reason"][-1] is None
     states = lake.read("exit_state")
-    assert states.height == 20
+    assert states.height == 21
     assert "MANDATORY_EXIT" not in states["state"].to_list()
     assert lake.sql("SELECT grid_id FROM state_now").height == 1
     # Back again: it is another source once more, and what was overwritten is asked for again.
