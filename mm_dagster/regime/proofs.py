@@ -317,9 +317,7 @@ def _grid(evidence: Evidence, span: Span | None = None) -> pl.DataFrame:
 def _apart_by_stamp(grid: pl.DataFrame, stored: pl.DataFrame, table: str, evidence: Evidence) -> pl.DataFrame:
     """The grid with those rows apart that are not stored, or not as configuration and code are now."""
     hashes = {symbol: evidence.config.hash_of(table, symbol) for symbol in evidence.symbols}
-    stamped = grid.join(
-        stored.select(*_KEY, "config_hash", "code_version", "source"), on=_KEY, how="left", maintain_order="left"
-    )
+    stamped = grid.join(stored.select(*_KEY, "config_hash", "code_version"), on=_KEY, how="left", maintain_order="left")
     in_force = pl.col("symbol").replace_strict(hashes, return_dtype=pl.String)
     return stamped.select(
         *_KEY,
