@@ -104,7 +104,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         image = _picture(project, grid) if planned.is_real and not reminds else None
         with lock:
             told = dispatch(
-                [Outgoing(alert, *words, not planned.is_real, link, image)],
+                [Outgoing(alert, *words, project.config.source_of(grid.symbol), link, image)],
                 ledger=ledger, channel=channel, second=second, clock=now,
             )  # fmt: skip
         row = told.row(0, named=True)
