@@ -133,7 +133,7 @@ def test_an_open_transaction_blocks_no_writer_and_sees_what_it_saw_through_the_u
     def files() -> set[Path]:
         return set((tmp_path / "history" / "files").rglob("*.parquet"))
 
-    monkeypatch.setattr("mm_dagster.history.lake._READERS_SECONDS", 0.5)
+    monkeypatch.setattr("mm_dagster.history.upkeep.READERS_SECONDS", 0.5)
     for day in range(3):
         verdicts(lake, day)
     everything = "SELECT count(*), round(sum(confidence), 9), max(as_of)::VARCHAR FROM regime_verdict"

@@ -185,7 +185,7 @@ def test_a_write_that_failed_holds_no_lock_even_while_its_error_is_looked_at(
 ) -> None:
     other = Lake(tmp_path / "elsewhere", address)
     with monkeypatch.context() as patch:
-        patch.setattr("mm_dagster.history.lake.json.dumps", lambda _: 1 / 0)
+        patch.setattr("mm_dagster.history.connection.json.dumps", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError) as raised:
             lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
     monkeypatch.setattr(lake_module, "_LOCK_SECONDS", 5)
