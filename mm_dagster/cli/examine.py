@@ -39,7 +39,8 @@ def _examine() -> list[dict[str, Any]]:
     project = project_here()
     config = project.config
     check("configuration", lambda: _configuration(project))
-    check("lake", project.lake.check)
+    check("lake", lambda: project.lake.check())
+    check("copies of the catalogue", lambda: project.lake.check_copies())
     for name in config.markets.venues:
         symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
         if symbol:

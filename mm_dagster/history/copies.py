@@ -89,7 +89,8 @@ def prove(path: Path, folder: Path) -> None:
         connection = connections.load(catalog)
         try:
             connections.attach(connection, folder / "files", catalog, read_only=True)
-            connection.execute("FROM lake_schema").fetchall()
+            # A table that every lake has; its rows may lie in a file that is lost.
+            connection.execute("DESCRIBE lake_schema").fetchall()
             marker.is_settled(folder, connection)
         finally:
             connection.close()

@@ -79,6 +79,13 @@ class Lake:
         with self._reading():
             pass
 
+    def close(self) -> None:
+        """Ends its connections; they are opened anew when they are needed."""
+        for attached in (self._reader, self._writer):
+            if attached is not None:
+                attached.connection.close()
+        self._reader = self._writer = None
+
     # reading ------------------------------------------------------------------------------------------------------
 
     def read(

@@ -51,6 +51,21 @@ connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=Tru
 [(number,)] = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 print(number == 0)
 """
+_FORGET = """
+import json, sqlite3, sys
+path, names = json.load(sys.stdin)
+connection = sqlite3.connect(path, timeout=float(sys.argv[1]))
+ends = [(name, "%/" + name) for name in names]
+numbers = []
+by_name = "SELECT data_file_id FROM ducklake_data_file WHERE path = ? OR path LIKE ?"
+for end in ends:
+    numbers += connection.execute(by_name, end).fetchall()
+with connection:
+    for table in ("data_file", "delete_file", "file_column_stats", "file_partition_value", "file_variant_stats"):
+        connection.executemany(f"DELETE FROM ducklake_{table} WHERE data_file_id = ?", numbers)
+    connection.executemany("DELETE FROM ducklake_delete_file WHERE path = ? OR path LIKE ?", ends)
+connection.close()
+"""
 _COLUMN = """
 import json, sqlite3, sys, urllib.parse
 [query, *paths] = json.load(sys.stdin)
@@ -114,6 +129,15 @@ def is_barren(path: Path) -> bool:
         SqliteFileError: it is no database, or damaged.
     """
     return _run(_IS_BARREN, [str(path)], "look") == "True"
+
+
+def forget(catalog: Path, names: Sequence[str]) -> None:
+    """Takes files of these names, which are no more, out of a catalogue of DuckLake that nobody has open.
+
+    Raises:
+        SqliteFileError: it cannot be written.
+    """
+    _run(_FORGET, [str(catalog), list(names)], "forget files")
 
 
 def columns(query: str, paths: Sequence[Path]) -> list[list[str]]:
