@@ -17,6 +17,8 @@ from typing import Any
 import duckdb
 
 from mm_dagster.history.connection import LakeError
+from mm_dagster.history.views import VIEWS
+from mm_dagster.tables import TABLES
 
 _SHOW = {"tables", "schemas", "databases", "__show_tables_expanded", "all_tables"}
 _TABLE_FUNCTIONS = frozenset({
@@ -33,6 +35,7 @@ _NOT_COMPUTING = frozenset({
     "query_table", "setseed", "sleep_ms", "write_log",
 })  # fmt: skip
 """Scalar functions that read or change more than their arguments, or only wait."""
+_OWN = frozenset({*TABLES, *VIEWS, "lake_schema"})
 _VIEWS = frozenset({
     "duckdb_columns", "duckdb_constraints", "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views",
     "pg_attribute", "pg_class", "pg_description", "pg_namespace", "pg_tables", "pg_type", "pg_views", "sqlite_master",
@@ -84,7 +87,7 @@ def check(connection: duckdb.DuckDBPyConnection, text: str) -> None:
         [(serialized,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
         tree = json.loads(serialized)
         if not tree["error"]:
-            _check_tree(tree, _names_in(connection))
+            _check_tree(tree, connection)
         elif pivots:
             _check_words(text)
         else:
@@ -106,6 +109,7 @@ def _functions() -> frozenset[str]:
 
 
 def _names_in(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """All tables and views of the lake, an analyst's own included."""
     rows = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = 'history' "
         "UNION SELECT view_name FROM duckdb_views() WHERE database_name = 'history'"
@@ -113,13 +117,15 @@ def _names_in(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     return frozenset(name.lower() for (name,) in rows)
 
 
-def _check_tree(tree: dict[str, Any], tables: frozenset[str]) -> None:
+def _check_tree(tree: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> None:
     nodes = list(_nodes(tree))
     named = {entry["key"] for node in nodes for entry in node.get("cte_map", {}).get("map", [])}
     odd = next((name for name in sorted(named) if not _PLAIN.fullmatch(name)), None)
     if odd is not None:
         raise LakeError(f"WITH {odd}: name it by letters, digits and _ only")
-    known = tables | {name.lower() for name in named}
+    known = _OWN | {name.lower() for name in named}
+    if any(node.get("type") == "BASE_TABLE" and str(node["table_name"]).lower() not in known for node in nodes):
+        known |= _names_in(connection)
     table_calls = {id(node["function"]) for node in nodes if node.get("type") == "TABLE_FUNCTION"}
     for node in nodes:
         for place in ("from_table", "left", "right", "source"):
