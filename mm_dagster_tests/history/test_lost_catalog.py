@@ -293,10 +293,8 @@ def test_a_rescue_killed_at_any_moment_is_done_by_the_next_one(folder: Path, aft
     process.join(after)
     process.kill()
     process.join(PATIENCE)
-    try:
+    if not (folder / "catalog.sqlite").exists() or (folder / "rescue-work" / "ready").exists():
         rescue(folder, NOW)
-    except LakeError as error:
-        assert "nothing to rescue" in str(error)
     assert Lake(folder).read("regime_verdict").height == 156
     assert before.items() <= _files(folder).items()
 
