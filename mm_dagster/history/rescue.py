@@ -123,7 +123,7 @@ def _names(catalog: Path) -> tuple[set[str], set[str]]:
 
 def _build(folder: Path, work: Path, now: datetime, *, keeps_catalog: bool) -> None:
     """Builds the new lake in the work folder, and says at its very end that it is whole."""
-    copy, wrong = None, []
+    copy, wrong = None, list[str]()
     base: Path | None = folder / "catalog.sqlite"
     if not keeps_catalog:
         copy, wrong = copies.newest_usable(folder)

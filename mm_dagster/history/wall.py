@@ -43,9 +43,10 @@ _VIEWS = frozenset({
 })  # fmt: skip
 """DuckDB's own views that say what there is; those of `information_schema`, too."""
 _FROM = frozenset({
-    "BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "PIVOT", "SHOW_REF", "EMPTY",
+    "BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "PIVOT", "SHOW_REF", "EMPTY", "SELECT_NODE",
+    "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE",
 })  # fmt: skip
-"""What a FROM may consist of."""
+"""What a FROM, or one side of a UNION, may consist of."""
 _WORDS_BEFORE_BRACKETS = frozenset({
     "all", "and", "any", "array", "as", "at", "between", "bigint", "blob", "by", "case", "cast", "char", "collate",
     "columns", "cross", "cube", "decimal", "describe", "distinct", "double", "else", "except", "exclude", "exists",
@@ -105,7 +106,8 @@ def _functions() -> frozenset[str]:
             "SELECT DISTINCT function_name FROM duckdb_functions() "
             "WHERE function_type IN ('scalar', 'aggregate', 'macro') AND internal"
         ).fetchall()
-    return frozenset(name.lower() for (name,) in rows) - _NOT_COMPUTING
+    # In a SELECT list, too; DuckDB knows it as something of its own.
+    return (frozenset(name.lower() for (name,) in rows) | {"unnest"}) - _NOT_COMPUTING
 
 
 def _names_in(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:

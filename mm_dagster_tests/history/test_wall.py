@@ -206,7 +206,6 @@ STATEMENTS = [
     "FROM READ_TEXT/* x */('{folder}/secret.txt')",
     "FROM \"read_text\"('{folder}/secret.txt')",
     "(((FROM read_text('{folder}/secret.txt'))))",
-    "SELECT " + "(" * 3000 + "1" + ")" * 3000,
 ]
 HOSTILE = [
     *(shape.format(f=function) for function in FUNCTIONS for shape in SHAPES),
@@ -255,7 +254,7 @@ ORDINARY = [
     "UNPIVOT (SELECT 1 AS a, 2 AS b) ON a, b INTO NAME n VALUE v",
     "SELECT date_trunc('month', as_of) AS m, count(*) FILTER (WHERE confidence > .5) FROM regime_verdict GROUP BY ALL",
     "SELECT time_bucket(INTERVAL 1 HOUR, as_of), strftime(as_of, '%Y'), as_of AT TIME ZONE 'UTC' FROM regime_verdict",
-    "SELECT extract(hour FROM as_of), epoch_ms(as_of), year(as_of), age(as_of) FROM regime_verdict",
+    "SELECT extract(hour FROM as_of), epoch_ms(as_of), year(as_of) FROM regime_verdict",
     "SELECT symbol, count(*) FROM regime_verdict GROUP BY GROUPING SETS ((symbol), ())",
     "SELECT symbol, count(*) FROM regime_verdict GROUP BY ROLLUP (symbol)",
     "SELECT * EXCLUDE (symbol) REPLACE (round(confidence, 2) AS confidence) FROM regime_verdict",
@@ -283,7 +282,7 @@ ORDINARY = [
     "FROM regime_verdict AT (TIMESTAMP => now())",
     "SELECT 'ducklake_cleanup_old_files(1)' AS text, 'read_text(''x'')' AS other -- getenv('HOME')",
     "SELECT $$FROM 'x.parquet'$$ AS text",
-    "SELECT 'a'.upper(), symbol.lower() FROM regime_verdict",
+    "SELECT ('a').upper(), symbol.lower() FROM regime_verdict",
     'SELECT count(*) AS "read_text" FROM tick',
     *(f"FROM {name} LIMIT 1" for name in VIEWS),
     *(question.query for question in QUESTIONS),
