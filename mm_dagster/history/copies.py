@@ -63,6 +63,7 @@ def make(folder: Path, catalog: SqliteCatalog, today: datetime) -> None:
         place.mkdir(exist_ok=True)
         _remove(fresh)
         sqlite_files.copy([(catalog.path, fresh)])
+        sqlite_files.without_log(fresh)
         prove(fresh, folder)
         with fresh.open("rb+") as file:
             os.fsync(file.fileno())

@@ -31,9 +31,14 @@ for source, target in json.load(sys.stdin):
     if found != "ok":
         sys.exit(f"{source}: {found}")
     old.close()
-    # A copy has no log beside it.
-    new.execute("PRAGMA journal_mode = DELETE").fetchall()
     new.close()
+"""
+_WITHOUT_LOG = """
+import json, sqlite3, sys
+[path] = json.load(sys.stdin)
+connection = sqlite3.connect(path, timeout=float(sys.argv[1]))
+connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+connection.close()
 """
 _CHECK = """
 import json, sqlite3, sys, urllib.parse
@@ -111,6 +116,15 @@ def copy(pairs: Sequence[tuple[Path, Path]]) -> None:
         SqliteFileError: a source is no database or damaged, or a copy cannot be written.
     """
     _run(_COPY, [(str(source), str(target)) for source, target in pairs], "copy")
+
+
+def without_log(path: Path) -> None:
+    """Makes a file that nobody has open one that can be read where nothing can be written beside it.
+
+    Raises:
+        SqliteFileError: it cannot be written.
+    """
+    _run(_WITHOUT_LOG, [str(path)], "journal_mode")
 
 
 def check(path: Path) -> None:
