@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 EXAMPLE = "postgresql://user:password@host:5432/database"
 _BUSY_MS = 10_000
 _CONNECT_SECONDS = 10
-LOCK_TIMEOUT_MS = 5_000
-"""How long a writer waits for a table that a reader holds on the server, before it gives up."""
+IDLE_MS = 600_000
+"""How long a reader may leave a transaction open on the server and ask nothing."""
 _KNOWN = {
     "application_name", "channel_binding", "connect_timeout", "dbname", "host", "options", "password", "port",
     "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user",
@@ -98,11 +98,13 @@ class PostgresCatalog:
     def attached(self, *, read_only: bool) -> str:
         """What follows `ducklake:` in an ATTACH; nothing secret.
 
-        A writer waits only so long for a lock: the upkeep drops tables that a reader's open transaction may hold.
+        No time limit of the server may end a writer's statement: DuckLake drops a table of inlined rows after it has
+        committed their file, and deletes that file when the drop fails. So it is the reader that is limited: one that
+        leaves its transaction open and asks nothing is ended, and cannot keep the upkeep waiting for ever.
         """
-        if read_only:
-            return f"postgres:{_conninfo(self.parameters)}"
-        options = f"{self.parameters.get('options', '')} -c lock_timeout={LOCK_TIMEOUT_MS}".strip()
+        limits = f"-c idle_in_transaction_session_timeout={IDLE_MS}"
+        own = limits if read_only else "-c lock_timeout=0 -c statement_timeout=0"
+        options = f"{self.parameters.get('options', '')} {own}".strip()
         return f"postgres:{_conninfo({**self.parameters, 'options': options})}"
 
     def options(self, *, read_only: bool) -> list[str]:

@@ -321,14 +321,10 @@ class Lake:
             upkeep.refuse_damage(self._folder, self._catalog)
         upkeep.wait_for_readers(self._folder, self._catalog, self._writing)
         until = datetime.now(UTC) - timedelta(days=keep_days)
-        try:
-            with self._writing() as connection:
-                quiet = upkeep.nobody_reads(self._folder, self._catalog, connection)
-                if quiet:
-                    upkeep.tidy(connection, until)
-        except upkeep.Postponed:
-            quiet = False
         with self._writing() as connection:
+            quiet = upkeep.nobody_reads(self._folder, self._catalog, connection)
+            if quiet:
+                upkeep.tidy(connection, until)
             orphans = upkeep.clear(self._folder, self._catalog, connection, datetime.now(UTC), quiet=quiet)
         after = self._extent()
         extents = {

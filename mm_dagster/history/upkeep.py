@@ -35,10 +35,6 @@ WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database
 Writing = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 
-class Postponed(Exception):
-    """A reader's transaction is in the way; the files are as they were."""
-
-
 def refuse_damage(folder: Path, catalog: SqliteCatalog) -> None:
     """Reads the whole catalogue before anything is done by it.
 
@@ -82,20 +78,11 @@ def nobody_reads(folder: Path, catalog: SqliteCatalog | PostgresCatalog, connect
 
 
 def tidy(connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
-    """Ends old snapshots, and makes few files of many; no file is deleted.
-
-    Raises:
-        Postponed: a reader holds a table on the server.
-    """
-    try:
-        connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
-        connection.execute("CALL ducklake_flush_inlined_data('history')")
-        connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
-        connection.execute("CALL ducklake_merge_adjacent_files('history')")
-    except duckdb.Error as error:
-        if "lock timeout" in str(error):
-            raise Postponed from error
-        raise
+    """Ends old snapshots, and makes few files of many; no file is deleted."""
+    connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
+    connection.execute("CALL ducklake_flush_inlined_data('history')")
+    connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
+    connection.execute("CALL ducklake_merge_adjacent_files('history')")
 
 
 def clear(
@@ -205,7 +192,7 @@ def _empty_the_trash(folder: Path, now: datetime) -> None:
         if today not in seen:
             seen.add(today)
             noted.write_text("".join(f"{night}\n" for night in sorted(seen)), encoding="utf-8")
-        if len(seen) > NIGHTS:
+        if len(seen) >= NIGHTS:
             shutil.rmtree(day)
 
 
