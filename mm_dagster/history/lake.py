@@ -10,8 +10,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,9 +162,10 @@ class Lake:
                 with self._reading_at(at) as connection:
                     wall.check(connection, query)
                     try:
-                        for part in _parts(connection, query):
-                            yield part
-                            begun = begun or part.height > 0
+                        with closing(_parts(connection, query)) as parts:
+                            for part in parts:
+                                yield part
+                                begun = begun or part.height > 0
                         return
                     except duckdb.Error as error:
                         if not _is_behind(error):
@@ -627,7 +628,7 @@ class _Answer:
         return take(self.reader.connection.execute(self.query, self.values))
 
 
-def _parts(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[pl.DataFrame]:
+def _parts(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[pl.DataFrame, None, None]:
     """The rows of a query, part by part.
 
     Raises:
@@ -637,11 +638,15 @@ def _parts(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[pl.Dat
     for column in parts.schema:
         if "interval" in str(column.type):
             raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
-    first = next(parts, None)  # an error of the query shows before anything is given out
-    yield _frame(parts.schema.empty_table())
-    while first is not None:
-        yield _frame(first)
-        first = next(parts, None)
+    try:
+        part = next(parts, None)  # an error of the query shows before anything is given out
+        yield _frame(parts.schema.empty_table())
+        while part is not None:
+            yield _frame(part)
+            part = next(parts, None)
+    finally:
+        # Whoever stops early holds no transaction open.
+        parts.close()
 
 
 def _is_behind(error: BaseException) -> bool:

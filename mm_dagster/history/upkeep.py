@@ -70,7 +70,9 @@ def nobody_reads(folder: Path, catalog: SqliteCatalog | PostgresCatalog, connect
     the tables that he read from being dropped.
     """
     if not isinstance(catalog, SqliteCatalog):
-        return connection.execute(f"FROM postgres_query('turn', '{_READERS}')").fetchall() == [(0,)]
+        # A cursor of its own: it is not in the lake, whose transaction would be one of those that are looked for.
+        with connection.cursor() as cursor:
+            return cursor.execute(f"FROM postgres_query('turn', '{_READERS}')").fetchall() == [(0,)]
     try:
         return sqlite_files.nobody_reads(catalog.path)
     except sqlite_files.SqliteFileError as error:
