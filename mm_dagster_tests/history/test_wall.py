@@ -270,7 +270,7 @@ ORDINARY = [
     "SELECT CASE WHEN true THEN 1 END, coalesce(NULL, 1), nullif(1, 1), if(true, 1, 2), try_cast('a' AS INT)",
     "SELECT regexp_matches('a', 'a'), 'a' ILIKE 'A', concat('a', 'b'), format('{}', 1), printf('%d', 1), 'a' || 'b'",
     "SELECT now() > '2020-01-01', current_date, today(), uuid() IS NOT NULL, random() < 1, hash(1)",
-    "SELECT 1 UNION ALL BY NAME SELECT 2 AS a EXCEPT SELECT 3",
+    "SELECT 1 UNION ALL SELECT 2 AS a EXCEPT SELECT 3",
     "SELECT EXISTS (FROM tick), 1 IN (SELECT 2), 1 = ANY (SELECT 1)",
     "FROM duckdb_tables()",
     "FROM duckdb_columns() WHERE database_name = 'history'",
