@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span
+from mm_dagster import tables
+from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span
 from mm_dagster.market.candles import Collected, Wanted, collect_each
 from mm_dagster.market.venue import VenueError
+from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
 from mm_dagster.pipeline.work import Work
@@ -55,14 +57,14 @@ def fetch(job: Work) -> Iterator[tuple[datetime, int, int]]:
     Yields:
         Each month, and how many rows of it changed, and went into quarantine.
     """
-    wanted = []
+    wanted, known = [], _Stored(job)
     for symbol, spans in job.fetch_spans().items():
         try:
             venue = job.project.venue(symbol)
         except VenueError as error:
             job.project.failures[symbol] = str(error)
             continue
-        wanted += [Wanted(venue, symbol, part) for span in spans for part in span.months()]
+        wanted += [Wanted(venue, symbol, part, known) for span in spans for part in _parts(job, span)]
     # Markets stay in their order within a month, so that what is written never depends on who answers first.
     wanted.sort(key=lambda one: _month(one.span))
     with closing(collect_each(wanted, job.config.markets.candles)) as answers:
@@ -70,9 +72,38 @@ def fetch(job: Work) -> Iterator[tuple[datetime, int, int]]:
             yield month, *_store_month(job, of_month)
 
 
+_IN_ONE_PIECE = timedelta(days=92)
+"""A tick asks for so much at once, so that its parts are measured by each other; what is more is cut into months."""
+
+
+def _parts(job: Work, span: Span) -> list[Span]:
+    return [span] if job.tick and span.end - span.start <= _IN_ONE_PIECE else list(span.months())
+
+
+class _Stored:
+    """What is stored, as market.candles.Known. In a tick what was read anyway serves; workers may ask at any time."""
+
+    def __init__(self, job: Work) -> None:
+        self._lake = job.project.lake
+        self._read = job.stored_candles if job.tick else None
+        self._from = min(span.start for span in job.needed_candles.values())
+
+    def bars(self, symbol: str, span: Span) -> pl.DataFrame:
+        """Stored candles of a span that are not MISSING, ascending."""
+        if self._read is not None and span.start >= self._from:
+            rows = self._read.filter((pl.col("symbol") == symbol) & span.opens())
+        else:
+            rows = self._lake.read("candles", span=span, symbols=[symbol])
+        return rows.filter(pl.col("status") != "MISSING")
+
+    def doubts(self, symbol: str, span: Span) -> pl.DataFrame:
+        """Rows of tables.Quarantine of a span."""
+        return self._lake.read("quarantine", span=span, symbols=[symbol])
+
+
 def _store_month(job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]]) -> tuple[int, int]:
     """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
-    fetched: dict[Span, list[pl.DataFrame]] = {}
+    fetched: dict[Span, list[tuple[str, Collected]]] = {}
     quarantined: list[pl.DataFrame] = []
     try:
         for one, got in answers:
@@ -82,42 +113,121 @@ def _store_month(job: Work, answers: Iterator[tuple[Wanted, Collected | VenueErr
             if got.error:
                 job.project.failures.setdefault(one.symbol, got.error)
             if got.candles.height:
-                stored = Span(one.span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
-                fetched.setdefault(stored, []).append(got.candles)
+                times = got.candles["open_time"]
+                stored = Span(times.min(), times.max() + BAR)  # type: ignore[arg-type,operator]
+                fetched.setdefault(stored, []).append((one.symbol, got))
             quarantined.append(got.quarantined)
     finally:
-        changed = sum(_store(job, span, frames) for span, frames in fetched.items())
+        changed = sum(_store(job, span, found) for span, found in fetched.items())
         apart = pl.concat(quarantined) if quarantined else empty("quarantine")
         if not apart.is_empty():
-            with job.project.turn_lock():
-                job.project.lake.upsert("quarantine", apart, commit=job.commit("quarantine", job.window))
+            _set_apart(job, apart)
     return changed, apart.height
+
+
+_DOUBTS_A_BAR = 4
+"""Rows of the quarantine that are kept of one bar: the first that was doubted and the last ones."""
+
+
+def _set_apart(job: Work, rows: pl.DataFrame) -> None:
+    """Writes what cannot be used, so much of each bar that a venue which talks nonsense for a year fills no disk."""
+    span = Span(rows["open_time"].min(), rows["open_time"].max() + BAR)  # type: ignore[arg-type,operator]
+    symbols = rows["symbol"].unique().to_list()
+    key = tables.TABLES["quarantine"].primary_key()
+    with job.project.turn_lock():
+        stored = job.project.lake.read("quarantine", span=span, symbols=symbols)
+        every = pl.concat([stored, conform(rows, "quarantine").join(stored, on=key, how="anti")])
+        place = pl.int_range(pl.len()).over("symbol", "open_time")
+        count = pl.len().over("symbol", "open_time")
+        kept = every.sort("symbol", "open_time", "observed_at", *key[2:]).filter(
+            (place == 0) | (place > count - _DOUBTS_A_BAR)
+        )
+        job.project.lake.write(
+            "quarantine", kept, span=span, symbols=symbols, commit=job.commit("quarantine", job.window)
+        )
 
 
 def _month(span: Span) -> datetime:
     return span.start.replace(day=1, hour=0, minute=0)
 
 
-def _store(job: Work, span: Span, frames: list[pl.DataFrame]) -> int:
-    """Writes what was fetched of a span within a month; returns how many rows changed.
+def _store(job: Work, span: Span, found: list[tuple[str, Collected]]) -> int:
+    """Writes what was fetched of a span; returns how many rows changed.
 
-    No bar is forgotten because its venue did not answer for it this time. What changes of the past is noted first, so
-    that no crash in between can hide it.
+    No bar is forgotten because its venue did not answer for it this time, or has no row for it this time. That there
+    was none is believed when it was said twice. What changes of the past is noted first, so that no crash in between
+    can hide it.
     """
     lake = job.project.lake
-    rows = job.stamp(pl.concat(frames), "candles")
-    symbols = rows["symbol"].unique().to_list()
+    symbols = [symbol for symbol, _ in found]
     key = ["symbol", "open_time"]
     with job.project.turn_lock():
         stored = lake.read("candles", span=span, symbols=symbols)
+        noted, settled = _holes(job, stored, found)
+        rows = job.stamp(pl.concat(got.candles for _, got in found), "candles")
+        rows = (
+            rows.join(settled, on=key, how="left")
+            .with_columns(observed_at=pl.coalesce("observed_at", "settled_at"))
+            .drop("settled_at")
+        )
         unanswered = rows.filter(pl.col("observed_at").is_null())
-        kept = stored.filter(pl.col("observed_at").is_not_null()).join(unanswered, on=key, how="semi")
+        hides = (pl.col("observed_at").is_not_null()) | (
+            (pl.col("status") != "MISSING") & (pl.col("new_status") == "MISSING")
+        )
+        kept = stored.join(unanswered.select(*key, new_status="status"), on=key, how="inner").filter(hides)
         rows = pl.concat([rows.join(kept, on=key, how="anti"), kept.select(rows.columns)])
         revisions = _revisions(job, stored, rows)
         if not revisions.is_empty():
             lake.upsert("candle_revision", revisions, commit=job.commit("candle_revision", span))
         written = lake.write("candles", rows, span=span, symbols=symbols, commit=job.commit("candles", span))
+        if noted is not None:
+            # After the candles: after a crash in between the bars are only asked for once more.
+            everything = Span(FIRST_DAY, job.window.end + BAR)
+            lake.write("candle_hole", noted, span=everything, symbols=symbols, commit=job.commit("candle_hole", span))
     return written.inserted + written.deleted
+
+
+def _holes(
+    job: Work, stored: pl.DataFrame, found: list[tuple[str, Collected]]
+) -> tuple[pl.DataFrame | None, pl.DataFrame]:
+    """The holes of markets after their answers, and the bars that are believed to have none.
+
+    Args:
+        job: the run.
+        stored: their candles of the span as they are.
+        found: each market with its answer.
+
+    Returns:
+        All rows of tables.CandleHole of these markets, or None where there were none and are none; and `symbol`,
+        `open_time` and `settled_at` of the bars of which their venue said twice that nobody traded.
+    """
+    none = pl.DataFrame(schema={"symbol": pl.String, "open_time": TIME, "settled_at": TIME})
+    had = stored.filter(pl.col("observed_at").is_not_null()).select("symbol", "open_time")
+    are_open = any(got.holes.height for _, got in found)
+    if not are_open and not stored.height > had.height:
+        return None, none
+    was = job.project.lake.read("candle_hole", symbols=[symbol for symbol, _ in found])
+    if not are_open and was.is_empty():
+        return None, none
+    after, settled = [], [none]
+    for symbol, got in found:
+        mine = was.filter(pl.col("symbol") == symbol)
+        known = had.filter(pl.col("symbol") == symbol)["open_time"]
+        now = got.asked_at
+        opened = got.holes.filter(~pl.col("open_time").is_in(known.implode()))
+        before = holes.bars_of(mine).filter(pl.col("asked_at") <= now - holes.APART)
+        sure = opened.filter("between").join(before, on="open_time", how="semi")["open_time"]
+        settled.append(
+            pl.DataFrame({"open_time": sure}).select(
+                pl.lit(symbol).alias("symbol"), "open_time", pl.lit(now).cast(TIME).alias("settled_at")
+            )
+        )
+        sent = got.candles.filter(pl.col("observed_at").is_not_null())["open_time"]
+        kept = pl.lit(True) if got.kept_from is None else pl.col("open_time") >= got.kept_from
+        left = opened.filter(~pl.col("open_time").is_in(sure.implode())).select("open_time", kept=kept)
+        venue = got.candles["venue"][0]
+        after.append(holes.noted(symbol, venue, mine, pl.concat([known, sent, sure]), left, now))
+    return pl.concat(after), pl.concat(settled)
 
 
 _BAR_VALUES = ("status", "open", "high", "low", "close", "volume")

@@ -34,7 +34,7 @@ def bar(number: int, price: float = 100.0, volume: float = 1.0) -> tuple[datetim
 
 def made(frame: pl.DataFrame, bars: int, answered: tuple[Span, ...] | None = None, max_no_trade: int = 4) -> Assembled:
     span = Span(START, START + bars * BAR)
-    answer = Answer(frame, (span,) if answered is None else answered)
+    answer = Answer(frame, (span,) if answered is None else answered, final=True)
     return assemble("ETH-USDT", "main", answer, span, NOW, NOW, max_no_trade)
 
 
@@ -57,8 +57,9 @@ class Script:
     name = "main"
     simulated = False
 
-    def __init__(self, play: str, now: datetime = NOW) -> None:
+    def __init__(self, play: str, now: datetime = NOW, *, final: bool = True) -> None:
         self.play = play
+        self.final = final
         self.time = now
         self.asked: list[Span] = []
 
@@ -77,7 +78,7 @@ class Script:
             if what != "?":
                 answered.append(here)
         error = "not all" if len(answered) < span.bars else None
-        return Answer(rows(*sent[::-1]), tuple(answered), error)
+        return Answer(rows(*sent[::-1]), tuple(answered), error, final=self.final)
 
     def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
         return dict.fromkeys(symbols)
