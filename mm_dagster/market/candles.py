@@ -136,7 +136,7 @@ def assemble(
         held: `open_time` and `reason` of rows that are not believed.
     """
     closed = Span(span.start, max(span.start, min(span.end, floor_bar(closed_until))))
-    good, bad = _judge(answer.rows, closed)
+    good, bad = judge(answer.rows, closed)
     if held is not None and held.height:
         doubted = good.join(held, on="open_time", how="inner").with_columns(
             bar="open_time", reason=contradiction.UNSURE + pl.col("reason")
@@ -339,7 +339,7 @@ def _settled(
 
 def _seen(answer: Answer, closed: Span, settings: CandlesConfig, symbol: str, known: Known) -> _Seen:
     judged = closed.back(settings.max_no_trade + 2)
-    good, bad = _judge(answer.rows, Span(judged.start, closed.end + BAR))
+    good, bad = judge(answer.rows, Span(judged.start, closed.end + BAR))
     good, none = good.sort("open_time"), pl.DataFrame(schema={"open_time": ROWS["open_time"], "reason": pl.String()})
     if answer.final:
         # A file is what its owner says it is.
@@ -506,7 +506,7 @@ def _foreseen(one: Wanted, found: Collected | BaseException | None, settings: Ca
     )
 
 
-def _judge(rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, pl.DataFrame]:
+def judge(rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows of a span that can be true, at most one a bar, and those that cannot, with `bar` and `reason`."""
     sent = (
         rows.select(pl.col(name).cast(dtype) for name, dtype in ROWS.items())

@@ -94,7 +94,7 @@ class ExchangeVenue:
         return Answer(_frame(got.rows), tuple(got.answered), error, tuple(got.unread), got.kept_from)
 
     def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
-        """The last traded price of each market, quote currency; None where the exchange does not say.
+        """The last traded price of each market as it is said, quote currency; None where the exchange does not say.
 
         Several are asked for in one question where the exchange takes one: alone each would weigh as much.
         """
@@ -106,8 +106,10 @@ class ExchangeVenue:
         except (NotAnswered, VenueError):
             return prices
         for symbol, market in asked.items():
-            price = number(tickers.get(market, {}).get("last"))
-            prices[symbol] = price if price is not None and 0 < price < float("inf") else None
+            ticker = tickers.get(market, {})
+            # One of another market is none; ccxt names it by what the body says.
+            if ticker.get("symbol") in (None, market):
+                prices[symbol] = number(ticker.get("last"))
         return prices
 
     def _tickers(self, markets: list[str]) -> dict[str, dict[str, object]]:
