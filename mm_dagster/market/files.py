@@ -187,8 +187,8 @@ def _interval(rows: pl.DataFrame, path: Path) -> timedelta:
     if off.len():
         row = order.row(int(off[0]), named=True)
         raise CandleFileError(
-            f"{_at(path, row['row'], iso(row['open_time']))} is no multiple of {interval}: the candle would hold minutes "
-            "of the next one; a row must open on a multiple of its interval"
+            f"{_at(path, row['row'], iso(row['open_time']))} is no multiple of {interval}: its candle would hold "
+            "minutes of the next one; a row must open on a multiple of its interval"
         )
     # The same multiple again and again is a coarser part, not a market that rarely trades.
     multiple = steps.dt.total_microseconds() // micros

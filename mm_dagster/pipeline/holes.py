@@ -22,8 +22,8 @@ APART = timedelta(minutes=10)
 """Two answers are two from here on: a venue that has a bad minute says the same for the whole of it."""
 AT_ONCE = 1_500
 """Bars that are asked for again at once, from the oldest of what is due: a page of most venues."""
-_JITTER = timedelta(minutes=2)
-"""So much earlier than due is due as well: a tick comes some seconds earlier or later than the one before."""
+_JITTER = BAR
+"""So much earlier than due is due as well: the tick of a quarter hour stands for all of it."""
 
 
 def bars_of(holes: pl.DataFrame) -> pl.DataFrame:
