@@ -51,10 +51,6 @@ class PushoverUnavailable(Exception):
     """No usable answer. The message may or may not have been accepted."""
 
 
-class PushoverUnreachable(PushoverUnavailable):
-    """No connection could be established: nothing was accepted."""
-
-
 @dataclass(frozen=True)
 class Sent:
     """What Pushover said to an accepted message.
@@ -118,9 +114,7 @@ class Pushover:
         url: str | None = None,
         image: bytes | None = None,
     ) -> Sent:
-        """Sends one message, and again, at most three times, only while no connection can be established.
-
-        What may have been accepted is not sent again here: whether it is, is the ledger's business.
+        """Sends one message, at most three times when there is no answer.
 
         Args:
             title: at most 250 characters.
@@ -132,13 +126,11 @@ class Pushover:
 
         Raises:
             PushoverRefused: it said no; never retried.
-            PushoverUnreachable: no connection could be established, three times.
-            PushoverUnavailable: 5xx, a timeout, or no usable answer.
+            PushoverUnavailable: 5xx, a timeout, no connection or no usable answer, three times.
         """
         emergency = priority == _EMERGENCY
         attachment = ("chart.png", image, "image/png") if image and len(image) <= IMAGE_LIMIT else None
         answer = self._call(
-            PushoverUnreachable,
             "send_message",
             self._user,
             message,
@@ -158,9 +150,9 @@ class Pushover:
 
         Raises:
             PushoverRefused: it does not know the receipt, or says no otherwise.
-            PushoverUnavailable: no usable answer, three times.
+            PushoverUnavailable: see `send`.
         """
-        self._call(PushoverUnavailable, "cancel_receipt", receipt)
+        self._call("cancel_receipt", receipt)
 
     def receipt(self, receipt: str) -> Receipt:
         """Asks what has become of an emergency; within five seconds of an answer it gives the same one again.
@@ -168,12 +160,12 @@ class Pushover:
         Raises:
             PushoverUnknown: it does not know the receipt, or no longer.
             PushoverRefused: it says no otherwise.
-            PushoverUnavailable: no usable answer, three times.
+            PushoverUnavailable: see `send`.
         """
         asked_at, known = self._receipts.get(receipt, (0.0, None))
         if known and time.monotonic() - asked_at < POLL_SECONDS:
             return known
-        answer = self._call(PushoverUnavailable, "check_receipt", receipt)
+        answer = self._call("check_receipt", receipt)
         found = Receipt(
             acknowledged=answer.get("acknowledged") == 1,
             acknowledged_at=_time(answer.get("acknowledged_at")),
@@ -192,13 +184,13 @@ class Pushover:
 
         Raises:
             PushoverRefused: one of them is not.
-            PushoverUnavailable: no usable answer, three times.
+            PushoverUnavailable: see `send`.
         """
-        return [str(device) for device in self._call(PushoverUnavailable, "validate", self._user).get("devices", [])]
+        return [str(device) for device in self._call("validate", self._user).get("devices", [])]
 
-    def _call(self, again: type[PushoverUnavailable], method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+    def _call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         attempts = stamina.retry_context(
-            on=again,
+            on=PushoverUnavailable,
             attempts=ATTEMPTS,
             timeout=None,
             wait_initial=self._wait_seconds,
@@ -216,14 +208,10 @@ class Pushover:
 
     def _once(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         where = f"Pushover at {urlsplit(self._config.api_url).hostname}"
-        departure = Departure()
         try:
-            with departure:
-                answer = getattr(self._api, method)(*arguments, **options)
+            answer = getattr(self._api, method)(*arguments, **options)
         except PushoverCompleteError as error:
             raise PushoverRefused(f"{where} refused: {error}") from None
-        except requests.RequestException if not departure.begun else () as error:
-            raise PushoverUnreachable(f"{where} cannot be reached ({type(error).__name__})") from None
         except requests.Timeout:
             raise PushoverUnavailable(f"{where} gave no answer within {self._config.timeout_seconds:g} s") from None
         except requests.JSONDecodeError:
