@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config import AlertsConfig
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import MirrorError
+from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
 from mm_dagster.tables import empty
 
@@ -110,9 +111,11 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
     until = iso(clock)
     bars = lake.sql(
         "WITH last AS (SELECT symbol, max(close_time) AS row_until, "
-        "max(close_time) FILTER (status <> 'MISSING') AS known_until "
+        "max(close_time) FILTER (status <> 'MISSING') AS known_until, "
+        "max(close_time) FILTER (status = 'TRADED') AS traded_until "
         f"FROM candles WHERE close_time <= '{until}' GROUP BY symbol) "
-        "SELECT symbol, known_until, count(*) FILTER (c.status <> 'MISSING') AS known FROM last l JOIN candles c "
+        "SELECT symbol, known_until, row_until, traded_until, count(*) FILTER (c.status <> 'MISSING') AS known, "
+        "count(*) FILTER (c.status = 'NO_TRADE' AND c.close_time > traded_until) AS quiet FROM last l JOIN candles c "
         f"USING (symbol) WHERE c.close_time > l.row_until - INTERVAL 1 DAY AND c.close_time <= '{until}' GROUP BY ALL"
     )
     known = {row["symbol"]: row for row in bars.iter_rows(named=True)}
@@ -121,6 +124,7 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
         f"WHERE observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
     )
     quarantined = dict(odd.iter_rows())
+    begins = _begins(project, clock)
     said = lake.sql(
         f"SELECT symbol, verdict, count(*) AS bars FROM regime_verdict WHERE as_of > '{iso(newest - days * DAY)}' "
         f"AND as_of <= '{iso(newest)}' GROUP BY ALL"
@@ -142,10 +146,29 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
                 missing=DAY_BARS - row["known"] if row else DAY_BARS,
                 quarantined=quarantined.get(symbol, 0),
                 verdict=next(iter(last.filter(pl.col("symbol") == symbol).to_dicts()), None),
+                quiet_since=row["traded_until"] if row and row["quiet"] and _is_long(row) else None,
+                kept_from=begins.get(symbol),
+                judged_from=begins[symbol] + WARMUP_BARS * BAR if symbol in begins else None,
                 shares={verdict: count / total for _, verdict, count in mine.iter_rows()},
             )
         )
     return tuple(found)
+
+
+def _is_long(row: Mapping[str, Any]) -> bool:
+    quiet: timedelta = row["row_until"] - row["traded_until"]
+    return quiet >= timedelta(hours=1)
+
+
+def _begins(project: Project, clock: datetime) -> dict[str, datetime]:
+    """By market the first bar that its venue keeps, where it showed that, until what follows from it is past."""
+    holes = project.lake.read("candle_hole", symbols=project.config.symbols).filter(pl.col("due_at").is_null())
+    begins = dict(holes.group_by("symbol").agg(pl.col("until").max()).iter_rows())
+    return {symbol: begin for symbol, begin in begins.items() if begin + WARMUP_BARS * BAR > clock - _REMARKED}
+
+
+_REMARKED = timedelta(days=30)
+"""How long after a market is fully judged it is still said since when."""
 
 
 def _next_digest(clock: datetime, alerts: AlertsConfig) -> datetime | None:

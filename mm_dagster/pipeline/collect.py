@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span
-from mm_dagster.market.candles import Collected, Wanted, collect_each
-from mm_dagster.market.venue import VenueError
+from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, iso
+from mm_dagster.market.candles import Collected, Wanted, assemble, collect_each
+from mm_dagster.market.contradiction import held_back
+from mm_dagster.market.files import CandleFileError, read_candles
+from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
@@ -182,9 +185,11 @@ def _store(job: Work, span: Span, found: list[tuple[str, Collected]]) -> int:
         written = lake.write("candles", rows, span=span, symbols=symbols, commit=job.commit("candles", span))
         if noted is not None:
             # After the candles: after a crash in between the bars are only asked for once more.
-            everything = Span(FIRST_DAY, job.window.end + BAR)
-            lake.write("candle_hole", noted, span=everything, symbols=symbols, commit=job.commit("candle_hole", span))
+            lake.write("candle_hole", noted, span=_ALL_TIME, symbols=symbols, commit=job.commit("candle_hole", span))
     return written.inserted + written.deleted
+
+
+_ALL_TIME = Span(FIRST_DAY, datetime(2200, 1, 1, tzinfo=UTC))
 
 
 def _holes(
@@ -228,6 +233,68 @@ def _holes(
         venue = got.candles["venue"][0]
         after.append(holes.noted(symbol, venue, mine, pl.concat([known, sent, sure]), left, now))
     return pl.concat(after), pl.concat(settled)
+
+
+class ImportRefusedError(Exception):
+    """A file of candles that cannot be taken in. One line: file, what is wrong, what would be right."""
+
+
+def import_file(job: Work, symbol: str, path: Path) -> tuple[int, int, Span]:
+    """Takes candles of a market from a file, where its venue keeps none; what is stored stays as it is.
+
+    The rows keep the identity of the market's venue, so that its decisions go on over them. They are measured by what
+    is stored like an answer, and one contradiction refuses the whole file.
+
+    Args:
+        job: a run over whole days that names the market.
+        symbol: market.
+        path: Parquet or CSV, as of a recorded market.
+
+    Returns:
+        How many bars it holds, how many rows of the lake changed, and the bars that it spans.
+
+    Raises:
+        ImportRefusedError: it cannot be read, holds rows that cannot be true, or contradicts what is stored.
+    """
+    try:
+        file = read_candles(path)
+    except CandleFileError as error:
+        raise ImportRefusedError(str(error)) from None
+    name = job.config.venue_of(symbol)[0]
+    span = Span(max(file.span.start, FIRST_DAY), max(file.span.end, FIRST_DAY))
+    now = datetime.now(UTC)
+    answer = Answer(file.bars, (span,), final=True, has_volume=file.has_volume)
+    settings = job.config.markets.candles
+    made = assemble(symbol, name, answer, span, now, now, settings.max_no_trade)
+    if made.quarantined.height:
+        row = made.quarantined.row(0, named=True)
+        raise ImportRefusedError(
+            f"{path}: {made.quarantined.height} rows cannot be true, the first of {iso(row['open_time'])}: "
+            f"{row['reason']}; correct the file"
+        )
+    around = Span(span.start - timedelta(days=1), span.end + timedelta(days=1))
+    stored = job.project.lake.read("candles", span=around, symbols=[symbol])
+    traded = (pl.col("status") == "TRADED", "open_time", "open", "high", "low", "close", "volume")
+    rows = made.candles.filter(traded[0]).select(traded[1:])
+    held = held_back(rows, stored.filter(traded[0]).select("open_time", "open", "close"))
+    if held.height:
+        first = held.row(0, named=True)
+        raise ImportRefusedError(
+            f"{path}: {held.height} bars contradict what is stored of {symbol} or each other, the first of "
+            f"{iso(first['open_time'])}: {first['reason']}; is it another market, or another venue?"
+        )
+    known = stored.filter(pl.col("observed_at").is_not_null())["open_time"]
+    fresh = made.candles.filter(~pl.col("open_time").is_in(known.implode()))
+    # What only comes before the first bar that is stored keeps its label, whatever of it is known already.
+    changed = 0
+    for month in span.months():
+        part = fresh.filter(month.opens())
+        if part.height:
+            rest = stored.filter(month.opens()).select(part.columns)
+            rest = rest.join(part, on="open_time", how="anti")
+            got = Collected(pl.concat([part, rest]).sort("open_time"), made.quarantined, None, now)
+            changed += _store(job, month, [(symbol, got)])
+    return rows.height, changed, span
 
 
 _BAR_VALUES = ("status", "open", "high", "low", "close", "volume")

@@ -58,9 +58,11 @@ class Work:
         else:
             ask_again_from = self.window.start if self.again else self.window.end
         needed = self.needed_candles
-        known = self.stored_candles.filter(
-            pl.col("observed_at").is_not_null() & (pl.col("open_time") < ask_again_from)
-        ).select("symbol", "open_time")
+        is_known = pl.col("observed_at").is_not_null() & (pl.col("open_time") < ask_again_from)
+        if not self.tick:
+            # Whole days are labelled anew where the labels were made by other rules.
+            is_known &= pl.col("code_version") == CODE_VERSIONS["candles"]
+        known = self.stored_candles.filter(is_known).select("symbol", "open_time")
         wanted = pl.concat(
             span.open_times().to_frame().select(pl.lit(symbol).alias("symbol"), "open_time")
             for symbol, span in needed.items()
@@ -102,8 +104,7 @@ class Work:
     def stored_candles(self) -> pl.DataFrame:
         """What is stored of the needed bars: which they are; in a tick also the prices that answers are measured by."""
         columns = ["symbol", "open_time", "observed_at"]
-        if self.tick:
-            columns += ["open", "high", "low", "close", "status"]
+        columns += ["open", "high", "low", "close", "status"] if self.tick else ["code_version"]
         span = _union(self.needed_candles.values())
         return self.project.lake.read("candles", span=span, symbols=self.symbols, columns=columns)
 
