@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar
+from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config import CandlesConfig
 from mm_dagster.market import contradiction
 from mm_dagster.market.venue import ROWS, Answer, Venue, VenueError
@@ -265,6 +265,7 @@ def collect(
     error = answer.error if candles["observed_at"].has_nulls() else None
     if not seen.held.is_empty():
         error = contradiction.in_words(seen.held, venue.name, symbol)
+    error = error or _said_of(answer, seen, assembled.quarantined.filter(inside), f"{venue.name}: {symbol}")
     return Collected(
         candles,
         assembled.quarantined.filter(inside),
@@ -273,6 +274,19 @@ def collect(
         assembled.holes.filter(inside),
         answer.kept_from,
     )
+
+
+def _said_of(answer: Answer, seen: _Seen, quarantined: pl.DataFrame, label: str) -> str | None:
+    """What is wrong with an answer that came, in one line; None: nothing."""
+    if quarantined.height:
+        row = quarantined.row(0, named=True)
+        return (
+            f"{label}: it sent {quarantined.height} rows that cannot be used, the first of {iso(row['open_time'])}: "
+            f"{row['reason']}; they stand in the table quarantine, and are asked for again"
+        )
+    if seen.good.is_empty() and not answer.final and seen.stored.filter(pl.col("status") == "TRADED").height:
+        return f"{label}: an answer without a row, though bars of it are known; it is asked again at the next tick"
+    return None
 
 
 @dataclass(frozen=True)
