@@ -243,6 +243,11 @@ def collect(
         return Collected(pl.DataFrame(schema=_CANDLES), pl.DataFrame(schema=_QUARANTINE), None, now)
     is_news = now - closed.end <= _LIVE
     answer, seen = _settled(venue, symbol, closed, settings, wait, known, is_news=is_news)
+    if seen.is_stale:
+        # What lies behind its last row it did not know of; nobody can say that nothing was traded there.
+        end = seen.good["open_time"].max() + BAR if seen.good.height else closed.start  # type: ignore[operator]
+        parts = (Span(part.start, min(part.end, end)) for part in answer.answered if part.start < end)
+        answer = replace(answer, answered=tuple(parts))
     is_told_twice = seen.held.height > 0 and _was_said_before(venue, symbol, seen, known, is_news=is_news)
     if is_told_twice:
         seen = replace(seen, held=seen.held.clear())
@@ -266,9 +271,17 @@ def collect(
     if not seen.held.is_empty():
         error = contradiction.in_words(seen.held, venue.name, symbol)
     error = error or _said_of(answer, seen, assembled.quarantined.filter(inside), f"{venue.name}: {symbol}")
+    quarantined = assembled.quarantined.filter(inside)
+    doubtful = seen.good.join(seen.held, on="open_time").filter(pl.col("open_time") >= closed.end)
+    for row in doubtful.iter_rows(named=True):
+        # Of the bar in progress only the open is final: it is what the next answer must agree with.
+        opened = {name: row[name] if name == "open" else None for name in _VALUES}
+        noted = {"symbol": symbol, "open_time": row["open_time"], "reason": contradiction.UNSURE + row["reason"]}
+        noted |= {"payload": _payload(row | opened), "venue": venue.name, "observed_at": asked_at}
+        quarantined = pl.concat([quarantined, pl.DataFrame([noted], schema=_QUARANTINE)])
     return Collected(
         candles,
-        assembled.quarantined.filter(inside),
+        quarantined,
         error,
         asked_at,
         assembled.holes.filter(inside),
@@ -284,8 +297,10 @@ def _said_of(answer: Answer, seen: _Seen, quarantined: pl.DataFrame, label: str)
             f"{label}: it sent {quarantined.height} rows that cannot be used, the first of {iso(row['open_time'])}: "
             f"{row['reason']}; they stand in the table quarantine, and are asked for again"
         )
-    if seen.good.is_empty() and not answer.final and seen.stored.filter(pl.col("status") == "TRADED").height:
-        return f"{label}: an answer without a row, though bars of it are known; it is asked again at the next tick"
+    if seen.is_stale and answer.error is None:
+        return (
+            f"{label}: its answer lacks the newest bars that are known, it is stale; it is asked again at the next tick"
+        )
     return None
 
 
@@ -299,6 +314,7 @@ class _Seen:
         stored: known bars of the span and around it.
         held: `open_time` and `reason` of the rows that contradict them.
         closed: end of the last closed bar.
+        is_stale: whether it ends before a bar that is known to have been traded.
     """
 
     good: pl.DataFrame
@@ -306,11 +322,12 @@ class _Seen:
     stored: pl.DataFrame
     held: pl.DataFrame
     closed: datetime
+    is_stale: bool = False
 
     @property
     def worth(self) -> tuple[int, int]:
         """Of two answers the one with less to doubt, then the one with more rows."""
-        return -self.doubtful - self.held.height, self.good.height
+        return -self.doubtful - self.held.height - self.is_stale, self.good.height
 
 
 def _asked(closed: Span, settings: CandlesConfig, *, is_news: bool) -> Span:
@@ -341,7 +358,7 @@ def _settled(
     seen = _seen(answer, closed, settings, symbol, known)
     if not answer.final and _is_alone(seen, known, symbol, is_news=is_news):
         seen = _checked_by_price(venue, symbol, seen)
-    if not answer.final and (seen.doubtful or seen.held.height or answer.unread):
+    if not answer.final and (seen.doubtful or seen.held.height or answer.unread or seen.is_stale):
         other = venue.fetch(symbol, asked)
         again = _seen(other, closed, settings, symbol, known)
         if _is_alone(again, known, symbol, is_news=is_news):
@@ -364,7 +381,9 @@ def _seen(answer: Answer, closed: Span, settings: CandlesConfig, symbol: str, kn
         rows = rows.filter(~_is_quiet().fill_null(False))
     traded = stored.filter(pl.col("status") == "TRADED").select("open_time", "open", "close")
     held = contradiction.held_back(rows, traded, good.filter(pl.col("open_time") >= closed.end))
-    return _Seen(good, bad.filter(pl.col("bar") < closed.end).height, stored, held, closed.end)
+    newest = traded.filter(pl.col("open_time") < closed.end)["open_time"].max()
+    is_stale = newest is not None and newest >= judged.start and (good.is_empty() or good["open_time"][-1] < newest)  # type: ignore[operator]
+    return _Seen(good, bad.filter(pl.col("bar") < closed.end).height, stored, held, closed.end, is_stale)
 
 
 def _is_alone(seen: _Seen, known: Known, symbol: str, *, is_news: bool) -> bool:

@@ -58,7 +58,7 @@ def held_back(rows: pl.DataFrame, stored: pl.DataFrame, in_progress: pl.DataFram
         rows: columns of venue.ROWS: closed bars with a trade, each sound in itself, ascending, one a bar.
         stored: `open_time`, `open` and `close` of TRADED bars, ascending: those that rows are there for again, and the
             nearest before and after them.
-        in_progress: the row of the bar in progress, if one was sent; only what it says of the newest bar counts.
+        in_progress: the row of the bar in progress, if one was sent; it makes the newest bar doubtful, and is noted.
 
     Returns:
         `open_time` and `reason` of each row that is held back, ascending; the reason in words, without UNSURE.
@@ -135,9 +135,9 @@ def _seams(rows: pl.DataFrame, stored: pl.DataFrame, in_progress: pl.DataFrame) 
     elif in_progress.height and rows.height in reasons:
         # The bar in progress is not stored. That it does not join on makes the newest one doubtful.
         reasons.setdefault(rows.height - 1, "the bar in progress does not open near its close")
-    places = sorted(place for place in reasons if place < rows.height)
+    places = sorted(reasons)
     return pl.DataFrame(
-        {"open_time": rows["open_time"].gather(places), "reason": [reasons[place] for place in places]}, schema=_HELD
+        {"open_time": given["open_time"].gather(places), "reason": [reasons[place] for place in places]}, schema=_HELD
     )
 
 
@@ -213,7 +213,7 @@ def agrees(held: pl.DataFrame, noted: pl.DataFrame, since: datetime | None, now:
     """Whether an answer that is held back was given before, by enough time, and nothing healthy came in between.
 
     Args:
-        held: `open_time` and `close` of the rows that are held back now.
+        held: columns of venue.ROWS of what is held back now.
         noted: rows of tables.Quarantine of these bars.
         since: when the newest stored bar was answered: older notes are refuted by it. None: nothing is stored.
         now: when this answer was given.
@@ -223,24 +223,26 @@ def agrees(held: pl.DataFrame, noted: pl.DataFrame, since: datetime | None, now:
         & (pl.col("observed_at") <= now - APART)
         & (pl.lit(True) if since is None else pl.col("observed_at") >= since)
     )
-    said = pl.DataFrame(
-        {"open_time": early["open_time"], "said": [_close_of(payload) for payload in early["payload"]]},
-        schema={"open_time": TIME, "said": pl.Float64()},
-    )
-    both = held.join(said, on="open_time", how="inner").with_columns(
-        same=((pl.col("close") / pl.col("said") - 1).abs() <= _SAME_CLOSE).fill_null(False)
-    )
-    bars = both.group_by("open_time").agg(pl.col("same").any())
-    return bars.height > 0 and 2 * int(bars["same"].sum()) > bars.height
+    said: dict[datetime, list[dict[str, float]]] = {}
+    for time, payload in early.select("open_time", "payload").iter_rows():
+        said.setdefault(time, []).append(_prices_of(payload))
+    both = [row for row in held.iter_rows(named=True) if row["open_time"] in said]
+    same = sum(any(_is_same(row, prices) for prices in said[row["open_time"]]) for row in both)
+    return 2 * same > len(both)
 
 
-def _close_of(payload: str) -> float | None:
-    """The close of a row as it was noted; None where there is none that can be read."""
+def _prices_of(payload: str) -> dict[str, float]:
+    """The prices of a row as they were noted; of a bar in progress that is the open alone."""
     try:
-        value = json.loads(payload).get("close")
-    except (ValueError, AttributeError):
-        return None
-    return float(value) if isinstance(value, int | float) else None
+        values = json.loads(payload)
+    except ValueError:
+        return {}
+    prices = ("open", "high", "low", "close")
+    return {name: values[name] for name in prices if isinstance(values, dict) and isinstance(values.get(name), float)}
+
+
+def _is_same(row: dict[str, float], prices: dict[str, float]) -> bool:
+    return bool(prices) and all(abs(row[name] / price - 1) <= _SAME_CLOSE for name, price in prices.items() if price)
 
 
 def ticker_doubt(price: float | None, low: float | None, high: float | None, bar: str) -> str | None:

@@ -274,7 +274,7 @@ def test_a_venue_without_a_clock_is_asked_for_nothing() -> None:
     assert venue.asked == []
 
 
-# a market in which nobody trades, and files -----------------------------------------------------------------------------
+# a market in which nobody trades, and files -------------------------------------------------------------------------
 
 
 def frozen(count: int, price: float = 100.5) -> list[tuple[datetime, float, float, float, float, float]]:

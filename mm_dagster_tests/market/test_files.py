@@ -80,7 +80,7 @@ def test_a_timestamp_that_no_market_has_is_refused_with_its_row(tmp_path: Path) 
     pl.DataFrame(
         {"open_time": times, "open": ones, "high": ones, "low": ones, "close": ones, "volume": ones}
     ).write_parquet(path)
-    with pytest.raises(CandleFileError, match="15m.parquet"):
+    with pytest.raises(CandleFileError, match=r"15m\.parquet"):
         read_candles(path)
 
 
@@ -110,9 +110,7 @@ def test_the_files_of_the_field_are_read_or_refused_in_one_line(shared_data: Pat
         try:
             said[path.stem] = read_candles(path).units or "read"
         except CandleFileError as error:
-            said[path.stem] = "refused"
-            assert "\n" not in str(error)
-            assert path.name in str(error)
+            said[path.stem] = "refused" if path.name in str(error) and "\n" not in str(error) else str(error)
     assert said == {
         "five_minutes_off_the_quarter_hour": "refused",
         "half_candle_then_whole": "read",
