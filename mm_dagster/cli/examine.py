@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import typer
 
+from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, iso
 from mm_dagster.cli.app import FORESEEN, CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.config import CcxtVenue
 
 PANEL = "Keep it well"
@@ -35,11 +36,16 @@ def _examine() -> list[dict[str, Any]]:
             rows.append({"part": part, "result": "OK", "detail": examine()})
         except FORESEEN as error:
             rows.append({"part": part, "result": "TO DO", "detail": str(error)})
+        except BaseException as error:
+            if not can_be_said(error):
+                raise
+            rows.append({"part": part, "result": "TO DO", "detail": in_words(error) or unforeseen(error)})
 
     project = project_here()
     config = project.config
     check("configuration", lambda: _configuration(project))
-    check("lake", project.lake.check)
+    check("environment", lambda: _environment(project))
+    check("lake", lambda: project.lake.check())
     for name in config.markets.venues:
         symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
         if symbol:
@@ -55,12 +61,13 @@ def _examine() -> list[dict[str, Any]]:
     heart = config.alerts.heartbeat
     if heart:
         check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
-    check("git mirror", project.mirror.check)
+    check("git mirror", lambda: project.mirror.check())
+    check("data folder", lambda: modes.check(project.data))
     return rows
 
 
 def _address_in(variable: str) -> str:
-    address = os.environ.get(variable)
+    address = environment.secret(variable)
     if not address:
         raise CommandError(f"the variable {variable} that alerts.yaml names is not set")
     return address
@@ -82,11 +89,28 @@ def _second_channel(variable: str) -> str:
     return f"{variable} can be read; `mm alert-test` tries it"
 
 
+def _environment(project: Any) -> str:
+    wrong = [line for _, line in environment.faults(logs.named_secrets(project.config.model_dump()))]
+    if wrong:
+        raise CommandError("; ".join(wrong))
+    return f"MM_DATA_DIR is {project.data}; a tick runs {environment.tick_offset_minutes()} minutes after a quarter"
+
+
 def _configuration(project: Any) -> str:
     if project.config_error:
         raise CommandError(project.config_error)
+    if project.vanished:
+        raise CommandError("; ".join(project.vanished))
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
+    # A market that is made up or recorded has no present.
+    real = [grid for grid in grids if isinstance(project.config.venue_of(grid.symbol)[1], CcxtVenue)]
+    ahead = [grid for grid in real if grid.activated_at > project.real_clock()]
+    if ahead:
+        raise CommandError(
+            f"{ahead[0].id}: activated_at: {iso(ahead[0].activated_at)} lies ahead, and until then it is not watched; "
+            "times are UTC unless they say otherwise: write the hour in UTC, or with its zone, like 14:30:00+02:00"
+        )
     return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
 
 
@@ -118,7 +142,7 @@ def _pushover(project: Any) -> str:
 
     if all(project.simulated(symbol) for symbol in project.config.symbols):
         return "not needed: a simulated market writes to the ledger and the log"
-    missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not os.environ.get(name)]
+    missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not environment.secret(name)]
     channel = channel_of(project)
     if channel is None:
         raise CommandError(f"{' and '.join(missing)} not set: messages go to the ledger and the log only; see README")

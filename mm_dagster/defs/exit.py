@@ -1,11 +1,9 @@
 """Stage 4, exit: may the grid go on, and if not, how long is left."""
 
-import os
-
 import dagster as dg
 import polars as pl
 
-from mm_dagster import charts
+from mm_dagster import charts, environment
 from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.bars import iso
 from mm_dagster.config import GridConfig
@@ -14,7 +12,7 @@ from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import judge
 from mm_dagster.pipeline.tell import grid_picture, shown
-from mm_dagster.pipeline.work import Work, in_batches
+from mm_dagster.pipeline.work import Work
 from mm_dagster.tables import STATES
 
 
@@ -23,8 +21,8 @@ from mm_dagster.tables import STATES
     kinds={"polars"},
     deps=["regime_verdict", "grid_risk"],
     checks={
-        "every_active_grid_is_judged": "Each active grid has a state. If not: the table `tick` has the reason; a grid "
-        "that is not judged is not watched, so look at it by hand."
+        "every_active_grid_is_judged": "Each active grid has a state. If not: `mm status` says what its set-up waits "
+        "for; a grid that is not judged is not watched, so look at it by hand."
     },
 )
 def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
@@ -35,25 +33,18 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     now, the picture the grid that most needs a look. When it is red: a grid is not judged, and so not watched.
     """
     job = work(context, project, turn)
-    changed, newest = 0, []
-    active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
-    judgeable = [grid for grid in active if grid.id not in project.failures]
-    spans = job.grid_spans("exit_state", judgeable) if judgeable else {}
-    for span, grids in in_batches(spans):
-        rows = job.stamp(judge.with_live(job, grids, judge.evaluate(job, grids, span)), "exit_state", grids)
-        changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
-        newest.append(rows.filter(pl.col("as_of") == span.end))
-    job.settle_revisions()
-    job.end_tick()
+    done = judge.judge(job)
     _give_sign_of_life(context, job)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
-    table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
-    judged = set(table["grid_id"])
-    left_out = [grid.id for grid in active if grid.id not in judged]
-    worst = max(active, key=lambda grid: _rank(table, grid.id), default=None)
+    table = (
+        pl.concat(done.newest).select(shown) if done.newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
+    )
+    judged = set(table.filter(pl.col("state").is_not_null())["grid_id"])
+    left_out = [grid.id for grid in done.active if grid.id not in judged]
+    worst = max(done.active, key=lambda grid: _rank(table, grid.id), default=None)
     return dg.MaterializeResult(
         metadata={
-            "rows_changed": changed,
+            "rows_changed": done.changed,
             "states": preview(table),
             **(_pictures(job, worst) if worst and worst.id in judged else {}),
         },
@@ -61,15 +52,24 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
             dg.AssetCheckResult(
                 check_name="every_active_grid_is_judged",
                 passed=not left_out,
-                severity=dg.AssetCheckSeverity.ERROR,
+                severity=_severity(job, [grid for grid in done.active if grid.id in left_out]),
                 description=(
                     f"No state for {', '.join(left_out)}."
                     if left_out
-                    else f"All {len(active)} active grids are judged at {iso(job.window.end)}."
+                    else f"All {len(done.active)} active grids are judged at {iso(job.window.end)}."
                 ),
             )
         ],
     )
+
+
+def _severity(job: Work, left_out: list[GridConfig]) -> dg.AssetCheckSeverity:
+    """Of grids without a state: an error is that one was judged before; what was never is being set up."""
+    if left_out:
+        judged = job.project.lake.sql("SELECT DISTINCT grid_id, activated_at FROM exit_state WHERE state IS NOT NULL")
+        if not {(grid.id, grid.activated_at) for grid in left_out} & set(judged.iter_rows()):
+            return dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckSeverity.ERROR
 
 
 def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
@@ -77,14 +77,14 @@ def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
     heart = job.config.alerts.heartbeat
     if job.tick is None or heart is None:
         return
-    url = os.environ.get(heart.url_env)
+    url = environment.secret(heart.url_env)
     missed = beat(url) if url else f"the variable {heart.url_env} is not set"
     if missed:
         context.log.warning(f"alerts.yaml: heartbeat: {missed}")
 
 
 def _rank(table: pl.DataFrame, grid_id: str) -> int:
-    states = table.filter(pl.col("grid_id") == grid_id)["state"]
+    states = table.filter(pl.col("grid_id") == grid_id)["state"].drop_nulls()
     return STATES.index(states[0]) if states.len() else -1
 
 

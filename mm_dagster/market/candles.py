@@ -136,7 +136,7 @@ def assemble(
         held: `open_time` and `reason` of rows that are not believed.
     """
     closed = Span(span.start, max(span.start, min(span.end, floor_bar(closed_until))))
-    good, bad = judge(answer.rows, closed)
+    good, bad = sift(answer.rows, closed)
     if held is not None and held.height:
         doubted = good.join(held, on="open_time", how="inner").with_columns(
             bar="open_time", reason=contradiction.UNSURE + pl.col("reason")
@@ -245,7 +245,7 @@ def collect(
     answer, seen = _settled(venue, symbol, closed, settings, wait, known, is_news=is_news)
     if seen.is_stale:
         # What lies behind its last row it did not know of; nobody can say that nothing was traded there.
-        end = seen.good["open_time"].max() + BAR if seen.good.height else closed.start  # type: ignore[operator]
+        end: datetime = seen.good["open_time"][-1] + BAR if seen.good.height else closed.start
         parts = (Span(part.start, min(part.end, end)) for part in answer.answered if part.start < end)
         answer = replace(answer, answered=tuple(parts))
     is_told_twice = seen.held.height > 0 and _was_said_before(venue, symbol, seen, known, is_news=is_news)
@@ -370,7 +370,7 @@ def _settled(
 
 def _seen(answer: Answer, closed: Span, settings: CandlesConfig, symbol: str, known: Known) -> _Seen:
     judged = closed.back(settings.max_no_trade + 2)
-    good, bad = judge(answer.rows, Span(judged.start, closed.end + BAR))
+    good, bad = sift(answer.rows, Span(judged.start, closed.end + BAR))
     good, none = good.sort("open_time"), pl.DataFrame(schema={"open_time": ROWS["open_time"], "reason": pl.String()})
     if answer.final:
         # A file is what its owner says it is.
@@ -381,8 +381,8 @@ def _seen(answer: Answer, closed: Span, settings: CandlesConfig, symbol: str, kn
         rows = rows.filter(~_is_quiet().fill_null(False))
     traded = stored.filter(pl.col("status") == "TRADED").select("open_time", "open", "close")
     held = contradiction.held_back(rows, traded, good.filter(pl.col("open_time") >= closed.end))
-    newest = traded.filter(pl.col("open_time") < closed.end)["open_time"].max()
-    is_stale = newest is not None and newest >= judged.start and (good.is_empty() or good["open_time"][-1] < newest)  # type: ignore[operator]
+    again = traded.filter(Span(judged.start, closed.end).opens())["open_time"]
+    is_stale = again.len() > 0 and (good.is_empty() or bool(good["open_time"][-1] < again[-1]))
     return _Seen(good, bad.filter(pl.col("bar") < closed.end).height, stored, held, closed.end, is_stale)
 
 
@@ -539,7 +539,7 @@ def _foreseen(one: Wanted, found: Collected | BaseException | None, settings: Ca
     )
 
 
-def judge(rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, pl.DataFrame]:
+def sift(rows: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows of a span that can be true, at most one a bar, and those that cannot, with `bar` and `reason`."""
     sent = (
         rows.select(pl.col(name).cast(dtype) for name, dtype in ROWS.items())

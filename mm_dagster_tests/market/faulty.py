@@ -129,16 +129,14 @@ class Watch:
         self.exchange.time = as_of + timedelta(seconds=seconds)
         before = len(self.exchange.asked)
         job = self.job(Span(as_of - timedelta(days=3), as_of), as_of)
-        list(collect.fetch(job))
-        self.failures = dict(job.project.failures)
+        self.failures = collect.collect(job, lambda month, changed: None).problems
         return len(self.exchange.asked) - before
 
     def backfill(self, window: Span, *, again: bool = False) -> None:
         """Whole days."""
         with suppress(VenueError):
             job = self.job(window, None, again=again)
-            list(collect.fetch(job))
-            self.failures = dict(job.project.failures)
+            self.failures = collect.collect(job, lambda month, changed: None).problems
 
     @property
     def lake(self) -> Lake:
