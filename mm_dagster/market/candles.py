@@ -262,6 +262,8 @@ def collect(
             break
         reached, answer, seen = further, more, replace(beside, held=beside.held.clear())
     judged = reached.back(settings.max_no_trade + 2)
+    # A row without a time is kept at the first bar of the span that it may be of.
+    answer = replace(answer, unread=tuple((max(start, reached.start), row) for start, row in answer.unread))
     asked_at = venue.now()
     assembled = assemble(symbol, venue.name, answer, judged, now, asked_at, settings.max_no_trade, seen.held)
     inside = reached.opens()
