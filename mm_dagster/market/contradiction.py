@@ -1,6 +1,6 @@
 """What in an answer contradicts what is stored, or itself: pure rules, which hold back contradiction and no move.
 
-How far a price moved says nothing: of 1,285,363 real bars a limit of 20 % would hold 23 back, the crash of 2025-10-10
+How far a price moved says nothing: of 1.3 million real bars a limit of 20 % would hold 23 back, the crash of 2025-10-10
 among them. What cannot be true at the same time says much: two closes of one bar, an open far from the close before
 it. The limits lie above everything that was ever seen (the largest real seam is .154), and no real bar is held.
 """

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, EPOCH
+from mm_dagster.market.candles import assemble
 from mm_dagster.market.files import CandleFileError, read_candles
+from mm_dagster.market.venue import Answer
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 FORMS = {
@@ -130,3 +132,20 @@ def test_every_recording_of_ours_is_read(shared_data: Path) -> None:
         if path.name in ("1h.parquet", "30m.parquet"):
             continue
         assert read_candles(path).has_volume
+
+
+@pytest.mark.long
+def test_of_all_real_candles_131_are_no_trades_and_two_of_them_lie_in_a_real_halt(shared_data: Path) -> None:
+    quiet, missing = 0, []
+    for path in sorted((shared_data / "candles").rglob("*.parquet")):
+        if path.name in ("1h.parquet", "30m.parquet"):
+            continue
+        file = read_candles(path)
+        answer = Answer(file.bars, (file.span,), final=True, has_volume=file.has_volume)
+        made = assemble("X-USDT", "main", answer, file.span, file.span.end, file.span.end, 4).candles
+        without = file.bars.filter(pl.col("volume") == 0).select("open_time")
+        labelled = made.join(without, on="open_time").filter(pl.col("status") != "TRADED")
+        quiet += labelled.height
+        missing += labelled.filter(pl.col("status") == "MISSING")["open_time"].to_list()
+    assert quiet == 131
+    assert missing == [datetime(2023, 3, 24, 12, 30, tzinfo=UTC)] * 2
