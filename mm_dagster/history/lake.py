@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -284,6 +284,23 @@ class Lake:
         """
         rows = self._valid(table, frame)
         return self._replace(table, rows, f"EXISTS (SELECT 1 FROM __new n WHERE {_same_key(table)})", [], commit)
+
+    def in_force(self, table: str) -> str:
+        """What selects the rows of the sources in force, in SQL: here all; see sourced.py."""
+        return "true"
+
+    def fill(self, table: str, column: str, by: str, values: Mapping[str, str]) -> None:
+        """Gives the rows that lack a value of a text column one by another of their columns, in one commit."""
+        with self._writing() as connection:
+            lacking = f"{_quote(column)} IS NULL AND {_quote(by)} IN ({', '.join('?' * len(values))})"
+            if not values or not _count(connection, f"SELECT count(*) FROM {table} WHERE {lacking}", list(values)):
+                return
+            whens = " ".join(f"WHEN {_quote(by)} = ? THEN ?" for _ in values)
+            given = [part for pair in values.items() for part in pair]
+            with _transaction(connection, Commit("", table, f"{column} of rows from before")):
+                connection.execute(
+                    f"UPDATE {table} SET {_quote(column)} = CASE {whens} END WHERE {lacking}", [*given, *values]
+                )
 
     def maintain(self, keep_days: int) -> dict[str, int]:
         """The upkeep that bounds the size: flush, expire, rewrite, merge, clean up, vacuum.
