@@ -203,6 +203,9 @@ class MarketStanding:
         missing: bars that are not known, of the 24 hours before its newest row.
         quarantined: rows that its venue sent in the last 24 hours and that cannot be true.
         verdict: the newest row of `regime_verdict`.
+        quiet_since: since when nobody trades there, if that is an hour or more; None: somebody does, or it is unknown.
+        kept_from: the first bar that its venue keeps, if what is needed reaches further back.
+        judged_from: when all inputs are known from then on.
         shares: share of the bars of the page's days by verdict; None: not known.
     """
 
@@ -214,6 +217,22 @@ class MarketStanding:
     quarantined: int
     verdict: Row | None = None
     shares: Mapping[str | None, float] = field(default_factory=dict)
+    quiet_since: datetime | None = None
+    kept_from: datetime | None = None
+    judged_from: datetime | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What must be known of it to read the rest, in sentences."""
+        found = []
+        if self.quiet_since is not None:
+            found.append(f"Nobody has traded {self.symbol} since {iso(self.quiet_since)}.")
+        if self.kept_from is not None and self.judged_from is not None:
+            found.append(
+                f"The venue of {self.symbol} keeps no candles before {iso(self.kept_from)}: it is fully judged from "
+                f"{iso(self.judged_from)}; `mm import` takes older ones from a file."
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -314,6 +333,7 @@ class Page:
                 f"The bars of {', '.join(old)} are old: the newest closed {iso(newest)}, "
                 f"{spoken(self.clock - newest)} ago."
             )
+        found += [remark for one in self.markets for remark in one.remarks]
         ahead = [one.newest for one in self.markets if one.newest and one.newest > self.clock]
         if ahead:
             found.append(f"This computer's clock is behind: a bar is known that closes at {iso(max(ahead))}.")

@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 """Counts changes to the tables that need more than a new nullable column."""
 
 CODE_VERSIONS = {
-    "candles": "1",
+    "candles": "2",
     "regime_features": "5",
     "regime_verdict": "3",
     "grid_risk": "3",
@@ -151,10 +151,14 @@ class Candles(dy.Schema):
     volume = _number("Traded volume, base currency; null when MISSING.", low=0.0)
     status = _one_of(
         CANDLE_STATUS,
-        "TRADED: the venue sent it. NO_TRADE: the venue answered and had none. MISSING: not known.",
+        "TRADED: the venue sent it. NO_TRADE: the venue answered and had none, or one without volume at the close "
+        "before. MISSING: not known.",
     )
     venue = _text("Name of the venue in markets.yaml.")
-    observed_at = _time("When the venue answered for this interval; null: it did not. Live-only.", nullable=True)
+    observed_at = _time(
+        "When the venue answered for this interval; null: it did not, or said only once that it has none. Live-only.",
+        nullable=True,
+    )
     config_hash = _config_hash()
     code_version = _code_version()
     source = _source()
@@ -216,10 +220,31 @@ class Quarantine(dy.Schema):
 
     symbol = _text("Market.", key=True)
     open_time = _time("Opening time as sent, cut to its quarter hour;", key=True)
-    reason = _text("What is wrong with it.", key=True)
+    reason = _text(
+        "What is wrong with it; `unsure: ...`: it contradicts what is known, and may be true all the same.", key=True
+    )
     payload = _text("The row as sent, JSON.", key=True)
     venue = _text("Name of the venue in markets.yaml.")
-    observed_at = _time("When it was sent;")
+    observed_at = _time("When it was sent first;")
+    source = _source()
+
+
+class CandleHole(dy.Schema):
+    """Bars that a venue was asked for and has sent no row for that can be used: when they are asked for again.
+
+    A hole goes when rows come, or when the venue said twice, some minutes apart, that between two rows there was none.
+    """
+
+    symbol = _text("Market.", key=True)
+    open_time = _time("When the first bar of the hole opened;", key=True)
+    until = _time("When the last one closed;")
+    venue = _text("Name of the venue in markets.yaml.")
+    asked = _count("How many answers had no row.", nullable=False)
+    first_asked_at = _time("When the first of them came;")
+    asked_at = _time("When the last of them came;")
+    due_at = _time(
+        "When it is asked for again; null: never, the venue showed that it keeps no older bars.", nullable=True
+    )
     source = _source()
 
 
@@ -653,6 +678,7 @@ TABLES: dict[str, type[dy.Schema]] = {
     "candles": Candles,
     "candle_revision": CandleRevision,
     "quarantine": Quarantine,
+    "candle_hole": CandleHole,
     "regime_features": RegimeFeatures,
     "regime_verdict": RegimeVerdict,
     "grid_episode": GridEpisode,

@@ -1,6 +1,6 @@
 """The `mm` command: run the pipeline, look at it, ask it, keep it well."""
 
-from mm_dagster.cli import ask, drill, evaluate, examine, health, keep, operate, pipeline, tune
+from mm_dagster.cli import ask, drill, evaluate, examine, health, keep, operate, pipeline, take_in, tune
 from mm_dagster.cli.app import app, main, project_here
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "operate",
     "pipeline",
     "project_here",
+    "take_in",
     "tune",
 ]

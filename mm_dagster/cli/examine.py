@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import typer
@@ -55,6 +55,7 @@ def _examine() -> list[dict[str, Any]]:
         if isinstance(venue, CcxtVenue) and venue.account:
             check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
     check("newest bar", lambda: freshness(project, project.clock))
+    check("candles", lambda: _candles(project))
     check("Pushover", lambda: _pushover(project))
     for secret in config.alerts.apprise:
         check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
@@ -127,6 +128,14 @@ def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
                 "ago; run `mm tick`, or `make up` for the schedule"
             )
     return f"{len(newest)} markets, the newest closed {iso(max(newest.values()) + BAR)}"
+
+
+def _candles(project: Any) -> str:
+    """What must be known of the candles of the markets: since when they are kept, and traded."""
+    from mm_dagster.cli.facts import page
+
+    remarks = [remark for market in page(project, datetime.now(UTC)).markets for remark in market.remarks]
+    return " ".join(remarks) or "all markets are traded, and kept as far back as is needed"
 
 
 def _pushover(project: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from mm_dagster.config import AlertsConfig
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.pipeline.setup import unfinished
+from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
 from mm_dagster.tables import empty
 
@@ -121,9 +122,11 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
     bars = lake.sql(
         f"WITH seen AS (FROM candles WHERE {lake.in_force('candles')}), "
         "last AS (SELECT symbol, max(close_time) AS row_until, "
-        "max(close_time) FILTER (status <> 'MISSING') AS known_until "
+        "max(close_time) FILTER (status <> 'MISSING') AS known_until, "
+        "max(close_time) FILTER (status = 'TRADED') AS traded_until "
         f"FROM seen WHERE close_time <= '{until}' GROUP BY symbol) "
-        "SELECT symbol, known_until, count(*) FILTER (c.status <> 'MISSING') AS known FROM last l JOIN seen c "
+        "SELECT symbol, known_until, row_until, traded_until, count(*) FILTER (c.status <> 'MISSING') AS known, "
+        "count(*) FILTER (c.status = 'NO_TRADE' AND c.close_time > traded_until) AS quiet FROM last l JOIN seen c "
         f"USING (symbol) WHERE c.close_time > l.row_until - INTERVAL 1 DAY AND c.close_time <= '{until}' GROUP BY ALL"
     )
     known = {row["symbol"]: row for row in bars.iter_rows(named=True)}
@@ -133,6 +136,7 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
         f"AND observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
     )
     quarantined = dict(odd.iter_rows())
+    begins = _begins(project, clock)
     said = lake.sql(
         f"SELECT symbol, verdict, count(*) AS bars FROM regime_verdict "
         f"WHERE {lake.in_force('regime_verdict')} AND as_of > '{iso(newest - days * DAY)}' "
@@ -155,10 +159,29 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
                 missing=DAY_BARS - row["known"] if row else DAY_BARS,
                 quarantined=quarantined.get(symbol, 0),
                 verdict=next(iter(last.filter(pl.col("symbol") == symbol).to_dicts()), None),
+                quiet_since=row["traded_until"] if row and row["quiet"] and _is_long(row) else None,
+                kept_from=begins.get(symbol),
+                judged_from=begins[symbol] + WARMUP_BARS * BAR if symbol in begins else None,
                 shares={verdict: count / total for _, verdict, count in mine.iter_rows()},
             )
         )
     return tuple(found)
+
+
+def _is_long(row: Mapping[str, Any]) -> bool:
+    quiet: timedelta = row["row_until"] - row["traded_until"]
+    return quiet >= timedelta(hours=1)
+
+
+def _begins(project: Project, clock: datetime) -> dict[str, datetime]:
+    """By market the first bar that its venue keeps, where it showed that, until what follows from it is past."""
+    holes = project.lake.read("candle_hole", symbols=project.config.symbols).filter(pl.col("due_at").is_null())
+    begins = dict(holes.group_by("symbol").agg(pl.col("until").max()).iter_rows())
+    return {symbol: begin for symbol, begin in begins.items() if begin + WARMUP_BARS * BAR > clock - _REMARKED}
+
+
+_REMARKED = timedelta(days=30)
+"""How long after a market is fully judged it is still said since when."""
 
 
 def _next_digest(clock: datetime, alerts: AlertsConfig) -> datetime | None:

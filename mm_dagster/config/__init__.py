@@ -146,6 +146,9 @@ class CandlesConfig(Model):
     late_bar_attempts: Annotated[int, Field(ge=1, le=10, description="Times the newest bar is asked for.")] = 3
     late_bar_wait_seconds: Annotated[float, Field(ge=0, le=60, description="Pause between these.")] = 5.0
     at_once: Annotated[int, Field(ge=1, le=32, description="Requests that are under way at the same time.")] = 8
+    deadline_seconds: Annotated[
+        float, Field(ge=1, le=3600, description="How long all that is asked of one market may take.")
+    ] = 300.0
 
 
 class MarketsConfig(Model):

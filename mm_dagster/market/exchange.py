@@ -6,15 +6,16 @@ answer are here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import ccxt
 import polars as pl
 
-from mm_dagster.bars import BAR, EPOCH, TIME, Span, ceil_bar
+from mm_dagster.bars import TIME, Span
 from mm_dagster.config import CcxtVenue
+from mm_dagster.market import pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, VenueError
 from mm_dagster.tables import MarketRules
@@ -64,21 +65,25 @@ class ExchangeVenue:
         Raises:
             VenueError: the exchange does not know the symbol.
         """
-        rows: list[list[Any]] = []
-        answered: list[Span] = []
         error: str | None = None
+        got = pages.Read()
         try:
             market = self._connection.market(symbol)
-            for page in self._pages(market, span):
+            believed = int(self._exchange.feature_value(market, "fetchOHLCV", "limit", None) or _PAGE_BARS)
+
+            def ask(page: Span) -> list[list[Any]] | None:
+                nonlocal error
                 try:
-                    sent = self._page(market, page)
+                    return self._page(market, page)
                 except NotAnswered as failure:
                     if failure.unknown_symbol or not failure.passes:
                         raise
                     error = error or self._not_answered(symbol, page, failure)
-                    continue
-                rows += [row for row in sent if _opens_in(row, page)]
-                answered.append(_part_answered(sent, page))
+                    return None
+
+            got = pages.read(span, believed, ask)
+            if not got.whole:
+                error = error or f"{self._label}: {symbol}: no answer for all of {span}: its pages hold too few rows"
         except NotAnswered as failure:
             if failure.unknown_symbol:
                 raise VenueError(
@@ -86,10 +91,10 @@ class ExchangeVenue:
                     "correct it in markets.yaml or take it out"
                 ) from None
             error = error or self._not_answered(symbol, span, failure)
-        return Answer(_frame(rows), _joined(answered), error)
+        return Answer(_frame(got.rows), tuple(got.answered), error, tuple(got.unread), got.kept_from)
 
     def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
-        """The last traded price of each market, quote currency; None where the exchange does not say.
+        """The last traded price of each market as it is said, quote currency; None where the exchange does not say.
 
         Several are asked for in one question where the exchange takes one: alone each would weigh as much.
         """
@@ -101,8 +106,10 @@ class ExchangeVenue:
         except (NotAnswered, VenueError):
             return prices
         for symbol, market in asked.items():
-            price = number(tickers.get(market, {}).get("last"))
-            prices[symbol] = price if price is not None and 0 < price < float("inf") else None
+            ticker = tickers.get(market, {})
+            # One of another market is none; ccxt names it by what the body says.
+            if ticker.get("symbol") in (None, market):
+                prices[symbol] = number(ticker.get("last"))
         return prices
 
     def _tickers(self, markets: list[str]) -> dict[str, dict[str, object]]:
@@ -153,14 +160,6 @@ class ExchangeVenue:
             return float(10.0**-size)
         return size if size and self._exchange.precisionMode == ccxt.TICK_SIZE else None
 
-    def _pages(self, market: str, span: Span) -> Iterator[Span]:
-        """The span in pieces that the exchange answers in one go."""
-        bars = int(self._exchange.feature_value(market, "fetchOHLCV", "limit", None) or _PAGE_BARS)
-        start = span.start
-        while start < span.end:
-            yield Span(start, min(span.end, start + bars * BAR))
-            start += bars * BAR
-
     def _page(self, market: str, page: Span) -> list[list[Any]]:
         """The rows of one page as ccxt gives them: milliseconds, open, high, low, close, volume."""
         # The last second that belongs to the page: the same bars, whether the exchange counts the end in or not.
@@ -168,12 +167,13 @@ class ExchangeVenue:
         until = {"endAt": last_second} if self._exchange.id == "kucoin" else {"until": last_second * 1000}
 
         def ask() -> list[list[Any]]:
-            sent: list[list[Any]] = self._exchange.fetch_ohlcv(
-                market, _TIMEFRAME, milliseconds(page.start), page.bars, until
-            )
+            client = _unfiltered(self._exchange)
+            sent: list[list[Any]] = client.fetch_ohlcv(market, _TIMEFRAME, milliseconds(page.start), page.bars, until)
             # ccxt makes an empty page of an empty or unreadable body, too.
             if not sent and not _says_no_candles(self._exchange.last_json_response):
                 raise ccxt.NullResponse("neither candles nor an empty list of them")
+            if sent and not any(pages.opened(row) for row in sent):
+                raise ccxt.NullResponse("no row that can be read")
             return sent
 
         return self._connection.call(ask)
@@ -182,49 +182,40 @@ class ExchangeVenue:
         return f"{self._label}: {symbol}: no answer for {span}: {failure}"
 
 
+def _unfiltered(client: Any) -> Any:
+    """The client, which parses rows and leaves none out: ccxt drops what it cannot read, and what was not asked for.
+
+    Both must be seen: the one is no answer for its bar, the other tells what an exchange took the question for.
+    """
+
+    def parse(
+        sent: Any, market: Any = None, timeframe: str = "", since: Any = None, limit: Any = None, tail: bool = False
+    ) -> list[list[Any]]:
+        return [_parsed(client, row, market) for row in client.to_array(sent)]
+
+    client.parse_ohlcvs = parse
+    return client
+
+
+def _parsed(client: Any, row: Any, market: Any) -> list[Any]:
+    """One row in ccxt's order; what cannot be read stays as it was sent, behind no time."""
+    try:
+        parsed = client.parse_ohlcv(row, market)
+    except Exception:
+        return [None, row]
+    return list(parsed) if pages.opened(parsed) else [None, row]
+
+
 def _says_no_candles(body: Any) -> bool:
     """Whether a body is a genuine answer without rows: it has an empty list, and none with rows that ccxt left out."""
     found = list(lists(body))
     return bool(found) and not any(found)
 
 
-def _opened(row: Any) -> int | None:
-    """When the candle of a row opens, milliseconds; None where the row is none."""
-    opened = row[0] if isinstance(row, list) and len(row) >= len(ROWS) else None
-    return opened if isinstance(opened, int) else None
-
-
-def _opens_in(row: Any, page: Span) -> bool:
-    opened = _opened(row)
-    return opened is not None and milliseconds(page.start) <= opened < milliseconds(page.end)
-
-
-def _part_answered(sent: list[list[Any]], page: Span) -> Span:
-    """What of a page was answered.
-
-    Some exchanges know only their newest bars and answer with those, whatever was asked for. Rows from after the page
-    betray them: then nothing is known of what lies before the first row.
-    """
-    opened = [since for row in sent if (since := _opened(row)) is not None]
-    if not opened or max(opened) < milliseconds(page.end):
-        return page
-    first = min(max(min(opened), milliseconds(page.start)), milliseconds(page.end))
-    return Span(ceil_bar(EPOCH + timedelta(milliseconds=first)), page.end)
-
-
-def _joined(spans: list[Span]) -> tuple[Span, ...]:
-    """Ascending spans, with those joined that touch and those left out that are empty."""
-    joined: list[Span] = []
-    for span in spans:
-        if joined and joined[-1].end == span.start:
-            joined[-1] = Span(joined[-1].start, span.end)
-        elif span.bars:
-            joined.append(span)
-    return tuple(joined)
-
-
 def _frame(rows: list[list[Any]]) -> pl.DataFrame:
     values = [[row[0] * 1000, *(number(value) for value in row[1 : len(ROWS)])] for row in rows]
-    return pl.DataFrame(values, schema={**ROWS, "open_time": pl.Int64()}, orient="row").with_columns(
-        pl.col("open_time").cast(TIME)
+    return (
+        pl.DataFrame(values, schema={**ROWS, "open_time": pl.Int64()}, orient="row")
+        .with_columns(pl.col("open_time").cast(TIME))
+        .sort("open_time", maintain_order=True)
     )

@@ -74,7 +74,7 @@ class SimulatedMarket:
     def fetch(self, symbol: str, span: Span) -> Answer:
         """The closed bars of a span; the bar in progress is not known yet, even here."""
         known = Span(span.start, max(span.start, min(span.end, floor_bar(self.now()))))
-        return Answer(simulate(symbol, known), (known,) if known.bars else ())
+        return Answer(simulate(symbol, known), (known,) if known.bars else (), final=True)
 
     def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
         """The prices at this moment, to 3 minutes, quote currency."""

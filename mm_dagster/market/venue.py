@@ -42,13 +42,22 @@ class Answer:
 
     Attributes:
         rows: columns of ROWS, as sent: not validated, in any order, perhaps with duplicates and the bar in progress.
-        answered: the intervals that it did answer for, ascending and disjoint; no row there means no trade.
+        answered: the intervals that it did answer for, ascending and disjoint: what a page covered from its first row
+            to its last, and what was asked for by itself and brought none.
         error: why the rest was not answered, in one line; None: all was.
+        unread: rows that cannot be read at all, as JSON, each with the first bar of the page that it came in.
+        kept_from: the first bar that the venue keeps, if it showed that it keeps none before; None: it did not.
+        final: whether asking again would bring the same, as of a file: then no row means no trade at once.
+        has_volume: whether a volume of 0 says that nobody traded; a file may have none throughout.
     """
 
     rows: pl.DataFrame
     answered: tuple[Span, ...]
     error: str | None = None
+    unread: tuple[tuple[datetime, str], ...] = ()
+    kept_from: datetime | None = None
+    final: bool = False
+    has_volume: bool = True
 
 
 class Venue(Protocol):

@@ -4,16 +4,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, floor_bar, iso
+from mm_dagster import tables
+from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, floor_bar, iso
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.candles import Collected, Wanted, collect_each
-from mm_dagster.market.venue import VenueError
+from mm_dagster.market.candles import Collected, Wanted, assemble, collect_each
+from mm_dagster.market.contradiction import held_back
+from mm_dagster.market.files import CandleFileError, read_candles
+from mm_dagster.market.venue import Answer, VenueError
+from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
 from mm_dagster.pipeline.work import Work, unsettled
@@ -109,14 +114,14 @@ def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> t
 
 def _fetch(job: Work, problems: dict[str, str]) -> Iterator[tuple[datetime, int, int]]:
     """Each month, and how many rows of it changed, and went into quarantine; what fails is added to the problems."""
-    wanted = []
+    wanted, known = [], _Stored(job)
     for symbol, spans in job.fetch_spans().items():
         try:
             venue = job.project.venue(symbol)
         except VenueError as error:
             problems[symbol] = str(error)
             continue
-        wanted += [Wanted(venue, symbol, part) for span in spans for part in span.months()]
+        wanted += [Wanted(venue, symbol, part, known) for span in spans for part in _parts(job, span)]
     # Markets stay in their order within a month, so that what is written never depends on who answers first.
     wanted.sort(key=lambda one: _month(one.span))
     with closing(collect_each(wanted, job.config.markets.candles)) as answers:
@@ -124,11 +129,40 @@ def _fetch(job: Work, problems: dict[str, str]) -> Iterator[tuple[datetime, int,
             yield month, *_store_month(job, of_month, problems)
 
 
+_IN_ONE_PIECE = timedelta(days=92)
+"""A tick asks for so much at once, so that its parts are measured by each other; what is more is cut into months."""
+
+
+def _parts(job: Work, span: Span) -> list[Span]:
+    return [span] if job.tick and span.end - span.start <= _IN_ONE_PIECE else list(span.months())
+
+
+class _Stored:
+    """What is stored, as market.candles.Known. In a tick what was read anyway serves; workers may ask at any time."""
+
+    def __init__(self, job: Work) -> None:
+        self._lake = job.project.lake
+        self._read = job.stored_candles if job.tick else None
+        self._from = min(span.start for span in job.needed_candles.values())
+
+    def bars(self, symbol: str, span: Span) -> pl.DataFrame:
+        """Stored candles of a span that are not MISSING, ascending."""
+        if self._read is not None and span.start >= self._from:
+            rows = self._read.filter((pl.col("symbol") == symbol) & span.opens())
+        else:
+            rows = self._lake.read("candles", span=span, symbols=[symbol])
+        return rows.filter(pl.col("status") != "MISSING")
+
+    def doubts(self, symbol: str, span: Span) -> pl.DataFrame:
+        """Rows of tables.Quarantine of a span."""
+        return self._lake.read("quarantine", span=span, symbols=[symbol])
+
+
 def _store_month(
     job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]], problems: dict[str, str]
 ) -> tuple[int, int]:
     """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
-    fetched: dict[Span, list[pl.DataFrame]] = {}
+    fetched: dict[Span, list[tuple[str, Collected]]] = {}
     quarantined: list[pl.DataFrame] = []
     try:
         for one, got in answers:
@@ -138,42 +172,185 @@ def _store_month(
             if got.error:
                 problems.setdefault(one.symbol, got.error)
             if got.candles.height:
-                stored = Span(one.span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
-                fetched.setdefault(stored, []).append(got.candles)
+                times = got.candles["open_time"]
+                stored = Span(times.min(), times.max() + BAR)  # type: ignore[arg-type,operator]
+                fetched.setdefault(stored, []).append((one.symbol, got))
             quarantined.append(got.quarantined)
     finally:
-        changed = sum(_store(job, span, frames) for span, frames in fetched.items())
+        changed = sum(_store(job, span, found) for span, found in fetched.items())
         apart = pl.concat(quarantined) if quarantined else empty("quarantine")
         if not apart.is_empty():
-            with job.project.turn_lock():
-                job.project.lake.upsert("quarantine", apart, commit=job.commit("quarantine", job.window))
+            _set_apart(job, apart)
     return changed, apart.height
+
+
+_DOUBTS_A_BAR = 4
+"""Rows of the quarantine that are kept of one bar: the first that was doubted and the last ones."""
+
+
+def _set_apart(job: Work, rows: pl.DataFrame) -> None:
+    """Writes what cannot be used, so much of each bar that a venue which talks nonsense for a year fills no disk."""
+    span = Span(rows["open_time"].min(), rows["open_time"].max() + BAR)  # type: ignore[arg-type,operator]
+    symbols = rows["symbol"].unique().to_list()
+    key = tables.TABLES["quarantine"].primary_key()
+    with job.project.turn_lock():
+        stored = job.project.lake.read("quarantine", span=span, symbols=symbols)
+        every = pl.concat([stored, conform(rows, "quarantine").join(stored, on=key, how="anti")])
+        place = pl.int_range(pl.len()).over("symbol", "open_time")
+        count = pl.len().over("symbol", "open_time")
+        kept = every.sort("symbol", "open_time", "observed_at", *key[2:]).filter(
+            (place == 0) | (place > count - _DOUBTS_A_BAR)
+        )
+        job.project.lake.write(
+            "quarantine", kept, span=span, symbols=symbols, commit=job.commit("quarantine", job.window)
+        )
 
 
 def _month(span: Span) -> datetime:
     return span.start.replace(day=1, hour=0, minute=0)
 
 
-def _store(job: Work, span: Span, frames: list[pl.DataFrame]) -> int:
-    """Writes what was fetched of a span within a month; returns how many rows changed.
+def _store(job: Work, span: Span, found: list[tuple[str, Collected]]) -> int:
+    """Writes what was fetched of a span; returns how many rows changed.
 
-    No bar is forgotten because its venue did not answer for it this time. What changes of the past is noted first, so
-    that no crash in between can hide it.
+    No bar is forgotten because its venue did not answer for it this time, or has no row for it this time. That there
+    was none is believed when it was said twice. What changes of the past is noted first, so that no crash in between
+    can hide it.
     """
     lake = job.project.lake
-    rows = job.stamp(pl.concat(frames), "candles")
-    symbols = rows["symbol"].unique().to_list()
+    symbols = [symbol for symbol, _ in found]
     key = ["symbol", "open_time"]
     with job.project.turn_lock():
         stored = lake.read("candles", span=span, symbols=symbols)
+        noted, settled = _holes(job, stored, found)
+        rows = job.stamp(pl.concat(got.candles for _, got in found), "candles")
+        rows = (
+            rows.join(settled, on=key, how="left")
+            .with_columns(observed_at=pl.coalesce("observed_at", "settled_at"))
+            .drop("settled_at")
+        )
         unanswered = rows.filter(pl.col("observed_at").is_null())
-        kept = stored.filter(pl.col("observed_at").is_not_null()).join(unanswered, on=key, how="semi")
+        hides = (pl.col("observed_at").is_not_null()) | (
+            (pl.col("status") != "MISSING") & (pl.col("new_status") == "MISSING")
+        )
+        kept = stored.join(unanswered.select(*key, new_status="status"), on=key, how="inner").filter(hides)
         rows = pl.concat([rows.join(kept, on=key, how="anti"), kept.select(rows.columns)])
         revisions = _revisions(job, stored, rows)
         if not revisions.is_empty():
             lake.upsert("candle_revision", revisions, commit=job.commit("candle_revision", span))
         written = lake.write("candles", rows, span=span, symbols=symbols, commit=job.commit("candles", span))
+        if noted is not None:
+            # After the candles: after a crash in between the bars are only asked for once more.
+            lake.write("candle_hole", noted, span=_ALL_TIME, symbols=symbols, commit=job.commit("candle_hole", span))
     return written.inserted + written.deleted
+
+
+_ALL_TIME = Span(FIRST_DAY, datetime(2200, 1, 1, tzinfo=UTC))
+
+
+def _holes(
+    job: Work, stored: pl.DataFrame, found: list[tuple[str, Collected]]
+) -> tuple[pl.DataFrame | None, pl.DataFrame]:
+    """The holes of markets after their answers, and the bars that are believed to have none.
+
+    Args:
+        job: the run.
+        stored: their candles of the span as they are.
+        found: each market with its answer.
+
+    Returns:
+        All rows of tables.CandleHole of these markets, or None where there were none and are none; and `symbol`,
+        `open_time` and `settled_at` of the bars of which their venue said twice that nobody traded.
+    """
+    none = pl.DataFrame(schema={"symbol": pl.String, "open_time": TIME, "settled_at": TIME})
+    had = stored.filter(pl.col("observed_at").is_not_null()).select("symbol", "open_time")
+    are_open = any(got.holes.height for _, got in found)
+    if not are_open and not stored.height > had.height:
+        return None, none
+    was = job.project.lake.read("candle_hole", symbols=[symbol for symbol, _ in found])
+    if not are_open and was.is_empty():
+        return None, none
+    after, settled = [], [none]
+    for symbol, got in found:
+        mine = was.filter(pl.col("symbol") == symbol)
+        known = had.filter(pl.col("symbol") == symbol)["open_time"]
+        now = got.asked_at
+        opened = got.holes.filter(~pl.col("open_time").is_in(known.implode()))
+        before = holes.bars_of(mine).filter(pl.col("asked_at") <= now - holes.APART)
+        sure = opened.filter("between").join(before, on="open_time", how="semi")["open_time"]
+        settled.append(
+            pl.DataFrame({"open_time": sure}).select(
+                pl.lit(symbol).alias("symbol"), "open_time", pl.lit(now).cast(TIME).alias("settled_at")
+            )
+        )
+        sent = got.candles.filter(pl.col("observed_at").is_not_null())["open_time"]
+        kept = pl.lit(True) if got.kept_from is None else pl.col("open_time") >= got.kept_from
+        left = opened.filter(~pl.col("open_time").is_in(sure.implode())).select("open_time", kept=kept)
+        venue = got.candles["venue"][0]
+        after.append(holes.noted(symbol, venue, mine, pl.concat([known, sent, sure]), left, now))
+    return pl.concat(after), pl.concat(settled)
+
+
+class ImportRefusedError(Exception):
+    """A file of candles that cannot be taken in. One line: file, what is wrong, what would be right."""
+
+
+def import_file(job: Work, symbol: str, path: Path) -> tuple[int, int, Span]:
+    """Takes candles of a market from a file, where its venue keeps none; what is stored stays as it is.
+
+    The rows keep the identity of the market's venue, so that its decisions go on over them. They are measured by what
+    is stored like an answer, and one contradiction refuses the whole file.
+
+    Args:
+        job: a run over whole days that names the market.
+        symbol: market.
+        path: Parquet or CSV, as of a recorded market.
+
+    Returns:
+        How many bars it holds, how many rows of the lake changed, and the bars that it spans.
+
+    Raises:
+        ImportRefusedError: it cannot be read, holds rows that cannot be true, or contradicts what is stored.
+    """
+    try:
+        file = read_candles(path)
+    except CandleFileError as error:
+        raise ImportRefusedError(str(error)) from None
+    name = job.config.venue_of(symbol)[0]
+    span = Span(max(file.span.start, FIRST_DAY), max(file.span.end, FIRST_DAY))
+    now = datetime.now(UTC)
+    answer = Answer(file.bars, (span,), final=True, has_volume=file.has_volume)
+    settings = job.config.markets.candles
+    made = assemble(symbol, name, answer, span, now, now, settings.max_no_trade)
+    if made.quarantined.height:
+        row = made.quarantined.row(0, named=True)
+        raise ImportRefusedError(
+            f"{path}: {made.quarantined.height} rows cannot be true, the first of {iso(row['open_time'])}: "
+            f"{row['reason']}; correct the file"
+        )
+    around = Span(span.start - timedelta(days=1), span.end + timedelta(days=1))
+    stored = job.project.lake.read("candles", span=around, symbols=[symbol])
+    traded = (pl.col("status") == "TRADED", "open_time", "open", "high", "low", "close", "volume")
+    rows = made.candles.filter(traded[0]).select(traded[1:])
+    held = held_back(rows, stored.filter(traded[0]).select("open_time", "open", "close"))
+    if held.height:
+        first = held.row(0, named=True)
+        raise ImportRefusedError(
+            f"{path}: {held.height} bars contradict what is stored of {symbol} or each other, the first of "
+            f"{iso(first['open_time'])}: {first['reason']}; is it another market, or another venue?"
+        )
+    known = stored.filter(pl.col("observed_at").is_not_null())["open_time"]
+    fresh = made.candles.filter(~pl.col("open_time").is_in(known.implode()))
+    # What only comes before the first bar that is stored keeps its label, whatever of it is known already.
+    changed = 0
+    for month in span.months():
+        part = fresh.filter(month.opens())
+        if part.height:
+            rest = stored.filter(month.opens()).select(part.columns)
+            rest = rest.join(part, on="open_time", how="anti")
+            got = Collected(pl.concat([part, rest]).sort("open_time"), made.quarantined, None, now)
+            changed += _store(job, month, [(symbol, got)])
+    return rows.height, changed, span
 
 
 _BAR_VALUES = ("status", "open", "high", "low", "close", "volume")

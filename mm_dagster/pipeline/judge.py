@@ -1,24 +1,30 @@
 """Episodes, risk and exit states of the grids, from the stored rows."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
+from typing import Any
 
 import polars as pl
 
 from mm_dagster.alerts.responses import Answers, answers_of
-from mm_dagster.bars import BAR, Span
-from mm_dagster.config import GridConfig
+from mm_dagster.bars import BAR, TIME, Span, floor_bar
+from mm_dagster.config import CcxtVenue, GridConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
 from mm_dagster.grid import account, entry, episode, risk
+from mm_dagster.market.candles import sift
+from mm_dagster.market.contradiction import UNSURE, held_back, ticker_doubt
 from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS
 from mm_dagster.pipeline.work import Work, in_batches
 from mm_dagster.tables import NO_RULES, MarketRules, dtypes
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -179,24 +185,28 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
     """The rows with what only a live run knows on the newest ones; a tick of the past knows nothing live."""
     if job.tick is None:
         return rows
-    columns = ["symbol", "close_time", "status"]
+    columns = ["symbol", "open_time", "close_time", "low", "high", "close", "status"]
     symbols = [grid.symbol for grid in grids]
     recent = job.project.lake.read("candles", span=job.window, symbols=symbols, columns=columns)
-    known = dict(
-        recent.filter(pl.col("status") != "MISSING").group_by("symbol").agg(pl.col("close_time").max()).iter_rows()
-    )
+    newest = {
+        row["symbol"]: row
+        for row in recent.filter(pl.col("status") != "MISSING").sort("open_time").iter_rows(named=True)
+    }
+    known = {symbol: row["close_time"] for symbol, row in newest.items()}
     clocks = {grid.symbol: job.project.clock(grid.symbol) for grid in grids}
     longest = timedelta(minutes=job.config.alerts.max_age_minutes)
     fresh = [grid for grid in grids if clocks[grid.symbol] - job.tick < longest]
     prices = _last_prices(job, sorted({grid.symbol for grid in fresh}))
     problems = job.problems()
     unjudged = set(rows.filter((pl.col("as_of") == job.tick) & pl.col("state").is_null())["grid_id"])
-    live = []
+    live, looked_at = [], dict[str, BarInProgress]()
     for grid in fresh:
         clock, failure = clocks[grid.symbol], problems.get(grid.symbol)
         last_price = prices[grid.symbol]
         if isinstance(last_price, VenueError):
             last_price, failure = None, failure or str(last_price)
+        elif doubt := _doubt(job, grid, last_price, newest.get(grid.symbol), looked_at):
+            last_price, failure = None, "; ".join(filter(None, [failure, doubt]))
         state, reason = advise_live(
             grid,
             job.config.exit,
@@ -225,6 +235,65 @@ def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueEr
         except VenueError as error:
             prices |= dict.fromkeys(group, error)
     return prices
+
+
+@dataclass(frozen=True)
+class BarInProgress:
+    """What a market's venue says of the bar that is not closed yet; None: it says nothing that can be used."""
+
+    low: float | None
+    high: float | None
+
+
+def _doubt(
+    job: Work, grid: GridConfig, price: float | None, newest: Row | None, looked_at: dict[str, BarInProgress]
+) -> str | None:
+    """Why a last price says nothing about a grid; None: it may be believed.
+
+    Where it would matter, below the stop or far from the newest bar, the bar in progress is asked for, since a crash is
+    in that one first. A price that is where it was needs no such question.
+
+    Args:
+        job: the run.
+        grid: the grid.
+        price: as the venue says it.
+        newest: the newest stored bar that is known.
+        looked_at: bars in progress of this run by market; a new one is added.
+    """
+    if not isinstance(job.config.venue_of(grid.symbol)[1], CcxtVenue):
+        return None
+    low, high = (newest["low"], newest["high"]) if newest else (None, None)
+    doubt = ticker_doubt(price, low, high, "the newest bar")
+    if price is None or not math.isfinite(price) or price <= 0:
+        return f"{grid.symbol}: {doubt}; nothing is concluded from it"
+    if not doubt and price > grid.stop:
+        return None
+    if grid.symbol not in looked_at:
+        looked_at[grid.symbol] = _in_progress(job, grid.symbol, newest)
+    present = looked_at[grid.symbol]
+    if present.low is not None:
+        doubt = ticker_doubt(price, present.low, present.high, "the bar in progress")
+    return f"{UNSURE}{grid.symbol}: {doubt}; nothing is concluded from it" if doubt else None
+
+
+def _in_progress(job: Work, symbol: str, newest: Row | None) -> BarInProgress:
+    """The bar in progress, if its row can be true and joins on to the newest bar."""
+    nothing = BarInProgress(None, None)
+    try:
+        venue = job.project.venue(symbol)
+        begin = floor_bar(venue.now())
+        answer = venue.fetch(symbol, Span(begin, begin + BAR))
+    except VenueError:
+        return nothing
+    rows, _ = sift(answer.rows, Span(begin, begin + BAR))
+    stored = pl.DataFrame([newest], schema_overrides={"open_time": TIME}) if newest else None
+    if rows.is_empty():
+        return nothing
+    if stored is not None:
+        known = stored.select("open_time", open="close", close="close")
+        if held_back(rows, known.filter(pl.col("open_time") < begin)).height:
+            return nothing
+    return BarInProgress(rows["low"][0], rows["high"][0])
 
 
 _LIVE = ("grid_id", "as_of", "live_state", "live_reason")

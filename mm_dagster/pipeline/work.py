@@ -11,6 +11,7 @@ import polars as pl
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar
 from mm_dagster.config import Config, GridConfig
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.episodes import refusals
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS, dependents
@@ -62,17 +63,56 @@ class Work:
             ask_again_from = self.window.end - settings.overlap_bars * BAR
         else:
             ask_again_from = self.window.start if self.again else self.window.end
-        needed = {
+        needed = self.needed_candles
+        is_known = pl.col("observed_at").is_not_null() & (pl.col("open_time") < ask_again_from)
+        if not self.tick:
+            # Whole days are labelled anew where the labels were made by other rules.
+            is_known &= pl.col("code_version") == CODE_VERSIONS["candles"]
+        known = self.stored_candles.filter(is_known).select("symbol", "open_time")
+        wanted = pl.concat(
+            span.open_times().to_frame().select(pl.lit(symbol).alias("symbol"), "open_time")
+            for symbol, span in needed.items()
+        ).join(known, on=["symbol", "open_time"], how="anti")
+        old = pl.col("open_time") < ask_again_from
+        if not self.again and wanted.filter(old).height:
+            wanted = pl.concat([self._due(wanted.filter(old)), wanted.filter(~old)])
+        return {
+            symbol: _runs(
+                wanted.filter(pl.col("symbol") == symbol)["open_time"].sort(), span.end, settings.max_no_trade
+            )
+            for symbol, span in needed.items()
+        }
+
+    def _due(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """Without what is known not to be had, and in a tick without what it is not the turn of yet.
+
+        So that a tick costs at most one more request a market, only the oldest of what was asked for before is now.
+        """
+        key = ["symbol", "open_time"]
+        noted = self.project.lake.read("candle_hole", symbols=self.symbols)
+        wanted = wanted.join(holes.resting(noted, self.tick), on=key, how="anti")
+        if self.tick is None or noted.is_empty():
+            return wanted
+        again = wanted.join(holes.bars_of(noted).select(key), on=key, how="semi")
+        first = again.group_by("symbol").agg(first=pl.col("open_time").min())
+        later = again.join(first, on="symbol").filter(pl.col("open_time") >= pl.col("first") + holes.AT_ONCE * BAR)
+        return wanted.join(later, on=key, how="anti")
+
+    @cached_property
+    def needed_candles(self) -> dict[str, Span]:
+        """Of each market the bars that must be known in the end, warm-up and all."""
+        return {
             symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - WARMUP_BARS * BAR), self.window.end)
             for symbol in self.symbols
         }
+
+    @cached_property
+    def stored_candles(self) -> pl.DataFrame:
+        """What is stored of the needed bars: which they are; in a tick also the prices that answers are measured by."""
         columns = ["symbol", "open_time", "observed_at"]
-        stored = self.project.lake.read("candles", span=_union(needed.values()), symbols=self.symbols, columns=columns)
-        known = stored.filter(pl.col("observed_at").is_not_null() & (pl.col("open_time") < ask_again_from))
-        return {
-            symbol: _gaps(span, known.filter(pl.col("symbol") == symbol)["open_time"], settings.max_no_trade)
-            for symbol, span in needed.items()
-        }
+        columns += ["open", "high", "low", "close", "status"] if self.tick else ["code_version"]
+        span = _union(self.needed_candles.values())
+        return self.project.lake.read("candles", span=span, symbols=self.symbols, columns=columns)
 
     def regime_spans(self, table: str) -> dict[Span, list[str]]:
         """The rows of a regime table to compute, and of which markets: of the window, and what it needs from before."""
@@ -444,23 +484,19 @@ def _first_absent(needed: Span, stored: pl.Series) -> datetime:
     return absent["open_time"].min() or needed.end  # type: ignore[return-value]
 
 
-def _gaps(needed: Span, known: pl.Series, judged: int) -> list[Span]:
-    """The bars of a span that are not known, as spans, with the bars behind each whose label may depend on it.
+def _runs(absent: pl.Series, end: datetime, judged: int) -> list[Span]:
+    """Bars as spans, with the bars behind each whose label may depend on it.
 
     Args:
-        needed: where to look.
-        known: opening times.
+        absent: opening times, ascending.
+        end: of the last bar that is needed.
         judged: how many bars behind a hole its filling may label anew.
     """
-    absent = (
-        needed.open_times()
-        .to_frame()
-        .join(known.alias("open_time").to_frame(), on="open_time", how="anti")
-        .sort("open_time")
-    )
     # A few known bars in between cost less than another request.
-    begins = (absent["open_time"].diff() > DAY_BARS * BAR).fill_null(True).cum_sum()
-    runs = absent.group_by(begins.alias("run"), maintain_order=True).agg(
-        first=pl.col("open_time").min(), last=pl.col("open_time").max()
+    begins = (absent.diff() > DAY_BARS * BAR).fill_null(True).cum_sum()
+    runs = (
+        absent.to_frame()
+        .group_by(begins.alias("run"), maintain_order=True)
+        .agg(first=pl.col("open_time").min(), last=pl.col("open_time").max())
     )
-    return [Span(first, min(last + (1 + judged) * BAR, needed.end)) for _, first, last in runs.iter_rows()]
+    return [Span(first, min(last + (1 + judged) * BAR, end)) for _, first, last in runs.iter_rows()]

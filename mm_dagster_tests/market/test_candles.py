@@ -34,7 +34,7 @@ def bar(number: int, price: float = 100.0, volume: float = 1.0) -> tuple[datetim
 
 def made(frame: pl.DataFrame, bars: int, answered: tuple[Span, ...] | None = None, max_no_trade: int = 4) -> Assembled:
     span = Span(START, START + bars * BAR)
-    answer = Answer(frame, (span,) if answered is None else answered)
+    answer = Answer(frame, (span,) if answered is None else answered, final=True)
     return assemble("ETH-USDT", "main", answer, span, NOW, NOW, max_no_trade)
 
 
@@ -57,8 +57,9 @@ class Script:
     name = "main"
     simulated = False
 
-    def __init__(self, play: str, now: datetime = NOW) -> None:
+    def __init__(self, play: str, now: datetime = NOW, *, final: bool = True) -> None:
         self.play = play
+        self.final = final
         self.time = now
         self.asked: list[Span] = []
 
@@ -77,7 +78,7 @@ class Script:
             if what != "?":
                 answered.append(here)
         error = "not all" if len(answered) < span.bars else None
-        return Answer(rows(*sent[::-1]), tuple(answered), error)
+        return Answer(rows(*sent[::-1]), tuple(answered), error, final=self.final)
 
     def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
         return dict.fromkeys(symbols)
@@ -271,3 +272,71 @@ def test_a_venue_without_a_clock_is_asked_for_nothing() -> None:
     assert statuses(got.candles) == "----"
     assert got.error == "main: no answer"
     assert venue.asked == []
+
+
+# a market in which nobody trades, and files -------------------------------------------------------------------------
+
+
+def frozen(count: int, price: float = 100.5) -> list[tuple[datetime, float, float, float, float, float]]:
+    """Bars 1 to count that repeat a price, with no volume."""
+    return [(START + n * BAR, price, price, price, price, 0.0) for n in range(1, count + 1)]
+
+
+def test_a_bar_without_volume_at_the_close_before_is_no_trade_whatever_the_venue_calls_it() -> None:
+    result = made(rows(bar(0), *frozen(6), bar(7)), 8)
+    assert statuses(result.candles) == "TNNNNMMT"
+    assert result.candles["close"].to_list() == [100.5] * 5 + [None, None, 100.5]
+    assert contract_is_kept(result)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [(100.5, 100.5, 100.5, 100.5, 0.1), (100.4, 100.5, 100.4, 100.5, 0.0), (100.4, 100.4, 100.4, 100.4, 0.0)],
+    ids=["volume", "a range", "another price"],
+)
+def test_a_bar_in_which_anything_happened_is_traded(row: tuple[float, ...]) -> None:
+    assert statuses(made(rows(bar(0), (START + BAR, *row)), 2).candles) == "TT"  # type: ignore[arg-type]
+
+
+def test_a_file_without_any_volume_is_exempt() -> None:
+    span = Span(START, START + 7 * BAR)
+    answer = Answer(rows(bar(0, volume=0.0), *frozen(6)), (span,), final=True, has_volume=False)
+    made_of_it = assemble("ETH-USDT", "main", answer, span, NOW, NOW, 4)
+    assert statuses(made_of_it.candles) == "TTTTTTT"
+
+
+class Frozen(Script):
+    """The same, and Z: a row without volume that repeats the close before."""
+
+    def fetch(self, symbol: str, span: Span) -> Answer:
+        answer = super().fetch(symbol, span)
+        before, sent = 100.0, []
+        for number, what in enumerate(self.play):
+            if what == "T":
+                before = bar(number, price=100.0 + number)[4]
+            time = START + number * BAR
+            if what == "Z" and span.start <= time < span.end:
+                sent.append((time, before, before, before, before, 0.0))
+        return Answer(pl.concat([answer.rows, rows(*sent)]), answer.answered, answer.error, final=self.final)
+
+
+@settings(max_examples=60)
+@given(play=st.text(alphabet="TTNZZZZ", min_size=1, max_size=40), cuts=st.sets(st.integers(1, 39), max_size=6))
+def test_the_labels_do_not_depend_on_where_an_answer_begins(play: str, cuts: set[int]) -> None:
+    whole = Span(START, START + len(play) * BAR)
+    borders = [START, *(START + cut * BAR for cut in sorted(cuts) if cut < len(play)), whole.end]
+    for final in (True, False):
+        venue = Frozen("T" + play, final=final)
+        at_once = collect(venue, "ETH-USDT", whole, CandlesConfig())
+        pieces = [collect(venue, "ETH-USDT", Span(a, b), CandlesConfig()) for a, b in pairwise(borders)]
+        decisive = [name for name in at_once.candles.columns if name != "observed_at"]
+        assert at_once.candles.select(decisive).equals(pl.concat([piece.candles.select(decisive) for piece in pieces]))
+
+
+def test_a_hole_is_labelled_at_once_and_noted_until_it_is_said_again() -> None:
+    venue = Script("TTNNNNNNT", final=False)
+    got = collect(venue, "ETH-USDT", Span(START, START + 9 * BAR), CandlesConfig())
+    assert got.candles["status"].to_list() == ["TRADED"] * 2 + ["NO_TRADE"] * 4 + ["MISSING"] * 2 + ["TRADED"]
+    assert statuses(got.candles) == "TT------T"
+    assert got.holes["open_time"].to_list() == [START + number * BAR for number in range(2, 8)]
+    assert got.holes["between"].all()

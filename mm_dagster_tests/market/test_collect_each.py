@@ -155,3 +155,56 @@ def test_spans_of_the_past_cut_by_month_are_the_same_as_in_one_piece(server: Slo
     assert len(parts) == 2
     assert pieces.equals(candles(collect(one.venue, one.symbol, whole, SETTINGS)))
     assert pieces["open_time"].diff().drop_nulls().unique().to_list() == [BAR]
+
+
+class Dying:
+    """A venue whose answers end the worker, or never come.
+
+    Attributes:
+        name: of the venue.
+        error: what is raised; None: it hangs until it is let go.
+    """
+
+    simulated = False
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.name = "main"
+        self.error = error
+        self.let_go = threading.Event()
+
+    def now(self) -> datetime:
+        if self.error is not None:
+            raise self.error
+        self.let_go.wait(60)
+        raise VenueError("let go")
+
+
+class Panic(BaseException):
+    """As polars' own, no Exception."""
+
+
+@pytest.mark.parametrize("error", [Panic("out of range"), SystemExit(3), MemoryError(), RecursionError("deep")])
+def test_whatever_ends_a_worker_is_a_line_of_its_market_and_the_others_go_on(
+    server: SlowKucoin, error: BaseException
+) -> None:
+    server.seconds = 0.0
+    healthy = wanted(server, NAMES[:2])
+    asked = [healthy[0], Wanted(Dying(error), "DEAD-USDT", DAY), healthy[1]]  # type: ignore[arg-type]
+    first, dead, last = (got for _, got in collect_each(asked, CandlesConfig(late_bar_wait_seconds=0, at_once=1)))
+    assert isinstance(dead, VenueError)
+    assert f"main: DEAD-USDT: what it sent cannot be worked with ({type(error).__name__}" in str(dead)
+    assert candles(first).height == candles(last).height == DAY.bars
+
+
+def test_a_worker_that_hangs_is_left_and_another_takes_its_place(server: SlowKucoin) -> None:
+    server.seconds = 0.0
+    hanging = Dying(None)
+    healthy = wanted(server, NAMES[:2])
+    asked = [Wanted(hanging, "DEAD-USDT", DAY), *healthy]  # type: ignore[arg-type]
+    settings = CandlesConfig(late_bar_wait_seconds=0, at_once=1, deadline_seconds=1)
+    try:
+        dead, *others = (got for _, got in collect_each(asked, settings))
+    finally:
+        hanging.let_go.set()
+    assert "main: DEAD-USDT: no answer within 1 s" in str(dead)
+    assert [candles(got).height for got in others] == [DAY.bars] * 2

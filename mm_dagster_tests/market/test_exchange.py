@@ -264,8 +264,10 @@ def test_a_row_that_cannot_be_true_is_quarantined_and_the_others_are_kept(server
     )
     got = collect(connect(), "ETH-USDT", HOURS, CandlesConfig())
     assert got.quarantined["open_time"].to_list() == [broken]
-    assert got.candles.filter(pl.col("status") == "MISSING")["open_time"].to_list() == [broken]
-    assert got.error is None
+    missing = got.candles.filter(pl.col("status") == "MISSING")
+    assert missing.select("open_time", "observed_at").rows() == [(broken, None)]
+    assert got.holes.rows() == [(broken, False)]
+    assert "it sent 1 rows that cannot be used" in str(got.error)
 
 
 @pytest.mark.parametrize(
@@ -315,11 +317,12 @@ def test_an_exchange_that_sends_its_newest_bars_whatever_was_asked_has_not_answe
         [str(int(row[0].timestamp())), *map(str, (row[1], row[4], row[2], row[3], row[5])), "0"]
         for row in newest.rows()
     ]
-    server.faults = [Fault(200, json.dumps({"code": "200000", "data": rows}))]
+    server.faults = [Fault(200, json.dumps({"code": "200000", "data": rows}))] * 3
     span = Span(HOURS.start, HOURS.end - 4 * BAR)
     answer = connect().fetch("ETH-USDT", span)
-    assert answer.answered == (Span(HOURS.end - 8 * BAR, span.end),)
-    assert answer.rows.height == 4
+    assert answer.kept_from == HOURS.end - 8 * BAR
+    assert answer.rows["open_time"].to_list() == [HOURS.end - number * BAR for number in (8, 7, 6, 5)]
+    assert server.count(CANDLES) == 3
 
 
 def test_another_exchange_is_asked_with_until_in_milliseconds_and_keeps_its_paths(server) -> None:
