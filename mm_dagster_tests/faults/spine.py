@@ -161,7 +161,10 @@ def send(config: Path, data: Path) -> None:
 
 def respond(data: Path, at: datetime) -> None:
     """The operator's answer: a row that nothing can make again."""
-    row = {"response_id": "kept", "alert_id": None, "grid_id": "ada", "at": at, "action": "kept", "note": "stays"}
+    row = {
+        "response_id": "kept", "alert_id": None, "grid_id": "ada", "at": at, "action": "kept", "note": "stays",
+        "seconds_from_alert": 60.0, "within_window": True,
+    }  # fmt: skip
     types = tables.dtypes("operator_response")
     known = pl.DataFrame([{name: value for name, value in row.items() if name in types}], schema_overrides=types)
     lake(data).upsert("operator_response", known, commit=Commit("", "operator_response", ""))
