@@ -1,6 +1,7 @@
 """The front door: everything that Dagster shows is found below defs/."""
 
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -8,14 +9,25 @@ from pathlib import Path
 
 import dagster as dg
 
-from mm_dagster import logs
+from mm_dagster import environment, logs
+from mm_dagster.environment import VariableError
+
+logger = logging.getLogger(__name__)
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors of the project."""
     if not logs.is_configured():
-        logs.configure()
+        try:
+            logs.configure()
+        except VariableError as error:
+            logger.error("%s; the default is taken", error)
+    try:
+        environment.find_numba_cache(environment.data_folder())
+    except VariableError as error:
+        logger.error("%s", error)
+        raise
     with _uncollected():
         found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     _keep_what_is_loaded()

@@ -9,20 +9,25 @@ values of all variables that the configuration names, and credentials in address
 from __future__ import annotations
 
 import base64
+import html
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote
 
 import stamina.instrumentation
 import structlog
 from structlog.stdlib import ProcessorFormatter
+
+from mm_dagster import environment
+from mm_dagster.environment import VariableError
 
 FORMAT, LEVEL = "MM_LOG_FORMAT", "MM_LOG_LEVEL"
 """Variables of the environment: json or human; DEBUG, INFO, WARNING, ERROR or CRITICAL."""
@@ -34,17 +39,15 @@ FIELDS = ("symbol", "grid", "venue")
 """What a line may say about itself beside its words, as `extra`."""
 
 
-class LogsError(ValueError):
-    """A variable of the environment holds what it cannot. One line: variable, value, what would be right."""
-
-
 # secrets --------------------------------------------------------------------------------------------------------------
 
 MASK = "***"
-ALWAYS = ("PUSHOVER_TOKEN", "PUSHOVER_USER")
+ALWAYS = environment.PUSHOVER
 """Variables that hold a secret whatever the configuration says."""
 _SHORTEST = 4
 """Characters of the shortest secret: less would be found in every other word."""
+_SHORTEST_PACKED = 8
+"""Likewise of its form in base64, which looks like any other word."""
 _TOKEN = 12
 """Characters from which a part of a secret address is a secret by itself: ids and tokens stand anywhere in it."""
 
@@ -60,7 +63,9 @@ def protect(variables: Iterable[str]) -> None:
     """Makes the values of these variables of the environment secrets for the rest of the process."""
     global _secrets
     addresses = (name for name, value in os.environ.items() if _CREDENTIALS.search(value))
-    values = {name: os.environ.get(name) for name in (*ALWAYS, *variables, *addresses)}
+    # An address of a proxy needs no scheme.
+    proxies = (name for name, value in os.environ.items() if name.lower().endswith("_proxy") and "@" in value)
+    values = {name: os.environ.get(name) for name in (*ALWAYS, *variables, *addresses, *proxies)}
     if values.items() <= _known.items():
         return
     _known.update(values)
@@ -84,6 +89,15 @@ def redact(text: str) -> str:
         if secret in text:
             text = text.replace(secret, MASK)
     return _CREDENTIALS.sub(f"://{MASK}@", text) if "@" in text else text
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The text with `***` in the place of these secrets, however a server that repeats them may write them."""
+    for secret in sorted(set(secrets), key=lambda one: (-len(one), one)):
+        for form in _written(secret):
+            if form in text:
+                text = text.replace(form, MASK)
+    return text
 
 
 def clean(error: BaseException) -> None:
@@ -161,6 +175,11 @@ def _parts(value: str) -> Iterator[str]:
     yield value
     _, found, rest = value.partition("://")
     if not found:
+        # Of a proxy without a scheme; a passphrase with an @ in it is no address.
+        login, at, _ = value.rpartition("@")
+        if at and ":" in login:
+            yield login
+            yield login.partition(":")[2]
         return
     credentials, _, place = rest.rpartition("@")
     if credentials:
@@ -176,11 +195,41 @@ def _parts(value: str) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     """How a secret is written by those who quote it."""
-    secret = secret.strip()
-    for form in (secret, unquote(secret), quote(secret), quote(secret, safe=""), quote_plus(secret)):
-        for written in (form, json.dumps(form)[1:-1], repr(form)[1:-1]):
+    secret = secret.strip().strip("'\"")
+    # A name of a host is told in small letters.
+    cases = (secret, secret.lower(), secret.upper())
+    for form in dict.fromkeys((*cases, unquote(secret), *_addressed(secret), html.escape(secret))):
+        for written in (form, json.dumps(form)[1:-1], json.dumps(form, ensure_ascii=False)[1:-1], repr(form)[1:-1]):
             if len(written) >= _SHORTEST:
                 yield written
+    yield from _packed(secret.encode())
+
+
+def _addressed(secret: str) -> Iterator[str]:
+    """As a part of an address, or of one within another; the digits of %2F are written in small letters, too."""
+    for form in (quote(secret), quote(secret, safe=""), quote_plus(secret), quote(quote(secret, safe=""), safe="")):
+        yield form
+        yield re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), form)
+
+
+def _packed(secret: bytes) -> Iterator[str]:
+    """In hex, and in base64 wherever it stands in a longer text: beside its neighbours only the middle is its own."""
+    if len(secret) < _SHORTEST:
+        return
+    yield secret.hex()
+    yield secret.hex().upper()
+    for before, begin in ((0, 0), (1, 2), (2, 3)):
+        whole = (before + len(secret)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            middle = encode(bytes(before) + secret).decode()[begin:whole]
+            if len(middle) >= _SHORTEST_PACKED:
+                yield middle
+
+
+@lru_cache(maxsize=64)
+def _written(secret: str) -> tuple[str, ...]:
+    """All forms of a secret, the longest first."""
+    return tuple(sorted(set(_forms(secret)), key=lambda form: (-len(form), form)))
 
 
 # lines ----------------------------------------------------------------------------------------------------------------
@@ -194,10 +243,15 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None) -> None:
         stream: in the place of stderr.
 
     Raises:
-        LogsError: MM_LOG_FORMAT or MM_LOG_LEVEL cannot be read.
+        VariableError: MM_LOG_FORMAT or MM_LOG_LEVEL cannot be read; all else is done, with the defaults.
     """
-    style = _choice(FORMAT, FORMATS, "human", str.lower)
-    threshold = _choice(LEVEL, LEVELS, level, str.upper)
+    style, threshold = "human", level
+    wrong: VariableError | None = None
+    try:
+        style = environment.choice(FORMAT, FORMATS, style, str.lower)
+        threshold = environment.choice(LEVEL, LEVELS, level, str.upper)
+    except VariableError as error:
+        wrong = error
     protect(())
     logging.setLogRecordFactory(_record)
     logging.captureWarnings(True)
@@ -221,6 +275,8 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None) -> None:
     # Dagster's servers give these handlers of their own, on stdout.
     for name in ("dagster", "dagster-webserver"):
         logging.getLogger(name).handlers.clear()
+    if wrong:
+        raise wrong
 
 
 def is_configured() -> bool:
@@ -337,12 +393,3 @@ def _say_retry(details: stamina.instrumentation.RetryDetails) -> None:
         type(details.caused_by).__name__,
         details.wait_for,
     )
-
-
-def _choice(variable: str, choices: tuple[str, ...], default: str, fold: Callable[[str], str]) -> str:
-    given = os.environ.get(variable, "").strip()
-    if not given:
-        return default
-    if fold(given) not in choices:
-        raise LogsError(f"{variable}: {given!r} is none of {', '.join(choices)}")
-    return fold(given)

@@ -193,6 +193,7 @@ class Page:
         digest_at: the next daily summary; None: there is none.
         waiting: commits that the git remote does not have, or what is wrong with it; None: there is no remote.
         config_error: why the configuration in the folder is not in force.
+        vanished: files and grids that are gone from the folder and still count, in sentences.
     """
 
     clock: datetime
@@ -207,6 +208,7 @@ class Page:
     digest_at: datetime | None = None
     waiting: int | str | None = None
     config_error: str | None = None
+    vanished: tuple[str, ...] = ()
 
     @property
     def running(self) -> list[GridStanding]:
@@ -251,6 +253,7 @@ class Page:
         found = []
         if self.config_error:
             found.append(f"The last valid configuration stays in force: {self.config_error}")
+        found += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in self.vanished]
         if self.tick is None:
             found.append("No tick has run yet: `mm tick` runs one, `make up` starts the schedule.")
         elif self.clock - self.tick["as_of"] >= self.stale_after:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mm_dagster.config import Config, ConfigError, load, load_or_last_valid, reference
+from mm_dagster.config import Config, ConfigError, load, reference
+from mm_dagster.config.last_valid import load_or_last_valid
 from mm_dagster_tests.conftest import PROJECT
 
 MARKETS = """
@@ -164,13 +165,13 @@ def test_the_hash_covers_what_changes_a_table_and_nothing_else(folder: Path) -> 
 
 def test_an_invalid_edit_keeps_the_last_valid_configuration(folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    valid, none = load_or_last_valid(folder, kept)
-    assert none is None
+    before = load_or_last_valid(folder, kept)
+    assert before.fault is None
     edit(folder / "grids" / "eth-v3.yaml", "stop: 2990", "stop: 4000")
-    config, error = load_or_last_valid(folder, kept)
-    assert config == valid
-    assert error is not None
-    assert "stop" in error
+    after = load_or_last_valid(folder, kept)
+    assert after.config == before.config
+    assert after.fault is not None
+    assert "stop" in after.fault.line
 
 
 def test_without_a_valid_one_before_an_invalid_configuration_stops(folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from mm_dagster.bars import BAR, iso
 from mm_dagster.defs import audit
 from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.environment import VariableError
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file
 
 SECRET = "s3cret-of-the-environment"
@@ -101,7 +102,7 @@ def test_a_setting_that_is_none_is_refused_with_the_choices(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(logs.LogsError, match=f"{variable}: '{value}' is none of"):
+    with pytest.raises(VariableError, match=f"{variable}: '{value}' is none of"):
         logs.configure()
 
 

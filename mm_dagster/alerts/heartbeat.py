@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import requests
 
+from mm_dagster import web
+
 TIMEOUT_SECONDS = 5.0
+_MOST_BYTES = 2**20
 
 
 def beat(url: str) -> str | None:
@@ -17,9 +20,8 @@ def beat(url: str) -> str | None:
         Why it did not work, in a few words; None: it did.
     """
     try:
-        answer = requests.get(url, timeout=TIMEOUT_SECONDS, allow_redirects=False)
-    except requests.Timeout:
-        return f"no answer within {TIMEOUT_SECONDS:g} s"
+        with web.Session(_MOST_BYTES, (url,)) as session:
+            answer = session.get(url, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:
-        return f"no connection ({type(error).__name__})"
+        return web.why(error, TIMEOUT_SECONDS, "the address")
     return None if answer.ok else f"answered with HTTP {answer.status_code}"

@@ -8,9 +8,10 @@ error or a log line.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ import stamina
 from pushover_complete import PushoverAPI, PushoverCompleteError
 from pushover_complete.pushover_api import PUSHOVER_API_URL
 
+from mm_dagster import logs, web
 from mm_dagster.config import PushoverConfig
 
 IMAGE_LIMIT = 5 * 1024 * 1024
@@ -35,6 +37,9 @@ POLL_SECONDS = 5.0
 """A receipt may not be asked for more often."""
 
 _EMERGENCY = 2
+_MOST_BYTES = 2**18
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""What a receipt and a request are called; a receipt becomes part of an address."""
 _SHOWN = 300
 """Characters of an error."""
 
@@ -49,6 +54,10 @@ class PushoverUnknown(PushoverRefused):
 
 class PushoverUnavailable(Exception):
     """No usable answer. The message may or may not have been accepted."""
+
+
+class PushoverElsewhere(PushoverUnavailable):
+    """It sends to another address. The message was not accepted, and the token is not taken there."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class Pushover:
         self._wait_seconds = wait_seconds
         self._secrets = tuple(secret for secret in (token, user) if secret)
         self._receipts: dict[str, tuple[float, Receipt]] = {}
-        self._api = _Client(token, _Session(config.api_url, config.timeout_seconds))
+        self._api = _Client(token, _Session(config.api_url, config.timeout_seconds, self._secrets))
 
     def send(
         self,
@@ -143,7 +152,7 @@ class Pushover:
             timestamp=int(timestamp.timestamp()),
             html=None,
         )
-        return Sent(receipt=answer.get("receipt"), request=answer.get("request"))
+        return Sent(receipt=self._name_in(answer, "receipt"), request=self._name_in(answer, "request"))
 
     def cancel(self, receipt: str) -> None:
         """Stops an emergency from ringing.
@@ -169,7 +178,7 @@ class Pushover:
         found = Receipt(
             acknowledged=answer.get("acknowledged") == 1,
             acknowledged_at=_time(answer.get("acknowledged_at")),
-            device=str(answer.get("acknowledged_by_device") or "") or None,
+            device=self._shown(str(answer.get("acknowledged_by_device") or "")) or None,
             expired=answer.get("expired") == 1,
             expires_at=_time(answer.get("expires_at")),
         )
@@ -186,11 +195,12 @@ class Pushover:
             PushoverRefused: one of them is not.
             PushoverUnavailable: see `send`.
         """
-        return [str(device) for device in self._call("validate", self._user).get("devices", [])]
+        devices = self._call("validate", self._user).get("devices")
+        return [self._shown(str(device)) for device in devices] if isinstance(devices, list) else []
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         attempts = stamina.retry_context(
-            on=PushoverUnavailable,
+            on=lambda error: isinstance(error, PushoverUnavailable) and not isinstance(error, PushoverElsewhere),
             attempts=ATTEMPTS,
             timeout=None,
             wait_initial=self._wait_seconds,
@@ -212,26 +222,30 @@ class Pushover:
             answer = getattr(self._api, method)(*arguments, **options)
         except PushoverCompleteError as error:
             raise PushoverRefused(f"{where} refused: {error}") from None
-        except requests.Timeout:
-            raise PushoverUnavailable(f"{where} gave no answer within {self._config.timeout_seconds:g} s") from None
         except requests.JSONDecodeError:
             raise PushoverUnavailable(f"{where} gave an answer that is not JSON") from None
         except requests.RequestException as error:
-            raise PushoverUnavailable(f"{where} gave no answer ({type(error).__name__})") from None
+            kind = PushoverElsewhere if isinstance(error, web.Redirected) else PushoverUnavailable
+            said = web.why(error, self._config.timeout_seconds, "pushover.api_url in alerts.yaml")
+            raise kind(f"{where}: {said}") from None
         return dict(answer)
 
     def _shown(self, text: str) -> str:
         """One short line without the secrets; they are taken out first, lest half of one is left by the cut."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return " ".join(text.split())[:_SHOWN]
+        return " ".join(logs.redact(logs.without(text, self._secrets)).split())[:_SHOWN]
+
+    def _name_in(self, answer: dict[str, Any], key: str) -> str | None:
+        """A name that an answer gives; None: it gives none, or what is no name, or one of our secrets."""
+        name = answer.get(key)
+        is_one = isinstance(name, str) and _NAME.fullmatch(name) and logs.without(name, self._secrets) == name
+        return name if is_one else None
 
 
-class _Session(requests.Session):
+class _Session(web.Session):
     """Requests with a timeout, to the configured address, whose answers are judged before the library reads them."""
 
-    def __init__(self, api_url: str, timeout: float) -> None:
-        super().__init__()
+    def __init__(self, api_url: str, timeout: float, secrets: Sequence[str]) -> None:
+        super().__init__(_MOST_BYTES, secrets)
         self._api_url = api_url.rstrip("/") + "/"
         self._timeout = timeout
 
@@ -240,10 +254,11 @@ class _Session(requests.Session):
 
         Raises:
             PushoverRefused: a 4xx answer, or one that is JSON and says no.
-            PushoverUnavailable: 3xx, 5xx, or no JSON object.
+            PushoverUnavailable: 5xx, or no JSON object.
+            requests.RequestException: no answer, see `web`.
         """
         address = self._api_url + str(url).removeprefix(PUSHOVER_API_URL)
-        options |= {"timeout": self._timeout, "allow_redirects": False}
+        options |= {"timeout": self._timeout}
         response = super().request(method, address, *arguments, **options)
         where = f"Pushover at {urlsplit(self._api_url).hostname}"
         code = response.status_code

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mm_dagster import web
 from mm_dagster.alerts.pushover import unlogged
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 15.0
 """For one message to one address, all in all."""
+_MOST_BYTES = 2**20
 
 
 class SecondUnavailable(Exception):
@@ -57,6 +59,8 @@ class Second:
             if not isinstance(service, apprise.NotifyBase):
                 raise SecondUrlError(f"address {number} of the second channel is none that apprise can read")
             service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
+            # Its plugins follow redirects with their tokens, and read whatever is sent.
+            web.Requests(_MOST_BYTES).stand_in("apprise.plugins")
             label = str(service.service_name or "a service")
             self._services.append((label if len(urls) == 1 else f"{label} (address {number})", service))
 

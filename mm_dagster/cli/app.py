@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mm_dagster import logs
+from mm_dagster import environment, logs
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
+from mm_dagster.cli.remedies import in_words, remedy
 from mm_dagster.config import ConfigError
+from mm_dagster.environment import VariableError
 from mm_dagster.history.backup import BackupError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import MirrorError
@@ -44,7 +47,7 @@ FORESEEN = (
     LakeError,
     MirrorError,
     VenueError,
-    logs.LogsError,
+    VariableError,
     PushoverRefused,
     PushoverUnavailable,
 )
@@ -78,7 +81,10 @@ def options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
     chosen.debug = debug
-    logs.configure(level="INFO" if debug else "WARNING")
+    try:
+        logs.configure(level="INFO" if debug else "WARNING")
+    except VariableError as error:
+        _warn(f"{error}; the default is taken")
 
 
 @cache
@@ -87,45 +93,58 @@ def project_here() -> Any:
     from mm_dagster.pipeline.project import Project
 
     project = Project.here()
-    folder = Path(os.environ.setdefault("MM_DAGSTER_DIR", str(project.data / "dagster")))
-    folder.mkdir(parents=True, exist_ok=True)
+    environment.made(environment.DATA_DIR, project.data)
+    folder = environment.made(environment.DAGSTER_DIR, environment.dagster_folder(project.data))
+    # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.
+    os.environ[environment.DAGSTER_DIR] = str(folder)
     os.environ.setdefault("DAGSTER_HOME", str(Path(__file__).resolve().parents[2]))
+    environment.find_numba_cache(project.data)
     _ = project.config  # an invalid configuration is said before anything runs
-    if project.config_error:
-        err.print(f"[yellow]the last valid configuration stays in force:[/] {project.config_error}", soft_wrap=True)
+    for trouble in project.troubles:
+        _warn(trouble.sentence)
     return project
+
+
+def _warn(sentence: str) -> None:
+    err.print(f"[yellow]to do:[/] {escape(logs.redact(sentence))}", soft_wrap=True, highlight=False)
 
 
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show must not undo what was done.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
     except typer.Exit as error:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort, dg.DagsterExecutionInterruptedError):
         code = INTERRUPTED
-    except FORESEEN as error:
-        logs.clean(error)
-        if chosen.debug:
-            err.print_exception()
-        err.print(f"[bold red]error:[/] {escape(logs.redact(str(error)))}", soft_wrap=True, highlight=False)
+    except BrokenPipeError:
+        # Whoever read has seen enough. What is still in the buffer would be complained of at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
-        logs.clean(error)
-        click_error = getattr(error, "format_message", None)
-        if chosen.debug:
-            err.print_exception()
-        if click_error:
-            err.print(f"[bold red]error:[/] {escape(click_error())}", soft_wrap=True, highlight=False)
-            code = 2
-        else:
-            first = escape((logs.redact(str(error)).splitlines() or [""])[0])
-            err.print(
-                f"[bold red]error:[/] {type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)",
-                soft_wrap=True,
-                highlight=False,
-            )
-            code = 1
+        code = _say_what_went_wrong(error)
     if code == INTERRUPTED:
         err.print("stopped; what was finished stays")
     sys.exit(code or 0)
+
+
+def _say_what_went_wrong(error: Exception) -> int:
+    """One line on stderr, with the remedy where there is one; the exit code."""
+    logs.clean(error)
+    if chosen.debug:
+        err.print_exception()
+    asked_wrongly = getattr(error, "format_message", None)
+    if isinstance(error, FORESEEN):
+        says, help_ = str(error), remedy(error)
+        line = f"{says} ({help_})" if help_ else says
+    elif asked_wrongly:
+        line = asked_wrongly()
+    else:
+        first = (str(error).splitlines() or [""])[0]
+        line = in_words(error) or (f"{type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)")
+    err.print(f"[bold red]error:[/] {escape(logs.redact(line))}", soft_wrap=True, highlight=False)
+    return 2 if asked_wrongly and not isinstance(error, FORESEEN) else 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import typer
 
+from mm_dagster import environment, logs
 from mm_dagster.bars import BAR, iso
 from mm_dagster.cli.app import FORESEEN, CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
@@ -39,7 +39,8 @@ def _examine() -> list[dict[str, Any]]:
     project = project_here()
     config = project.config
     check("configuration", lambda: _configuration(project))
-    check("lake", project.lake.check)
+    check("environment", lambda: _environment(project))
+    check("lake", lambda: project.lake.check())
     for name in config.markets.venues:
         symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
         if symbol:
@@ -59,7 +60,7 @@ def _examine() -> list[dict[str, Any]]:
 
 
 def _address_in(variable: str) -> str:
-    address = os.environ.get(variable)
+    address = environment.secret(variable)
     if not address:
         raise CommandError(f"the variable {variable} that alerts.yaml names is not set")
     return address
@@ -81,9 +82,18 @@ def _second_channel(variable: str) -> str:
     return f"{variable} can be read; `mm alert-test` tries it"
 
 
+def _environment(project: Any) -> str:
+    wrong = [line for _, line in environment.faults(logs.named_secrets(project.config.model_dump()))]
+    if wrong:
+        raise CommandError("; ".join(wrong))
+    return f"MM_DATA_DIR is {project.data}; a tick runs {environment.tick_offset_minutes()} minutes after a quarter"
+
+
 def _configuration(project: Any) -> str:
     if project.config_error:
         raise CommandError(project.config_error)
+    if project.vanished:
+        raise CommandError("; ".join(project.vanished))
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
     return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
@@ -109,7 +119,7 @@ def _pushover(project: Any) -> str:
 
     if all(project.simulated(symbol) for symbol in project.config.symbols):
         return "not needed: a simulated market writes to the ledger and the log"
-    missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not os.environ.get(name)]
+    missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not environment.secret(name)]
     channel = channel_of(project)
     if channel is None:
         raise CommandError(f"{' and '.join(missing)} not set: messages go to the ledger and the log only; see README")

@@ -51,6 +51,7 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
         digest_at=_next_digest(clock, config.alerts),
         waiting=_waiting(project),
         config_error=project.config_error,
+        vanished=tuple(project.vanished),
     )
 
 

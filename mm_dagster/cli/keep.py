@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mm_dagster import environment
 from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.history import backup as backups
@@ -39,7 +39,7 @@ def backup(
     if not to.resolve().parent.is_dir():
         raise CommandError(f"--to {to}: there is no folder {to.resolve().parent}; make it first")
     project = project_here()
-    places = backups.Places(project.data, Path(os.environ["MM_DAGSTER_DIR"]))
+    places = backups.Places(project.data, environment.dagster_folder(project.data))
     _ = project.lake
     with backups.beside(project.data, "backup") as folder:
         with _turn(project.data):
@@ -62,9 +62,8 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup back. Nothing changes until all is unpacked and every checksum is right. Stop `make up` first."""
-    folder = (data or Path(os.environ.get("MM_DATA_DIR", "data"))).resolve()
-    own = None if data else os.environ.get("MM_DAGSTER_DIR")
-    places = backups.Places(folder, Path(own) if own else folder / "dagster")
+    folder = data.resolve() if data else environment.data_folder()
+    places = backups.Places(folder, folder / "dagster" if data else environment.dagster_folder(folder))
     folder.mkdir(parents=True, exist_ok=True)
     size = file.stat().st_size if file.is_file() else 0
     with _turn(folder), _bytes_done("restore", size or None) as progress:

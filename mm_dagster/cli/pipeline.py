@@ -386,7 +386,8 @@ def _save_pictures(as_of: datetime) -> None:
 def _send_what_is_due(at: datetime | None) -> None:
     """Sends as the sensor would. A simulated market's clock is set to the tick, so that its news can be seen."""
     from mm_dagster.logs import TICK_TAG
-    from mm_dagster.pipeline.tell import due_now
+    from mm_dagster.pipeline.tell import due_now, tell_troubles
 
+    tell_troubles(project_here())
     if due_now(project_here(), at):
         run_job("send_alerts", turn={"as_of": iso(at)} if at else {}, tags={TICK_TAG: iso(at)} if at else {})

@@ -1,12 +1,12 @@
 """What runs by itself: the jobs, the tick every quarter hour, the sensor that asks for alerts to be sent."""
 
-import os
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from mm_dagster import logs
+from mm_dagster import environment, logs
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import GROUPS, KIND_TAG, RECONCILE, cause
@@ -15,7 +15,9 @@ from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.logs import TICK_TAG
-from mm_dagster.pipeline.tell import due_now, follow_receipts, tell_failures
+from mm_dagster.pipeline.tell import due_now, follow_receipts, tell_failures, tell_troubles
+
+logger = logging.getLogger(__name__)
 
 PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
 HISTORY = (
@@ -25,10 +27,25 @@ HISTORY = (
     - PROOFS
 )
 """With the checks that the assets make themselves, but not the proofs, which look at whole days."""
-OFFSET_MINUTES = int(os.environ.get("MM_TICK_OFFSET_MINUTES", "1")) % 15
+
+
+def _offset_minutes() -> int:
+    """That of the environment; where that cannot be read the ticks go on all the same, and it is said."""
+    try:
+        return environment.tick_offset_minutes()
+    except environment.VariableError as error:
+        logger.error("%s; %d is taken", error, environment.OFFSET_MINUTES)
+        return environment.OFFSET_MINUTES
+
+
+OFFSET_MINUTES = _offset_minutes()
 """Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
 
 LONGEST_SENDING = timedelta(minutes=10)
+TOLD_BY_ITSELF = "configuration_is_valid"
+"""The check whose reasons are told even when no tick runs."""
+LASTED = timedelta(minutes=1)
+"""How long the configuration must be wrong to be told between two ticks: an editor saves in two steps."""
 
 tick = dg.define_asset_job(
     "tick",
@@ -145,6 +162,7 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
     if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
         return dg.SkipReason("the last run is still sending")
+    tell_troubles(project, LASTED)
     due = due_now(project)
     if not due:
         return dg.SkipReason("nothing is due")
@@ -197,8 +215,9 @@ def a_check_failed(context: dg.RunStatusSensorContext, project: ProjectOfRun) ->
         # Details in brackets change from tick to tick; the same failure is told once.
         (f"{one.asset_key.to_user_string()}, {one.check_name}", (one.description or "").partition(" (")[0])
         for one in found
-        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
+        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR and one.check_name != TOLD_BY_ITSELF
     ]
+    tell_troubles(project)
     if failed:
         tell_failures(project, failed, run_id)
 

@@ -1,11 +1,9 @@
 """Stage 4, exit: may the grid go on, and if not, how long is left."""
 
-import os
-
 import dagster as dg
 import polars as pl
 
-from mm_dagster import charts
+from mm_dagster import charts, environment
 from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.bars import iso
 from mm_dagster.config import GridConfig
@@ -77,7 +75,7 @@ def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
     heart = job.config.alerts.heartbeat
     if job.tick is None or heart is None:
         return
-    url = os.environ.get(heart.url_env)
+    url = environment.secret(heart.url_env)
     missed = beat(url) if url else f"the variable {heart.url_env} is not set"
     if missed:
         context.log.warning(f"alerts.yaml: heartbeat: {missed}")

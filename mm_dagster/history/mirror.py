@@ -2,23 +2,50 @@
 
 What is written is committed at once; a push that fails loses nothing, the commits wait for the next. The only module
 that imports git.
+
+What a remote holds is never obeyed: its links become plain files, its attributes choose no filter, its submodules are
+not followed, and a file of ours is written beside its place and renamed, so that no link leads it elsewhere. What
+enters a commit is hashed as it was written.
+
+A power loss may leave anything of the repository empty, torn or gone. Then it is set aside whole, as
+`<folder>.broken-1` and so on, and begun anew from the remote; what was not pushed is brought over as far as it can be
+read, and named.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
 
-import git
 from filelock import FileLock
+
+from mm_dagster import environment
+from mm_dagster.environment import VariableError
+
+# Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+import git
+
+logger = logging.getLogger(__name__)
 
 REMOTE_SECONDS = 30.0
 """How long the remote may take to answer."""
 
+_ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding !merge\n"
+"""Stands above all that a remote's `.gitattributes` may say."""
+_COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
+_NONE = "0" * 40
+_NAMED = 20
+"""Commits that cannot be read are named in the log, at most so many of them."""
 _NAME, _EMAIL = "mm_dagster", "mm_dagster@localhost"
 
 
@@ -59,36 +86,63 @@ class Mirror:
         Raises:
             MirrorError: git or the file system refuses.
         """
+        for name in files:
+            _check_name(name)
         with self._turn():
-            for name, text in files.items():
-                path = self._folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Outside of the work tree, so that a kill leaves no half file in it.
-                fresh = self._directory / "fresh.tmp"
-                fresh.write_text(text, encoding="utf-8", newline="\n")
-                fresh.replace(path)
-            self._git.add("--force", "--", *files)
-            return self._commit(message)
+            try:
+                return self._written(files, message)
+            except (git.GitError, OSError) as error:
+                if not self._heal(error):
+                    raise
+                return self._written(files, message)
 
-    def push(self) -> None:
+    def _written(self, files: Mapping[str, str], message: str) -> str | None:
+        for name, text in files.items():
+            self._put(name, text.encode())
+        names = "\n".join(files)
+        hashes = self._git.hash_object("-w", "--no-filters", "--stdin-paths", istream=_pipe(names)).split()
+        entries = "".join(f"100644 {one}\t{name}\n" for one, name in zip(hashes, files, strict=True))
+        self._git.update_index("--add", "--replace", "--index-info", istream=_pipe(entries))
+        return self._commit(message)
+
+    def push(self) -> str:
         """Sends what waits to the remote, after what others sent there; nothing to do without one.
+
+        Returns:
+            What it did, in a few words.
 
         Raises:
             MirrorError: the remote cannot be reached or refuses; the commits stay here.
         """
-        if not self.waiting():
-            return
+        if self._remote is None:
+            return "there is no remote"
+        if not (waiting := self.waiting()):
+            return "nothing waits"
         with self._turn():
             try:
-                self._git.fetch("--no-auto-maintenance", "--prune", self._name, kill_after_timeout=REMOTE_SECONDS)
-                self._take_over_theirs()
-                self._git.push(self._name, f"HEAD:refs/heads/{self._branch}", kill_after_timeout=REMOTE_SECONDS)
+                try:
+                    self._exchange()
+                except git.GitCommandError as error:
+                    if not self._heal(error):
+                        raise
+                    self._exchange()
             except git.GitCommandError as error:
                 # Not chained: what git said in full may name the login.
                 raise MirrorError(
                     f"{_redacted(self._remote or '')}: {_one_line(error)}; "
                     f"{self._count_waiting()} commits wait in {self._folder}"
                 ) from None
+        return f"{waiting} commits pushed to {_redacted(self._remote)}"
+
+    def _exchange(self) -> None:
+        self._fetch()
+        self._take_over_theirs()
+        self._git.push(self._name, f"HEAD:refs/heads/{self._branch}", kill_after_timeout=REMOTE_SECONDS)
+
+    def _fetch(self) -> None:
+        self._git.fetch(
+            "--no-auto-maintenance", "--prune", "--no-recurse-submodules", self._name, kill_after_timeout=REMOTE_SECONDS
+        )
 
     def waiting(self) -> int:
         """How many commits the remote does not have, as far as is known here; 0 without a remote."""
@@ -104,13 +158,21 @@ class Mirror:
             MirrorError: the remote cannot be reached.
         """
         if self._remote is None:
-            return f"{self._folder}: kept here only; set mirror.remote in history.yaml to push"
+            return f"{self._folder}: kept here only; set mirror.remote in history.yaml to push{self._aside()}"
         with self._turn():
             try:
                 self._git.ls_remote(self._name, kill_after_timeout=REMOTE_SECONDS)
             except git.GitCommandError as error:
                 raise MirrorError(f"mirror.remote: {_redacted(self._remote)}: {_one_line(error)}") from None
-            return f"{_redacted(self._remote)} answers; {self._count_waiting()} commits wait"
+            return f"{_redacted(self._remote)} answers; {self._count_waiting()} commits wait{self._aside()}"
+
+    def _aside(self) -> str:
+        """What was set aside and is still there, for a person to look at."""
+        there = self._folder.parent.glob(f"{self._folder.name}.broken-*")
+        kept = ", ".join(sorted(path.name for path in there))
+        return (
+            f"; set aside as damaged: {kept} in {self._folder.parent}, delete it when you are content" if kept else ""
+        )
 
     def bundle(self, path: Path) -> bool:
         """Packs all commits and branches into one file of git's own; False: there is none yet, and no file.
@@ -121,6 +183,9 @@ class Mirror:
         with self._turn():
             if not self._knows("HEAD"):
                 return False
+            if not self._succeeds("symbolic-ref", "--quiet", "HEAD"):
+                # On no branch: a bundle of that could not be restored.
+                self._git.branch("--force", f"kept-{self._git.rev_parse('--short', 'HEAD')}", "HEAD")
             self._git.bundle("create", "--quiet", str(path), "HEAD", "--all")
             return True
 
@@ -131,11 +196,14 @@ class Mirror:
             MirrorError: the file is damaged, or git or the file system refuses.
         """
         with self._turn():
-            heads = dict(line.split(" ", 1)[::-1] for line in self._git.bundle("list-heads", str(path)).splitlines())
-            self._git.fetch("--quiet", "--update-head-ok", "--no-auto-maintenance", str(path), "+refs/*:refs/*")
+            listed = [line.split(" ", 1) for line in self._git.bundle("list-heads", str(path)).splitlines()]
+            heads = {name: commit for commit, name in listed}
             here = [
-                name for name, commit in heads.items() if name.startswith("refs/heads/") and commit == heads["HEAD"]
+                name for name, commit in heads.items() if name.startswith("refs/heads/") and commit == heads.get("HEAD")
             ]
+            if not here:
+                raise MirrorError(f"{path.name}: its HEAD is on no branch; take another backup")
+            self._git.fetch("--quiet", "--update-head-ok", "--no-auto-maintenance", str(path), "+refs/*:refs/*")
             self._git.symbolic_ref("HEAD", here[0])
             self._git.reset("--quiet", "--hard", "HEAD")
 
@@ -145,12 +213,152 @@ class Mirror:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder.with_name(f"{self._folder.name}.lock")):
-                if not (self._directory / "HEAD").is_file():
-                    self._git.init("--quiet", f"--initial-branch={self._branch}")
+                if self._is_new():
+                    self._init()
+                elif fault := self._fault():
+                    self._set_aside(fault)
                 self._clear_leftovers()
                 yield
         except (git.GitError, OSError) as error:
             raise MirrorError(f"{self._folder}: {_one_line(error)}") from error
+
+    def _is_new(self) -> bool:
+        return not any(path.name != "fresh.tmp" for path in self._directory.glob("*"))
+
+    def _init(self) -> None:
+        self._git.init("--quiet", f"--initial-branch={self._branch}")
+        (self._directory / "info").mkdir(exist_ok=True)
+        (self._directory / "info" / "attributes").write_text(_ATTRIBUTES)
+
+    def _fault(self) -> str | None:
+        """What a glance shows to be broken; None: nothing."""
+        for part in ("", "objects", "refs"):
+            if (self._directory / part).is_symlink() or not (self._directory / part).is_dir():
+                return f".git/{part} is no folder"
+        attributes = self._directory / "info" / "attributes"
+        if not attributes.is_file() or attributes.read_bytes() != _ATTRIBUTES.encode():
+            attributes.parent.mkdir(exist_ok=True)
+            attributes.unlink(missing_ok=True)
+            attributes.write_text(_ATTRIBUTES)
+        if self._succeeds("rev-parse", "--quiet", "--verify", "HEAD^{tree}"):
+            return None
+        if self._succeeds("symbolic-ref", "--quiet", "HEAD") and not self._tips(self._directory):
+            return None
+        return "its HEAD leads to no commit"
+
+    def _heal(self, error: Exception) -> bool:
+        """Whether the repository was damaged and is whole now; False: the fault is elsewhere.
+
+        Args:
+            error: what failed, before anything of it was handed on.
+        """
+        fault = _one_line(error)
+        if not self._succeeds("ls-files"):
+            # The index can be made again from the last commit, and often it is all that is broken.
+            (self._directory / "index").unlink(missing_ok=True)
+            if (not self._knows("HEAD") or self._succeeds("read-tree", "HEAD")) and self._is_whole():
+                return True
+        if self._is_whole():
+            return False
+        self._set_aside(fault)
+        return True
+
+    def _is_whole(self) -> bool:
+        return self._succeeds("fsck", "--no-dangling", "--no-progress")
+
+    def _set_aside(self, fault: str) -> None:
+        """Renames the broken repository and begins anew; what was not pushed is brought over, or named."""
+        number = 1
+        while (aside := self._folder.with_name(f"{self._folder.name}.broken-{number}")).exists():
+            number += 1
+        self._folder.rename(aside)
+        self._folder.mkdir()
+        self._init()
+        if self._remote is not None:
+            try:
+                self._fetch()
+                if self._knows(self._theirs):
+                    self._git.reset("--quiet", "--hard", self._theirs)
+            except git.GitCommandError as error:
+                logger.warning("%s: %s", _redacted(self._remote), _one_line(error))
+        tips = self._tips(aside / ".git")
+        lost = []
+        for tip in tips:
+            if self._has(tip):
+                continue
+            if self._bring_over(aside / ".git", tip):
+                break
+            lost.append(tip)
+        self._take_files(aside)
+        named = f"; commits that cannot be read: {', '.join(lost[:_NAMED])}" if lost else ""
+        logger.error(
+            "%s was damaged (%s); it is set aside as %s and begun anew%s%s",
+            self._folder, fault, aside, f" from {_redacted(self._remote)}" if self._remote else "", named,
+        )  # fmt: skip
+
+    def _tips(self, directory: Path) -> list[str]:
+        """What a repository, broken or not, says of its newest commits, the newest first."""
+        found = []
+        for name in ("HEAD", f"refs/heads/{self._branch}"):
+            text = _text(directory / "logs" / name)
+            found += [line.split(" ")[1] for line in text.splitlines()[::-1] if line.count(" ") > 1]
+            found += _COMMIT.findall(_text(directory / name))
+        for path in sorted((directory / "refs" / "heads").rglob("*")):
+            found += _COMMIT.findall(_text(path))
+        packed = re.findall(r"^([0-9a-f]{40}) refs/heads/", _text(directory / "packed-refs"), re.MULTILINE)
+        return [one for one in dict.fromkeys([*found, *packed]) if _COMMIT.fullmatch(one) and one != _NONE]
+
+    def _has(self, commit: str) -> bool:
+        return self._knows("HEAD") and self._succeeds("merge-base", "--is-ancestor", commit, "HEAD")
+
+    def _bring_over(self, directory: Path, tip: str) -> bool:
+        """Joins the commits up to one of a broken repository; False: they cannot be read."""
+        have = "".join(f"^{ref}\n" for ref in ("HEAD", self._theirs) if self._knows(ref))
+        packs = self._directory / "objects" / "pack"
+        packs.mkdir(exist_ok=True)
+        try:
+            with self._git.custom_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES=str(directory / "objects")):
+                name = self._git.pack_objects("--quiet", "--revs", str(packs / "pack"), istream=_pipe(f"{tip}\n{have}"))
+        except git.GitCommandError:
+            return False
+        if not self._succeeds("rev-list", "--quiet", "--objects", tip) or not self._is_whole():
+            for path in packs.glob(f"pack-{name}.*"):
+                path.unlink()
+            return False
+        if self._knows("HEAD"):
+            self._join(tip)
+        else:
+            self._git.reset("--quiet", "--hard", tip)
+        return True
+
+    def _take_files(self, aside: Path) -> None:
+        """Takes the files of the broken repository's work tree that came over with no commit."""
+        for path in sorted(aside.rglob("*")):
+            name = path.relative_to(aside).as_posix()
+            if name.startswith(".git/") or not stat.S_ISREG(path.lstat().st_mode):
+                continue
+            if not (self._folder / name).exists() and _is_good(name):
+                self._put(name, path.read_bytes())
+        self._keep_all()
+
+    def _put(self, name: str, content: bytes) -> None:
+        """Writes a file of the work tree; whatever is in its way there, a link above all, gives way unread."""
+        fresh = self._directory / "fresh.tmp"
+        # Outside of the work tree, so that a kill leaves no half file in it.
+        fresh.unlink(missing_ok=True)
+        fresh.write_bytes(content)
+        *folders, last = PurePosixPath(name).parts
+        here = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for folder in folders:
+                below = _enter(here, folder)
+                os.close(here)
+                here = below
+            if _is_folder(here, last):
+                shutil.rmtree(last, dir_fd=here)
+            os.replace(fresh, last, dst_dir_fd=here)  # only this one takes a folder's descriptor
+        finally:
+            os.close(here)
 
     def _clear_leftovers(self) -> None:
         """What a killed process left: while we hold our lock nobody works here, so git's own locks are stale."""
@@ -178,8 +386,11 @@ class Mirror:
         if not self._knows(self._theirs) or self._succeeds("merge-base", "--is-ancestor", self._theirs, "HEAD"):
             return
         self._keep_all()
+        self._join(self._theirs)
+
+    def _join(self, theirs: str) -> None:
         options = ("--quiet", "--no-edit", "--no-verify", "--allow-unrelated-histories", "-Xours", "-Xno-renames")
-        if not self._succeeds("merge", *options, self._theirs):
+        if not self._succeeds("merge", *options, theirs):
             # What git leaves undecided is a file that one side deleted: it is kept.
             self._keep_all()
 
@@ -211,7 +422,13 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
     settings = {
         "commit.gpgSign": "false",
         "core.autocrlf": "false",
+        "core.attributesFile": os.devnull,
+        "core.fsmonitor": "false",
         "core.hooksPath": os.devnull,
+        # A link is checked out as a plain file that holds its target.
+        "core.symlinks": "false",
+        "fetch.recurseSubmodules": "false",
+        "submodule.recurse": "false",
         # Upkeep that ran on by itself would hold locks while ours is free.
         "gc.autoDetach": "false",
         "maintenance.autoDetach": "false",
@@ -225,7 +442,10 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
         settings[f"remote.{name}.url"] = remote
         # The star lets a remote without the branch pass: it is new.
         settings[f"remote.{name}.fetch"] = f"+refs/heads/{branch}*:refs/remotes/{name}/{branch}*"
-    first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    try:
+        first = environment.git_config_count()
+    except VariableError as error:
+        raise MirrorError(str(error)) from None
     configured = {"GIT_CONFIG_COUNT": str(first + len(settings))}
     for number, (key, value) in enumerate(settings.items(), first):
         configured |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -243,6 +463,60 @@ def _environment(folder: Path, name: str, remote: str | None, branch: str) -> di
         "SSH_ASKPASS": "false",
         "SSH_ASKPASS_REQUIRE": "force",
     }
+
+
+def _check_name(name: str) -> None:
+    """Refuses a name that would lead out of the repository, or into git's own folder.
+
+    Raises:
+        MirrorError: it does.
+    """
+    if not _is_good(name):
+        raise MirrorError(f"{name!r} is no path of a file in the mirror; write it like metrics/2026/eth.yaml")
+
+
+def _is_good(name: str) -> bool:
+    path = PurePosixPath(name)
+    bad = any(part == ".." or part.lower().rstrip(". ").startswith(".git") for part in path.parts)
+    return (
+        path.as_posix() == name
+        and name != "."
+        and not path.is_absolute()
+        and not bad
+        and not set(name) & set('\n\t\0"\\')
+    )
+
+
+def _enter(here: int, folder: str) -> int:
+    """A folder's descriptor; one that is missing is made, and what is no folder of its own gives way."""
+    if not _is_folder(here, folder):
+        with suppress(FileNotFoundError):
+            os.unlink(folder, dir_fd=here)
+        os.mkdir(folder, dir_fd=here)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+
+
+def _is_folder(here: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _pipe(content: str | bytes) -> IO[bytes]:
+    """What a child process reads from its beginning to its end, whatever its length."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with its last use
+    file.write(content.encode() if isinstance(content, str) else content)
+    file.seek(0)
+    return file
+
+
+def _text(path: Path) -> str:
+    """What a file of a broken repository says; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _one_line(error: Exception) -> str:

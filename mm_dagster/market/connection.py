@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import ccxt
+import requests
 import stamina
 
+from mm_dagster import logs, web
 from mm_dagster.bars import EPOCH
 from mm_dagster.config import CcxtVenue
 from mm_dagster.market.pace import Pace
@@ -31,9 +33,20 @@ _LEAVE_ALONE_AFTER = 2
 """Calls in a row that failed after all their retries; then the exchange is left alone."""
 _TIME_ATTEMPTS = 2
 """The time is asked for before anything else: a dead network should show soon."""
+_MOST_BYTES = 16 * 2**20
+"""Of an answer; the longest that an exchange is known to send is its list of markets."""
 _TOO_BUSY_CODE = "200002"
 _PASSING_CODES = frozenset({_TOO_BUSY_CODE, "408000"})
 """KuCoin's own codes of what passes by itself, and that ccxt files among what does not: too busy, timed out."""
+_PROOF = 16
+"""Characters of a header of a request from which it may be a signature."""
+_OURS = (
+    web.Redirected,
+    web.TooLarge,
+    web.BrokenOff,
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidProxyURL,
+)
 _UNKNOWN_SYMBOL_CODES = frozenset({"900001"})
 _PASSING_STATUS = frozenset({408, 418, 425, 429})
 """HTTP statuses below 500 that pass by themselves."""
@@ -105,7 +118,8 @@ class Connection:
         """
         self._name = name
         self._retry = retry or Retry()
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        login = urlsplit(settings.api_url or "").netloc.rpartition("@")[0]
+        self._secrets = tuple(filter(None, (*secrets, login, login.partition(":")[2])))
         self._refusals = refusals or {}
         self._failures = 0
         self._last_failure = ""
@@ -144,6 +158,7 @@ class Connection:
                 "timeout": int(self._settings.timeout_seconds * 1000),
                 # The body of the last answer is the only way to tell "nothing" from an empty page.
                 "enableLastJsonResponse": True,
+                "session": web.Session(_MOST_BYTES, self._secrets),
             }
         )
         _only_spot(client)
@@ -303,6 +318,10 @@ class Connection:
         if (refusal := self._refusals.get(_code(error) or "")) is not None:
             own_words = re.search(r'"msg"\s*:\s*"([^"]*)"', self._quoted(error))
             return f"{refusal} ({_code(error)}{': ' + own_words[1] if own_words else ''})"
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, _OURS):
+            setting = "api_url in markets.yaml" if self._settings.api_url else "it with api_url in markets.yaml"
+            return web.why(cause, self._settings.timeout_seconds, setting)
         match error:
             case ccxt.RequestTimeout():
                 return f"no answer within {self._settings.timeout_seconds:g} s"
@@ -325,9 +344,10 @@ class Connection:
 
     def _quoted(self, error: Exception) -> str:
         """An exchange's own words, without secrets, and without what an address holds besides host and path."""
-        text = " ".join(str(error).split())
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        sent = self.exchange.last_request_headers or {}
+        # What proves who asks is as good as the key for a while, KuCoin's signed passphrase for good.
+        proofs = [str(value) for value in sent.values() if len(str(value)) >= _PROOF]
+        text = logs.redact(logs.without(" ".join(str(error).split()), (*self._secrets, *proofs)))
         text = re.sub(r"//[^/@\s]*@", "//", text)
         return re.sub(r"(//[^\s?]*)\?\S*", r"\1", text)[:160]
 

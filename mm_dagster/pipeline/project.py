@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 from filelock import FileLock
 
-from mm_dagster import logs
-from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue, load_or_last_valid
+from mm_dagster import environment, logs
+from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue
+from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
@@ -44,8 +45,7 @@ class Project:
         """
         self.config_dir = config_dir
         self.data_dir = data_dir
-        self._config: Config | None = None
-        self._config_error: str | None = None
+        self._in_force: InForce | None = None
         self._venues: dict[str, Venue] = {}
         self._accounts: dict[str, ExchangeAccount] = {}
         self._failures: dict[str, str] = {}
@@ -67,10 +67,14 @@ class Project:
 
     @classmethod
     def here(cls) -> Project:
-        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR."""
+        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR.
+
+        Raises:
+            VariableError: one of them cannot be a folder.
+        """
         return cls(
-            config_dir=str(Path(os.environ.get("MM_CONFIG_DIR", "configs/demo")).resolve()),
-            data_dir=str(Path(os.environ.get("MM_DATA_DIR", "data")).resolve()),
+            config_dir=str(environment.config_folder()),
+            data_dir=str(environment.data_folder()),
         )
 
     @property
@@ -85,18 +89,62 @@ class Project:
         Raises:
             ConfigError: it is invalid, and none was valid before.
         """
-        if self._config is None:
-            self._config, self._config_error = load_or_last_valid(Path(self.config_dir), self.data / "config")
-            logs.protect(logs.named_secrets(self._config.model_dump()))
-            if self._config_error:
-                logger.error("the last valid configuration stays in force: %s", self._config_error)
-        return self._config
+        return self._known.config
+
+    @property
+    def _known(self) -> InForce:
+        if self._in_force is None:
+            folder, kept = Path(self.config_dir), self.data / "config"
+            self._in_force = load_or_last_valid(folder, kept)
+            stopped = self._stopped(self._in_force)
+            if stopped:
+                answered(folder, kept, stopped)
+                self._in_force = self._in_force.without(stopped)
+            logs.protect(logs.named_secrets(self._in_force.config.model_dump()))
+            for trouble in self._in_force.troubles:
+                logger.error("%s", trouble.sentence)
+        return self._in_force
+
+    def _stopped(self, found: InForce) -> list[str]:
+        """The vanished grids of which the operator said last that they are stopped, since they were activated."""
+        gone = {one.grid.id: one.grid.activated_at for one in found.gone_grids}
+        if not gone:
+            return []
+        try:
+            said = self.lake.read("operator_response").sort("at", "response_id")
+        except Exception as error:
+            # A history that cannot be read answers nothing; what is wrong with it is said where it is needed.
+            logger.info("no response could be read: %s", error)
+            return []
+        last = {
+            row["grid_id"]: row["action"]
+            for row in said.iter_rows(named=True)
+            if row["grid_id"] in gone and row["at"] >= gone[row["grid_id"]]
+        }
+        return sorted(name for name, action in last.items() if action == "stopped")
 
     @property
     def config_error(self) -> str | None:
         """Why the configuration in the folder is not the one in force; None: it is."""
-        _ = self.config
-        return self._config_error
+        fault = self._known.fault
+        return fault.line if fault else None
+
+    @property
+    def vanished(self) -> list[str]:
+        """What vanished from the folder and stays in force, each in a sentence that says how to end it."""
+        known = self._known
+        return [one.sentence for one in known.gone_files] + [one.sentence for one in known.gone_grids]
+
+    @property
+    def gone_grids(self) -> set[str]:
+        """Ids of the grids that vanished from the folder and are still watched."""
+        return {one.grid.id for one in self._known.gone_grids}
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """All that is wrong with the configuration's folder and the environment while the work goes on."""
+        named = logs.named_secrets(self.config.model_dump())
+        return (*self._known.troubles, *(Trouble(part, line, None) for part, line in environment.faults(named)))
 
     @property
     def lake(self) -> Lake:
@@ -108,12 +156,13 @@ class Project:
         catalog = self.config.history.catalog
         if catalog is None:
             return _open_lake(self.data / "history", None)
-        if not os.environ.get(catalog.url_env):
+        address = environment.secret(catalog.url_env)
+        if not address:
             raise ConfigError(
                 f"{Path(self.config_dir) / 'history.yaml'}: catalog.url_env: {catalog.url_env} is not set; "
                 f"give it an address like {EXAMPLE}"
             )
-        return _open_lake(self.data / "history", os.environ[catalog.url_env])
+        return _open_lake(self.data / "history", address)
 
     @property
     def mirror(self) -> Mirror:

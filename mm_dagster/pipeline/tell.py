@@ -1,23 +1,22 @@
 """What is due is gathered from the lake, sent, and noted again."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
 import polars as pl
 from filelock import FileLock
 
-from mm_dagster import charts
+from mm_dagster import charts, environment
 from mm_dagster.alerts import budget, digest, message, policy, receipts
 from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
-from mm_dagster.bars import Span, ceil_bar, floor_bar
+from mm_dagster.bars import Span, ceil_bar, floor_bar, iso
 from mm_dagster.config import GridConfig
 from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
@@ -228,13 +227,13 @@ def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_i
 
 def channel_of(project: Project) -> Pushover | None:
     """Pushover, if the environment has its credentials; they go nowhere else."""
-    token, user = os.environ.get("PUSHOVER_TOKEN"), os.environ.get("PUSHOVER_USER")
+    token, user = (environment.secret(variable) for variable in environment.PUSHOVER)
     return Pushover(token, user, project.config.alerts.pushover) if token and user else None
 
 
 def second_of(project: Project) -> Second | None:
     """The second channel, if the environment has its addresses; one that is not set or cannot be read is left out."""
-    urls = [os.environ.get(secret.url_env, "") for secret in project.config.alerts.apprise]
+    urls = [environment.secret(one.url_env) for one in project.config.alerts.apprise]
     try:
         return Second([url for url in urls if url]) if any(urls) else None
     except SecondUrlError as error:
@@ -273,6 +272,25 @@ def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str)
             clock=project.real_clock,
         )  # fmt: skip
     return len(admitted)
+
+
+def tell_troubles(project: Project, lasted: timedelta = timedelta(0)) -> int:
+    """Notes and sends what is wrong with the configuration and the environment, each once.
+
+    Args:
+        project: what is wrong with it.
+        lasted: how long a trouble of the folder must have been there.
+
+    Returns:
+        How many alerts were noted.
+    """
+    now, told = datetime.now(UTC), 0
+    for trouble in project.troubles:
+        if trouble.since is None or now - trouble.since >= lasted:
+            # The same trouble has one name for all processes: who looks twice finds one alert.
+            name = f"{trouble.part} {iso(trouble.since) if trouble.since else ''}"
+            told += tell_failures(project, [(trouble.part, trouble.sentence)], name)
+    return told
 
 
 def try_channels(project: Project) -> pl.DataFrame:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from zoneinfo import available_timezones
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mm_dagster.bars import DAY_BARS, FIRST_DAY, ceil_bar, iso
+from mm_dagster.config.errors import ConfigError as ConfigError
+from mm_dagster.config.errors import foreseen
+from mm_dagster.config.read import parse, read_folder
 from mm_dagster.grid.levels import (
     FeeCurrency,
     LevelConvention,
@@ -30,9 +32,8 @@ from mm_dagster.grid.levels import (
     worst_step_ratio,
 )
 
-
-class ConfigError(Exception):
-    """A configuration that must not run. The message is one line: file, key, value, what would be right."""
+LAST_DAY = datetime(2200, 1, 1, tzinfo=UTC)
+"""No grid begins later: what follows from a time must be a time, too."""
 
 
 class Model(BaseModel):
@@ -712,7 +713,7 @@ def _plain(model: Model) -> dict[str, Any]:
     return model.model_dump(mode="json")
 
 
-_FILES: dict[str, type[Model]] = {
+FILES: dict[str, type[Model]] = {
     "markets": MarketsConfig,
     "regime": RegimeConfig,
     "risk": RiskConfig,
@@ -725,28 +726,17 @@ _FILES: dict[str, type[Model]] = {
 M = TypeVar("M", bound=Model)
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key given twice is an error and not a silent choice, and `on` is a word."""
+@dataclass(frozen=True)
+class Reading:
+    """What a configuration folder says at one moment.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice; keep one", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    Attributes:
+        config: all of it, cross-checked.
+        files: names of the files that are there, without `.yaml`; the grids are not among them.
+    """
 
-
-_BOOLEAN = "tag:yaml.org,2002:bool"
-# YAML 1.1 reads yes, no, on and off as booleans, and with them the key `persist.on`; YAML 1.2 does not.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOLEAN, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+    config: Config
+    files: frozenset[str]
 
 
 def load(folder: Path) -> Config:
@@ -755,70 +745,51 @@ def load(folder: Path) -> Config:
     Raises:
         ConfigError: with one line that names file, key, value and remedy.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; set MM_CONFIG_DIR to one with a markets.yaml, like configs/demo")
-    known = {*(f"{name}.yaml" for name in _FILES), "grids"}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".yaml", ".yml") and path.name not in known:
-            raise ConfigError(f"{path}: no such configuration file{_did_you_mean(path.name, known)}")
-    if not (folder / "markets.yaml").is_file():
-        raise ConfigError(f"{folder / 'markets.yaml'}: is missing; it names the venues and the markets to watch")
-    parts: dict[str, Any] = {
-        name: _load_file(folder / f"{name}.yaml", model)
-        for name, model in _FILES.items()
-        if (folder / f"{name}.yaml").is_file()
-    }
-    grid_files = sorted(path for path in (folder / "grids").glob("*") if path.suffix in (".yaml", ".yml"))
-    grids = {path: _load_file(path, GridConfig) for path in grid_files}
-    config = Config(**parts, grids=tuple(sorted(grids.values(), key=lambda grid: grid.id)))
-    _cross_check(config, folder, grids)
-    return config
+    return read(folder).config
 
 
-def load_or_last_valid(folder: Path, kept: Path) -> tuple[Config, str | None]:
-    """The configuration of a folder, or, where it is invalid, the last one that was valid.
-
-    Args:
-        folder: the configuration folder.
-        kept: folder in which the last valid configuration is kept.
-
-    Returns:
-        The configuration in force, and why it is not the folder's own (None: it is).
+def read(folder: Path) -> Reading:
+    """Reads and cross-checks one configuration folder, and says which files there were.
 
     Raises:
-        ConfigError: it is invalid, and none was valid before.
+        ConfigError: whatever is wrong with it, in one line that names file, key, value and remedy.
     """
-    copy = kept / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}.json"
-    try:
-        config = load(folder)
-    except ConfigError as error:
-        if not copy.is_file():
-            raise
-        return Config.model_validate_json(copy.read_text(encoding="utf-8")), str(error)
-    content = config.model_dump_json()
-    if not copy.is_file() or copy.read_text(encoding="utf-8") != content:
-        kept.mkdir(parents=True, exist_ok=True)
-        fresh = copy.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_text(content, encoding="utf-8")
-        fresh.replace(copy)
-    return config, None
+    with foreseen(folder):
+        names = {f"{name}.yaml": name for name in FILES}
+        contents = read_folder(folder, names)
+        tops = {path: content for path, content in contents.items() if path.parent == folder}
+        for path in tops:
+            if path.name not in names:
+                raise ConfigError(f"{path}: no such configuration file{_did_you_mean(path.name, {*names, 'grids'})}")
+        if folder / "markets.yaml" not in tops:
+            raise ConfigError(f"{folder / 'markets.yaml'}: is missing; it names the venues and the markets to watch")
+        parts: dict[str, Any] = {
+            names[path.name]: _model(path, content, FILES[names[path.name]]) for path, content in tops.items()
+        }
+        grids = {path: _model(path, content, GridConfig) for path, content in contents.items() if path not in tops}
+        config = Config(**parts, grids=tuple(sorted(grids.values(), key=lambda grid: grid.id)))
+        _cross_check(config, folder, grids)
+        return Reading(config, frozenset(parts))
 
 
-def _load_file(path: Path, model: type[M]) -> M:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{where} not readable as YAML: {getattr(error, 'problem', None) or error}") from None
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds {content!r:.60}; it must hold keys, like `id: eth-v3`")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_error(error, model)}") from None
+def _model(path: Path, content: bytes, model: type[M]) -> M:
+    """A file as a model of ours.
+
+    Raises:
+        ConfigError: it does not fit, or is empty: nobody wishes for defaults by saying nothing.
+    """
+    values = parse(path, content)
+    if values is None:
+        required = any(field.is_required() for field in model.model_fields.values())
+        raise ConfigError(f"{path}: is empty; {'write its keys into it' if required else _FOR_DEFAULTS}")
+    with foreseen(path):
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {_first_error(error, model)}") from None
+
+
+_FOR_DEFAULTS = "write `{}` into it to have the defaults"
 
 
 def _first_error(error: ValidationError, model: type[Model]) -> str:
@@ -874,6 +845,8 @@ def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig])
             )
         if grid.id in by_id:
             raise ConfigError(f"{path}: id: {grid.id!r} is already the id of {by_id[grid.id].name}; choose another")
+        if grid.activated_at > LAST_DAY:
+            raise ConfigError(f"{path}: activated_at: {iso(grid.activated_at)} is after {iso(LAST_DAY)}; mend the year")
         if grid.activated_at < FIRST_DAY:
             raise ConfigError(
                 f"{path}: activated_at: {iso(grid.activated_at)} is before {iso(FIRST_DAY)}, where history begins"
@@ -897,7 +870,7 @@ def reference() -> str:
     lines = [
         "# Configuration",
         "",
-        "Written by `make docs` from the models in `mm_dagster/config.py`. A folder of these files is chosen by",
+        "Written by `make docs` from the models in `mm_dagster/config/`. A folder of these files is chosen by",
         "`MM_CONFIG_DIR` (default `configs/demo`); all but `markets.yaml` may be left out. Unknown keys are refused.",
         "Dots are nesting: `confirm.warning` is `confirm: {warning: ...}`.",
     ]
@@ -905,7 +878,7 @@ def reference() -> str:
         f"A venue of markets.yaml, kind {kind}": model
         for kind, model in (("ccxt", CcxtVenue), ("recorded", RecordedVenue), ("simulated", SimulatedVenue))
     }
-    files: dict[str, type[Model]] = {f"{name}.yaml": model for name, model in _FILES.items()}
+    files: dict[str, type[Model]] = {f"{name}.yaml": model for name, model in FILES.items()}
     sections: dict[str, type[Model]] = {**files, "grids/*.yaml": GridConfig, **venues}
     for title, model in sections.items():
         lines += ["", f"## {title}", "", _text(model), "", "| key | default | meaning |", "| --- | --- | --- |"]
@@ -932,7 +905,3 @@ def _keys(model: type[Model], prefix: str, defaults: Model | None = None) -> Ite
 
 def _text(model: type[Model]) -> str:
     return " ".join((model.__doc__ or "").split())
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

@@ -1,0 +1,5 @@
+"""Writes the reference: `python -m mm_dagster.config`."""
+
+from mm_dagster.config import reference
+
+print(reference(), end="")

@@ -1,0 +1,223 @@
+"""The variables of the environment: each is read here, and a value that cannot be meant is named with what can.
+
+Whoever sets them is a shell, a unit of systemd, a secret that an editor ended with a line, or a file of which nobody
+takes the quotes away. What is unset and what is empty are the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+CONFIG_DIR, DATA_DIR, DAGSTER_DIR = "MM_CONFIG_DIR", "MM_DATA_DIR", "MM_DAGSTER_DIR"
+TICK_OFFSET = "MM_TICK_OFFSET_MINUTES"
+GIT_COUNT = "GIT_CONFIG_COUNT"
+PUSHOVER = ("PUSHOVER_TOKEN", "PUSHOVER_USER")
+NUMBA = "NUMBA_CACHE_DIR"
+
+OFFSET_MINUTES = 1
+"""Where MM_TICK_OFFSET_MINUTES says nothing."""
+
+
+class VariableError(ValueError):
+    """A variable of the environment holds what it cannot. One line: variable, value, what would be right."""
+
+
+def given(variable: str) -> str:
+    """The value without blanks and line ends around it; nothing where it is not set."""
+    return os.environ.get(variable, "").strip()
+
+
+def secret(variable: str) -> str | None:
+    """A key, token or address: without what an editor or an env file put around it; None: not set.
+
+    Quotes belong to no key of ours, so they are taken away, too; `wrong_secret` says that they are there.
+    """
+    return _unquoted(given(variable)).strip() or None
+
+
+def wrong_secret(variable: str) -> str | None:
+    """What is strange about a secret, without showing it; None: nothing."""
+    value = given(variable)
+    if not value:
+        return None
+    if _unquoted(value) != value:
+        return f"{variable}: has quotes around it, which are part of the value; write it without"
+    if re.search(r"[\s\x00-\x1f\x7f]", value):
+        return f"{variable}: has a blank or a line break in it; copy it again"
+    return None
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value
+
+
+def choice(variable: str, choices: Iterable[str], default: str, fold: Callable[[str], str]) -> str:
+    """One of several words.
+
+    Raises:
+        VariableError: it is none of them.
+    """
+    value = given(variable)
+    if not value:
+        return default
+    if fold(value) not in choices:
+        close = difflib.get_close_matches(fold(value), list(choices), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise VariableError(f"{variable}: {value!r} is none of {', '.join(choices)}{hint}")
+    return fold(value)
+
+
+def tick_offset_minutes() -> int:
+    """Minutes after the close of a bar at which the tick runs.
+
+    Raises:
+        VariableError: it is no whole number from 0 to 14.
+    """
+    value = given(TICK_OFFSET) or str(OFFSET_MINUTES)
+    if not re.fullmatch(r"[0-9]{1,2}", value) or int(value) > 14:
+        raise VariableError(f"{TICK_OFFSET}: {value!r} is no whole number of minutes from 0 to 14; write it like 1")
+    return int(value)
+
+
+def git_config_count() -> int:
+    """How many settings the environment gives to git.
+
+    Raises:
+        VariableError: it is no number.
+    """
+    value = given(GIT_COUNT) or "0"
+    if not re.fullmatch(r"[0-9]{1,4}", value):
+        raise VariableError(f"{GIT_COUNT}: {value!r} is no number of settings; unset it, or write how many there are")
+    return int(value)
+
+
+# folders --------------------------------------------------------------------------------------------------------------
+
+
+def config_folder() -> Path:
+    """The configuration's folder, absolute. A link in it is followed at every reading: it may change its target.
+
+    Raises:
+        VariableError: it cannot be a folder.
+    """
+    return _absolute(CONFIG_DIR, "configs/demo")
+
+
+def data_folder() -> Path:
+    """The folder that everything is written below.
+
+    Raises:
+        VariableError: it cannot be one.
+    """
+    return _place(DATA_DIR, "data")
+
+
+def dagster_folder(data: Path) -> Path:
+    """Dagster's own part of it.
+
+    Raises:
+        VariableError: it cannot be a folder.
+    """
+    return _place(DAGSTER_DIR, str(data / "dagster"))
+
+
+def _place(variable: str, default: str) -> Path:
+    """A folder that is written to: without the links on the way, which must lead somewhere."""
+    path = _absolute(variable, default)
+    for part in (path, *path.parents):
+        if part.is_symlink() and not part.exists():
+            raise VariableError(f"{variable}: {path}: {part} is a link that leads nowhere; mount or make its target")
+    try:
+        path = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise VariableError(f"{variable}: {path} leads nowhere ({error}); name a folder") from None
+    if "?" in str(path):
+        raise VariableError(f"{variable}: {path} has a ? in it, which ends the name in an address; name another folder")
+    if path.exists() and not path.is_dir():
+        raise VariableError(f"{variable}: {path} is no folder; name one")
+    return path
+
+
+def _absolute(variable: str, default: str) -> Path:
+    value = given(variable) or default
+    if _unquoted(value) != value:
+        raise VariableError(f"{variable}: {value} has quotes around it, which are part of the value; write it without")
+    if re.match(r"\$\w|\$[({]|%\w+%", value):
+        raise VariableError(f"{variable}: {value} was not expanded by what set it; write the whole path")
+    try:
+        return Path(os.path.abspath(Path(value).expanduser()))  # noqa: PTH100
+    except RuntimeError:
+        raise VariableError(f"{variable}: {value}: there is no such home; write the whole path") from None
+    except OSError as error:
+        raise VariableError(
+            f"{variable}: {value}: the working folder is not there ({error.strerror}); change to one that is"
+        ) from None
+
+
+def made(variable: str, folder: Path) -> Path:
+    """A folder, made if need be, in which files can be found.
+
+    Raises:
+        VariableError: it cannot be made or entered.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.listdir(folder)  # noqa: PTH208
+    except OSError as error:
+        raise VariableError(
+            f"{variable}: {folder}: {error.strerror}; let the user who runs this write there, or name another folder"
+        ) from None
+    return folder
+
+
+def find_numba_cache(data: Path) -> None:
+    """Lets numba keep what it compiled below the data where it could keep it nowhere else.
+
+    Beside the code, in the user's cache: where both are read-only it refuses to work at all. Must come before numba.
+    """
+    if given(NUMBA):
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
+    if not (_can_write(Path(__file__).parent) or _can_write(Path(home))):
+        os.environ[NUMBA] = str(data / "cache" / "numba")
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether a file can be made in a folder, which may have to be made, too."""
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+# all of them ----------------------------------------------------------------------------------------------------------
+
+_OURS = (CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, "MM_LOG_FORMAT", "MM_LOG_LEVEL")
+_OTHERS = ("MM_CONFIGS", "MM_PORT", "MM_CODE_HOST", "MM_CODE_PORT", "MM_DAGSTER_URL", "MM_CATALOG_URL")
+"""Of the deployment; they are read by others than us."""
+
+
+def faults(named: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+    """The variables that cannot be meant as they are and for which something else is taken, each with its line.
+
+    Args:
+        named: the variables with secrets that the configuration names.
+    """
+    for variable, reader in ((TICK_OFFSET, tick_offset_minutes), (GIT_COUNT, git_config_count)):
+        try:
+            reader()
+        except VariableError as error:
+            yield variable, str(error)
+    for variable in dict.fromkeys((*PUSHOVER, *named)):
+        wrong = wrong_secret(variable)
+        if wrong:
+            yield variable, wrong
+    known = {*_OURS, *_OTHERS, *named}
+    for variable in sorted(os.environ):
+        if variable.startswith("MM_") and variable not in known:
+            close = difflib.get_close_matches(variable, _OURS, n=1, cutoff=0.85)
+            if close:
+                yield variable, f"{variable}: is read by nobody; did you mean {close[0]}?"
