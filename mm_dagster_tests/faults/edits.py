@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,14 @@ def _flipped(rng: random.Random, path: Path) -> None:
 def _inserted(rng: random.Random, path: Path) -> None:
     body = path.read_bytes()
     at = rng.randrange(len(body))
-    odd = rng.choice([b"\0", b"\t", b"\xff\xfe", b"&a", b"*a", b"!!python/object:os.system ", b"\xe2\x80\xa9", b"{", b"- ",
-                      b": 2026-06-31", b": 12:30:60", b"[" * 2000, b"?", b"|", b"%YAML 9\n", b"<<: "])  # fmt: skip
+    odd = rng.choice(_ODD)
     path.write_bytes(body[:at] + odd + body[at:])
 
 
+_ODD = (
+    b"\0", b"\t", b"\xff\xfe", b"&a", b"*a", b"!!python/object:os.system ", b"\xe2\x80\xa9", b"{", b"- ",
+    b": 2026-06-31", b": 12:30:60", b"[" * 2000, b"?", b"|", b"%YAML 9\n", b"<<: ",
+)  # fmt: skip
 _SPOIL: dict[str, Callable[[random.Random, Path], None]] = {
     "torn at any byte": _torn, "a bit flipped at any byte": _flipped, "something odd at any byte": _inserted,
 }  # fmt: skip
@@ -170,8 +174,6 @@ def _with_tick(task: Task) -> Result:
             (one.config / "exit.yaml").write_text("policy: confirmed\n")
         kept = {path: path.read_bytes() for path in one.config.rglob("*.yaml")}
         WITH_TICK[task.what](one.config)
-        import threading
-
         worker = threading.Thread(target=small.attempt, args=(result, lambda: one.tick(0), ()), daemon=True)
         worker.start()
         worker.join(120)

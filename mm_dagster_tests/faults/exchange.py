@@ -149,6 +149,7 @@ class Exchange:
         changes: by market, what is done to its venue's answers.
         asked: how many questions came in.
         most_sent: the largest body that a client took whole.
+        sends_idle: whether a bar in which nobody traded is sent, with volume 0.
     """
 
     def __init__(self, series: Mapping[str, Series], now: datetime) -> None:
@@ -157,6 +158,7 @@ class Exchange:
         self.changes: dict[str, Change] = {}
         self.asked = 0
         self.most_sent = 0
+        self.sends_idle = False
         self.closing = threading.Event()
         self._counting = threading.Lock()
         socketserver.ThreadingTCPServer.allow_reuse_address = True
@@ -215,7 +217,7 @@ class Exchange:
         if question.endpoint == TICKER:
             return said(ticker(symbol, float(known.values[-1, 3]), seconds))
         start, end = int(question.arguments.get("startAt", 0)), int(question.arguments.get("endAt", seconds))
-        inside = (known.opens >= start) & (known.opens <= end) & (known.values[:, 4] > 0)
+        inside = (known.opens >= start) & (known.opens <= end) & (self.sends_idle | (known.values[:, 4] > 0))
         return of_rows(rows_of(Series(known.opens[inside], known.values[inside]))[:MOST_ROWS])
 
 

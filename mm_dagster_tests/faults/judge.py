@@ -11,7 +11,15 @@ import polars as pl
 from mm_dagster import tables
 from mm_dagster_tests.faults.phone import Ring
 
-MEASURES = ("lost rows", "lost alerts", "doubled alerts", "false alerts", "torn reads", "bits that differ", "not foreseen")
+MEASURES = (
+    "lost rows",
+    "lost alerts",
+    "doubled alerts",
+    "false alerts",
+    "torn reads",
+    "bits that differ",
+    "not foreseen",
+)
 
 
 @dataclass

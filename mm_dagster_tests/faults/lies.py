@@ -10,7 +10,18 @@ from datetime import timedelta
 from typing import Any
 
 from mm_dagster_tests.faults import exchange
-from mm_dagster_tests.faults.exchange import CANDLES, MARKETS, MOST_ROWS, QUARTER, TICKER, TIME, Exchange, Question, Reply, Rows
+from mm_dagster_tests.faults.exchange import (
+    CANDLES,
+    MARKETS,
+    MOST_ROWS,
+    QUARTER,
+    TICKER,
+    TIME,
+    Exchange,
+    Question,
+    Reply,
+    Rows,
+)
 
 Lie = Callable[[random.Random, Question, Reply, Exchange], Reply]
 

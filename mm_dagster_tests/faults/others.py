@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from mm_dagster.history.mirror import Mirror, MirrorError
+from mm_dagster.history.mirror import Mirror
 from mm_dagster_tests.faults import small, spine, venue
 from mm_dagster_tests.faults.deaths import _nobody, reader
 from mm_dagster_tests.faults.exchange import MINUTE, Exchange, at, walked
@@ -229,7 +229,9 @@ def _git(result: Result, rng: random.Random, what: str) -> None:
     refusals.append(write(7))
     result.add("not foreseen", int(refusals[-1] is not None), f"it does not heal: {refusals[-1]}")
     outside = folder / "outside"
-    result.add("not foreseen", int(outside.is_dir() and any(outside.iterdir())), "a link was followed out of the mirror")
+    result.add(
+        "not foreseen", int(outside.is_dir() and any(outside.iterdir())), "a link was followed out of the mirror"
+    )
     shown = "".join(_git_in(one, "log", "--all", "--format=%s") for one in (remote, place) if one.is_dir())
     aside = [one for one in folder.iterdir() if one.is_dir() and one.name.startswith(("mirror", "."))]
     shown += "".join(_git_in(one, "log", "--all", "--format=%s") for one in aside)
@@ -296,7 +298,10 @@ def _time(result: Result, name: str) -> None:
             last = moment + max(steps) * BAR
             since = last - timedelta(hours=30)
             both = [
-                {name: rows.filter(rows["close_time" if name == "candles" else "as_of"] > since) for name, rows in one.items()}
+                {
+                    name: rows.filter(rows["close_time" if name == "candles" else "as_of"] > since)
+                    for name, rows in one.items()
+                }
                 for one in (found["data"], found["once"])
             ]
             compare(result, *both)

@@ -28,7 +28,14 @@ def tiers() -> dict[str, Any]:
     """The modules that plan and run trials, the longest first."""
     from mm_dagster_tests.faults import channels, deaths, edits, others, storage, venue
 
-    return {"venue": venue, "deaths": deaths, "storage": storage, "others": others, "channels": channels, "edits": edits}
+    return {
+        "venue": venue,
+        "deaths": deaths,
+        "storage": storage,
+        "others": others,
+        "channels": channels,
+        "edits": edits,
+    }
 
 
 def plan(rounds: int, only: Sequence[str]) -> list[tuple[str, Any]]:

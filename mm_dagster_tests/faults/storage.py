@@ -70,7 +70,9 @@ def plan(rounds: int) -> list[Task]:
         for way in _WAYS:
             many = weight * rounds if way in ("a byte flipped", "a sector zeroed", "truncated") else rounds
             found += [Task(what, way, rng.randrange(10**6)) for _ in range(many)]
-    found += [Task("catalogue", way, rng.randrange(10**6)) for way in ("locked", "locked by a reader") for _ in range(rounds)]
+    found += [
+        Task("catalogue", way, rng.randrange(10**6)) for way in ("locked", "locked by a reader") for _ in range(rounds)
+    ]
     return found
 
 

@@ -81,17 +81,13 @@ def grids(moment: Moment, symbols: Sequence[str] = SYMBOLS) -> list[Grid]:
 
 
 @contextmanager
-def running(
-    moment: Moment, folder: Path, symbols: Sequence[str] = SYMBOLS
-) -> Iterator[tuple[Exchange, Phone, Path]]:
+def running(moment: Moment, folder: Path, symbols: Sequence[str] = SYMBOLS) -> Iterator[tuple[Exchange, Phone, Path]]:
     """The exchange and the phone, a configuration, and the environment of a project below a folder."""
     with ExitStack() as stack:
         world = stack.enter_context(Exchange(series(), moment.as_of))
         phone = stack.enter_context(Phone())
         config = folder / "configuration"
-        spine.configure(
-            config, {symbol: world.url(symbol) for symbol in symbols}, grids(moment, symbols), phone.url
-        )
+        spine.configure(config, {symbol: world.url(symbol) for symbol in symbols}, grids(moment, symbols), phone.url)
         stack.enter_context(spine.surroundings(config, folder / "data"))
         spine._stages()
         stack.enter_context(computer_clock(lambda: world.now))
@@ -248,7 +244,9 @@ def _run(batch: Batch, known: Control, folder: Path) -> list[Result]:
                     where = traceback.extract_tb(error.__traceback__)[-1]
                     for symbol in told:
                         results[symbol].add(
-                            "not foreseen", 1, f"{type(error).__name__}: {str(error)[:120]} ({where.filename}:{where.lineno})"
+                            "not foreseen",
+                            1,
+                            f"{type(error).__name__}: {str(error)[:120]} ({where.filename}:{where.lineno})",
                         )
             if time.monotonic() - began > SLOW_SECONDS:
                 for symbol, (kind, *_) in told.items():
