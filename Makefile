@@ -29,9 +29,9 @@ demo: setup  ## 120 days of a simulated market, one tick, the decisions
 	@$(BIN)/mm tick --as-of 2026-06-29T16:45Z
 
 up: setup  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
-	@mkdir -p $(MM_DAGSTER_DIR)
+	@umask 077 && mkdir -p $(MM_DAGSTER_DIR)
 	@$(BIN)/mm tick || echo 'the UI starts all the same'
-	$(BIN)/dg dev --host 127.0.0.1 --port $(PORT) --log-format $(if $(filter json,$(MM_LOG_FORMAT)),json,colored)
+	umask 077 && $(BIN)/dg dev --host 127.0.0.1 --port $(PORT) --log-format $(if $(filter json,$(MM_LOG_FORMAT)),json,colored)
 
 lint: setup  ## style, types and the rules of the house
 	$(BIN)/ruff check .

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import dagster as dg
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.environment import VariableError
 
 logger = logging.getLogger(__name__)
+
+# The code location, and every run that is started from it.
+modes.keep_private()
 
 
 @dg.definitions

@@ -41,7 +41,18 @@ CANDLE_STATUS = ("TRADED", "NO_TRADE", "MISSING")
 POSITION_HEALTH = ("BELOW_GRID", "IN_GRID", "ABOVE_GRID")
 STOP_LOSS_RISK = ("SAFE", "NEAR", "CRITICAL", "BREACHED")
 RISK_LEVEL = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-ALERT_KINDS = ("ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "DIGEST", "FAILURE", "TEST")
+ALERT_KINDS = (
+    "ESCALATION",
+    "REMINDER",
+    "DEESCALATION",
+    "ENTRY",
+    "BLIND",
+    "RECOVERED",
+    "DIGEST",
+    "FAILURE",
+    "TEST",
+    "DRILL",
+)
 ALERT_EVENTS = ("NOTED", "SENT", "UNANSWERED", "REFUSED", "SUPPRESSED", "CANCELLED", "ACKNOWLEDGED", "EXPIRED")
 ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
 SIDES = ("buy", "sell")
@@ -189,6 +200,9 @@ class CandleRevision(dy.Schema):
     new_volume = _number("Traded volume now, base currency.", low=0.0)
     recomputed_at = _time(
         "Wall clock when all that depends on the bar was computed again; null: not yet.", nullable=True
+    )
+    recomputed = dy.List(
+        dy.String(), nullable=True, description="Tables in which all that depends on the bar is computed again."
     )
 
 
@@ -530,6 +544,11 @@ class Tick(dy.Schema):
     symbols_ok = dy.List(dy.String(), description="Markets whose newest bar is known.")
     symbols_failed = dy.List(dy.String(), description="Markets whose newest bar is not.")
     reason = _text("What failed, in one line.", nullable=True)
+    problems = dy.List(
+        dy.Struct({"symbol": _text("Market."), "reason": _text("What its venue said.")}),
+        nullable=True,
+        description="What failed at which market, known when its candles were asked for. Live-only.",
+    )
 
 
 class SignalQuality(dy.Schema):
@@ -623,7 +642,7 @@ TABLES: dict[str, type[dy.Schema]] = {
 }
 """Every table of the lake by name, in the order of the flow."""
 
-LIVE_ONLY = frozenset({"observed_at", "live_state", "live_reason"})
+LIVE_ONLY = frozenset({"observed_at", "live_state", "live_reason", "problems"})
 """Columns in which a backfilled row may differ from the one that the live tick wrote."""
 
 

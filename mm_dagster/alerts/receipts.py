@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from mm_dagster import tables
+from mm_dagster.alerts import drill
 from mm_dagster.alerts.ledger import Book, Channel, Ledger, Outgoing, Second, dispatch, repeat_id
 from mm_dagster.alerts.policy import EMERGENCY, Alert
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
@@ -107,7 +108,9 @@ def _is_news(row: dict[str, Any], book: Book, now: datetime) -> bool:
     others = (one for one in book.rows.values() if one["alert_id"] != row["alert_id"])
     repeated = {repeat_id(one["alert_id"]) for one in book.rows.values() if one["receipt"]}
     return (
-        now - row["expired_at"] <= NEWS
+        # A drill that nobody heard is no news: it says so itself.
+        row["kind"] != drill.KIND
+        and now - row["expired_at"] <= NEWS
         and row["alert_id"] not in repeated
         and repeat_id(row["alert_id"]) not in book.rows
         and not any(

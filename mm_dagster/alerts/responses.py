@@ -53,6 +53,25 @@ def response(
     return tables.conform(pl.DataFrame([row], schema=tables.dtypes("operator_response")), "operator_response")
 
 
+def unasked(grid: GridConfig, action: str, at: datetime, note: str | None) -> pl.DataFrame:
+    """One row of `operator_response` that answers no alert: what happened to a grid whose file vanished.
+
+    Args:
+        grid: the grid that was acted on.
+        action: see tables.RESPONSES.
+        at: when, UTC.
+        note: in the operator's words.
+    """
+    row = {
+        "response_id": tables.identity(grid.id, "", action, at.isoformat()),
+        "grid_id": grid.id,
+        "at": at,
+        "action": action,
+        "note": note,
+    }
+    return tables.conform(pl.DataFrame([row], schema=tables.dtypes("operator_response")), "operator_response")
+
+
 def _window(alert: Mapping[str, Any], windows: WindowMinutes) -> float:
     """Minutes that the operator had, from the alert on."""
     minutes = {

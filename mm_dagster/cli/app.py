@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
-from mm_dagster.cli.remedies import in_words, remedy
+from mm_dagster.cli.remedies import can_be_said, in_words, remedy, unforeseen
 from mm_dagster.config import ConfigError
 from mm_dagster.environment import VariableError
 from mm_dagster.history.backup import BackupError
@@ -46,6 +46,7 @@ FORESEEN = (
     ConfigError,
     LakeError,
     MirrorError,
+    modes.ModesError,
     VenueError,
     VariableError,
     PushoverRefused,
@@ -111,6 +112,7 @@ def _warn(sentence: str) -> None:
 
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
+    modes.keep_private()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show must not undo what was done.
         if isinstance(stream, io.TextIOWrapper):
@@ -124,15 +126,17 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read has seen enough. What is still in the buffer would be complained of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except Exception as error:
+        code = 0
+    except BaseException as error:
+        if not can_be_said(error):
+            raise
         code = _say_what_went_wrong(error)
     if code == INTERRUPTED:
         err.print("stopped; what was finished stays")
     sys.exit(code or 0)
 
 
-def _say_what_went_wrong(error: Exception) -> int:
+def _say_what_went_wrong(error: BaseException) -> int:
     """One line on stderr, with the remedy where there is one; the exit code."""
     logs.clean(error)
     if chosen.debug:
@@ -144,7 +148,6 @@ def _say_what_went_wrong(error: Exception) -> int:
     elif asked_wrongly:
         line = asked_wrongly()
     else:
-        first = (str(error).splitlines() or [""])[0]
-        line = in_words(error) or (f"{type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)")
+        line = in_words(error) or unforeseen(error)
     err.print(f"[bold red]error:[/] {escape(logs.redact(line))}", soft_wrap=True, highlight=False)
     return 2 if asked_wrongly and not isinstance(error, FORESEEN) else 1

@@ -8,10 +8,11 @@ from typing import Any
 
 import typer
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, iso
 from mm_dagster.cli.app import FORESEEN, CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.config import CcxtVenue
 
 PANEL = "Keep it well"
@@ -35,6 +36,10 @@ def _examine() -> list[dict[str, Any]]:
             rows.append({"part": part, "result": "OK", "detail": examine()})
         except FORESEEN as error:
             rows.append({"part": part, "result": "TO DO", "detail": str(error)})
+        except BaseException as error:
+            if not can_be_said(error):
+                raise
+            rows.append({"part": part, "result": "TO DO", "detail": in_words(error) or unforeseen(error)})
 
     project = project_here()
     config = project.config
@@ -55,7 +60,8 @@ def _examine() -> list[dict[str, Any]]:
     heart = config.alerts.heartbeat
     if heart:
         check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
-    check("git mirror", project.mirror.check)
+    check("git mirror", lambda: project.mirror.check())
+    check("data folder", lambda: modes.check(project.data))
     return rows
 
 
@@ -96,6 +102,12 @@ def _configuration(project: Any) -> str:
         raise CommandError("; ".join(project.vanished))
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
+    ahead = [grid for grid in grids if grid.activated_at > project.real_clock()]
+    if ahead:
+        raise CommandError(
+            f"{ahead[0].id}: activated_at: {iso(ahead[0].activated_at)} lies ahead, and until then it is not watched; "
+            "times are UTC unless they say otherwise: write the hour in UTC, or with its zone, like 14:30:00+02:00"
+        )
     return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
 
 

@@ -14,6 +14,7 @@ from mm_dagster.bars import iso
 from mm_dagster.cli.app import FORESEEN, CommandError, app, out, project_here
 from mm_dagster.cli.examine import PANEL, freshness
 from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 
 HEARTBEAT = timedelta(minutes=5)
 """Age from which a daemon counts as dead; each reports twice a minute."""
@@ -63,6 +64,10 @@ def _answers(question: Question, longest: timedelta, now: datetime) -> list[dict
             rows.append({"part": part, "result": "OK", "detail": examine()})
         except FORESEEN as error:
             rows.append({"part": part, "result": "NOT OK", "detail": str(error)})
+        except BaseException as error:
+            if not can_be_said(error):
+                raise
+            rows.append({"part": part, "result": "NOT OK", "detail": in_words(error) or unforeseen(error)})
         return rows[-1]["result"] == "OK"
 
     if not check("configuration", lambda: str(project_here().config_dir)):

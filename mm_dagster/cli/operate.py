@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 from rich.console import RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from mm_dagster import modes
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
@@ -102,6 +104,8 @@ def report(
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         fresh.write_text(text, encoding="utf-8")
+        if no_money:
+            modes.share(fresh)
         fresh.replace(path)
     except OSError as error:
         raise CommandError(f"--out {to}: {error.strerror}; name a file in a folder that can be written to") from None
@@ -196,7 +200,7 @@ def respond(
     as_json: AsJson = False,
 ) -> None:
     """Note what you did about a grid's last alert: the audit of response times is made of it."""
-    from mm_dagster.alerts.responses import response
+    from mm_dagster.alerts.responses import response, unasked
 
     project = project_here()
     known = {one.id: one for one in project.config.grids}
@@ -210,7 +214,12 @@ def respond(
         done = parse_time(at) if at else now.replace(microsecond=0)
         if done > now:
             raise ValueError(f"{iso(done)} lies in the future; write when it was done")
-        row = response(known[grid], action, done, note, ledger, windows)
+        # Where the file vanished the question is who still needs it, whether an alert was told or not.
+        answers_an_alert = grid not in project.gone_grids or _was_told(ledger, grid, done)
+        if answers_an_alert:
+            row = response(known[grid], action, done, note, ledger, windows)
+        else:
+            row = unasked(known[grid], action, done, note)
     except ValueError as error:
         raise CommandError(str(error)) from None
     with project.turn_lock():
@@ -218,6 +227,12 @@ def respond(
     told = row.row(0, named=True)
     columns = ("grid_id", "action", "at", "seconds_from_alert", "within_window", "note")
     print_rows([{name: told[name] for name in columns}], as_json)
+
+
+def _was_told(ledger: pl.DataFrame, grid: str, until: datetime) -> bool:
+    """Whether an escalation of a grid was told by then."""
+    mine = (pl.col("grid_id") == grid) & (pl.col("kind") == "ESCALATION") & (pl.col("status") == "SENT")
+    return not ledger.filter(mine & (pl.col("sent_at") <= until)).is_empty()
 
 
 def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: bool) -> None:

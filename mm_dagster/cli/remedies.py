@@ -52,6 +52,17 @@ def in_words(error: BaseException) -> str | None:
     return f"{(str(error).splitlines() or [''])[0]} ({known})" if known else None
 
 
+def can_be_said(error: BaseException) -> bool:
+    """Whether it is an error, and not a wish to stop. A panic of an extension module is no Exception."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+
+def unforeseen(error: BaseException) -> str:
+    """An error that nobody foresaw, in one line."""
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first} (not foreseen; `mm --debug ...` shows the trace)"
+
+
 def remedy(error: BaseException) -> str | None:
     """What to do, found in the words of an error and of those behind it; None: nothing is known."""
     for one in _chain(error):

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mm_dagster.bars import DAY_BARS, FIRST_DAY, ceil_bar, iso
 from mm_dagster.config.errors import ConfigError as ConfigError
 from mm_dagster.config.errors import foreseen
-from mm_dagster.config.read import parse, read_folder
+from mm_dagster.config.yaml_files import parse, read_folder
 from mm_dagster.grid.levels import (
     FeeCurrency,
     LevelConvention,
@@ -69,6 +69,13 @@ def _without_credentials(address: str) -> str:
     return address
 
 
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("must be the name of a variable of the environment, like MM_SECRET, and not what it holds")
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(_variable)]
 Address = Annotated[str, AfterValidator(_without_credentials)]
 UtcTime = Annotated[datetime, AfterValidator(_utc)]
 Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$", description="Base and quote, like ETH-USDT.")]
@@ -84,11 +91,11 @@ Positive = Annotated[float, Field(gt=0)]
 class AccountKeys(Model):
     """Names of the environment variables that hold a read-only API key. The program places no order."""
 
-    key_env: str
+    key_env: VariableName
     """Variable with the key."""
-    secret_env: str
+    secret_env: VariableName
     """Variable with the secret."""
-    passphrase_env: str | None = None
+    passphrase_env: VariableName | None = None
     """Variable with the passphrase, where the exchange wants one; KuCoin does."""
 
 
@@ -450,7 +457,7 @@ class PushoverConfig(Model):
 class SecretUrl(Model):
     """An address that may hold a password: only the name of the environment variable with it stands here."""
 
-    url_env: str
+    url_env: VariableName
     """Variable with the address."""
 
 
@@ -807,7 +814,9 @@ def _first_error(error: ValidationError, model: type[Model]) -> str:
         return f"{key}: is missing{more}"
     if not key:
         return f"{message}{more}"
-    shown = _CREDENTIALS.sub("***@", repr(first["input"]))
+    # Who writes a secret where its variable's name belongs must not find it in a log.
+    hidden = key.endswith("_env")
+    shown = "***" if hidden else _CREDENTIALS.sub("***@", repr(first["input"]))
     return f"{key}: {shown:.80} is wrong: {message}{more}"
 
 

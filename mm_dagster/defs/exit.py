@@ -12,7 +12,7 @@ from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import judge
 from mm_dagster.pipeline.tell import grid_picture, shown
-from mm_dagster.pipeline.work import Work, in_batches
+from mm_dagster.pipeline.work import Work
 from mm_dagster.tables import STATES
 
 
@@ -33,25 +33,18 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     now, the picture the grid that most needs a look. When it is red: a grid is not judged, and so not watched.
     """
     job = work(context, project, turn)
-    changed, newest = 0, []
-    active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
-    judgeable = [grid for grid in active if grid.id not in project.failures]
-    spans = job.grid_spans("exit_state", judgeable) if judgeable else {}
-    for span, grids in in_batches(spans):
-        rows = job.stamp(judge.with_live(job, grids, judge.evaluate(job, grids, span)), "exit_state", grids)
-        changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
-        newest.append(rows.filter(pl.col("as_of") == span.end))
-    job.settle_revisions()
-    job.end_tick()
+    done = judge.judge(job)
     _give_sign_of_life(context, job)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
-    table = pl.concat(newest).select(shown) if newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
+    table = (
+        pl.concat(done.newest).select(shown) if done.newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
+    )
     judged = set(table["grid_id"])
-    left_out = [grid.id for grid in active if grid.id not in judged]
-    worst = max(active, key=lambda grid: _rank(table, grid.id), default=None)
+    left_out = [grid.id for grid in done.active if grid.id not in judged]
+    worst = max(done.active, key=lambda grid: _rank(table, grid.id), default=None)
     return dg.MaterializeResult(
         metadata={
-            "rows_changed": changed,
+            "rows_changed": done.changed,
             "states": preview(table),
             **(_pictures(job, worst) if worst and worst.id in judged else {}),
         },
@@ -63,7 +56,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
                 description=(
                     f"No state for {', '.join(left_out)}."
                     if left_out
-                    else f"All {len(active)} active grids are judged at {iso(job.window.end)}."
+                    else f"All {len(done.active)} active grids are judged at {iso(job.window.end)}."
                 ),
             )
         ],

@@ -6,13 +6,12 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster import charts
-from mm_dagster.bars import BAR, Span
+from mm_dagster.bars import Span
 from mm_dagster.defs.describe import picture, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.grid import account, entry, risk
 from mm_dagster.pipeline import judge
-from mm_dagster.pipeline.work import Work, in_batches
+from mm_dagster.pipeline.work import Work
 
 EQUITY_SHOWN = timedelta(days=30)
 """How much of a grid's life its picture shows."""
@@ -38,55 +37,37 @@ def grid_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
     the grid with most at stake. What the figures mean: docs/grid.md.
     """
     job = work(context, project, turn)
-    changed, last, compared = 0, [], 0
-    differing: list[str] = []
-    refused, rules = judge.keep_episodes(job)
-    for grid_id, why in refused.items():
-        project.failures[grid_id] = why
+    done = judge.assess_risk(job)
+    for grid_id, why in done.refused.items():
         context.log.error(why, extra={"grid": grid_id})
-    accounts = project.lake.read("account_snapshot")
-    followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
-    spans = job.grid_spans("grid_risk", followed) if followed else {}
-    for span, grids in in_batches(spans):
-        symbols = [grid.symbol for grid in grids]
-        columns = ["symbol", "as_of", *risk.FEATURES]
-        features = project.lake.read("regime_features", span=span, symbols=symbols, columns=columns)
-        starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
-        lives = Span(min([span.start, *starts]), span.end)
-        candles = project.lake.read("candles", span=lives, symbols=symbols)
-        fills = {grid.id: judge.fills(job, grid, accounts) for grid in grids}
-        rows = risk.compute(grids, features, candles, span, job.config.risk, rules, fills)
-        newest = Span(span.end - BAR, span.end)
-        for grid in (grid for grid in grids if isinstance(fills[grid.id], pl.DataFrame)):
-            model = risk.compute([grid], features, candles, newest, job.config.risk, rules)
-            differing += account.differences(grid, model, rows.filter(pl.col("grid_id") == grid.id).tail(1))
-            compared += 1
-        rows = job.stamp(rows, "grid_risk", grids)
-        changed += job.write("grid_risk", rows, span, grids=[grid.id for grid in grids])
-        last.append(rows.filter(pl.col("as_of") == span.end))
     shown = [
         *("grid_id", "as_of", "price", "position_health", "stop_loss_risk", "risk_level", "p_break_low_24h"),
         *("liquidation_value", "grid_profit", "unrealised_pnl", "total_pnl", "capital_at_risk", "profit_giveback"),
     ]
     return dg.MaterializeResult(
         metadata={
-            "rows_changed": changed,
-            "preview": preview(_stack(last, shown)),
-            **_equity(job, _stack(last, shown)),
+            "rows_changed": done.changed,
+            "preview": preview(_stack(done.newest, shown)),
+            **_equity(job, _stack(done.newest, shown)),
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name="episodes_are_unchanged",
-                passed=not refused,
+                passed=not done.refused,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description="; ".join(refused.values()) or f"{len(followed)} grids are as they were first seen.",
+                description="; ".join(done.refused.values())
+                or f"{len(done.followed)} grids are as they were first seen.",
             ),
             dg.AssetCheckResult(
                 check_name="account_agrees_with_model",
-                passed=not differing,
+                passed=not done.differing,
                 severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(differing)
-                or (f"{compared} grids agree with their accounts." if compared else "No grid's account is read."),
+                description="; ".join(done.differing)
+                or (
+                    f"{done.compared} grids agree with their accounts."
+                    if done.compared
+                    else "No grid's account is read."
+                ),
             ),
         ],
     )
@@ -98,19 +79,9 @@ def entry_assessment(context: dg.AssetExecutionContext, project: ProjectOfRun, t
 
     It lengthens a grid's life; it was not found to earn more.
     """
-    job = work(context, project, turn)
-    changed, last = 0, []
-    waiting = [grid for symbol in job.symbols for grid in job.grids(symbol) if not grid.enabled]
-    for span, grids in job.grid_spans("entry_assessment", waiting).items() if waiting else ():
-        symbols = [grid.symbol for grid in grids]
-        features = project.lake.read("regime_features", span=span, symbols=symbols)
-        verdicts = project.lake.read("regime_verdict", span=span, symbols=symbols)
-        rows = pl.concat([entry.assess(grid, features, verdicts, span, job.config.risk) for grid in grids])
-        rows = job.stamp(rows, "entry_assessment", grids)
-        changed += job.write("entry_assessment", rows, span, grids=[grid.id for grid in grids])
-        last.append(rows.filter(pl.col("as_of") == span.end))
+    done = judge.assess_entry(work(context, project, turn))
     shown = ["grid_id", "as_of", "advice", "price", "lower", "upper", "p_leave_72h", "reasons"]
-    return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_stack(last, shown))})
+    return dg.MaterializeResult(metadata={"rows_changed": done.changed, "preview": preview(_stack(done.newest, shown))})
 
 
 def _equity(job: Work, newest: pl.DataFrame) -> dict[str, dg.MarkdownMetadataValue]:

@@ -1,8 +1,6 @@
 """Stage 1, market: closed candles from the venues, labelled and checked."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -11,14 +9,9 @@ from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.defs.describe import preview, stage_asset
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.history.lake import Commit
-from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline import collect
 from mm_dagster.pipeline.work import Work
-from mm_dagster.tables import broken_rules, conform, empty
-
-if TYPE_CHECKING:
-    pass
+from mm_dagster.tables import broken_rules, conform
 
 FRESH_BARS = 2
 """How many bars behind the tick the newest known one may be."""
@@ -49,18 +42,15 @@ def candles(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn
     the venue's words; nothing need be run again, since every tick asks for what is missing.
     """
     job = work(context, project, turn)
-    with ThreadPoolExecutor(1) as beside:
-        # ccxt takes as long to load as DuckDB its extensions, which needs no interpreter.
-        beside.submit(collect.open_venues, job)
-        job.begin_tick()
-    months = []
-    for month, changed, quarantined in collect.fetch(job):
-        months.append((f"{month:%Y-%m}", changed, quarantined))
+
+    def say(month: datetime, changed: int) -> None:
         if job.tick is None:
             context.log.info(f"{month:%Y-%m}: {changed} rows of candles changed")
-    for symbol, error in project.failures.items():
+
+    done = collect.collect(job, say)
+    months = [(f"{month:%Y-%m}", *counts) for month, counts in done.months.items()]
+    for symbol, error in done.problems.items():
         context.log.error(error, extra={"symbol": symbol})
-    job.read_revisions()
     recent = project.lake.read("candles", span=job.window, symbols=job.symbols)
     by_month = _by_month(recent, months)
     return dg.MaterializeResult(
@@ -70,9 +60,9 @@ def candles(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn
             "newest_bar": _newest(recent),
             "preview": preview(recent.tail(8)),
             **({"by_month": preview(by_month)} if job.tick is None else {}),
-            **({"errors": "; ".join(project.failures.values())} if project.failures else {}),
+            **({"errors": "; ".join(done.problems.values())} if done.problems else {}),
         },
-        check_results=list(_checks(job, recent, project.failures)),
+        check_results=list(_checks(job, recent, done.problems)),
     )
 
 
@@ -89,22 +79,9 @@ def account_snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, t
     Read with a read-only key; the program places no order. Without keys there are no rows, and what the grids hold is
     modelled from candles.
     """
-    as_of, problems, rows = turn.time, [], []
-    for venue in project.config.markets.venues if as_of else ():
-        try:
-            account = project.account(venue)
-            if account is not None:
-                rows.append(collect.read_account(project, account, venue, floor_bar(as_of)))  # type: ignore[arg-type]
-        except VenueError as error:
-            problems.append(str(error))
-    read = pl.concat(rows) if rows else empty("account_snapshot")
-    problems += read["detail"].drop_nulls().to_list()
+    read, problems = collect.collect_accounts(project, turn.time, context.run.run_id)
     for problem in problems:
         context.log.error(problem)
-    if not read.is_empty():
-        with project.turn_lock():
-            commit = Commit(run_id=context.run.run_id, asset="account_snapshot", span=str(turn.as_of))
-            project.lake.upsert("account_snapshot", read, commit=commit)
     shown = read.select("venue", "as_of", "complete", pl.col("balances", "open_orders", "fills").list.len())
     said = f"{read.height} accounts were read; elsewhere positions are modelled."
     return dg.MaterializeResult(

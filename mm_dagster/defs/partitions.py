@@ -1,14 +1,14 @@
 """Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 
-from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso
+from mm_dagster.bars import BAR, FIRST_DAY, Span, iso
 from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.pipeline.work import Work
+from mm_dagster.pipeline.work import Work, plan
 from mm_dagster.tables import CODE_VERSIONS
 
 DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezone="UTC", fmt="%Y-%m-%d")
@@ -42,25 +42,19 @@ def work(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -
     Raises:
         dg.Failure: a symbol of the run is not in the configuration.
     """
-    config = project.config
-    unknown = [symbol for symbol in turn.symbols if symbol not in config.symbols]
-    if unknown:
-        raise dg.Failure(f"symbols: {unknown[0]!r} is not in markets.yaml; there are {', '.join(config.symbols)}")
     tick = turn.time
-    if tick is None:
-        partitions = context.partition_time_window
-        window = Span(partitions.start, partitions.end)
-    else:
-        window = Span(floor_bar(tick) - timedelta(days=config.history.catch_up_days), floor_bar(tick))
-    return Work(
-        project=project,
-        config=config,
-        symbols=tuple(turn.symbols or config.symbols),
-        window=window,
-        tick=floor_bar(tick) if tick else None,
-        run_id=context.run.run_id,
-        again=turn.again,
-    )
+    partitions = context.partition_time_window if tick is None else None
+    try:
+        return plan(
+            project,
+            context.run.run_id,
+            window=Span(partitions.start, partitions.end) if partitions else None,
+            as_of=tick,
+            symbols=turn.symbols,
+            again=turn.again,
+        )
+    except ValueError as error:
+        raise dg.Failure(str(error)) from None
 
 
 def range_tags(days: Span) -> dict[str, str]:

@@ -1,16 +1,12 @@
 """Stage 2, regime: what the candles measure, and the verdict drawn from it."""
 
-import os
-
 import dagster as dg
 import polars as pl
 
 from mm_dagster.defs.describe import preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.regime import features, verdict
-
-CORES = os.cpu_count() or 1
+from mm_dagster.pipeline import measure
 
 
 @history_asset("regime_features", kinds={"numba"}, deps=["candles"])
@@ -22,18 +18,11 @@ def regime_features(context: dg.AssetExecutionContext, project: ProjectOfRun, tu
     with formula and window: docs/features.md. When it is red: a proof found a row that its candles do not give; `mm
     replay --check` names the first cell.
     """
-    job = work(context, project, turn)
-    changed, last = 0, []
-    for whole, symbols in job.regime_spans("regime_features").items():
-        # One vectorised pass over all markets for each month that is written: the warm-up of a month is read and
-        # computed twice, and in return memory does not grow with the years, and a tick need not wait for them.
-        for span in whole.months():
-            bars = project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=symbols)
-            rows = job.stamp(features.compute(bars, span, job.config.risk.vol, threads=CORES), "regime_features")
-            changed += job.write("regime_features", rows, span, symbols=symbols)
-            last.append(rows.filter(pl.col("as_of") == span.end))
+    done = measure.measure(work(context, project, turn))
     shown = ["symbol", "as_of", "close", "efficiency_ratio", "adx", "half_life", "atr_expansion", "volatility_forecast"]
-    return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
+    return dg.MaterializeResult(
+        metadata={"rows_changed": done.changed, "preview": preview(_newest_each(done.newest, shown))}
+    )
 
 
 @history_asset("regime_verdict", kinds={"numba"}, deps=["regime_features"])
@@ -44,16 +33,11 @@ def regime_verdict(context: dg.AssetExecutionContext, project: ProjectOfRun, tur
     verdict before hysteresis stand beside it. A grid wants RANGE_OK. Confidence is how much likelier the verdict is
     than the next; below 0 it is held by hysteresis alone. When it is red: see regime_features.
     """
-    job = work(context, project, turn)
-    changed, last = 0, []
-    for whole, symbols in job.regime_spans("regime_verdict").items():
-        for span in whole.months():
-            measured = project.lake.read("regime_features", span=span.back(verdict.HYSTERESIS_BARS), symbols=symbols)
-            rows = job.stamp(verdict.compute(measured, span, job.config.regime), "regime_verdict")
-            changed += job.write("regime_verdict", rows, span, symbols=symbols)
-            last.append(rows.filter(pl.col("as_of") == span.end))
+    done = measure.decide(work(context, project, turn))
     shown = ["symbol", "as_of", "verdict", "confidence", "p_range_ok", "p_range_weak", "p_transition", "p_trend"]
-    return dg.MaterializeResult(metadata={"rows_changed": changed, "preview": preview(_newest_each(last, shown))})
+    return dg.MaterializeResult(
+        metadata={"rows_changed": done.changed, "preview": preview(_newest_each(done.newest, shown))}
+    )
 
 
 def _newest_each(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:

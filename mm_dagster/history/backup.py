@@ -7,12 +7,14 @@ name. A restore trusts nothing: it unpacks beside the target, compares every che
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import tarfile
 import tempfile
 import zlib
@@ -32,10 +34,13 @@ FORMAT = 1
 PARTS = ("history", "mirror", "config", "dagster")
 _MANIFEST = "manifest.json"
 _BUNDLE = "mirror/commits.bundle"
-_MANIFEST_BYTES = 256 * 2**20
+_MANIFEST_BYTES = 64 * 2**20
 _CHUNK = 2**20
 _ANY = "main"
 """A bundle knows its own branches; this one is only what git calls a repository's first until it has any."""
+_READY = ".restored"
+"""What was unpacked and proven, on its way to its place: when this folder is there, a restore did not end."""
+_NEWS = "restore.json"
 _LOGIN_IN_ADDRESS = re.compile(rb"://[^/\s\"]*@")
 
 Advance = Callable[[int], None]
@@ -80,11 +85,13 @@ def stage(places: Places, folder: Path) -> tuple[str, ...]:
         What was left out, in words: a configuration that holds a login.
 
     Raises:
-        BackupError: a database cannot be copied.
+        BackupError: a database cannot be copied, or there is a link or a special file among the files.
         LakeError: the lake cannot be copied.
         MirrorError: the mirror cannot be packed.
     """
     left_out = []
+    for part in PARTS:
+        _refuse_links(places.of(part), part)
     Lake(places.of("history")).copy_to(folder / "history")
     if (places.of("mirror") / ".git").is_dir():
         (folder / "mirror").mkdir()
@@ -133,9 +140,14 @@ def pack(folder: Path, archive: Path, *, left_out: tuple[str, ...] = (), advance
     ]
     manifest = json.dumps({"format": FORMAT, "made_at": made_at, "left_out": left_out, "files": files}, indent=1)
     (folder / _MANIFEST).write_text(manifest)
+    for old in archive.parent.glob(f".{archive.name}.*.tmp"):
+        # Of a backup that was killed.
+        if _is_left(old):
+            old.unlink(missing_ok=True)
     fresh = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
     try:
-        with fresh.open("wb") as raw:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as raw:  # noqa: PTH123
+            fcntl.flock(raw, fcntl.LOCK_SH)
             with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=6) as tar:
                 for name in [_MANIFEST, *(str(file["name"]) for file in files)]:
                     _add(tar, folder / name, name)
@@ -144,6 +156,7 @@ def pack(folder: Path, archive: Path, *, left_out: tuple[str, ...] = (), advance
             os.fsync(raw.fileno())
         _read(fresh, None, advance)
         fresh.replace(archive)
+        _settle(archive.parent)
     except OSError as error:
         raise BackupError(f"{archive}: {error.strerror or error}; choose a folder that can be written to") from error
     finally:
@@ -176,6 +189,11 @@ def restore(archive: Path, places: Places, *, force: bool, advance: Advance) -> 
         BackupError: the archive is torn, changed, hostile or no backup; or there is something and no `force`.
         MirrorError: the mirror cannot be unpacked.
     """
+    if not archive.is_file():
+        raise BackupError(f"{archive}: is not there; give the file that `mm backup --to` wrote")
+    if (places.data / _READY / _NEWS).is_file():
+        # All of an earlier one was proven, and a part of it may stand in its place already: it comes first.
+        _move_in(places)
     there = [places.of(part) for part in PARTS if _holds_anything(places.of(part))]
     if there and not force:
         raise BackupError(f"{there[0]}: is not empty; choose another folder with --data, or --force to move it aside")
@@ -187,21 +205,85 @@ def restore(archive: Path, places: Places, *, force: bool, advance: Advance) -> 
                 Mirror(fresh / "repository", None, _ANY).unbundle(bundle)
                 shutil.rmtree(fresh / "mirror")
                 (fresh / "repository").rename(fresh / "mirror")
-            aside = None
-            if there:
-                aside = Path(tempfile.mkdtemp(prefix="before-restore-", dir=places.data))
-            for part in PARTS:
-                place = places.of(part)
-                if aside and place.exists():
-                    shutil.move(place, aside / part)
-                if (fresh / part).exists():
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    if place.is_dir():
-                        place.rmdir()
-                    shutil.move(fresh / part, place)
+            aside = Path(tempfile.mkdtemp(prefix="before-restore-", dir=places.data)) if there else None
+            old = [part for part in PARTS if places.of(part).exists()] if there else []
+            (fresh / _NEWS).write_text(json.dumps({"aside": aside and aside.name, "old": old}))
+            _settle(fresh)
+            ready = places.data / _READY
+            shutil.rmtree(ready, ignore_errors=True)
+            fresh.rename(ready)
+        _move_in(places)
     except OSError as error:
         raise BackupError(f"{places.data}: {error.strerror or error}; nothing was lost, try again") from error
     return restored, aside
+
+
+def refuse_unfinished(data: Path) -> None:
+    """Refuses a data folder in which a restore was killed between its parts.
+
+    Raises:
+        BackupError: it is one.
+    """
+    if (data / _READY / _NEWS).is_file():
+        raise BackupError(f"{data}: a restore was interrupted; run `mm restore` once more, with --force")
+
+
+def _move_in(places: Places) -> None:
+    """Renames what is proven to its place, part by part. Killed at any instant, it can be called again."""
+    ready = places.data / _READY
+    news = json.loads((ready / _NEWS).read_text())
+    aside = places.data / news["aside"] if news["aside"] else None
+    for part in PARTS:
+        place, new = places.of(part), ready / part
+        if aside and part in news["old"] and not (aside / part).exists() and place.exists():
+            _move(place, aside / part)
+        if new.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir():
+                place.rmdir()
+            _move(new, place)
+    # First what says that it goes on, lest it goes on without its parts.
+    (ready / _NEWS).unlink()
+    shutil.rmtree(ready, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames a folder; from one disk to another by a copy that gets its name when it is whole."""
+    try:
+        source.rename(target)
+    except OSError:
+        copy = target.with_name(f".{target.name}.copy")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source, copy, symlinks=True)
+        copy.rename(target)
+        shutil.rmtree(source)
+
+
+def _settle(folder: Path) -> None:
+    """Brings the names in a folder to the disk."""
+    end = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(end)
+    finally:
+        os.close(end)
+
+
+def _refuse_links(folder: Path, part: str) -> None:
+    """A link would bring in what lies elsewhere, or leave out what seems to be here; a pipe would wait for ever.
+
+    Raises:
+        BackupError: there is one.
+    """
+    if part != "dagster" and folder.is_symlink():
+        raise BackupError(
+            f"{folder}: is a link; a backup holds what lies in the data folder itself: put the folder there"
+        )
+    # Of the mirror git packs the commits.
+    for path in folder.rglob("*") if part != "mirror" else ():
+        mode = path.lstat().st_mode if path.is_symlink() or path.exists() else stat.S_IFREG
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "no plain file"
+            raise BackupError(f"{path}: is {kind}; put the file itself there, or take it out")
 
 
 def _read(archive: Path, target: Path | None, advance: Advance) -> Backup:
@@ -211,6 +293,9 @@ def _read(archive: Path, target: Path | None, advance: Advance) -> Backup:
             entries = iter(tar)
             manifest = _manifest(archive, tar, next(entries, None))
             expected = {str(file["name"]): file for file in manifest["files"]}
+            needed = sum(int(file["bytes"]) for file in manifest["files"])
+            if target and needed > shutil.disk_usage(target).free:
+                raise BackupError(f"{archive}: needs {needed:,} bytes, and the disk of {target.parent} has fewer")
             for entry in entries:
                 file = expected.pop(entry.name, None)
                 if file is None or not _is_harmless(entry) or entry.size != file["bytes"]:
@@ -262,7 +347,8 @@ def _is_harmless(entry: tarfile.TarInfo) -> bool:
     """A plain file below one of the parts; never a link, a device, or a path that leads out."""
     path = PurePosixPath(entry.name)
     return (
-        entry.isreg()
+        # Nor a sparse file, which is small and large.
+        entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
         and not path.is_absolute()
         and "\\" not in entry.name
         and "\0" not in entry.name
@@ -326,10 +412,43 @@ def _holds_anything(folder: Path) -> bool:
 
 @contextmanager
 def beside(folder: Path, name: str) -> Iterator[Path]:
-    """A temporary folder in another one, so on the same disk, gone afterwards whatever happens."""
+    """A temporary folder in another one, so on the same disk, gone afterwards whatever happens.
+
+    What a killed process left there under that name goes, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f".{name}-*"):
+        if _is_left(old):
+            shutil.rmtree(old, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    with _held(fresh):
+        try:
+            yield fresh
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Marks a file or folder as in use for as long as this process lives."""
+    end = os.open(path, os.O_RDONLY)
     try:
-        yield fresh
+        fcntl.flock(end, fcntl.LOCK_SH)
+        yield
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        os.close(end)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody holds it any more."""
+    try:
+        end = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(end, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(end)
+    return True

@@ -21,10 +21,10 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TypeVar
 
 from filelock import FileLock
 
@@ -34,6 +34,8 @@ from mm_dagster.environment import VariableError
 # Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +91,7 @@ class Mirror:
         for name in files:
             _check_name(name)
         with self._turn():
-            try:
-                return self._written(files, message)
-            except (git.GitError, OSError) as error:
-                if not self._heal(error):
-                    raise
-                return self._written(files, message)
+            return self._healing(lambda: self._written(files, message))
 
     def _written(self, files: Mapping[str, str], message: str) -> str | None:
         for name, text in files.items():
@@ -120,12 +117,7 @@ class Mirror:
             return "nothing waits"
         with self._turn():
             try:
-                try:
-                    self._exchange()
-                except git.GitCommandError as error:
-                    if not self._heal(error):
-                        raise
-                    self._exchange()
+                self._healing(self._exchange)
             except git.GitCommandError as error:
                 # Not chained: what git said in full may name the login.
                 raise MirrorError(
@@ -149,7 +141,7 @@ class Mirror:
         if self._remote is None or not self._directory.is_dir():
             return 0
         with self._turn():
-            return self._count_waiting()
+            return self._healing(self._count_waiting)
 
     def check(self) -> str:
         """One line for `mm doctor`.
@@ -217,7 +209,7 @@ class Mirror:
                     self._init()
                 elif fault := self._fault():
                     self._set_aside(fault)
-                self._clear_leftovers()
+                self._healing(self._clear_leftovers)
                 yield
         except (git.GitError, OSError) as error:
             raise MirrorError(f"{self._folder}: {_one_line(error)}") from error
@@ -241,10 +233,23 @@ class Mirror:
             attributes.unlink(missing_ok=True)
             attributes.write_text(_ATTRIBUTES)
         if self._succeeds("rev-parse", "--quiet", "--verify", "HEAD^{tree}"):
+            if not _is_index(self._directory / "index"):
+                # It can be made again from the last commit, and often it is all that is broken.
+                (self._directory / "index").unlink(missing_ok=True)
+                return None if self._succeeds("read-tree", "HEAD") else "its last commit cannot be read"
             return None
         if self._succeeds("symbolic-ref", "--quiet", "HEAD") and not self._tips(self._directory):
             return None
         return "its HEAD leads to no commit"
+
+    def _healing(self, work: Callable[[], T]) -> T:
+        """Does something, once more if it failed on a repository that was damaged and is whole now."""
+        try:
+            return work()
+        except (git.GitError, OSError) as error:
+            if not self._heal(error):
+                raise
+            return work()
 
     def _heal(self, error: Exception) -> bool:
         """Whether the repository was damaged and is whole now; False: the fault is elsewhere.
@@ -253,11 +258,6 @@ class Mirror:
             error: what failed, before anything of it was handed on.
         """
         fault = _one_line(error)
-        if not self._succeeds("ls-files"):
-            # The index can be made again from the last commit, and often it is all that is broken.
-            (self._directory / "index").unlink(missing_ok=True)
-            if (not self._knows("HEAD") or self._succeeds("read-tree", "HEAD")) and self._is_whole():
-                return True
         if self._is_whole():
             return False
         self._set_aside(fault)
@@ -396,6 +396,10 @@ class Mirror:
 
     def _keep_all(self) -> None:
         """Commits the work tree as it is: files that a killed process wrote, or an undecided merge."""
+        for line in self._git.ls_files("--unmerged", "-z").split("\0"):
+            if line.startswith("160000 "):
+                # A submodule in the place of what is ours: there is nothing in it that could be kept.
+                self._git.update_index("--force-remove", "--", line.partition("\t")[2])
         self._git.add("--all", "--force")
         self._commit(f"Join {_redacted(self._remote or '')}".strip())
 
@@ -503,6 +507,15 @@ def _is_folder(here: int, name: str) -> bool:
         return False
 
 
+def _is_index(path: Path) -> bool:
+    """Whether git's index is whole: its checksum comes last, and git itself does not look."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    content = path.read_bytes()
+    body, checksum = content[:-20], content[-20:]
+    return content.startswith(b"DIRC") and checksum in (hashlib.sha1(body).digest(), bytes(20))
+
+
 def _pipe(content: str | bytes) -> IO[bytes]:
     """What a child process reads from its beginning to its end, whatever its length."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with its last use
@@ -521,6 +534,8 @@ def _text(path: Path) -> str:
 
 def _one_line(error: Exception) -> str:
     """What git said, in one line, without its hints and without credentials."""
+    if isinstance(error, git.GitCommandNotFound):
+        return "there is no git on the PATH; install git"
     text = str(getattr(error, "stderr", None) or error).strip()
     if text.startswith("Timeout: "):
         return f"did not answer within {REMOTE_SECONDS:g} s"

@@ -1,19 +1,22 @@
 """Candles and accounts from the venues into the lake."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span
+from mm_dagster.bars import BAR, Span, floor_bar, iso
+from mm_dagster.history.lake import Commit
 from mm_dagster.market.candles import Collected, Wanted, collect_each
 from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
-from mm_dagster.pipeline.work import Work
+from mm_dagster.pipeline.work import Work, unsettled
 from mm_dagster.tables import conform, empty
 
 if TYPE_CHECKING:
@@ -47,40 +50,93 @@ def open_venues(job: Work) -> None:
             job.project.venue(symbol)
 
 
-def fetch(job: Work) -> Iterator[tuple[datetime, int, int]]:
+@dataclass
+class Gathered:
+    """What was got from the venues.
+
+    Attributes:
+        months: by month, oldest first, how many rows of candles changed, and how many rows were kept apart.
+        problems: what failed, by symbol, in one line each.
+    """
+
+    months: dict[datetime, tuple[int, int]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def collect(job: Work, tell: Callable[[datetime, int], None] = lambda month, changed: None) -> Gathered:
     """Asks for what is needed, and writes month by month, oldest first, while the venues go on answering.
 
     What was answered by then is written, too, when it is interrupted.
 
-    Yields:
-        Each month, and how many rows of it changed, and went into quarantine.
+    Args:
+        job: the run.
+        tell: is told of each month when it is written, and how many rows of it changed.
     """
+    with ThreadPoolExecutor(1) as beside:
+        # ccxt takes as long to load as DuckDB its extensions, which needs no interpreter.
+        beside.submit(open_venues, job)
+        job.begin_tick()
+    gathered = Gathered()
+    for month, changed, apart in _fetch(job, gathered.problems):
+        gathered.months[month] = (changed, apart)
+        tell(month, changed)
+    job.note_problems(gathered.problems)
+    return gathered
+
+
+def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> tuple[pl.DataFrame, list[str]]:
+    """Reads and stores what each account holds that there are keys for; nothing in a run over whole days.
+
+    Returns:
+        Rows of tables.AccountSnapshot, and what was not answered.
+    """
+    problems, rows = [], []
+    for venue in project.config.markets.venues if as_of else ():
+        try:
+            account = project.account(venue)
+            if account is not None:
+                rows.append(read_account(project, account, venue, floor_bar(as_of)))  # type: ignore[arg-type]
+        except VenueError as error:
+            problems.append(str(error))
+    read = pl.concat(rows) if rows else empty("account_snapshot")
+    problems += read["detail"].drop_nulls().to_list()
+    if not read.is_empty():
+        with project.turn_lock():
+            commit = Commit(run_id=run_id, asset="account_snapshot", span=iso(as_of) if as_of else "")
+            project.lake.upsert("account_snapshot", read, commit=commit)
+    return read, problems
+
+
+def _fetch(job: Work, problems: dict[str, str]) -> Iterator[tuple[datetime, int, int]]:
+    """Each month, and how many rows of it changed, and went into quarantine; what fails is added to the problems."""
     wanted = []
     for symbol, spans in job.fetch_spans().items():
         try:
             venue = job.project.venue(symbol)
         except VenueError as error:
-            job.project.failures[symbol] = str(error)
+            problems[symbol] = str(error)
             continue
         wanted += [Wanted(venue, symbol, part) for span in spans for part in span.months()]
     # Markets stay in their order within a month, so that what is written never depends on who answers first.
     wanted.sort(key=lambda one: _month(one.span))
     with closing(collect_each(wanted, job.config.markets.candles)) as answers:
         for month, of_month in groupby(answers, key=lambda answer: _month(answer[0].span)):
-            yield month, *_store_month(job, of_month)
+            yield month, *_store_month(job, of_month, problems)
 
 
-def _store_month(job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]]) -> tuple[int, int]:
+def _store_month(
+    job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]], problems: dict[str, str]
+) -> tuple[int, int]:
     """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
     fetched: dict[Span, list[pl.DataFrame]] = {}
     quarantined: list[pl.DataFrame] = []
     try:
         for one, got in answers:
             if isinstance(got, VenueError):
-                job.project.failures.setdefault(one.symbol, str(got))
+                problems.setdefault(one.symbol, str(got))
                 continue
             if got.error:
-                job.project.failures.setdefault(one.symbol, got.error)
+                problems.setdefault(one.symbol, got.error)
             if got.candles.height:
                 stored = Span(one.span.start, got.candles["close_time"].max())  # type: ignore[arg-type]
                 fetched.setdefault(stored, []).append(got.candles)
@@ -183,9 +239,12 @@ def _revisions(job: Work, stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFr
     )
     if noted.is_empty():
         return empty("candle_revision")
-    # After a crash between this note and the candles, the same change is found again.
-    pending = job.project.lake.read("candle_revision", symbols=job.symbols).filter(pl.col("recomputed_at").is_null())
-    return conform(
-        noted.join(pending, on=[*key, *(f"new_{name}" for name in _BAR_VALUES)], how="anti", nulls_equal=True),
-        "candle_revision",
+    # After a crash between this note and the candles, the same change is found again: its note stands, but what was
+    # computed since was computed from the old candle.
+    change = [*key, *(f"new_{name}" for name in _BAR_VALUES)]
+    pending = unsettled(job.project.lake, job.symbols)
+    again = pending.join(noted, on=change, how="semi", nulls_equal=True).filter(pl.col("recomputed").list.len() > 0)
+    fresh = noted.join(pending, on=change, how="anti", nulls_equal=True)
+    return pl.concat(
+        [conform(fresh, "candle_revision"), again.with_columns(recomputed=pl.lit([], dtype=pl.List(pl.String)))]
     )

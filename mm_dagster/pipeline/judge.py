@@ -1,49 +1,133 @@
 """Episodes, risk and exit states of the grids, from the stored rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.bars import BAR, Span
 from mm_dagster.config import GridConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
-from mm_dagster.grid import account, episode
+from mm_dagster.grid import account, entry, episode, risk
 from mm_dagster.market.venue import VenueError
+from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.reach import LAG_BARS
-from mm_dagster.pipeline.work import Work
+from mm_dagster.pipeline.work import Work, in_batches
 from mm_dagster.tables import NO_RULES, MarketRules, dtypes
 
 
-def keep_episodes(job: Work) -> tuple[dict[str, str], dict[str, MarketRules]]:
+@dataclass(frozen=True)
+class Risks(Computed):
+    """What was computed of `grid_risk`.
+
+    Attributes:
+        followed: the grids that were looked at.
+        refused: why a grid was not, by grid; see `episodes.refusals`.
+        compared: how many grids were compared with their account.
+        differing: what their accounts say that the model does not.
+    """
+
+    followed: list[GridConfig]
+    refused: dict[str, str]
+    compared: int
+    differing: list[str]
+
+
+def assess_risk(job: Work) -> Risks:
+    """Keeps the episodes, then computes and stores `grid_risk`."""
+    lake = job.project.lake
+    rules = keep_episodes(job)
+    refused = job.refusals()
+    accounts = lake.read("account_snapshot")
+    followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
+    changed, last, compared = 0, [], 0
+    differing: list[str] = []
+    for span, grids in in_batches(job.grid_spans("grid_risk", followed)):
+        symbols = [grid.symbol for grid in grids]
+        columns = ["symbol", "as_of", *risk.FEATURES]
+        features = lake.read("regime_features", span=span, symbols=symbols, columns=columns)
+        starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
+        lives = Span(min([span.start, *starts]), span.end)
+        candles = lake.read("candles", span=lives, symbols=symbols)
+        filled = {grid.id: fills(job, grid, accounts) for grid in grids}
+        rows = risk.compute(grids, features, candles, span, job.config.risk, rules, filled)
+        newest = Span(span.end - BAR, span.end)
+        for grid in (grid for grid in grids if isinstance(filled[grid.id], pl.DataFrame)):
+            model = risk.compute([grid], features, candles, newest, job.config.risk, rules)
+            differing += account.differences(grid, model, rows.filter(pl.col("grid_id") == grid.id).tail(1))
+            compared += 1
+        rows = job.stamp(rows, "grid_risk", grids)
+        changed += job.write("grid_risk", rows, span, grids=[grid.id for grid in grids])
+        last.append(rows.filter(pl.col("as_of") == span.end))
+    job.settle("grid_risk")
+    return Risks(changed, last, followed, refused, compared, differing)
+
+
+def assess_entry(job: Work) -> Computed:
+    """Computes and stores `entry_assessment`."""
+    lake = job.project.lake
+    changed, last = 0, []
+    waiting = [grid for symbol in job.symbols for grid in job.grids(symbol) if not grid.enabled]
+    for span, grids in job.grid_spans("entry_assessment", waiting).items():
+        symbols = [grid.symbol for grid in grids]
+        features = lake.read("regime_features", span=span, symbols=symbols)
+        verdicts = lake.read("regime_verdict", span=span, symbols=symbols)
+        rows = pl.concat([entry.assess(grid, features, verdicts, span, job.config.risk) for grid in grids])
+        rows = job.stamp(rows, "entry_assessment", grids)
+        changed += job.write("entry_assessment", rows, span, grids=[grid.id for grid in grids])
+        last.append(rows.filter(pl.col("as_of") == span.end))
+    job.settle("entry_assessment")
+    return Computed(changed, last)
+
+
+@dataclass(frozen=True)
+class States(Computed):
+    """What was computed of `exit_state`.
+
+    Attributes:
+        active: the grids that run, judged or not.
+    """
+
+    active: list[GridConfig]
+
+
+def judge(job: Work) -> States:
+    """Computes and stores `exit_state`, and notes that the tick is done."""
+    changed, newest = 0, []
+    refused = job.refusals()
+    active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
+    judgeable = [grid for grid in active if grid.id not in refused]
+    for span, grids in in_batches(job.grid_spans("exit_state", judgeable)):
+        rows = job.stamp(with_live(job, grids, evaluate(job, grids, span)), "exit_state", grids)
+        changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
+        newest.append(rows.filter(pl.col("as_of") == span.end))
+    job.settle("exit_state")
+    job.end_tick(refused)
+    return States(changed, newest, active)
+
+
+def keep_episodes(job: Work) -> dict[str, MarketRules]:
     """Stores each grid with its first evaluation and closes the episodes that are over.
 
     Returns:
-        What to do about each grid that was changed without a new activation; and of every grid what its venue asked of
-        an order when it was first seen.
+        Of every grid what its venue asked of an order when it was first seen.
     """
     stored = job.project.lake.read("grid_episode")
     known = {(row["grid_id"], row["activated_at"]): row for row in stored.iter_rows(named=True)}
-    fresh, refused, rules = [], {}, {}
+    fresh, rules = [], {}
     for grid in (grid for symbol in job.symbols for grid in job.grids(symbol)):
         row = known.get((grid.id, grid.activated_at))
+        rules[grid.id] = episode.rules_of(row) if row else _rules(job, grid)
         if row is None:
-            rules[grid.id] = _rules(job, grid)
             fresh.append(episode.episode_of(grid, grid.first_as_of, rules[grid.id]))
-        else:
-            rules[grid.id] = episode.rules_of(row)
-            if changed := episode.changed_keys(grid, row):
-                refused[grid.id] = (
-                    f"{grid.id}: {', '.join(changed)} changed since {iso(grid.activated_at)}; a changed grid is a new "
-                    "episode: give it a new activated_at"
-                )
     rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
     if not rows.is_empty():
         with job.project.turn_lock():
             job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
-    return refused, rules
+    return rules
 
 
 def fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame | str | None:
@@ -89,9 +173,10 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
     longest = timedelta(minutes=job.config.alerts.max_age_minutes)
     fresh = [grid for grid in grids if clocks[grid.symbol] - job.tick < longest]
     prices = _last_prices(job, sorted({grid.symbol for grid in fresh}))
+    problems = job.problems()
     live = []
     for grid in fresh:
-        clock, failure = clocks[grid.symbol], job.project.failures.get(grid.symbol)
+        clock, failure = clocks[grid.symbol], problems.get(grid.symbol)
         last_price = prices[grid.symbol]
         if isinstance(last_price, VenueError):
             last_price, failure = None, failure or str(last_price)

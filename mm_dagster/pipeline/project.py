@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
 from filelock import FileLock
 
-from mm_dagster import environment, logs
+from mm_dagster import environment, logs, modes
 from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
+from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
@@ -34,6 +34,12 @@ def _open_lake(folder: Path, catalog: str | None) -> Lake:
     return Lake(folder, catalog)
 
 
+@cache
+def _say(sentence: str) -> None:
+    """Once a process: the daemon reads the configuration every few seconds."""
+    logger.error("%s", sentence)
+
+
 class Project:
     """The configuration, the lake, the venues and the mirror. The configuration is read once: make one a run."""
 
@@ -48,22 +54,6 @@ class Project:
         self._in_force: InForce | None = None
         self._venues: dict[str, Venue] = {}
         self._accounts: dict[str, ExchangeAccount] = {}
-        self._failures: dict[str, str] = {}
-        self._revisions: pl.DataFrame | None = None
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """What failed in this run, by symbol or grid, in one line each."""
-        return self._failures
-
-    @property
-    def revisions(self) -> pl.DataFrame | None:
-        """The changed bars whose new candles this run uses, as in tables.CandleRevision; None: it did not look."""
-        return self._revisions
-
-    def use_revisions(self, rows: pl.DataFrame) -> None:
-        """Notes the changed bars whose new candles this run uses from now on."""
-        self._revisions = rows
 
     @classmethod
     def here(cls) -> Project:
@@ -72,10 +62,12 @@ class Project:
         Raises:
             VariableError: one of them cannot be a folder.
         """
-        return cls(
+        found = cls(
             config_dir=str(environment.config_folder()),
             data_dir=str(environment.data_folder()),
         )
+        modes.tighten(found.data)
+        return found
 
     @property
     def data(self) -> Path:
@@ -102,7 +94,7 @@ class Project:
                 self._in_force = self._in_force.without(stopped)
             logs.protect(logs.named_secrets(self._in_force.config.model_dump()))
             for trouble in self._in_force.troubles:
-                logger.error("%s", trouble.sentence)
+                _say(trouble.sentence)
         return self._in_force
 
     def _stopped(self, found: InForce) -> list[str]:
@@ -153,6 +145,7 @@ class Project:
         Raises:
             ConfigError: the variable with the address of its catalogue is not set.
         """
+        refuse_unfinished(self.data)
         catalog = self.config.history.catalog
         if catalog is None:
             return _open_lake(self.data / "history", None)

@@ -11,13 +11,13 @@ import polars as pl
 from filelock import FileLock
 
 from mm_dagster import charts, environment
-from mm_dagster.alerts import budget, digest, message, policy, receipts
+from mm_dagster.alerts import budget, digest, drill, message, policy, receipts
 from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
 from mm_dagster.bars import Span, ceil_bar, floor_bar, iso
-from mm_dagster.config import GridConfig
+from mm_dagster.config import GridConfig, PushoverConfig
 from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
@@ -169,9 +169,11 @@ def _counted(project: Project, simulated: bool) -> pl.DataFrame:
     """The rows of the ledger that count against the same limits: of real markets, or of simulated ones."""
     synthetic = [grid.id for grid in project.config.grids if project.simulated(grid.symbol)]
     made_up = pl.col("grid_id").is_in(synthetic)
+    # A drill eats no budget, holds nothing back, and ends by itself.
+    ledger = project.lake.read("notification").filter(pl.col("kind") != drill.KIND)
     if simulated:
-        return project.lake.read("notification").filter(made_up | (pl.col("grid_id") == EVERY_GRID))
-    return project.lake.read("notification").filter(~made_up)
+        return ledger.filter(made_up | (pl.col("grid_id") == EVERY_GRID))
+    return ledger.filter(~made_up)
 
 
 def _newest(rows: pl.DataFrame) -> pl.DataFrame:
@@ -225,10 +227,10 @@ def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_i
     )
 
 
-def channel_of(project: Project) -> Pushover | None:
+def channel_of(project: Project, config: PushoverConfig | None = None) -> Pushover | None:
     """Pushover, if the environment has its credentials; they go nowhere else."""
     token, user = (environment.secret(variable) for variable in environment.PUSHOVER)
-    return Pushover(token, user, project.config.alerts.pushover) if token and user else None
+    return Pushover(token, user, config or project.config.alerts.pushover) if token and user else None
 
 
 def second_of(project: Project) -> Second | None:

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar
 from mm_dagster.config import Config, GridConfig
-from mm_dagster.history.lake import Commit
+from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.pipeline.episodes import refusals
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS, dependents
 from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables import CODE_VERSIONS, dtypes, time_column
+from mm_dagster.tables import CODE_VERSIONS, TABLES, dtypes, time_column
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Work:
         """The grids on a symbol that have begun by the end of the window."""
         return [grid for grid in self.config.grids_on(symbol) if grid.first_as_of <= self.window.end]
 
+    def refusals(self) -> dict[str, str]:
+        """Why a grid of this run is not judged, by grid."""
+        return refusals(self.project.lake, [grid for symbol in self.symbols for grid in self.grids(symbol)])
+
     def fetch_spans(self) -> dict[str, list[Span]]:
         """For each market the candles to ask its venue for: what is needed and unknown, and in a tick the newest."""
         settings = self.config.markets.candles
@@ -75,39 +81,80 @@ class Work:
             symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.end)
             for symbol in self.symbols
         }
-        columns = ["symbol", "as_of", "config_hash", "code_version"]
-        stored = self.project.lake.read(table, span=_union(needed.values()), symbols=self.symbols, columns=columns)
+        stored = self._stored(table, _union(needed.values()), symbols=self.symbols)
         spans: dict[Span, list[str]] = {}
         for symbol, span in needed.items():
             mine = stored.filter(pl.col("symbol") == symbol)
             start = self._begin(table, span, symbol, mine, self.config.hash_of(table, symbol))
-            spans.setdefault(Span(start, self._known_until(symbol)), []).append(symbol)
+            until = self._ready_until(table, symbol, None, start)
+            if start < until:
+                spans.setdefault(Span(start, until), []).append(symbol)
         return spans
 
     def grid_spans(self, table: str, grids: Sequence[GridConfig]) -> dict[Span, list[GridConfig]]:
         """The rows of a grid's table to compute: of the window, and of the episode before it where it is not stored."""
+        if not grids:
+            return {}
         window = self.window
         needed = {
             grid.id: Span(min(grid.first_as_of - BAR, window.start) if grid.enabled else window.start, window.end)
             for grid in grids
         }
-        columns = ("grid_id", "activated_at", "as_of", "config_hash", "code_version")
-        stored = self.project.lake.read(
-            table,
-            span=_union(needed.values()),
-            grids=list(needed),
-            columns=[name for name in columns if name in dtypes(table)],
-        )
+        stored = self._stored(table, _union(needed.values()), grids=list(needed))
         spans: dict[Span, list[GridConfig]] = {}
         for grid in grids:
-            mine = stored.filter(pl.col("grid_id") == grid.id)
-            if "activated_at" in mine.columns:
-                mine = mine.filter(pl.col("activated_at") == grid.activated_at)
+            mine = _of_grid(stored, grid)
             first = grid.first_as_of - BAR
             span = Span(max(needed[grid.id].start, first), max(window.end, first))
             start = self._begin(table, span, grid.symbol, mine, self.config.hash_of(table, grid.symbol, grid))
-            spans.setdefault(Span(start, self._known_until(grid.symbol)), []).append(grid)
+            until = self._ready_until(table, grid.symbol, grid, start)
+            if start < until:
+                spans.setdefault(Span(start, until), []).append(grid)
         return spans
+
+    def _stored(
+        self, table: str, span: Span, *, symbols: Sequence[str] | None = None, grids: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The rows of a span without what they say: whose they are, and what made them."""
+        columns = ("symbol", "grid_id", "activated_at", "as_of", "config_hash", "code_version")
+        return self.project.lake.read(
+            table,
+            span=span,
+            symbols=symbols,
+            grids=grids,
+            columns=[name for name in columns if name in dtypes(table)],
+        )
+
+    def _kept(self, table: str, stored: pl.DataFrame, config_hash: str) -> pl.DataFrame:
+        """The rows that need not be computed again: those before the window, and in a tick those in force."""
+        in_force = self._in_force(table, config_hash) if self.tick else pl.lit(False)
+        return stored.filter((pl.col("as_of") - BAR < self.window.start) | in_force)
+
+    @staticmethod
+    def _in_force(table: str, config_hash: str) -> pl.Expr:
+        return (pl.col("config_hash") == config_hash) & (pl.col("code_version") == CODE_VERSIONS[table])
+
+    def _ready_until(self, table: str, symbol: str, grid: GridConfig | None, start: datetime) -> datetime:
+        """How far a stage can compute from a bar on: while there is a candle, and what the stages before it made of it.
+
+        A stage that runs alone, or before the one that failed is run again, leaves out what it cannot know. A row that
+        was made of nothing, or of what another configuration made, would count as computed for ever.
+        """
+        until = self._known_until(symbol)
+        for before in BEFORE[table]:
+            if until <= start:
+                return start
+            span = Span(start, until)
+            if "grid_id" in dtypes(before):
+                assert grid is not None
+                rows = _of_grid(self._stored(before, span, grids=[grid.id]), grid)
+                config_hash = self.config.hash_of(before, symbol, grid)
+            else:
+                rows = self._stored(before, span, symbols=[symbol])
+                config_hash = self.config.hash_of(before, symbol)
+            usable = (pl.col("as_of") - BAR < self.window.start) | self._in_force(before, config_hash)
+            until = _first_absent(span, rows.filter(usable).select(pl.col("as_of") - BAR)["as_of"])
+        return until
 
     def _begin(self, table: str, needed: Span, symbol: str, stored: pl.DataFrame, config_hash: str) -> datetime:
         """The first bar to compute: all of the window in a run over whole days, in a tick what is missing or stale.
@@ -122,24 +169,24 @@ class Work:
             stored: the rows of the market or grid that are there.
             config_hash: under the configuration in force.
         """
-        in_force = (pl.col("config_hash") == config_hash) & (pl.col("code_version") == CODE_VERSIONS[table])
-        kept = in_force if self.tick else pl.lit(False)
-        opened = pl.col("as_of") - BAR
-        there = stored.filter((opened < self.window.start) | kept).select(opened)["as_of"]
-        changed = self._pending.filter(pl.col("symbol") == symbol)["open_time"]
+        there = self._kept(table, stored, config_hash).select(pl.col("as_of") - BAR)["as_of"]
+        changed = self.changed(table).filter(pl.col("symbol") == symbol)["open_time"]
         changed = changed.filter(changed >= self.window.start)
         latest = max(self._known_until(symbol) - BAR, needed.start)
         return min([_first_absent(needed, there), latest, *changed.to_list()])
 
+    def changed(self, table: str) -> pl.DataFrame:
+        """The changed candles that a stage is to work through: those before it have, and it has not yet."""
+        done = pl.col("recomputed")
+        ready = pl.all_horizontal(pl.lit(True), *(done.list.contains(before) for before in BEFORE[table]))
+        return self._pending.filter(ready & ~done.list.contains(table))
+
     @cached_property
     def _pending(self) -> pl.DataFrame:
         """The changed candles of which not all is computed that depends on them."""
-        noted = self.project.revisions
-        return self._unsettled() if noted is None else noted
-
-    def _unsettled(self) -> pl.DataFrame:
-        noted = self.project.lake.read("candle_revision", symbols=self.symbols)
-        return noted.filter(pl.col("recomputed_at").is_null())
+        # A change is noted and its candle written in one turn: whoever sees the note reads the new candle.
+        with self.project.turn_lock():
+            return unsettled(self.project.lake, self.symbols)
 
     @cached_property
     def _newest_candles(self) -> dict[str, datetime]:
@@ -194,15 +241,10 @@ class Work:
             changed += written.inserted + written.deleted
         return changed
 
-    def read_revisions(self) -> None:
-        """Notes which changed bars are not worked through yet, of those whose new candles this run is about to use."""
-        with self.project.turn_lock():
-            self.project.use_revisions(self._unsettled())
-
-    def settle_revisions(self) -> None:
-        """Notes as worked through the changed bars of which this run has computed all that depends on them."""
-        noted = self.project.revisions
-        if noted is None or noted.is_empty():
+    def settle(self, table: str) -> None:
+        """Notes that a stage has computed all that depends on the changed bars; the last stage settles them."""
+        noted = self.changed(table)
+        if noted.is_empty():
             return
         newest = self.project.lake.newest("regime_verdict")
         ends = [
@@ -210,56 +252,145 @@ class Work:
             for symbol, opened in noted.select("symbol", "open_time").iter_rows()
         ]
         computed = (pl.col("open_time") >= self.window.start) & (pl.Series(ends, dtype=TIME) <= self.window.end)
-        done = noted.filter(computed).with_columns(recomputed_at=pl.lit(datetime.now(UTC)))
-        if not done.is_empty():
-            with self.project.turn_lock():
-                self.project.lake.upsert("candle_revision", done, commit=self.commit("candle_revision", self.window))
+        done = noted.filter(computed)
+        if done.is_empty():
+            return
+        with self.project.turn_lock():
+            # Read anew, since another stage may have noted the same of itself meanwhile.
+            rows = unsettled(self.project.lake, self.symbols).join(
+                done, on=TABLES["candle_revision"].primary_key(), how="semi"
+            )
+            rows = rows.with_columns(
+                recomputed=pl.concat_list("recomputed", pl.lit(table)).list.unique().list.sort()
+            ).with_columns(
+                recomputed_at=pl.when(pl.all_horizontal(pl.col("recomputed").list.contains(last) for last in LAST))
+                .then(pl.lit(datetime.now(UTC)))
+                .otherwise(pl.col("recomputed_at"))
+            )
+            self.project.lake.upsert("candle_revision", rows, commit=self.commit("candle_revision", self.window))
 
     def begin_tick(self) -> None:
         """Notes that a tick began, so that one that never ends can be seen."""
         if self.tick:
-            self._note(started_at=datetime.now(UTC), finished_at=None, ok=[], failed=[], reason=None)
+            kept = self._noted()
+            self._note({"started_at": datetime.now(UTC), **{name: self._others(kept, name) for name in _LISTS}})
 
-    def end_tick(self) -> None:
-        """Notes that a tick is done, and which markets it knows."""
+    def note_problems(self, problems: Mapping[str, str]) -> None:
+        """Notes what failed at the markets of this tick, so that every later stage knows it, in whichever run it is."""
         if not self.tick:
             return
-        begun = self.project.lake.read("tick", span=Span(self.tick - BAR, self.tick))
+        row = self._noted()
+        mine = [{"symbol": symbol, "reason": why} for symbol, why in sorted(problems.items())]
+        self._note({**row, "problems": sorted([*self._others(row, "problems"), *mine], key=_symbol_of)})
+
+    def problems(self) -> dict[str, str]:
+        """What failed at the markets at this tick, by symbol, as the stage that asked them noted it."""
+        noted = self._noted()["problems"] or [] if self.tick else []
+        return {one["symbol"]: one["reason"] for one in noted if one["symbol"] in self.symbols}
+
+    def end_tick(self, refused: Mapping[str, str]) -> None:
+        """Notes that a tick is done, which markets it knows, and why others or some grids are not judged.
+
+        Args:
+            refused: why a grid is not judged, by grid.
+        """
+        if not self.tick:
+            return
+        row = self._noted()
         last = self.project.lake.read("candles", span=Span(self.tick - BAR, self.tick), symbols=self.symbols)
-        ok = sorted(last.filter(pl.col("status") != "MISSING")["symbol"])
-        now = datetime.now(UTC)
+        known = set(last.filter(pl.col("status") != "MISSING")["symbol"])
+        failed = {one["symbol"]: one["reason"] for one in row["problems"] or []}
+        reasons = sorted({**failed, **refused}.items())
         self._note(
-            started_at=begun["started_at"].item() if begun.height else now,
-            finished_at=now,
-            ok=ok,
-            failed=[symbol for symbol in self.symbols if symbol not in ok],
-            reason="; ".join(f"{name}: {why}" for name, why in sorted(self.project.failures.items())) or None,
+            {
+                **row,
+                "finished_at": datetime.now(UTC),
+                "symbols_ok": sorted([*self._others(row, "symbols_ok"), *known]),
+                "symbols_failed": sorted([*self._others(row, "symbols_failed"), *(set(self.symbols) - known)]),
+                "reason": "; ".join(f"{name}: {why}" for name, why in reasons) or None,
+            }
         )
 
-    def _note(
-        self,
-        *,
-        started_at: datetime,
-        finished_at: datetime | None,
-        ok: list[str],
-        failed: list[str],
-        reason: str | None,
-    ) -> None:
+    def _noted(self) -> dict[str, Any]:
+        """The row of this tick, or one that says that it begins now."""
         assert self.tick is not None
-        row = {
-            "as_of": self.tick,
-            "started_at": started_at,
-            "finished_at": finished_at,
-            "symbols_ok": ok,
-            "symbols_failed": failed,
-            "reason": reason,
-        }
+        stored = self.project.lake.read("tick", span=Span(self.tick - BAR, self.tick))
+        if stored.height:
+            return stored.row(0, named=True)
+        return {**dict.fromkeys(dtypes("tick")), "as_of": self.tick, "started_at": datetime.now(UTC)}
+
+    def _others(self, row: Mapping[str, Any], column: str) -> list[Any]:
+        """What a row says of the markets that this run was narrowed not to look at."""
+        others = set(self.config.symbols) - set(self.symbols)
+        return [one for one in row[column] or [] if _symbol_of(one) in others]
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        assert self.tick is not None
+        lists = {name: row.get(name) or [] for name in ("symbols_ok", "symbols_failed")}
+        whole = {**dict.fromkeys(dtypes("tick")), **row, **lists, "as_of": self.tick}
         with self.project.turn_lock():
             self.project.lake.upsert(
                 "tick",
-                pl.DataFrame([row], schema=dtypes("tick")),
+                pl.DataFrame([whole], schema=dtypes("tick")),
                 commit=self.commit("tick", Span(self.tick - BAR, self.tick)),
             )
+
+
+BEFORE: dict[str, tuple[str, ...]] = {
+    "regime_features": (),
+    "regime_verdict": ("regime_features",),
+    "grid_risk": ("regime_features",),
+    "entry_assessment": ("regime_verdict",),
+    "exit_state": ("regime_verdict", "grid_risk"),
+}
+"""The tables that a stage reads beside the candles; what they lack, or what is stale in them, it cannot know."""
+
+LAST = ("entry_assessment", "exit_state")
+"""Whose rows depend on all others: when they are computed, all is."""
+
+_LISTS = ("problems", "symbols_ok", "symbols_failed")
+
+
+def unsettled(lake: Lake, symbols: Sequence[str]) -> pl.DataFrame:
+    """The changed candles of which not all is computed that depends on them, as rows of tables.CandleRevision."""
+    noted = lake.read("candle_revision", symbols=symbols).filter(pl.col("recomputed_at").is_null())
+    # A row from before the stages noted themselves.
+    return noted.with_columns(pl.col("recomputed").fill_null([]))
+
+
+def plan(
+    project: Project, run_id: str, *, window: Span | None = None, as_of: datetime | None = None,
+    symbols: Sequence[str] = (), again: bool = False,
+) -> Work:  # fmt: skip
+    """What a run is to do: a tick, or whole days.
+
+    Args:
+        project: configuration and lake.
+        run_id: names the run in the commits.
+        window: whole days; None: the run is a tick.
+        as_of: the tick; None: the run is one over whole days.
+        symbols: only these markets; none named: all of the configuration.
+        again: whether a run over whole days asks for bars that are known, too.
+
+    Raises:
+        ValueError: neither or both of window and as_of are given, or a symbol is not in the configuration.
+    """
+    config = project.config
+    unknown = [symbol for symbol in symbols if symbol not in config.symbols]
+    if unknown:
+        raise ValueError(f"symbols: {unknown[0]!r} is not in markets.yaml; there are {', '.join(config.symbols)}")
+    if (window is None) == (as_of is None):
+        raise ValueError("a run is either a tick or one over whole days")
+    tick = floor_bar(as_of) if as_of else None
+    return Work(
+        project=project,
+        config=config,
+        symbols=tuple(symbols or config.symbols),
+        window=window or Span(tick - timedelta(days=config.history.catch_up_days), tick),  # type: ignore[operator,arg-type]
+        tick=tick,
+        run_id=run_id,
+        again=again,
+    )
 
 
 ROWS_AT_ONCE = 300_000
@@ -293,6 +424,18 @@ def _union(spans: Iterable[Span]) -> Span:
     """The span from the earliest start to the latest end."""
     every = list(spans)
     return Span(min(span.start for span in every), max(span.end for span in every))
+
+
+def _of_grid(rows: pl.DataFrame, grid: GridConfig) -> pl.DataFrame:
+    """The rows of a grid; of its present episode, where a table tells episodes apart."""
+    mine = pl.col("grid_id") == grid.id
+    if "activated_at" in rows.columns:
+        mine &= pl.col("activated_at") == grid.activated_at
+    return rows.filter(mine)
+
+
+def _symbol_of(one: str | Mapping[str, str]) -> str:
+    return one if isinstance(one, str) else one["symbol"]
 
 
 def _first_absent(needed: Span, stored: pl.Series) -> datetime:

@@ -169,7 +169,7 @@ def test_an_entry_says_why_and_what_is_proposed():
     ]
 
 
-@pytest.mark.parametrize("kind", tables.ALERT_KINDS[:-3])
+@pytest.mark.parametrize("kind", tables.ALERT_KINDS[:-4])
 def test_the_title_of_a_simulated_market_begins_with_simulated(kind: str):
     name = "ENTER" if kind == "ENTRY" else "WARNING"
     titles = [message.render(alert(kind, name), None, None, GRID, [], simulated)[0] for simulated in (True, False)]
@@ -211,7 +211,7 @@ TEXT = st.text(st.characters(), max_size=300) | st.text("🦀é …\n\0", max_si
 
 @settings(max_examples=150)
 @given(
-    kind=st.sampled_from(tables.ALERT_KINDS[:-3]),
+    kind=st.sampled_from(tables.ALERT_KINDS[:-4]),
     name=st.sampled_from(tables.STATES),
     before=st.none() | st.sampled_from(tables.STATES),
     advice=TEXT,

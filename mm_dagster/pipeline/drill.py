@@ -1,0 +1,189 @@
+"""A drill of the whole chain: ledger, picture, channels, receipt, reminder, response, end, audit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+from filelock import FileLock
+
+from mm_dagster.alerts import drill, message, receipts
+from mm_dagster.alerts.ledger import Outgoing, dispatch
+from mm_dagster.alerts.policy import Cancellation
+from mm_dagster.alerts.pushover import POLL_SECONDS, Pushover
+from mm_dagster.alerts.responses import NOW_MINUTES
+from mm_dagster.bars import floor_bar
+from mm_dagster.config import GridConfig
+from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tell import LakeLedger, channel_of, grid_picture, second_of
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a drill will do.
+
+    Attributes:
+        grid: the grid that is played.
+        is_real: whether its market is live; if not, nothing reaches a channel.
+        channels: where it goes: pushover, apprise, or log.
+    """
+
+    grid: GridConfig
+    is_real: bool
+    channels: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What will ring where, in sentences."""
+        if not self.is_real:
+            yield f"{self.grid.id}: its market is simulated or recorded, so nothing rings: it goes to the log."
+        elif self.channels == ("log",):
+            yield "There are no credentials of a channel, so nothing rings: it goes to the log."
+        if "pushover" in self.channels:
+            yield (
+                "Pushover: an emergency (priority 2) on every device of the user, with sound, every "
+                f"{drill.RETRY_SECONDS} s for {drill.EXPIRE_SECONDS} s at most; one reminder if nobody acknowledges it."
+            )
+        if "apprise" in self.channels:
+            yield "Second channel: the same message, once to each address."
+        yield "No decision, limit, budget or statistic knows of it."
+
+
+def plan(project: Project, grid: GridConfig) -> Plan:
+    """What a drill of a grid will do."""
+    is_real = project.config.venue_of(grid.symbol)[1].kind == "ccxt"
+    found = [one.name for one in (channel_of(project), second_of(project)) if one is not None] if is_real else []
+    return Plan(grid, is_real, tuple(found) or ("log",))
+
+
+@dataclass(frozen=True)
+class Held:
+    """What came of a drill: its steps, and what did not work, a sentence each."""
+
+    steps: list[dict[str, Any]]
+    failures: list[str]
+
+
+def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callable[[], str | None], say: Say) -> Held:
+    """Sends the emergency, follows it, reminds once, takes the answer, ends it, and reads the audit.
+
+    Args:
+        project: where the ledger is.
+        planned: see `plan`.
+        wait_seconds: how long an acknowledgement is waited for.
+        answer: asks the operator what they did, one of tables.RESPONSES; None: the acknowledgement is the answer.
+        say: is told of each step.
+    """
+    ledger = LakeLedger(project, "drill")
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    grid, start = planned.grid, datetime.now(UTC)
+    quiet = project.config.alerts.pushover.model_copy(
+        update={"emergency_retry_seconds": drill.RETRY_SECONDS, "emergency_expire_seconds": drill.EXPIRE_SECONDS}
+    )
+    channel = channel_of(project, quiet) if planned.is_real else None
+    second = second_of(project) if planned.is_real else None
+    lock = FileLock(project.data / "alerts.lock")
+    number = ledger.read().filter(pl.col("kind") == drill.KIND).height
+    link = message.url(drill.KIND, project.config.alerts.link)
+
+    def send(*, reminds: bool) -> str:
+        alert = drill.alert(grid.id, start, number, reminds=reminds)
+        words = drill.words(grid.id, start, reminds=reminds, simulated=not planned.is_real)
+        image = _picture(project, grid) if planned.is_real and not reminds else None
+        with lock:
+            told = dispatch(
+                [Outgoing(alert, *words, not planned.is_real, link, image)],
+                ledger=ledger, channel=channel, second=second, clock=now,
+            )  # fmt: skip
+        row = told.row(0, named=True)
+        say(f"{'reminder' if reminds else 'emergency'}: {row['status']} by {row['channel']}")
+        return alert.alert_id
+
+    ids = [send(reminds=False)]
+    try:
+        waits = channel is not None and _row(ledger, ids[0])["receipt"] is not None and wait_seconds > 0
+        if waits:
+            _follow(ledger, channel, ids, wait_seconds, lambda: ids.append(send(reminds=True)), lock, say)
+        row = _row(ledger, ids[0])
+        responded = _responded(project, row, answer, now(), say)
+    finally:
+        _end(ledger, channel, ids[0], lock, now, say)
+    steps = drill.audit(ledger.events(), ids, start, responded)
+    return Held(steps, drill.failures(steps, planned.channels, waits))
+
+
+def _follow(
+    ledger: LakeLedger, channel: Pushover | None, ids: list[str], seconds: float, remind: Callable[[], object],
+    lock: FileLock, say: Say,
+) -> None:  # fmt: skip
+    """Asks for the receipt until somebody acknowledges or the time is over; half way there is one reminder."""
+    assert channel is not None
+    begin = time.monotonic()
+    say(f"waiting up to {seconds:g} s for somebody to acknowledge it")
+    while True:
+        with lock:
+            receipts.poll(ledger, channel, lambda: datetime.now(UTC))
+        row = _row(ledger, ids[0])
+        if row["acknowledged_at"] is not None:
+            device = row["acknowledged_by_device"]
+            say(f"acknowledged{f' on {device}' if device else ''}")
+            return
+        passed = time.monotonic() - begin
+        if row["expired_at"] is not None or passed >= seconds:
+            return
+        if len(ids) == 1 and passed >= seconds / 2:
+            remind()
+        time.sleep(max(0.05, min(POLL_SECONDS, seconds - passed, seconds / 4)))
+
+
+def _responded(
+    project: Project, row: dict[str, Any], answer: Callable[[], str | None], at: datetime, say: Say
+) -> pl.DataFrame | None:
+    """Notes what the operator did; without an answer the acknowledgement counts as `kept`."""
+    action, note = answer(), "answered in the terminal"
+    if action is None and row["acknowledged_at"] is not None:
+        action, at, note = "kept", row["acknowledged_at"], "acknowledged on a device"
+    if action is None or row["sent_at"] is None:
+        return None
+    found = drill.response(row["alert_id"], row["sent_at"], action, at, note, NOW_MINUTES)
+    project.lake.upsert("operator_response", found, commit=Commit("drill", "operator_response", ""))
+    say(f"response: {action}")
+    return found
+
+
+def _end(
+    ledger: LakeLedger, channel: Pushover | None, alert_id: str, lock: FileLock, now: Callable[[], datetime], say: Say
+) -> None:
+    """Stops the emergency, whatever happened, unless it is over."""
+    row = _row(ledger, alert_id)
+    if channel is None or row["receipt"] is None or row["acknowledged_at"] is not None or row["expired_at"] is not None:
+        return
+    with lock:
+        over = Cancellation(alert_id, row["receipt"], "the drill is over")
+        dispatch([], [over], ledger=ledger, channel=channel, clock=now)
+    say("the emergency is cancelled")
+
+
+def _row(ledger: LakeLedger, alert_id: str) -> dict[str, Any]:
+    return ledger.read().filter(pl.col("alert_id") == alert_id).row(0, named=True)
+
+
+def _picture(project: Project, grid: GridConfig) -> bytes | None:
+    """The grid's picture of now, as a real alert has it; none before its first evaluation."""
+    try:
+        return grid_picture(project, grid, floor_bar(project.clock(grid.symbol)))
+    except Exception as error:
+        logger.warning("%s: no picture for the drill: %s", grid.id, error)
+        return None

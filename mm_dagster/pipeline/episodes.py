@@ -1,0 +1,34 @@
+"""Which grids are not judged: those that were changed without a new activation. Known from stored rows alone."""
+
+from collections.abc import Iterable
+
+from mm_dagster.bars import iso
+from mm_dagster.config import GridConfig
+from mm_dagster.grid import episode
+from mm_dagster.history.lake import Lake
+
+
+def refusals(lake: Lake, grids: Iterable[GridConfig]) -> dict[str, str]:
+    """What to do about each grid whose configuration is not the one that its episode was first seen with.
+
+    Every stage and every page asks here, so that none judges what another refused, in whichever run it is.
+
+    Args:
+        lake: the history.
+        grids: as they are configured.
+
+    Returns:
+        A sentence by grid; nothing of a grid that is as it was, or was never seen.
+    """
+    stored = lake.read("grid_episode")
+    known = {(row["grid_id"], row["activated_at"]): row for row in stored.iter_rows(named=True)}
+    refused = {}
+    for grid in grids:
+        row = known.get((grid.id, grid.activated_at))
+        changed = episode.changed_keys(grid, row) if row else []
+        if changed:
+            refused[grid.id] = (
+                f"{grid.id}: {', '.join(changed)} changed since {iso(grid.activated_at)}; a changed grid is a new "
+                "episode: give it a new activated_at"
+            )
+    return refused

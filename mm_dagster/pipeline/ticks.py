@@ -1,0 +1,51 @@
+"""The spine in the order of the flow: candles, features, verdicts, risks, entries, states. Each stage for itself."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from mm_dagster.bars import Span
+from mm_dagster.pipeline import collect, judge, measure
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.work import Work, plan
+
+
+def _accounts(job: Work) -> object:
+    return collect.collect_accounts(job.project, job.tick, job.run_id)
+
+
+STAGES: dict[str, Callable[[Work], object]] = {
+    "candles": collect.collect,
+    "account_snapshot": _accounts,
+    "regime_features": measure.measure,
+    "regime_verdict": measure.decide,
+    "grid_risk": judge.assess_risk,
+    "entry_assessment": judge.assess_entry,
+    "exit_state": judge.judge,
+}
+"""What the assets of the spine call. None is handed anything by another: what it must know stands in the lake."""
+
+
+def run_tick(
+    project: Project, as_of: datetime, *, run_id: str = "tick", symbols: Sequence[str] = (), stages: Sequence[str] = ()
+) -> None:
+    """One tick.
+
+    Args:
+        project: configuration and lake.
+        as_of: closing time of the newest bar.
+        run_id: names the run in the commits.
+        symbols: only these markets; none named: all of the configuration.
+        stages: only these; none named: all. They run in the order of the flow in any case.
+    """
+    for name, stage in STAGES.items():
+        if name in stages or not stages:
+            stage(plan(project, run_id, as_of=as_of, symbols=symbols))
+
+
+def run_days(
+    project: Project, days: Span, *, run_id: str = "days", symbols: Sequence[str] = (), stages: Sequence[str] = ()
+) -> None:
+    """Whole days, like a backfill; see `run_tick`."""
+    for name, stage in STAGES.items():
+        if name in stages or not stages:
+            stage(plan(project, run_id, window=days, symbols=symbols))
