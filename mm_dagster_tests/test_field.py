@@ -318,7 +318,7 @@ def test_a_day_that_is_none_leaves_the_last_valid_configuration_in_force(folder:
 
 @pytest.mark.parametrize("content", ["", "\n", "# nothing yet\n", "---\n", "null\n"])
 def test_an_emptied_file_is_no_wish_for_the_defaults(folder: Path, content: str) -> None:
-    """deblasis/wintty 1138: a save that had truncated and not yet written made "Down to WARNING" of a MANDATORY_EXIT."""
+    """deblasis/wintty 1138: truncated, not yet written: MANDATORY_EXIT became "Down to WARNING"."""
     (folder / "exit.yaml").write_text(content)
     project = turn(folder)
     assert project.config.exit.policy == "literal"

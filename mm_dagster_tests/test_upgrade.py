@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def put_back(folder: Path, data: Path, *, force: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, dict[str, pl.DataFrame]]]:
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, pl.DataFrame]]:
     """The folder, the data after this program's first tick, and what the tables held before it."""
     folder = tmp_path_factory.mktemp("upgrade")
     with tarfile.open(ARCHIVE) as archive:
@@ -53,7 +52,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
         with computer_clock(lambda: NEXT):
             spine.tick(folder / "configuration", data, NEXT)
             spine.send(folder / "configuration", data)
-    yield folder, data, before
+    return folder, data, before
 
 
 def test_the_older_programs_tables_hold_what_it_wrote(

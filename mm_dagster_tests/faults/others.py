@@ -6,18 +6,21 @@ import multiprocessing
 import os
 import random
 import resource
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from mm_dagster.history.mirror import Mirror
 from mm_dagster_tests.faults import small, spine, venue
-from mm_dagster_tests.faults.deaths import _nobody, reader
+from mm_dagster_tests.faults.clockwork import computer_clock
+from mm_dagster_tests.faults.deaths import reader
 from mm_dagster_tests.faults.exchange import MINUTE, Exchange, at, walked
-from mm_dagster_tests.faults.judge import Result
+from mm_dagster_tests.faults.judge import Result, compare
 from mm_dagster_tests.faults.phone import Phone
 from mm_dagster_tests.faults.spine import BAR, Grid
 
@@ -66,8 +69,6 @@ def _full(rng: random.Random, data: Path) -> Iterator[None]:
     largest = max(path.stat().st_size for path in data.rglob("*") if path.is_file())
     limit = rng.choice([0, 4096, rng.randrange(1, largest), largest, largest + rng.randrange(60_000)])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    import signal
-
     was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -112,8 +113,6 @@ def _disk(result: Result, rng: random.Random, what: str) -> None:
 
 
 def _second(config: Path, data: Path, now: datetime) -> None:
-    from mm_dagster_tests.faults.clockwork import computer_clock
-
     with spine.surroundings(config, data):
         spine._stages()
         with computer_clock(lambda: now):
@@ -278,32 +277,29 @@ def _time(result: Result, name: str) -> None:
                 config, urls, [Grid("ada", "ADA-USDT", begun, price)], phone.url, alerts=alerts,
                 history={"catch_up_days": 9},
             )  # fmt: skip
-            from mm_dagster_tests.faults.clockwork import computer_clock
-
-            found = {}
-            for data, order in ((folder / "data", steps), (folder / "once", (max(steps),))):
-                with spine.surroundings(config, data):
-                    spine._stages()
-                    with computer_clock(lambda: world.now), _nobody():
-                        for step in order:
-                            as_of = moment + step * BAR
-                            world.now = as_of + MINUTE
-                            small.attempt(result, lambda as_of=as_of: spine.tick(config, data, as_of), ())  # type: ignore[misc]
-                            if data.name == "data":
-                                small.attempt(result, lambda: spine.send(config, data), ())
-                        found[data.name] = spine.rows(data, moment + max(steps) * BAR)
-                        spine.close(data)
-            from mm_dagster_tests.faults.judge import compare
-
             last = moment + max(steps) * BAR
-            since = last - timedelta(hours=30)
-            both = [
-                {
-                    name: rows.filter(rows["close_time" if name == "candles" else "as_of"] > since)
-                    for name, rows in one.items()
-                }
-                for one in (found["data"], found["once"])
-            ]
-            compare(result, *both)
+            found = []
+            for data, order in ((folder / "data", steps), (folder / "once", (max(steps),))):
+                _ticks(result, config, data, world, [moment + step * BAR for step in order])
+                since = last - timedelta(hours=30)
+                found.append(
+                    {
+                        name: rows.filter(rows["close_time" if name == "candles" else "as_of"] > since)
+                        for name, rows in spine.rows(data, last).items()
+                    }
+                )
+                spine.close(data)
+            compare(result, *found)
             emergencies = [ring for ring in phone.rings if ring.priority == 2]
             result.add("doubled alerts", len(emergencies) - len({ring.title for ring in emergencies}))
+
+
+def _ticks(result: Result, config: Path, data: Path, world: Exchange, order: list[datetime]) -> None:
+    with spine.surroundings(config, data):
+        spine._stages()
+        with computer_clock(lambda: world.now):
+            for as_of in order:
+                world.now = as_of + MINUTE
+                small.attempt(result, partial(spine.tick, config, data, as_of), ())
+                if data.name == "data":
+                    small.attempt(result, partial(spine.send, config, data), ())

@@ -1,4 +1,4 @@
-"""A Pushover of our own, over raw sockets, that can be rude: it takes messages and then says something else, or nothing."""
+"""A Pushover of our own, over raw sockets, that can be rude: it takes messages and says something else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import socketserver
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from types import TracebackType
@@ -144,6 +143,3 @@ def _fields(kind: bytes, body: bytes) -> dict[str, str]:
         if not part.get_filename():  # type: ignore[union-attr]
             found.fields[str(name)] = part.get_payload(decode=True).decode("utf-8", "replace")  # type: ignore[union-attr]
     return found.fields
-
-
-Rudeness = Callable[[], Manners]

@@ -97,7 +97,7 @@ def run(task: Task) -> list[Result]:
             (one.config / "exit.yaml").write_text("policy: [")
         spine.close(one.data)
         _WAYS[task.way](rng, path)
-        there = {file for file in history.rglob("*.parquet")}
+        there = set(history.rglob("*.parquet"))
         refusal = small.attempt(result, lambda: one.tick(0))
         gone = there - set(history.rglob("*.parquet"))
         result.add("lost rows", len(gone), f"{len(gone)} files of the lake were deleted")

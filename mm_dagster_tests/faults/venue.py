@@ -246,7 +246,7 @@ def _run(batch: Batch, known: Control, folder: Path) -> list[Result]:
                         results[symbol].add(
                             "not foreseen",
                             1,
-                            f"{type(error).__name__}: {str(error)[:120]} ({where.filename}:{where.lineno})",
+                            f"{type(error).__name__}: {str(error)[:120]} ({where.name}:{where.lineno})",
                         )
             if time.monotonic() - began > SLOW_SECONDS:
                 for symbol, (kind, *_) in told.items():
