@@ -143,8 +143,8 @@ def _writers(result: Result) -> None:
 def _git_in(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@y", "GIT_COMMITTER_NAME": "x",
                    "GIT_COMMITTER_EMAIL": "x@y"}  # fmt: skip
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, env=environment)
-    return done.stdout
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, env=environment)
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _spoil(name: str) -> Callable[[random.Random, Path, Path], None]:
@@ -231,9 +231,12 @@ def _git(result: Result, rng: random.Random, what: str) -> None:
     result.add(
         "not foreseen", int(outside.is_dir() and any(outside.iterdir())), "a link was followed out of the mirror"
     )
-    shown = "".join(_git_in(one, "log", "--all", "--format=%s") for one in (remote, place) if one.is_dir())
-    aside = [one for one in folder.iterdir() if one.is_dir() and one.name.startswith(("mirror", "."))]
-    shown += "".join(_git_in(one, "log", "--all", "--format=%s") for one in aside)
+    shown = "".join(
+        _git_in(place, "cat-file", "--batch-all-objects", "--batch")
+        for place in folder.iterdir()
+        # Whatever is left of it, wherever it was set aside: a log would stop at the first hole.
+        if place.is_dir()
+    )
     lost = [number for number in range(8) if f"snapshot {number}" not in shown]
     if refusals[-1] is None:
         lost = [number for number in lost if number < 3 or refusals[number - 3] is None]

@@ -22,7 +22,8 @@ from mm_dagster_tests.faults.phone import Phone
 from mm_dagster_tests.faults.spine import BAR
 
 SYMBOLS = ("ADA-USDT",)
-MOMENT = venue.MOMENTS[2]
+MOMENT = venue.MOMENTS[1]
+"""The stop is touched between the base and this tick: an emergency is due that was not due before."""
 FORESEEN = (
     BackupError, ConfigError, LakeError, MirrorError, PushoverRefused, PushoverUnavailable, VenueError,
 )  # fmt: skip
@@ -56,6 +57,7 @@ def project() -> Iterator[Small]:
     """A copy of the project, in memory."""
     known = venue.control(MOMENT, SYMBOLS)
     assert known.base is not None
+    assert any(state == "MANDATORY_EXIT" for _, _, state in known.said[0]), "no emergency is due"
     folder = venue.scratch()
     try:
         data = spine.copy(known.base, folder / "data")

@@ -69,8 +69,17 @@ def series() -> dict[str, Series]:
     """The true candles of all markets."""
     folder = shared_data()
     if folder is None:
-        return {symbol: walked(symbol, at("2025-06-01"), at("2025-11-01")) for symbol in SYMBOLS}
+        return {symbol: _fallen(walked(symbol, at("2025-06-01"), at("2025-11-01"))) for symbol in SYMBOLS}
     return {symbol: recorded(folder, symbol) for symbol in SYMBOLS}
+
+
+def _fallen(one: Series) -> Series:
+    """The same with a crash where the real ones have theirs."""
+    bar = one.opens == int(at("2025-10-10T20:45").timestamp())
+    values = one.values.copy()
+    values[one.opens > one.opens[bar][0], :4] *= 0.84
+    values[bar, 2:4] *= 0.84
+    return Series(one.opens, values)
 
 
 def grids(moment: Moment, symbols: Sequence[str] = SYMBOLS) -> list[Grid]:
