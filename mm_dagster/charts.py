@@ -109,7 +109,7 @@ def decision_picture(
     colours = _PALETTES[theme]
     bars = _on_every_bar(candles.filter(pl.col("symbol") == grid.symbol))
     verdicts = verdicts.filter(pl.col("symbol") == grid.symbol)
-    states = _one_a_bar(states.filter(pl.col("grid_id") == grid.id))
+    states = _one_a_bar(states.filter((pl.col("grid_id") == grid.id) & pl.col("state").is_not_null()))
     figure = _figure(dots_per_inch, colours)
     below = [(0.3, 0.3), (0.1, 0.95)] if grid.enabled else [(0.3, 0.3)]
     price, ribbon, *ladder = _panels(figure, below, colours)

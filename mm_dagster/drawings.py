@@ -117,7 +117,7 @@ def draw_decision(
     last = known[-1]["close"]
     named = [(grid.upper, "upper"), (grid.lower, "lower"), (grid.stop, "stop"), (last, "price")]
     closes = [(row["until"], None if row["close"] is None else height(row["close"])) for row in pieces.to_dicts()]
-    mine = states.filter(pl.col("grid_id") == grid.id).sort("as_of", "activated_at")
+    mine = states.filter((pl.col("grid_id") == grid.id) & pl.col("state").is_not_null()).sort("as_of", "activated_at")
     return Drawing(
         width=span.bars,
         curves=(Curve(_path(closes), "price"),),

@@ -13,15 +13,17 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.alerts.policy import HELD_BACK, look
+from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
+from mm_dagster.alerts.policy import HELD_BACK, UNCONFIRMED
+from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config import AlertsConfig, GridConfig
 from mm_dagster.exit.why import why
-from mm_dagster.tables import ENTRY_ADVICE, STATES, empty
+from mm_dagster.tables import ENTRY_ADVICE, NOT_JUDGED_YET, STATES, empty
 
 DAY = timedelta(days=1)
-UNKNOWN = "UNKNOWN"
-"""The state of a running grid that was never judged."""
+STOPPED = "STOPPED"
+"""What is said of a grid that the operator stopped, whatever its file and its rows say."""
 
 MONEY = ("source", "liquidation_value", "grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl", "capital_at_risk")
 """Columns of grid_risk that stand beside a decision; the profits add up to the total."""
@@ -44,7 +46,8 @@ class GridStanding:
         simulated: whether its market is synthetic.
         as_of: its newest decision; None: it was never judged.
         stale: whether that is so old that nobody is watching.
-        state: the higher of `state` and `live_state`, or UNKNOWN; of a grid that is not running the entry advice.
+        state: the higher of `state` and `live_state`; NOT_JUDGED_YET; STOPPED, when the operator says so; of a grid
+            that is not running the entry advice.
         since: when that was entered; None: not known, or not running.
         seen_live: whether only the live run knows the state.
         decided: the row of `exit_state`, of a grid that is not running the one of `entry_assessment`.
@@ -52,6 +55,9 @@ class GridStanding:
         verdict: the row of `regime_verdict` of the same time.
         alert: its newest message, sent or not.
         response: what the operator did about its last escalation.
+        answer: the newest row of `operator_response` of its episode.
+        heard_at: when its state was told first; None: it was not.
+        waits_for: what its set-up waits for, in a sentence; None: nothing, or not known.
     """
 
     grid: GridConfig
@@ -66,11 +72,29 @@ class GridStanding:
     verdict: Row | None = None
     alert: Row | None = None
     response: Row | None = None
+    answer: Row | None = None
+    heard_at: datetime | None = None
+    waits_for: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the operator says that they stopped it."""
+        return self.grid.enabled and self.state == STOPPED
+
+    @property
+    def judged(self) -> bool:
+        """Whether it has a state of the ladder."""
+        return self.grid.enabled and self.state in STATES
+
+    @property
+    def happened(self) -> str | None:
+        """What happened to it, which goes before everything else; None: it runs, and nobody has answered."""
+        return happened(self.risk, self.grid, self.answer) if self.grid.enabled else None
 
     @property
     def urgency(self) -> int:
         """From 0, nothing to do, to 4, MANDATORY_EXIT; stale or never judged is 2, below LATEST_ACCEPTABLE_EXIT."""
-        if not self.grid.enabled:
+        if not self.grid.enabled or self.stopped:
             return 0
         known = {"NORMAL": 0, "WARNING": 1, "LATEST_ACCEPTABLE_EXIT": 3, "MANDATORY_EXIT": 4}.get(self.state or "", 2)
         return max(known, 2) if self.stale else known
@@ -103,47 +127,63 @@ class GridStanding:
     def headline(self) -> str:
         """Its state in words; `was` stands before one that is old."""
         named = words(self.state or "not judged")
+        if self.stopped:
+            return named
         return f"was {named}" if self.stale and self.as_of else named
 
     @property
     def is_decisive(self) -> bool:
         """Whether the reasons decide; in NORMAL a trigger may fire and yet decide nothing: nothing confirms it."""
-        return self.decided is None or not self.grid.enabled or self.decided["state"] != "NORMAL"
+        return self.decided is None or not self.grid.enabled or self.decided["state"] not in (None, "NORMAL")
 
     @property
     def next(self) -> list[str]:
         """What would fire next, nearest first; nothing where all has fired."""
-        if self.decided is None or not self.grid.enabled or self.state == STATES[-1]:
+        if self.decided is None or not self.judged or self.state == STATES[-1]:
             return []
         return list(self.decided["nearest"] or [])
 
     @property
     def window_minutes(self) -> int | None:
         """Minutes to act from `since` on; None: there is nothing to act on, or only the live run knows."""
-        if self.decided is None or not self.grid.enabled or self.seen_live:
+        if self.decided is None or not self.judged or self.seen_live:
             return None
         minutes: int | None = self.decided["recommended_window_minutes"]
         return minutes
 
     @property
     def act_by(self) -> datetime | None:
-        """When the recommended window ends."""
-        if self.since is None or self.window_minutes is None:
+        """When the recommended window ends. It begins when the state was told first; else with the state.
+
+        A state that was never told, and that a history says is old, is not overdue: then it begins with what is read.
+        """
+        if self.decided is None or self.since is None or self.window_minutes is None:
             return None
-        return self.since + timedelta(minutes=self.window_minutes)
+        window = timedelta(minutes=self.window_minutes)
+        if self.heard_at is not None:
+            return max(self.since, self.heard_at) + window
+        as_of: datetime = self.decided["as_of"]
+        return (self.since if self.since + window > as_of else as_of) + window
 
     @property
     def advice(self) -> str | None:
         """What to do, in one sentence; None: nothing was advised."""
         if not self.grid.enabled or self.state is None:
             return None
-        if self.state == UNKNOWN or self.decided is None:
-            return "Look at the exchange yourself: this grid was never judged; `mm doctor` says what is missing."
+        if self.stopped and self.answer is not None:
+            return (
+                f"Stopped by you at {iso(self.answer['at'])}. Its file still reads `enabled: true`: set it to false, "
+                "or give it a new activated_at when it runs again."
+            )
+        if self.state == NOT_JUDGED_YET or self.decided is None:
+            return f"Set-up is not finished: {self.waits_for or 'no tick has judged it yet; `mm doctor` says more.'}"
         if self.seen_live:
-            now = "Stop the grid now and sell the inventory."
+            now = f"Stop the grid now and {SELL}."
             advice = now if self.state == STATES[-1] else "Be ready to stop the grid."
         else:
             advice = str(self.decided["advice"])
+        if SELL in advice and holds_nothing(self.risk, self.grid):
+            advice = CLEAR
         if not self.stale:
             return f"Look at the exchange yourself now. {advice}" if self.seen_live else advice
         # What an old row allows it does not allow now; what it asks for may still be to do.
@@ -263,6 +303,7 @@ class Page:
             found.append(f"The tick of {iso(self.tick['as_of'])} has not finished.")
         if self.tick and self.tick["reason"]:
             found.append(f"The last tick failed: {self.tick['reason']}")
+        found += [f"{one.grid.id}: {one.waits_for}" for one in self.running if one.waits_for and not one.stopped]
         unknown = [one.symbol for one in self.markets if one.newest is None]
         if unknown:
             found.append(f"No candle is known of {', '.join(unknown)}.")
@@ -306,6 +347,8 @@ def stand(
     alerts: Sequence[Row],
     clock: datetime,
     config: AlertsConfig,
+    answer: Row | None = None,
+    waits_for: str | None = None,
 ) -> GridStanding:
     """Where one grid stands.
 
@@ -318,6 +361,8 @@ def stand(
         alerts: rows like those of `Page.alerts`, of any grid, newest first.
         clock: the moment, UTC.
         config: after how long without a decision nobody is watching.
+        answer: the newest row of `operator_response` of its episode by then.
+        waits_for: what its set-up waits for, in a sentence.
     """
     mine = pl.col("grid_id") == grid.id
     if grid.enabled:
@@ -339,9 +384,28 @@ def stand(
     else:
         seen = look(grid, decisions if grid.enabled and decisions.height else empty("exit_state"), clock, config)
         stale, seen_live = seen.blind, seen.live
-        state, since = seen.state or UNKNOWN, seen.since if seen.state else None
+        state, since = seen.state or NOT_JUDGED_YET, seen.since if seen.state else None
+        if answer is not None and answer["action"] == "stopped":
+            stale, seen_live, state, since = False, False, STOPPED, answer["at"]
     alert = next(iter(told), None)
-    return GridStanding(grid, simulated, as_of, stale, state, since, seen_live, decided, risk, verdict, alert, response)
+    heard_at = escalation["sent_at"] if escalation and escalation["state"] == state else None
+    return GridStanding(
+        grid,
+        simulated,
+        as_of,
+        stale,
+        state,
+        since,
+        seen_live,
+        decided,
+        risk,
+        verdict,
+        alert,
+        response,
+        answer if grid.enabled else None,
+        heard_at,
+        waits_for,
+    )
 
 
 def without_money(page: Page) -> Page:
@@ -358,6 +422,7 @@ def without_money(page: Page) -> Page:
             risk={**one.risk, **amounts} if one.risk else None,
             alert=_without_words(one.alert) if one.alert else None,
             response=_without_words(one.response) if one.response else None,
+            answer={**one.answer, "note": None} if one.answer else None,
         )
         for one in page.grids
     )
@@ -480,6 +545,8 @@ def became_of(row: Row, clock: datetime) -> str:
     match row["status"]:
         case "SENT":
             told = f"sent {iso(row['sent_at'])}, {spoken(clock - row['sent_at'])} ago, by {channel}"
+            if str(row["detail"] or "").startswith(UNCONFIRMED):
+                told += ", never confirmed"
         case "SUPPRESSED":
             told = row["detail"] or "not sent"
         case "FAILED":

@@ -24,7 +24,7 @@ CODE_VERSIONS = {
     "regime_features": "5",
     "regime_verdict": "3",
     "grid_risk": "3",
-    "exit_state": "2",
+    "exit_state": "3",
     "entry_assessment": "2",
 }
 """Raise a table's number when the same input would give other values; rows and Dagster assets carry it."""
@@ -37,23 +37,19 @@ VERDICTS = ("RANGE_OK", "RANGE_WEAK", "TRANSITION", "TREND")
 """From the least to the most dangerous."""
 STATES = ("NORMAL", "WARNING", "LATEST_ACCEPTABLE_EXIT", "MANDATORY_EXIT")
 """From the least to the most urgent."""
+NOT_JUDGED_YET = "NOT_JUDGED_YET"
+"""What is said of a running grid of which no bar since its activation was known yet. No state: there it is null."""
 CANDLE_STATUS = ("TRADED", "NO_TRADE", "MISSING")
 POSITION_HEALTH = ("BELOW_GRID", "IN_GRID", "ABOVE_GRID")
 STOP_LOSS_RISK = ("SAFE", "NEAR", "CRITICAL", "BREACHED")
 RISK_LEVEL = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 ALERT_KINDS = (
-    "ESCALATION",
-    "REMINDER",
-    "DEESCALATION",
-    "ENTRY",
-    "BLIND",
-    "RECOVERED",
-    "DIGEST",
-    "FAILURE",
-    "TEST",
+    "ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "SETUP", "DIGEST", "FAILURE", "TEST",
     "DRILL",
-)
-ALERT_EVENTS = ("NOTED", "SENT", "UNANSWERED", "REFUSED", "SUPPRESSED", "CANCELLED", "ACKNOWLEDGED", "EXPIRED")
+)  # fmt: skip
+ALERT_EVENTS = (
+    "NOTED", "TRYING", "SENT", "UNANSWERED", "REFUSED", "SUPPRESSED", "CANCELLED", "ACKNOWLEDGED", "EXPIRED"
+)  # fmt: skip
 ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
 SIDES = ("buy", "sell")
 RESPONSES = ("stopped", "reduced", "kept", "reopened")
@@ -324,7 +320,7 @@ class GridEpisode(dy.Schema):
     cost_min = _number("Smallest order, quote currency; null: likewise.", low=0.0)
     first_seen = _time("as_of of its first evaluation;")
     closed_at = _time("When it ended;", nullable=True)
-    closed_by = _text("What ended it: reactivated, disabled or removed.", nullable=True)
+    closed_by = _text("What ended it: reactivated, disabled, removed or stopped.", nullable=True)
 
 
 class GridRisk(dy.Schema):
@@ -405,13 +401,24 @@ class ExitState(dy.Schema):
     activated_at = _time("Episode;", key=True)
     as_of = _time("Closing time of the newest bar used;", key=True)
     symbol = _text("Market.")
-    complete = _flag("Whether all history that the episode needs was there.", nullable=False)
-    literal_state = _one_of(STATES, "What the literal policy says.")
+    complete = _flag("Whether all that the episode needs to be judged has been known.", nullable=False)
+    never_known = dy.List(
+        dy.String(),
+        nullable=True,
+        description="What was never known yet since the activation; until it is empty only hard triggers count.",
+    )
+    literal_state = _one_of(STATES, "What the literal policy says; null: not judged yet.", nullable=True)
     live_state = _one_of(STATES, "What only the live run knew; alerts use the higher one. Live-only.", nullable=True)
     live_reason = _text("Why live_state is what it is. Live-only.", nullable=True)
-    state = _one_of(STATES, "The decision: a function of stored rows alone.")
-    raw_state = _one_of(STATES, "The highest level that holds at this bar alone, before persistence and dwell.")
-    since = _time("as_of at which the present state was entered;")
+    state = _one_of(
+        STATES,
+        "The decision: a function of stored rows alone; null: not judged yet, no bar since the activation is known.",
+        nullable=True,
+    )
+    raw_state = _one_of(
+        STATES, "The highest level that holds at this bar alone, before persistence and dwell.", nullable=True
+    )
+    since = _time("as_of at which the present state was entered; null: not judged yet;", nullable=True)
     triggers = _structs(
         "Every trigger: name, family, level, value, threshold, fired (null: cannot be known).",
         name=dy.String(),
@@ -491,6 +498,7 @@ class OperatorResponse(dy.Schema):
     response_id = _text("One response.", key=True)
     alert_id = _text("The alert that it answers.", nullable=True)
     grid_id = _text("Grid.")
+    activated_at = _time("Episode; null in rows of before this was noted;", nullable=True)
     at = _time("When it was done;")
     action = _one_of(RESPONSES, "What was done.")
     note = _text("In the operator's words.", nullable=True)

@@ -7,7 +7,9 @@ arrives, and keeps whatever is sent. What is below here does none of it, whichev
 - `timeout` counts from the first packet to the last byte, connecting, encryption and a proxy's greeting included;
 - a body is read up to a bound, counted after it is unpacked;
 - a secret that a server repeats is taken out of the answer before anybody reads it;
-- a proxy of the environment (HTTPS_PROXY, NO_PROXY) is used as by every other program, never for this computer.
+- a proxy of the environment (HTTPS_PROXY, NO_PROXY) is used as by every other program, never for this computer;
+- it is known whether any byte of a request left: what never left was not taken, what left may have been, whatever came
+  back. An error's name does not say it: a failing handshake and an answer cut off look alike.
 
 The private hooks of urllib3 that this takes are all in this module; test_web.py fails when they change.
 """
@@ -25,6 +27,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -350,11 +353,53 @@ class _Connecting:
         raise NewConnectionError(connection, f"no connection: {last}") from last
 
 
-class _Connection(_Connecting, HTTPConnection):
+class Departure:
+    """One attempt, within `with`.
+
+    Attributes:
+        begun: whether a byte of a request was given to a connection that stood.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def __enter__(self) -> Departure:
+        self._token: Token[Departure | None] = _present.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _present.reset(self._token)
+
+
+_present: ContextVar[Departure | None] = ContextVar("departure", default=None)
+
+
+class _Noting:
+    """Mixed into a connection; what a proxy is told while it connects is no part of the request."""
+
+    _connecting = False
+
+    def connect(self) -> None:
+        self._connecting = True
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self._connecting = False
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:  # type: ignore[attr-defined]
+            self.connect()
+        attempt = _present.get()
+        if attempt is not None and not self._connecting:
+            attempt.begun = True
+        super().send(data)  # type: ignore[misc]
+
+
+class _Connection(_Noting, _Connecting, HTTPConnection):
     pass
 
 
-class _TlsConnection(_Connecting, HTTPSConnection):
+class _TlsConnection(_Noting, _Connecting, HTTPSConnection):
     pass
 
 

@@ -127,15 +127,17 @@ def test_a_response_is_noted_beside_the_alert_that_it_answers(
     folder: Path, mm: Callable[..., tuple[int, str, str]]
 ) -> None:
     sent = parse_time("2026-06-26T12:00:00Z")
+    began = parse_time("2026-06-23")
     told = dict.fromkeys(dtypes("notification")) | {
-        "alert_id": "told", "grid_id": "eth", "activated_at": sent, "symbol": "ETH-USDT", "as_of": sent, "priority": 0,
+        "alert_id": "told", "grid_id": "eth", "activated_at": began, "symbol": "ETH-USDT", "as_of": sent, "priority": 0,
         "kind": "ESCALATION", "state": "LATEST_ACCEPTABLE_EXIT", "state_since": sent, "title": "t", "message": "m",
         "status": "SENT", "attempts": 1, "created_at": sent, "sent_at": sent,
     }  # fmt: skip
     lake = Lake(folder / "data" / "history")
     lake.upsert("notification", pl.DataFrame([told], schema=dtypes("notification")), commit=Commit("", "", ""))
-    code, said, _ = mm("respond", "eth", "stopped", "--at", "2026-06-26T12:50:00Z", "--note", "by hand", "--json")
+    code, said, errors = mm("respond", "eth", "stopped", "--at", "2026-06-26T12:50:00Z", "--note", "by hand", "--json")
     assert code == 0
+    assert "Its file still reads `enabled: true`" in errors
     assert json.loads(said) == [
         {
             "grid_id": "eth", "action": "stopped", "at": "2026-06-26T12:50:00Z", "seconds_from_alert": 3000.0,
@@ -144,6 +146,22 @@ def test_a_response_is_noted_beside_the_alert_that_it_answers(
     ]  # fmt: skip
     (row,) = lake.sql("FROM response_kpis").to_dicts()
     assert (row["month"], row["state"], row["responses"]) == ("2026-06", "LATEST_ACCEPTABLE_EXIT", 1)
+
+    closed = "SELECT closed_at, closed_by FROM grid_episode"
+    assert lake.sql(closed).rows() == [(parse_time("2026-06-26T12:50:00Z"), "stopped")]
+    code, said, errors = mm("respond", "eth", "kept")
+    assert (code, said) == (1, "")
+    assert "eth: you noted at 2026-06-26T12:50:00Z that it was stopped; `mm respond eth reopened`" in errors
+    assert mm("tick", "--as-of", "2026-06-27T00:15Z", "--json")[0] == 0
+    assert lake.sql(closed).rows() == [(parse_time("2026-06-26T12:50:00Z"), "stopped")]
+    code, said, _ = mm("status", "--as-of", "2026-06-27T00:20:00Z", "--check")
+    assert code == 0
+    assert "Stopped by you at 2026-06-26T12:50:00Z. Its file still reads" in " ".join(said.split())
+    assert mm("respond", "eth", "reopened", "--at", "2026-06-26T13:00:00Z")[0] == 0
+    assert lake.sql(closed).rows() == [(None, None)]
+    code, _, errors = mm("respond", "eth", "reopened")
+    assert code == 1
+    assert "nothing to reopen" in errors
 
 
 def test_days_that_are_whole_are_skipped_with_a_word_and_computed_again_when_asked_to(
@@ -270,7 +288,7 @@ def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[
         (("respond", "et", "stopped"), "'et' is no grid of the configuration; did you mean eth?"),
         (("respond", "eth", "stoped"), "'stoped' is no response; did you mean stopped?"),
         (("respond", "eth", "kept", "--at", "2199-01-01"), "lies in the future"),
-        (("respond", "eth", "kept", "--at", "2026-01-01"), "eth: no alert was told before 2026-01-01 00:00 UTC"),
+        (("respond", "eth", "kept", "--at", "2026-01-01"), "eth: it did not run at 2026-01-01T00:00:00Z; its first"),
         (("status", "--grid", "et"), "--grid: 'et' is no grid of the configuration; did you mean eth?"),
         (("status", "--as-of", "2199-01-01"), "choose a time after 2017-01-01 that has passed"),
         (("status", "--watch", "5", "--json"), "--watch: shows the present to a person; leave out"),

@@ -15,6 +15,7 @@ from mm_dagster import environment, logs
 from mm_dagster.cli import main
 from mm_dagster.cli.remedies import can_be_said, in_words, remedy
 from mm_dagster.config import ConfigError, load
+from mm_dagster.defs import automation
 from mm_dagster.environment import VariableError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import Mirror, MirrorError
@@ -35,6 +36,14 @@ def test_minutes_that_are_none_are_named(monkeypatch: pytest.MonkeyPatch, value:
     with pytest.raises(VariableError, match=r"MM_TICK_OFFSET_MINUTES: .* is no whole number of minutes from 0 to 14"):
         environment.tick_offset_minutes()
     assert [variable for variable, _ in environment.faults()] == ["MM_TICK_OFFSET_MINUTES"]
+
+
+def test_minutes_that_are_none_stop_no_schedule(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MM_TICK_OFFSET_MINUTES", "1 min")
+    assert automation._offset_minutes() == 1
+    assert "MM_TICK_OFFSET_MINUTES: '1 min' is no whole number" in caplog.text
 
 
 @pytest.mark.parametrize(("value", "minutes"), [("", 1), (" 2\n", 2), ("0", 0), ("14\r\n", 14), ("  ", 1)])

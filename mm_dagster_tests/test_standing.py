@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from mm_dagster.standing import (
-    UNKNOWN,
     answered,
     became_of,
     deadline,
@@ -18,7 +17,7 @@ from mm_dagster.standing import (
     stand,
     without_money,
 )
-from mm_dagster.tables import dtypes, empty
+from mm_dagster.tables import NOT_JUDGED_YET, dtypes, empty
 from mm_dagster_tests.pages import (
     ALERTS,
     AS_OF,
@@ -63,9 +62,10 @@ def test_a_grid_that_was_never_judged_is_urgent() -> None:
     never = stand(
         one, False, empty("exit_state"), empty("grid_risk"), empty("regime_verdict"), (), one.activated_at, ALERTS
     )
-    assert (never.state, never.as_of, never.urgency, never.price) == (UNKNOWN, None, 2, None)
+    assert (never.state, never.as_of, never.urgency, never.price) == (NOT_JUDGED_YET, None, 2, None)
     assert never.advice is not None
-    assert "never judged" in never.advice
+    assert never.advice.startswith("Set-up is not finished: ")
+    assert (never.stale, page(never).stale) == (False, None)
     old = replace(never, stale=True)
     assert page(old).stale == "no grid was ever judged; `mm doctor` says what is missing."
     assert "ago (1 never)." in str(page(old, standing(grid("b"), clock=LATER), clock=LATER).stale)
@@ -75,7 +75,7 @@ def test_a_row_of_an_earlier_episode_says_nothing_of_this_one() -> None:
     before = grid(activated_at=AS_OF - timedelta(days=9))
     rows = frame("exit_state", exit_row(before, "MANDATORY_EXIT")), frame("grid_risk", risk_row(before))
     now = stand(grid(), False, *rows, frame("regime_verdict", verdict_row()), (), CLOCK, ALERTS)
-    assert (now.state, now.risk, now.as_of) == (UNKNOWN, None, None)
+    assert (now.state, now.risk, now.as_of) == (NOT_JUDGED_YET, None, None)
 
 
 def test_what_only_the_live_run_knew_counts_when_it_is_worse() -> None:
@@ -108,6 +108,9 @@ def test_the_time_that_is_left_is_counted_from_the_state_s_beginning() -> None:
     one = standing(grid(), "LATEST_ACCEPTABLE_EXIT")
     assert deadline(one, CLOCK) == "by 2026-03-01T12:30:00Z, 28 min left"
     assert deadline(one, LATER) == "overdue since 2026-03-01T12:30:00Z, 2 h 30 min"
+    # Nobody could know of what a history says is old.
+    old = standing(grid(), "LATEST_ACCEPTABLE_EXIT", since=AS_OF - timedelta(days=300))
+    assert deadline(old, CLOCK) == "by 2026-03-01T13:00:00Z, 58 min left"
     assert deadline(standing(grid()), CLOCK) is None
 
 

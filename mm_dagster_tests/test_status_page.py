@@ -42,7 +42,7 @@ def test_every_line_fits_and_nothing_is_cut_off(width: int) -> None:
         "LATEST ACCEPTABLE EXIT sol-range ETH-USDT 95 SIMULATED",
         "since 2026-03-01T11:30:00Z, for 32 min",
         "do Stop the grid.",
-        "when by 2026-03-01T12:30:00Z, 28 min left",
+        "when by 2026-03-01T12:31:00Z, 29 min left",
         "why Break below the grid within 24 h: 61 % (limit 60 %)",
         "next Closes below the grid: 0 of 2 (below 90, 5 % away)",
         "10.5 % above the stop, 5.3 % above the lower bound, 15.8 % below the upper",

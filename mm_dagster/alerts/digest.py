@@ -16,7 +16,8 @@ import polars as pl
 from mm_dagster import tables
 from mm_dagster.alerts import message
 from mm_dagster.alerts.budget import moment
-from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, look, retry
+from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, retry
+from mm_dagster.alerts.seen import look
 from mm_dagster.config import AlertsConfig, GridConfig
 
 DAY = timedelta(hours=24)

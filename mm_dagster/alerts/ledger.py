@@ -1,7 +1,9 @@
 """Delivery, ledger first: what is to be told is noted before it is sent, and again with what became of it.
 
-A crash between the two leaves a PENDING row, which is due again: rather twice than never. The window is one message
-on each channel: sent, or accepted without an answer, and not yet noted.
+A crash between the two leaves a PENDING row, which is due again: rather twice than never, and never three times. Each
+try at the first channel is an event before it is made. A try that ended in a crash or without an answer may have been
+taken; after TWICE of them it counts as sent, though unconfirmed, and the second channel has it. Only what was surely
+not taken, since no byte of it left, is tried on with growing pauses.
 
 Every step is an event, too. Nearly all events follow from the row that is committed before them, so what a crash
 left out is made up for at the beginning of the next run.
@@ -22,8 +24,8 @@ from typing import Any, Protocol
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.alerts.policy import EMERGENCY, Alert, Cancellation
-from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, Sent
+from mm_dagster.alerts.policy import EMERGENCY, UNCONFIRMED, Alert, Cancellation
+from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnreachable, Sent
 from mm_dagster.alerts.second import SecondUnavailable
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,11 @@ SECOND_AGAIN = timedelta(minutes=30)
 """While the first channel does not answer, the second gets the same emergency again after so long."""
 LEFT_OUT = timedelta(hours=1)
 """For so long after an emergency was sent, what a crash kept from the second channel is still worth sending there."""
+
+TWICE = 2
+"""So often a message is offered that may have been taken: the first time, and once more."""
+NOT_TAKEN = "not taken: "
+"""How the detail begins of a try of which no byte left."""
 
 _CANCELLED = "cancelled: "
 _OUTCOMES = ("SENT", "UNANSWERED", "REFUSED")
@@ -134,6 +141,22 @@ class Book:
         """The newest event of that name on that channel."""
         found = [one for one in self._of.get(alert_id, []) if (one["event"], one["channel"]) == (name, channel)]
         return max(found, key=lambda one: one["at"], default=None)
+
+    def perhaps_taken(self, alert_id: str, channel: str) -> int:
+        """How many tries at a channel may have been taken without its word for it: no answer, or a crash meanwhile."""
+        mine = [one for one in self._of.get(alert_id, []) if one["channel"] == channel]
+        tries = sum(one["event"] == "TRYING" for one in mine)
+        settled = sum(
+            one["event"] in ("SENT", "REFUSED")
+            or (one["event"] == "UNANSWERED" and (one["detail"] or "").startswith(NOT_TAKEN))
+            for one in mine
+        )
+        return max(0, tries - settled)
+
+    def try_at(self, row: dict[str, Any], channel: str, now: datetime) -> None:
+        """Notes that a channel is about to be given an alert: a crash from here on may leave it taken."""
+        number = sum((one["event"], one["channel"]) == ("TRYING", channel) for one in self._of.get(row["alert_id"], []))
+        self.commit([], now, [event(row, "TRYING", now, channel, attempt=number + 1)])
 
     def tried(self, alert_id: str, channel: str) -> bool:
         """Whether a channel was ever given that alert, as far as is known."""
@@ -313,15 +336,19 @@ class _Sender:
         """Sends one alert that is noted, and notes what came of it, attempt by attempt."""
         alert_id = one.alert.alert_id
         channel = self.channel
-        # A refusal stands: the same message is never offered there again.
+        # A refusal stands: the same message is never offered there again. Nor is what it may have taken twice.
         refused = channel is not None and self.book.last(alert_id, "REFUSED", channel.name) is not None
+        spent = channel is not None and self.book.perhaps_taken(alert_id, channel.name) >= TWICE
+        if spent and channel is not None and not refused:
+            self._leave(one, channel)
+            return
         if refused:
             channel = None
         if one.simulated or (self.channel is None and self.second is None):
             self._log(one)
         elif self.second is None:
             if channel is not None:
-                self._note(one, _push(channel, one, self._created(one)))
+                self._note(one, self._push(channel, one))
             elif self.channel is not None:
                 why = "it was refused before, and there is no second channel any more"
                 self._note(one, _Outcome("REFUSED", self.channel.name, why))
@@ -331,14 +358,60 @@ class _Sender:
             outcome = _hand(self.second, one)
             self._note(one, outcome)
             if outcome.event != "SENT":
-                self._note(one, _push(channel, one, self._created(one)), more=True)
+                self._note(one, self._push(channel, one), more=True)
         elif _is_alarm(one.alert.priority, one.alert.state):
             self._both(one, channel, self.second)
         else:
-            outcome = _push(channel, one, self._created(one))
+            outcome = self._push(channel, one)
             self._note(one, outcome, more=True)
             if outcome.event != "SENT":
                 self._note(one, _hand(self.second, one), refused=outcome.event == "REFUSED", instead=outcome)
+        self._leave_if_spent(one)
+
+    def _leave_if_spent(self, one: Outgoing) -> None:
+        """What the first channel may have taken twice counts as sent."""
+        row = self.book.rows[one.alert.alert_id]
+        channel = self.channel
+        if row["status"] == "PENDING" and channel is not None:
+            refused = self.book.last(row["alert_id"], "REFUSED", channel.name) is not None
+            if not refused and self.book.perhaps_taken(row["alert_id"], channel.name) >= TWICE:
+                self._leave(one, channel)
+
+    def _leave(self, one: Outgoing, channel: Channel) -> None:
+        """Offers it to the first channel no more, and to the second unless that has it."""
+        row = self.book.rows[one.alert.alert_id]
+        took = self.second is not None and self.book.last(row["alert_id"], "SENT", self.second.name) is not None
+        other = None
+        if self.second is not None and not took:
+            other = _hand(self.second, one)
+            self._beside(row, other)
+            took = other.event == "SENT"
+        has = "the second channel has it" if took else "no second channel has it"
+        last = (row["detail"] or "").removeprefix("to be sent again: ")
+        missed = "; ".join(text for text in (last, other.detail if other and not took else None) if text)
+        attempts = row["attempts"] + (other is not None and not took)
+        row = row | {"attempts": attempts}
+        if self.second is not None and not took and attempts < SECOND_ATTEMPTS:
+            # Nobody has it for certain: the second is asked again, with growing pauses.
+            row |= {"status": "PENDING", "detail": f"to be sent again: {missed}"}
+            self.book.commit([row], self.clock())
+            return
+        detail = f"{UNCONFIRMED}{channel.name} may have taken it {TWICE} times and never answered; {has}"
+        now = self.clock()
+        row |= {
+            "status": "SENT",
+            "channel": channel.name,
+            "detail": f"{detail}: {missed}" if missed else detail,
+            "sent_at": now,
+        }
+        logger.error("%s: %s", one.title, detail)
+        self.book.commit([row], now, [event(row, "UNANSWERED", now, channel.name, row["detail"])])
+
+    def _push(self, channel: Channel, one: Outgoing) -> _Outcome:
+        """One try at the first channel, noted before it is made."""
+        row = self.book.rows[one.alert.alert_id]
+        self.book.try_at(row, channel.name, self.clock())
+        return _push(channel, one, self._created(one))
 
     def cancel(self, cancellation: Cancellation, channel: Channel) -> None:
         """Stops an emergency, and notes that it is silent, or why not."""
@@ -381,7 +454,7 @@ class _Sender:
         now = self.clock()
         took = self.book.last(one.alert.alert_id, "SENT", second.name)
         beside = _Beside(second, one) if took is None or now - took["at"] >= SECOND_AGAIN else None
-        outcome = _push(channel, one, self._created(one))
+        outcome = self._push(channel, one)
         self._note(one, outcome, more=True)
         if outcome.event == "REFUSED":
             other = beside.outcome() if beside else _hand(second, one)
@@ -485,6 +558,8 @@ def _push(channel: Channel, one: Outgoing, created: datetime) -> _Outcome:
         sent = channel.send(one.title, one.message, one.alert.priority, timestamp=created, url=one.url, image=one.image)
     except PushoverRefused as error:
         return _Outcome("REFUSED", channel.name, str(error))
+    except PushoverUnreachable as error:
+        return _Outcome("UNANSWERED", channel.name, f"{NOT_TAKEN}{error}")
     except PushoverUnavailable as error:
         return _Outcome("UNANSWERED", channel.name, str(error))
     return _Outcome("SENT", channel.name, None, sent.receipt)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mm_dagster.alerts.policy import Alert
+from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
+from mm_dagster.alerts.policy import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.bars import iso
 from mm_dagster.config import GridConfig
-from mm_dagster.tables import STATES
+from mm_dagster.tables import NOT_JUDGED_YET, STATES
 
 TITLE_LIMIT = 250
 MESSAGE_LIMIT = 1024
@@ -22,12 +23,10 @@ URL_LIMIT = 512
 """Pushover's limits. They are counted here in UTF-16 code units, so no way of counting finds more."""
 
 _LINE_LIMIT = 190
-"""No line but that of the reasons is longer; the four that there are at most leave them 260."""
+"""No line but that of the reasons is longer; the five that there are at most leave them 70."""
 
 _MORE_LIMIT = 40
 """Room for the line that counts the grids that a digest does not name."""
-
-_SOLD_OUT = "Waiting costs no inventory: above the grid all of it is sold."
 
 
 def render(
@@ -37,6 +36,7 @@ def render(
     grid: GridConfig,
     why: Sequence[str],
     simulated: bool,
+    answer: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
     """Title and message of an alert of one grid; digest, failure and test have words of their own.
 
@@ -47,15 +47,19 @@ def render(
         grid: the grid.
         why: the fired triggers as sentences, the most urgent first. What was seen live is added here.
         simulated: whether its market is synthetic; the title says so.
+        answer: the newest row of `operator_response` of its episode; None: there is none.
 
     Returns:
-        Plain text within Pushover's limits, never empty.
+        Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
     """
+    came = happened(risk, grid, answer) if grid.enabled else None
     match alert.kind:
         case "ENTRY":
             lines = _entry(alert, row)
         case "BLIND":
             lines = _blind(alert)
+        case "SETUP":
+            lines = _setup(alert)
         case "RECOVERED":
             lines = [f"Evaluations are back; the newest is of {iso(alert.as_of)}.", f"State: {_words(alert.state)}."]
         case "DEESCALATION":
@@ -64,7 +68,8 @@ def render(
             lines = _up(alert, row, risk, grid, why)
     prefix = "SIMULATED " if simulated else ""
     title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
-    return _cut(_clean(title), TITLE_LIMIT), _fit([_clean(line) for line in lines])
+    text = _fit([_clean(line) for line in lines], _clean(came or ""))
+    return _cut(_clean(title), TITLE_LIMIT), text
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def digest(
     """
     ordered = sorted(grids, key=lambda one: (-_urgency(one.state), one.grid_id))
     counts = [(state, sum(one.state == state for one in grids)) for state in (*reversed(STATES), None)]
-    summary = ", ".join(f"{count} {_words(state or 'UNKNOWN')}" for state, count in counts if count)
+    summary = ", ".join(f"{count} {_words(state or NOT_JUDGED_YET)}" for state, count in counts if count)
     refused = f", {failed} refused" if failed else ""
     head = [
         f"Grids: {summary}." if grids else "No grid is enabled.",
@@ -185,6 +190,8 @@ def _headline(alert: Alert) -> str:
             return "BLIND"
         case "RECOVERED":
             return "SEEING AGAIN"
+        case "SETUP":
+            return "Set-up is finished" if alert.state == JUDGED else "Set-up is not finished"
         case "DEESCALATION":
             return f"Down to {_words(alert.state)}"
         case "REMINDER":
@@ -210,7 +217,7 @@ def _up(
     if row is not None and row["nearest"] and alert.state != "MANDATORY_EXIT":
         reasons.append(f"next: {row['nearest'][0]}")
     return [
-        _do(alert, None if live else row),
+        _do(alert, None if live else row, risk, grid),
         f"Why: {'; '.join(reasons) or 'not known'}",
         _waiting(risk, grid),
         _at_stake(risk, grid),
@@ -218,26 +225,36 @@ def _up(
     ]
 
 
-def _do(alert: Alert, row: Mapping[str, Any] | None) -> str:
-    """Advice and deadline. A state that only the live run knows has no row that advises on it."""
+def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+    """Advice and deadline. A state that only the live run knows has no row that advises on it.
+
+    The time to act begins when the state is told first. So a first message is never overdue, however long ago a history
+    that became known late says that the state began.
+    """
+    gone = holds_nothing(risk, grid)
     if row is None:
         if alert.state == "MANDATORY_EXIT":
-            return "Stop the grid now and sell the inventory."
+            return CLEAR if gone else f"Stop the grid now and {SELL}."
         return "Look at the exchange yourself now, and be ready to stop the grid."
     advice: str = row["advice"]
+    if gone and SELL in advice:
+        return CLEAR
     minutes = row["recommended_window_minutes"]
     if not minutes:
         return advice
-    end = alert.state_since + timedelta(minutes=minutes)
-    return f"By {iso(end)}: {advice}" if end > alert.as_of else f"Overdue since {iso(end)}: {advice}"
+    found = alert.found_at or alert.as_of
+    end = (alert.heard_at or found).replace(second=0, microsecond=0) + timedelta(minutes=minutes)
+    return (
+        f"By {iso(end)}: {advice}" if end > found or alert.heard_at is None else f"Overdue since {iso(end)}: {advice}"
+    )
 
 
 def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
-    """What waiting risks, in probabilities and distance."""
+    """What waiting risks, in probabilities and distance; nothing where nothing is held."""
+    if holds_nothing(risk, grid):
+        return ""
     if risk is None or risk["price"] is None:
         return "Waiting: the chance of a break is not known."
-    if risk["price"] > grid.upper:
-        return _SOLD_OUT
     parts = []
     breaks = [risk[f"p_break_low_{hours}h"] for hours in (6, 12, 24)]
     if None not in breaks:
@@ -251,19 +268,19 @@ def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
 
 
 def _at_stake(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
-    """The same in money; nothing where the position is not known, or all of it is sold."""
-    if risk is None or risk["liquidation_value"] is None or risk["price"] is None or risk["price"] > grid.upper:
+    """The same in money; nothing where the position is not known."""
+    if risk is None or risk["liquidation_value"] is None or risk["price"] is None:
         return ""
     quote = grid.symbol.partition("-")[2]
-    so_far = f"the grid stands at {_money(risk['total_pnl'], sign=True)} {quote}"
-    if risk["stopped_at"] is not None:
-        return f"The stop sold everything by {iso(risk['stopped_at'])}; {so_far}."
+    so_far = f"he grid stands at {_money(risk['total_pnl'], sign=True)} {quote}"
+    if holds_nothing(risk, grid):
+        return f"T{so_far}."
     parts = [f"At stake: {_money(risk['capital_at_risk'])} {quote} from here to the stop"]
     if risk["profit_giveback"] is not None:
         share = risk["profit_giveback_share"]
         of_profit = "" if share is None else f" ({_percent(share)} % of the profit of its steps)"
         parts.append(f"{_money(risk['profit_giveback'])} {quote} while you respond{of_profit}")
-    return f"{', '.join(parts)}; {so_far}."
+    return f"{', '.join(parts)}; t{so_far}."
 
 
 def _where(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
@@ -274,7 +291,7 @@ def _where(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
 
 def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> list[str]:
     came = f" from {_words(alert.before)}" if alert.before else ""
-    advice = row["advice"] if row is not None and row["state"] == alert.state else ""
+    advice = _do(alert, row, risk, grid) if row is not None and row["state"] == alert.state else ""
     return [
         f"The state came down{came} to {_words(alert.state)}; as of {iso(alert.as_of)}.",
         advice,
@@ -291,6 +308,18 @@ def _blind(alert: Alert) -> list[str]:
         f"Why: this grid has not been evaluated since {iso(alert.as_of)}. {known}",
         "Waiting: whatever happens meanwhile goes unseen.",
     ]
+
+
+def _setup(alert: Alert) -> list[str]:
+    """What it waits for, and what that means for the operator."""
+    reason = alert.reason or ""
+    match alert.state:
+        case state if state == JUDGED:
+            return [f"This grid is judged since {iso(alert.state_since)}: {_words('NORMAL')}.", reason]
+        case state if state == PARTLY_JUDGED:
+            return ["Only its stop and closes outside the grid are watched yet.", reason]
+        case _:
+            return ["Nothing watches this grid yet, so look at the exchange yourself.", reason]
 
 
 def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
@@ -319,7 +348,7 @@ def _urgency(state: str | None) -> int:
 def _standing(one: GridLine) -> str:
     price = "price not known" if one.price is None else f"price {_number(one.price)}"
     pnl = "" if one.total_pnl is None else f", {_money(one.total_pnl, sign=True)} {one.symbol.partition('-')[2]}"
-    return f"{_words(one.state or 'UNKNOWN')}: {one.grid_id} {one.symbol}, {price}{pnl}"
+    return f"{_words(one.state or NOT_JUDGED_YET)}: {one.grid_id} {one.symbol}, {price}{pnl}"
 
 
 def _words(state: str) -> str:
@@ -340,11 +369,13 @@ def _number(price: float) -> str:
     return f"{price:,.6g}"
 
 
-def _fit(lines: Sequence[str]) -> str:
-    """The lines as one text; the second has what the others leave."""
+def _fit(lines: Sequence[str], before: str = "") -> str:
+    """The lines as one text, with what goes before them; the second has what the others leave."""
     others = [_cut(line, _LINE_LIMIT) for line in (lines[0], *lines[2:])]
-    left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in others)
-    return "\n".join(line for line in (others[0], _cut(lines[1], left), *others[1:]) if line)
+    first = _cut(before, _LINE_LIMIT)
+    left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in (first, *others) if line)
+    text = (first, others[0], _cut(lines[1], left), *others[1:])
+    return "\n".join(line for line in text if line)
 
 
 def _clean(text: str) -> str:

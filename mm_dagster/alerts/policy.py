@@ -20,6 +20,11 @@ Where METHOD leaves room, this is what holds:
 - **An unknown price** counts as one below the grid: the worse of both.
 - **What `budget.admit` holds back** was not told, so it is found again for as long as it is true, under the same
   alert_id. A state that came down unheard and is back is a new escalation, not the old one.
+- **A set-up that is not finished** is no danger: it is told once an episode, plainly. When a grid that was told of is
+  judged for the first time and calm, one quiet line says so; otherwise its escalation does.
+- **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was told before it: it
+  ends reminders and the ringing, and holds back nothing that comes later. `stopped` ends the episode; after `reopened`
+  it goes on as if nobody had answered.
 - **A failure** is told once for each asset and error, and again when the error changed or 4 hours have passed.
 """
 
@@ -33,9 +38,11 @@ from typing import Any
 import polars as pl
 
 from mm_dagster import tables
+from mm_dagster.alerts.responses import Answers, answers_of, is_over
+from mm_dagster.alerts.seen import Seen, look, newest, rank
 from mm_dagster.bars import iso
 from mm_dagster.config import AlertsConfig, GridConfig
-from mm_dagster.tables import STATES
+from mm_dagster.tables import NOT_JUDGED_YET
 
 RETRY_MINUTES = (1, 2, 5, 10)
 """After the first, second, ... attempt without an answer, minutes from `created_at` to the next; then every last."""
@@ -50,8 +57,13 @@ _STATE_PRIORITY = {"NORMAL": QUIET, "WARNING": PLAIN, "LATEST_ACCEPTABLE_EXIT": 
 HELD_BACK = "held back"
 """How the reason begins for which something that is still true was not told yet."""
 
+UNCONFIRMED = "unconfirmed: "
+"""How the detail begins of what counts as sent because it may have been taken."""
+
 EVERY_GRID = "all"
 """grid_id and symbol of what concerns no single grid."""
+
+NONE: Mapping[str, str] = {}
 
 FAILURE_AGAIN = timedelta(hours=4)
 """The same failure is told again after so long."""
@@ -61,6 +73,11 @@ _ERROR_LIMIT = 500
 
 _LADDER = ("ESCALATION", "REMINDER", "DEESCALATION")
 _UNKNOWN = "UNKNOWN"
+
+PARTLY_JUDGED = "NOT_FULLY_JUDGED"
+"""State of a SETUP: not all that the ladder reads has been known since the activation."""
+JUDGED = "JUDGED"
+"""State of a SETUP: what was told as not finished is."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,9 @@ class Alert:
         created_at: when it was first noted; None: it is new.
         title: the title that was noted; None: it is new.
         message: likewise.
+        found_at: the clock at which it was found; None: it is told again, word for word.
+        heard_at: of a reminder, when the state was told first: from then on the operator's time counts.
+        reason: of a SETUP, what it waits for.
     """
 
     alert_id: str
@@ -103,6 +123,9 @@ class Alert:
     created_at: datetime | None = None
     title: str | None = None
     message: str | None = None
+    found_at: datetime | None = None
+    heard_at: datetime | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,32 +137,6 @@ class Cancellation:
     reason: str
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What is known of an enabled grid at the clock.
-
-    Attributes:
-        as_of: its newest evaluation, or, without one, the first that there should have been.
-        state: the higher of `state` and `live_state`; None: never evaluated.
-        since: when it was entered; of a state that only the live run knows, `as_of`.
-        live: whether only the live run knows it.
-        fresh: whether the evaluation is news.
-        blind: whether it is so old, or missing for so long, that nobody is watching.
-    """
-
-    as_of: datetime
-    state: str | None
-    since: datetime
-    live: bool
-    fresh: bool
-    blind: bool
-
-    @property
-    def news(self) -> str | None:
-        """The state, if it is news."""
-        return self.state if self.fresh else None
-
-
 def due(
     exit_states: pl.DataFrame,
     entries: pl.DataFrame,
@@ -148,6 +145,8 @@ def due(
     alerts: AlertsConfig,
     grids: Sequence[GridConfig],
     prices: Mapping[str, float | None],
+    unfinished: Mapping[str, str] = NONE,
+    responses: pl.DataFrame | None = None,
 ) -> list[Alert]:
     """What must be told, or noted as suppressed, at the clock.
 
@@ -159,35 +158,46 @@ def due(
         alerts: ages and repetitions.
         grids: the grids to look at; rows of others are left alone.
         prices: last known price by grid_id, quote currency; a grid that it lacks has none.
+        unfinished: what the set-up of a grid waits for, in a sentence, by grid_id.
+        responses: all rows of `operator_response`; None: there are none.
 
     Returns:
         The highest priority first, suppressed ones last. Empty when there is nothing to tell.
     """
     found: list[Alert] = []
+    answers = answers_of(responses, ledger)
     for grid in grids:
         past = ledger.filter(pl.col("grid_id") == grid.id).sort("created_at", "as_of", "alert_id").to_dicts()
         if grid.enabled:
-            seen = look(grid, exit_states, clock, alerts)
-            resent, told = _pending(past, grid, seen.news, seen.blind, clock, alerts)
+            seen, waits_for = look(grid, exit_states, clock, alerts), unfinished.get(grid.id)
+            resent, told = _pending(past, grid, seen, clock, alerts, answers)
             found += resent
-            found += _ladder(grid, seen, past, told, clock, alerts, prices.get(grid.id))
-            found += _watch(grid, seen, past, told)
+            if not is_over(answers, grid.id, grid.activated_at):
+                found += _ladder(grid, seen, past, told, clock, alerts, prices.get(grid.id), answers)
+                found += _watch(grid, seen, past, told)
+                found += _setup(grid, seen, told, waits_for)
         else:
-            newest = _newest(entries, pl.col("grid_id") == grid.id)
-            if newest and clock - newest["as_of"] > timedelta(minutes=alerts.max_age_minutes):
-                newest = None
-            resent, told = _pending(past, grid, newest["advice"] if newest else None, False, clock, alerts)
+            row = newest(entries, pl.col("grid_id") == grid.id)
+            if row and clock - row["as_of"] > timedelta(minutes=alerts.max_age_minutes):
+                row = None
+            seen = _advised(grid, row, clock)
+            resent, told = _pending(past, grid, seen, clock, alerts, answers)
             found += resent
-            found += _entry(grid, newest, told, clock, alerts) if newest else []
+            found += _entry(grid, seen, told, alerts) if row else []
     return sorted(
         found, key=lambda one: (one.status == "SUPPRESSED", -one.priority, one.grid_id, one.kind, one.alert_id)
     )
 
 
 def over(
-    exit_states: pl.DataFrame, ledger: pl.DataFrame, clock: datetime, alerts: AlertsConfig, grids: Sequence[GridConfig]
+    exit_states: pl.DataFrame,
+    ledger: pl.DataFrame,
+    clock: datetime,
+    alerts: AlertsConfig,
+    grids: Sequence[GridConfig],
+    responses: pl.DataFrame | None = None,
 ) -> list[Cancellation]:
-    """The emergencies that may still ring although their episode has ended or MANDATORY_EXIT no longer holds.
+    """The emergencies that may still ring although somebody has answered, or their episode or state is over.
 
     Args:
         exit_states: rows of `exit_state`, at least the newest of each enabled grid.
@@ -195,20 +205,28 @@ def over(
         clock: the tick's clock, UTC.
         alerts: how long an emergency rings, and how old news may be.
         grids: every configured grid: one that is not here is taken to be removed.
+        responses: all rows of `operator_response`; None: there are none.
 
     Returns:
         In the order of alert_id.
     """
     configured = {(grid.id, grid.activated_at): grid for grid in grids if grid.enabled}
+    answers = answers_of(responses, ledger)
+    acknowledged = ledger.filter(pl.col("acknowledged_at").is_not_null()).to_dicts()
     found = []
     for row in ledger.filter(pl.col("receipt").is_not_null()).sort("alert_id").to_dicts():
         if not _rings(row, clock, alerts):
             continue
         grid = configured.get((row["grid_id"], row["activated_at"]))
         state = look(grid, exit_states, clock, alerts).news if grid else None
+        answer = answers.get((row["grid_id"], row["activated_at"]))
         if grid is None:
             reason = "its episode has ended"
-        elif state is not None and _rank(state) < _rank("MANDATORY_EXIT"):
+        elif answer is not None and is_answered(row, answer):
+            reason = f"you noted at {iso(answer['at'])}: {answer['action']}"
+        elif any(_acknowledges(one, row) for one in acknowledged):
+            reason = "another message of the same state was acknowledged"
+        elif state is not None and rank(state) < rank("MANDATORY_EXIT"):
             reason = f"the state is {state} by now"
         else:
             continue
@@ -296,50 +314,23 @@ def _general(kind: str, alert_id: str, state: str, priority: int, at: datetime) 
     )
 
 
-def look(grid: GridConfig, exit_states: pl.DataFrame, clock: datetime, alerts: AlertsConfig) -> Seen:
-    """What is known of an enabled grid at the clock.
-
-    Args:
-        grid: the grid.
-        exit_states: rows of `exit_state`, at least its newest.
-        clock: the tick's clock, UTC.
-        alerts: how old news may be.
-    """
-    row = _newest(exit_states, (pl.col("grid_id") == grid.id) & (pl.col("activated_at") == grid.activated_at))
-    as_of = row["as_of"] if row else grid.first_as_of
-    state, since, higher = None, as_of, False
-    if row:
-        live = row["live_state"]
-        higher = live is not None and _rank(live) > _rank(row["state"])
-        state, since = (live, as_of) if higher else (row["state"], row["since"])
-    age = clock - as_of
-    return Seen(
-        as_of=as_of,
-        state=state,
-        since=since,
-        live=higher,
-        fresh=row is not None and age <= timedelta(minutes=alerts.max_age_minutes),
-        blind=age >= timedelta(minutes=alerts.blind_after_minutes),
-    )
-
-
 def _pending(
     past: Sequence[dict[str, Any]],
     grid: GridConfig,
-    news: str | None,
-    blind: bool,
+    seen: Seen,
     clock: datetime,
     alerts: AlertsConfig,
+    answers: Answers,
 ) -> tuple[list[Alert], list[dict[str, Any]]]:
     """Settles what was noted but not noted as sent.
 
     Args:
         past: the grid's rows of the ledger, oldest first.
         grid: the grid.
-        news: its state or entry advice; None: not known now.
-        blind: whether nobody is watching it.
+        seen: what is known of it; its state may be an entry advice.
         clock: the tick's clock, UTC.
         alerts: how old news may be.
+        answers: the newest answer in each episode.
 
     Returns:
         What to send again or to suppress, and the rows of the present episode that count as told.
@@ -347,7 +338,7 @@ def _pending(
     resent, told = [], []
     for row in past:
         if row["status"] == "PENDING":
-            reason = _superseded(row, grid, news, blind, clock, alerts)
+            reason = _superseded(row, grid, seen, clock, alerts, answers)
             if reason:
                 resent.append(again(row, "SUPPRESSED", reason))
                 continue
@@ -358,20 +349,48 @@ def _pending(
 
 
 def _superseded(
-    row: Mapping[str, Any], grid: GridConfig, news: str | None, blind: bool, clock: datetime, alerts: AlertsConfig
+    row: Mapping[str, Any],
+    grid: GridConfig,
+    seen: Seen,
+    clock: datetime,
+    alerts: AlertsConfig,
+    answers: Answers,
 ) -> str | None:
     """Why a PENDING row is no news any more; None: it still is."""
     if row["activated_at"] != grid.activated_at or (row["kind"] == "ENTRY") == grid.enabled:
         return "not sent: its episode has ended"
-    if row["kind"] == "BLIND":
-        return None if blind else "not sent: evaluations are back"
-    if row["kind"] == "RECOVERED":
-        return "not sent: blind again" if blind else None
+    answer = answers.get((grid.id, grid.activated_at))
+    if answer is not None and answer["action"] == "stopped":
+        return "not sent: you stopped this grid"
+    match row["kind"]:
+        case "BLIND":
+            return None if seen.blind else "not sent: evaluations are back"
+        case "RECOVERED":
+            return "not sent: blind again" if seen.blind else None
+        case "SETUP":
+            settled = {NOT_JUDGED_YET: seen.state is not None, PARTLY_JUDGED: seen.state is not None and seen.complete}
+            return "not sent: it is judged by now" if settled.get(row["state"]) else None
+        case "REMINDER" if answer is not None and is_answered(row, answer):
+            return "not sent: you answered"
+    news = seen.news
     if news is None or news == row["state"]:
         return None
-    raised = row["kind"] in _LADDER and _rank(news) > _rank(row["state"])
+    raised = row["kind"] in _LADDER and rank(news) > rank(row["state"])
     old = clock - row["as_of"] > timedelta(minutes=alerts.max_age_minutes)
     return f"not sent: it is {news} by now" if raised or old else None
+
+
+def is_answered(row: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
+    """Whether an answer is one to a message; one that was reopened is none, and a stopped grid has nothing left."""
+    if answer["action"] in ("reopened", "stopped"):
+        return answer["action"] == "stopped"
+    return bool(answer["alert_id"] == row["alert_id"] or answer["at"] >= _told_at(row))
+
+
+def _acknowledges(one: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether the acknowledgement of one message is one of another, too: of the same state, after it was sent."""
+    same = all(one[name] == row[name] for name in ("grid_id", "activated_at", "state"))
+    return same and one["acknowledged_at"] >= row["sent_at"]
 
 
 def _next_attempt(row: Mapping[str, Any]) -> datetime:
@@ -423,6 +442,7 @@ def _ladder(
     clock: datetime,
     alerts: AlertsConfig,
     price: float | None,
+    answers: Answers,
 ) -> list[Alert]:
     """Escalation, reminder or de-escalation of one enabled grid: one of them at most."""
     state = seen.news
@@ -430,12 +450,12 @@ def _ladder(
         return []
     moves = [row for row in told if row["kind"] in ("ESCALATION", "DEESCALATION")]
     last = moves[-1] if moves else None
-    rank, last_rank = _rank(state), _rank(last["state"]) if last else 0
+    place, last_place = rank(state), rank(last["state"]) if last else 0
     above = price is not None and price > grid.upper
     below = price is not None and price < grid.lower
     name = [grid.id, grid.activated_at, state, last["alert_id"] if last else ""]
 
-    if rank > last_rank or (last and 0 < rank == last_rank and _unheard(past, "DEESCALATION", last)):
+    if place > last_place or (last and 0 < place == last_place and _unheard(past, "DEESCALATION", last)):
         if state != "MANDATORY_EXIT":
             name.append("live" if seen.live else seen.since)
         priority = HIGH if state == "MANDATORY_EXIT" and above else _STATE_PRIORITY[state]
@@ -443,12 +463,13 @@ def _ladder(
         return _spaced_warning(new, past, clock, alerts) if state == "WARNING" else [new]
     if last is None or last["status"] == "PENDING":
         return []
-    if rank < last_rank:
+    if place < last_place:
         return [_new("DEESCALATION", name, grid, seen, QUIET, last)]
     if state == "MANDATORY_EXIT" and last["priority"] < EMERGENCY and below:
         return [_new("ESCALATION", name, grid, seen, EMERGENCY, last)]
-    if rank >= _rank("LATEST_ACCEPTABLE_EXIT"):
-        return _reminder(grid, seen, last, told, clock, alerts, above)
+    if place >= rank("LATEST_ACCEPTABLE_EXIT"):
+        answer = answers.get((grid.id, grid.activated_at))
+        return [] if answer and is_answered(last, answer) else _reminder(grid, seen, last, told, alerts, above)
     return []
 
 
@@ -487,7 +508,6 @@ def _reminder(
     seen: Seen,
     last: Mapping[str, Any],
     told: Sequence[Mapping[str, Any]],
-    clock: datetime,
     alerts: AlertsConfig,
     above: bool,
 ) -> list[Alert]:
@@ -496,15 +516,15 @@ def _reminder(
     messages = [last, *(row for row in reminders if row["created_at"] >= last["created_at"])]
     if any(row["acknowledged_at"] is not None or row["status"] == "PENDING" for row in messages):
         return []
-    count, after = _reminders_passed(clock - _told_at(last), alerts.reminder_minutes)
+    count, after = _reminders_passed(seen.clock - _told_at(last), alerts.reminder_minutes)
     if count == 0 or max(_told_at(row) for row in messages) >= _told_at(last) + after:
         return []
-    if last["state"] != "MANDATORY_EXIT" or above or any(_rings(row, clock, alerts) for row in told):
+    if last["state"] != "MANDATORY_EXIT" or above or any(_rings(row, seen.clock, alerts) for row in told):
         priority = HIGH
     else:
         priority = last["priority"]
     name = [grid.id, grid.activated_at, last["state"], last["alert_id"], count]
-    return [_new("REMINDER", name, grid, seen, priority, last)]
+    return [replace(_new("REMINDER", name, grid, seen, priority, last), heard_at=_told_at(last))]
 
 
 def _reminders_passed(elapsed: timedelta, minutes: Sequence[int]) -> tuple[int, timedelta]:
@@ -527,28 +547,48 @@ def _watch(
     if seen.blind and (not told_blind or (last is not None and _unheard(past, "RECOVERED", last))):
         name = [grid.id, grid.activated_at, seen.as_of, last["alert_id"] if last else ""]
         return [_new("BLIND", name, grid, seen, HIGH, None)]
-    if last is not None and told_blind and not seen.blind:
+    # Of a grid that was never judged nobody was told to look, or wrongly: it does not come back.
+    if last is not None and told_blind and not seen.blind and seen.state is not None and last["state"] != _UNKNOWN:
         return [_new("RECOVERED", [grid.id, grid.activated_at, last["alert_id"]], grid, seen, QUIET, None)]
     return []
 
 
-def _entry(
-    grid: GridConfig,
-    newest: Mapping[str, Any],
-    told: Sequence[Mapping[str, Any]],
-    clock: datetime,
-    alerts: AlertsConfig,
-) -> list[Alert]:
+def _setup(grid: GridConfig, seen: Seen, told: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Alert]:
+    """That the set-up is not finished, once an episode; and then, quietly, that it is."""
+    noted = {row["state"] for row in told if row["kind"] == "SETUP"}
+    climbed = any(row["kind"] in _LADDER for row in told)
+    if seen.state is None:
+        state, priority = NOT_JUDGED_YET, PLAIN
+        wanted = waits_for is not None and not noted
+    elif noted == {NOT_JUDGED_YET}:
+        state, priority = JUDGED, QUIET
+        wanted = seen.news == "NORMAL" and not climbed
+    else:
+        state, priority = PARTLY_JUDGED, PLAIN
+        wanted = waits_for is not None and not noted and seen.fresh
+    if not wanted:
+        return []
+    new = _new("SETUP", [grid.id, grid.activated_at, state], grid, seen, priority, None)
+    return [replace(new, state=state, reason=waits_for)]
+
+
+def _advised(grid: GridConfig, row: Mapping[str, Any] | None, clock: datetime) -> Seen:
+    """A grid that does not run, by its newest entry assessment; None: there is none that is news."""
+    as_of = row["as_of"] if row else grid.first_as_of
+    advice = row["advice"] if row else None
+    return Seen(clock, as_of, advice, as_of, live=False, fresh=row is not None, blind=False)
+
+
+def _entry(grid: GridConfig, seen: Seen, told: Sequence[Mapping[str, Any]], alerts: AlertsConfig) -> list[Alert]:
     """The entry advice of a disabled grid, when it has changed and the last one is long enough ago."""
     entries = [row for row in told if row["kind"] == "ENTRY"]
     last = entries[-1] if entries else None
     if last is not None and (
-        last["state"] == newest["advice"] or clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
+        last["state"] == seen.state or seen.clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
     ):
         return []
-    seen = Seen(newest["as_of"], newest["advice"], newest["as_of"], live=False, fresh=True, blind=False)
-    name = [grid.id, grid.activated_at, newest["advice"], last["alert_id"] if last else ""]
-    return [_new("ENTRY", name, grid, seen, PLAIN if newest["advice"] == "ENTER" else QUIET, last)]
+    name = [grid.id, grid.activated_at, seen.state, last["alert_id"] if last else ""]
+    return [_new("ENTRY", name, grid, seen, PLAIN if seen.state == "ENTER" else QUIET, last)]
 
 
 def _new(
@@ -566,6 +606,7 @@ def _new(
         state_since=seen.since,
         priority=priority,
         before=last["state"] if last else None,
+        found_at=seen.clock,
     )
 
 
@@ -573,6 +614,8 @@ def _rings(row: Mapping[str, Any], clock: datetime, alerts: AlertsConfig) -> boo
     """Whether an emergency may still be ringing."""
     return (
         row["priority"] == EMERGENCY
+        # Nobody knows whether it rings, so what follows it does.
+        and not (row["detail"] or "").startswith(UNCONFIRMED)
         and row["sent_at"] is not None
         and row["acknowledged_at"] is None
         and row["expired_at"] is None
@@ -583,12 +626,3 @@ def _rings(row: Mapping[str, Any], clock: datetime, alerts: AlertsConfig) -> boo
 def _told_at(row: Mapping[str, Any]) -> datetime:
     """When a row was told, or at least noted."""
     return row["sent_at"] or row["created_at"]
-
-
-def _rank(state: str) -> int:
-    return STATES.index(state)
-
-
-def _newest(frame: pl.DataFrame, mine: pl.Expr) -> dict[str, Any] | None:
-    rows = frame.filter(mine).sort("as_of").tail(1).to_dicts()
-    return rows[0] if rows else None

@@ -56,7 +56,11 @@ class PushoverUnavailable(Exception):
     """No usable answer. The message may or may not have been accepted."""
 
 
-class PushoverElsewhere(PushoverUnavailable):
+class PushoverUnreachable(PushoverUnavailable):
+    """No connection could be established: nothing was accepted."""
+
+
+class PushoverElsewhere(PushoverUnreachable):
     """It sends to another address. The message was not accepted, and the token is not taken there."""
 
 
@@ -123,7 +127,9 @@ class Pushover:
         url: str | None = None,
         image: bytes | None = None,
     ) -> Sent:
-        """Sends one message, at most three times when there is no answer.
+        """Sends one message, and again, at most three times, only while no connection can be established.
+
+        What may have been accepted is not sent again here: whether it is, is the ledger's business.
 
         Args:
             title: at most 250 characters.
@@ -135,11 +141,13 @@ class Pushover:
 
         Raises:
             PushoverRefused: it said no; never retried.
-            PushoverUnavailable: 5xx, a timeout, no connection or no usable answer, three times.
+            PushoverUnreachable: no connection could be established, three times.
+            PushoverUnavailable: 5xx, a timeout, or no usable answer.
         """
         emergency = priority == _EMERGENCY
         attachment = ("chart.png", image, "image/png") if image and len(image) <= IMAGE_LIMIT else None
         answer = self._call(
+            PushoverUnreachable,
             "send_message",
             self._user,
             message,
@@ -159,9 +167,9 @@ class Pushover:
 
         Raises:
             PushoverRefused: it does not know the receipt, or says no otherwise.
-            PushoverUnavailable: see `send`.
+            PushoverUnavailable: no usable answer, three times.
         """
-        self._call("cancel_receipt", receipt)
+        self._call(PushoverUnavailable, "cancel_receipt", receipt)
 
     def receipt(self, receipt: str) -> Receipt:
         """Asks what has become of an emergency; within five seconds of an answer it gives the same one again.
@@ -169,12 +177,12 @@ class Pushover:
         Raises:
             PushoverUnknown: it does not know the receipt, or no longer.
             PushoverRefused: it says no otherwise.
-            PushoverUnavailable: see `send`.
+            PushoverUnavailable: no usable answer, three times.
         """
         asked_at, known = self._receipts.get(receipt, (0.0, None))
         if known and time.monotonic() - asked_at < POLL_SECONDS:
             return known
-        answer = self._call("check_receipt", receipt)
+        answer = self._call(PushoverUnavailable, "check_receipt", receipt)
         found = Receipt(
             acknowledged=answer.get("acknowledged") == 1,
             acknowledged_at=_time(answer.get("acknowledged_at")),
@@ -193,14 +201,14 @@ class Pushover:
 
         Raises:
             PushoverRefused: one of them is not.
-            PushoverUnavailable: see `send`.
+            PushoverUnavailable: no usable answer, three times.
         """
-        devices = self._call("validate", self._user).get("devices")
+        devices = self._call(PushoverUnavailable, "validate", self._user).get("devices")
         return [self._shown(str(device)) for device in devices] if isinstance(devices, list) else []
 
-    def _call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+    def _call(self, again: type[PushoverUnavailable], method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         attempts = stamina.retry_context(
-            on=lambda error: isinstance(error, PushoverUnavailable) and not isinstance(error, PushoverElsewhere),
+            on=lambda error: isinstance(error, again) and not isinstance(error, PushoverElsewhere),
             attempts=ATTEMPTS,
             timeout=None,
             wait_initial=self._wait_seconds,
@@ -218,14 +226,18 @@ class Pushover:
 
     def _once(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         where = f"Pushover at {urlsplit(self._config.api_url).hostname}"
+        departure = web.Departure()
         try:
-            answer = getattr(self._api, method)(*arguments, **options)
+            with departure:
+                answer = getattr(self._api, method)(*arguments, **options)
         except PushoverCompleteError as error:
             raise PushoverRefused(f"{where} refused: {error}") from None
         except requests.JSONDecodeError:
             raise PushoverUnavailable(f"{where} gave an answer that is not JSON") from None
         except requests.RequestException as error:
-            kind = PushoverElsewhere if isinstance(error, web.Redirected) else PushoverUnavailable
+            kind = PushoverUnavailable if departure.begun else PushoverUnreachable
+            if isinstance(error, web.Redirected):
+                kind = PushoverElsewhere
             said = web.why(error, self._config.timeout_seconds, "pushover.api_url in alerts.yaml")
             raise kind(f"{where}: {said}") from None
         return dict(answer)

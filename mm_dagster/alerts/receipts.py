@@ -12,8 +12,9 @@ import polars as pl
 from mm_dagster import tables
 from mm_dagster.alerts import drill
 from mm_dagster.alerts.ledger import Book, Channel, Ledger, Outgoing, Second, dispatch, repeat_id
-from mm_dagster.alerts.policy import EMERGENCY, Alert
+from mm_dagster.alerts.policy import EMERGENCY, Alert, is_answered
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
+from mm_dagster.alerts.responses import answers_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def poll(
     channel: Followed,
     clock: Callable[[], datetime],
     second: Second | None = None,
+    responses: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Asks for every open receipt, notes what came of it, and repeats an emergency that has just expired.
 
@@ -58,14 +60,17 @@ def poll(
         channel: the channel that gave the receipts.
         clock: tells the time, UTC.
         second: the other channel; None: there is none.
+        responses: all rows of `operator_response`: what was answered is not repeated; None: there are none.
 
     Returns:
         The rows of `notification` that have changed, by alert_id.
     """
     book = Book(ledger, clock())
+    everything = ledger.read()
+    answers = answers_of(responses, everything)
     repeats: list[Outgoing] = []
     changed: list[str] = []
-    for row in open_receipts(ledger.read()).to_dicts():
+    for row in open_receipts(everything).to_dicts():
         now = clock()
         try:
             found = _outcome(row, channel, now)
@@ -75,7 +80,9 @@ def poll(
         if found is None:
             continue
         rows = [row | found]
-        if found.get("expired_at") and _is_news(rows[0], book, now):
+        answer = answers.get((row["grid_id"], row["activated_at"]))
+        answered = answer is not None and is_answered(row, answer)
+        if found.get("expired_at") and not answered and _is_news(rows[0], book, now):
             repeats.append(_repeat(rows[0], now))
             rows.append(_noted(repeats[-1]))
         book.commit(rows, now)

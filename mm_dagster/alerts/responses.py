@@ -2,72 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from mm_dagster import tables
-from mm_dagster.config import GridConfig, WindowMinutes
+from mm_dagster.bars import iso
+from mm_dagster.config import WindowMinutes
 
 NOW_MINUTES = 15
 """MANDATORY_EXIT is to be acted on now: within one bar."""
 
 
+Episode = tuple[str, datetime]
+"""grid_id and activated_at."""
+Answers = Mapping[Episode, Mapping[str, Any]]
+"""The newest row of `operator_response` of each episode that has one."""
+
+
+def answers_of(responses: pl.DataFrame | None, ledger: pl.DataFrame) -> Answers:
+    """The newest answer in each episode.
+
+    Args:
+        responses: rows of `operator_response`; None: there are none. One that does not name its episode is of that of
+            the alert that it answers.
+        ledger: rows of `notification`.
+    """
+    if responses is None or responses.is_empty():
+        return {}
+    of_alert = dict(ledger.select("alert_id", "activated_at").iter_rows())
+    found: dict[Episode, Mapping[str, Any]] = {}
+    for row in responses.sort("at", "response_id").to_dicts():
+        activated_at = row["activated_at"] or of_alert.get(row["alert_id"])
+        if activated_at is not None:
+            found[row["grid_id"], activated_at] = row
+    return found
+
+
+def is_over(answers: Answers, grid_id: str, activated_at: datetime) -> bool:
+    """Whether the operator says that they stopped a grid in this episode, and not since that it runs again."""
+    answer = answers.get((grid_id, activated_at))
+    return answer is not None and answer["action"] == "stopped"
+
+
 def response(
-    grid: GridConfig, action: str, at: datetime, note: str | None, ledger: pl.DataFrame, windows: WindowMinutes
+    grid_id: str,
+    action: str,
+    at: datetime,
+    note: str | None,
+    ledger: pl.DataFrame,
+    windows: WindowMinutes,
+    episodes: Sequence[datetime],
+    responses: pl.DataFrame,
 ) -> pl.DataFrame:
-    """One row of `operator_response`: the answer to the grid's last escalation before it.
+    """One row of `operator_response`: the answer to the last escalation before it of the episode that ran at the time.
 
     Answering twice at the same time with the same action is one response.
 
     Args:
-        grid: the grid that was acted on.
+        grid_id: the grid that was acted on, even one that is no longer configured.
         action: see tables.RESPONSES.
         at: when, UTC.
         note: in the operator's words.
         ledger: rows of `notification`.
         windows: the recommended minutes of each state.
+        episodes: when the grid was activated, each time, running or not.
+        responses: rows of `operator_response`.
 
     Raises:
-        ValueError: no escalation of the grid was told before that time.
+        ValueError: it did not run at that time; no escalation was told before it and it is neither stopped nor reduced;
+            or it would change nothing. In one line.
     """
+    begun = [activated_at for activated_at in episodes if activated_at <= at]
+    if not begun:
+        first = f"; its first activation is of {iso(min(episodes))}" if episodes else ""
+        raise ValueError(f"{grid_id}: it did not run at {iso(at)}{first}; nothing to respond to")
+    activated_at = max(begun)
+    before = answers_of(responses, ledger).get((grid_id, activated_at))
+    stopped = before is not None and before["action"] == "stopped"
+    if before is not None and stopped and action != "reopened":
+        raise ValueError(
+            f"{grid_id}: you noted at {iso(before['at'])} that it was stopped; `mm respond {grid_id} reopened` takes "
+            "that back"
+        )
+    if action == "reopened" and (before is None or not stopped):
+        raise ValueError(f"{grid_id}: it was not noted as stopped since {iso(activated_at)}; nothing to reopen")
+    if before is not None and stopped and at < before["at"]:
+        raise ValueError(
+            f"{grid_id}: it was stopped at {iso(before['at'])}, after {iso(at)}; write when it was reopened"
+        )
     told = ledger.filter(
-        (pl.col("grid_id") == grid.id) & (pl.col("kind") == "ESCALATION") & (pl.col("status") == "SENT")
+        (pl.col("grid_id") == grid_id)
+        & (pl.col("activated_at") == activated_at)
+        & (pl.col("kind") == "ESCALATION")
+        & (pl.col("status") == "SENT")
     ).filter(pl.col("sent_at") <= at)
-    if told.is_empty():
-        raise ValueError(f"{grid.id}: no alert was told before {at:%Y-%m-%d %H:%M} UTC; nothing to respond to")
-    alert = told.sort("sent_at", "alert_id").row(-1, named=True)
-    seconds = (at - alert["sent_at"]).total_seconds()
+    if told.is_empty() and action == "kept":
+        raise ValueError(f"{grid_id}: no alert was told before {at:%Y-%m-%d %H:%M} UTC; nothing to respond to")
+    alert = told.sort("sent_at", "alert_id").row(-1, named=True) if told.height else None
+    seconds = (at - alert["sent_at"]).total_seconds() if alert else None
     row = {
-        "response_id": tables.identity(grid.id, alert["alert_id"], action, at.isoformat()),
-        "alert_id": alert["alert_id"],
-        "grid_id": grid.id,
+        "response_id": tables.identity(
+            grid_id, alert["alert_id"] if alert else iso(activated_at), action, at.isoformat()
+        ),
+        "alert_id": alert["alert_id"] if alert else None,
+        "grid_id": grid_id,
+        "activated_at": activated_at,
         "at": at,
         "action": action,
         "note": note,
         "seconds_from_alert": seconds,
-        "within_window": seconds <= 60 * _window(alert, windows),
-    }
-    return tables.conform(pl.DataFrame([row], schema=tables.dtypes("operator_response")), "operator_response")
-
-
-def unasked(grid: GridConfig, action: str, at: datetime, note: str | None) -> pl.DataFrame:
-    """One row of `operator_response` that answers no alert: what happened to a grid whose file vanished.
-
-    Args:
-        grid: the grid that was acted on.
-        action: see tables.RESPONSES.
-        at: when, UTC.
-        note: in the operator's words.
-    """
-    row = {
-        "response_id": tables.identity(grid.id, "", action, at.isoformat()),
-        "grid_id": grid.id,
-        "at": at,
-        "action": action,
-        "note": note,
+        "within_window": seconds <= 60 * _window(alert, windows) if alert and seconds is not None else None,
     }
     return tables.conform(pl.DataFrame([row], schema=tables.dtypes("operator_response")), "operator_response")
 

@@ -102,7 +102,9 @@ def _configuration(project: Any) -> str:
         raise CommandError("; ".join(project.vanished))
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
-    ahead = [grid for grid in grids if grid.activated_at > project.real_clock()]
+    # A market that is made up or recorded has no present.
+    real = [grid for grid in grids if isinstance(project.config.venue_of(grid.symbol)[1], CcxtVenue)]
+    ahead = [grid for grid in real if grid.activated_at > project.real_clock()]
     if ahead:
         raise CommandError(
             f"{ahead[0].id}: activated_at: {iso(ahead[0].activated_at)} lies ahead, and until then it is not watched; "

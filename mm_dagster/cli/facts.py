@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from mm_dagster.alerts.budget import moment, quiet_hours
+from mm_dagster.alerts.responses import answers_of
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config import AlertsConfig
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import MirrorError
+from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
 from mm_dagster.tables import empty
 
@@ -76,6 +78,10 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     left = _last(lake, "grid_risk", [grid.id for grid in grids if grid.id not in judged], window)
     spans += [Span(time - BAR, time) for time in sorted(set(left["as_of"]) - set(times))]
     verdicts = [lake.read("regime_verdict", span=span) for span in spans]
+    done = lake.read("operator_response").filter(pl.col("at") <= clock)
+    answers = answers_of(done, lake.read("notification"))
+    running = [grid for grid in grids if grid.enabled]
+    waits_for = unfinished(project, running, decisions["exit_state"], clock)
     return [
         stand(
             grid,
@@ -86,6 +92,8 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
             alerts,
             clock,
             project.config.alerts,
+            answers.get((grid.id, grid.activated_at)),
+            waits_for.get(grid.id),
         )
         for grid in grids
     ]

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import polars as pl
 import typer
 from rich.console import RenderableType
 from rich.live import Live
@@ -25,7 +24,6 @@ from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_he
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.facts import drawn, page
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
-from mm_dagster.history.lake import Commit
 from mm_dagster.market.venue import did_you_mean
 from mm_dagster.standing import DISTANCES, MONEY, STAKES, GridStanding, Page, money
 from mm_dagster.tables import RESPONSES
@@ -199,40 +197,28 @@ def respond(
     at: Annotated[str | None, typer.Option(help="When you did it, UTC; default: now.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Note what you did about a grid's last alert: the audit of response times is made of it."""
-    from mm_dagster.alerts.responses import response, unasked
+    """Note what you did about a grid: reminders end until its state rises, `stopped` ends the episode.
+
+    It answers the grid's last alert before it; the audit of response times is made of it.
+    """
+    from mm_dagster.pipeline.answers import answer
 
     project = project_here()
-    known = {one.id: one for one in project.config.grids}
-    if grid not in known:
-        raise CommandError(f"{grid!r} is no grid of the configuration{did_you_mean(grid, known)}")
     if action not in RESPONSES:
         raise CommandError(f"{action!r} is no response{did_you_mean(action, RESPONSES)}")
-    now = datetime.now(UTC)
-    ledger, windows = project.lake.read("notification"), project.config.exit.window_minutes
+    now = datetime.now(UTC).replace(microsecond=0)
     try:
-        done = parse_time(at) if at else now.replace(microsecond=0)
+        done = parse_time(at) if at else now
         if done > now:
             raise ValueError(f"{iso(done)} lies in the future; write when it was done")
-        # Where the file vanished the question is who still needs it, whether an alert was told or not.
-        answers_an_alert = grid not in project.gone_grids or _was_told(ledger, grid, done)
-        if answers_an_alert:
-            row = response(known[grid], action, done, note, ledger, windows)
-        else:
-            row = unasked(known[grid], action, done, note)
+        row, more = answer(project, grid, action, done, note)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    with project.turn_lock():
-        project.lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", iso(done)))
     told = row.row(0, named=True)
     columns = ("grid_id", "action", "at", "seconds_from_alert", "within_window", "note")
     print_rows([{name: told[name] for name in columns}], as_json)
-
-
-def _was_told(ledger: pl.DataFrame, grid: str, until: datetime) -> bool:
-    """Whether an escalation of a grid was told by then."""
-    mine = (pl.col("grid_id") == grid) & (pl.col("kind") == "ESCALATION") & (pl.col("status") == "SENT")
-    return not ledger.filter(mine & (pl.col("sent_at") <= until)).is_empty()
+    if more:
+        err.print(more, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: bool) -> None:
@@ -248,7 +234,7 @@ def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: boo
     for one, row in zip(grids, rows, strict=True):
         out.print(f"[bold]{row['grid']}[/]", highlight=False)
         mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
-        for reason in row["why"] or ["No trigger fires." if row["state"] else "Not evaluated yet."]:
+        for reason in row["why"] or ["No trigger fires." if row["state"] else one.advice or "Not judged yet."]:
             out.print(f"  - {mark}{escape(reason)}", highlight=False)
         for sentence in one.next[:1]:
             out.print(f"  - next: {escape(sentence)}", highlight=False)
@@ -265,6 +251,8 @@ def decision_of(one: GridStanding) -> dict[str, Any]:
         "grid": one.grid.id,
         "symbol": one.grid.symbol,
         "simulated": one.simulated,
+        "complete": decided["complete"] if decided and running else None,
+        "waits_for": one.waits_for,
         "as_of": one.as_of,
         "price": one.price,
         "verdict": verdict["verdict"] if verdict else None,
@@ -285,6 +273,8 @@ def row_of(one: GridStanding, found: Page) -> dict[str, Any]:
     return decision_of(one) | {
         "clock": found.clock,
         "stale": one.stale,
+        "happened": one.happened,
+        "stopped_at": one.answer["at"] if one.stopped and one.answer else None,
         "age_seconds": (found.clock - one.as_of).total_seconds() if one.as_of else None,
         "enabled": grid.enabled,
         "live_state": running["live_state"] if running else None,

@@ -18,7 +18,6 @@ from mm_dagster.bars import iso
 from mm_dagster.charts import price_range, price_text
 from mm_dagster.cli.printing import COLOURS
 from mm_dagster.standing import (
-    UNKNOWN,
     GridStanding,
     MarketStanding,
     Page,
@@ -35,6 +34,7 @@ from mm_dagster.standing import (
     waiting_costs,
     words,
 )
+from mm_dagster.tables import NOT_JUDGED_YET
 
 _WIDEST = 110
 """Columns; longer lines are hard to read."""
@@ -71,7 +71,7 @@ def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]
     if one.stale:
         head.append("STALE ", style="bold red")
     calm = one.stale and one.urgency <= 2
-    style = "" if calm else COLOURS.get(one.state or "", "red" if one.state == UNKNOWN else "")
+    style = "" if calm else COLOURS.get(one.state or "", "yellow" if one.state == NOT_JUDGED_YET else "")
     head.append(one.headline if grid.enabled else f"NOT RUNNING · {one.headline}", style=f"bold {style}")
     head.append(f"  {grid.id}", style="bold")
     head.append(f"  {grid.symbol}")
@@ -81,7 +81,7 @@ def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]
         head.append("  SIMULATED", style="magenta")
     yield head
     if one.as_of is None:
-        yield Text("Not evaluated yet.", style="yellow")
+        yield Text(one.advice or "Not evaluated yet.", style="yellow")
         return
     lines = Table.grid(padding=(0, 1))
     lines.add_column(width=7, style="dim")
@@ -91,18 +91,19 @@ def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]
         if text:
             lines.add_row(label, text if isinstance(text, Text) else Text(text, style=style))
 
+    say("so far", one.happened, "bold")
     if one.since:
         held = "" if one.stale else f", for {spoken(page.clock - one.since)}"
         say("since", f"{iso(one.since)}{held}")
     if one.stale:
         say("as of", f"{iso(one.as_of)}, {spoken(page.clock - one.as_of)} ago", "bold red")
-    if one.urgency or not grid.enabled:
+    if one.urgency or not grid.enabled or one.stopped or (one.decided and not one.decided["complete"]):
         say("do", one.advice, "bold")
     say("when", deadline(one, page.clock), "bold")
     say("live", one.live_reason, "bold")
     for number, reason in enumerate(one.why if one.is_decisive else [f"(not decisive) {text}" for text in one.why]):
         say("why" if number == 0 else "", reason)
-    if not one.why:
+    if not one.why and not (grid.enabled and not one.judged):
         say("why", "No trigger fires.")
     for number, sentence in enumerate(one.next[:2]):
         say("next" if number == 0 else "", sentence)
@@ -117,6 +118,8 @@ def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]
         say("alert", f"{words(one.alert['kind'])} {words(one.alert['state'])}: {became_of(one.alert, page.clock)}")
         if one.response:
             say("", f"response: {answered(one.response)}")
+        elif one.answer:
+            say("", f"response: {one.answer['action']} at {iso(one.answer['at'])}")
         elif one.urgency and one.alert["kind"] in ("ESCALATION", "REMINDER"):
             say("", f"no response noted; `mm respond {grid.id} stopped`, or kept, reduced")
     elif grid.enabled:

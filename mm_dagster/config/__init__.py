@@ -882,6 +882,13 @@ def reference() -> str:
         "Written by `make docs` from the models in `mm_dagster/config/`. A folder of these files is chosen by",
         "`MM_CONFIG_DIR` (default `configs/demo`); all but `markets.yaml` may be left out. Unknown keys are refused.",
         "Dots are nesting: `confirm.warning` is `confirm: {warning: ...}`.",
+        "",
+        "The folder is read at every run. Hidden files, and what is no regular file, are none of ours; a link to a",
+        "file is read. Whatever is wrong with a file is said in one line, and the last valid configuration stays in",
+        "force. An empty file is refused, and a file that vanished keeps what it said: `{}` in it is the wish for",
+        "the defaults. An enabled grid whose file (or market) vanished stays watched as it was until a file with its",
+        "`id` is back, that file says `enabled: false`, or `mm respond ID stopped` answers. A file is YAML 1.2 in its",
+        "plain words (22:00 is a time, `on` a word), UTF-8, up to 128 KiB.",
     ]
     venues: dict[str, type[Model]] = {
         f"A venue of markets.yaml, kind {kind}": model

@@ -162,8 +162,12 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -
     """Asks for a run when something must be told; the run itself decides again what, and sends."""
     if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
         return dg.SkipReason("the last run is still sending")
-    tell_troubles(project, LASTED)
     due = due_now(project)
+    try:
+        tell_troubles(project, LASTED)
+    except Exception:
+        # What is due is told all the same.
+        logger.exception("what is wrong with the configuration could not be told")
     if not due:
         return dg.SkipReason("nothing is due")
     return dg.RunRequest(tags={"mm/due": str(due)})

@@ -21,8 +21,8 @@ from mm_dagster.tables import STATES
     kinds={"polars"},
     deps=["regime_verdict", "grid_risk"],
     checks={
-        "every_active_grid_is_judged": "Each active grid has a state. If not: the table `tick` has the reason; a grid "
-        "that is not judged is not watched, so look at it by hand."
+        "every_active_grid_is_judged": "Each active grid has a state. If not: `mm status` says what its set-up waits "
+        "for; a grid that is not judged is not watched, so look at it by hand."
     },
 )
 def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
@@ -39,7 +39,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     table = (
         pl.concat(done.newest).select(shown) if done.newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
     )
-    judged = set(table["grid_id"])
+    judged = set(table.filter(pl.col("state").is_not_null())["grid_id"])
     left_out = [grid.id for grid in done.active if grid.id not in judged]
     worst = max(done.active, key=lambda grid: _rank(table, grid.id), default=None)
     return dg.MaterializeResult(
@@ -52,7 +52,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
             dg.AssetCheckResult(
                 check_name="every_active_grid_is_judged",
                 passed=not left_out,
-                severity=dg.AssetCheckSeverity.ERROR,
+                severity=_severity(job, [grid for grid in done.active if grid.id in left_out]),
                 description=(
                     f"No state for {', '.join(left_out)}."
                     if left_out
@@ -61,6 +61,15 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
             )
         ],
     )
+
+
+def _severity(job: Work, left_out: list[GridConfig]) -> dg.AssetCheckSeverity:
+    """Of grids without a state: an error is that one was judged before; what was never is being set up."""
+    if left_out:
+        judged = job.project.lake.sql("SELECT DISTINCT grid_id, activated_at FROM exit_state WHERE state IS NOT NULL")
+        if not {(grid.id, grid.activated_at) for grid in left_out} & set(judged.iter_rows()):
+            return dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckSeverity.ERROR
 
 
 def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
@@ -75,7 +84,7 @@ def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
 
 
 def _rank(table: pl.DataFrame, grid_id: str) -> int:
-    states = table.filter(pl.col("grid_id") == grid_id)["state"]
+    states = table.filter(pl.col("grid_id") == grid_id)["state"].drop_nulls()
     return STATES.index(states[0]) if states.len() else -1
 
 

@@ -5,6 +5,10 @@ The whole episode is folded each time, so the newest row never depends on how th
 
 Where METHOD leaves room, this is what holds:
 
+- **Not judged yet.** Before the first known bar since the activation there is no state: nothing was known that could
+  be lost, so no age and no null input says anything. From there until each of `triggers.INPUTS` has been known at
+  some bar since the activation only hard triggers, and blindness by age, count: history that nobody has is no signal.
+  What was known once and is lost is blindness, as below.
 - **Known evaluations.** An evaluation is null, and neither counts nor resets the quiet time, when more than half of
   the triggers are null, as at a MISSING bar, when the newest known bar is `blindness.hold_minutes` old, or, under the
   policy `confirmed`, when p_break_low_24h is null, since that decides there.
@@ -25,7 +29,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -95,7 +99,8 @@ def compute(
         "symbol",
         "as_of",
         "complete",
-        since=pl.concat([times(one.grid, one.ladder.since[first:]) for one, first in asked]),
+        "never_known",
+        since=pl.concat([_entered(one, first) for one, first in asked]),
         literal_state=_names(stack(lambda one: one.ladders["literal"].state)),
         state=_names(state),
         raw_state=_names(stack(lambda one: one.ladder.raw)),
@@ -113,7 +118,7 @@ def compute(
 class Ladder:
     """State, state of the bar alone, and the bar at which the state was entered; places in `tables.STATES`, shape (n,).
 
-    The entered bar is counted from the activation.
+    The entered bar is counted from the activation. All are -1 at bars that are not judged yet.
     """
 
     state: Integers
@@ -176,8 +181,8 @@ def fold(readings: Readings, config: ExitConfig) -> Episode:
         "confirmed": _confirmed(readings.numbers["BREAK_LIKELY.value"], readings.logic, config),
         "literal": _literal(readings.logic, config),
     }
-    age, unknown = readings.numbers["age_minutes"], _unknown_triggers(readings.logic)
-    ladders = {name: _climb(age, unknown, rules, config) for name, rules in policies.items()}
+    policies = {name: _only_hard(rules, readings.informed_from) for name, rules in policies.items()}
+    ladders = {name: _climb(readings, rules, config) for name, rules in policies.items()}
     active = policies[config.policy]
     counted = _counted_levels(active.on, active.trigger, active.level, len(TRIGGERS))
     return Episode(readings, ladders, ladders[config.policy], counted)
@@ -267,29 +272,41 @@ def _conditions(
     )
 
 
-def _climb(age: Floats, unknown: Integers, conditions: _Conditions, config: ExitConfig) -> Ladder:
-    blind = config.blindness
-    mostly_null = unknown * 2 > len(TRIGGERS)
-    undecided = mostly_null | ~conditions.decided
+def _only_hard(conditions: _Conditions, bars: int) -> _Conditions:
+    """The conditions with none but the hard ones counting at the first so many bars."""
+    soft = np.array([TRIGGERS[index].family != "hard" for index in conditions.trigger])
+    early = (np.arange(conditions.decided.size) < bars)[:, None] & soft
+    return replace(
+        conditions,
+        on=np.where(early, FALSE, conditions.on).astype(np.int8),
+        off=np.where(early, FALSE, conditions.off).astype(np.int8),
+    )
+
+
+def _climb(readings: Readings, conditions: _Conditions, config: ExitConfig) -> Ladder:
+    begin, blind = readings.judged_from, config.blindness
+    age = readings.numbers["age_minutes"]
+    mostly_null = _unknown_triggers(readings.logic) * 2 > len(TRIGGERS)
+    undecided = (mostly_null | ~conditions.decided) & (np.arange(age.size) >= readings.informed_from)
     floor = np.where((age == 0) & undecided, _WARNING, 0)
     floor = np.where(age >= blind.warning_minutes, _WARNING, floor)
     floor = np.where(age >= blind.latest_acceptable_exit_minutes, _LATEST, floor)
     known = (age < blind.hold_minutes) & ~undecided
     quiet = np.array([0, config.persist.off_warning, config.persist.off_latest_acceptable_exit, 0])
     together = config.thresholds.soft_for_warning
-    return Ladder(
-        *_fold(
-            conditions.on,
-            conditions.off,
-            conditions.level,
-            conditions.persistence,
-            conditions.one_of,
-            together,
-            floor,
-            known,
-            quiet,
-        )
+    states, raws, sinces = _fold(
+        conditions.on[begin:],
+        conditions.off[begin:],
+        conditions.level,
+        conditions.persistence,
+        conditions.one_of,
+        together,
+        floor[begin:],
+        known[begin:],
+        quiet,
     )
+    before = np.full(begin, -1, np.int64)
+    return Ladder(*(np.concatenate([before, found]) for found in (states, raws, sinces + begin)))
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -385,7 +402,14 @@ def _counted_levels(on: Logic, trigger: Integers, level: Integers, triggers: int
 
 
 def _names(levels: Integers) -> pl.Series:
-    return pl.Series(STATES, dtype=pl.String).gather(levels)
+    """The states by their places; null for -1."""
+    return pl.Series([None, *STATES], dtype=pl.String).gather(levels + 1)
+
+
+def _entered(one: Episode, first: int) -> pl.Series:
+    """When the state of each bar from `first` on was entered; null where there is none."""
+    since = one.ladder.since[first:]
+    return times(one.grid, since).set(pl.Series(since < 0), None)
 
 
 def _unknown_triggers(truths: Mapping[str, Logic]) -> Integers:
@@ -395,8 +419,8 @@ def _unknown_triggers(truths: Mapping[str, Logic]) -> Integers:
 
 def _windows(state: Integers, config: ExitConfig) -> pl.Series:
     window = config.window_minutes
-    minutes = pl.Series([None, window.warning, window.latest_acceptable_exit, window.mandatory], dtype=pl.Int64)
-    return minutes.gather(state)
+    minutes = pl.Series([None, None, window.warning, window.latest_acceptable_exit, window.mandatory], dtype=pl.Int64)
+    return minutes.gather(state + 1)
 
 
 def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
@@ -429,7 +453,11 @@ def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
     window = config.window_minutes
     close, age = numbers["close"], numbers["age_minutes"]
     above = (truths["CLOSES_OUTSIDE.fired"] == TRUE) & (numbers["CLOSES_OUTSIDE.value"] > 0)
-    sold_out = above & (truths["STOP_BREACHED.fired"] != TRUE)
+    reached = truths["STOP_BREACHED.fired"] == TRUE
+    stopped = np.logical_or.accumulate(reached)
+    stopped_at = int(reached.argmax())
+    # What the account says goes before what the price lets expect.
+    sold_out = above & ~stopped & ~(numbers["inventory"] > 0)
     unknown = _unknown_triggers(truths)
 
     @functools.cache
@@ -452,20 +480,25 @@ def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
 
     def mandatory(row: int) -> str:
         entered = int(ladder.since[row])
-        if sold_out[row] or (sold_out[entered] and not close[row] <= grid.upper):
+        held = numbers["inventory"][row]
+        if stopped[row]:
+            came = f"the price reached the stop {grid.stop:,.6g} at {closed(stopped_at)}"
+            if held > 0:
+                return f"Stop the grid now and sell what is left: {came}, and {held:,.6g} are still held."
+            gone = "and all was sold" if held == 0 else "where all is to be sold"
+            return f"Make sure on the exchange that the grid has stopped and holds nothing: {came}, {gone}."
+        if sold_out[row] or (sold_out[entered] and not close[row] <= grid.upper and not held > 0):
             return f"Idle: re-centre; the price closed above {grid.upper:,.6g} and the grid is sold out."
         if sold_out[entered]:
             return (
                 f"Idle: re-centre; the grid was sold out at {closed(entered)}, and would buy again now: "
                 "stop it if it still runs."
             )
+        act = "Stop the grid now; it holds nothing" if held == 0 else "Stop the grid now and sell the inventory"
         now = reason(row, _MANDATORY)
         if now is not None:
-            return f"Stop the grid now and sell the inventory: {now}."
-        return (
-            f"Stop the grid now and sell the inventory: {reason(entered, _WARNING)} "
-            f"(at {closed(entered)}; only a new activation ends this)."
-        )
+            return f"{act}: {now}."
+        return f"{act}: {reason(entered, _WARNING)} (at {closed(entered)}; only a new activation ends this)."
 
     def soft(row: int, state: int) -> str:
         if state == _LATEST:
@@ -483,9 +516,12 @@ def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
         return f"{act}: {why or 'nothing counts at this bar, but it has not been quiet for long enough'}."
 
     sentences = []
+    partly = "The grid may go on as far as is known: only its stop and closes outside it count yet."
     for row, state in enumerate(ladder.state[first:].tolist(), start=first):
-        if state == 0:
-            sentences.append("The grid may go on.")
+        if state < 0:
+            sentences.append("Look at the exchange yourself: this grid is not judged yet.")
+        elif state == 0:
+            sentences.append("The grid may go on." if row >= episode.readings.informed_from else partly)
         elif state == _MANDATORY:
             sentences.append(mandatory(row))
         else:

@@ -16,6 +16,7 @@ def advise_live(
     grid: GridConfig,
     config: ExitConfig,
     *,
+    judged: bool,
     clock: datetime,
     newest_known: datetime | None,
     last_price: float | None,
@@ -26,6 +27,7 @@ def advise_live(
     Args:
         grid: the grid.
         config: limits of the blindness.
+        judged: whether the grid was ever judged; until then nothing calls for a state: what was never seen is not lost.
         clock: the tick's clock, UTC.
         newest_known: closing time of the newest bar of its market that is not MISSING; None: there is none.
         last_price: last traded price; None: not known.
@@ -43,7 +45,9 @@ def advise_live(
         reasons.append(f"last price {last_price:,.6g} is at or below the stop {grid.stop:,.6g}")
     blind = config.blindness
     age = None if newest_known is None else clock - newest_known
-    if age is None or age >= timedelta(minutes=blind.latest_acceptable_exit_minutes):
+    if not judged:
+        seen = 0
+    elif age is None or age >= timedelta(minutes=blind.latest_acceptable_exit_minutes):
         seen = STATES.index("LATEST_ACCEPTABLE_EXIT")
     else:
         seen = STATES.index("WARNING") if age >= timedelta(minutes=blind.warning_minutes) else 0
@@ -55,5 +59,5 @@ def advise_live(
         )
     if failure:
         reasons.append(failure)
-    level = max(level, seen)
+    level = max(level, seen) if judged else 0
     return STATES[level] if level else None, "; ".join(reasons) or None

@@ -7,9 +7,10 @@ by time, so the start of the frames, the order of their rows and the rows of oth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -87,8 +88,20 @@ CANDLES = ("close_time", "close", "low")
 """Those of `candles`."""
 VERDICT = ("verdict", "confidence", "transition_probability")
 """Those of `regime_verdict`."""
-RISK = ("p_break_low_24h",)
-"""Those of `grid_risk`."""
+RISK = ("p_break_low_24h", "inventory")
+"""Those of `grid_risk`; what a grid holds decides nothing, but no advice may contradict it."""
+
+INPUTS = {
+    "p_break_low_24h": "the probability of a break",
+    "verdict": "the verdict",
+    "half_life": "the half-life of the reversion",
+    "half_life_baseline": "its baseline",
+    "atr_expansion": "the true range against its week",
+    "efficiency_ratio": "the efficiency ratio",
+}
+"""What soft triggers need besides the range frozen at activation, and what it is called."""
+_LAGS = {"verdict": 4, "half_life": 1, "efficiency_ratio": 1}
+"""Of some of them also the values so many steps before: of hours of the verdict, of 4 hours of the others."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +117,30 @@ class Readings:
         logic: three-valued, for each trigger `<name>.fired`; and `BREAK_LIKELY.warning_on`, `.warning_off`,
             `.latest_acceptable_exit_on`, `.latest_acceptable_exit_off`; each of shape (n,).
         complete: whether the range frozen at activation is there.
+        known_from: for each of INPUTS the first bar at which it was known, n if there is none: unlike what was lost,
+            what was never known says nothing.
     """
 
     grid: GridConfig
     numbers: Mapping[str, Floats]
     logic: Mapping[str, Logic]
     complete: bool
+    known_from: Mapping[str, int]
 
     @property
     def bars(self) -> int:
         """How many bars, n."""
         return self.numbers["close"].size
+
+    @property
+    def judged_from(self) -> int:
+        """The first known bar since the activation; n if there is none. Before it nothing is judged."""
+        return _first(~np.isnan(self.numbers["close"]))
+
+    @property
+    def informed_from(self) -> int:
+        """The first judged bar by which every one of INPUTS has been known; n if there is none."""
+        return max(self.judged_from, *self.known_from.values())
 
 
 def evaluate(
@@ -223,7 +249,7 @@ def table(readings: Sequence[Readings], firsts: Sequence[int]) -> pl.DataFrame:
         firsts: for each the first bar that is asked for.
 
     Returns:
-        grid_id, activated_at, symbol, as_of, complete, and all that the readings hold; null where unknown.
+        grid_id, activated_at, symbol, as_of, complete, never_known, and all that the readings hold; null where unknown.
     """
     owner = np.repeat(np.arange(len(readings)), [one.bars - first for one, first in zip(readings, firsts, strict=True)])
 
@@ -237,22 +263,45 @@ def table(readings: Sequence[Readings], firsts: Sequence[int]) -> pl.DataFrame:
         )
 
     names = pl.DataFrame(
-        [(one.grid.id, one.grid.activated_at, one.grid.symbol, one.complete) for one in readings],
-        schema={"grid_id": pl.String, "activated_at": TIME, "symbol": pl.String, "complete": pl.Boolean},
+        [(one.grid.id, one.grid.activated_at, one.grid.symbol) for one in readings],
+        schema={"grid_id": pl.String, "activated_at": TIME, "symbol": pl.String},
         orient="row",
     )[owner]
+    never_known = [names for one, first in zip(readings, firsts, strict=True) for names in _never_known(one, first)]
+    complete = np.concatenate(
+        [
+            np.arange(first, one.bars) >= (one.informed_from if one.complete else one.bars)
+            for one, first in zip(readings, firsts, strict=True)
+        ]
+    )
     as_of = pl.concat(
         [times(one.grid, np.arange(first, one.bars)) for one, first in zip(readings, firsts, strict=True)]
     )
     # All columns of a kind in one expression: a call of polars for each would cost a tick more than the triggers do.
     return pl.concat(
         [
-            names.with_columns(as_of=as_of),
+            names.with_columns(
+                as_of=as_of,
+                complete=pl.Series(complete, dtype=pl.Boolean),
+                never_known=pl.Series(never_known, dtype=pl.List(pl.String)),
+            ),
             stack("numbers").select(pl.all().fill_nan(None)),
             stack("logic").select(pl.when(pl.all() != UNKNOWN).then(pl.all() == TRUE)),
         ],
         how="horizontal",
     )
+
+
+def _never_known(one: Readings, first: int) -> Iterator[list[str]]:
+    """What was not known at any bar from the activation to each, from bar `first` on."""
+    begins = {"any bar since the activation": one.judged_from} | {
+        INPUTS[name]: bar for name, bar in one.known_from.items()
+    }
+    steps = sorted({first, one.bars, *(bar for bar in begins.values() if first < bar)})
+    for start, end in pairwise(steps):
+        names = [name for name, bar in begins.items() if start < bar]
+        for _ in range(start, end):
+            yield names
 
 
 def times(grid: GridConfig, bars: npt.NDArray[np.int64]) -> pl.Series:
@@ -294,12 +343,30 @@ def read(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds) -> R
     constant = {"range_fires_below": below, "range_fires_above": above}
     constant |= {"lower": grid.lower, "upper": grid.upper, "stop": grid.stop}
     numbers = {"close": _ago(close), "age_minutes": _ago(known["age_minutes"])}
+    numbers["inventory"] = _ago(known["inventory"]) if "inventory" in known else np.full(bars, math.nan)
     numbers |= {name: np.full(bars, value) for name, value in constant.items()}
     logic = {f"BREAK_LIKELY.{name}": holds for name, holds in variants.items()}
     for name, (value, threshold, fired) in readings.items():
         numbers |= {f"{name}.value": value, f"{name}.threshold": threshold}
         logic |= {f"{name}.fired": fired}
-    return Readings(grid, numbers, logic, complete=frozen is not None)
+    return Readings(grid, numbers, logic, complete=frozen is not None, known_from=_known_from(known))
+
+
+def _known_from(known: Mapping[str, Floats]) -> dict[str, int]:
+    """For each of INPUTS the first bar at which it, and those of its earlier values that are needed, are known."""
+    found = {}
+    for name in INPUTS:
+        there = ~np.isnan(_ago(known[name]))
+        for step in range(_LAGS.get(name, 0)):
+            lag = LAG // _LAGS[name] * (step + 1)
+            there &= ~np.isnan(_ago(known[name], lag))
+        found[name] = _first(there)
+    return found
+
+
+def _first(holds: npt.NDArray[np.bool_]) -> int:
+    """The place of the first that holds; the length if none does."""
+    return int(holds.argmax()) if holds.any() else holds.size
 
 
 def _ago(values: Floats, bars: int = 0) -> Floats:

@@ -9,18 +9,21 @@ from typing import Any
 from mm_dagster.tables import STATES
 
 
-def why(triggers: Sequence[Mapping[str, Any]], state: str) -> list[str]:
+def why(triggers: Sequence[Mapping[str, Any]], state: str | None) -> list[str]:
     """Tells what speaks for a state.
 
     Args:
         triggers: the `triggers` of a row of `exit_state`.
-        state: its `state`.
+        state: its `state`; None: it is not judged yet.
 
     Returns:
         One short sentence for each fired trigger: the most urgent level first, of a level the weightiest. Then, when
         more than half cannot be known, how many; or else, where the state is not NORMAL, that the probability of a
-        break is not. Where nothing fires and the state is not NORMAL, one sentence that it is held.
+        break is not. Where nothing fires and the state is not NORMAL, one sentence that it is held. Nothing speaks for
+        a state that is not there.
     """
+    if state is None:
+        return []
     fired = [trigger for trigger in triggers if trigger["fired"]]
     fired.sort(key=lambda one: (-STATES.index(one["level"]), weight(one["family"])))
     sentences = [sentence(trigger) for trigger in fired]

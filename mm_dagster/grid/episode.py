@@ -77,8 +77,8 @@ def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime)
     """The open episodes that have ended, with `closed_at` and `closed_by` set.
 
     An episode ends by a newer activation of the same grid (`reactivated`, at that activation), by its grid being
-    switched off (`disabled`) or by leaving the configuration (`removed`), the last two at `as_of`. One that was
-    disabled from the start does not end by being so.
+    switched off (`disabled`) or by leaving the configuration (`removed`), the last two at `as_of`; by the
+    operator's word it ends in `stopped`. One that was disabled from the start does not end by being so.
 
     Args:
         stored: rows of `grid_episode`; those already closed are left alone.
@@ -107,6 +107,35 @@ def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime)
             ended.append({**row, "closed_at": as_of, "closed_by": "disabled"})
     frame = pl.DataFrame(ended, schema=tables.dtypes("grid_episode"), orient="row")
     return frame.sort("grid_id", "activated_at")
+
+
+def stopped(stored: pl.DataFrame, answers: Mapping[tuple[str, datetime], Mapping[str, Any]]) -> pl.DataFrame:
+    """The episodes that end, or go on, because the operator says so.
+
+    One that the operator stopped is closed at that time (`stopped`), unless something closed it before; one that they
+    reopened is open again. It follows from the answers alone, so whatever computes it finds the same.
+
+    Args:
+        stored: rows of `grid_episode`.
+        answers: the newest row of `operator_response` of each episode.
+
+    Returns:
+        Only the rows that change, as rows of `grid_episode`, by key.
+    """
+    changed = []
+    for row in stored.iter_rows(named=True):
+        answer = answers.get((row["grid_id"], row["activated_at"]))
+        if answer is None:
+            continue
+        if answer["action"] == "stopped" and row["closed_by"] in (None, "stopped"):
+            now = {"closed_at": answer["at"], "closed_by": "stopped"}
+        elif answer["action"] != "stopped" and row["closed_by"] == "stopped":
+            now = {"closed_at": None, "closed_by": None}
+        else:
+            continue
+        if any(row[name] != value for name, value in now.items()):
+            changed.append(row | now)
+    return pl.DataFrame(changed, schema=tables.dtypes("grid_episode"), orient="row").sort("grid_id", "activated_at")
 
 
 def _configured(grid: GridConfig) -> dict[str, Any]:

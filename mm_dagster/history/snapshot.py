@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from mm_dagster.bars import iso
-from mm_dagster.tables import dtypes
+from mm_dagster.tables import NOT_JUDGED_YET, dtypes
 
 _READING = {
     "RANGE_OK": ("RANGE", "none"),
@@ -104,7 +104,8 @@ def _exit(state: Mapping[str, Any]) -> dict[str, Any]:
         for trigger in state["triggers"]
         if trigger["fired"]
     ]
-    return {**{key: state[key] for key in shown}, "complete": state["complete"], "fired_triggers": fired}
+    named = {"state": state["state"] or NOT_JUDGED_YET}
+    return {**{key: state[key] for key in shown}, **named, "complete": state["complete"], "fired_triggers": fired}
 
 
 def _readable(value: Any) -> Any:

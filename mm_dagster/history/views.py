@@ -94,7 +94,7 @@ VIEWS = {
         FROM newest
         JOIN grid_risk r USING (grid_id, activated_at, as_of)
         LEFT JOIN states e USING (grid_id, activated_at, as_of)
-        LEFT JOIN entries a ON a.grid_id = r.grid_id AND e.state IS NULL
+        LEFT JOIN entries a ON a.grid_id = r.grid_id AND e.grid_id IS NULL
         LEFT JOIN verdicts v ON v.symbol = r.symbol AND v.as_of = r.as_of
         """,
     ),
@@ -133,7 +133,7 @@ VIEWS = {
         "For each episode of a grid and each exit state: how long it was in it.",
         {
             **_GRID,
-            "state": "Exit state.",
+            "state": "Exit state; null: not judged yet.",
             "bars": "Quarter hours in it.",
             "hours": "The same in hours.",
             "share": "Share of the episode's stored quarter hours.",

@@ -7,6 +7,7 @@ from itertools import groupby
 
 import polars as pl
 
+from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config import GridConfig
 from mm_dagster.exit import ladder, triggers
@@ -14,6 +15,7 @@ from mm_dagster.exit.live import advise_live
 from mm_dagster.grid import account, entry, episode, risk
 from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline.measure import Computed
+from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS
 from mm_dagster.pipeline.work import Work, in_batches
 from mm_dagster.tables import NO_RULES, MarketRules, dtypes
@@ -115,7 +117,7 @@ def keep_episodes(job: Work) -> dict[str, MarketRules]:
     Returns:
         Of every grid what its venue asked of an order when it was first seen.
     """
-    stored = job.project.lake.read("grid_episode")
+    stored = settled(job.project.lake.read("grid_episode"), job.project)
     known = {(row["grid_id"], row["activated_at"]): row for row in stored.iter_rows(named=True)}
     fresh, rules = [], {}
     for grid in (grid for symbol in job.symbols for grid in job.grids(symbol)):
@@ -124,10 +126,24 @@ def keep_episodes(job: Work) -> dict[str, MarketRules]:
         if row is None:
             fresh.append(episode.episode_of(grid, grid.first_as_of, rules[grid.id]))
     rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
+    # What the operator said may not be noted here yet: a crash may lie between.
+    said = episode.stopped(job.project.lake.read("grid_episode"), answers_in(job.project))
+    rows = pl.concat([said.join(rows, on=["grid_id", "activated_at"], how="anti"), rows])
     if not rows.is_empty():
         with job.project.turn_lock():
             job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
     return rules
+
+
+def answers_in(project: Project) -> Answers:
+    """The newest answer of the operator in each episode."""
+    return answers_of(project.lake.read("operator_response"), project.lake.read("notification"))
+
+
+def settled(stored: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """Episodes as they stand by what the operator has said."""
+    said = episode.stopped(stored, answers_in(project))
+    return pl.concat([stored.join(said, on=["grid_id", "activated_at"], how="anti"), said])
 
 
 def fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame | str | None:
@@ -174,6 +190,7 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
     fresh = [grid for grid in grids if clocks[grid.symbol] - job.tick < longest]
     prices = _last_prices(job, sorted({grid.symbol for grid in fresh}))
     problems = job.problems()
+    unjudged = set(rows.filter((pl.col("as_of") == job.tick) & pl.col("state").is_null())["grid_id"])
     live = []
     for grid in fresh:
         clock, failure = clocks[grid.symbol], problems.get(grid.symbol)
@@ -183,6 +200,7 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
         state, reason = advise_live(
             grid,
             job.config.exit,
+            judged=grid.id not in unjudged,
             clock=clock,
             newest_known=known.get(grid.symbol),
             last_price=last_price,

@@ -27,3 +27,16 @@ def dependents(open_time: datetime, grids: Iterable[GridConfig], newest: datetim
     # An episode is folded from its start, so that one early row may change every later one.
     folded = any(grid.enabled and grid.first_as_of - BAR - LAG_BARS * BAR < reached for grid in grids)
     return Span(open_time, max(open_time, newest if folded else min(newest, reached)))
+
+
+WHOLE_BARS = WARMUP_BARS + LAG_BARS
+"""Bars of history with which everything that the ladder reads is known."""
+
+
+def fully_judged_from(first: datetime) -> datetime:
+    """When all that the ladder reads is known, if nothing is missing.
+
+    Args:
+        first: opening time of the first known bar.
+    """
+    return first + WHOLE_BARS * BAR

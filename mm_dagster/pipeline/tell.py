@@ -15,12 +15,14 @@ from mm_dagster.alerts import budget, digest, drill, message, policy, receipts
 from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
+from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
-from mm_dagster.bars import Span, ceil_bar, floor_bar, iso
+from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
 from mm_dagster.config import GridConfig, PushoverConfig
 from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables import empty
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ def send_due(project: Project, run_id: str, at: datetime | None) -> tuple[pl.Dat
     with FileLock(project.data / "alerts.lock"):
         if channel is not None and receipts.open_receipts(ledger.read()).height:
             # Before anything is cancelled, lest an acknowledgement is missed.
-            receipts.poll(ledger, channel, project.real_clock, second)
+            receipts.poll(ledger, channel, project.real_clock, second, project.lake.read("operator_response"))
         for part in news(project, at):
             due = [outgoing(project, part, alert) for alert in part.alerts]
             rows.append(
@@ -71,6 +73,7 @@ class News:
         states: newest exit states.
         entries: newest entry assessments.
         risks: newest risks.
+        answers: the operator's newest answer in each episode.
         project: where they are kept.
         symbol: one of the markets; None: of no single one.
         simulated: whether they are synthetic.
@@ -82,6 +85,7 @@ class News:
     states: pl.DataFrame
     entries: pl.DataFrame
     risks: pl.DataFrame
+    answers: Answers
     project: Project
     symbol: str | None
     simulated: bool
@@ -113,22 +117,25 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         # Read anew, since what was sent meanwhile for another venue counts.
         ledger = _counted(project, project.simulated(symbol))
         recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
-        states, entries, risks = (
-            _newest(project.lake.read(table, span=recent, grids=ids))
-            for table in ("exit_state", "entry_assessment", "grid_risk")
+        entries, risks = (
+            _newest(project.lake.read(table, span=recent, grids=ids)) for table in ("entry_assessment", "grid_risk")
         )
+        states = _judged(project, grids, recent)
+        responses = project.lake.read("operator_response")
         # An assessment without a price is no news: the market is not seen, which is told of running grids only.
         entries = entries.filter(pl.col("price").is_not_null())
         prices = dict(zip(risks["grid_id"], risks["price"], strict=True))
         # An emergency of a grid that is no longer configured must be stopped, too: any venue's turn may do it.
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | ~pl.col("grid_id").is_in(sorted(configured)))
-        due = policy.due(states, entries, mine, clock, config.alerts, grids, prices)
+        waits_for = unfinished(project, grids, states, clock)
+        due = policy.due(states, entries, mine, clock, config.alerts, grids, prices, waits_for, responses)
         yield News(
             alerts=budget.admit(due, ledger, clock, config.alerts),
-            cancellations=policy.over(states, mine, clock, config.alerts, config.grids),
+            cancellations=policy.over(states, mine, clock, config.alerts, config.grids, responses),
             states=states,
             entries=entries,
             risks=risks,
+            answers=answers_of(responses, ledger),
             project=project,
             symbol=symbol,
             simulated=project.simulated(symbol),
@@ -146,7 +153,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     clock = set_to or project.real_clock()
     ids = [grid.id for grid in grids]
     recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
-    states, risks = (_newest(project.lake.read(table, span=recent, grids=ids)) for table in ("exit_state", "grid_risk"))
+    states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
     ledger = _counted(project, simulated)
     due = policy.untold_failures(ledger, clock)
     if grids:
@@ -158,6 +165,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         states=states,
         entries=states.clear(),
         risks=risks,
+        answers={},
         project=project,
         symbol=None,
         simulated=simulated,
@@ -176,6 +184,28 @@ def _counted(project: Project, simulated: bool) -> pl.DataFrame:
     return ledger.filter(~made_up)
 
 
+def _judged(project: Project, grids: Sequence[GridConfig], recent: Span) -> pl.DataFrame:
+    """The newest exit state of each grid in its present episode, however old: an old one is not one never judged."""
+    lake, running = project.lake, {grid.id: grid.activated_at for grid in grids if grid.enabled}
+    if not running:
+        return empty("exit_state")
+    found = lake.read("exit_state", span=recent, grids=list(running))
+    found = found.filter(
+        pl.col("activated_at") == pl.col("grid_id").replace_strict(running, default=None, return_dtype=TIME)
+    )
+    absent = [grid_id for grid_id in running if grid_id not in set(found["grid_id"])]
+    if absent:
+        times = lake.sql(
+            "SELECT grid_id, activated_at, max(as_of) AS as_of FROM exit_state "
+            f"WHERE as_of <= '{iso(recent.end)}' GROUP BY grid_id, activated_at"
+        )
+        for grid_id, activated_at, as_of in times.iter_rows():
+            if grid_id in absent and activated_at == running[grid_id]:
+                rows = lake.read("exit_state", span=Span(as_of - BAR, as_of), grids=[grid_id])
+                found = pl.concat([found, rows.filter(pl.col("activated_at") == activated_at)])
+    return _newest(found)
+
+
 def _newest(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("as_of").group_by("grid_id", maintain_order=True).last().select(rows.columns)
 
@@ -188,8 +218,9 @@ def outgoing(project: Project, news: News, alert: policy.Alert) -> Outgoing:
         return Outgoing(alert, alert.title, alert.message, simulated, link)
     grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
     row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
+    answer = news.answers.get((grid.id, grid.activated_at))
     reasons = why(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
-    title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated)
+    title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated, answer)
     return Outgoing(alert, title, text, simulated, link, _image(project, grid, alert, simulated))
 
 
@@ -340,7 +371,9 @@ def follow_receipts(project: Project) -> int:
     waiting = receipts.open_receipts(ledger.read()).height
     if channel is not None and waiting:
         with FileLock(project.data / "alerts.lock"):
-            receipts.poll(ledger, channel, project.real_clock, second_of(project))
+            receipts.poll(
+                ledger, channel, project.real_clock, second_of(project), project.lake.read("operator_response")
+            )
     return waiting
 
 

@@ -178,11 +178,14 @@ def run(
     channel: delivery.Channel | None = None,
     simulated: bool = False,
     config: AlertsConfig = CONFIG,
+    unfinished: Mapping[str, str] = policy.NONE,
+    responses: pl.DataFrame | None = None,
 ) -> list[policy.Alert]:
     """One run of the sender, as the pipeline does it: what is due, its words, and out."""
     exit_states = states() if exit_states is None else exit_states
     assessments = entries() if assessments is None else assessments
-    found = policy.due(exit_states, assessments, ledger.read(), clock, config, grids, {one.id: price for one in grids})
+    prices = {one.id: price for one in grids}
+    found = policy.due(exit_states, assessments, ledger.read(), clock, config, grids, prices, unfinished, responses)
     found = budget.admit(found, ledger.read(), clock, config)
     by_id = {one.id: one for one in grids}
     outgoing = []
@@ -193,6 +196,6 @@ def run(
             alert, row[0] if row else None, RISK | {"price": price}, by_id[alert.grid_id], [], simulated
         )
         outgoing.append(delivery.Outgoing(alert, alert.title or title, alert.message or text, simulated))
-    over = policy.over(exit_states, ledger.read(), clock, config, grids)
+    over = policy.over(exit_states, ledger.read(), clock, config, grids, responses)
     delivery.dispatch(outgoing, over, ledger=ledger, channel=channel, clock=lambda: clock)
     return found

@@ -38,9 +38,9 @@ class EventLedger(MemoryLedger):
         self.crash("after")
 
     def steps(self, *, of: str | None = None) -> list[tuple[str, str | None]]:
-        """Event and channel, in the order of committing; of one kind of alert, or of all."""
+        """Event and channel, in the order of committing, but for tries; of one kind of alert, or of all."""
         mine = [one for one in self.noted.values() if of is None or self.rows[one["alert_id"]]["kind"] == of]
-        return [(one["event"], one["channel"]) for one in mine]
+        return [(one["event"], one["channel"]) for one in mine if one["event"] != "TRYING"]
 
 
 @dataclass

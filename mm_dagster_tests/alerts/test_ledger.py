@@ -11,7 +11,7 @@ import pytest
 
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts import policy
-from mm_dagster.alerts.pushover import Pushover
+from mm_dagster.alerts.pushover import Pushover, PushoverUnreachable
 from mm_dagster.config import PushoverConfig
 from mm_dagster_tests.alerts.given import (
     BELOW,
@@ -149,19 +149,34 @@ def test_a_refusal_is_noted_once_and_does_not_hold_up_the_next(server: PushoverS
     assert failed["detail"].endswith("the application's messages of this month are spent (429)")
 
 
-def test_an_outage_is_sat_out_and_the_message_arrives_once(server: PushoverServer):
-    ledger = EventLedger()
-    server.fail(*["500"] * 9)
+def test_an_outage_in_which_nothing_can_be_reached_is_sat_out_and_the_message_arrives_once(server: PushoverServer):
+    ledger, mended = EventLedger(), client(server)
+    broken = Listener(before=unreachable)
     for minute in range(25):
         clock = T0 + minutes(minute)
-        run(ledger, clock, [GRID], exit_states=MANDATORY, channel=client(server))
+        run(ledger, clock, [GRID], exit_states=MANDATORY, channel=broken if minute < 5 else mended)
         if minute == 2:
-            assert only_row(ledger)["detail"] == "to be sent again: Pushover at 127.0.0.1 is out of order (500)"
+            assert only_row(ledger)["detail"] == "to be sent again: not taken: no connection"
             assert only_row(ledger)["attempts"] == 3
     row = only_row(ledger)
     assert (row["status"], row["attempts"], row["sent_at"]) == ("SENT", 4, T0 + minutes(5))
     assert len(server.messages) == 1
     assert row["receipt"] in server.receipts
+
+
+def test_what_is_never_answered_is_offered_twice_and_then_counts_as_sent_but_not_confirmed(server: PushoverServer):
+    ledger = EventLedger()
+    server.fail(*["lost answer"] * 9)
+    for minute in range(25):
+        run(ledger, T0 + minutes(minute), [GRID], exit_states=MANDATORY, channel=client(server))
+    row = only_row(ledger)
+    assert (row["status"], row["attempts"], row["receipt"]) == ("SENT", 2, None)
+    assert row["detail"].startswith("unconfirmed: pushover may have taken it 2 times and never answered; no second")
+    assert len(server.messages) == 2
+
+
+def unreachable() -> None:
+    raise PushoverUnreachable("no connection")
 
 
 def test_what_another_run_has_settled_is_not_sent_again():
@@ -238,11 +253,11 @@ def test_every_step_is_an_event_with_channel_and_detail():
 
 def test_every_attempt_is_an_event_of_its_own(server: PushoverServer):
     ledger = EventLedger()
-    server.fail(*["500"] * 6, "400")
+    server.fail("500", "400")
     for minute in range(8):
         run(ledger, T0 + minutes(minute), [GRID], exit_states=MANDATORY, channel=client(server))
-    assert ledger.steps() == [("NOTED", None), *[("UNANSWERED", "pushover")] * 2, ("REFUSED", "pushover")]
-    assert all(one["detail"] for one in ledger.noted.values() if one["event"] != "NOTED")
+    assert ledger.steps() == [("NOTED", None), ("UNANSWERED", "pushover"), ("REFUSED", "pushover")]
+    assert all(one["detail"] for one in ledger.noted.values() if one["event"] not in ("NOTED", "TRYING"))
 
 
 @pytest.mark.parametrize("at_commit", range(4))
@@ -278,7 +293,7 @@ def test_every_reason_for_which_an_alert_is_held_back_is_an_event_and_the_same_r
 def test_an_old_ledger_without_events_gets_them():
     ledger = EventLedger()
     run(ledger, T0, [GRID], exit_states=MANDATORY, channel=Listener())
-    before = dict(ledger.noted)
+    before = {name: one for name, one in ledger.noted.items() if one["event"] != "TRYING"}
     ledger.noted.clear()
     run(ledger, T0 + minutes(1), [GRID], exit_states=MANDATORY, channel=Listener())
     assert ledger.noted == before

@@ -43,7 +43,7 @@ def alert(kind: str, name: str, **changes: Any) -> Alert:
 def test_a_warning_says_what_to_do_by_when_why_and_what_waiting_costs():
     assert message.render(alert("ESCALATION", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, WHY, False) == (
         "WARNING · eth-v3 ETH-USDT",
-        "By 2026-01-10T15:45:00Z: Be ready to stop the grid, and look again within 240 minutes.\n"
+        "By 2026-01-10T16:00:00Z: Be ready to stop the grid, and look again within 240 minutes.\n"
         "Why: Break below the grid within 24 h: 71 % (limit 60 %); True range against its week: 1.31 (limit 1.25)\n"
         f"{WAITING}\n{AT_STAKE}\n"
         "Price 3,100; grid 3,070 to 3,185, stop 2,990. WARNING since 2026-01-10T11:45:00Z; "
@@ -63,13 +63,13 @@ def test_a_latest_acceptable_exit_names_the_hour_until_which_to_be_out():
     name = "LATEST_ACCEPTABLE_EXIT"
     title, text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
-    assert text.splitlines()[0] == "By 2026-01-10T12:45:00Z: Stop the grid within 60 minutes."
+    assert text.splitlines()[0] == "By 2026-01-10T13:00:00Z: Stop the grid within 60 minutes."
     assert text.splitlines()[2] == WAITING
 
 
 def test_a_reminder_says_that_the_time_has_ended():
     name = "LATEST_ACCEPTABLE_EXIT"
-    late = alert("REMINDER", name, state_since=T0 - minutes(60))
+    late = alert("REMINDER", name, heard_at=T0 - minutes(60), found_at=T0)
     title, text = message.render(late, state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "Still LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
     assert text.splitlines()[0] == ("Overdue since 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
@@ -91,8 +91,11 @@ def test_a_mandatory_exit_is_now():
 def test_a_grid_that_is_sold_out_costs_nothing_by_waiting():
     row = state(GRID, T0, "MANDATORY_EXIT", advice="Idle: re-centre; the grid is sold out.")
     text = message.render(alert("ESCALATION", "MANDATORY_EXIT"), row, RISK | {"price": ABOVE}, GRID, [], False)[1]
-    assert text.splitlines()[0] == "Idle: re-centre; the grid is sold out."
-    assert text.splitlines()[2] == "Waiting costs no inventory: above the grid all of it is sold."
+    assert text.splitlines()[:2] == [
+        "Sold out: above the grid nothing is held.",
+        "Idle: re-centre; the grid is sold out.",
+    ]
+    assert "Waiting" not in text
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_a_grid_that_is_sold_out_costs_nothing_by_waiting():
             "6.15 USDT while you respond; the grid stands at -0.5 USDT.",
         ),
         ({"profit_giveback": None}, "At stake: 21.40 USDT from here to the stop; the grid stands at +2.50 USDT."),
-        ({"stopped_at": T0}, "The stop sold everything by 2026-01-10T12:00:00Z; the grid stands at +2.50 USDT."),
+        ({"stopped_at": T0}, "The grid stands at +2.50 USDT."),
         ({"liquidation_value": None}, "Price 3,100; grid 3,070 to 3,185, stop 2,990."),
     ],
 )
@@ -182,7 +185,7 @@ def test_reasons_give_way_at_a_word_and_the_rest_stays():
     text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY * 20, False)[1]
     lines = text.splitlines()
     assert 1000 < len(text) <= 1024
-    assert lines[0].startswith("By 2026-01-10T12:45:00Z")
+    assert lines[0].startswith("By 2026-01-10T13:00:00Z")
     assert lines[1].endswith("…")
     assert lines[1].rstrip("…").split()[-1] in {word.rstrip(";:") for sentence in WHY for word in sentence.split()}
     assert lines[2:4] == [WAITING, AT_STAKE]
@@ -245,7 +248,7 @@ def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
         assert words.encode("utf-8").decode() == words
         assert "\0" not in words
     assert "\n" not in title
-    assert len(text.splitlines()) <= 5
+    assert len(text.splitlines()) <= 6
 
 
 # what concerns no single grid -----------------------------------------------------------------------------------------
@@ -259,12 +262,12 @@ def test_a_digest_begins_with_what_is_worst_and_has_a_line_for_each_grid():
     grids = [line("NORMAL", 1), line(None, 2, None, None), line("MANDATORY_EXIT", 3, BELOW, -21.4), line("NORMAL", 4)]
     counts = {"sent": 5, "suppressed": 2, "failed": 1}
     assert message.digest(T0, grids, blind=["BTC-USDT", "ETH-USDT"], simulated=False, **counts) == (
-        "Digest: 1 MANDATORY EXIT, 2 NORMAL, 1 UNKNOWN",
-        "Grids: 1 MANDATORY EXIT, 2 NORMAL, 1 UNKNOWN.\n"
+        "Digest: 1 MANDATORY EXIT, 2 NORMAL, 1 NOT JUDGED YET",
+        "Grids: 1 MANDATORY EXIT, 2 NORMAL, 1 NOT JUDGED YET.\n"
         "Not seen: BTC-USDT, ETH-USDT; `mm doctor` says why.\n"
         "Alerts in 24 h: 5 sent, 2 held back, 1 refused; as of 2026-01-10T12:00:00Z.\n"
         "MANDATORY EXIT: eth-v3 ETH-USDT, price 3,060, -21.40 USDT\n"
-        "UNKNOWN: eth-v2 ETH-USDT, price not known\n"
+        "NOT JUDGED YET: eth-v2 ETH-USDT, price not known\n"
         "NORMAL: eth-v1 ETH-USDT, price 3,100, +2.50 USDT\n"
         "NORMAL: eth-v4 ETH-USDT, price 3,100, +2.50 USDT",
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mm_dagster import tables
 from mm_dagster.alerts import policy
+from mm_dagster.alerts.pushover import PushoverUnavailable
 from mm_dagster.config import AlertsConfig
 from mm_dagster_tests.alerts.given import (
     ABOVE,
@@ -335,18 +336,110 @@ def test_blindness_is_told_once_and_so_is_its_end_and_a_second_one_again():
     assert ledger.told() == [("BLIND", "NORMAL", 1), ("RECOVERED", "NORMAL", -1), ("BLIND", "NORMAL", 1)]
 
 
-def test_a_grid_that_was_never_evaluated_is_blind_only_after_its_activation_is_old_enough():
-    young = grid(activated_at=T0 - minutes(30))
-    found = {
-        age: [
-            alert.kind
-            for alert in policy.due(
-                states(), entries(), tables.empty("notification"), T0 + minutes(age), CONFIG, [young], {}
-            )
-        ]
-        for age in (-60, 0, 14, 15)
-    }
-    assert found == {-60: [], 0: [], 14: [], 15: ["BLIND"]}
+def test_a_grid_that_was_never_judged_is_never_blind_and_its_set_up_is_told_once():
+    ledger = MemoryLedger()
+    unjudged = states(state(GRID, T0, state=None, literal_state=None, raw_state=None, since=None))
+    for number, rows in enumerate((states(), unjudged) * 3):
+        run(ledger, T0 + minutes(60 * number), [GRID], exit_states=rows)
+        assert ledger.told() == []
+    for number in range(3):
+        run(ledger, T0 + minutes(600 + number), [GRID], exit_states=unjudged, unfinished={GRID.id: "no network"})
+    assert ledger.told() == [("SETUP", "NOT_JUDGED_YET", 0)]
+    (row,) = ledger.rows.values()
+    assert row["title"] == "Set-up is not finished · eth-v3 ETH-USDT"
+    assert "no network" in row["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("NORMAL", ("SETUP", "JUDGED", -1)),
+        ("WARNING", ("ESCALATION", "WARNING", 0)),
+        ("MANDATORY_EXIT", ("ESCALATION", "MANDATORY_EXIT", 2)),
+    ],
+)
+def test_the_first_judgement_is_one_quiet_line_or_a_true_escalation_that_is_not_overdue(
+    name: str, told: tuple[str, str, int]
+):
+    ledger = MemoryLedger()
+    run(ledger, T0, [GRID], unfinished={GRID.id: "no network"})
+    first = T0 + minutes(300)
+    for minute in (0, 15):
+        rows = states(state(GRID, first + minutes(minute), name, since=T0 - minutes(9000)))
+        run(ledger, first + minutes(minute + 1), [GRID], exit_states=rows)
+    assert ledger.told() == [("SETUP", "NOT_JUDGED_YET", 0), told]
+    assert not any("Overdue" in row["message"] or "AGAIN" in row["title"] for row in ledger.rows.values())
+
+
+def test_a_blind_alert_of_a_grid_never_judged_is_not_followed_by_seeing_again():
+    ledger = MemoryLedger()
+    run(ledger, T0 + minutes(60), [GRID], exit_states=states(state(GRID, T0)))
+    ledger.update("BLIND", state="UNKNOWN")
+    run(ledger, T0 + minutes(61), [GRID], exit_states=states(state(GRID, T0 + minutes(60))))
+    assert ledger.told() == [("BLIND", "UNKNOWN", 1)]
+
+
+def test_an_old_row_is_a_grid_that_was_judged_however_old():
+    ledger = MemoryLedger()
+    run(ledger, T0 + minutes(60 * 24 * 9), [GRID], exit_states=states(state(GRID, T0)))
+    assert ledger.told() == [("BLIND", "NORMAL", 1)]
+
+
+# answers --------------------------------------------------------------------------------------------------------------
+
+
+def answered(action: str, at: datetime, alert_id: str | None = None) -> pl.DataFrame:
+    row = {"response_id": action, "alert_id": alert_id, "grid_id": GRID.id, "activated_at": GRID.activated_at}
+    whole = row | {"at": at, "action": action}
+    return pl.DataFrame([whole], schema=tables.dtypes("operator_response"), orient="row")
+
+
+@pytest.mark.parametrize("action", ["kept", "reduced", "stopped"])
+def test_an_answer_stops_the_ringing_and_the_reminders(action: str):
+    ledger, phone = MemoryLedger(), Listener()
+    said = answered(action, T0 + minutes(5))
+    for minute in range(0, 600, 5):
+        clock = T0 + minutes(minute)
+        rows = states(state(GRID, clock, "MANDATORY_EXIT", since=T0))
+        run(ledger, clock, [GRID], exit_states=rows, price=BELOW, channel=phone, responses=said if minute > 5 else None)
+    assert ledger.told() == [("ESCALATION", "MANDATORY_EXIT", 2)]
+    assert phone.cancelled == ["receipt-1"]
+
+
+def test_an_answer_holds_back_no_higher_state_unless_the_grid_was_stopped():
+    for action, told in (("kept", 2), ("reduced", 2), ("stopped", 1)):
+        ledger = MemoryLedger()
+        run(ledger, T0, [GRID], exit_states=states(state(GRID, T0, "LATEST_ACCEPTABLE_EXIT")))
+        said = answered(action, T0 + minutes(5))
+        clock = T0 + minutes(15)
+        run(ledger, clock, [GRID], exit_states=states(state(GRID, clock, "MANDATORY_EXIT")), responses=said)
+        assert len(ledger.told()) == told
+        # And the higher one is reminded of, since nobody has answered that.
+        rows = states(state(GRID, T0 + minutes(60), "MANDATORY_EXIT", since=clock))
+        run(ledger, T0 + minutes(61), [GRID], exit_states=rows, responses=said)
+        assert len(ledger.told()) == (3 if told == 2 else 1)
+
+
+def test_a_reopened_grid_is_reminded_of_as_if_nobody_had_answered():
+    ledger = MemoryLedger()
+    run(ledger, T0, [GRID], exit_states=states(state(GRID, T0, "MANDATORY_EXIT")))
+    said = pl.concat([answered("stopped", T0 + minutes(5)), answered("reopened", T0 + minutes(40))])
+    rows = states(state(GRID, T0 + minutes(45), "MANDATORY_EXIT", since=T0))
+    run(ledger, T0 + minutes(45), [GRID], exit_states=rows, responses=said)
+    assert [kind for kind, *_ in ledger.told()] == ["ESCALATION", "REMINDER"]
+
+
+def test_what_is_pending_of_a_stopped_grid_is_not_sent_any_more():
+    ledger, mute = MemoryLedger(), Listener(before=refuse_to_answer)
+    run(ledger, T0, [GRID], exit_states=states(state(GRID, T0, "MANDATORY_EXIT")), channel=mute)
+    assert ledger.status() == {"PENDING": 1}
+    rows = states(state(GRID, T0, "MANDATORY_EXIT"))
+    run(ledger, T0 + minutes(2), [GRID], exit_states=rows, responses=answered("stopped", T0 + minutes(1)))
+    assert ledger.status() == {"SUPPRESSED": 1}
+
+
+def refuse_to_answer() -> None:
+    raise PushoverUnavailable("no answer")
 
 
 def test_a_state_that_is_no_news_any_more_is_not_reminded_of():

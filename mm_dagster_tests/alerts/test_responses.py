@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from mm_dagster import tables
-from mm_dagster.alerts.responses import response
+from mm_dagster.alerts.responses import answers_of, is_over, response
 from mm_dagster.config import WindowMinutes
 from mm_dagster_tests.alerts.given import T0, grid, minutes
 
@@ -28,8 +28,23 @@ def ledger(*rows: tuple[str, datetime, str]) -> pl.DataFrame:
     return tables.conform(pl.DataFrame(told, infer_schema_length=None), "notification")
 
 
+NOBODY = tables.empty("operator_response")
+
+
+def answer(
+    action: str,
+    at: datetime,
+    told: pl.DataFrame,
+    *,
+    note: str | None = None,
+    episodes: tuple[datetime, ...] = (GRID.activated_at,),
+    before: pl.DataFrame = NOBODY,
+) -> pl.DataFrame:
+    return response(GRID.id, action, at, note, told, WINDOWS, episodes, before)
+
+
 def given(action: str, after: float, *rows: tuple[str, datetime, str], note: str | None = None) -> dict[str, Any]:
-    found = response(GRID, action, T0 + minutes(after), note, ledger(*rows), WINDOWS)
+    found = answer(action, T0 + minutes(after), ledger(*rows), note=note)
     assert tables.broken_rules(found, "operator_response") == {}
     return found.row(0, named=True)
 
@@ -65,6 +80,50 @@ def test_the_same_response_twice_is_one():
 
 def test_without_an_alert_there_is_nothing_to_answer():
     with pytest.raises(ValueError, match="eth-v3: no alert was told before 2026-01-10 11:59 UTC"):
-        response(GRID, "kept", T0 - timedelta(seconds=1), None, ledger(("a", T0, "WARNING")), WINDOWS)
+        answer("kept", T0 - timedelta(seconds=1), ledger(("a", T0, "WARNING")))
     with pytest.raises(ValueError, match="nothing to respond to"):
-        response(GRID, "kept", T0, None, ledger(), WINDOWS)
+        answer("kept", T0, ledger())
+
+
+def test_a_grid_may_be_stopped_or_reduced_without_any_alert():
+    for action in ("stopped", "reduced"):
+        row = answer(action, T0, ledger()).row(0, named=True)
+        assert (row["alert_id"], row["seconds_from_alert"], row["within_window"]) == (None, None, None)
+        assert row["activated_at"] == GRID.activated_at
+
+
+def test_an_answer_is_of_the_episode_that_ran_at_the_time():
+    later = T0 + minutes(60)
+    both = (GRID.activated_at, later)
+    told = ledger(("a", T0, "WARNING"))
+    assert answer("stopped", T0 + minutes(5), told, episodes=both)["activated_at"].item() == GRID.activated_at
+    now = answer("stopped", later + minutes(5), told, episodes=both).row(0, named=True)
+    assert (now["activated_at"], now["alert_id"]) == (later, None)
+    with pytest.raises(ValueError, match="it did not run at 2026-01-09T00:00:00Z; its first activation is of"):
+        answer("stopped", GRID.activated_at - timedelta(days=1), told)
+
+
+def test_what_would_change_nothing_is_refused():
+    told = ledger(("a", T0, "WARNING"))
+    stopped = answer("stopped", T0 + minutes(5), told)
+    for action in ("stopped", "kept", "reduced"):
+        with pytest.raises(ValueError, match="you noted at 2026-01-10T12:05:00Z that it was stopped; `mm respond"):
+            answer(action, T0 + minutes(9), told, before=stopped)
+    with pytest.raises(ValueError, match="nothing to reopen"):
+        answer("reopened", T0 + minutes(9), told)
+    with pytest.raises(ValueError, match="write when it was reopened"):
+        answer("reopened", T0 + minutes(4), told, before=stopped)
+    again = pl.concat([stopped, answer("reopened", T0 + minutes(9), told, before=stopped)])
+    assert answer("stopped", T0 + minutes(20), told, before=again)["action"].item() == "stopped"
+
+
+def test_the_newest_answer_of_each_episode_counts_and_an_old_row_has_that_of_its_alert():
+    told = ledger(("a", T0, "WARNING"))
+    stopped = answer("stopped", T0 + minutes(5), told)
+    nameless = stopped.with_columns(activated_at=pl.lit(None, pl.Datetime("us", "UTC")))
+    for rows in (stopped, nameless):
+        found = answers_of(rows, told)
+        assert is_over(found, GRID.id, GRID.activated_at)
+        assert not is_over(found, GRID.id, T0)
+    reopened = answer("reopened", T0 + minutes(9), told, before=stopped)
+    assert not is_over(answers_of(pl.concat([reopened, stopped]), told), GRID.id, GRID.activated_at)

@@ -263,6 +263,7 @@ def test_the_message_of_the_flash_crash_says_why_and_what_would_have_come_next(c
     )
     assert said["15:30"]["recommended_window_minutes"] == 0
     assert said["15:30"]["nearest"][0] == "Closes below the grid: 1 of 2 (below 4,244.2)"
-    assert said["15:45"]["advice"].startswith(
-        "Stop the grid now and sell the inventory: Low 4,073.08 at or below the stop 4,116.9; Closes in a row below"
+    assert said["15:45"]["advice"] == (
+        "Make sure on the exchange that the grid has stopped and holds nothing: the price reached the stop 4,116.9 at "
+        "2025-10-10T15:45:00Z, and all was sold."
     )

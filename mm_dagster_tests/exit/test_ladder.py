@@ -12,9 +12,9 @@ from polars.testing import assert_frame_equal
 from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config import ExitConfig, GridConfig, Literal_
-from mm_dagster.exit import ladder
+from mm_dagster.exit import ladder, triggers
 from mm_dagster.tables import STATES
-from mm_dagster_tests.exit.synthetic import LITERAL, START, Frames, climb, end, episode, grid, states
+from mm_dagster_tests.exit.synthetic import LITERAL, QUIET, START, Frames, climb, end, episode, grid, states
 
 
 def stamped(frame: pl.DataFrame) -> pl.DataFrame:
@@ -156,7 +156,8 @@ def test_under_confirmed_an_unknown_probability_at_a_known_bar_is_a_warning_at_o
         "Be ready to stop the grid, and look again within 240 minutes: "
         "the probability of a break below the grid cannot be known."
     )
-    assert states(climb(episode(9, {"p_break_low_24h": None, "verdict": "TREND"}), 9)) == "W" * 9
+    lost = {"p_break_low_24h": [0.1] + [None] * 8, "verdict": "TREND"}
+    assert states(climb(episode(9, lost), 9)) == "N" + "W" * 8
     assert states(climb(episode(9, {"p_break_low_24h": None}), 9, LITERAL)) == "N" * 9
     # At a MISSING bar the age says how bad it is, and what is known to be bad still counts.
     assert states(climb(episode(4, missing=(1,)), 4)) == "NNNN"
@@ -192,13 +193,62 @@ def test_blindness_is_left_by_the_quiet_time() -> None:
 
 
 def test_more_than_half_of_the_triggers_unknown_is_a_warning() -> None:
-    gone: dict[str, Any] = {"verdict": None, "transition_probability": None, "confidence": None, "half_life": None}
-    six = climb(episode(3, gone), 3)
-    assert sum(one["fired"] is None for one in six["triggers"][0].to_list()) == 6
-    assert states(six) == "NNN"
-    seven = climb(episode(3, gone | {"atr_expansion": None}), 3)
-    assert states(seven) == "WWW"
-    assert "7 of 12 triggers cannot be known" in seven["advice"][0]
+    names = ("verdict", "transition_probability", "confidence", "half_life")
+    gone: dict[str, Any] = {name: dict.fromkeys((1, 2, 3)) for name in names}
+    six = climb(episode(4, gone), 4)
+    assert sum(one["fired"] is None for one in six["triggers"][1].to_list()) == 6
+    assert states(six) == "NNNN"
+    seven = climb(episode(4, gone | {"atr_expansion": dict.fromkeys((1, 2, 3))}), 4)
+    assert states(seven) == "NWWW"
+    assert "7 of 12 triggers cannot be known" in seven["advice"][1]
+
+
+def test_before_the_first_known_bar_there_is_no_state_and_then_no_false_one() -> None:
+    frame = climb(episode(12, {"p_break_low_24h": 0.1}, missing=range(9)), 12)
+    assert frame["state"].to_list()[:9] == frame["raw_state"].to_list()[:9] == [None] * 9
+    assert frame["literal_state"].to_list()[:9] == [None] * 9
+    assert frame["since"].to_list()[:9] == [None] * 9
+    assert states(frame[9:]) == "NNN"
+    assert frame["since"].to_list()[9:] == [frame["as_of"][9]] * 3
+    assert "not judged yet" in frame["advice"][0]
+
+
+def test_a_hard_trigger_at_the_first_known_bar_is_since_then_and_not_since_the_activation() -> None:
+    frame = climb(episode(12, {"low": {9: 2980.0}}, missing=range(9)), 12)
+    assert states(frame[9:]) == "MMM"
+    assert frame["since"][9] == frame["as_of"][9]
+
+
+@pytest.mark.parametrize("name", list(triggers.INPUTS))
+def test_until_every_input_was_known_once_only_hard_triggers_count(name: str) -> None:
+    loud: dict[str, Any] = {"p_break_low_24h": 0.8, "verdict": "TREND", "atr_expansion": 1.4}
+    late = {name: [None] * 5 + [loud.get(name, QUIET[name])] * 7}
+    frame = climb(episode(12, loud | late), 12)
+    assert states(frame[:5]) == "NNNNN"
+    assert frame["complete"].to_list()[:5] == [False] * 5
+    assert frame["never_known"][4].to_list() == [triggers.INPUTS[name]]
+    assert "as far as is known" in frame["advice"][0]
+    assert states(frame[-1]) == "M"
+    hard = climb(episode(12, loud | late | {"low": {2: 2980.0}}), 12)
+    assert states(hard) == "NN" + "M" * 10
+
+
+def test_what_was_known_once_and_is_lost_is_blindness() -> None:
+    lost = {"p_break_low_24h": [0.1, 0.1] + [None] * 6}
+    assert states(climb(episode(8, lost), 8)) == "NNWWWWWW"
+
+
+def test_lost_candles_are_blindness_even_before_every_input_was_known() -> None:
+    frame = climb(episode(9, {"p_break_low_24h": None}, missing=range(1, 9)), 9)
+    assert states(frame) == "NNNWWLLLL"
+
+
+def test_after_a_stop_nobody_is_told_that_the_grid_is_sold_out() -> None:
+    frame = climb(episode(6, {"low": {1: 2980.0}, "close": [3100.0, 2985.0, 3190.0, 3195.0, 3200.0, 3200.0]}), 6)
+    for advice in frame["advice"][1:]:
+        assert advice.startswith("Make sure on the exchange that the grid has stopped")
+        assert "2026-03-02T00:15:00Z" in advice
+        assert "sold out" not in advice
 
 
 def test_level_says_what_a_trigger_counts_for_at_this_bar() -> None:

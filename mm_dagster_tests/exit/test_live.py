@@ -32,6 +32,7 @@ def test_last_price_and_blindness_make_the_live_state(
     found, said = advise_live(
         grid(),
         ExitConfig(),
+        judged=True,
         clock=START + timedelta(minutes=minutes or 0),
         newest_known=None if minutes is None else START,
         last_price=price,
@@ -39,3 +40,18 @@ def test_last_price_and_blindness_make_the_live_state(
     )
     assert found == state
     assert said == reason or (said or "").startswith(reason or "-")
+
+
+def test_what_was_never_judged_is_not_lost_so_nothing_calls_for_a_state() -> None:
+    for newest in (None, START):
+        found, said = advise_live(
+            grid(),
+            ExitConfig(),
+            judged=False,
+            clock=START + timedelta(days=3),
+            newest_known=newest,
+            last_price=2900.0,
+            failure="kucoin: no network",
+        )
+        assert found is None
+        assert said == "last price 2,900 is at or below the stop 2,990; kucoin: no network"

@@ -1,0 +1,61 @@
+"""What the operator did about a grid is noted, and the episode of one that they stopped is closed."""
+
+from datetime import datetime
+
+import polars as pl
+
+from mm_dagster.alerts.responses import response
+from mm_dagster.grid import episode
+from mm_dagster.history.lake import Commit
+from mm_dagster.market.venue import did_you_mean
+from mm_dagster.pipeline.judge import answers_in
+from mm_dagster.pipeline.project import Project
+
+
+def answer(
+    project: Project, grid_id: str, action: str, at: datetime, note: str | None
+) -> tuple[pl.DataFrame, str | None]:
+    """Notes an answer. Emergencies that it ends are cancelled by the next run of the sender.
+
+    Args:
+        project: where the ledger is.
+        grid_id: a grid of the configuration, or one of former episodes, whose file may be gone.
+        action: see tables.RESPONSES.
+        at: when it was done, UTC.
+        note: in the operator's words.
+
+    Returns:
+        The row of `operator_response`, and what is left to do, in a sentence; None: nothing.
+
+    Raises:
+        ValueError: there is no such grid, or nothing to answer; in one line.
+    """
+    lake = project.lake
+    with project.turn_lock():
+        stored = lake.read("grid_episode")
+        configured = {grid.id: grid for grid in project.config.grids}
+        known = sorted({*configured, *stored["grid_id"].to_list()})
+        if grid_id not in known:
+            raise ValueError(f"{grid_id!r} is no grid of the configuration{did_you_mean(grid_id, known)}")
+        grid = configured.get(grid_id)
+        begun = set(stored.filter((pl.col("grid_id") == grid_id) & pl.col("enabled"))["activated_at"])
+        begun |= {grid.activated_at} if grid and grid.enabled else set()
+        if not begun:
+            raise ValueError(f"{grid_id}: it never ran, its file says `enabled: false`; nothing to respond to")
+        windows = project.config.exit.window_minutes
+        ledger, before = lake.read("notification"), lake.read("operator_response")
+        row = response(grid_id, action, at, note, ledger, windows, sorted(begun), before)
+        lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", f"{at:%Y-%m-%dT%H:%MZ}"))
+        changed = episode.stopped(stored, answers_in(project))
+        if changed.height:
+            lake.upsert("grid_episode", changed, commit=Commit("mm", "grid_episode", ""))
+    activated_at = row["activated_at"][0]
+    runs = grid is not None and grid.enabled and grid.activated_at == activated_at
+    if action == "stopped" and grid_id in project.gone_grids:
+        return row, f"{grid_id}: its episode is closed. Its file is gone, so it is no longer watched."
+    if action == "stopped" and runs:
+        return row, (
+            f"{grid_id}: its episode is closed and nothing more of it is told. Its file still reads `enabled: true`: "
+            "set it to false, or give it a new activated_at when it runs again."
+        )
+    return row, None
