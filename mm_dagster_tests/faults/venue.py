@@ -23,7 +23,7 @@ from mm_dagster_tests.faults import spine
 from mm_dagster_tests.faults.clockwork import computer_clock
 from mm_dagster_tests.faults.exchange import MINUTE, Exchange, Series, at, recorded, shared_data, walked
 from mm_dagster_tests.faults.judge import Result, Said, compare, compare_messages, said
-from mm_dagster_tests.faults.lies import Kind, Liar, kinds
+from mm_dagster_tests.faults.lies import Liar, kinds
 from mm_dagster_tests.faults.phone import Phone
 from mm_dagster_tests.faults.spine import BAR, Grid
 
@@ -184,8 +184,8 @@ class Batch:
 
     moment: Moment
     seed: int
-    lies: tuple[tuple[Kind, frozenset[int] | None, int], ...]
-    """What, which answers of it (None: all), and for how many ticks."""
+    lies: tuple[tuple[str, frozenset[int] | None, int], ...]
+    """Which kind, which answers of it (None: all), and for how many ticks."""
 
 
 def batches(seed: int, rounds: int, only: str = "") -> list[Batch]:
@@ -198,7 +198,7 @@ def batches(seed: int, rounds: int, only: str = "") -> list[Batch]:
             lies = []
             for kind in chosen:
                 scopes = [frozenset({0}), frozenset({0}), None, frozenset({rng.randrange(4)})]
-                lies.append((kind, rng.choice(scopes), rng.choice([1, 1, 1, 2])))
+                lies.append((kind.name, rng.choice(scopes), rng.choice([1, 1, 1, 2])))
             rng.shuffle(lies)
             many = len(SYMBOLS) - BYSTANDERS
             found += [
@@ -223,7 +223,9 @@ def _run(batch: Batch, known: Control, folder: Path) -> list[Result]:
     rng = random.Random(batch.seed)
     symbols = list(SYMBOLS)
     rng.shuffle(symbols)
-    told = dict(zip(symbols, batch.lies, strict=False))
+    by_name = {kind.name: kind for kind in kinds()}
+    lies = [(by_name[name], times, ticks) for name, times, ticks in batch.lies]
+    told = dict(zip(symbols, lies, strict=False))
     results = {
         symbol: Result(
             kind.name,
