@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from mm_dagster.config import ConfigError
 from mm_dagster.pipeline.project import Project
-from mm_dagster_tests.faults import small
+from mm_dagster_tests.faults import small, spine, venue
 from mm_dagster_tests.faults.judge import Result
+from mm_dagster_tests.faults.spine import Grid
 
 FILES = ("markets.yaml", "alerts.yaml", "exit.yaml", "grids/ada.yaml")
 READ_ONLY_A_TASK = 25
@@ -138,32 +140,41 @@ def run(task: Task) -> list[Result]:
     if task.what in WITH_TICK:
         return [_with_tick(task)]
     rng = random.Random(task.seed)
-    found = []
-    with small.project() as one:
-        (one.config / "exit.yaml").write_text("policy: literal\n")
-        valid = Project(str(one.config), str(one.data)).config.model_dump_json()
-        for number in range(READ_ONLY_A_TASK):
-            path = one.config / rng.choice(FILES)
-            body = path.read_bytes()
-            result = Result(f"configuration: {task.what}", f"edits:{task.what}:{task.seed}:{number}:{path.name}")
-            _SPOIL[task.what](rng, path)
-            project = Project(str(one.config), str(one.data))
-            try:
-                if project.config_error is None and project.config.model_dump_json() != valid:
-                    result.add("another meaning", 1, f"{path.name}: valid, and says something else")
-                elif project.config_error is not None and project.config.model_dump_json() != valid:
-                    result.add("bits that differ", 1, "not the last valid configuration")
-                elif project.config_error is not None and path.name not in project.config_error:
-                    result.add("not foreseen", 1, f"{path.name} is not named: {project.config_error[:120]}")
-            except ConfigError as error:
-                result.add("not foreseen", 1, f"the last valid one is not used: {error}")
-            except Exception as error:
-                result.add("not foreseen", 1, f"{type(error).__name__}: {str(error)[:120]}")
-            path.write_bytes(body)
-            # What was valid for a moment was kept as the last valid one.
-            _ = Project(str(one.config), str(one.data)).config
-            found.append(result)
-    return found
+    folder = venue.scratch()
+    config, data = folder / "configuration", folder / "data"
+    grid = Grid("ada", "ADA-USDT", small.MOMENT.as_of, 0.8)
+    spine.configure(
+        config, {"ADA-USDT": "http://127.0.0.1:9"}, [grid], "http://127.0.0.1:9/1/", exit={"policy": "literal"}
+    )
+    try:
+        return [_read(task, rng, number, config, data) for number in range(READ_ONLY_A_TASK)]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _read(task: Task, rng: random.Random, number: int, config: Path, data: Path) -> Result:
+    """One edit, as the next turn reads it."""
+    valid = Project(str(config), str(data)).config.model_dump_json()
+    path = config / rng.choice(FILES)
+    body = path.read_bytes()
+    result = Result(f"configuration: {task.what}", f"edits:{task.what}:{task.seed}:{number}:{path.name}")
+    _SPOIL[task.what](rng, path)
+    project = Project(str(config), str(data))
+    try:
+        if project.config_error is None and project.config.model_dump_json() != valid:
+            result.add("another meaning", 1, f"{path.name}: valid, and says something else")
+        elif project.config_error is not None and project.config.model_dump_json() != valid:
+            result.add("bits that differ", 1, "not the last valid configuration")
+        elif project.config_error is not None and path.name not in project.config_error:
+            result.add("not foreseen", 1, f"{path.name} is not named: {project.config_error[:120]}")
+    except ConfigError as error:
+        result.add("not foreseen", 1, f"the last valid one is not used: {error}")
+    except Exception as error:
+        result.add("not foreseen", 1, f"{type(error).__name__}: {str(error)[:120]}")
+    path.write_bytes(body)
+    # What was valid for a moment was kept as the last valid one.
+    _ = Project(str(config), str(data)).config
+    return result
 
 
 def _with_tick(task: Task) -> Result:

@@ -15,7 +15,7 @@ SAMPLE = [
     ("others", others.Task("git: HEAD", 4)),
     ("others", others.Task("git: index", 5)),
     ("others", others.Task("git: a link is pushed", 6)),
-    ("storage", storage.Task("catalogue", "gone", 7)),
+    ("storage", storage.Task("catalogue", "locked by a reader", 7)),
     ("channels", channels.Task("taken, no answer", 1, 8)),
 ]
 

@@ -142,9 +142,14 @@ def control(moment: Moment, symbols: tuple[str, ...] = SYMBOLS) -> Control:
     told = pl.read_parquet(store / "said.parquet")
     steps = [
         Counter({tuple(row[1:4]): row[4] for row in told.iter_rows() if row[0] == step})  # type: ignore[misc]
-        for step in range(HEALTHY + 2)
+        for step in range(_steps(symbols))
     ]
     return Control(store / "base" if moment.since else None, rows, steps)
+
+
+def _steps(symbols: Sequence[str]) -> int:
+    """How many ticks an undisturbed run goes on: lies may last two, and heal for an hour; all else heals at once."""
+    return HEALTHY + 2 if symbols == SYMBOLS else 2
 
 
 def _run_control(moment: Moment, store: Path, symbols: tuple[str, ...]) -> None:
@@ -162,14 +167,14 @@ def _run_control(moment: Moment, store: Path, symbols: tuple[str, ...]) -> None:
             spine.copy(data, store / "base")
         phone.rings.clear()
         told = []
-        for step in range(HEALTHY + 2):
+        for step in range(_steps(symbols)):
             as_of = moment.as_of + step * BAR
             world.now = as_of + MINUTE
             spine.tick(config, data, as_of)
             spine.send(config, data)
             now = said(phone.rings, spine.lake(data).read("notification"))
             told += [(step, *key, count) for key, count in now.items()]
-        last = moment.as_of + (HEALTHY + 1) * BAR
+        last = moment.as_of + (_steps(symbols) - 1) * BAR
         for name, rows in spine.rows(data, last).items():
             rows.write_parquet(store / f"{name}.parquet")
         columns = {"step": pl.Int64, "grid": pl.String, "kind": pl.String, "state": pl.String, "count": pl.Int64}
