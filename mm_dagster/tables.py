@@ -131,6 +131,13 @@ def _code_version() -> dy.String:
     return _text("Version of the code that computed the row.")
 
 
+def _source() -> dy.String:
+    return _text(
+        "Where its candles come from: ccxt:EXCHANGE, recorded:VENUE or simulated:VERSION; null: not known yet.",
+        nullable=True,
+    )
+
+
 class Candles(dy.Schema):
     """Closed 15-minute bars, one for every interval that was asked for, whether the venue had one or not."""
 
@@ -150,6 +157,7 @@ class Candles(dy.Schema):
     observed_at = _time("When the venue answered for this interval; null: it did not. Live-only.", nullable=True)
     config_hash = _config_hash()
     code_version = _code_version()
+    source = _source()
 
     @dy.rule()
     def prices_when_known(cls) -> pl.Expr:
@@ -200,6 +208,7 @@ class CandleRevision(dy.Schema):
     recomputed = dy.List(
         dy.String(), nullable=True, description="Tables in which all that depends on the bar is computed again."
     )
+    source = _source()
 
 
 class Quarantine(dy.Schema):
@@ -211,6 +220,7 @@ class Quarantine(dy.Schema):
     payload = _text("The row as sent, JSON.", key=True)
     venue = _text("Name of the venue in markets.yaml.")
     observed_at = _time("When it was sent;")
+    source = _source()
 
 
 class RegimeFeatures(dy.Schema):
@@ -273,6 +283,7 @@ class RegimeFeatures(dy.Schema):
     volatility_96_15m = _number("Realised volatility of the last 96 base returns, per square root of an hour.", low=0.0)
     config_hash = _config_hash()
     code_version = _code_version()
+    source = _source()
 
 
 class RegimeVerdict(dy.Schema):
@@ -294,6 +305,7 @@ class RegimeVerdict(dy.Schema):
     trend_score_4h = _probability("T, on 4-hour bars.")
     config_hash = _config_hash()
     code_version = _code_version()
+    source = _source()
 
 
 class GridEpisode(dy.Schema):
@@ -321,6 +333,7 @@ class GridEpisode(dy.Schema):
     first_seen = _time("as_of of its first evaluation;")
     closed_at = _time("When it ended;", nullable=True)
     closed_by = _text("What ended it: reactivated, disabled, removed or stopped.", nullable=True)
+    source = _source()
 
 
 class GridRisk(dy.Schema):
@@ -379,6 +392,7 @@ class GridRisk(dy.Schema):
     source = _one_of(("MODELLED", "ACCOUNT"), "Where positions come from.")
     config_hash = _config_hash()
     code_version = _code_version()
+    candle_source = _source()
 
 
 TRIGGER = pl.Struct(
@@ -435,6 +449,7 @@ class ExitState(dy.Schema):
     advice = _text("What to do, in one sentence.")
     config_hash = _config_hash()
     code_version = _code_version()
+    source = _source()
 
 
 class EntryAssessment(dy.Schema):
@@ -453,6 +468,7 @@ class EntryAssessment(dy.Schema):
     p_leave_72h = _number("p_low + p_high of the proposed bounds within 72 hours; may exceed 1.", low=0.0)
     config_hash = _config_hash()
     code_version = _code_version()
+    source = _source()
 
 
 class Notification(dy.Schema):
@@ -479,6 +495,7 @@ class Notification(dy.Schema):
     acknowledged_at = _time("When the operator acknowledged it;", nullable=True)
     acknowledged_by_device = _text("On which device.", nullable=True)
     expired_at = _time("When the emergency stopped ringing unacknowledged;", nullable=True)
+    source = _source()
 
 
 class AlertEvent(dy.Schema):
@@ -541,6 +558,7 @@ class AccountSnapshot(dy.Schema):
     )
     complete = _flag("Whether all of it was answered.", nullable=False)
     detail = _text("What was not answered, in one line.", nullable=True)
+    source = _source()
 
 
 class Tick(dy.Schema):
@@ -607,6 +625,7 @@ class CandidateParameters(dy.Schema):
     fitted_with = _text("Library and version.")
     config_hash = _config_hash()
     code_version = _code_version()
+    source = _source()
 
 
 @dataclass(frozen=True)
@@ -661,6 +680,12 @@ def time_column(table: str) -> str | None:
     return next(
         (name for name in ("open_time", "as_of") if name in TABLES[table].primary_key() and name in names), None
     )
+
+
+def source_column(table: str) -> str | None:
+    """The column that says where a row's candles come from; None: it has none."""
+    name = "candle_source" if table == "grid_risk" else "source"
+    return name if name in dtypes(table) else None
 
 
 def dtypes(table: str) -> dict[str, pl.DataType]:

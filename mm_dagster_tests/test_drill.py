@@ -40,7 +40,7 @@ def project(tmp_path: Path, phone: PushoverServer, monkeypatch: pytest.MonkeyPat
         markets["venues"]["live"] = {"kind": "ccxt", "exchange": "kucoin", "api_url": venue.url}
         eth = next(market for market in markets["markets"] if market["symbol"] == "ETH-USDT")
         eth["venue"] = "live"
-        alerts["pushover"] = {"api_url": phone.api_url, "timeout_seconds": 2}
+        alerts["pushover"] = {"api_url": phone.api_url, "timeout_seconds": 20}
         (tmp_path / "configs" / "markets.yaml").write_text(yaml.safe_dump(markets))
         (tmp_path / "configs" / "alerts.yaml").write_text(yaml.safe_dump(alerts))
         monkeypatch.setenv("PUSHOVER_TOKEN", phone.token)
@@ -65,7 +65,7 @@ def hold(
 
 def acknowledge(phone: PushoverServer) -> threading.Thread:
     def press() -> None:
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while not phone.receipts and time.monotonic() < until:
             time.sleep(0.01)
         for state in phone.receipts.values():
@@ -78,7 +78,7 @@ def acknowledge(phone: PushoverServer) -> threading.Thread:
 
 def test_a_drill_that_is_heard_rings_is_acknowledged_and_is_audited(project: Project, phone: PushoverServer) -> None:
     thread = acknowledge(phone)
-    held, said = hold(project, of(project, "ETH-USDT"), wait=5)
+    held, said = hold(project, of(project, "ETH-USDT"), wait=60)
     thread.join()
     (sent,) = phone.messages
     assert (sent["priority"], sent["retry"], sent["expire"]) == ("2", "30", "180")

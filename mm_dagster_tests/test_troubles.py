@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from mm_dagster import cli
-from mm_dagster.alerts.responses import unasked
 from mm_dagster.config import ConfigError
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
@@ -111,7 +110,12 @@ def test_an_answer_ends_the_watch_if_it_is_the_last_one_of_the_episode(place: Pa
     now = datetime.now(UTC).replace(microsecond=0)
 
     def say(*said: tuple[str, datetime]) -> None:
-        rows = pl.concat(unasked(grid, action, at, None) for action, at in said)
+        rows = pl.DataFrame(
+            [
+                {"response_id": f"{action} {at}", "grid_id": grid.id, "action": action, "at": at, "activated_at": None}
+                for action, at in said
+            ]
+        )
         project().lake.upsert("operator_response", rows, commit=Commit("", "", ""))
 
     say(("stopped", grid.activated_at - timedelta(days=1)))

@@ -34,8 +34,8 @@ from mm_dagster_tests.wire import Script, Wire, answer, trickle
 
 BOUND = 100_000
 SECONDS = 0.3
-SLACK = 0.6
-"""Two cores are shared by the other tests."""
+SLACK = 4.0
+"""Two cores are shared by the other tests; what has no deadline here goes on for ever."""
 ONCE = Retry(attempts=1, first_wait=0.005, longest_wait=0.01, jitter=0.0)
 KEY = Credentials("key-6422-0192-abcdef", "secret/5f1e+0177==zz", "pass phrase&of%words")
 SECRETS = (KEY.key, KEY.secret, str(KEY.passphrase))

@@ -27,6 +27,7 @@ from mm_dagster import tables
 from mm_dagster.alerts.policy import EMERGENCY, UNCONFIRMED, Alert, Cancellation
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnreachable, Sent
 from mm_dagster.alerts.second import SecondUnavailable
+from mm_dagster.sources import is_real, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Outgoing:
         alert: what to tell.
         title: as it is shown.
         message: likewise.
-        simulated: whether its market is synthetic; if so it never reaches a channel.
+        source: where its market's candles come from; only `ccxt` and `ccxt:EXCHANGE` ever reach a channel.
         url: where to read on.
         image: a picture, PNG.
     """
@@ -101,7 +102,7 @@ class Outgoing:
     alert: Alert
     title: str
     message: str
-    simulated: bool
+    source: str
     url: str | None = None
     image: bytes | None = None
 
@@ -249,11 +250,11 @@ def dispatch(
     returns. What another run has settled in spite of that is left alone. Receipts are to be polled before emergencies
     are cancelled, or an acknowledgement may be missed.
 
-    An alert of a simulated market, and every alert while there is no channel, goes to the log; its row is SENT to
-    the channel `log`, so that it is not due again. One that no channel took stays PENDING, or becomes FAILED when it
-    was refused and there is no second channel to wait for; neither keeps the next from being sent. An emergency that
-    cannot be cancelled for want of an answer keeps its receipt for the next try; one whose receipt is refused no
-    longer rings.
+    An alert of a market that is no exchange's, and every alert while there is no channel, goes to the log; its row is
+    SENT to the channel `log`, so that it is not due again. One that no channel took stays PENDING, or becomes FAILED
+    when it was refused and there is no second channel to wait for; neither keeps the next from being sent. An
+    emergency that cannot be cancelled for want of an answer keeps its receipt for the next try; one whose receipt is
+    refused no longer rings.
 
     Args:
         outgoing: what `policy.due` found, in its order.
@@ -305,6 +306,7 @@ def _row(one: Outgoing, now: datetime) -> dict[str, Any]:
         "detail": alert.detail,
         "attempts": alert.attempts,
         "created_at": alert.created_at or now,
+        "source": one.source,
     }
 
 
@@ -344,7 +346,7 @@ class _Sender:
             return
         if refused:
             channel = None
-        if one.simulated or (self.channel is None and self.second is None):
+        if not is_real(one.source) or (self.channel is None and self.second is None):
             self._log(one)
         elif self.second is None:
             if channel is not None:
@@ -507,7 +509,11 @@ class _Sender:
 
     def _log(self, one: Outgoing) -> None:
         logger.warning("%s\n%s", one.title, one.message)
-        why = "a simulated market reaches no channel" if one.simulated else "there are no Pushover credentials"
+        why = (
+            f"a {kind_of(one.source)} market reaches no channel"
+            if not is_real(one.source)
+            else "there are no Pushover credentials"
+        )
         now = self.clock()
         row = self.book.rows[one.alert.alert_id] | {
             "status": "SENT",

@@ -147,6 +147,7 @@ def due(
     prices: Mapping[str, float | None],
     unfinished: Mapping[str, str] = NONE,
     responses: pl.DataFrame | None = None,
+    sources: Mapping[str, str] = NONE,
 ) -> list[Alert]:
     """What must be told, or noted as suppressed, at the clock.
 
@@ -160,6 +161,7 @@ def due(
         prices: last known price by grid_id, quote currency; a grid that it lacks has none.
         unfinished: what the set-up of a grid waits for, in a sentence, by grid_id.
         responses: all rows of `operator_response`; None: there are none.
+        sources: where the candles of each market come from, by symbol.
 
     Returns:
         The highest priority first, suppressed ones last. Empty when there is nothing to tell.
@@ -169,7 +171,8 @@ def due(
     for grid in grids:
         past = ledger.filter(pl.col("grid_id") == grid.id).sort("created_at", "as_of", "alert_id").to_dicts()
         if grid.enabled:
-            seen, waits_for = look(grid, exit_states, clock, alerts), unfinished.get(grid.id)
+            seen = replace(look(grid, exit_states, clock, alerts), source=sources.get(grid.symbol, ""))
+            waits_for = unfinished.get(grid.id)
             resent, told = _pending(past, grid, seen, clock, alerts, answers)
             found += resent
             if not is_over(answers, grid.id, grid.activated_at):
@@ -180,7 +183,7 @@ def due(
             row = newest(entries, pl.col("grid_id") == grid.id)
             if row and clock - row["as_of"] > timedelta(minutes=alerts.max_age_minutes):
                 row = None
-            seen = _advised(grid, row, clock)
+            seen = replace(_advised(grid, row, clock), source=sources.get(grid.symbol, ""))
             resent, told = _pending(past, grid, seen, clock, alerts, answers)
             found += resent
             found += _entry(grid, seen, told, alerts) if row else []
@@ -596,7 +599,7 @@ def _new(
 ) -> Alert:
     parts = [part.astimezone(UTC).isoformat() if isinstance(part, datetime) else part for part in name]
     return Alert(
-        alert_id=tables.identity(kind, *parts),
+        alert_id=tables.identity(kind, *parts, *([seen.source] if seen.source else [])),
         kind=kind,
         grid_id=grid.id,
         symbol=grid.symbol,

@@ -145,7 +145,7 @@ def _repeat(row: dict[str, Any], now: datetime) -> Outgoing:
         title=row["title"],
         message=row["message"],
     )
-    return Outgoing(alert, row["title"], row["message"], simulated=False)
+    return Outgoing(alert, row["title"], row["message"], row["source"] or "ccxt")
 
 
 def _noted(one: Outgoing) -> dict[str, Any]:

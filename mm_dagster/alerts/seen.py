@@ -26,6 +26,7 @@ class Seen:
         blind: whether it was judged once, and so long ago that nobody is watching. What was never judged is not
             lost: its set-up is not finished.
         complete: whether all that it needs to be judged has been known.
+        source: where its market's candles come from; the same news from elsewhere is another alert.
     """
 
     clock: datetime
@@ -36,6 +37,7 @@ class Seen:
     fresh: bool
     blind: bool
     complete: bool = True
+    source: str = ""
 
     @property
     def news(self) -> str | None:

@@ -46,6 +46,10 @@ mm sql --at 2026-06-20T12:00Z "FROM state_now"     # as it was stored then
 `--out` takes the format from the suffix. The file is there when all of it is written, and not before: Ctrl-C leaves
 what was there.
 
+`mm sql` and `Lake.sql` ask the history and nothing else: one SELECT, FROM, SHOW or DESCRIBE over its tables and views
+by functions that only compute. What reads files, other databases, the environment or DuckDB's own settings is refused
+with what to write instead, and so are the functions of extensions. For a join with a file of your own use any DuckDB.
+
 Any DuckDB 1.5 does as well: its shell, Python, R, Java, a notebook, a dashboard. Tables, views and columns of tables
 carry comments (`duckdb_tables()`, `duckdb_views()`, `duckdb_columns()`):
 

@@ -98,6 +98,7 @@ def project_here() -> Any:
     folder = environment.made(environment.DAGSTER_DIR, environment.dagster_folder(project.data))
     # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.
     os.environ[environment.DAGSTER_DIR] = str(folder)
+    modes.tighten(project.data)
     os.environ.setdefault("DAGSTER_HOME", str(Path(__file__).resolve().parents[2]))
     environment.find_numba_cache(project.data)
     _ = project.config  # an invalid configuration is said before anything runs

@@ -46,6 +46,7 @@ def _examine() -> list[dict[str, Any]]:
     check("configuration", lambda: _configuration(project))
     check("environment", lambda: _environment(project))
     check("lake", lambda: project.lake.check())
+    check("copies of the catalogue", lambda: project.lake.check_copies())
     for name in config.markets.venues:
         symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
         if symbol:

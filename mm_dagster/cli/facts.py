@@ -105,7 +105,8 @@ def _last(lake: Lake, table: str, grids: Sequence[str], window: Span) -> pl.Data
         return empty(table)
     newest = lake.sql(
         f"SELECT grid_id, max(as_of) AS as_of FROM {table} "
-        f"WHERE as_of > '{iso(window.start)}' AND as_of <= '{iso(window.end)}' GROUP BY grid_id"
+        f"WHERE {lake.in_force(table)} "
+        f"AND as_of > '{iso(window.start)}' AND as_of <= '{iso(window.end)}' GROUP BY grid_id"
     ).filter(pl.col("grid_id").is_in(list(grids)))
     found = [empty(table)]
     for time in sorted(set(newest["as_of"])):
@@ -118,20 +119,23 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
     lake, config = project.lake, project.config
     until = iso(clock)
     bars = lake.sql(
-        "WITH last AS (SELECT symbol, max(close_time) AS row_until, "
+        f"WITH seen AS (FROM candles WHERE {lake.in_force('candles')}), "
+        "last AS (SELECT symbol, max(close_time) AS row_until, "
         "max(close_time) FILTER (status <> 'MISSING') AS known_until "
-        f"FROM candles WHERE close_time <= '{until}' GROUP BY symbol) "
-        "SELECT symbol, known_until, count(*) FILTER (c.status <> 'MISSING') AS known FROM last l JOIN candles c "
+        f"FROM seen WHERE close_time <= '{until}' GROUP BY symbol) "
+        "SELECT symbol, known_until, count(*) FILTER (c.status <> 'MISSING') AS known FROM last l JOIN seen c "
         f"USING (symbol) WHERE c.close_time > l.row_until - INTERVAL 1 DAY AND c.close_time <= '{until}' GROUP BY ALL"
     )
     known = {row["symbol"]: row for row in bars.iter_rows(named=True)}
     odd = lake.sql(
         "SELECT symbol, count(*) AS rows FROM quarantine "
-        f"WHERE observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
+        f"WHERE {lake.in_force('quarantine')} "
+        f"AND observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
     )
     quarantined = dict(odd.iter_rows())
     said = lake.sql(
-        f"SELECT symbol, verdict, count(*) AS bars FROM regime_verdict WHERE as_of > '{iso(newest - days * DAY)}' "
+        f"SELECT symbol, verdict, count(*) AS bars FROM regime_verdict "
+        f"WHERE {lake.in_force('regime_verdict')} AND as_of > '{iso(newest - days * DAY)}' "
         f"AND as_of <= '{iso(newest)}' GROUP BY ALL"
     )
     last = lake.read("regime_verdict", span=Span(floor_bar(newest) - BAR, floor_bar(newest)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mm_dagster import environment
@@ -17,6 +19,8 @@ from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.history import backup as backups
 
 PANEL = "Keep it well"
+history = typer.Typer(help="The history as a whole: `mm history rescue` rebuilds a lost catalogue.")
+app.add_typer(history, name="history", rich_help_panel=PANEL)
 _STEPS = 3
 """Each byte is read for its checksum, packed, and read back."""
 
@@ -71,6 +75,33 @@ def restore(
     if aside:
         err.print(f"what was there before is in {aside}; delete it when you are content", soft_wrap=True)
     _say(folder, restored, as_json, "Restored")
+
+
+@history.command(epilog="Example: `mm history rescue`, then `mm doctor`, `mm tick`")
+def rescue(as_json: AsJson = False) -> None:
+    """Rebuild a lost catalogue from its newest nightly copy and the files, as far as they prove it.
+
+    Stop `make up` first. What cannot be had is said, a line each. The former content stays beside the new, in a folder
+    that is named, until you delete it.
+    """
+    from mm_dagster.history.rescue import rescue as rebuild
+
+    data = environment.data_folder()
+    if not data.is_dir():
+        raise CommandError(f"{data}: is not there; name the folder of the data in MM_DATA_DIR")
+    with _turn(data):
+        done = rebuild(data / "history", datetime.now(UTC))
+    for line in done.said:
+        err.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True, highlight=False)
+    err.print(f"what was there before is in {done.aside}; delete it when you are content", soft_wrap=True)
+    rows: list[dict[str, Any]] = [
+        {
+            "table": table, "rows": number, "from_later_files": done.taken.get(table, 0),
+            "contested_keys": done.contested.get(table, 0),
+        }
+        for table, number in done.rows.items()
+    ]  # fmt: skip
+    print_rows(rows, as_json, title=f"Rescued, from {done.base or 'the files alone'}")
 
 
 def _say(where: Path, done: backups.Backup, as_json: bool, title: str) -> None:

@@ -7,7 +7,6 @@ key, the value and what would be right. Secrets are never in these files: the en
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mm_dagster import sources
 from mm_dagster.bars import DAY_BARS, FIRST_DAY, ceil_bar, iso
 from mm_dagster.config.errors import ConfigError as ConfigError
 from mm_dagster.config.errors import foreseen
@@ -680,6 +680,10 @@ class Config(Model):
         """The grids on one symbol."""
         return [grid for grid in self.grids if grid.symbol == symbol]
 
+    def source_of(self, symbol: str) -> str:
+        """Where a market's candles come from; see sources.py."""
+        return sources.source_of(*self.venue_of(symbol))
+
     def hash_of(self, table: str, symbol: str, grid: GridConfig | None = None) -> str:
         """12 hex digits over the keys that change the values of a table's rows: no address, no path, no order.
 
@@ -687,7 +691,7 @@ class Config(Model):
         """
         venue = self.venue_of(symbol)[1]
         parts: dict[str, Any] = {
-            "venue": {"kind": venue.kind, "exchange": getattr(venue, "exchange", None)},
+            "venue": sources.hashed(venue),
             "max_no_trade": self.markets.candles.max_no_trade,
         }
         if table != "candles":
@@ -699,21 +703,17 @@ class Config(Model):
             parts["risk"] = self._risk()
         if table == "exit_state":
             parts["exit"] = _plain(self.exit)
-        return _digest(parts)
+        return sources.digest(parts)
 
     def hash_of_quality(self) -> str:
         """Likewise over the keys that change the rows of `signal_quality`, which are of all markets together."""
         markets = {symbol: self.hash_of("regime_verdict", symbol) for symbol in self.symbols}
         parts = {"markets": markets, "exit": _plain(self.exit), "evaluation": _plain(self.evaluation)}
-        return _digest({**parts, "risk": self._risk()})
+        return sources.digest({**parts, "risk": self._risk()})
 
     def _risk(self) -> dict[str, Any]:
         # How far a check looks back changes no row.
         return {key: value for key, value in _plain(self.risk).items() if key != "calibration"}
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _plain(model: Model) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> 
     failed = [(str(event.step_key), cause(event.step_failure_data.error)) for event in steps] or [
         (context.dagster_run.job_name, context.failure_event.message or "it did not end")
     ]
-    tell_failures(project, failed, context.dagster_run.run_id)
+    tell_failures(project, failed, context.dagster_run.run_id, _markets_of(run))
 
 
 @dg.run_status_sensor(
@@ -223,7 +223,13 @@ def a_check_failed(context: dg.RunStatusSensorContext, project: ProjectOfRun) ->
     ]
     tell_troubles(project)
     if failed:
-        tell_failures(project, failed, run_id)
+        tell_failures(project, failed, run_id, _markets_of(context.dagster_run))
+
+
+def _markets_of(run: dg.DagsterRun) -> list[str]:
+    """The markets that a run was narrowed to; none: it was not."""
+    resources: Any = run.run_config.get("resources", {})
+    return list(resources.get("turn", {}).get("config", {}).get("symbols", []))
 
 
 def under_way(instance: dg.DagsterInstance, job: str, longest: timedelta) -> bool:

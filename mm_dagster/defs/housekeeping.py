@@ -41,6 +41,8 @@ def upkeep(context: dg.OpExecutionContext, project: ProjectOfRun) -> None:
         done = project.lake.maintain(project.config.history.keep_snapshots_days)
     if done["postponed"]:
         context.log.warning("a reader's transaction stayed open: files were left as they are until tomorrow")
+    if done["orphans"]:
+        context.log.warning(f"{done['orphans']} files that no snapshot knows are in history/trash, for seven nights")
     context.log.info(str(done))
     context.add_output_metadata(done)
 

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 EXAMPLE = "postgresql://user:password@host:5432/database"
 _BUSY_MS = 10_000
 _CONNECT_SECONDS = 10
+IDLE_MS = 600_000
+"""How long a reader may leave a transaction open on the server and ask nothing."""
 _KNOWN = {
     "application_name", "channel_binding", "connect_timeout", "dbname", "host", "options", "password", "port",
     "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user",
@@ -28,6 +30,7 @@ class SqliteCatalog:
     path: Path
 
     extensions = ("ducklake", "sqlite_scanner")
+    name = "catalog.sqlite"
     secret: str | None = None
     turn: str | None = None
 
@@ -35,8 +38,7 @@ class SqliteCatalog:
         """Tells one catalogue from another at the same place; None: there is none."""
         return self.path.stat().st_ino if self.path.is_file() else None
 
-    @property
-    def attached(self) -> str:
+    def attached(self, *, read_only: bool) -> str:
         """What follows `ducklake:` in an ATTACH."""
         return f"sqlite:{self.path}"
 
@@ -53,6 +55,7 @@ class PostgresCatalog:
     password: str = field(repr=False)
 
     extensions = ("ducklake", "postgres_scanner")
+    name = "the catalogue on the server"
 
     @classmethod
     def at(cls, address: str) -> PostgresCatalog:
@@ -90,20 +93,27 @@ class PostgresCatalog:
     @property
     def turn(self) -> str | None:
         """The statement that attaches the server as `turn`, to take the writers' lock there."""
-        return f"ATTACH '{_in_sql(self._conninfo)}' AS turn (TYPE postgres, READ_ONLY, SECRET catalogue)"
+        return f"ATTACH '{_in_sql(_conninfo(self.parameters))}' AS turn (TYPE postgres, READ_ONLY, SECRET catalogue)"
 
-    @property
-    def attached(self) -> str:
-        """What follows `ducklake:` in an ATTACH; nothing secret."""
-        return f"postgres:{self._conninfo}"
+    def attached(self, *, read_only: bool) -> str:
+        """What follows `ducklake:` in an ATTACH; nothing secret.
+
+        No time limit of the server may end a writer's statement: DuckLake drops a table of inlined rows after it has
+        committed their file, and deletes that file when the drop fails. So it is the reader that is limited: one that
+        leaves its transaction open and asks nothing is ended, and cannot keep the upkeep waiting for ever.
+        """
+        limits = f"-c idle_in_transaction_session_timeout={IDLE_MS}"
+        own = limits if read_only else "-c lock_timeout=0 -c statement_timeout=0"
+        options = f"{self.parameters.get('options', '')} {own}".strip()
+        return f"postgres:{_conninfo({**self.parameters, 'options': options})}"
 
     def options(self, *, read_only: bool) -> list[str]:
         """What only this kind of catalogue wants of an ATTACH."""
         return ["META_SECRET 'catalogue'"]
 
-    @property
-    def _conninfo(self) -> str:
-        return " ".join(f"{name}='{_in_conninfo(value)}'" for name, value in sorted(self.parameters.items()))
+
+def _conninfo(parameters: dict[str, str]) -> str:
+    return " ".join(f"{name}='{_in_conninfo(value)}'" for name, value in sorted(parameters.items()))
 
 
 def _in_conninfo(value: str) -> str:

@@ -109,6 +109,7 @@ def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *
     opened = "open_time" if table == "candles" else "as_of - INTERVAL 15 MINUTE"
     name = "grid_id" if "grid_id" in dtypes(table) else "symbol"
     where = [f"symbol IN ({', '.join(_text(symbol) for symbol in symbols)})"]
+    where.append(lake.in_force(table))
     if span is not None:
         low, high = f"TIMESTAMPTZ '{iso(span.start)}'", f"TIMESTAMPTZ '{iso(span.end)}'"
         where.append(

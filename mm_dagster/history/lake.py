@@ -1,23 +1,21 @@
 """The lake: every table of tables.py in a DuckLake, Parquet files behind a SQLite or PostgreSQL catalogue.
 
 Readers attach read-only and never wait. Writers take one file lock, replace in one transaction only the rows that
-differ, and say in the commit which run wrote what. The only module that imports duckdb.
+differ, and say in the commit which run wrote what. A lake that has lost its catalogue is refused, never begun anew.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import shutil
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
@@ -25,40 +23,21 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
-from mm_dagster.history import sqlite_files, views
+from mm_dagster.history import connection as connections
+from mm_dagster.history import copies, marker, schema, sqlite_files, upkeep, views, wall
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
+from mm_dagster.history.connection import Commit as Commit
+from mm_dagster.history.connection import LakeError as LakeError
+from mm_dagster.history.connection import asking, count, databases, interruptible, one_line, quote, transaction
 
 _LOCK_SECONDS = 600
 _LOCK_NUMBER = 0x6D6D6C616B65
 """Of the advisory lock that writers on several hosts take; one lake a database, so one number does."""
-_INLINE_ROWS = 50
-"""Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
-_READERS_SECONDS = 60.0
-"""How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
 _BATCH_ROWS = 122_880
 """As many as DuckDB puts into a row group of Parquet."""
 _USES = 200
 """Of a connection, before the next one is opened: DuckLake keeps the statistics of each commit that a connection saw,
 some 16 kB, until that is closed. A tick of 20 markets uses each of its two less often."""
-
-
-class LakeError(Exception):
-    """The history cannot be read or written as asked. One line, with the remedy."""
-
-
-@dataclass(frozen=True)
-class Commit:
-    """What a write says of itself.
-
-    Attributes:
-        run_id: the run that wrote.
-        asset: the table or asset.
-        span: the bars, in words.
-    """
-
-    run_id: str
-    asset: str
-    span: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +47,9 @@ class Written:
     inserted: int
     deleted: int
     unchanged: int
+
+
+_Rows = TypeVar("_Rows")
 
 
 class Lake:
@@ -81,7 +63,7 @@ class Lake:
             catalog: address of a PostgreSQL database that is the catalogue, with its password; None: SQLite.
 
         Raises:
-            LakeError: it was written by a newer program, or is not readable.
+            LakeError: it was written by a newer program, has lost its catalogue, or is not readable.
         """
         self._folder = folder.resolve()
         try:
@@ -96,6 +78,13 @@ class Lake:
         self._writer: _Attached | None = None
         with self._reading():
             pass
+
+    def close(self) -> None:
+        """Ends its connections; they are opened anew when they are needed."""
+        for attached in (self._reader, self._writer):
+            if attached is not None:
+                attached.connection.close()
+        self._reader = self._writer = None
 
     # reading ------------------------------------------------------------------------------------------------------
 
@@ -142,17 +131,15 @@ class Lake:
     def sql(self, query: str) -> pl.DataFrame:
         """One query in DuckDB's SQL, with the tables under their bare names; times are UTC.
 
-        Nothing can be changed by mistake: the lake is attached read-only, the connection reaches no other file, and
-        only queries are accepted. It is no wall against an analyst who can write to the folder anyway.
+        Nothing is changed and nothing else is read: the lake is attached read-only, the connection reaches no other
+        file, and only queries over its tables by functions of a list are accepted, see wall.py.
 
         Raises:
             LakeError: it is no valid query, or would change something.
         """
-        with self._reading() as connection, _asking():
-            cursor = connection.cursor()
-            _refuse_all_but_queries(cursor, query)
-            cursor.execute("USE history")
-            return cursor.execute(query).pl()
+        with self._reading() as reader, asking():
+            wall.check(reader.connection, query)
+            return reader.execute(query).pl()
 
     def stream(self, query: str, *, at: datetime | None = None) -> Iterator[pl.DataFrame]:
         """Like `sql`, part by part, however large the result is.
@@ -169,15 +156,24 @@ class Lake:
         """
         with self._reading():
             pass  # the lake is there and complete
-        with _interruptible(), _asking(), self._reading_at(at) as connection:
-            _refuse_all_but_queries(connection, query)
-            parts = connection.execute(query).to_arrow_reader(_BATCH_ROWS)
-            for column in parts.schema:
-                if "interval" in str(column.type):
-                    raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
-            yield _frame(parts.schema.empty_table())
-            for part in parts:
-                yield _frame(part)
+        with interruptible(), asking():
+            begun = False
+            for attempt in range(2):
+                with self._reading_at(at) as connection:
+                    wall.check(connection, query)
+                    try:
+                        with closing(_parts(connection, query)) as parts:
+                            for part in parts:
+                                yield part
+                                begun = begun or part.height > 0
+                        return
+                    except duckdb.Error as error:
+                        if not _is_behind(error):
+                            raise
+                        if begun:
+                            raise LakeError("the upkeep moved rows while they were read; ask again") from error
+                        if attempt:
+                            raise
 
     @contextmanager
     def _reading_at(self, at: datetime | None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -188,6 +184,7 @@ class Lake:
         """
         try:
             connection = self._attached_for_reading(at).connection
+            connections.lock_down(connection, self._folder / "files")
         except duckdb.InvalidInputException as error:
             if at is None or "snapshot" not in str(error):
                 raise
@@ -223,14 +220,35 @@ class Lake:
             ).pl()
 
     def check(self) -> str:
-        """One line for `mm doctor`: how much there is."""
-        with self._reading() as connection:
-            rows = sum(_count(connection, f"SELECT count(*) FROM {table}") for table in tables.TABLES)
+        """One line for `mm doctor`: how much there is.
+
+        Raises:
+            LakeError: the catalogue is damaged, or files are lost, or nobody knows what files are.
+        """
+        if isinstance(self._catalog, SqliteCatalog):
+            with self._reading():
+                pass
+            upkeep.refuse_damage(self._folder, self._catalog)
+        with self._reading() as reader:
+            rows = sum(
+                n for table in tables.TABLES for (n,) in reader.execute(f"SELECT count(*) FROM {table}").fetchall()
+            )
+            strange = upkeep.strange_files(self._folder, reader.connection)
         extent = self._extent()
         return (
             f"{self._folder}: {rows:,} rows, {extent['files']} files, {extent['bytes'] / 1e6:.1f} MB, "
-            f"{extent['snapshots']} snapshots"
+            f"{extent['snapshots']} snapshots{strange}"
         )
+
+    def check_copies(self) -> str:
+        """One line for `mm doctor`: how many copies of the catalogue there are, and how old the newest is.
+
+        Raises:
+            LakeError: there is none that can be used, or it is old.
+        """
+        if not isinstance(self._catalog, SqliteCatalog):
+            return "the catalogue is on a server: copy it with pg_dump, see docs/deployment.md"
+        return copies.examine(self._folder, datetime.now(UTC))
 
     # writing ------------------------------------------------------------------------------------------------------
 
@@ -285,57 +303,52 @@ class Lake:
         rows = self._valid(table, frame)
         return self._replace(table, rows, f"EXISTS (SELECT 1 FROM __new n WHERE {_same_key(table)})", [], commit)
 
+    def in_force(self, table: str) -> str:
+        """What selects the rows of the sources in force, in SQL: here all; see sourced.py."""
+        return "true"
+
+    def fill(self, table: str, column: str, by: str, values: Mapping[str, str]) -> None:
+        """Gives the rows that lack a value of a text column one by another of their columns, in one commit."""
+        with self._writing() as connection:
+            lacking = f"{quote(column)} IS NULL AND {quote(by)} IN ({', '.join('?' * len(values))})"
+            if not values or not count(connection, f"SELECT count(*) FROM {table} WHERE {lacking}", list(values)):
+                return
+            whens = " ".join(f"WHEN {quote(by)} = ? THEN ?" for _ in values)
+            given = [part for pair in values.items() for part in pair]
+            with transaction(connection, Commit("", table, f"{column} of rows from before")):
+                connection.execute(
+                    f"UPDATE {table} SET {quote(column)} = CASE {whens} END WHERE {lacking}", [*given, *values]
+                )
+
     def maintain(self, keep_days: int) -> dict[str, int]:
-        """The upkeep that bounds the size: flush, expire, rewrite, merge, clean up, vacuum.
+        """The upkeep that bounds the size: flush, expire, rewrite, merge, copy the catalogue, clean up, vacuum.
 
         Args:
             keep_days: how long "what did we know then" can be asked.
 
         Returns:
             Files, bytes and snapshots, before and after; `postponed` is 1 when a reader's transaction stayed open, so
-            that the files were left as they are until the next time.
+            that the files were left as they are until the next time; `orphans` is how many files that no snapshot
+            knows went to the trash.
+
+        Raises:
+            LakeError: the catalogue is damaged, or cannot be copied; nothing that a copy knows was deleted.
         """
         before = self._extent()
-        self._wait_for_readers()
+        if isinstance(self._catalog, SqliteCatalog):
+            upkeep.refuse_damage(self._folder, self._catalog)
+        upkeep.wait_for_readers(self._folder, self._catalog, self._writing)
         until = datetime.now(UTC) - timedelta(days=keep_days)
         with self._writing() as connection:
-            quiet = self._nobody_reads()
-            connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
+            quiet = upkeep.nobody_reads(self._folder, self._catalog, connection)
             if quiet:
-                connection.execute("CALL ducklake_flush_inlined_data('history')")
-                connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
-                connection.execute("CALL ducklake_merge_adjacent_files('history')")
-                connection.execute("CALL ducklake_cleanup_old_files('history', cleanup_all => true)")
-                connection.execute("CALL ducklake_delete_orphaned_files('history', cleanup_all => true)")
-                if isinstance(self._catalog, SqliteCatalog):
-                    _shrink(self._catalog.path)
+                upkeep.tidy(connection, until)
+            orphans = upkeep.clear(self._folder, self._catalog, connection, datetime.now(UTC), quiet=quiet)
         after = self._extent()
         extents = {
             f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part
         }
-        return {**extents, "postponed": int(not quiet)}
-
-    def _wait_for_readers(self) -> None:
-        """Gives transactions of readers a while to end. Others may write meanwhile."""
-        deadline = time.monotonic() + _READERS_SECONDS
-        while time.monotonic() < deadline:
-            with self._writing():
-                if self._nobody_reads():
-                    return
-            time.sleep(0.2)
-
-    def _nobody_reads(self) -> bool:
-        """Whether files may be merged.
-
-        DuckDB reads a SQLite catalogue in part outside of the transaction that a reader has open: whoever still works
-        on a snapshot from before files were merged, reads NO ROWS then, without an error.
-        """
-        if not isinstance(self._catalog, SqliteCatalog):
-            return True  # a server reads as it should
-        try:
-            return sqlite_files.nobody_reads(self._catalog.path)
-        except sqlite_files.SqliteFileError as error:
-            raise LakeError(f"{self._catalog.path}: {error}; is the disk full?") from error
+        return {**extents, "postponed": int(not quiet), "orphans": orphans}
 
     def copy_to(self, folder: Path) -> None:
         """A whole lake of this moment in a new folder, which can be attached like this one.
@@ -358,6 +371,8 @@ class Lake:
                 sqlite_files.copy([(catalog, folder / catalog.name)])
             except sqlite_files.SqliteFileError as error:
                 raise LakeError(f"{catalog}: {error}") from error
+            if marker.read(self._folder) is not None:
+                shutil.copyfile(self._folder / marker.NAME, folder / marker.NAME)
             for path in sorted((self._folder / "files").rglob("*.parquet")):
                 target = folder / path.relative_to(self._folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -386,15 +401,15 @@ class Lake:
             connection.unregister("__given")
             connection.execute(
                 f"CREATE TEMP TABLE __stored AS SELECT {_names(key, 's')}, "
-                f"n.{_quote(key[0])} IS NOT NULL AND {_same_row(table)} AS kept "
+                f"n.{quote(key[0])} IS NOT NULL AND {_same_row(table)} AS kept "
                 f"FROM (SELECT * FROM {table} s WHERE {where}) s LEFT JOIN __new n ON {_same_key(table)}",
                 values,
             )
-            unchanged = _count(connection, "SELECT count(*) FROM __stored WHERE kept")
-            deleted = _count(connection, "SELECT count(*) FROM __stored") - unchanged
+            unchanged = count(connection, "SELECT count(*) FROM __stored WHERE kept")
+            deleted = count(connection, "SELECT count(*) FROM __stored") - unchanged
             inserted = rows.height - unchanged
             if inserted or deleted:
-                with _transaction(connection, commit):
+                with transaction(connection, commit):
                     if deleted:
                         connection.execute(
                             f"DELETE FROM {table} s WHERE ({where}) "
@@ -413,16 +428,24 @@ class Lake:
     # connections --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _reading(self) -> Iterator[_Reader]:
         """The one connection that reads. It waits for no writer, neither in this process nor in another."""
-        with self._read_lock, _interruptible():
+        with self._read_lock, interruptible():
             try:
                 if self._reader is None or not self._reader.serves(self._catalog):
                     self._reader = self._open_reader()
                 self._reader.uses += 1
-                yield self._reader.connection
+                yield _Reader(self)
             except duckdb.Error as error:
-                raise LakeError(f"{self._folder}: {_one_line(error)}; see `mm doctor`") from error
+                self._reader = None
+                raise self._told(error, "see `mm doctor`") from error
+
+    def _told(self, error: BaseException, remedy: str) -> LakeError:
+        """What went wrong, in one line; where the catalogue is damaged, with what puts it right."""
+        if marker.looks_damaged(error):
+            traced = marker.trace(self._folder) or "a catalogue"
+            return marker.lost(self._folder, traced, marker.why_unreadable(self._catalog.name, error))
+        return LakeError(f"{self._folder}: {one_line(error)}; {remedy}")
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -430,17 +453,14 @@ class Lake:
         lock = FileLock(self._folder / "write.lock", timeout=_LOCK_SECONDS)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._write_lock, lock, _interruptible():
+            with self._write_lock, lock, interruptible():
                 if self._writer is not None and not self._writer.serves(self._catalog):
                     self._writer = None
-                connection = self._writer.connection if self._writer else self._load()
+                connection = self._writer.connection if self._writer else connections.load(self._catalog)
                 try:
                     with self._turn(connection):
                         if self._writer is None:
-                            self._attach(connection, read_only=False)
-                            if not self._is_complete(connection):
-                                self._complete(connection)
-                            self._writer = _Attached(connection, self._catalog.identity())
+                            self._writer = self._open_writer(connection)
                         self._writer.uses += 1
                         yield connection
                 except BaseException:
@@ -453,7 +473,7 @@ class Lake:
                 f"{self._folder / 'write.lock'}: held by another process for {_LOCK_SECONDS} s; end that process"
             ) from error
         except (duckdb.Error, OSError) as error:
-            raise LakeError(f"{self._folder}: {_one_line(error)}; nothing was written, see `mm doctor`") from error
+            raise self._told(error, "nothing was written, see `mm doctor`") from error
 
     @contextmanager
     def _turn(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -461,7 +481,7 @@ class Lake:
         if self._catalog.turn is None:
             yield
             return
-        if "turn" not in _databases(connection):
+        if "turn" not in databases(connection):
             connection.execute(self._catalog.turn)
         # A transaction of its own, which another statement of this program cannot end. The lock goes with it.
         holder = connection.cursor()
@@ -483,95 +503,173 @@ class Lake:
 
     def _open_reader(self) -> _Attached:
         """Attaches for reading; what the lake lacks is made first, under the lock, where another may be at it."""
+        self._refuse_a_lost_catalog()
         with suppress(duckdb.Error):
             attached = self._attached_for_reading()
-            if self._is_complete(attached.connection):
+            if marker.is_settled(self._folder, attached.connection) and schema.is_complete(
+                self._folder, attached.connection
+            ):
+                connections.lock_down(attached.connection, self._folder / "files")
                 return attached
         with self._writing():
-            return self._attached_for_reading()
+            attached = self._attached_for_reading()
+            connections.lock_down(attached.connection, self._folder / "files")
+            return attached
 
     def _attached_for_reading(self, at: datetime | None = None) -> _Attached:
         identity = self._catalog.identity()
         if identity is None:
             raise duckdb.IOException("there is no catalogue")
-        connection = self._load()
+        connection = connections.load(self._catalog)
         self._attach(connection, read_only=True, at=at)
-        connection.execute(f"SET allowed_directories = ['{_quoted(self._folder / 'files')}/']")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
         return _Attached(connection, identity)
 
-    def _load(self) -> duckdb.DuckDBPyConnection:
-        """A connection that knows how to attach the lake."""
-        connection = duckdb.connect(config={"python_enable_replacements": "false", "allow_unredacted_secrets": "false"})
-        for name in self._catalog.extensions:
-            path = _extension_path(name)
-            if path:
-                connection.execute(f"LOAD '{_quoted(path)}'")
-            else:
-                connection.execute(f"INSTALL {name}; LOAD {name}")
-        # GLOBAL: of the cursors too.
-        connection.execute("SET GLOBAL timezone = 'UTC'")
-        # It would be drawn on stdout, among the rows.
-        connection.execute("SET enable_progress_bar = false")
-        if self._catalog.secret is not None:
-            connection.execute(self._catalog.secret)
-        return connection
-
-    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool, at: datetime | None = None) -> None:
-        # Given each time, since the catalogue remembers where the files once were, and the folder may have moved.
-        options = [
-            f"DATA_PATH '{_quoted(self._folder / 'files')}'",
-            "OVERRIDE_DATA_PATH true",
-            *self._catalog.options(read_only=read_only),
-            "READ_ONLY" if read_only else f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}",
-            *([f"SNAPSHOT_TIME '{at.astimezone(UTC).isoformat()}'"] if at else []),
-        ]
-        connection.execute(f"ATTACH 'ducklake:{_quoted(self._catalog.attached)}' AS history ({', '.join(options)})")
-        connection.execute("USE history")
-
-    def _is_complete(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        """Whether all tables and columns of this program are there.
+    def _open_writer(self, connection: duckdb.DuckDBPyConnection) -> _Attached:
+        """Attaches for writing. A lake is begun only where nothing tells of an older one.
 
         Raises:
-            LakeError: a newer program wrote it.
+            LakeError: there was a lake, and its catalogue is gone, damaged, or that of another.
         """
-        columns = connection.execute(
-            "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'history'"
-        ).fetchall()
-        if ("lake_schema", "version") not in columns:
-            return False
-        version = _count(connection, "SELECT coalesce(max(version), 0) FROM lake_schema")
-        if version > tables.SCHEMA_VERSION:
-            raise LakeError(
-                f"{self._folder}: was written by a newer program (schema {version}, this one knows "
-                f"{tables.SCHEMA_VERSION}); update mm_dagster"
-            )
-        said = "SELECT comment FROM duckdb_tables() WHERE database_name = 'history' AND table_name = 'lake_schema'"
-        if connection.execute(said).fetchall() != [(_about_schema(),)]:
-            return False
-        needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
-        return version == tables.SCHEMA_VERSION and needed <= set(columns)
+        self._refuse_a_lost_catalog()
+        traced = marker.trace(self._folder)
+        begins = traced is None and self._begins()
+        try:
+            self._attach(connection, read_only=False, create=begins)
+        except duckdb.Error as error:
+            if not marker.looks_damaged(error):
+                raise
+            raise marker.lost(
+                self._folder, traced or "a catalogue", marker.why_unreadable(self._catalog.name, error)
+            ) from error
+        marker.settle(self._folder, connection)
+        if not schema.is_complete(self._folder, connection):
+            schema.complete(connection)
+        return _Attached(connection, self._catalog.identity())
 
-    def _complete(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Makes the tables, columns and views as this program knows them, and notes the version of the schema."""
-        connection.execute("CALL history.set_option('parquet_compression', 'zstd')")
-        with _transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
-            connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
-            for table in tables.TABLES:
-                _make_table(connection, table)
-            for name, view in views.VIEWS.items():
-                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.query}")
-                connection.execute(f"COMMENT ON VIEW {name} IS '{_quoted(view.comment)}'")
-            connection.execute(f"COMMENT ON TABLE lake_schema IS '{_quoted(_about_schema())}'")
-            connection.execute("DELETE FROM lake_schema")
-            connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
+    def _begins(self) -> bool:
+        """Whether there is nothing yet that could be a catalogue; on a server DuckLake itself looks."""
+        if not isinstance(self._catalog, SqliteCatalog):
+            return True
+        path = self._catalog.path
+        return not os.path.lexists(path) or (path.is_file() and (path.stat().st_size == 0 or self._is_barren(path)))
+
+    def _is_barren(self, path: Path) -> bool:
+        """Whether a SQLite file holds no table: what a first start that was killed leaves."""
+        try:
+            return sqlite_files.is_barren(path)
+        except sqlite_files.SqliteFileError:
+            return False
+
+    def _refuse_a_lost_catalog(self) -> None:
+        """What can be seen without opening it: there was a lake, and no file is where its catalogue should be.
+
+        Raises:
+            LakeError: that is so.
+        """
+        if not isinstance(self._catalog, SqliteCatalog):
+            return
+        path = self._catalog.path
+        if path.is_file() and path.stat().st_size:
+            return
+        traced = marker.trace(self._folder)
+        if traced is None and (path.is_file() or not os.path.lexists(path)):
+            return
+        what = "is empty" if path.is_file() else "is no file" if os.path.lexists(path) else "is gone"
+        raise marker.lost(self._folder, traced or "something", f"{path.name} {what}")
+
+    def _attach(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        read_only: bool,
+        create: bool = False,
+        at: datetime | None = None,
+    ) -> None:
+        connections.attach(connection, self._folder / "files", self._catalog, read_only=read_only, create=create, at=at)
 
     def _extent(self) -> dict[str, int]:
         files = [path for path in self._folder.rglob("*") if path.is_file()]
-        with self._reading() as connection:
-            snapshots = _count(connection, "SELECT count(*) FROM history.snapshots()")
+        with self._reading() as reader:
+            [(snapshots,)] = reader.execute("SELECT count(*) FROM history.snapshots()").fetchall()
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "snapshots": snapshots}
+
+
+class _Reader:
+    """What reads through the lake's one connection."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The one connection as it is now."""
+        assert self._lake._reader is not None
+        return self._lake._reader.connection
+
+    def execute(self, query: str, values: Sequence[Any] = ()) -> _Answer:
+        """A query; it is carried out when its rows are asked for."""
+        return _Answer(self, query, list(values))
+
+    def anew(self) -> None:
+        """Another connection in place of one that knows tables which are no more."""
+        self._lake._reader = self._lake._open_reader()
+
+
+@dataclass
+class _Answer:
+    """Rows that are asked for once more where the upkeep dropped a table that the connection still knew.
+
+    DuckLake keeps the rows of small commits in one table for each version of a table's columns; another connection's
+    upkeep moves them to a file and drops it.
+    """
+
+    reader: _Reader
+    query: str
+    values: list[Any]
+
+    def pl(self) -> pl.DataFrame:
+        """All rows as a frame."""
+        return self._asked(lambda answer: answer.pl())
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples."""
+        return self._asked(lambda answer: answer.fetchall())
+
+    def _asked(self, take: Callable[[duckdb.DuckDBPyConnection], _Rows]) -> _Rows:
+        try:
+            return take(self.reader.connection.execute(self.query, self.values))
+        except duckdb.Error as error:
+            if not _is_behind(error):
+                raise
+        self.reader.anew()
+        return take(self.reader.connection.execute(self.query, self.values))
+
+
+def _parts(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[pl.DataFrame, None, None]:
+    """The rows of a query, part by part.
+
+    Raises:
+        LakeError: a column has a type that no file format here has.
+    """
+    parts = connection.execute(query).to_arrow_reader(_BATCH_ROWS)
+    for column in parts.schema:
+        if "interval" in str(column.type):
+            raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
+    try:
+        part = next(parts, None)  # an error of the query shows before anything is given out
+        yield _frame(parts.schema.empty_table())
+        while part is not None:
+            yield _frame(part)
+            part = next(parts, None)
+    finally:
+        # Whoever stops early holds no transaction open.
+        parts.close()
+
+
+def _is_behind(error: BaseException) -> bool:
+    """Whether a connection failed since it knows tables of inlined rows that are no more."""
+    text = str(error)
+    return "ducklake_inlined_" in text or "Current transaction is aborted" in text
 
 
 @dataclass
@@ -590,133 +688,10 @@ class _Attached:
         return self.uses < _USES and self.identity is not None and catalog.identity() == self.identity
 
 
-def _about_schema() -> str:
-    """The comment of `lake_schema`: it tells one set of views and descriptions from another."""
-    said = [(name, view.query, view.comment) for name, view in views.VIEWS.items()]
-    described = [(table, schema.__doc__, tables.describe(table)) for table, schema in tables.TABLES.items()]
-    return f"Version of the tables; views and descriptions are those of {tables.identity(said, described)}."
-
-
-def _databases(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C is Ctrl-C: DuckDB makes an error of its own of it."""
-    try:
-        yield
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from error
-        raise
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    """What is wrong with a query is told in one line."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise LakeError(f"{_one_line(error)}; `mm sql` lists what there is") from error
-    except pl.exceptions.DuplicateError as error:
-        raise LakeError("two columns of the answer have one name; give each its own with AS") from error
-    except pl.exceptions.PolarsError as error:
-        raise LakeError(f"{_one_line(error)}; cast that column to VARCHAR") from error
-
-
 def _frame(part: Any) -> pl.DataFrame:
     frame = pl.from_arrow(part)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-@contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Iterator[None]:
-    """One commit with its message. Whoever fails in it must close the connection, which rolls back."""
-    extra = json.dumps({"run_id": commit.run_id, "asset": commit.asset, "span": commit.span})
-    connection.execute("BEGIN")
-    yield
-    connection.execute(
-        "CALL history.set_commit_message('mm_dagster', ?, extra_info => ?)",
-        [f"{commit.asset} {commit.span}".strip(), extra],
-    )
-    connection.execute("COMMIT")
-
-
-def _shrink(catalog: Path) -> None:
-    """Gives the space of expired snapshots back."""
-    try:
-        sqlite_files.vacuum([catalog])
-    except sqlite_files.SqliteFileError as error:
-        raise LakeError(f"{catalog}: {error}; is the disk full?") from error
-
-
-def _refuse_all_but_queries(connection: duckdb.DuckDBPyConnection, text: str) -> None:
-    # EXPLAIN is none: EXPLAIN ANALYZE carries out what it explains, a COPY over a file of the lake too.
-    statements = connection.extract_statements(text)
-    # PIVOT is a query that DuckDB rewrites to the creation of a temporary type, which nobody wrote, and a SELECT.
-    refused = [
-        statement.type
-        for statement in statements
-        if statement.type != duckdb.StatementType.SELECT
-        and not (statement.type == duckdb.StatementType.CREATE and "create" not in statement.query.lower())
-    ]
-    if refused or not statements:
-        what = refused[0].name if refused else "an empty text"
-        raise LakeError(f"{what} is not a query; write SELECT, FROM, SHOW or DESCRIBE")
-
-
-def _make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Makes a table, or adds the columns that an older one lacks; both carry their descriptions."""
-    known = dict(
-        connection.execute(
-            "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = 'history' AND table_name = ?",
-            [table],
-        ).fetchall()
-    )
-    described = {column["column"]: column["description"] or "" for column in tables.describe(table)}
-    types = {name: _sql_type(dtype) for name, dtype in tables.dtypes(table).items()}
-    if not known:
-        connection.execute(f"CREATE TABLE {table} ({', '.join(f'{_quote(n)} {t}' for n, t in types.items())})")
-        column = tables.time_column(table)
-        if column:
-            connection.execute(f"ALTER TABLE {table} SET PARTITIONED BY (year({column}), month({column}))")
-    for name in [name for name in types if known and name not in known]:
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN {_quote(name)} {types[name]}")
-    comment = " ".join((tables.TABLES[table].__doc__ or "").split())
-    connection.execute(f"COMMENT ON TABLE {table} IS '{_quoted(comment)}'")
-    for name in types:
-        if known.get(name) != described[name]:
-            connection.execute(f"COMMENT ON COLUMN {table}.{_quote(name)} IS '{_quoted(described[name])}'")
-
-
-def _sql_type(dtype: pl.DataType) -> str:
-    match dtype:
-        case pl.String():
-            return "VARCHAR"
-        case pl.Float64():
-            return "DOUBLE"
-        case pl.Int64():
-            return "BIGINT"
-        case pl.Boolean():
-            return "BOOLEAN"
-        case pl.Datetime():
-            return "TIMESTAMPTZ"
-        case pl.List(inner=inner):
-            return f"{_sql_type(inner)}[]"  # type: ignore[arg-type]
-        case pl.Struct(fields=fields):
-            return f"STRUCT({', '.join(f'{_quote(f.name)} {_sql_type(f.dtype)}' for f in fields)})"  # type: ignore[arg-type]
-    raise TypeError(f"no column type for {dtype}")
-
-
-def _extension_path(name: str) -> Path | None:
-    """The signed binary that the package of an extension carries for this DuckDB; None: it is not installed."""
-    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0]) / f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"
-    return path if path.is_file() else None
 
 
 def _where(
@@ -748,10 +723,10 @@ def _where(
 def _same_row(table: str) -> str:
     """Whether a new row n says nothing that the stored row s does not: see Lake.write."""
     parts = []
-    for name in map(_quote, tables.dtypes(table)):
-        if name not in map(_quote, tables.LIVE_ONLY):
+    for name in map(quote, tables.dtypes(table)):
+        if name not in map(quote, tables.LIVE_ONLY):
             parts.append(f"s.{name} IS NOT DISTINCT FROM n.{name}")
-        elif name == _quote("observed_at"):
+        elif name == quote("observed_at"):
             parts.append(f"(n.{name} IS NULL OR s.{name} IS NOT NULL)")
         else:
             parts.append(f"(n.{name} IS NULL OR s.{name} IS NOT DISTINCT FROM n.{name})")
@@ -763,30 +738,10 @@ def _same_key(table: str) -> str:
 
 
 def _names(names: Sequence[str], alias: str = "") -> str:
-    return ", ".join(f"{alias}.{_quote(name)}" if alias else _quote(name) for name in names)
-
-
-def _quote(name: str) -> str:
-    return f'"{name}"'
-
-
-def _quoted(text: object) -> str:
-    """Text between single quotes, where SQL takes no parameter."""
-    return str(text).replace("'", "''")
-
-
-def _count(connection: duckdb.DuckDBPyConnection, query: str, values: list[Any] | None = None) -> int:
-    # All of it is fetched: a result that is left open holds its snapshot of the catalogue, and its log grows.
-    [(number,)] = connection.execute(query, values or []).fetchall()
-    return int(number)
+    return ", ".join(f"{alias}.{quote(name)}" if alias else quote(name) for name in names)
 
 
 def _key_of(rows: pl.DataFrame, table: str) -> str:
     """The key of the first row, in words."""
     key = rows.select(tables.TABLES[table].primary_key()).row(0, named=True)
     return ", ".join(f"{name} {iso(value) if isinstance(value, datetime) else value}" for name, value in key.items())
-
-
-def _one_line(error: BaseException) -> str:
-    """What DuckDB said, with its "did you mean", without the excerpt of the query below it."""
-    return " ".join(str(error).strip().split("\n\n")[0].split())

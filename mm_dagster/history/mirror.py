@@ -289,7 +289,7 @@ class Mirror:
             if self._bring_over(aside / ".git", tip):
                 break
             lost.append(tip)
-        self._take_files(aside)
+        self._take_files(aside, self._theirs_since(aside / ".git") if lost else None)
         named = f"; commits that cannot be read: {', '.join(lost[:_NAMED])}" if lost else ""
         logger.error(
             "%s was damaged (%s); it is set aside as %s and begun anew%s%s",
@@ -331,13 +331,27 @@ class Mirror:
             self._git.reset("--quiet", "--hard", tip)
         return True
 
-    def _take_files(self, aside: Path) -> None:
-        """Takes the files of the broken repository's work tree that came over with no commit."""
+    def _theirs_since(self, directory: Path) -> set[str] | None:
+        """The files that others changed since the broken repository last looked; None: it is not known."""
+        remote = _text(directory / "refs" / "remotes" / self._name / self._branch).strip()
+        if not _COMMIT.fullmatch(remote) or not self._knows(self._theirs):
+            return None
+        if not self._succeeds("cat-file", "-e", f"{remote}^{{tree}}"):
+            return None
+        return set(self._git.diff("--name-only", "--no-renames", "-z", remote, self._theirs).split("\0"))
+
+    def _take_files(self, aside: Path, theirs: set[str] | None) -> None:
+        """Takes the files of the broken repository's work tree that came over with no commit.
+
+        Args:
+            aside: the broken repository.
+            theirs: files that others changed meanwhile, which stay; None: all that are there stay.
+        """
         for path in sorted(aside.rglob("*")):
             name = path.relative_to(aside).as_posix()
             if name.startswith(".git/") or not stat.S_ISREG(path.lstat().st_mode):
                 continue
-            if not (self._folder / name).exists() and _is_good(name):
+            if _is_good(name) and (not (self._folder / name).exists() or (theirs is not None and name not in theirs)):
                 self._put(name, path.read_bytes())
         self._keep_all()
 

@@ -80,7 +80,16 @@ def render_snapshot(
 
 def _grid(grid: Mapping[str, Any]) -> dict[str, Any]:
     config, risk, state, entry = grid["config"], grid["risk"], grid["exit"], grid["entry"]
-    left_out = {"grid_id", "activated_at", "as_of", "symbol", "config_hash", "code_version", *_ASSESSMENT}
+    left_out = {
+        "grid_id",
+        "activated_at",
+        "as_of",
+        "symbol",
+        "config_hash",
+        "code_version",
+        "candle_source",
+        *_ASSESSMENT,
+    }
     part: dict[str, Any] = {
         "id": config["id"],
         "enabled": config["enabled"],

@@ -27,11 +27,59 @@ import json, sqlite3, sys
 for source, target in json.load(sys.stdin):
     old, new = sqlite3.connect(source, timeout=float(sys.argv[1])), sqlite3.connect(target)
     old.backup(new)
-    [(found,)] = new.execute("PRAGMA quick_check(1)").fetchall()
+    [(found,)] = new.execute("PRAGMA integrity_check(1)").fetchall()
     if found != "ok":
         sys.exit(f"{source}: {found}")
     old.close()
     new.close()
+"""
+_WITHOUT_LOG = """
+import json, sqlite3, sys
+[path] = json.load(sys.stdin)
+connection = sqlite3.connect(path, timeout=float(sys.argv[1]))
+connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+connection.close()
+"""
+_CHECK = """
+import json, sqlite3, sys, urllib.parse
+for path in json.load(sys.stdin):
+    connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True, timeout=float(sys.argv[1]))
+    [(found,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
+    if found != "ok":
+        sys.exit(" ".join(found.split()))
+    connection.close()
+"""
+_IS_BARREN = """
+import json, sqlite3, sys, urllib.parse
+[path] = json.load(sys.stdin)
+connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True, timeout=float(sys.argv[1]))
+[(number,)] = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+print(number == 0)
+"""
+_FORGET = """
+import json, sqlite3, sys
+path, names = json.load(sys.stdin)
+connection = sqlite3.connect(path, timeout=float(sys.argv[1]))
+ends = [(name, "%/" + name) for name in names]
+numbers = []
+by_name = "SELECT data_file_id FROM ducklake_data_file WHERE path = ? OR path LIKE ?"
+for end in ends:
+    numbers += connection.execute(by_name, end).fetchall()
+with connection:
+    for table in ("data_file", "delete_file", "file_column_stats", "file_partition_value", "file_variant_stats"):
+        connection.executemany(f"DELETE FROM ducklake_{table} WHERE data_file_id = ?", numbers)
+    connection.executemany("DELETE FROM ducklake_delete_file WHERE path = ? OR path LIKE ?", ends)
+connection.close()
+"""
+_COLUMN = """
+import json, sqlite3, sys, urllib.parse
+[query, *paths] = json.load(sys.stdin)
+found = []
+for path in paths:
+    connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True, timeout=float(sys.argv[1]))
+    found.append([value for (value,) in connection.execute(query)])
+    connection.close()
+print(json.dumps(found))
 """
 
 _NOBODY_READS = """
@@ -68,6 +116,51 @@ def copy(pairs: Sequence[tuple[Path, Path]]) -> None:
         SqliteFileError: a source is no database or damaged, or a copy cannot be written.
     """
     _run(_COPY, [(str(source), str(target)) for source, target in pairs], "copy")
+
+
+def without_log(path: Path) -> None:
+    """Makes a file that nobody has open one that can be read where nothing can be written beside it.
+
+    Raises:
+        SqliteFileError: it cannot be written.
+    """
+    _run(_WITHOUT_LOG, [str(path)], "journal_mode")
+
+
+def check(path: Path) -> None:
+    """Reads a whole file and compares its indices with its tables.
+
+    Raises:
+        SqliteFileError: it is damaged, in one line.
+    """
+    _run(_CHECK, [str(path)], "integrity_check")
+
+
+def is_barren(path: Path) -> bool:
+    """Whether a file holds no table at all.
+
+    Raises:
+        SqliteFileError: it is no database, or damaged.
+    """
+    return _run(_IS_BARREN, [str(path)], "look") == "True"
+
+
+def forget(catalog: Path, names: Sequence[str]) -> None:
+    """Takes files of these names, which are no more, out of a catalogue of DuckLake that nobody has open.
+
+    Raises:
+        SqliteFileError: it cannot be written.
+    """
+    _run(_FORGET, [str(catalog), list(names)], "forget files")
+
+
+def columns(query: str, paths: Sequence[Path]) -> list[list[str]]:
+    """The one column that a query answers, of each file in turn.
+
+    Raises:
+        SqliteFileError: a file is no database, damaged, or has no such table.
+    """
+    return json.loads(_run(_COLUMN, [query, *map(str, paths)], "read") or "[]")
 
 
 def nobody_reads(path: Path) -> bool:

@@ -77,10 +77,18 @@ VIEWS = {
         },
         # Found first and joined to each table, so that of each only the newest rows are read.
         """
-        WITH newest AS MATERIALIZED (
+        WITH in_force AS MATERIALIZED (
+            SELECT symbol, max_by(source, open_time) AS candle_source FROM candles GROUP BY symbol
+        ),
+        newest AS MATERIALIZED (
             SELECT r.grid_id, r.activated_at, r.symbol, max(r.as_of) AS as_of
             FROM grid_risk r
-            JOIN (SELECT grid_id, activated_at FROM grid_episode WHERE closed_at IS NULL) USING (grid_id, activated_at)
+            JOIN (
+                SELECT grid_id, activated_at, source FROM grid_episode WHERE closed_at IS NULL
+            ) p USING (grid_id, activated_at)
+            LEFT JOIN in_force f ON f.symbol = r.symbol
+            WHERE p.source IS NOT DISTINCT FROM r.candle_source
+              AND coalesce(r.candle_source, '') = coalesce(f.candle_source, r.candle_source, '')
             GROUP BY ALL
         ),
         states AS (SELECT e.* FROM newest JOIN exit_state e USING (grid_id, activated_at, as_of)),

@@ -27,8 +27,8 @@ from mm_dagster.tables import dtypes
 
 _PRICES = ("open", "high", "low", "close")
 _VALUES = (*_PRICES, "volume")
-_CANDLES = {k: v for k, v in dtypes("candles").items() if k not in ("config_hash", "code_version")}
-_QUARANTINE = dtypes("quarantine")
+_CANDLES = {k: v for k, v in dtypes("candles").items() if k not in ("config_hash", "code_version", "source")}
+_QUARANTINE = {k: v for k, v in dtypes("quarantine").items() if k != "source"}
 _LIVE = timedelta(hours=1)
 """A span that ends within this of the venue's clock is news, and its newest bar may still be on its way."""
 

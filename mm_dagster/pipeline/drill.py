@@ -104,7 +104,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         image = _picture(project, grid) if planned.is_real and not reminds else None
         with lock:
             told = dispatch(
-                [Outgoing(alert, *words, not planned.is_real, link, image)],
+                [Outgoing(alert, *words, project.config.source_of(grid.symbol), link, image)],
                 ledger=ledger, channel=channel, second=second, clock=now,
             )  # fmt: skip
         row = told.row(0, named=True)
@@ -141,10 +141,10 @@ def _follow(
             say(f"acknowledged{f' on {device}' if device else ''}")
             return
         passed = time.monotonic() - begin
-        if row["expired_at"] is not None or passed >= seconds:
-            return
         if len(ids) == 1 and passed >= seconds / 2:
             remind()
+        if row["expired_at"] is not None or passed >= seconds:
+            return
         time.sleep(max(0.05, min(POLL_SECONDS, seconds - passed, seconds / 4)))
 
 

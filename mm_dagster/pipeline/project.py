@@ -14,18 +14,26 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mm_dagster import environment, logs, modes
+from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
+from mm_dagster.history.sourced import SourcedLake
 from mm_dagster.market.venue import Venue, VenueError, open_venue
+from mm_dagster.pipeline.adoption import adopt_rows
+from mm_dagster.sources import is_real, kind_of, source_of
 
 if TYPE_CHECKING:
     from mm_dagster.market.account import ExchangeAccount
 
 logger = logging.getLogger("mm_dagster")
+
+
+_adopted: set[tuple[int, tuple[tuple[str, str], ...]]] = set()
+"""Which lakes of this process were looked at for rows without a source, and for which markets."""
 
 
 @cache
@@ -53,6 +61,7 @@ class Project:
         self.data_dir = data_dir
         self._in_force: InForce | None = None
         self._venues: dict[str, Venue] = {}
+        self._lake: SourcedLake | None = None
         self._accounts: dict[str, ExchangeAccount] = {}
 
     @classmethod
@@ -140,7 +149,26 @@ class Project:
 
     @property
     def lake(self) -> Lake:
-        """The history, made on first use.
+        """The history as the markets in force see it: rows of another source are not there. Made on first use.
+
+        Raises:
+            ConfigError: the variable with the address of its catalogue is not set; or the history is one from before
+                rows carried their source, and that of a market is another.
+        """
+        if self._lake is None:
+            whole, config = self.whole_lake, self.config
+            sources = {symbol: config.source_of(symbol) for symbol in config.symbols}
+            venues = {name: source_of(name, settings) for name, settings in config.markets.venues.items()}
+            seen = (id(whole), tuple(sources.items()))
+            if seen not in _adopted:
+                adopt_rows(whole, config)
+                _adopted.add(seen)
+            self._lake = SourcedLake(whole, {**sources, EVERY_GRID: self.source_of_all}, venues)
+        return self._lake
+
+    @property
+    def whole_lake(self) -> Lake:
+        """The history with the rows of every source that there ever was.
 
         Raises:
             ConfigError: the variable with the address of its catalogue is not set.
@@ -208,9 +236,24 @@ class Project:
         live = [symbol for symbol in self.config.symbols if isinstance(self.config.venue_of(symbol)[1], CcxtVenue)]
         return self.clock(live[0]) if live else datetime.now(UTC)
 
+    def real(self, symbol: str) -> bool:
+        """Whether a market is an exchange's: only what is said of such a one may reach a channel."""
+        return is_real(self.config.source_of(symbol))
+
+    @property
+    def source_of_all(self) -> str:
+        """The kind of what concerns no single market: one real market makes it real."""
+        kinds = {kind_of(self.config.source_of(symbol)) for symbol in self.config.symbols}
+        return next(kind for kind in ("ccxt", "recorded", "simulated") if kind in kinds)
+
     def simulated(self, symbol: str) -> bool:
         """Whether a market is synthetic; what is said of it must say so."""
         return self.config.venue_of(symbol)[1].kind == "simulated"
+
+    @property
+    def wholly_unreal(self) -> bool:
+        """Whether there is no market of an exchange."""
+        return not any(self.real(symbol) for symbol in self.config.symbols)
 
     @property
     def wholly_simulated(self) -> bool:

@@ -1,6 +1,7 @@
 """What is due is gathered from the lake, sent, and noted again."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
+from mm_dagster.sources import is_real, kind_of
 from mm_dagster.tables import empty
 
 logger = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class News:
         answers: the operator's newest answer in each episode.
         project: where they are kept.
         symbol: one of the markets; None: of no single one.
-        simulated: whether they are synthetic.
+        source: where their candles come from; of all of them together the kind of the realest.
         at: the clock of simulated markets; None: the present.
     """
 
@@ -88,7 +90,7 @@ class News:
     answers: Answers
     project: Project
     symbol: str | None
-    simulated: bool
+    source: str
     at: datetime | None
 
     def clock_now(self) -> datetime:
@@ -115,7 +117,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         clock = set_to or project.clock(symbol)
         ids = [grid.id for grid in grids]
         # Read anew, since what was sent meanwhile for another venue counts.
-        ledger = _counted(project, project.simulated(symbol))
+        ledger = _counted(project, project.real(symbol))
         recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
         entries, risks = (
             _newest(project.lake.read(table, span=recent, grids=ids)) for table in ("entry_assessment", "grid_risk")
@@ -128,7 +130,8 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         # An emergency of a grid that is no longer configured must be stopped, too: any venue's turn may do it.
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | ~pl.col("grid_id").is_in(sorted(configured)))
         waits_for = unfinished(project, grids, states, clock)
-        due = policy.due(states, entries, mine, clock, config.alerts, grids, prices, waits_for, responses)
+        sources = {grid.symbol: config.source_of(grid.symbol) for grid in grids}
+        due = policy.due(states, entries, mine, clock, config.alerts, grids, prices, waits_for, responses, sources)
         yield News(
             alerts=budget.admit(due, ledger, clock, config.alerts),
             cancellations=policy.over(states, mine, clock, config.alerts, config.grids, responses),
@@ -138,7 +141,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
             answers=answers_of(responses, ledger),
             project=project,
             symbol=symbol,
-            simulated=project.simulated(symbol),
+            source=config.source_of(symbol),
             at=set_to,
         )
     yield _of_all(project, followed, at)
@@ -147,14 +150,14 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
 def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | None) -> News:
     """The digest, and the failures that were noted and not told yet."""
     config = project.config
-    simulated = project.wholly_simulated
-    grids = [grid for grid in followed if simulated or not project.simulated(grid.symbol)]
+    simulated = project.wholly_unreal
+    grids = [grid for grid in followed if simulated or project.real(grid.symbol)]
     set_to = at if simulated else None
     clock = set_to or project.real_clock()
     ids = [grid.id for grid in grids]
     recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
     states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
-    ledger = _counted(project, simulated)
+    ledger = _counted(project, not simulated)
     due = policy.untold_failures(ledger, clock)
     if grids:
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | (pl.col("kind") == "DIGEST"))
@@ -168,20 +171,18 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         answers={},
         project=project,
         symbol=None,
-        simulated=simulated,
+        source=project.source_of_all,
         at=set_to,
     )
 
 
-def _counted(project: Project, simulated: bool) -> pl.DataFrame:
-    """The rows of the ledger that count against the same limits: of real markets, or of simulated ones."""
-    synthetic = [grid.id for grid in project.config.grids if project.simulated(grid.symbol)]
-    made_up = pl.col("grid_id").is_in(synthetic)
+def _counted(project: Project, real: bool) -> pl.DataFrame:
+    """The rows of the ledger that count against the same limits: of real markets, or of those that are none."""
+    unreal = [grid.id for grid in project.config.grids if not project.real(grid.symbol)]
+    made_up = pl.col("grid_id").is_in(unreal)
     # A drill eats no budget, holds nothing back, and ends by itself.
     ledger = project.lake.read("notification").filter(pl.col("kind") != drill.KIND)
-    if simulated:
-        return ledger.filter(made_up | (pl.col("grid_id") == EVERY_GRID))
-    return ledger.filter(~made_up)
+    return ledger.filter(~made_up if real else made_up | (pl.col("grid_id") == EVERY_GRID))
 
 
 def _judged(project: Project, grids: Sequence[GridConfig], recent: Span) -> pl.DataFrame:
@@ -213,15 +214,15 @@ def _newest(rows: pl.DataFrame) -> pl.DataFrame:
 def outgoing(project: Project, news: News, alert: policy.Alert) -> Outgoing:
     """An alert with its words, its link and its picture; a retried one keeps the words that were noted."""
     link = message.url(alert.kind, project.config.alerts.link)
-    simulated = news.simulated
+    source, simulated = news.source, not is_real(news.source)
     if alert.title is not None and alert.message is not None:
-        return Outgoing(alert, alert.title, alert.message, simulated, link)
+        return Outgoing(alert, alert.title, alert.message, source, link)
     grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
     row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
     answer = news.answers.get((grid.id, grid.activated_at))
     reasons = why(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
     title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated, answer)
-    return Outgoing(alert, title, text, simulated, link, _image(project, grid, alert, simulated))
+    return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
 
 def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
@@ -274,37 +275,59 @@ def second_of(project: Project) -> Second | None:
         return None
 
 
-def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str) -> int:
+def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str, symbols: Sequence[str] = ()) -> int:
     """Notes and sends that assets have failed, each once.
 
     Args:
         project: where the ledger is.
         failed: asset and the first line of the error.
         key: names the failure, like the run's id.
+        symbols: the markets that the run was narrowed to; none named: all of the configuration.
 
     Returns:
         How many alerts were noted.
     """
+    told = []
+    for asset, line in failed:
+        if not project.wholly_unreal and _concerns_no_exchange(project, line, symbols):
+            # Beside real markets it is worth a line of the log, and no row that a real channel could ever be given.
+            logger.error("%s failed, which concerns no exchange: %s", asset, line)
+        else:
+            told.append((asset, line))
     ledger = LakeLedger(project, key)
-    # Where all markets are simulated no failure reaches a phone, like everything else.
-    simulated, at = project.wholly_simulated, project.real_clock()
+    source, at = project.source_of_all, project.real_clock()
     with FileLock(project.data / "alerts.lock"):
         found = []
-        for asset, line in failed:
+        for asset, line in told:
             alert = policy.failure(key, asset, line, at, ledger.read())
             if alert is not None:
                 found.append(alert)
-        admitted = budget.admit(found, _counted(project, simulated), at, project.config.alerts)
+        admitted = budget.admit(found, _counted(project, is_real(source)), at, project.config.alerts)
         link = project.config.alerts.link
-        outgoing = [
-            Outgoing(alert, *message.failure(alert, link), simulated, message.url(alert.kind, link))
-            for alert in admitted
-        ]
+        prefix = "" if is_real(source) else f"{kind_of(source).upper()} "
+        outgoing = []
+        for alert in admitted:
+            title, text = message.failure(alert, link)
+            outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, message.url(alert.kind, link)))
         dispatch(
             outgoing, ledger=ledger, channel=channel_of(project), second=second_of(project),
             clock=project.real_clock,
         )  # fmt: skip
     return len(admitted)
+
+
+def _concerns_no_exchange(project: Project, line: str, symbols: Sequence[str]) -> bool:
+    """Whether a failure is one of simulated or recorded markets only: of the run's, or of those that it names."""
+    config = project.config
+    real = {symbol for symbol in config.symbols if project.real(symbol)}
+    if symbols:
+        return real.isdisjoint(symbols)
+    found = re.split(r"[^\w./-]+", line)
+    words = {*found, *(word.rstrip(".") for word in found), *(word.rpartition("/")[2] for word in found)}
+    named = {symbol for symbol in config.symbols if symbol in words}
+    named |= {grid.symbol for grid in config.grids if grid.id in words}
+    named |= {symbol for symbol in config.symbols if config.venue_of(symbol)[0] in words}
+    return bool(named) and real.isdisjoint(named)
 
 
 def tell_troubles(project: Project, lasted: timedelta = timedelta(0)) -> int:
@@ -340,7 +363,7 @@ def try_channels(project: Project) -> pl.DataFrame:
             if one is not None:
                 tried = ledger.read().filter(pl.col("kind") == "TEST").height
                 alert = policy.trial(one.name, now, tried)
-                outgoing = Outgoing(alert, *message.trial(alert), False)
+                outgoing = Outgoing(alert, *message.trial(alert), "ccxt")
                 told.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
     return pl.concat(told) if told else empty("notification")
 

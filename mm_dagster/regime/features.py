@@ -131,7 +131,7 @@ the cut to whole 4-hour bars, and the bar before the first."""
 
 _INFINITE = ("half_life", "half_life_baseline")
 _FLAGS = ("inside_range", "closes_outside_15m")
-_COLUMNS = [name for name in RegimeFeatures.column_names() if name not in ("config_hash", "code_version")]
+_COLUMNS = [name for name in RegimeFeatures.column_names() if name not in ("config_hash", "code_version", "source")]
 _SIDE_BY_SIDE = 2**17
 """Bars that are computed at once, all phases of a symbol together: results leave for memory once, in order."""
 _LONG = 2**15

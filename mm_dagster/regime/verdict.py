@@ -33,7 +33,7 @@ _RANGE_WEAK = VERDICTS.index("RANGE_WEAK")
 _TRANSITION = VERDICTS.index("TRANSITION")
 _TREND = VERDICTS.index("TREND")
 _UNKNOWN = -1
-_COLUMNS = [name for name in RegimeVerdict.column_names() if name not in ("config_hash", "code_version")]
+_COLUMNS = [name for name in RegimeVerdict.column_names() if name not in ("config_hash", "code_version", "source")]
 _TREND_INPUTS = (
     "efficiency_ratio",
     "adx",

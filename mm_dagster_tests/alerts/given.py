@@ -195,7 +195,8 @@ def run(
         title, text = message.render(
             alert, row[0] if row else None, RISK | {"price": price}, by_id[alert.grid_id], [], simulated
         )
-        outgoing.append(delivery.Outgoing(alert, alert.title or title, alert.message or text, simulated))
+        source = "simulated:1" if simulated else "ccxt"
+        outgoing.append(delivery.Outgoing(alert, alert.title or title, alert.message or text, source))
     over = policy.over(exit_states, ledger.read(), clock, config, grids, responses)
     delivery.dispatch(outgoing, over, ledger=ledger, channel=channel, clock=lambda: clock)
     return found

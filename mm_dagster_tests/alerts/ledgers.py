@@ -84,7 +84,11 @@ def run(
         title, text = message.render(
             alert, row[0] if row else None, RISK | {"price": price}, by_id[alert.grid_id], [], simulated
         )
-        outgoing.append(delivery.Outgoing(alert, alert.title or title, alert.message or text, simulated))
+        outgoing.append(
+            delivery.Outgoing(
+                alert, alert.title or title, alert.message or text, "simulated:1" if simulated else "ccxt"
+            )
+        )
     over = policy.over(exit_states, ledger.read(), clock, config, grids)
     delivery.dispatch(outgoing, over, ledger=ledger, channel=channel, second=second, clock=lambda: clock)
     return found

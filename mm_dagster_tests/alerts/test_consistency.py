@@ -156,5 +156,5 @@ def _send(
     from mm_dagster.alerts import ledger as delivery
 
     over = policy.over(seen, ledger.read(), clock, CONFIG, [GRID], responses)
-    words = [delivery.Outgoing(alert, title, text, simulated=False) for alert, title, text in outgoing]
+    words = [delivery.Outgoing(alert, title, text, "ccxt") for alert, title, text in outgoing]
     delivery.dispatch(words, over, ledger=ledger, channel=phone, clock=lambda: clock)

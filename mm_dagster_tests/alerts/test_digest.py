@@ -26,7 +26,7 @@ def look(ledger: MemoryLedger, clock: datetime, config: AlertsConfig = BERLIN) -
     risks = tables.empty("grid_risk")
     found = digest.due(states(), risks, ledger.read(), clock, config, [], False)
     found = budget.admit(found, ledger.read(), clock, config)
-    outgoing = [delivery.Outgoing(one, one.title or "", one.message or "", False) for one in found]
+    outgoing = [delivery.Outgoing(one, one.title or "", one.message or "", "ccxt") for one in found]
     delivery.dispatch(outgoing, ledger=ledger, channel=None, clock=lambda: clock)
     return found
 

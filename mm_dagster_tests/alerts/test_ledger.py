@@ -182,7 +182,7 @@ def unreachable() -> None:
 def test_what_another_run_has_settled_is_not_sent_again():
     ledger, channel = EventLedger(), Listener()
     found = policy.due(MANDATORY, entries(), ledger.read(), T0, CONFIG, [GRID], {})
-    outgoing = [delivery.Outgoing(alert, "title", "words", simulated=False) for alert in found]
+    outgoing = [delivery.Outgoing(alert, "title", "words", "ccxt") for alert in found]
     for _ in range(2):
         delivery.dispatch(outgoing, ledger=ledger, channel=channel, clock=lambda: T0)
     assert len(channel.sent) == 1
@@ -285,7 +285,7 @@ def test_every_reason_for_which_an_alert_is_held_back_is_an_event_and_the_same_r
     ledger = EventLedger()
     (found,) = policy.due(MANDATORY, entries(), ledger.read(), T0, CONFIG, [GRID], {})
     for reason in ("held back: quiet hours", "held back: no more than 4", "held back: quiet hours"):
-        held = delivery.Outgoing(replace(found, status="SUPPRESSED", detail=reason), "title", "words", simulated=False)
+        held = delivery.Outgoing(replace(found, status="SUPPRESSED", detail=reason), "title", "words", "ccxt")
         delivery.dispatch([held], ledger=ledger, channel=None, clock=lambda: T0)
     assert ledger.steps() == [("NOTED", None), ("SUPPRESSED", None), ("SUPPRESSED", None)]
 

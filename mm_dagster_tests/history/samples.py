@@ -62,6 +62,8 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         return time
     if name in ("symbol", "grid_id", "venue"):
         return whose
+    if name == tables.source_column(table):
+        return "ccxt:kucoin"
     if column.primary_key and not isinstance(column, dy.Datetime):
         return f"{whose} {time:%Y%m%d%H%M} é"
     candle_price = table == "candles" and name != "observed_at"

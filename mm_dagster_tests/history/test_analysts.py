@@ -133,7 +133,7 @@ def test_an_open_transaction_blocks_no_writer_and_sees_what_it_saw_through_the_u
     def files() -> set[Path]:
         return set((tmp_path / "history" / "files").rglob("*.parquet"))
 
-    monkeypatch.setattr("mm_dagster.history.lake._READERS_SECONDS", 0.5)
+    monkeypatch.setattr("mm_dagster.history.upkeep.READERS_SECONDS", 0.5)
     for day in range(3):
         verdicts(lake, day)
     everything = "SELECT count(*), round(sum(confidence), 9), max(as_of)::VARCHAR FROM regime_verdict"
@@ -183,3 +183,59 @@ def test_a_stream_brings_the_same_rows_as_one_answer(lake: Lake) -> None:
     for wrong in ("DELETE FROM tick", "FROM nowhere", "SELECT INTERVAL 1 DAY AS day", "FROM tick a, tick b"):
         with pytest.raises(LakeError):
             list(lake.stream(wrong))
+
+
+def _with_rows_of_two_versions(lake: Lake) -> None:
+    """Small commits before and after a table gained a column: DuckLake keeps them in two tables of its own."""
+    for day, column in ((0, "extra"), (1, "more")):
+        first = START + timedelta(days=day)
+        rows = sample("regime_verdict", times(first + BAR, 3), NAMES)
+        lake.upsert("regime_verdict", rows, commit=COMMIT)
+        with lake._writing() as connection:
+            connection.execute(f"ALTER TABLE regime_verdict ADD COLUMN {column} BIGINT")
+    lake.upsert("regime_verdict", sample("regime_verdict", times(START + timedelta(days=2), 3), NAMES), commit=COMMIT)
+
+
+@pytest.mark.parametrize("how", ["read", "sql", "stream", "newest", "check"])
+def test_a_reader_whose_tables_of_small_commits_the_upkeep_dropped_opens_anew(
+    lake: Lake, tmp_path: Path, how: str
+) -> None:
+    _with_rows_of_two_versions(lake)
+    reader = Lake(tmp_path / "history")
+    ask = {
+        "read": lambda: reader.read("regime_verdict").height,
+        "sql": lambda: reader.sql("SELECT count(*) FROM regime_verdict").item(),
+        "stream": lambda: sum(part.height for part in reader.stream("FROM regime_verdict")),
+        "newest": lambda: len(reader.newest("regime_verdict")) * 9,
+        "check": lambda: int(reader.check().split()[1]),
+    }[how]
+    assert ask() == 18
+    old = reader._reader
+    with lake._writing() as connection:
+        connection.execute("CALL ducklake_flush_inlined_data('history')")
+    assert ask() == 18
+    assert how == "stream" or reader._reader is not old
+
+
+def test_a_stream_that_falls_behind_begins_anew_and_once_it_gave_rows_says_so(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts(lake, 0)
+    behind = duckdb.CatalogException("Table with name ducklake_inlined_data_2_2 does not exist!")
+    given: list[int] = []
+
+    def parts(connection: Any, query: str) -> Iterator[Any]:
+        rows = connection.execute(query).pl()
+        given.append(1)
+        if len(given) == 1:
+            raise behind
+        yield rows.head(0)
+        yield rows
+        if len(given) > 2:
+            raise behind
+
+    monkeypatch.setattr("mm_dagster.history.lake._parts", parts)
+    assert sum(part.height for part in lake.stream("FROM regime_verdict")) == 2 * 96
+    assert len(given) == 2
+    with pytest.raises(LakeError, match="the upkeep moved rows while they were read; ask again"):
+        list(lake.stream("FROM regime_verdict"))

@@ -537,6 +537,7 @@ def test_the_upkeep_keeps_the_rows_and_bounds_files_and_snapshots(lake: Lake) ->
     assert extent["snapshots_after"] >= extent["snapshots_before"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mm_dagster.history.lake.timedelta", lambda days: timedelta(days=days, hours=-1))
+        patch.setattr("mm_dagster.history.upkeep.SERVER_DAYS", 0)
         extent = lake.maintain(keep_days=0)
     assert extent["snapshots_after"] < 5 < extent["snapshots_before"]
     assert extent["files_after"] < extent["files_before"]
@@ -544,7 +545,7 @@ def test_the_upkeep_keeps_the_rows_and_bounds_files_and_snapshots(lake: Lake) ->
     assert_frame_equal(lake.read("regime_verdict"), expected)
 
 
-def test_the_upkeep_removes_what_a_killed_writer_left(lake: Lake, tmp_path: Path) -> None:
+def test_the_upkeep_sets_aside_what_a_killed_writer_left(lake: Lake, tmp_path: Path) -> None:
     rows = verdicts(0, 96)
     lake.write("regime_verdict", rows, span=span(0, 96), commit=COMMIT)
     stored = next(tmp_path.rglob("*.parquet"))
@@ -552,6 +553,7 @@ def test_the_upkeep_removes_what_a_killed_writer_left(lake: Lake, tmp_path: Path
     shutil.copy(stored, orphan)
     lake.maintain(keep_days=30)
     assert not orphan.exists()
+    assert [path.name for path in (tmp_path / "history" / "trash").rglob("*.parquet")] == [orphan.name]
     assert_frame_equal(lake.read("regime_verdict"), rows)
 
 

@@ -15,7 +15,7 @@ from mm_dagster_tests.history.test_lake import (
     test_every_commit_says_which_run_wrote_what,
     test_readers_wait_for_no_writer_and_a_writer_says_who_is_in_the_way,
     test_the_upkeep_keeps_the_rows_and_bounds_files_and_snapshots,
-    test_the_upkeep_removes_what_a_killed_writer_left,
+    test_the_upkeep_sets_aside_what_a_killed_writer_left,
     test_threads_share_one_lake,
     test_time_travel_answers_what_was_known_then,
 )
@@ -34,7 +34,7 @@ __all__ = [
     "test_every_commit_says_which_run_wrote_what",
     "test_readers_wait_for_no_writer_and_a_writer_says_who_is_in_the_way",
     "test_the_upkeep_keeps_the_rows_and_bounds_files_and_snapshots",
-    "test_the_upkeep_removes_what_a_killed_writer_left",
+    "test_the_upkeep_sets_aside_what_a_killed_writer_left",
     "test_threads_share_one_lake",
     "test_time_travel_answers_what_was_known_then",
 ]

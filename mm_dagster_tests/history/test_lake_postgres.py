@@ -104,7 +104,8 @@ def test_the_password_is_in_nothing_that_can_be_read(
 ) -> None:
     lake.upsert("regime_verdict", verdicts(0, 96), commit=COMMIT)
     lake.maintain(keep_days=1)
-    shown = [repr(lake.sql(f"FROM {function}()").rows()) for function in _SHOWS]
+    with lake._reading() as reader:
+        shown = [repr(reader.execute(f"FROM {function}()").fetchall()) for function in _SHOWS]
     shown += [lake.check(), repr(PostgresCatalog.at(address)), repr(vars(lake))]
     name = PostgresCatalog.at(address).parameters["dbname"]
     for wrong in (postgres.address(name, PASSWORD + "2"), postgres.address("nowhere")):
@@ -185,12 +186,44 @@ def test_a_write_that_failed_holds_no_lock_even_while_its_error_is_looked_at(
 ) -> None:
     other = Lake(tmp_path / "elsewhere", address)
     with monkeypatch.context() as patch:
-        patch.setattr("mm_dagster.history.lake.json.dumps", lambda _: 1 / 0)
+        patch.setattr("mm_dagster.history.connection.json.dumps", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError) as raised:
             lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
     monkeypatch.setattr(lake_module, "_LOCK_SECONDS", 5)
     assert other.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
     assert raised.tb is not None
+
+
+def test_the_upkeep_is_postponed_in_bounded_time_by_a_reader_and_the_writers_go_on(
+    lake: Lake, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mm_dagster.history.upkeep.READERS_SECONDS", 0.5)
+    lake.upsert("regime_verdict", verdicts(0, 3), commit=COMMIT)
+    with lake._writing() as connection:
+        connection.execute("ALTER TABLE regime_verdict ADD COLUMN extra BIGINT")
+    lake.upsert("regime_verdict", verdicts(3, 3), commit=COMMIT)
+    reader = Lake(tmp_path / "history", address)
+    assert reader.read("regime_verdict").height == 6
+    stream = reader.stream("SELECT v.* FROM regime_verdict v, range(300_000)")
+    assert next(stream).height == 0
+    assert lake.maintain(keep_days=30)["postponed"] == 1
+    assert lake.upsert("regime_verdict", verdicts(6, 1), commit=COMMIT).inserted == 1
+    stream.close()  # type: ignore[attr-defined]
+    assert lake.maintain(keep_days=30)["postponed"] == 0
+    assert reader.read("regime_verdict").height == 7
+    assert reader.sql("SELECT count(*) FROM regime_verdict").item() == 7
+
+
+def test_an_empty_database_begins_no_lake_where_files_of_one_are(
+    lake: Lake, tmp_path: Path, postgres: Postgres
+) -> None:
+    lake.upsert("regime_verdict", verdicts(0, 96), commit=COMMIT)
+    files = sorted(tmp_path.rglob("*.parquet"))
+    with pytest.raises(LakeError, match="nothing is begun anew"):
+        Lake(tmp_path / "history", postgres.database())
+    with pytest.raises(LakeError, match="nothing is begun anew"):
+        Lake(tmp_path / "history")
+    assert sorted(tmp_path.rglob("*.parquet")) == files
 
 
 @pytest.mark.long

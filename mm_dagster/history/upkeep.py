@@ -1,0 +1,226 @@
+"""The nightly upkeep of a lake, step by step. lake.py takes the locks around it.
+
+It deletes only what the lake's own catalogue once knew and no kept copy of it knows any more. A file that no snapshot
+knows may be all that is left of something: it goes to the trash, from where it can be put back, for seven nights.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from mm_dagster.history import copies, marker, sqlite_files
+from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
+from mm_dagster.history.connection import METADATA, LakeError, quoted
+
+READERS_SECONDS = 60.0
+"""How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
+SERVER_DAYS = 7
+"""How long a file that was replaced stays where a server keeps the catalogue, whose copies are not ours."""
+TRASH = "trash"
+NIGHTS = 7
+_NIGHTS = "nights"
+"""In each folder of the trash: the days on which an upkeep saw it, a line each. Counted, since a clock may jump."""
+_READERS = """
+SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.relname LIKE ''ducklake%''
+"""
+
+Writing = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
+
+def refuse_damage(folder: Path, catalog: SqliteCatalog) -> None:
+    """Reads the whole catalogue before anything is done by it.
+
+    Raises:
+        LakeError: it is damaged.
+    """
+    try:
+        sqlite_files.check(catalog.path)
+    except sqlite_files.SqliteFileError as error:
+        if "locked" in str(error):
+            raise LakeError(
+                f"{catalog.path}: {error}; end the process that holds it (`fuser {catalog.path}`)"
+            ) from error
+        traced = marker.trace(folder) or "a catalogue"
+        raise marker.lost(folder, traced, f"{catalog.name} is damaged ({error})") from error
+
+
+def wait_for_readers(folder: Path, catalog: SqliteCatalog | PostgresCatalog, writing: Writing) -> None:
+    """Gives transactions of readers a while to end. Others may write meanwhile."""
+    deadline = time.monotonic() + READERS_SECONDS
+    while time.monotonic() < deadline:
+        with writing() as connection:
+            if nobody_reads(folder, catalog, connection):
+                return
+        time.sleep(0.2)
+
+
+def nobody_reads(folder: Path, catalog: SqliteCatalog | PostgresCatalog, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether files may be merged, and tables of inlined rows dropped.
+
+    DuckDB reads a SQLite catalogue in part outside of the transaction that a reader has open: whoever still works on
+    a snapshot from before files were merged, reads NO ROWS then, without an error. On a server such a reader keeps
+    the tables that he read from being dropped.
+    """
+    if not isinstance(catalog, SqliteCatalog):
+        # A cursor of its own: it is not in the lake, whose transaction would be one of those that are looked for.
+        with connection.cursor() as cursor:
+            return cursor.execute(f"FROM postgres_query('turn', '{_READERS}')").fetchall() == [(0,)]
+    try:
+        return sqlite_files.nobody_reads(catalog.path)
+    except sqlite_files.SqliteFileError as error:
+        raise LakeError(f"{catalog.path}: {error}; is the disk full?") from error
+
+
+def tidy(connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
+    """Ends old snapshots, and makes few files of many; no file is deleted."""
+    connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
+    connection.execute("CALL ducklake_flush_inlined_data('history')")
+    connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
+    connection.execute("CALL ducklake_merge_adjacent_files('history')")
+
+
+def clear(
+    folder: Path,
+    catalog: SqliteCatalog | PostgresCatalog,
+    connection: duckdb.DuckDBPyConnection,
+    now: datetime,
+    *,
+    quiet: bool,
+) -> int:
+    """Copies the catalogue, then takes away what nobody needs; while somebody reads, only the copy is made.
+
+    Returns:
+        How many files went to the trash.
+
+    Raises:
+        LakeError: the catalogue cannot be copied; nothing was deleted.
+    """
+    moved = 0
+    if quiet:
+        put_back(folder, marker.known_names(connection))
+        moved = _to_the_trash(folder, marker.known_names(connection), now)
+        _empty_the_trash(folder, now)
+    if isinstance(catalog, SqliteCatalog):
+        copies.make(folder, catalog, now)
+        if quiet:
+            _delete(folder, connection, _scheduled(connection) - copies.known_names(folder))
+            try:
+                sqlite_files.vacuum([catalog.path])
+            except sqlite_files.SqliteFileError as error:
+                raise LakeError(f"{catalog.path}: {error}; is the disk full?") from error
+    elif quiet:
+        _delete(
+            folder, connection, _scheduled(connection, f"WHERE schedule_start < now() - INTERVAL {SERVER_DAYS} DAY")
+        )
+    return moved
+
+
+def _scheduled(connection: duckdb.DuckDBPyConnection, where: str = "") -> set[str]:
+    """The names of files that the catalogue has replaced, and that no snapshot of it needs."""
+    rows = connection.execute(f"SELECT path FROM {METADATA}.ducklake_files_scheduled_for_deletion {where}").fetchall()
+    needed = connection.execute(
+        f"SELECT path FROM {METADATA}.ducklake_data_file UNION SELECT path FROM {METADATA}.ducklake_delete_file"
+    ).fetchall()
+    return {Path(str(path)).name for (path,) in rows} - {Path(str(path)).name for (path,) in needed}
+
+
+def _delete(folder: Path, connection: duckdb.DuckDBPyConnection, names: set[str]) -> None:
+    """Deletes files, and only then forgets them: a kill between the two is mended by the next night."""
+    for path in marker.parquet_files(folder):
+        if path.name in names:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+    for name in sorted(names):
+        connection.execute(
+            f"DELETE FROM {METADATA}.ducklake_files_scheduled_for_deletion "
+            f"WHERE path = '{quoted(name)}' OR path LIKE '%/{quoted(name)}'"
+        )
+
+
+def orphans(folder: Path, known: set[str]) -> list[Path]:
+    """The files of a lake that its catalogue does not know."""
+    return [path for path in marker.parquet_files(folder) if path.name not in known]
+
+
+def in_the_trash(folder: Path) -> list[Path]:
+    """The files in the trash."""
+    return sorted(path for path in (folder / TRASH).rglob("*.parquet") if path.is_file())
+
+
+def put_back(folder: Path, known: set[str]) -> int:
+    """Brings files home from the trash that the catalogue knows after all: it was itself put back, say.
+
+    Returns:
+        How many.
+    """
+    there = {path.name for path in marker.parquet_files(folder)}
+    back = 0
+    for path in in_the_trash(folder):
+        if path.name in known and path.name not in there:
+            # trash / day / files / ...
+            home = folder.joinpath(*path.relative_to(folder / TRASH).parts[1:])
+            home.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, home)
+            back += 1
+    return back
+
+
+def _to_the_trash(folder: Path, known: set[str], now: datetime) -> int:
+    moved = orphans(folder, known)
+    for path in moved:
+        place = folder / TRASH / f"{now:%Y-%m-%d}" / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, place)
+    return len(moved)
+
+
+def _empty_the_trash(folder: Path, now: datetime) -> None:
+    """Deletes a folder of the trash when seven later nights have seen it."""
+    today = f"{now:%Y-%m-%d}"
+    for day in sorted((folder / TRASH).glob("*-*-*")):
+        if not day.is_dir() or day.is_symlink() or day.name == today:
+            continue
+        noted = day / _NIGHTS
+        seen = set(noted.read_text(encoding="utf-8", errors="replace").split()) if noted.is_file() else set()
+        if today not in seen:
+            seen.add(today)
+            noted.write_text("".join(f"{night}\n" for night in sorted(seen)), encoding="utf-8")
+        if len(seen) >= NIGHTS:
+            shutil.rmtree(day)
+
+
+def strange_files(folder: Path, connection: duckdb.DuckDBPyConnection) -> str:
+    """For `mm doctor`: the files that no snapshot knows, in words; nothing where there are none.
+
+    Raises:
+        LakeError: the catalogue misses a file.
+    """
+    there = {path.name for path in marker.parquet_files(folder)}
+    missing = sorted(marker.needed_names(connection) - there)
+    thrown = in_the_trash(folder)
+    if {path.name for path in thrown} & set(missing):
+        raise LakeError(
+            f"{folder}: {len(missing)} files of it are gone, and {TRASH}/ holds such: run the job `maintenance`, which "
+            "puts them back"
+        )
+    if missing:
+        raise LakeError(
+            f"{folder}: {len(missing)} files of it are gone, first {missing[0]}; put a backup back with `mm restore`, "
+            "or what is left together with `mm history rescue`"
+        )
+    strange = [*orphans(folder, marker.known_names(connection)), *thrown]
+    if not strange:
+        return ""
+    return (
+        f"; {len(strange)} files that no snapshot knows, {len(thrown)} of them in {TRASH}/, first "
+        f"{strange[0].relative_to(folder)}: a killed writer's, or newer than the catalogue (docs/operations.md)"
+    )
