@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -53,10 +54,12 @@ def run(task: Task) -> list[Result]:
         _disk(result, rng, rest)
     elif kind == "two writers":
         _writers(result)
-    elif kind == "git":
-        _git(result, rng, rest)
     else:
-        _time(result, rest)
+        folder = venue.scratch()
+        try:
+            _git(result, rng, rest, folder) if kind == "git" else _time(result, rest, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return [result]
 
 
@@ -207,9 +210,8 @@ _GIT: dict[str, Callable[[random.Random, Path, Path], None]] = {
 }  # fmt: skip
 
 
-def _git(result: Result, rng: random.Random, what: str) -> None:
+def _git(result: Result, rng: random.Random, what: str, folder: Path) -> None:
     """Snapshots before and after; all of them must be in a history that git can read, or be named as set aside."""
-    folder = venue.scratch()
     remote, place = folder / "remote.git", folder / "mirror"
     _git_in(folder, "init", "-q", "--bare", "-b", "main", str(remote))
 
@@ -261,10 +263,9 @@ TIMES = {
 """When, and which ticks come in which order, in bars from then."""
 
 
-def _time(result: Result, name: str) -> None:
+def _time(result: Result, name: str, folder: Path) -> None:
     """However the ticks come, the rows are those of one that comes once, at the end."""
     moment, steps = TIMES[name]
-    folder = venue.scratch()
     with Phone() as phone:
         series = {"ADA-USDT": walked("ADA-USDT", moment - timedelta(days=80), moment + timedelta(days=9))}
         with Exchange(series, moment) as world:
