@@ -9,7 +9,7 @@ export DAGSTER_HOME ?= $(CURDIR)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 
-.PHONY: help setup demo up test test-long bench evidence lint docs constraints
+.PHONY: help setup demo up test test-long test-faults bench evidence lint docs constraints
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -44,6 +44,9 @@ test: lint  ## everything that CI runs
 
 test-long: lint  ## the tests that take longer, too
 	$(BIN)/pytest -n auto --dist loadfile
+
+test-faults: setup  ## a thousand injected faults and what they did; OUT=docs/reliability.md writes it down
+	$(BIN)/python -m mm_dagster_tests.faults.run --at-once 2 $(if $(OUT),--out $(OUT))
 
 bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.regime
