@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from mm_dagster import logs
 from mm_dagster_tests import postgres as real
 
 # How long an example takes says more of the machine than of the code.
@@ -17,6 +19,21 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test hears another's log settings, nor masks another's secrets: a command sets both for its process."""
+    monkeypatch.setattr(logs, "_known", {})
+    monkeypatch.setattr(logs, "_secrets", ())
+    loggers = [logging.getLogger(name) for name in ("", "mm_dagster")]
+    before = [(one, one.handlers[:], one.level, one.propagate) for one in loggers]
+    factory = logging.getLogRecordFactory()
+    yield
+    logging.setLogRecordFactory(factory)
+    for one, handlers, level, propagate in before:
+        one.handlers[:], one.propagate = handlers, propagate
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

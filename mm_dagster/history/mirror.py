@@ -333,12 +333,15 @@ class Mirror:
 
     def _theirs_since(self, directory: Path) -> set[str] | None:
         """The files that others changed since the broken repository last looked; None: it is not known."""
-        remote = _text(directory / "refs" / "remotes" / self._name / self._branch).strip()
-        if not _COMMIT.fullmatch(remote) or not self._knows(self._theirs):
+        if not self._knows(self._theirs):
             return None
-        if not self._succeeds("cat-file", "-e", f"{remote}^{{tree}}"):
-            return None
-        return set(self._git.diff("--name-only", "--no-renames", "-z", remote, self._theirs).split("\0"))
+        name = f"refs/remotes/{self._name}/{self._branch}"
+        packed = re.findall(rf"^([0-9a-f]{{40}}) {re.escape(name)}$", _text(directory / "packed-refs"), re.MULTILINE)
+        moves = [line.split(" ")[1] for line in _text(directory / "logs" / name).splitlines() if line.count(" ") > 1]
+        for remote in (_text(directory / name).strip(), *packed, *moves[::-1]):
+            if _COMMIT.fullmatch(remote) and self._succeeds("cat-file", "-e", f"{remote}^{{tree}}"):
+                return set(self._git.diff("--name-only", "--no-renames", "-z", remote, self._theirs).split("\0"))
+        return None
 
     def _take_files(self, aside: Path, theirs: set[str] | None) -> None:
         """Takes the files of the broken repository's work tree that came over with no commit.

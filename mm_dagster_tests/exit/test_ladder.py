@@ -161,7 +161,8 @@ def test_under_confirmed_an_unknown_probability_at_a_known_bar_is_a_warning_at_o
     assert states(climb(episode(9, {"p_break_low_24h": None}), 9, LITERAL)) == "N" * 9
     # At a MISSING bar the age says how bad it is, and what is known to be bad still counts.
     assert states(climb(episode(4, missing=(1,)), 4)) == "NNNN"
-    assert states(climb(episode(4, {"p_break_low_24h": None, "low": {2: 2990.0}}), 4)) == "WWMM"
+    gone = {"p_break_low_24h": [0.1] + [None] * 3, "low": {2: 2990.0}}
+    assert states(climb(episode(4, gone), 4)) == "NWMM"
 
 
 def test_a_new_activation_begins_anew() -> None:

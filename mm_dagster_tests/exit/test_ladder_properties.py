@@ -89,7 +89,8 @@ def with_newest(values: dict[str, list[Any]], newest: dict[str, Any]) -> dict[st
 
 
 def levels(frame: pl.DataFrame, column: str = "state") -> list[int]:
-    return [STATES.index(state) for state in frame[column]]
+    """Places in the ladder; one step below NORMAL is what was not judged yet."""
+    return [STATES.index(state) if state else -1 for state in frame[column]]
 
 
 def scale_of(name: str) -> tuple[str, Sequence[Any]]:

@@ -59,7 +59,7 @@ def test_the_most_urgent_comes_first_and_what_is_measured_before_what_is_read_in
 
 
 def test_an_unknown_probability_is_told_where_it_may_be_the_reason() -> None:
-    row = climb(episode(2, {"p_break_low_24h": None}), 2).row(1, named=True)
+    row = climb(episode(2, {"p_break_low_24h": [0.1, None]}), 2).row(1, named=True)
     assert why(row["triggers"], row["state"]) == ["The probability of a break below the grid cannot be known"]
     assert why(row["triggers"], "NORMAL") == []
 

@@ -125,7 +125,7 @@ def test_tables_say_what_they_and_their_columns_mean(quiet: Lake) -> None:
     comments = quiet.sql(
         "SELECT comment FROM duckdb_columns() WHERE table_name = 'exit_state' AND column_name = 'since'"
     )
-    assert comments.item() == "as_of at which the present state was entered; UTC."
+    assert comments.item() == "as_of at which the present state was entered; null: not judged yet; UTC."
 
 
 def test_an_older_lake_gains_new_tables_and_columns_by_itself(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_failing_write_leaves_everything_as_it_was_and_the_next_one_works(
 ) -> None:
     rows = verdicts(0, 4)
     lake.write("regime_verdict", rows, span=span(0, 4), commit=COMMIT)
-    monkeypatch.setattr("mm_dagster.history.lake.json.dumps", lambda _: 1 / 0)
+    monkeypatch.setattr("mm_dagster.history.connection.json.dumps", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         lake.write("regime_verdict", verdicts(0, 4, seed=1), span=span(0, 4), commit=COMMIT)
     monkeypatch.undo()

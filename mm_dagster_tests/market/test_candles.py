@@ -21,7 +21,7 @@ from mm_dagster.tables import broken_rules, conform, dtypes
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 NOW = datetime(2025, 4, 1, 0, 1, tzinfo=UTC)
-CANDLE_COLUMNS = [name for name in dtypes("candles") if name not in ("config_hash", "code_version")]
+CANDLE_COLUMNS = [name for name in dtypes("candles") if name not in ("config_hash", "code_version", "source")]
 
 
 def rows(*bars: tuple[datetime, float, float, float, float, float]) -> pl.DataFrame:

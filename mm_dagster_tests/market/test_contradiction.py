@@ -191,7 +191,7 @@ class Memory:
         exchange.time = as_of + timedelta(minutes=1)
         got = collect(exchange, SYMBOL, Span(as_of - bars * BAR, as_of), QUICK, known=self)
         fresh = got.candles.filter(pl.col("observed_at").is_not_null())
-        stamped = fresh.with_columns(config_hash=pl.lit("x"), code_version=pl.lit("2"))
+        stamped = fresh.with_columns(config_hash=pl.lit("x"), code_version=pl.lit("2"), source=pl.lit("ccxt:x"))
         rest = self.candles.join(stamped, on="open_time", how="anti")
         self.candles = pl.concat([rest, stamped.select(rest.columns)]).sort("open_time")
         new = got.quarantined.join(self.apart, on=["open_time", "reason", "payload"], how="anti")

@@ -27,6 +27,7 @@ def traded(frame: pl.DataFrame, symbol: str) -> pl.DataFrame:
         observed_at=pl.lit(None, TIME),
         config_hash=pl.lit("test"),
         code_version=pl.lit("test"),
+        source=pl.lit("recorded:recorded"),
     ).pipe(Candles.validate)
 
 

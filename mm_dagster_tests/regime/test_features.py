@@ -160,7 +160,7 @@ def test_the_table_keeps_its_contract(year):
 
 def test_the_longest_window_leaves_room_for_the_hysteresis():
     assert WARMUP_BARS == 280 * 16 + 95 + 16 + 1
-    assert set(NAMES) == {*RegimeFeatures.column_names()} - {"symbol", "as_of", "config_hash", "code_version"}
+    assert set(NAMES) == {*RegimeFeatures.column_names()} - {"symbol", "as_of", "config_hash", "code_version", "source"}
 
 
 def test_every_feature_needs_exactly_the_bars_it_declares(eth):

@@ -21,7 +21,7 @@ def test_the_features_are_documented_as_they_are():
 
 def test_every_column_is_defined_once():
     defined = [name for one in DEFINITIONS for names in one.columns.values() for name in names]
-    stamps = {"symbol", "as_of", "config_hash", "code_version"}
+    stamps = {"symbol", "as_of", "config_hash", "code_version", "source"}
     assert sorted(defined) == sorted({*RegimeFeatures.column_names()} - stamps)
 
 
