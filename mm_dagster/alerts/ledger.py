@@ -25,7 +25,7 @@ import polars as pl
 
 from mm_dagster import tables
 from mm_dagster.alerts.policy import EMERGENCY, UNCONFIRMED, Alert, Cancellation
-from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnreachable, Sent
+from mm_dagster.alerts.pushover import PushoverNotTaken, PushoverRefused, PushoverUnavailable, Sent
 from mm_dagster.alerts.second import SecondUnavailable
 from mm_dagster.sources import is_real, kind_of
 
@@ -564,7 +564,7 @@ def _push(channel: Channel, one: Outgoing, created: datetime) -> _Outcome:
         sent = channel.send(one.title, one.message, one.alert.priority, timestamp=created, url=one.url, image=one.image)
     except PushoverRefused as error:
         return _Outcome("REFUSED", channel.name, str(error))
-    except PushoverUnreachable as error:
+    except PushoverNotTaken as error:
         return _Outcome("UNANSWERED", channel.name, f"{NOT_TAKEN}{error}")
     except PushoverUnavailable as error:
         return _Outcome("UNANSWERED", channel.name, str(error))

@@ -56,12 +56,24 @@ class PushoverUnavailable(Exception):
     """No usable answer. The message may or may not have been accepted."""
 
 
-class PushoverUnreachable(PushoverUnavailable):
-    """No connection could be established: nothing was accepted."""
+class PushoverNotTaken(PushoverUnavailable):
+    """No usable answer, but the message was surely not accepted."""
 
 
-class PushoverElsewhere(PushoverUnreachable):
-    """It sends to another address. The message was not accepted, and the token is not taken there."""
+class PushoverUnreachable(PushoverNotTaken):
+    """No connection could be established."""
+
+
+class PushoverDown(PushoverNotTaken):
+    """It answers itself that it is out of order."""
+
+
+class PushoverElsewhere(PushoverNotTaken):
+    """It sends to another address. The token is not taken there."""
+
+
+_GATEWAYS = frozenset({requests.codes.bad_gateway, requests.codes.gateway_timeout})
+"""What stands before it says that it did not answer: it may have accepted the message all the same."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,8 @@ class Pushover:
         Raises:
             PushoverRefused: it said no; never retried.
             PushoverUnreachable: no connection could be established, three times.
-            PushoverUnavailable: 5xx, a timeout, or no usable answer.
+            PushoverNotTaken: it is out of order, or sends elsewhere.
+            PushoverUnavailable: a timeout, or no usable answer: it may have been accepted.
         """
         emergency = priority == _EMERGENCY
         attachment = ("chart.png", image, "image/png") if image and len(image) <= IMAGE_LIMIT else None
@@ -235,7 +248,7 @@ class Pushover:
         except requests.JSONDecodeError:
             raise PushoverUnavailable(f"{where} gave an answer that is not JSON") from None
         except requests.RequestException as error:
-            kind = PushoverUnavailable if departure.begun else PushoverUnreachable
+            kind: type[PushoverUnavailable] = PushoverUnavailable if departure.begun else PushoverUnreachable
             if isinstance(error, web.Redirected):
                 kind = PushoverElsewhere
             said = web.why(error, self._config.timeout_seconds, "pushover.api_url in alerts.yaml")
@@ -281,7 +294,8 @@ class _Session(web.Session):
         if 400 <= code < 500:
             raise PushoverRefused(f"{where} refused ({code}): {_errors(response)}")
         if code != requests.codes.ok:
-            raise PushoverUnavailable(f"{where} is out of order ({code})")
+            kind = PushoverDown if code >= 500 and code not in _GATEWAYS else PushoverUnavailable
+            raise kind(f"{where} is out of order ({code})")
         body = _json(response)
         if body is None:
             raise PushoverUnavailable(f"{where} gave an answer that is not JSON")

@@ -14,6 +14,7 @@ from typing import get_args
 import pytest
 
 from mm_dagster.alerts import receipts
+from mm_dagster.alerts.policy import UNCONFIRMED
 from mm_dagster.alerts.pushover import Pushover, Receipt, Sent
 from mm_dagster.alerts.second import SecondUnavailable
 from mm_dagster.config import PushoverConfig
@@ -153,7 +154,10 @@ def check(world: World) -> None:
         steps = {(one["event"], one["channel"]) for one in events[row["alert_id"]]}
         assert ("NOTED", None) in steps
         assert row["status"] != "PENDING", row
-        if row["status"] == "SENT":
+        if row["status"] == "SENT" and (row["detail"] or "").startswith(UNCONFIRMED):
+            # Offered twice, and nobody knows: the second channel has it, if there is one that answers.
+            assert ("UNANSWERED", "pushover") in steps
+        elif row["status"] == "SENT":
             assert (row["title"], row["message"]) in arrived[row["channel"]], row
             assert ("SENT", row["channel"]) in steps
         elif row["status"] == "FAILED":
@@ -166,7 +170,7 @@ def check(world: World) -> None:
         if known and known["acknowledged"]:
             assert row["acknowledged_at"] or row["expired_at"], row
     for one in ledger.noted.values():
-        assert one["detail"] or one["event"] in ("NOTED", "SENT"), one
+        assert one["detail"] or one["event"] in ("NOTED", "SENT", "TRYING"), one
 
     for of, standing in world.states.items():
         moves = [row for row in rows if row["grid_id"] == of and row["kind"] in ("ESCALATION", "DEESCALATION")]
@@ -175,6 +179,8 @@ def check(world: World) -> None:
             assert told, (of, standing)
             assert told[-1]["state"] == standing
     assert sum(by_pushover.values()) - len(by_pushover) <= world.windows
+    # What may have been taken is offered once more, and never again.
+    assert max(by_pushover.values(), default=0) <= 2
 
 
 @pytest.mark.parametrize(
@@ -186,9 +192,11 @@ def test_faults_and_kills_lose_nothing_and_repeat_nothing(seed: int):
 
 
 def test_the_schedules_are_not_harmless():
-    with PushoverServer() as server:
-        world = live_through(4, server)
-    found = {one["event"] for one in world.ledger.noted.values()}
-    assert world.kills >= 3
-    assert world.windows >= 1
+    worlds = []
+    for seed in (1, 4):
+        with PushoverServer() as server:
+            worlds.append(live_through(seed, server))
+    found = {one["event"] for world in worlds for one in world.ledger.noted.values()}
+    assert sum(world.kills for world in worlds) >= 3
+    assert sum(world.windows for world in worlds) >= 1
     assert {"NOTED", "SENT", "UNANSWERED", "REFUSED"} <= found

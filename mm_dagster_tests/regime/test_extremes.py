@@ -33,7 +33,7 @@ def decided(candles: pl.DataFrame, span: Span) -> tuple[pl.DataFrame, pl.DataFra
 
 def assert_sane(found: pl.DataFrame, verdicts: pl.DataFrame) -> None:
     """What must hold of every market, whatever it did."""
-    stamps = {"config_hash": pl.lit("x"), "code_version": pl.lit("x")}
+    stamps = {"config_hash": pl.lit("x"), "code_version": pl.lit("x"), "source": pl.lit("recorded:x")}
     RegimeFeatures.validate(found.with_columns(**stamps))
     RegimeVerdict.validate(verdicts.with_columns(**stamps))
     for name in NAMES:

@@ -155,7 +155,8 @@ def test_twice_the_warm_up_changes_no_bit(eth, year):
 
 
 def test_the_table_keeps_its_contract(year):
-    RegimeFeatures.validate(year.with_columns(config_hash=pl.lit("x"), code_version=pl.lit("1")))
+    stamps = {"config_hash": pl.lit("x"), "code_version": pl.lit("1"), "source": pl.lit("recorded:x")}
+    RegimeFeatures.validate(year.with_columns(**stamps))
 
 
 def test_the_longest_window_leaves_room_for_the_hysteresis():

@@ -65,7 +65,7 @@ WILD = CALM | {
 
 def table(rows: list[dict], symbol: str = "ETH-USDT") -> pl.DataFrame:
     """Rows of features, one a bar from START on."""
-    stamps = {"symbol": symbol, "config_hash": "x", "code_version": "1"}
+    stamps = {"symbol": symbol, "config_hash": "x", "code_version": "1", "source": "recorded:x"}
     return RegimeFeatures.validate(
         pl.DataFrame(
             [
@@ -210,7 +210,8 @@ def test_neither_order_nor_other_symbols_nor_more_history_matter(measured, judge
 
 
 def test_the_table_keeps_its_contract(judged):
-    RegimeVerdict.validate(judged.with_columns(config_hash=pl.lit("x"), code_version=pl.lit("1")))
+    stamps = {"config_hash": pl.lit("x"), "code_version": pl.lit("1"), "source": pl.lit("recorded:x")}
+    RegimeVerdict.validate(judged.with_columns(**stamps))
 
 
 @pytest.mark.parametrize(
