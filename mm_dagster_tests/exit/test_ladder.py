@@ -223,15 +223,16 @@ def test_a_hard_trigger_at_the_first_known_bar_is_since_then_and_not_since_the_a
 @pytest.mark.parametrize("name", list(triggers.INPUTS))
 def test_until_every_input_was_known_once_only_hard_triggers_count(name: str) -> None:
     loud: dict[str, Any] = {"p_break_low_24h": 0.8, "verdict": "TREND", "atr_expansion": 1.4}
-    late = {name: [None] * 5 + [loud.get(name, QUIET[name])] * 7}
-    frame = climb(episode(12, loud | late), 12)
+    late = {name: [None] * 5 + [loud.get(name, QUIET[name])] * 19}
+    # Of the verdict also its values of four hours before are needed.
+    frame = climb(episode(24, loud | late), 24)
     assert states(frame[:5]) == "NNNNN"
     assert frame["complete"].to_list()[:5] == [False] * 5
     assert frame["never_known"][4].to_list() == [triggers.INPUTS[name]]
     assert "as far as is known" in frame["advice"][0]
     assert states(frame[-1]) == "M"
-    hard = climb(episode(12, loud | late | {"low": {2: 2980.0}}), 12)
-    assert states(hard) == "NN" + "M" * 10
+    hard = climb(episode(24, loud | late | {"low": {2: 2980.0}}), 24)
+    assert states(hard) == "NN" + "M" * 22
 
 
 def test_what_was_known_once_and_is_lost_is_blindness() -> None:

@@ -63,7 +63,7 @@ def stretches(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 
 @st.composite
 def happenings(draw: st.DrawFn) -> tuple[dict[str, list[Any]], list[int]]:
-    """Values of an episode, BARS long, and its MISSING bars."""
+    """Values of an episode, BARS long, and its MISSING bars; at its first bar all is known, so that it is judged."""
     choices: dict[str, list[Any]] = {
         "p_break_low_24h": [None, 0.1, 0.28, 0.3, 0.4, 0.5, 0.56, 0.62, 0.9],
         "verdict": [None, *VERDICTS],
@@ -77,10 +77,11 @@ def happenings(draw: st.DrawFn) -> tuple[dict[str, list[Any]], list[int]]:
         "low": [3127.0] * 10 + [2985.0],
     }
     values = {
-        name: (draw(stretches(st.sampled_from(given))) + [QUIET[name]] * BARS)[:BARS] for name, given in choices.items()
+        name: ([QUIET[name], *draw(stretches(st.sampled_from(given)))] + [QUIET[name]] * BARS)[:BARS]
+        for name, given in choices.items()
     }
     missing = draw(stretches(st.sampled_from([False] * 6 + [True])))
-    return values, [bar for bar, gone in enumerate(missing) if gone and bar < BARS]
+    return values, [bar for bar, gone in enumerate(missing) if gone and 0 < bar < BARS]
 
 
 def with_newest(values: dict[str, list[Any]], newest: dict[str, Any]) -> dict[str, list[Any]]:
@@ -89,8 +90,7 @@ def with_newest(values: dict[str, list[Any]], newest: dict[str, Any]) -> dict[st
 
 
 def levels(frame: pl.DataFrame, column: str = "state") -> list[int]:
-    """Places in the ladder; one step below NORMAL is what was not judged yet."""
-    return [STATES.index(state) if state else -1 for state in frame[column]]
+    return [STATES.index(state) for state in frame[column]]
 
 
 def scale_of(name: str) -> tuple[str, Sequence[Any]]:
