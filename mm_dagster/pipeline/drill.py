@@ -104,7 +104,8 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         image = _picture(project, grid) if planned.is_real and not reminds else None
         with lock:
             told = dispatch(
-                [Outgoing(alert, *words, project.config.source_of(grid.symbol), link, image)],
+                # Its row is of no single market; that of one that is none has no channel to go to, see above.
+                [Outgoing(alert, *words, project.source_of_all, link, image)],
                 ledger=ledger, channel=channel, second=second, clock=now,
             )  # fmt: skip
         row = told.row(0, named=True)
