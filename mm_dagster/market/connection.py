@@ -35,6 +35,8 @@ _TIME_ATTEMPTS = 2
 """The time is asked for before anything else: a dead network should show soon."""
 _MOST_BYTES = 16 * 2**20
 """Of an answer; the longest that an exchange is known to send is its list of markets."""
+_LATEST_TIME = 7_258_118_400_000
+"""Milliseconds until 2200: what an exchange calls its time beyond it is in another unit."""
 _TOO_BUSY_CODE = "200002"
 _PASSING_CODES = frozenset({_TOO_BUSY_CODE, "408000"})
 """KuCoin's own codes of what passes by itself, and that ccxt files among what does not: too busy, timed out."""
@@ -208,7 +210,7 @@ class Connection:
 
         def ask() -> datetime:
             milliseconds = self.exchange.fetch_time()
-            if milliseconds is None:
+            if milliseconds is None or milliseconds > _LATEST_TIME:
                 raise ccxt.NullResponse("no time")
             return EPOCH + timedelta(milliseconds=milliseconds)
 

@@ -6,14 +6,17 @@ answer are here.
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ccxt
 import polars as pl
 
-from mm_dagster.bars import TIME, Span
+from mm_dagster.bars import BAR, TIME, Span, floor_bar, iso
 from mm_dagster.config import CcxtVenue
 from mm_dagster.market import pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
@@ -23,6 +26,12 @@ from mm_dagster.tables import MarketRules
 _TIMEFRAME = "15m"
 _PAGE_BARS = 500
 """Bars a page where ccxt does not know the exchange's limit."""
+_ONE_TIME = timedelta(minutes=30)
+"""Clocks that differ by no more tell the same time: no bar is late by it."""
+_WITNESSES = 3
+"""Markets that are asked at most which of two clocks is right."""
+
+logger = logging.getLogger(__name__)
 
 
 class ExchangeVenue:
@@ -30,12 +39,15 @@ class ExchangeVenue:
 
     simulated = False
 
-    def __init__(self, name: str, settings: CcxtVenue, *, retry: Retry | None = None) -> None:
+    def __init__(
+        self, name: str, settings: CcxtVenue, *, retry: Retry | None = None, markets: Sequence[str] = ()
+    ) -> None:
         """
         Args:
             name: name in markets.yaml.
             settings: which exchange, at which address.
             retry: how patiently a call is repeated.
+            markets: whose candles say which clock is right, where the exchange's is far from the computer's.
 
         Raises:
             VenueError: ccxt does not know the exchange, it has no 15-minute candles, or the address is none.
@@ -43,6 +55,10 @@ class ExchangeVenue:
         self.name = name
         self._connection = Connection(name, settings, retry=retry)
         self._label = self._connection.label
+        self._markets = tuple(markets)[:_WITNESSES]
+        self._once = threading.Lock()
+        self._is_checked = False
+        self._own_clock: tuple[datetime, float] | None = None
         if not self._exchange.has["fetchOHLCV"] or _TIMEFRAME not in (self._exchange.timeframes or {}):
             raise VenueError(f"{name}: exchange: {settings.exchange} has no 15-minute candles; choose another exchange")
 
@@ -52,12 +68,46 @@ class ExchangeVenue:
         return self._connection.exchange
 
     def now(self) -> datetime:
-        """The exchange's time.
+        """The exchange's time; where it is far from the computer's, the one of both that its candles bear out.
+
+        A clock that once tells another day would make every grid blind, and bars that are open pass for closed.
 
         Raises:
             VenueError: the exchange does not answer.
         """
-        return self._connection.now()
+        told = self._connection.now()
+        with self._once:
+            if not self._is_checked:
+                self._is_checked = True
+                own = datetime.now(UTC)
+                if abs(told - own) > _ONE_TIME and self._is_refuted(told, own):
+                    logger.warning(
+                        "%s: its clock says %s, and its candles that it is %s; the computer's is used",
+                        self._label,
+                        iso(told),
+                        iso(own),
+                    )
+                    self._own_clock = own, time.monotonic()
+            if self._own_clock is None:
+                return told
+            own, at = self._own_clock
+        return own + timedelta(seconds=time.monotonic() - at)
+
+    def _is_refuted(self, told: datetime, own: datetime) -> bool:
+        """Whether the candles say that it is our time: those of the later clock are there only if it is right."""
+        earlier, later = sorted((told, own))
+        end = floor_bar(later) + BAR
+        newest = Span(max(floor_bar(earlier) + BAR, end - 5 * BAR), end)
+        answers = 0
+        for symbol in self._markets:
+            try:
+                answer = self.fetch(symbol, newest)
+            except VenueError:
+                continue
+            if answer.rows.filter(newest.opens()).height:
+                return later == own
+            answers += answer.error is None
+        return answers > 0 and earlier == own
 
     def fetch(self, symbol: str, span: Span) -> Answer:
         """The candles of a span, page by page; a page that fails does not stop the ones after it.

@@ -103,13 +103,16 @@ class Venue(Protocol):
         """
 
 
-def open_venue(name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, folder: Path) -> Venue:
+def open_venue(
+    name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, folder: Path, markets: Sequence[str] = ()
+) -> Venue:
     """The venue that a configuration describes.
 
     Args:
         name: its name in markets.yaml.
         config: its settings there.
         folder: the configuration folder, which relative paths start from.
+        markets: those that are watched on it.
 
     Raises:
         VenueError: it cannot be used as configured.
@@ -118,7 +121,7 @@ def open_venue(name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, fo
     if isinstance(config, CcxtVenue):
         from mm_dagster.market.exchange import ExchangeVenue
 
-        return ExchangeVenue(name, config)
+        return ExchangeVenue(name, config, markets=markets)
     if isinstance(config, RecordedVenue):
         from mm_dagster.market.recorded import RecordedMarket
 

@@ -199,7 +199,8 @@ class Project:
         """
         name, settings = self.config.venue_of(symbol)
         if name not in self._venues:
-            self._venues[name] = open_venue(name, settings, Path(self.config_dir))
+            markets = [one for one in self.config.symbols if self.config.venue_of(one)[0] == name]
+            self._venues[name] = open_venue(name, settings, Path(self.config_dir), markets)
         return self._venues[name]
 
     def account(self, venue: str) -> ExchangeAccount | None:

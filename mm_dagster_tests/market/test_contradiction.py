@@ -161,7 +161,9 @@ def test_two_answers_agree_only_when_they_are_apart_and_nothing_healthy_came_bet
 
     def noted(minutes: int, close: float = 7.0, reason: str = UNSURE) -> pl.DataFrame:
         one = {"symbol": SYMBOL, "open_time": START, "reason": reason, "payload": json.dumps({"close": close})}
-        return pl.DataFrame([one | {"venue": "main", "observed_at": now - timedelta(minutes=minutes)}]).cast(
+        return pl.DataFrame(
+            [one | {"venue": "main", "observed_at": now - timedelta(minutes=minutes), "source": "ccxt:x"}]
+        ).cast(
             dtypes("quarantine")  # type: ignore[arg-type]
         )
 
@@ -194,7 +196,8 @@ class Memory:
         stamped = fresh.with_columns(config_hash=pl.lit("x"), code_version=pl.lit("2"), source=pl.lit("ccxt:x"))
         rest = self.candles.join(stamped, on="open_time", how="anti")
         self.candles = pl.concat([rest, stamped.select(rest.columns)]).sort("open_time")
-        new = got.quarantined.join(self.apart, on=["open_time", "reason", "payload"], how="anti")
+        apart = got.quarantined.with_columns(source=pl.lit("ccxt:x"))
+        new = apart.join(self.apart, on=["open_time", "reason", "payload"], how="anti")
         self.apart = pl.concat([self.apart, new])
         return got.error
 

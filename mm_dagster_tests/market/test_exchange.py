@@ -204,6 +204,36 @@ def test_the_clock_is_the_exchange_s(server, connect) -> None:
     assert "s from ours" in venue.check()
 
 
+@pytest.mark.parametrize("symbols", [("ETH-USDT", "ATOM-USDT"), ("NOPE-USDT", "ETH-USDT")])
+@pytest.mark.parametrize(
+    "off", [timedelta(days=1), timedelta(hours=1), timedelta(days=-1), timedelta(hours=-1), timedelta(days=-20_000)]
+)
+def test_of_two_clocks_that_are_far_apart_the_candles_tell_which_is_right(
+    server, monkeypatch, off: timedelta, symbols: tuple[str, ...]
+) -> None:
+    class Ours(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return ours
+
+    def clock(told: datetime) -> datetime:
+        settings = CcxtVenue(kind="ccxt", exchange="kucoin", api_url=server.url)
+        venue = ExchangeVenue("main", settings, retry=FAST, markets=symbols)
+        monkeypatch.setattr(venue._connection, "now", lambda: told)
+        assert abs(venue.now() - venue.now()) < timedelta(seconds=5)
+        return venue.now()
+
+    monkeypatch.setattr("mm_dagster.market.exchange.datetime", Ours)
+    ours = NOW
+    assert abs(clock(NOW + off) - NOW) < timedelta(seconds=5)
+    ours = NOW + off
+    assert abs(clock(NOW) - NOW) < timedelta(seconds=5)
+    # Without an answer nothing speaks against the exchange.
+    ours = NOW
+    server.faults = [replace(kucoin.FORBIDDEN, path="")] * 100
+    assert clock(NOW + off) == NOW + off
+
+
 @pytest.mark.parametrize("fault", [kucoin.INTERNAL_ERROR, kucoin.EMPTY_BODY], ids=["500", "empty"])
 def test_without_the_exchange_s_time_all_is_missing_and_nothing_is_asked(server, connect, fault: Fault) -> None:
     server.faults = [replace(fault, path=TIMESTAMP)] * 99

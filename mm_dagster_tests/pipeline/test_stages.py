@@ -18,6 +18,9 @@ from mm_dagster.pipeline.work import Work
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
 
 CLOCK = ("started_at", "finished_at", "recomputed_at")
+MOMENTS = ("before it writes", "after it wrote")
+QUICK = (("candles", "after it wrote"), ("exit_state", "before it writes"))
+"""The failures that every run of the tests tries."""
 ETH, SOL, GONE = "ETH-USDT", "SOL-USDT", "GONE-USDT"
 
 
@@ -109,6 +112,7 @@ def test_each_stage_alone_gives_the_same_rows(before: Path, whole: dict[str, pl.
     assert_same(before, data, whole)
 
 
+@pytest.mark.long
 def test_a_stage_alone_before_those_that_it_needs_leaves_nothing_behind(
     before: Path, whole: dict[str, pl.DataFrame]
 ) -> None:
@@ -119,8 +123,14 @@ def test_a_stage_alone_before_those_that_it_needs_leaves_nothing_behind(
     assert_same(before, data, whole)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("moment", ["before it writes", "after it wrote"])
+@pytest.mark.parametrize(
+    ("stage", "moment"),
+    [
+        pytest.param(stage, moment, marks=() if (stage, moment) in QUICK else pytest.mark.long)
+        for moment in MOMENTS
+        for stage in STAGES
+    ],
+)
 def test_a_tick_that_failed_at_a_stage_is_run_again_from_there(
     before: Path, whole: dict[str, pl.DataFrame], stage: str, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +154,7 @@ def test_a_tick_that_failed_at_a_stage_is_run_again_from_there(
     assert_same(before, data, whole)
 
 
+@pytest.mark.long
 def test_a_refused_grid_is_not_judged_when_the_exit_stage_runs_alone(before: Path) -> None:
     data = begin(before, "refused")
     known = stored(before, data)["exit_state"].filter(pl.col("grid_id") == "changed")
