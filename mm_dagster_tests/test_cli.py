@@ -33,7 +33,7 @@ from mm_dagster.history.views import VIEWS
 from mm_dagster.tables import TABLES, dtypes
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 400
 
 
 @pytest.fixture(scope="module")
