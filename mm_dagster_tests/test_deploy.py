@@ -30,7 +30,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
-from mm_dagster import cli
+from mm_dagster import cli, environment
 from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Commit, Lake
@@ -114,9 +114,14 @@ def test_every_variable_that_is_set_is_one_that_is_read() -> None:
             *(PROJECT / "mm_dagster").rglob("*.py"), *PROJECT.glob("*.yaml"), DEPLOY / "postgres" / "dagster.yaml",
             DEPLOY / "workspace.yaml",
         ]
+        # It also names those that others read.
+        if path != Path(environment.__file__)
     )  # fmt: skip
+    ours = {*environment._OURS, *environment.PUSHOVER}
+    unread = {name for name in set_here - ours if name not in read_there}
     # Compose's own, and the one whose name the configuration chooses.
-    assert {name for name in set_here if name not in read_there} == {"MM_CONFIGS", "MM_PORT", "MM_CATALOG_URL"}
+    assert unread == {"MM_CONFIGS", "MM_PORT", "MM_CATALOG_URL"}
+    assert {name for name in set_here - ours if name.startswith("MM_")} == set(environment._OTHERS)
 
 
 def test_nothing_is_open_to_the_network_and_no_secret_is_written_down() -> None:

@@ -16,6 +16,8 @@ from mm_dagster.history.lake import Lake
 from mm_dagster_tests.faults import spine
 from mm_dagster_tests.faults.clockwork import computer_clock
 
+pytestmark = pytest.mark.long
+
 ARCHIVE = Path(__file__).parent / "data" / "upgrade.tar.gz"
 LAST = datetime(2026, 6, 29, 16, 45, tzinfo=UTC)
 """The older program's last tick."""

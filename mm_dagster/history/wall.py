@@ -168,9 +168,10 @@ def _check_table(node: dict[str, Any], known: frozenset[str]) -> None:
         where = ".".join(part for part in (catalog, schema, name) if part)
         raise LakeError(f"{where} is no table of the history; `mm sql` lists what there is")
     if name.lower() not in known:
-        near = difflib.get_close_matches(name.lower(), sorted(known | _VIEWS), 1)
-        nearest = f' Did you mean "{near[0]}"?' if near else ""
-        raise LakeError(f"Table with name {name} does not exist!{nearest} `mm sql` lists what there is")
+        # However far it is: DuckDB names one, too, and a name that is wrong in all its letters still gets a remedy.
+        [nearest] = difflib.get_close_matches(name.lower(), sorted(known | _VIEWS), n=1, cutoff=0)
+        hint = f'Did you mean "{nearest}"?'
+        raise LakeError(f"Table with name {name} does not exist! {hint} `mm sql` lists what there is")
 
 
 def _check_show(node: dict[str, Any]) -> None:

@@ -267,7 +267,7 @@ def test_a_day_of_profit_ends_with_the_bar_that_closes_at_midnight(decided: Lake
 
 def test_the_dictionary_says_what_every_column_means(decided: Lake) -> None:
     told = {(name, column): meaning for name, column, meaning in decided.sql("FROM data_dictionary").rows()}
-    assert told["exit_state", "since"] == "as_of at which the present state was entered; UTC."
+    assert told["exit_state", "since"] == "as_of at which the present state was entered; null: not judged yet; UTC."
     assert (
         told["pnl_by_day", None] == "For each day and episode of a grid: where it stood at the day's last stored bar."
     )

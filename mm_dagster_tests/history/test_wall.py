@@ -372,6 +372,7 @@ def test_even_past_the_wall_the_connection_reads_no_other_file(lake: Lake, place
         ("FROM ducklake_merge_adjacent_files('history')", r"ducklake_merge_adjacent_files .* history\.snapshots\(\)"),
         ("SELECT rond(1)", 'rond .* did you mean "round"'),
         ("FROM candels", 'candels does not exist! Did you mean "candles"'),
+        ("FROM zzz", r'zzz does not exist! Did you mean "\w+"\? `mm sql` lists'),
         ("FROM memory.x", "memory.x is no table of the history; `mm sql` lists what there is"),
         ("SELECT 1; SELECT 2", "2 queries at once; write one"),
         ("EXPLAIN SELECT 1", "EXPLAIN is not a query; write SELECT"),
