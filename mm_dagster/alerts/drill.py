@@ -112,7 +112,9 @@ def audit(
             "channel": one["channel"] or "ledger",
             "detail": one["detail"],
         }
-        for one in events.filter(pl.col("alert_id").is_in(list(names))).sort("at", "event_id").to_dicts()
+        for one in events.filter(pl.col("alert_id").is_in(list(names)) & (pl.col("event") != "TRYING"))
+        .sort("at", "event_id")
+        .to_dicts()
     ]
     for one in answer.to_dicts() if answer is not None else ():
         rows.append(
@@ -126,7 +128,13 @@ def audit(
             }
         )
     order = ("NOTED", "SENT", "UNANSWERED", "REFUSED", "ACKNOWLEDGED", "RESPONSE", "CANCELLED", "EXPIRED")
-    return sorted(rows, key=lambda row: (row["at"], order.index(row["step"]) if row["step"] in order else 0))
+
+    def place(row: dict[str, Any]) -> tuple[datetime, int, datetime]:
+        """A phone's clock tells whole seconds: within one the steps stand in the order in which they can happen."""
+        step = order.index(row["step"]) if row["step"] in order else 0
+        return row["at"].replace(microsecond=0), step, row["at"]
+
+    return sorted(rows, key=place)
 
 
 def failures(rows: Sequence[dict[str, Any]], channels: Sequence[str], waited: bool) -> list[str]:
