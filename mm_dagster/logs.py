@@ -195,7 +195,7 @@ def _parts(value: str) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     """How a secret is written by those who quote it."""
-    secret = secret.strip().strip("'\"")
+    secret = secret.strip().strip("'\"").strip()
     # A name of a host is told in small letters.
     cases = (secret, secret.lower(), secret.upper())
     for form in dict.fromkeys((*cases, unquote(secret), *_addressed(secret), html.escape(secret))):

@@ -335,10 +335,11 @@ class Mirror:
         """The files that others changed since the broken repository last looked; None: it is not known."""
         if not self._knows(self._theirs):
             return None
-        name = f"refs/remotes/{self._name}/{self._branch}"
-        packed = re.findall(rf"^([0-9a-f]{{40}}) {re.escape(name)}$", _text(directory / "packed-refs"), re.MULTILINE)
-        moves = [line.split(" ")[1] for line in _text(directory / "logs" / name).splitlines() if line.count(" ") > 1]
-        for remote in (_text(directory / name).strip(), *packed, *moves[::-1]):
+        # Under whatever name: the remote may have had another address then.
+        loose = sorted(directory.glob(f"refs/remotes/*/{self._branch}"))
+        ours = rf"^([0-9a-f]{{40}}) refs/remotes/[^/]+/{re.escape(self._branch)}$"
+        packed = re.findall(ours, _text(directory / "packed-refs"), re.MULTILINE)
+        for remote in (*(_text(path).strip() for path in loose), *packed):
             if _COMMIT.fullmatch(remote) and self._succeeds("cat-file", "-e", f"{remote}^{{tree}}"):
                 return set(self._git.diff("--name-only", "--no-renames", "-z", remote, self._theirs).split("\0"))
         return None
