@@ -52,16 +52,26 @@ class RecordedMarket:
             )
 
     def now(self) -> datetime:
-        """The end of the recording: when the last bar of all symbols closes.
+        """The end of the recording: when the last bar of all symbols closes that can be read.
 
         Raises:
-            VenueError: there is no recording, or one cannot be read.
+            VenueError: there is no recording, or none can be read.
         """
         if self._now is None:
             symbols = self._symbols()
             if not symbols:
                 raise VenueError(f"{self.name}: {self._folder} holds no <SYMBOL>/{self._file}; put the candles there")
-            self._now = max(self._recording(symbol)[1].end for symbol in symbols)
+            ends: list[datetime] = []
+            failures: list[VenueError] = []
+            for symbol in symbols:
+                try:
+                    ends.append(self._recording(symbol)[1].end)
+                except VenueError as failure:
+                    # It is said where its market is asked for; those beside it are read all the same.
+                    failures.append(failure)
+            if not ends:
+                raise failures[0]
+            self._now = max(ends)
         return self._now
 
     def fetch(self, symbol: str, span: Span) -> Answer:
@@ -105,6 +115,8 @@ class RecordedMarket:
             VenueError: there is no recording, or one cannot be read.
         """
         until = iso(self.now())
+        for symbol in self._symbols():
+            self._recording(symbol)
         units = "".join(f"; {symbol}: times in {unit}" for symbol, unit in sorted(self._units.items()))
         return f"{len(self._symbols())} recorded markets in {self._folder}; their clock stands at {until}{units}"
 
