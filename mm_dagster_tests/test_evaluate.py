@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
 from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.config import load
+from mm_dagster.config import SimulatedVenue, load
 from mm_dagster.evaluation import candidates, promotion
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.sources import source_of
 from mm_dagster_tests.evaluation.test_tuning import DAYS, START, walk
 
 ASKED = ("--from", "2025-03-01", "--to", "2025-07-10", "--keys", "exit.persist.on,exit.confirm")
@@ -30,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     markets = {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "AAA-USDT", "venue": "main"}]}
     (folder / "configuration" / "markets.yaml").write_text(yaml.safe_dump(markets))
     (folder / "configuration" / "exit.yaml").write_text("# as agreed in spring\nconfirm:\n  warning: 0.45  # looks\n")
-    Lake(folder / "data" / "history").upsert("candles", walk(0, "AAA-USDT"), commit=Commit("test", "candles", "spring"))
+    candles = walk(0, "AAA-USDT").with_columns(source=pl.lit(source_of("main", SimulatedVenue(kind="simulated"))))
+    Lake(folder / "data" / "history").upsert("candles", candles, commit=Commit("test", "candles", "spring"))
     return folder
 
 
