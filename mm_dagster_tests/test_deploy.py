@@ -217,6 +217,8 @@ def test_health_says_in_one_line_what_is_not_well(
         "not live: daemon: [A-Z_]+ has never run; start `dagster-daemon run`, or `make up`", str(asked.exception)
     )
     del place[1]["MM_CATALOG_URL"]
+    # A probe is a process of its own.
+    cli.project_here.cache_clear()
     asked = health("ready", "--json")
     rows = {row["part"]: row for row in json.loads(asked.stdout)}
     assert asked.exit_code == 1
@@ -242,7 +244,8 @@ def test_health_follows_the_daemon_the_tick_and_the_newest_bar(
     def ready_at(tick: datetime, bar: datetime) -> Result:
         row = {"as_of": bar, "started_at": tick, "finished_at": tick, "symbols_ok": [], "symbols_failed": []}
         lake.upsert("tick", pl.DataFrame([row]), commit=Commit("", "", ""))
-        candle = sample("candles", [bar - BAR], ("ETH-USDT",))
+        source = cli.project_here().config.source_of("ETH-USDT")
+        candle = sample("candles", [bar - BAR], ("ETH-USDT",)).with_columns(source=pl.lit(source))
         lake.upsert("candles", candle, commit=Commit("", "", ""))
         return health("ready")
 
