@@ -40,10 +40,10 @@ lint: setup  ## style, types and the rules of the house
 	$(BIN)/lint-imports --no-logo
 
 test: lint  ## everything that CI runs
-	$(BIN)/pytest -n auto --dist loadfile -m "not long"
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: lint  ## the tests that take longer, too
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-faults: setup  ## a thousand injected faults and what they did; OUT=docs/reliability.md writes it down
 	$(BIN)/python -m mm_dagster_tests.faults.run --at-once 2 $(if $(OUT),--out $(OUT))

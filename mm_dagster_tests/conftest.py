@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,35 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+SLOW_FIRST = (
+    "test_cli",
+    "defs/test_trouble",
+    "defs/test_flash_crash",
+    "defs/test_live_equals_backfill",
+    "history/test_lost_catalog",
+    "history/test_lake",
+    "history/test_lake_postgres",
+    "test_troubles",
+    "market/test_faulty_answers",
+    "pipeline/test_stages",
+    "faults/test_sample",
+    "history/test_analysts",
+    "defs/test_account",
+)
+"""The longest files: begun last, one of them would keep one worker while the others have nothing left to do."""
+
+
+def pytest_configure() -> None:
+    """What a shell begins in the background ignores Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order in which workers are to take them."""
+    place = {f"mm_dagster_tests/{name}.py": number for number, name in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0], len(place)))
 
 
 @pytest.fixture(autouse=True)

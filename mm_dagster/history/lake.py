@@ -667,9 +667,14 @@ def _parts(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[pl.Da
 
 
 def _is_behind(error: BaseException) -> bool:
-    """Whether a connection failed since it knows tables of inlined rows that are no more."""
+    """Whether a connection failed since it knows tables of inlined rows that are no more.
+
+    Where they go between two of its own questions, DuckDB calls that an internal error, and the connection is of no
+    more use.
+    """
     text = str(error)
-    return "ducklake_inlined_" in text or "Current transaction is aborted" in text
+    is_broken = isinstance(error, duckdb.InternalException | duckdb.FatalException)
+    return is_broken or "ducklake_inlined_" in text or "Current transaction is aborted" in text
 
 
 @dataclass

@@ -76,7 +76,7 @@ def test_they_pass_on_the_newest_whole_day_with_their_figures(project: Project) 
     assert set(found) == {*CHECKS, *CHECK_KEYS}
     assert all(evaluation.passed for evaluation in found.values())
     stored = project.lake.read("regime_features", span=newest_whole_day(project))
-    cells = stored.drop("symbol", "as_of", "config_hash", "code_version").count().sum_horizontal()[0]
+    cells = stored.drop("symbol", "as_of", "config_hash", "code_version", "source").count().sum_horizontal()[0]
     ahead = found[dg.AssetCheckKey(FEATURES, "no_look_ahead")]
     assert ahead.severity == dg.AssetCheckSeverity.ERROR
     assert ahead.description == (
