@@ -21,6 +21,7 @@ from mm_dagster.pipeline.tell import due_now, news
 from mm_dagster_tests.pushover import PushoverServer
 from mm_dagster_tests.wire import Wire, answer
 
+
 @pytest.fixture
 def phone() -> Iterator[PushoverServer]:
     with PushoverServer() as running:
@@ -120,6 +121,7 @@ def test_a_simulated_market_rings_nowhere(project: Project, phone: PushoverServe
     assert row["title"].startswith("SIMULATED · DRILL · ")
 
 
+@pytest.mark.long
 def test_a_drill_changes_no_decision_no_budget_and_no_statistic(project: Project, phone: PushoverServer) -> None:
     before = due_now(project)
     for _ in range(2):

@@ -91,7 +91,18 @@ def test_an_invalid_configuration_is_told_once_even_if_no_tick_runs(place: Path)
     assert "policy" in said
 
 
-@pytest.mark.parametrize("kind", ["31st of June", "deep", "laughs", "empty", "nul", "pipe", "link"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "deep",
+        "pipe",
+        pytest.param("31st of June", marks=pytest.mark.long),
+        pytest.param("laughs", marks=pytest.mark.long),
+        pytest.param("empty", marks=pytest.mark.long),
+        pytest.param("nul", marks=pytest.mark.long),
+        pytest.param("link", marks=pytest.mark.long),
+    ],
+)
 def test_messages_go_on_under_every_breakage(place: Path, kind: str) -> None:
     if kind in ("pipe", "link"):
         (place / "exit.yaml").unlink()
@@ -156,7 +167,10 @@ def test_the_doctor_the_page_and_a_response_know_a_grid_that_vanished(
     assert (code, json.loads(said), errors) == (0, [], "")
 
 
-@pytest.mark.parametrize("kind", ["31st of June", "deep", "empty"])
+@pytest.mark.parametrize(
+    "kind",
+    ["deep", pytest.param("31st of June", marks=pytest.mark.long), pytest.param("empty", marks=pytest.mark.long)],
+)
 def test_the_commands_go_on_under_the_last_valid_configuration(
     place: Path, mm: Callable[..., tuple[int, str, str]], kind: str
 ) -> None:

@@ -25,6 +25,9 @@ FIRST = datetime(2025, 10, 9, 21, 30, tzinfo=UTC)
 KEYS = {"key_env": "MM_KEY", "secret_env": "MM_SECRET", "passphrase_env": "MM_PASSPHRASE"}
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Live]:
     """Two ticks of one grid whose account bought what the grid buys at its activation, and one with a wrong key."""

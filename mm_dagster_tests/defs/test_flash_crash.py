@@ -13,12 +13,12 @@ from mm_dagster import tables
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, flash_crash, grid_file, quarter_hours
 
 SYMBOLS = tuple(str(grid["symbol"]) for grid in CRASH_GRIDS.values())
-FIRST, LAST = datetime(2025, 10, 10, 20, 30, tzinfo=UTC), datetime(2025, 10, 10, 22, 0, tzinfo=UTC)
+FIRST, LAST = datetime(2025, 10, 10, 20, 45, tzinfo=UTC), datetime(2025, 10, 10, 21, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Live]:
-    """An hour and a half of ticks through the crash, alerts included."""
+    """Three quarters of an hour of ticks through the crash, alerts included."""
     with flash_crash(tmp_path_factory.mktemp("crash"), shared_data, SYMBOLS) as live:
         live.configure([grid_file(name) for name in CRASH_GRIDS])
         for as_of in quarter_hours(FIRST, LAST):
@@ -80,7 +80,7 @@ def test_every_tick_left_a_snapshot_in_git(crashed: Live) -> None:
     mirror = crashed.folder / "data" / "mirror"
     files = sorted(path.relative_to(mirror).as_posix() for path in mirror.glob("metrics/**/*.yaml"))
     assert len(files) == len(SYMBOLS) * len(quarter_hours(FIRST, LAST))
-    assert files[-1] == "metrics/2025/10/10/2200_SOL-USDT.yaml"
+    assert files[-1] == "metrics/2025/10/10/2130_SOL-USDT.yaml"
 
 
 def test_every_tick_is_noted_with_its_markets(crashed: Live) -> None:

@@ -54,6 +54,7 @@ def test_ticks_and_one_backfill_write_the_same_bits(
             assert_frame_equal(ticked.select(compared), filled.select(compared), check_exact=True)
 
 
+@pytest.mark.long
 def test_a_missed_tick_heals_itself(tmp_path: Path, shared_data: Path) -> None:
     with flash_crash(tmp_path, shared_data, ("ADA-USDT",)) as live:
         live.configure([grid_file("ada")])

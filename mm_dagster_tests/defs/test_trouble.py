@@ -39,6 +39,7 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, str]]:
     return {one.check_name: (one.passed, one.description or "") for one in evaluations}
 
 
+@pytest.mark.long
 def test_an_unknown_market_does_not_stop_the_others(live: Live) -> None:
     live.symbols = ("ADA-USDT", "NOPE-USDT")
     live.configure([grid_file("ada"), grid_file("nope", symbol="NOPE-USDT", lower=1, upper=2, stop=0.9)])
@@ -93,6 +94,7 @@ def test_a_grid_changed_without_a_new_activation_is_refused_alone(live: Live) ->
     assert dict(newest.iter_rows()) == {"ada": CALM, "sol": CALM + BAR}
 
 
+@pytest.mark.long
 def test_an_invalid_edit_keeps_the_last_valid_configuration_in_force(live: Live) -> None:
     live.symbols = ("ADA-USDT",)
     live.configure([grid_file("ada")])
@@ -148,6 +150,7 @@ def test_every_stored_row_keeps_the_contract_of_its_table_and_survives_the_upkee
         assert live.lake().read(table).equals(rows), table
 
 
+@pytest.mark.long
 def test_the_sensor_asks_for_a_run_only_while_something_is_due(live: Live) -> None:
     live.symbols = ("ADA-USDT",)
     live.configure([grid_file("ada")])

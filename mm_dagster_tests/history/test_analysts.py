@@ -196,7 +196,16 @@ def _with_rows_of_two_versions(lake: Lake) -> None:
     lake.upsert("regime_verdict", sample("regime_verdict", times(START + timedelta(days=2), 3), NAMES), commit=COMMIT)
 
 
-@pytest.mark.parametrize("how", ["read", "sql", "stream", "newest", "check"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "read",
+        "stream",
+        pytest.param("sql", marks=pytest.mark.long),
+        pytest.param("newest", marks=pytest.mark.long),
+        pytest.param("check", marks=pytest.mark.long),
+    ],
+)
 def test_a_reader_whose_tables_of_small_commits_the_upkeep_dropped_opens_anew(
     lake: Lake, tmp_path: Path, how: str
 ) -> None:

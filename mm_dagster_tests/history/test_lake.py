@@ -432,6 +432,7 @@ print(written.inserted, written.unchanged, lake.sql("SELECT strftime(max(as_of),
 """
 
 
+@pytest.mark.long
 def test_a_process_in_another_time_zone_reads_and_writes_the_same_rows(lake: Lake, tmp_path: Path) -> None:
     lake.upsert("regime_verdict", verdicts(0, 96), commit=COMMIT)
     done = subprocess.run(
@@ -448,6 +449,7 @@ def test_a_process_in_another_time_zone_reads_and_writes_the_same_rows(lake: Lak
     assert_frame_equal(lake.read("regime_verdict"), verdicts(0, 97))
 
 
+@pytest.mark.long
 def test_a_moved_lake_reads_and_writes_where_it_is_now(tmp_path: Path) -> None:
     rows = verdicts(0, 80)
     old = Lake(tmp_path / "old" / "history")
@@ -502,6 +504,7 @@ def test_threads_share_one_lake(lake: Lake) -> None:
     assert seen == [1] * 8
 
 
+@pytest.mark.long
 def test_a_connection_that_has_seen_much_is_replaced_and_nobody_notices(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

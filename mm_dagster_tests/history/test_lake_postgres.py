@@ -82,11 +82,14 @@ def test_an_older_lake_gains_new_tables_and_columns_by_itself(lake: Lake, tmp_pa
     "query",
     [
         "DELETE FROM candles",
-        "SELECT * FROM ducklake_expire_snapshots('history', older_than => now())",
+        pytest.param("SELECT * FROM ducklake_expire_snapshots('history', older_than => now())", marks=pytest.mark.long),
         "SELECT * FROM postgres_query('__ducklake_metadata_history', 'DELETE FROM ducklake_snapshot RETURNING *')",
         "SELECT * FROM postgres_query('__ducklake_metadata_history', 'COMMIT; DROP TABLE ducklake_snapshot')",
-        "CALL postgres_execute('__ducklake_metadata_history', 'DROP TABLE ducklake_snapshot')",
-        "ATTACH 'dbname=postgres' AS other (TYPE postgres)",
+        pytest.param(
+            "CALL postgres_execute('__ducklake_metadata_history', 'DROP TABLE ducklake_snapshot')",
+            marks=pytest.mark.long,
+        ),
+        pytest.param("ATTACH 'dbname=postgres' AS other (TYPE postgres)", marks=pytest.mark.long),
         "SELECT * FROM read_text('{folder}/secret.txt')",
         "SELECT * FROM duckdb_secrets(redact => false)",
     ],

@@ -139,7 +139,9 @@ def test_a_lake_of_an_older_program_gains_its_marker_and_a_torn_one_is_written_a
     assert marker.read(folder) == said
 
 
-@pytest.mark.parametrize("copied", [True, False], ids=["with a copy", "from the files alone"])
+@pytest.mark.parametrize(
+    "copied", [pytest.param(True, marks=pytest.mark.long), False], ids=["with a copy", "from the files alone"]
+)
 def test_a_rescue_brings_back_what_the_files_prove_and_says_what_they_do_not(folder: Path, copied: bool) -> None:
     if not copied:
         shutil.rmtree(folder / "copies")
@@ -186,6 +188,7 @@ def test_files_that_went_are_forgotten_by_name_and_the_catalogue_kept(folder: Pa
 # nights ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_orphan_waits_seven_nights_in_the_trash_whatever_the_clock_says_and_can_be_put_back(folder: Path) -> None:
     lake = Lake(folder)
     stored = next((folder / "files").rglob("*.parquet"))
@@ -220,6 +223,7 @@ def test_files_that_the_catalogue_knows_come_home_from_the_trash(folder: Path) -
     assert_frame_equal(lake.read("exit_state"), expected)
 
 
+@pytest.mark.long
 def test_a_copy_a_day_seven_kept_and_each_is_a_whole_lake(folder: Path, tmp_path: Path) -> None:
     lake = Lake(folder)
     oldest = copies.kept(folder)[0]

@@ -100,6 +100,7 @@ def test_the_limit_of_the_venue_is_kept_in_every_window_whoever_asks(server: Slo
     assert at.max() - at.min() >= 23 / 40 - 0.1
 
 
+@pytest.mark.long
 def test_a_venue_that_says_too_many_slows_all_and_loses_nothing(server: SlowKucoin) -> None:
     server.seconds = 0.0
     server.faults = [kucoin.TOO_MANY_REQUESTS] * 6

@@ -80,7 +80,7 @@ FAULTS: dict[str, Bend] = {
     "second half": lambda rows, page: rows[len(rows) // 2 :],
     "hole": lambda rows, page: rows[:-6] + rows[-3:],
 }
-QUICK = ("empty", "x1000", "newest x.001", "another market", "double", "unreadable row")
+QUICK = ("empty", "x1000", "newest x.001", "another market")
 """What is tried in every run of the tests: one of each family."""
 
 

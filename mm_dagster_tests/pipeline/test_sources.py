@@ -71,6 +71,7 @@ def test_a_lake_of_before_adopts_what_its_hashes_prove_and_refuses_the_rest_in_o
     assert project(tmp_path).whole_lake.snapshots().height == commits
 
 
+@pytest.mark.long
 def test_another_recording_is_asked_anew_and_nothing_of_the_first_is_continued(tmp_path: Path) -> None:
     for name in ("first", "second"):
         record(tmp_path / name, ETH, NOW)

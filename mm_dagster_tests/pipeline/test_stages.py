@@ -19,7 +19,7 @@ from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of,
 
 CLOCK = ("started_at", "finished_at", "recomputed_at")
 MOMENTS = ("before it writes", "after it wrote")
-QUICK = (("candles", "after it wrote"), ("exit_state", "before it writes"))
+QUICK = (("exit_state", "before it writes"),)
 """The failures that every run of the tests tries."""
 ETH, SOL, GONE = "ETH-USDT", "SOL-USDT", "GONE-USDT"
 
@@ -154,7 +154,6 @@ def test_a_tick_that_failed_at_a_stage_is_run_again_from_there(
     assert_same(before, data, whole)
 
 
-@pytest.mark.long
 def test_a_refused_grid_is_not_judged_when_the_exit_stage_runs_alone(before: Path) -> None:
     data = begin(before, "refused")
     known = stored(before, data)["exit_state"].filter(pl.col("grid_id") == "changed")
