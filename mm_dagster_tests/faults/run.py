@@ -114,8 +114,11 @@ def run_all(tasks: list[tuple[str, Any]], at_once: int, until: float) -> tuple[l
             try:
                 if late and worker.line not in ready:
                     raise EOFError("it hangs")
-                results += worker.line.recv()
+                came = worker.line.recv()
+                results += came
                 worker.task = None
+                for failed in failures(came):
+                    print(_line(failed), file=sys.stderr, flush=True)
             except (EOFError, OSError) as error:
                 assert worker.task is not None
                 tier, task = worker.task
@@ -153,6 +156,10 @@ def failures(results: Sequence[Result]) -> list[Result]:
     return [one for one in results if any(name not in FORGIVEN for name in +(one.counts - accepted(one)))]
 
 
+def _line(result: Result) -> str:
+    return f"{result.kind} [{result.seed}]: {dict(result.counts)}; {'; '.join(result.notes[:3])}"
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -176,7 +183,7 @@ def main() -> None:
     print(table(results))
     failed = failures(results)
     for result in failed:
-        print(f"{result.kind} [{result.seed}]: {dict(result.counts)}; {'; '.join(result.notes[:3])}")
+        print(_line(result))
     print(f"{len(results)} trials in {minutes:.1f} minutes; {len(failed)} failed, {left} tasks were not begun")
     if chosen.out:
         chosen.out.write_text(document(results, minutes, chosen.at_once, left, table(results)))
