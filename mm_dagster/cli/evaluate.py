@@ -145,9 +145,8 @@ def judged_real(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
 
     project = project_here()
     mine = pl.col("symbol").is_in(list(symbols))
-    operated = Operated(
-        project.lake.read("grid_episode").filter(mine), project.lake.sql("FROM alert_responses").filter(mine)
-    )
+    alerts = project.lake.sql(f"FROM alert_responses WHERE {project.lake.in_force('notification')}")
+    operated = Operated(project.lake.read("grid_episode").filter(mine), alerts.filter(mine))
     with _candles(days, symbols) as (candles, progress):
         found = assess((), candles, operated, days, project.config, progress)
     for why in found.left_out:

@@ -63,12 +63,15 @@ def snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tur
 def alert_audit(project: ProjectOfRun) -> dg.MaterializeResult:
     """What the operator did about the alerts, by month and state: how soon, how often within the window, how often not.
 
-    A response is noted with `mm respond`; the same figures are in the view `response_kpis`.
+    A response is noted with `mm respond`; the same figures are in the view `response_kpis`. Once there are alerts of a
+    live exchange, rehearsals on recorded or simulated candles are left out.
     """
     kpis = project.lake.sql("FROM response_kpis")
+    kind = next((one for one in ("ccxt", "recorded", "simulated") if one in set(kpis["kind"])), None)
+    kpis = kpis.filter(pl.col("kind").eq_missing(kind)).drop("kind")
     metadata: dict[str, Any] = {"by_month_and_state": preview(kpis)}
     if kpis.height:
-        prefix = "SIMULATED · " if project.wholly_simulated else ""
+        prefix = "SIMULATED · " if kind == "simulated" else ""
         drawn = charts.response_picture(kpis, title_prefix=prefix, dots_per_inch=60)
         metadata["picture"] = picture(drawn, "minutes to act, and alerts answered")
     return dg.MaterializeResult(metadata=metadata)

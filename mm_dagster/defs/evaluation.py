@@ -207,7 +207,7 @@ def _operated(project: Project, config: Config) -> monthly.Operated:
     """The operator's grids and alerts on the same markets, and on those that he no longer watches."""
     apart = [one for one in config.symbols if one not in _markets(project, config)]
     of_these = ~pl.col("symbol").is_in(apart)
-    alerts = project.lake.sql("FROM alert_responses")
+    alerts = project.lake.sql(f"FROM alert_responses WHERE {project.lake.in_force('notification')}")
     return monthly.Operated(project.lake.read("grid_episode").filter(of_these), alerts.filter(of_these))
 
 

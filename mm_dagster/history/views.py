@@ -52,6 +52,7 @@ def _worth() -> dict[str, str]:
 
 _GRID = {"grid_id": "Grid.", "activated_at": "Episode; UTC.", "symbol": "Market."}
 _MONTH = {"month": "Month of UTC, like 2026-06."}
+_SOURCE = {"source": "Where the candles come from; what is known of one source is never counted with another's."}
 
 VIEWS = {
     "state_now": View(
@@ -117,22 +118,23 @@ VIEWS = {
             "fired": "Names of the triggers that fired at as_of, whether they decide or not.",
             "recommended_window_minutes": "Minutes to act; null in NORMAL, 0: now.",
             "advice": "What to do, in one sentence.",
+            **_SOURCE,
         },
         """
         SELECT
             c.grid_id, c.activated_at, c.symbol, e.as_of, c.from_state, c.to_state, c.from_hours,
-            [t.name FOR t IN e.triggers IF t.fired] AS fired, e.recommended_window_minutes, e.advice
+            [t.name FOR t IN e.triggers IF t.fired] AS fired, e.recommended_window_minutes, e.advice, c.source
         FROM (
             SELECT
-                *, (epoch(as_of) - lag(epoch(as_of)) OVER (PARTITION BY grid_id, activated_at, symbol ORDER BY as_of))
-                    / 3600 AS from_hours
+                *, (epoch(as_of) - lag(epoch(as_of)) OVER one) / 3600 AS from_hours
             FROM (
                 SELECT
-                    grid_id, activated_at, symbol, as_of, state AS to_state,
-                    lag(state) OVER (PARTITION BY grid_id, activated_at, symbol ORDER BY as_of) AS from_state
+                    grid_id, activated_at, symbol, source, as_of, state AS to_state, lag(state) OVER one AS from_state
                 FROM exit_state
+                WINDOW one AS (PARTITION BY grid_id, activated_at, symbol, source ORDER BY as_of)
                 QUALIFY from_state IS DISTINCT FROM to_state
             )
+            WINDOW one AS (PARTITION BY grid_id, activated_at, symbol, source ORDER BY as_of)
         ) c
         JOIN exit_state e ON e.grid_id = c.grid_id AND e.activated_at = c.activated_at AND e.as_of = c.as_of
         """,
@@ -145,12 +147,13 @@ VIEWS = {
             "bars": "Quarter hours in it.",
             "hours": "The same in hours.",
             "share": "Share of the episode's stored quarter hours.",
+            **_SOURCE,
         },
         """
         SELECT
             grid_id, activated_at, symbol, state, bars, bars / 4 AS hours,
-            bars / sum(bars) OVER (PARTITION BY grid_id, activated_at, symbol) AS share
-        FROM (SELECT grid_id, activated_at, symbol, state, count(*) AS bars FROM exit_state GROUP BY ALL)
+            bars / sum(bars) OVER (PARTITION BY grid_id, activated_at, symbol, source) AS share, source
+        FROM (SELECT grid_id, activated_at, symbol, source, state, count(*) AS bars FROM exit_state GROUP BY ALL)
         """,
     ),
     "trigger_rate": View(
@@ -165,6 +168,7 @@ VIEWS = {
             "unknown": "Of these, share at which it could not be known.",
             "fired": "Quarter hours at which it fired.",
             "fired_share": "fired over the quarter hours at which it was known.",
+            **_SOURCE,
         },
         f"""
         SELECT
@@ -172,12 +176,13 @@ VIEWS = {
             sum(n)::BIGINT AS bars,
             coalesce(sum(n) FILTER (WHERE t.fired IS NULL), 0) / sum(n) AS unknown,
             coalesce(sum(n) FILTER (WHERE t.fired), 0)::BIGINT AS fired,
-            coalesce(sum(n) FILTER (WHERE t.fired), 0) / sum(n) FILTER (WHERE t.fired IS NOT NULL) AS fired_share
+            coalesce(sum(n) FILTER (WHERE t.fired), 0) / sum(n) FILTER (WHERE t.fired IS NOT NULL) AS fired_share,
+            source
         FROM (
-            SELECT month, grid_id, symbol, unnest(shown) AS t, n
+            SELECT month, grid_id, symbol, source, unnest(shown) AS t, n
             FROM (
                 SELECT
-                    {_month("as_of")} AS month, grid_id, symbol,
+                    {_month("as_of")} AS month, grid_id, symbol, source,
                     [{{name: t.name, family: t.family, fired: t.fired}} FOR t IN triggers] AS shown, count(*) AS n
                 FROM exit_state
                 GROUP BY ALL
@@ -197,15 +202,16 @@ VIEWS = {
             "transition": "Share of TRANSITION.",
             "trend": "Share of TREND.",
             "unknown": "Share without a verdict.",
+            **_SOURCE,
         },
         f"""
         SELECT
             strftime(month, '%Y-%m') AS month, symbol, bars,
             range_ok / bars AS range_ok, range_weak / bars AS range_weak, transition / bars AS transition,
-            trend / bars AS trend, unknown / bars AS unknown
+            trend / bars AS trend, unknown / bars AS unknown, source
         FROM (
             SELECT
-                {_month("as_of")} AS month, symbol, count(*) AS bars,
+                {_month("as_of")} AS month, symbol, source, count(*) AS bars,
                 count(*) FILTER (WHERE verdict = 'RANGE_OK') AS range_ok,
                 count(*) FILTER (WHERE verdict = 'RANGE_WEAK') AS range_weak,
                 count(*) FILTER (WHERE verdict = 'TRANSITION') AS transition,
@@ -238,7 +244,8 @@ VIEWS = {
             v.verdict, v.confidence, v.transition_probability,
             (epoch_us(c.observed_at) - epoch_us(c.close_time)) / 6e7 AS known_after_minutes
         FROM candles c
-        LEFT JOIN regime_verdict v ON v.symbol = c.symbol AND v.as_of = c.close_time
+        LEFT JOIN regime_verdict v
+            ON v.symbol = c.symbol AND v.as_of = c.close_time AND v.source IS NOT DISTINCT FROM c.source
         """,
     ),
     "data_quality": View(
@@ -295,16 +302,17 @@ VIEWS = {
             "change": "Of total_pnl against the day before; on the first day total_pnl itself, quote currency.",
             "fills": "Filled orders since activation.",
             "source": "MODELLED from candles, or read from the ACCOUNT.",
+            "candle_source": _SOURCE["source"],
         },
         """
         SELECT
             day, grid_id, activated_at, symbol, at_close.price, at_close.grid_profit, at_close.exit_pnl,
             at_close.unrealised_pnl, at_close.total_pnl, at_close.total_pnl - lag(at_close.total_pnl, 1, 0)
-                OVER (PARTITION BY grid_id, activated_at, symbol ORDER BY day) AS change,
-            at_close.fills, at_close.source
+                OVER (PARTITION BY grid_id, activated_at, symbol, candle_source ORDER BY day) AS change,
+            at_close.fills, at_close.source, candle_source
         FROM (
             SELECT
-                make_timestamp(epoch_us(as_of) - 1)::DATE AS day, grid_id, activated_at, symbol,
+                make_timestamp(epoch_us(as_of) - 1)::DATE AS day, grid_id, activated_at, symbol, candle_source,
                 max_by(struct_pack(
                     price := price, grid_profit := grid_profit, exit_pnl := exit_pnl, unrealised_pnl := unrealised_pnl,
                     total_pnl := total_pnl, fills := fills, source := source
@@ -330,12 +338,13 @@ VIEWS = {
             "action": "What was done.",
             "seconds_from_alert": "From the alert to the response, seconds.",
             "within_window": "Whether it was within the recommended window.",
+            **_SOURCE,
         },
         """
         SELECT
             n.alert_id, n.grid_id, n.activated_at, n.symbol, n.state, n.priority, n.sent_at,
             n.acknowledged_at, n.acknowledged_by_device, n.expired_at,
-            r.at AS responded_at, r.action, r.seconds_from_alert, r.within_window
+            r.at AS responded_at, r.action, r.seconds_from_alert, r.within_window, n.source
         FROM notification n
         LEFT JOIN (
             SELECT * FROM operator_response
@@ -358,6 +367,7 @@ VIEWS = {
             "acknowledged": "Acknowledged on a device.",
             "expired": "Rang until they expired.",
             "acted_without_acknowledging": "Answered, and never acknowledged.",
+            "kind": "Of candles that the alerts rest on: ccxt is a live exchange; recorded, simulated: a rehearsal.",
         },
         """
         SELECT
@@ -371,7 +381,8 @@ VIEWS = {
             count(*) FILTER (WHERE responded_at IS NULL) AS missed,
             count(acknowledged_at) AS acknowledged,
             count(expired_at) AS expired,
-            count(*) FILTER (WHERE responded_at IS NOT NULL AND acknowledged_at IS NULL) AS acted_without_acknowledging
+            count(*) FILTER (WHERE responded_at IS NOT NULL AND acknowledged_at IS NULL) AS acted_without_acknowledging,
+            split_part(source, ':', 1) AS kind
         FROM alert_responses
         GROUP BY ALL
         ORDER BY ALL

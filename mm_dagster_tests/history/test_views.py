@@ -235,8 +235,8 @@ def test_the_rate_of_a_trigger_counts_the_bars_at_which_it_is_known(decided: Lak
 
 def test_regime_shares_belong_to_the_month_of_as_of_in_utc(decided: Lake) -> None:
     assert decided.sql("FROM regime_share ORDER BY month").rows() == [
-        ("2026-06", "ETH-USDT", 1, 0.0, 0.0, 0.0, 1.0, 0.0),
-        ("2026-07", "ETH-USDT", 3, 1 / 3, 0.0, 0.0, 1 / 3, 1 / 3),
+        ("2026-06", "ETH-USDT", 1, 0.0, 0.0, 0.0, 1.0, 0.0, "ccxt:kucoin"),
+        ("2026-07", "ETH-USDT", 3, 1 / 3, 0.0, 0.0, 1 / 3, 1 / 3, "ccxt:kucoin"),
     ]
 
 
@@ -263,6 +263,41 @@ def test_a_day_of_profit_ends_with_the_bar_that_closes_at_midnight(decided: Lake
     assert decided.sql(f"SELECT {columns} FROM pnl_by_day WHERE grid_id = 'eth' ORDER BY day").rows() == [
         (date(2026, 6, 29), 105.0, 5.0, 4.0, 4.0),
     ]
+
+
+def test_what_a_rehearsal_left_is_neither_continued_nor_counted_with_what_is_live(tmp_path: Path) -> None:
+    lake, rehearsed = Lake(tmp_path / "history"), "simulated:1"
+    bars = times(START, 4)
+    grid = {"grid_id": "eth", "activated_at": START, "symbol": "ETH-USDT"}
+    of_grid = [pl.lit(value).alias(name) for name, value in grid.items()]
+    source = pl.Series([rehearsed] * 2 + ["ccxt:kucoin"] * 2)
+    states = sample("exit_state", bars, ("eth",)).with_columns(*of_grid, source=source)
+    lake.upsert("exit_state", states.with_columns(state=pl.lit("MANDATORY_EXIT"), triggers=[]), commit=COMMIT)
+    candles = sample("candles", bars, ("ETH-USDT",)).with_columns(status=pl.lit("TRADED"), source=pl.lit("ccxt:kucoin"))
+    verdicts = sample("regime_verdict", [bar + BAR for bar in bars], ("ETH-USDT",)).with_columns(source=source)
+    lake.upsert("candles", candles, commit=COMMIT)
+    lake.upsert("regime_verdict", verdicts.with_columns(verdict=pl.lit("TREND")), commit=COMMIT)
+    told = sample("notification", bars, ("eth",)).with_columns(
+        *of_grid,
+        alert_id=pl.Series(["a", "b", "c", "d"]),
+        kind=pl.lit("ESCALATION"),
+        state=pl.lit("WARNING"),
+        status=pl.lit("SENT"),
+        sent_at=pl.Series(bars, dtype=TIME),
+        source=source,
+    )
+    lake.upsert("notification", told, commit=COMMIT)
+
+    changes = lake.sql("SELECT from_state, to_state, source FROM state_change ORDER BY as_of").rows()
+    assert changes == [(None, "MANDATORY_EXIT", rehearsed), (None, "MANDATORY_EXIT", "ccxt:kucoin")]
+    assert lake.sql("SELECT bars, share, source FROM time_in_state ORDER BY source").rows() == [
+        (2, 1.0, "ccxt:kucoin"),
+        (2, 1.0, rehearsed),
+    ]
+    assert lake.sql("SELECT verdict FROM candle_verdict ORDER BY as_of")["verdict"].to_list() == [
+        None, None, "TREND", "TREND",
+    ]  # fmt: skip
+    assert lake.sql("SELECT alerts, kind FROM response_kpis").rows() == [(2, "ccxt"), (2, "simulated")]
 
 
 def test_the_dictionary_says_what_every_column_means(decided: Lake) -> None:
