@@ -423,7 +423,7 @@ def _goes_on_before(answer: Answer, seen: _Seen, reached: Span) -> bool:
     """Whether what is stored of the oldest bars of an answer that is believed, look-back and all, is something else."""
     if answer.final or answer.error is not None or not seen.held.is_empty() or reached.bars >= _FARTHEST:
         return False
-    return contradiction.walks_back(seen.good.filter(pl.col("open_time") < reached.end), seen.stored)
+    return contradiction.walks_back(seen.good.filter(pl.col("open_time") < reached.end), seen.stored, reached.start)
 
 
 @dataclass(frozen=True)

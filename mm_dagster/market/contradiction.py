@@ -276,13 +276,15 @@ def in_words(held: pl.DataFrame, venue: str, symbol: str) -> str:
     )
 
 
-def walks_back(rows: pl.DataFrame, stored: pl.DataFrame) -> bool:
+def walks_back(rows: pl.DataFrame, stored: pl.DataFrame, start: datetime) -> bool:
     """Whether the oldest bars of an answer are other ones than stored, so that what lies before may be wrong as well.
 
     Args:
         rows: accepted rows, ascending.
         stored: known bars, among them all that are stored of these rows.
+        start: the first bar that is written; what is there before it is looked at as a whole.
     """
-    both = rows.join(stored, on="open_time", how="inner", suffix="_was", maintain_order="left").head(_ENOUGH)
+    both = rows.join(stored, on="open_time", how="inner", suffix="_was", maintain_order="left")
+    both = both.filter((pl.col("open_time") < start) | (pl.int_range(pl.len()) < _ENOUGH))
     differs = [pl.col(name) != pl.col(f"{name}_was") for name in ("open", "high", "low", "close")]
     return both.filter(pl.any_horizontal(differs)).height > 0

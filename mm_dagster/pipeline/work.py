@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar, midnight
 from mm_dagster.config import Config, GridConfig
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.pipeline import holes
@@ -426,11 +426,16 @@ def plan(
         project=project,
         config=config,
         symbols=tuple(symbols or config.symbols),
-        window=window or Span(tick - timedelta(days=config.history.catch_up_days), tick),  # type: ignore[operator,arg-type]
+        window=window or _lately(tick, config.history.catch_up_days),  # type: ignore[arg-type]
         tick=tick,
         run_id=run_id,
         again=again,
     )
+
+
+def _lately(tick: datetime, days: int) -> Span:
+    """Whole days, so that what one tick could not know at the far end is still within reach of those after it."""
+    return Span(midnight((tick - BAR - timedelta(days=days)).date()), tick)
 
 
 ROWS_AT_ONCE = 300_000

@@ -159,6 +159,17 @@ def send(config: Path, data: Path) -> None:
     tell.send_due(projects.Project(str(config), str(data)), "send", None)
 
 
+def repair(config: Path, data: Path, now: datetime) -> int:
+    """What the sensor asks for of days that a tick does not reach; returns how many repairs that were."""
+    from mm_dagster.pipeline import repairs, ticks
+
+    project = projects.Project(str(config), str(data))
+    asked = repairs.repairs(project, now)
+    for one in asked:
+        ticks.run_days(project, one.span, run_id=one.name, symbols=one.symbols)
+    return len(asked)
+
+
 def respond(data: Path, at: datetime) -> None:
     """The operator's answer: a row that nothing can make again."""
     row = {
