@@ -65,7 +65,7 @@ class PushoverUnreachable(PushoverNotTaken):
 
 
 class PushoverDown(PushoverNotTaken):
-    """It answers itself that it is out of order."""
+    """It takes nothing for now, or what stands before it lets nothing through."""
 
 
 class PushoverElsewhere(PushoverNotTaken):
@@ -278,8 +278,9 @@ class _Session(web.Session):
         """Sends a request of the library.
 
         Raises:
-            PushoverRefused: a 4xx answer, or one that is JSON and says no.
-            PushoverUnavailable: 5xx, or no JSON object.
+            PushoverRefused: it says no, in JSON.
+            PushoverDown: 500, 503 and 429, and 4xx that are not in its own words: it may be otherwise in an hour.
+            PushoverUnavailable: other 5xx, or no JSON object.
             requests.RequestException: no answer, see `web`.
         """
         address = self._api_url + str(url).removeprefix(PUSHOVER_API_URL)
@@ -288,9 +289,14 @@ class _Session(web.Session):
         where = f"Pushover at {urlsplit(self._api_url).hostname}"
         code = response.status_code
         if code == requests.codes.too_many_requests:
-            raise PushoverRefused(f"{where} refused: the application's messages of this month are spent (429)")
+            raise PushoverDown(f"{where} takes no more: the application's messages of this month are spent (429)")
         if 400 <= code < 500 and "receipt" in (_json(response) or {}):
             raise PushoverUnknown(f"{where} refused ({code}): {_errors(response)}")
+        if 400 <= code < 500 and "status" not in (_json(response) or {}):
+            # Pushover says no in JSON: this is a proxy, or the page of a network that wants a login.
+            raise PushoverDown(
+                f"{where}: it was not Pushover that answered ({code}): something in between keeps it off"
+            )
         if 400 <= code < 500:
             raise PushoverRefused(f"{where} refused ({code}): {_errors(response)}")
         if code != requests.codes.ok:

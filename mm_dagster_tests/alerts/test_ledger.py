@@ -140,13 +140,13 @@ def test_a_refusal_is_noted_once_and_does_not_hold_up_the_next(server: PushoverS
     grids = [grid(id=f"g{number}") for number in range(2)]
     rows = states(*(state(one, T0, "MANDATORY_EXIT") for one in grids))
     ledger = EventLedger()
-    server.fail("429")
+    server.fail("400")
     for _ in range(3):
         run(ledger, T0, grids, exit_states=rows, channel=client(server))
     assert ledger.status() == {"FAILED": 1, "SENT": 1}
     assert len(server.requests) == 2
     (failed,) = (row for row in ledger.rows.values() if row["status"] == "FAILED")
-    assert failed["detail"].endswith("the application's messages of this month are spent (429)")
+    assert failed["detail"].endswith("is not welcome")
 
 
 def test_an_outage_in_which_nothing_can_be_reached_is_sat_out_and_the_message_arrives_once(server: PushoverServer):
@@ -313,7 +313,7 @@ def test_what_is_no_emergency_goes_to_the_second_channel_only_if_the_first_fails
     warning = states(state(GRID, T0, "WARNING"))
     run(ledger, T0, [GRID], exit_states=warning, channel=client(server), second=other)
     assert other.sent == []
-    for number, fault in enumerate(("500", "429"), start=1):
+    for number, fault in enumerate(("500", "400"), start=1):
         server.fail(*[fault] * 3)
         one = grid(id=f"g{number}")
         run(ledger, T0, [one], exit_states=states(state(one, T0, "WARNING")), channel=client(server), second=other)
@@ -348,7 +348,7 @@ def test_while_the_first_channel_is_down_the_second_gets_an_emergency_every_half
 
 def test_what_the_first_refused_is_tried_on_the_second_five_times_and_never_on_the_first_again(server: PushoverServer):
     ledger = EventLedger()
-    server.fail("429")
+    server.fail("400")
     for minute in range(60):
         run(ledger, T0 + minutes(minute), [GRID], exit_states=MANDATORY, channel=client(server), second=Other(silent))
         if only_row(ledger)["status"] == "FAILED":

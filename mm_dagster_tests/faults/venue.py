@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
+from mm_dagster.bars import iso
 from mm_dagster_tests.faults import spine
 from mm_dagster_tests.faults.clockwork import computer_clock
 from mm_dagster_tests.faults.exchange import MINUTE, Exchange, Series, at, recorded, shared_data, walked
@@ -36,6 +37,9 @@ BYSTANDERS = 2
 HEALTHY = 4
 """Honest ticks after a lie: an hour."""
 SLOW_SECONDS = 60.0
+"""What a tick may take in which a dozen markets lie, some of them by silence."""
+BLIND_FROM = 3 * BAR
+"""How long nothing may be known of a market before that is a reason to act."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,20 @@ class Batch:
     """Which kind, which answers of it (None: all), and for how many ticks."""
 
 
+def true_of_the_blind(ledger: pl.DataFrame, moment: Moment) -> list[Said]:
+    """Messages that an undisturbed run never sends, and that are true: after hours without a tick, nothing is known.
+
+    The escalation names the newest bar that is known, and that was so; the state comes down again once it is not.
+    """
+    newest = f"BLIND: the newest candle closed at {iso(moment.as_of - moment.since * BAR)}"
+    if moment.since * BAR < BLIND_FROM:
+        return []
+    rows = ledger.filter(pl.col("as_of") >= moment.as_of).sort("created_at")
+    blind = rows.filter((pl.col("kind") == "ESCALATION") & pl.col("message").str.contains(newest, literal=True))
+    back = rows.filter(pl.col("kind") == "DEESCALATION").join(blind.select("grid_id"), on="grid_id", how="semi")
+    return pl.concat([blind, back]).select("grid_id", "kind", "state").rows()
+
+
 def batches(seed: int, rounds: int, only: str = "") -> list[Batch]:
     """Every kind of lie at every moment, `rounds` times, with a scope drawn each time."""
     rng = random.Random(seed)
@@ -275,7 +293,10 @@ def _run(batch: Batch, known: Control, folder: Path) -> list[Result]:
                 name: rows.filter((pl.col("close_time") if name == "candles" else pl.col("as_of")) <= as_of)
                 for name, rows in known.rows.items()
             }
-            heard = said(phone.rings, spine.lake(data).read("notification"))
+            ledger = spine.lake(data).read("notification")
+            heard = said(phone.rings, ledger)
+            for key in true_of_the_blind(ledger, batch.moment):
+                heard.pop(key, None)
             for symbol, result in results.items():
                 if symbol in settled or step < (told[symbol][2] if symbol in told else 0):
                     continue
