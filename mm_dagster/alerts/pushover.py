@@ -294,9 +294,7 @@ class _Session(web.Session):
             raise PushoverUnknown(f"{where} refused ({code}): {_errors(response)}")
         if 400 <= code < 500 and "status" not in (_json(response) or {}):
             # Pushover says no in JSON: this is a proxy, or the page of a network that wants a login.
-            raise PushoverDown(
-                f"{where}: it was not Pushover that answered ({code}): something in between keeps it off"
-            )
+            raise PushoverDown(f"{where}: it is not Pushover that answers ({code}), something stands in between")
         if 400 <= code < 500:
             raise PushoverRefused(f"{where} refused ({code}): {_errors(response)}")
         if code != requests.codes.ok:

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from mm_dagster.alerts.pushover import IMAGE_LIMIT, Pushover, PushoverDown, PushoverRefused, PushoverUnavailable
+from mm_dagster.alerts.pushover import (
+    IMAGE_LIMIT,
+    Pushover,
+    PushoverDown,
+    PushoverNotTaken,
+    PushoverRefused,
+    PushoverUnavailable,
+)
 from mm_dagster.config import PushoverConfig
 from mm_dagster_tests.alerts.given import T0
 from mm_dagster_tests.pushover import Fault, PushoverServer
@@ -109,7 +116,7 @@ def test_a_refusal_is_never_tried_again(server: PushoverServer, fault: Fault, se
     ("fault", "sentence"),
     [
         ("429", "takes no more: the application's messages of this month are spent (429)"),
-        ("400 html", "it was not Pushover that answered (400): something in between keeps it off"),
+        ("400 html", "it is not Pushover that answers (400), something stands in between"),
     ],
 )
 def test_what_may_be_otherwise_in_an_hour_is_no_refusal(server: PushoverServer, fault: Fault, sentence: str):
