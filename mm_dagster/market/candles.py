@@ -172,6 +172,9 @@ def assemble(
     holes = bars.select("open_time", between=pl.Series(between, dtype=pl.Boolean)).filter(
         pl.Series((asked | refused) & ~observed, dtype=pl.Boolean)
     )
+    if held is not None:
+        # What contradicts is no hole: it is asked for at the next tick, all of it at once.
+        holes = holes.join(held, on="open_time", how="anti", maintain_order="left")
     payloads = pl.Series([_payload(row) for row in bad.iter_rows(named=True)], dtype=pl.String)
     quarantined = pl.concat(
         [

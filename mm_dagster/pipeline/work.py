@@ -213,7 +213,8 @@ class Work:
         changed = self.changed(table).filter(pl.col("symbol") == symbol)["open_time"]
         changed = changed.filter(changed >= self.window.start)
         latest = max(self._known_until(symbol) - BAR, needed.start)
-        return min([_first_absent(needed, there), latest, *changed.to_list()])
+        # A bar of before an episode changes rows of the episode, which has none of before it.
+        return max(needed.start, min([_first_absent(needed, there), latest, *changed.to_list()]))
 
     def changed(self, table: str) -> pl.DataFrame:
         """The changed candles that a stage is to work through: those before it have, and it has not yet."""
