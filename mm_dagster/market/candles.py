@@ -259,6 +259,11 @@ def collect(
     while _goes_on_before(answer, seen, reached):
         bars = (reached.end - reached.start) // BAR
         further = Span(max(FIRST_DAY, reached.end - 2 * bars * BAR), reached.end)
+        before = known.bars(symbol, Span(further.start, reached.start))["open_time"]
+        if before.is_empty():
+            # What is not stored cannot be wrong.
+            break
+        further = Span(before[0], reached.end)
         more = venue.fetch(symbol, _asked(further, settings, is_news=is_news))
         beside = _seen(more, further, settings, symbol, known)
         if more.error is not None or further == reached or (beside.held.height and not is_told_twice):
@@ -381,11 +386,15 @@ def _seen(answer: Answer, closed: Span, settings: CandlesConfig, symbol: str, kn
         # A file is what its owner says it is.
         return _Seen(good, bad.height, good.clear(), none, closed.end)
     stored = known.bars(symbol, Span(judged.start - _AROUND, closed.end + _AROUND))
-    rows = good.filter(pl.col("open_time") < closed.end)
+    rows = said = good.filter(pl.col("open_time") < closed.end)
     if answer.has_volume:
-        rows = rows.filter(~_is_quiet().fill_null(False))
+        rows = said.filter(~_is_quiet().fill_null(False))
     traded = stored.filter(pl.col("status") == "TRADED").select("open_time", "open", "close")
-    held = contradiction.held_back(rows, traded, good.filter(pl.col("open_time") >= closed.end))
+    quiet = said.join(rows, on="open_time", how="anti")["open_time"]
+    if why := contradiction.silenced(quiet, traded.join(said, on="open_time", how="semi")):
+        held = said.select("open_time", reason=pl.lit(why))
+    else:
+        held = contradiction.held_back(rows, traded, good.filter(pl.col("open_time") >= closed.end))
     again = traded.filter(Span(judged.start, closed.end).opens())["open_time"]
     is_stale = again.len() > 0 and (good.is_empty() or bool(good["open_time"][-1] < again[-1]))
     return _Seen(good, bad.filter(pl.col("bar") < closed.end).height, stored, held, closed.end, is_stale)

@@ -71,6 +71,21 @@ def held_back(rows: pl.DataFrame, stored: pl.DataFrame, in_progress: pl.DataFram
     return pl.concat([refused, seams]).sort("open_time")
 
 
+def silenced(quiet: pl.Series, stored: pl.DataFrame) -> str | None:
+    """Why an answer is refused by which nobody traded in bars that are known to have been traded; None: it is not.
+
+    A market that stands still is true of bars that are new. Of those that are known it is a venue that repeats itself.
+
+    Args:
+        quiet: opening times of the rows without a trade.
+        stored: TRADED bars that rows are there for again.
+    """
+    both = stored.filter(pl.col("open_time").is_in(quiet.implode())).height
+    if not both:
+        return None
+    return f"of {both} of {stored.height} bars that are known to have been traded it says that nobody traded"
+
+
 def _refused_pages(rows: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     """The rows of the pages of which half or more of the stored bars, if there are enough, have another close."""
     both = rows.select("open_time", "close").join(

@@ -207,6 +207,8 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
             last_price, failure = None, failure or str(last_price)
         elif doubt := _doubt(job, grid, last_price, newest.get(grid.symbol), looked_at):
             last_price, failure = None, "; ".join(filter(None, [failure, doubt]))
+        elif last_price is not None and last_price <= grid.stop:
+            last_price = _asked_again(job, grid.symbol, last_price)
         state, reason = advise_live(
             grid,
             job.config.exit,
@@ -235,6 +237,15 @@ def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueEr
         except VenueError as error:
             prices |= dict.fromkeys(group, error)
     return prices
+
+
+def _asked_again(job: Work, symbol: str, first: float) -> float:
+    """The last price once more: one odd answer rings nobody out of bed.
+
+    The second counts, as the newer one. Without one the first does: in a crash exchanges stop to answer.
+    """
+    second = _last_prices(job, [symbol])[symbol]
+    return second if isinstance(second, float) and math.isfinite(second) and second > 0 else first
 
 
 @dataclass(frozen=True)

@@ -427,14 +427,14 @@ def plan(
         project=project,
         config=config,
         symbols=tuple(symbols or config.symbols),
-        window=window or _lately(tick, config.history.catch_up_days),  # type: ignore[arg-type]
+        window=window or lately(tick, config.history.catch_up_days),  # type: ignore[arg-type]
         tick=tick,
         run_id=run_id,
         again=again,
     )
 
 
-def _lately(tick: datetime, days: int) -> Span:
+def lately(tick: datetime, days: int) -> Span:
     """Whole days, so that what one tick could not know at the far end is still within reach of those after it."""
     return Span(midnight((tick - BAR - timedelta(days=days)).date()), tick)
 

@@ -20,7 +20,7 @@ from mm_dagster.market.simulated import simulate
 from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.pipeline import collect
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.work import Work
+from mm_dagster.pipeline.work import Work, lately
 from mm_dagster.tables import MarketRules
 
 Rows = list[list[float | None]]
@@ -128,7 +128,7 @@ class Watch:
         """One tick, so many seconds after the bar closed; returns how many pages it asked for."""
         self.exchange.time = as_of + timedelta(seconds=seconds)
         before = len(self.exchange.asked)
-        job = self.job(Span(as_of - timedelta(days=3), as_of), as_of)
+        job = self.job(lately(as_of, 3), as_of)
         self.failures = collect.collect(job, lambda month, changed: None).problems
         return len(self.exchange.asked) - before
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mm_dagster.bars import Span
+from mm_dagster.bars import BAR, Span
 from mm_dagster.market.connection import milliseconds
 from mm_dagster.market.simulated import simulate
 from mm_dagster_tests.market.faulty import SYMBOL, Bend, Exchange, Rows, Watch, market, quarter_hours
@@ -59,7 +59,14 @@ def stale(rows: Rows, page: Span) -> Rows:
     return rows[:-3]
 
 
+def frozen(rows: Rows, page: Span) -> Rows:
+    """The price of two bars ago goes on being said, and that nobody trades."""
+    still = rows[-4][4]
+    return [*rows[:-3], *([row[0], still, still, still, still, 0.0] for row in rows[-3:])]
+
+
 FAULTS: dict[str, Bend] = {
+    "frozen": frozen,
     "empty": lambda rows, page: [],
     "no answer": lambda rows, page: None,
     "x1000": times(1000),
@@ -80,7 +87,7 @@ FAULTS: dict[str, Bend] = {
     "second half": lambda rows, page: rows[len(rows) // 2 :],
     "hole": lambda rows, page: rows[:-6] + rows[-3:],
 }
-QUICK = ("empty", "x1000", "newest x.001", "another market")
+QUICK = ("frozen", "empty", "x1000", "newest x.001", "another market")
 """What is tried in every run of the tests: one of each family."""
 
 
@@ -136,6 +143,41 @@ def test_a_tick_of_faulty_answers_stores_nothing_false_and_the_next_healthy_one_
     watch.tick(third)
     assert is_whole(watch, third) or fault in ("no answer", "hole", "first half")
     assert differences(watch).is_empty()
+
+
+def shifted(rows: Rows, page: Span) -> Rows:
+    hour = 4 * 900_000
+    return [[None if row[0] is None else row[0] + hour, *row[1:]] for row in rows]
+
+
+def test_an_answer_that_is_believed_is_followed_back_no_further_than_there_is_something_stored(watch: Watch) -> None:
+    first, second, *_ = quarter_hours(4)[1:]
+    before = watch.lake.read("candles")
+    watch.exchange.bend, watch.exchange.bends = shifted, 1_000
+    watch.tick(first)
+    assert watch.lake.read("candles")["open_time"].min() == before["open_time"].min()
+    watch.exchange.bends = 0
+    watch.tick(second)
+    assert is_whole(watch, second)
+    assert watch.lake.read("candles").height == before.height + 2
+
+
+@pytest.mark.parametrize("way", ["stale by a day", "x.001 in progress"])
+def test_a_first_tick_of_faulty_answers_is_made_good_by_the_next(tmp_path: Path, truth: pl.DataFrame, way: str) -> None:
+    """Nothing vouches for the first answer: a bar that was not closed when it was made must not stay."""
+    watch = Watch(tmp_path, Exchange({SYMBOL: truth}))
+    first, second, *_ = quarter_hours(4)
+    torn = truth.with_columns(
+        close=pl.when(pl.col("open_time") == first - 97 * BAR).then(pl.col("open") * 1.001).otherwise("close")
+    ).with_columns(high=pl.max_horizontal("open", "close", "high"), low=pl.min_horizontal("open", "close", "low"))
+    if way == "stale by a day":
+        watch.exchange.candles = {SYMBOL: torn.filter(pl.col("open_time") <= first - 97 * BAR)}
+    else:
+        watch.exchange.bend, watch.exchange.bends = times(0.001, last=1), 1_000
+    watch.tick(first)
+    watch.exchange.candles, watch.exchange.bends = {SYMBOL: truth}, 0
+    watch.tick(second)
+    assert is_whole(watch, second)
 
 
 def test_a_healthy_tick_asks_one_question(watch: Watch) -> None:

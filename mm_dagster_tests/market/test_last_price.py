@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, Span
+from mm_dagster.market.venue import VenueError
+from mm_dagster.pipeline import judge
 from mm_dagster.pipeline.collect import ImportRefusedError, import_file
 from mm_dagster.pipeline.judge import _doubt
 from mm_dagster_tests.market.faulty import BEGIN, SYMBOL, Exchange, Watch, market
@@ -80,3 +82,22 @@ def test_a_file_is_taken_in_before_what_is_stored_and_refused_where_it_contradic
     stored = watch.lake.read("candles").filter(pl.col("status") == "TRADED")
     assert stored["open_time"].min() == older["open_time"].min()
     assert stored.select(truth.columns).equals(truth.filter(pl.col("open_time").is_in(stored["open_time"].to_list())))
+
+
+@pytest.mark.parametrize(
+    ("answers", "counts"),
+    [
+        ((0.8, 0.99), 0.99),
+        ((0.8, 0.79), 0.79),
+        ((0.8, None), 0.8),
+        ((0.8, math.nan), 0.8),
+        ((0.8, VenueError("no answer")), 0.8),
+    ],
+    ids=["not so", "lower still", "not said", "no number", "not answered"],
+)
+def test_a_price_below_the_stop_is_asked_for_once_more_and_kept_where_there_is_no_other(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, answers: tuple[float, float | VenueError | None], counts: float
+) -> None:
+    job = watch.job(Span(BEGIN - BAR, BEGIN), BEGIN)
+    monkeypatch.setattr(judge, "_last_prices", lambda job, symbols: dict.fromkeys(symbols, answers[1]))
+    assert judge._asked_again(job, SYMBOL, answers[0]) == counts
