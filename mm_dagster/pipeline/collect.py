@@ -1,6 +1,6 @@
 """Candles and accounts from the venues into the lake."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -163,6 +163,7 @@ def _store_month(
 ) -> tuple[int, int]:
     """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
     fetched: dict[Span, list[tuple[str, Collected]]] = {}
+    old: dict[Span, list[str]] = {}
     quarantined: list[pl.DataFrame] = []
     try:
         for one, got in answers:
@@ -175,9 +176,11 @@ def _store_month(
                 times = got.candles["open_time"]
                 stored = Span(times.min(), times.max() + BAR)  # type: ignore[arg-type,operator]
                 fetched.setdefault(stored, []).append((one.symbol, got))
+                if job.tick and one.span.end < job.window.end:
+                    old.setdefault(stored, []).append(one.symbol)
             quarantined.append(got.quarantined)
     finally:
-        changed = sum(_store(job, span, found) for span, found in fetched.items())
+        changed = sum(_store(job, span, found, old.get(span, ())) for span, found in fetched.items())
         apart = pl.concat(quarantined) if quarantined else empty("quarantine")
         if not apart.is_empty():
             _set_apart(job, apart)
@@ -210,12 +213,19 @@ def _month(span: Span) -> datetime:
     return span.start.replace(day=1, hour=0, minute=0)
 
 
-def _store(job: Work, span: Span, found: list[tuple[str, Collected]]) -> int:
+def _store(job: Work, span: Span, found: list[tuple[str, Collected]], old: Sequence[str] = ()) -> int:
     """Writes what was fetched of a span; returns how many rows changed.
 
     No bar is forgotten because its venue did not answer for it this time, or has no row for it this time. That there
     was none is believed when it was said twice. What changes of the past is noted first, so that no crash in between
     can hide it.
+
+    Args:
+        job: the run.
+        span: the bars.
+        found: each market with its answer.
+        old: markets that were asked for holes of long ago: what is known around these stays, since nobody would ask for
+            it again.
     """
     lake = job.project.lake
     symbols = [symbol for symbol, _ in found]
@@ -234,6 +244,8 @@ def _store(job: Work, span: Span, found: list[tuple[str, Collected]]) -> int:
             (pl.col("status") != "MISSING") & (pl.col("new_status") == "MISSING")
         )
         kept = stored.join(unanswered.select(*key, new_status="status"), on=key, how="inner").filter(hides)
+        known = pl.col("symbol").is_in(list(old)) & (pl.col("status") == "TRADED")
+        kept = pl.concat([kept.drop("new_status"), stored.filter(known)]).unique(key, maintain_order=True)
         rows = pl.concat([rows.join(kept, on=key, how="anti"), kept.select(rows.columns)])
         revisions = _revisions(job, stored, rows)
         if not revisions.is_empty():

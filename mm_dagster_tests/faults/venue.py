@@ -206,9 +206,17 @@ def true_of_the_blind(ledger: pl.DataFrame, moment: Moment) -> list[Said]:
     if moment.since * BAR < BLIND_FROM:
         return []
     rows = ledger.filter(pl.col("as_of") >= moment.as_of).sort("created_at")
-    blind = rows.filter((pl.col("kind") == "ESCALATION") & pl.col("message").str.contains(newest, literal=True))
-    back = rows.filter(pl.col("kind") == "DEESCALATION").join(blind.select("grid_id"), on="grid_id", how="semi")
+    said = pl.col("message").str.contains(newest.removeprefix("BLIND: "), literal=True)
+    blind = rows.filter(pl.col("kind").is_in(["ESCALATION", "BLIND"]) & said)
+    after = rows.filter(pl.col("kind").is_in(["DEESCALATION", "RECOVERED"]))
+    back = after.join(blind.select("grid_id"), on="grid_id", how="semi")
     return pl.concat([blind, back]).select("grid_id", "kind", "state").rows()
+
+
+def since_the_first(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The rows that are no older than the first of an undisturbed run."""
+    time = "open_time" if "open_time" in rows.columns else "as_of"
+    return rows.filter(pl.col(time) >= known[time].min())
 
 
 def batches(seed: int, rounds: int, only: str = "") -> list[Batch]:
@@ -289,6 +297,9 @@ def _run(batch: Batch, known: Control, folder: Path) -> list[Result]:
             final = step == longest + HEALTHY - 1
             repaired = spine.repair(config, data, world.now) if final and len(settled) < len(results) else 0
             found = spine.rows(data, as_of)
+            if repaired:
+                # A repair may know more of what lies before, than a tick ever asks for.
+                found = {name: since_the_first(rows, known.rows[name]) for name, rows in found.items()}
             expected = {
                 name: rows.filter((pl.col("close_time") if name == "candles" else pl.col("as_of")) <= as_of)
                 for name, rows in known.rows.items()

@@ -162,6 +162,23 @@ def test_an_answer_that_is_believed_is_followed_back_no_further_than_there_is_so
     assert watch.lake.read("candles").height == before.height + 2
 
 
+def test_where_an_old_hole_is_looked_for_what_is_known_around_it_stays(tmp_path: Path, truth: pl.DataFrame) -> None:
+    first, second, *_ = quarter_hours(4)
+    hole = [first - 300 * BAR, first - 299 * BAR]
+    watch = Watch(tmp_path, Exchange({SYMBOL: truth.filter(~pl.col("open_time").is_in(hole))}))
+    watch.tick(first)
+    asked = len(watch.exchange.asked)
+
+    def lower(rows: Rows, page: Span) -> Rows:
+        old = page.end < first - 96 * BAR
+        return [[*row[:3], (row[3] or 0) * 0.999, *row[4:]] if old else row for row in rows]
+
+    watch.exchange.bend, watch.exchange.bends = lower, 1_000
+    watch.tick(second)
+    assert any(page.start <= hole[0] < page.end < first for page in watch.exchange.asked[asked:])
+    assert differences(watch).is_empty()
+
+
 @pytest.mark.parametrize("way", ["stale by a day", "x.001 in progress"])
 def test_a_first_tick_of_faulty_answers_is_made_good_by_the_next(tmp_path: Path, truth: pl.DataFrame, way: str) -> None:
     """Nothing vouches for the first answer: a bar that was not closed when it was made must not stay."""
