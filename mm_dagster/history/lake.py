@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 
 from mm_dagster import tables
 from mm_dagster.bars import Span, iso
+from mm_dagster.history import checksums, copies, marker, schema, sqlite_files, upkeep, views, wall
 from mm_dagster.history import connection as connections
-from mm_dagster.history import copies, marker, schema, sqlite_files, upkeep, views, wall
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 from mm_dagster.history.connection import Commit as Commit
 from mm_dagster.history.connection import LakeError as LakeError
@@ -223,8 +223,9 @@ class Lake:
         """One line for `mm doctor`: how much there is.
 
         Raises:
-            LakeError: the catalogue is damaged, or files are lost, or nobody knows what files are.
+            LakeError: the catalogue is damaged, or files are lost or hold other bytes than they did.
         """
+        checksums.refuse_changed(self._folder)
         if isinstance(self._catalog, SqliteCatalog):
             with self._reading():
                 pass
@@ -332,11 +333,13 @@ class Lake:
             knows went to the trash.
 
         Raises:
-            LakeError: the catalogue is damaged, or cannot be copied; nothing that a copy knows was deleted.
+            LakeError: the catalogue is damaged, or cannot be copied, or a file holds other bytes than it did; nothing
+                that a copy knows was deleted.
         """
         before = self._extent()
         if isinstance(self._catalog, SqliteCatalog):
             upkeep.refuse_damage(self._folder, self._catalog)
+        checksums.refuse_changed(self._folder)
         upkeep.wait_for_readers(self._folder, self._catalog, self._writing)
         until = datetime.now(UTC) - timedelta(days=keep_days)
         with self._writing() as connection:
@@ -344,6 +347,7 @@ class Lake:
             if quiet:
                 upkeep.tidy(connection, until)
             orphans = upkeep.clear(self._folder, self._catalog, connection, datetime.now(UTC), quiet=quiet)
+            checksums.note(self._folder)
         after = self._extent()
         extents = {
             f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part
@@ -357,13 +361,15 @@ class Lake:
         copied where both folders are on one disk.
 
         Raises:
-            LakeError: the catalogue is no file of this folder, or the copy cannot be written.
+            LakeError: the catalogue is no file of this folder, a file holds other bytes than it did, or the copy cannot
+                be written.
         """
         if not isinstance(self._catalog, SqliteCatalog):
             raise LakeError(
                 f"{self._folder}: the catalogue is in a database server; save that with pg_dump, and the Parquet files "
                 "as files"
             )
+        checksums.refuse_changed(self._folder)
         catalog = self._catalog.path
         with self._writing():
             try:

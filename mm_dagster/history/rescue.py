@@ -22,14 +22,17 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from mm_dagster import tables
-from mm_dagster.history import copies, marker, sqlite_files, upkeep
+from mm_dagster.history import checksums, copies, marker, sqlite_files, upkeep
 from mm_dagster.history.connection import METADATA, Commit, LakeError, quote, quoted
 from mm_dagster.history.lake import Lake
 
 _WORK = "rescue-work"
 _READY = "ready"
 _MOVED = "moved"
-_PARTS = ("catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite", "files", copies.FOLDER, upkeep.TRASH)
+_PARTS = (
+    *("catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite", "files"),
+    *(copies.FOLDER, upkeep.TRASH, checksums.NAME),
+)
 _AT_ONCE = 500_000
 _LOCK_SECONDS = 60
 
