@@ -30,7 +30,7 @@ def refuse_changed(folder: Path) -> int:
         raise LakeError(
             f"{folder}: {len(changed)} files hold other bytes than when they were written, first "
             f"{changed[0].relative_to(folder)}: the disk changed them, or a person; nothing was merged or deleted. Put "
-            "a backup back with `mm restore`, or move these files away and run `mm history rescue`, which keeps the rest"
+            "a backup back with `mm restore`, or move these files away and run `mm history rescue`: it keeps the rest"
         )
     return len(known)
 
