@@ -136,6 +136,14 @@ def digest(
     return _cut(_clean(title), TITLE_LIMIT), "\n".join([*lines, *named[:shown], *more])
 
 
+def _follows(part: str, at: str) -> str:
+    """What a failure means: of the configuration and the environment the last valid one stays in force."""
+    of_files = part.endswith(".yaml") or part.startswith(("configuration", "data/config", "grid "))
+    if of_files or part.isupper():
+        return f"needs you, since {at}; all goes on as before until it is mended"
+    return f"failed at {at}; until it works again its figures are old"
+
+
 def failure(alert: Alert, link: str | None) -> tuple[str, str]:
     """Title and message of a FAILURE: what failed, with what, and what to do.
 
@@ -148,7 +156,7 @@ def failure(alert: Alert, link: str | None) -> tuple[str, str]:
     look = f" The run: {address}" if address else ""
     return _cut(_clean(f"FAILURE · {asset}"), TITLE_LIMIT), _fit(
         [
-            f"{_clean(asset)} failed at {iso(alert.as_of)}; until it works again its figures are old.",
+            f"{_clean(asset)} {_follows(asset, iso(alert.as_of))}.",
             _clean(error),
             "Run `mm doctor`: it says what is wrong and what to do.",
             _clean(look) if _length(look) <= _LINE_LIMIT else "",

@@ -73,6 +73,11 @@ def rules_of(stored_row: Mapping[str, Any]) -> MarketRules:
     return MarketRules(**{field.name: stored_row[field.name] for field in fields(MarketRules)})
 
 
+def with_rules(stored_row: Mapping[str, Any], rules: MarketRules) -> pl.DataFrame:
+    """The same row of `grid_episode`, with what its venue asks of an order."""
+    return tables.conform(pl.DataFrame([{**stored_row, **asdict(rules)}]), "grid_episode")
+
+
 def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime) -> pl.DataFrame:
     """The open episodes that have ended, with `closed_at` and `closed_by` set.
 

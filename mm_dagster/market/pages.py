@@ -2,7 +2,8 @@
 
 Exchanges send fewer rows than ccxt believes, the oldest or the newest of what was asked, rows from outside of it, or
 nothing. So an interval counts as answered only between the first row of a page and its last, or where it was asked for
-by itself; the next page starts from the last row received; and it always ends.
+by itself; the next page starts from the last row received, which it must hold again, since the last row of a page that
+some cache kept was in progress when that was made; and it always ends.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def read(span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> 
     size = believed
     left = 16 + span.bars // 10
     first: datetime | None = None
+    again: set[datetime] = set()
     while todo:
         part = todo.popleft()
         if not part.bars:
@@ -66,7 +68,7 @@ def read(span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> 
         rest = Span(page.end, part.end)
         sent = ask(page)
         left -= 1
-        if sent == [] and page.bars > NEVER_CUT:
+        if sent is not None and page.bars > NEVER_CUT and not _news(sent, page, again):
             # Of a whole page that may be a fault; it is worth a second question.
             sent = ask(page)
             left -= 1
@@ -75,10 +77,15 @@ def read(span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> 
             continue
         times = [time for row in sent if (time := opened(row)) is not None]
         inside = [time for time in times if page.start <= time < page.end]
+        news = _news(sent, page, again)
         unread = [row for row in sent if opened(row) is None]
         got.unread += [(page.start, json.dumps(row, default=str)[:_LONGEST_PAYLOAD]) for row in unread]
         is_before, is_after = any(time < page.start for time in times), any(time >= page.end for time in times)
-        if not inside:
+        if inside and page.start in again:
+            # The newer answer of the two counts.
+            got.rows = [row for row in got.rows if floor_bar(opened(row)) != page.start]  # type: ignore[arg-type]
+            got.rows += [row for row in sent if (time := opened(row)) is not None and floor_bar(time) == page.start]
+        if not news:
             size = believed
             if is_after and not is_before and (first is None or first >= page.end):
                 left -= 1
@@ -88,7 +95,7 @@ def read(span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> 
                 got.answered.append(page)
             todo.appendleft(rest)
             continue
-        got.rows += [row for row in sent if (time := opened(row)) is not None and page.start <= time < page.end]
+        got.rows += [row for row in sent if opened(row) in news]
         is_small = page.bars <= NEVER_CUT
         first = min(first or min(inside), *inside)
         # Rows that nobody asked for betray an exchange which sends its newest ones, whatever is asked.
@@ -100,10 +107,19 @@ def read(span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> 
         got.answered += [Span(start, end)] if not unread else []
         if 2 * len(set(inside)) <= page.bars:
             size = max(NEVER_CUT, len(set(inside)))
+        if end == last < page.end:
+            again.add(last - BAR)
+            end = last - BAR
         todo.appendleft(Span(end, part.end))
         todo.appendleft(Span(page.start, start))
     got.answered = _joined(got.answered)
     return got
+
+
+def _news(sent: list[Row], page: Span, again: set[datetime]) -> list[datetime]:
+    """When the candles of a page open that were not there in the page before it."""
+    times = [time for row in sent if (time := opened(row)) is not None and page.start <= time < page.end]
+    return [time for time in times if page.start not in again or floor_bar(time) != page.start]
 
 
 def _start_where_it_begins(

@@ -128,9 +128,16 @@ def keep_episodes(job: Work) -> dict[str, MarketRules]:
     fresh, rules = [], {}
     for grid in (grid for symbol in job.symbols for grid in job.grids(symbol)):
         row = known.get((grid.id, grid.activated_at))
-        rules[grid.id] = episode.rules_of(row) if row else _rules(job, grid)
         if row is None:
+            rules[grid.id] = _rules(job, grid)
             fresh.append(episode.episode_of(grid, grid.first_as_of, rules[grid.id]))
+            continue
+        rules[grid.id] = episode.rules_of(row)
+        if rules[grid.id] == NO_RULES and not _has_run(job, grid):
+            # Its venue said nothing when the grid was first seen, and nothing was computed by that yet.
+            rules[grid.id] = _rules(job, grid)
+            if rules[grid.id] != NO_RULES:
+                fresh.append(episode.with_rules(row, rules[grid.id]))
     rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
     # What the operator said may not be noted here yet: a crash may lie between.
     said = episode.stopped(job.project.lake.read("grid_episode"), answers_in(job.project))
@@ -157,6 +164,14 @@ def fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame |
     venue = job.config.venue_of(grid.symbol)[0]
     running = [one for one in job.config.grids if one.enabled and job.config.venue_of(one.symbol)[0] == venue]
     return account.fills_of(grid, running, accounts.filter(pl.col("venue") == venue)) if grid.enabled else None
+
+
+def _has_run(job: Work, grid: GridConfig) -> bool:
+    """Whether something of a grid's present episode is known that the rules of its venue were applied to."""
+    if not isinstance(job.config.venue_of(grid.symbol)[1], CcxtVenue):
+        return True
+    rows = job.project.lake.read("grid_risk", grids=[grid.id], columns=["activated_at", "price"])
+    return not rows.filter((pl.col("activated_at") == grid.activated_at) & pl.col("price").is_not_null()).is_empty()
 
 
 def _rules(job: Work, grid: GridConfig) -> MarketRules:

@@ -135,3 +135,25 @@ def test_times_that_no_calendar_has_are_no_times() -> None:
     got = read(span(0, 5), 1_500, lambda page: absurd)  # type: ignore[arg-type,return-value]
     assert len(got.unread) == len(absurd)
     assert got.rows == []
+
+
+@pytest.mark.parametrize("stale", [40, 97, 150])
+def test_the_last_row_of_a_page_that_a_cache_kept_is_the_one_of_the_next_page(stale: int) -> None:
+    """It was in progress when that page was made, and nothing in it says so."""
+    world = Exchange(set(range(200)), 1_500)
+    sent: list[int] = []
+
+    def ask(page: Span) -> list[Row]:
+        rows = world.ask(page)
+        if not sent:
+            rows = rows[: stale + 1]
+            rows[-1] = [rows[-1][0], 1.0, 1.0, 1.0, 1.0, 0.25]
+        sent.append(len(rows))
+        return rows
+
+    got = read(span(0, 200), 1_500, ask)
+    assert bars_of(got) == list(range(200))
+    assert [row for row in got.rows if row[5] != 1.0] == []
+    assert len(got.rows) == 200
+    assert got.answered == [span(0, 200)]
+    assert len(sent) == 2
