@@ -81,6 +81,7 @@ def test_json_is_an_array_of_objects_and_nothing_else_is_on_stdout(folder: Path,
     assert all(isinstance(row, dict) for row in rows)
 
 
+@pytest.mark.long
 def test_a_tick_prints_its_decisions_for_people(folder: Path) -> None:
     done = run(folder, "tick", "--as-of", "2026-06-27T00:15Z")
     assert done.returncode == 0

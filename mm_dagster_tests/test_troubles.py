@@ -68,6 +68,7 @@ def mm(
     cli.project_here.cache_clear()
 
 
+@pytest.mark.long
 def test_a_grid_that_vanished_is_told_once_whoever_looks(place: Path) -> None:
     vanish_file(place)
     assert [tell_troubles(project()) for _ in range(3)] == [1, 0, 0]

@@ -15,7 +15,7 @@ SAMPLE = [
     ("others", others.Task("git: HEAD", 4)),
     ("others", others.Task("git: index", 5)),
     ("others", others.Task("git: a link is pushed", 6)),
-    ("storage", storage.Task("catalogue", "locked by a reader", 7)),
+    pytest.param("storage", storage.Task("catalogue", "locked by a reader", 7), marks=pytest.mark.long),
     ("channels", channels.Task("taken, no answer", 1, 8)),
 ]
 

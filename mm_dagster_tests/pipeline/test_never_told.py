@@ -21,6 +21,7 @@ from mm_dagster_tests.pushover import PushoverServer
 ETH, SOL = "ETH-USDT", "SOL-USDT"
 
 
+@pytest.mark.long
 def test_nothing_of_the_simulated_era_reaches_a_phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_of = floor_bar(datetime.now(UTC))
     rows = simulate(ETH, Span(as_of - timedelta(days=55), as_of + BAR))
