@@ -73,6 +73,9 @@ Each trial begins with a project that works, spoils one thing, lets a tick and t
 fault away, and ticks on. Then every row and every message is compared with those of a run that nothing
 disturbed. Most faults meet a tick at which an emergency is due, so that a lost one shows.
 
+A few need what the sensor asks for beside the ticks, too: days that a tick does not reach are computed again. Those
+count as healed later.
+
 - **Answers of the exchange** (candles, ticker, clock, markets, everything): the first answer of a tick, one of its
   first four, or all of one or two ticks are lies; at {moments} moments. Twelve markets meet twelve lies at once, two
   more none:

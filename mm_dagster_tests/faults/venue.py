@@ -207,6 +207,8 @@ def true_of_the_blind(ledger: pl.DataFrame, moment: Moment) -> list[Said]:
         return []
     rows = ledger.filter(pl.col("as_of") >= moment.as_of).sort("created_at")
     said = pl.col("message").str.contains(newest.removeprefix("BLIND: "), literal=True)
+    # Likewise where rows came that cannot be true: then it says of how many triggers nothing is known.
+    said |= pl.col("message").str.contains(r"\d+ of \d+ triggers cannot be known")
     blind = rows.filter(pl.col("kind").is_in(["ESCALATION", "BLIND"]) & said)
     after = rows.filter(pl.col("kind").is_in(["DEESCALATION", "RECOVERED"]))
     back = after.join(blind.select("grid_id"), on="grid_id", how="semi")
