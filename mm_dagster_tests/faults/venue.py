@@ -205,11 +205,13 @@ def true_of_the_blind(ledger: pl.DataFrame, moment: Moment) -> list[Said]:
     newest = f"BLIND: the newest candle closed at {iso(moment.as_of - moment.since * BAR)}"
     if moment.since * BAR < BLIND_FROM:
         return []
-    rows = ledger.filter(pl.col("as_of") >= moment.as_of).sort("created_at")
+    rows = ledger.filter(pl.col("created_at") >= moment.as_of).sort("created_at")
     said = pl.col("message").str.contains(newest.removeprefix("BLIND: "), literal=True)
     # Likewise where rows came that cannot be true: then it says of how many triggers nothing is known.
     said |= pl.col("message").str.contains(r"\d+ of \d+ triggers cannot be known")
-    blind = rows.filter(pl.col("kind").is_in(["ESCALATION", "BLIND"]) & said)
+    said &= pl.col("kind") == "ESCALATION"
+    stopped = (pl.col("kind") == "BLIND") & (pl.col("as_of") == moment.as_of - moment.since * BAR)
+    blind = rows.filter(said | stopped)
     after = rows.filter(pl.col("kind").is_in(["DEESCALATION", "RECOVERED"]))
     back = after.join(blind.select("grid_id"), on="grid_id", how="semi")
     return pl.concat([blind, back]).select("grid_id", "kind", "state").rows()
