@@ -38,7 +38,7 @@ def the_worst_bar(rows: pl.DataFrame, stored: pl.DataFrame, in_progress: pl.Data
 
 @pytest.fixture(scope="module")
 def crash(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[str, pl.DataFrame]:
-    """For each rule the exit states that the ticks stored, and beside them what was kept apart."""
+    """For each rule the newest exit states after each tick, and beside them what was kept apart."""
     symbols = tuple(path.name for path in sorted((shared_data / "candles" / "kucoin").iterdir()))
     assert len(symbols) == 14
     folder = tmp_path_factory.mktemp("crash")
@@ -48,12 +48,14 @@ def crash(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[s
         rules: dict[str, Rule] = {"as it is": contradiction.held_back, "none": nothing, "worst held": the_worst_bar}
         for name, rule in rules.items():
             patch.setattr(contradiction, "held_back", rule)
-            data = name.replace(" ", "-")
+            data, told = name.replace(" ", "-"), []
             for as_of in quarter_hours(ACTIVATED + BAR, LAST):
                 live.exchange.now = as_of + timedelta(minutes=1)
                 run_tick(Project(str(live.config_dir), str(folder / data)), as_of)
+                # What each tick knew: a bar that is believed later changes the rows of before.
+                told.append(live.lake(data).read("exit_state", span=Span(as_of - BAR, as_of)))
             lake = live.lake(data)
-            found[name] = lake.read("exit_state").filter(pl.col("as_of") > ACTIVATED)
+            found[name] = pl.concat(told)
             found[f"{name}: apart"] = lake.read("quarantine")
             found[f"{name}: candles"] = lake.read("candles", span=Span(ACTIVATED, LAST))
         return found
