@@ -138,7 +138,9 @@ def keep_episodes(job: Work) -> dict[str, MarketRules]:
             rules[grid.id] = _rules(job, grid)
             if rules[grid.id] != NO_RULES:
                 fresh.append(episode.with_rules(row, rules[grid.id]))
-    rows = pl.concat([*fresh, episode.closings(stored, job.config.grids, job.window.end)])
+    closed = episode.closings(stored, job.config.grids, job.window.end)
+    # One whose rules are known at last may end in the same run: then that it ends is what is noted.
+    rows = pl.concat([*(one.join(closed, on=["grid_id", "activated_at"], how="anti") for one in fresh), closed])
     # What the operator said may not be noted here yet: a crash may lie between.
     said = episode.stopped(job.project.lake.read("grid_episode"), answers_in(job.project))
     rows = pl.concat([said.join(rows, on=["grid_id", "activated_at"], how="anti"), rows])

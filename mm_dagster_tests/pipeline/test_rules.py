@@ -36,7 +36,20 @@ def test_a_venue_that_was_silent_at_first_sight_is_asked_until_a_row_rests_on_it
     assert seen(OTHERS) == (RULES, 0.01), "an episode keeps the rules that it began with"
 
     (tmp_path / "configuration" / "grids" / "one.yaml").write_text(
-        yaml.safe_dump({**one, "activated_at": (ACTIVATED + BAR).isoformat()})
+        yaml.safe_dump({**one, "activated_at": (ACTIVATED + 2 * BAR).isoformat()})
+    )
+    watch.exchange.rules = lambda symbol: None  # type: ignore[method-assign]
+    keep_episodes(watch.job(lately(BEGIN, 3), BEGIN))
+    (tmp_path / "configuration" / "grids" / "one.yaml").write_text(
+        yaml.safe_dump({**one, "activated_at": (ACTIVATED + 2 * BAR).isoformat(), "enabled": False})
+    )
+    watch.exchange.rules = lambda symbol: RULES  # type: ignore[method-assign]
+    keep_episodes(watch.job(lately(BEGIN, 3), BEGIN))
+    ended = watch.lake.read("grid_episode").filter(pl.col("activated_at") == ACTIVATED + 2 * BAR)
+    assert ended["closed_by"].to_list() == ["disabled"], "it ends in the run in which its rules are known"
+
+    (tmp_path / "configuration" / "grids" / "one.yaml").write_text(
+        yaml.safe_dump({**one, "activated_at": (ACTIVATED + 3 * BAR).isoformat()})
     )
     watch.exchange.rules = lambda symbol: None  # type: ignore[method-assign]
     job = watch.job(lately(BEGIN, 3), BEGIN)
