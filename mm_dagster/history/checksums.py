@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from mm_dagster.history import marker
@@ -45,17 +44,10 @@ def note(folder: Path) -> None:
     now = {path.name: noted.get(path.name) or _digest(path) for path in marker.parquet_files(folder)}
     if now == noted:
         return
-    fresh = folder / f".{NAME}.{os.getpid()}"
     try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(now, file, indent=0, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(folder / NAME)
+        marker.write_whole(folder / NAME, now)
     except OSError as error:
         raise LakeError(f"{folder / NAME}: {error.strerror or error}; is the disk full?") from error
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _noted(folder: Path) -> dict[str, str]:

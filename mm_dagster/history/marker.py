@@ -10,6 +10,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +61,22 @@ def write(folder: Path, identity: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    fresh = folder / f".{NAME}.{os.getpid()}"
+    write_whole(folder / NAME, {"id": identity, "schema": tables.SCHEMA_VERSION})
+
+
+def write_whole(path: Path, content: Mapping[str, object]) -> None:
+    """Writes a JSON file of a lake whole or not at all, and to the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"id": identity, "schema": tables.SCHEMA_VERSION}, file)
+            json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(folder / NAME)
+        fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
 
