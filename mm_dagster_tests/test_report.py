@@ -122,7 +122,7 @@ def test_it_fits_a_phone_and_a_screen(browser: Browser, tmp_path: Path, width: i
     assert complaints == []
     assert shown.evaluate("document.documentElement.scrollWidth") == width
     assert shown.locator("h1").inner_text() == "sol-range: LATEST ACCEPTABLE EXIT"
-    for words in ("Stop the grid.", "By 2026-03-01T12:30:00Z, 28 min left", "Break below the grid within 24 h"):
+    for words in ("Stop the grid.", "By 2026-03-01T12:31:00Z, 29 min left", "Break below the grid within 24 h"):
         assert shown.get_by_text(words).first.is_visible()
     # Both drawings of each grid, as wide as their place.
     sizes = shown.evaluate(
