@@ -22,11 +22,12 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.history.questions import QUESTIONS
+from mm_dagster.tables import registry
+from mm_dagster.tables import words as tables_words
 
 MARKETS = ["BTC-USDT", "ETH-USDT", "SOL-USDT", *(f"C{number:02d}-USDT" for number in range(3, 20))]
 YEARS = Span(datetime(2023, 7, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
@@ -43,7 +44,7 @@ def build(folder: Path, markets: list[str], years: Span) -> None:
     lake = Lake(folder)
     for month in years.months():
         for table, rows in synthetic(month, markets, years.start).items():
-            if tables.time_column(table):
+            if registry.time_column(table):
                 lake.write(table, rows, span=month, commit=SYNTHETIC)
             else:
                 lake.upsert(table, rows, commit=SYNTHETIC)
@@ -80,19 +81,19 @@ def synthetic(month: Span, markets: list[str], start: datetime) -> dict[str, pl.
         venue=pl.lit("synthetic"), observed_at=as_of + timedelta(seconds=66), **written,
     )  # fmt: skip
     decided = key.select("symbol", as_of).with_columns(**written)
-    verdict = _words(random, tables.VERDICTS, len(markets), bars)
+    verdict = _words(random, tables_words.VERDICTS, len(markets), bars)
     days = (pl.col("as_of") - BAR - start).dt.total_days() // ACTIVATION.days * ACTIVATION.days
     running = decided.with_columns(
         grid_id=pl.col("symbol").str.split("-").list.first().str.to_lowercase() + "-range",
         activated_at=(pl.lit(start) + pl.duration(days=days)).cast(TIME),
     )
-    state = _words(random, tables.STATES, len(markets), bars)
+    state = _words(random, tables_words.STATES, len(markets), bars)
     states = running.with_columns(
         complete=True, state=state, raw_state=state, literal_state=state, since="as_of",
         triggers=_triggers(random, n), nearest=_sentences(2, n), recommended_window_minutes=240,
         advice=pl.lit("Be ready to stop the grid, and look again within 240 minutes: Transition or trend: 77 %."),
     )  # fmt: skip
-    health = _words(random, tables.POSITION_HEALTH, len(markets), bars)
+    health = _words(random, tables_words.POSITION_HEALTH, len(markets), bars)
     risk = running.with_columns(
         price=close, position_health=health, stop_loss_risk=pl.lit("SAFE"), risk_level=pl.lit("LOW"),
         source=pl.lit("MODELLED"), recommendations=_sentences(1, n),
@@ -101,12 +102,12 @@ def synthetic(month: Span, markets: list[str], start: datetime) -> dict[str, pl.
         grid_id=pl.lit("btc-next"), advice=pl.lit("WAIT"), reasons=_sentences(4, bars)
     )
     return {
-        "candles": tables.conform(candles, "candles"),
+        "candles": registry.conform(candles, "candles"),
         "regime_features": _filled("regime_features", decided.with_columns(close), random),
         "regime_verdict": _filled("regime_verdict", decided.with_columns(verdict=verdict, raw_verdict=verdict), random),
         "grid_episode": _filled("grid_episode", _episodes(running, start), random),
         "grid_risk": _filled("grid_risk", risk, random),
-        "exit_state": tables.conform(states, "exit_state"),
+        "exit_state": registry.conform(states, "exit_state"),
         "entry_assessment": _filled("entry_assessment", resting, random),
         **_alerts(running, random),
     }
@@ -115,12 +116,12 @@ def synthetic(month: Span, markets: list[str], start: datetime) -> dict[str, pl.
 def _filled(table: str, rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
     """The rows with random numbers in the columns that they lack; texts and times stay null."""
     numbers: dict[str, Any] = {}
-    for name, dtype in tables.dtypes(table).items():
+    for name, dtype in registry.dtypes(table).items():
         if name not in rows.columns and dtype == pl.Float64:
             numbers[name] = random.random(rows.height)
         elif name not in rows.columns and dtype == pl.Int64:
             numbers[name] = random.integers(0, 9, rows.height)
-    return tables.conform(rows.with_columns(**{name: pl.Series(values) for name, values in numbers.items()}), table)
+    return registry.conform(rows.with_columns(**{name: pl.Series(values) for name, values in numbers.items()}), table)
 
 
 def _words(random: np.random.Generator, words: Sequence[str], markets: int, bars: int) -> pl.Series:
@@ -179,8 +180,8 @@ def _alerts(running: pl.DataFrame, random: np.random.Generator) -> dict[str, pl.
         action=pl.lit("kept"), seconds_from_alert=540.0, within_window=True,
     )  # fmt: skip
     return {
-        "notification": tables.conform(told, "notification"),
-        "operator_response": tables.conform(answers, "operator_response"),
+        "notification": registry.conform(told, "notification"),
+        "operator_response": registry.conform(answers, "operator_response"),
     }
 
 
@@ -190,7 +191,7 @@ def write_ticks(folder: Path, markets: list[str], begun: Any, ended: Any, ticks:
     bar = Span(YEARS.end, YEARS.end + BAR)
     while not ended.is_set():
         for table, rows in synthetic(bar, markets, YEARS.start).items():
-            if tables.time_column(table):
+            if registry.time_column(table):
                 lake.write(table, rows, span=bar, commit=SYNTHETIC)
         ticks.value += 1
         begun.set()

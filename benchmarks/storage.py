@@ -42,13 +42,13 @@ from dagster._core.scheduler.instigation import (
 from rich.console import Console
 from rich.table import Table
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config import HistoryConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs.housekeeping import tidy
 from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.tables import registry
 
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo"
 FIRST = date(2026, 6, 23)
@@ -243,7 +243,7 @@ def _of(rows: dict[str, pl.DataFrame], span: Span) -> dict[str, pl.DataFrame]:
     """The rows of a span."""
     opened, closed = span.opens(), span.closes("as_of")
     return {
-        table: whole.filter(opened if tables.time_column(table) == "open_time" else closed)
+        table: whole.filter(opened if registry.time_column(table) == "open_time" else closed)
         for table, whole in rows.items()
     }
 
@@ -261,7 +261,7 @@ def _rows_of_ticks(folder: Path, span: Span) -> dict[str, pl.DataFrame]:
     rows["candles"] = rows["candles"].with_columns(observed_at=pl.col("close_time") + pl.duration(seconds=64) + jitter)
     rows["exit_state"] = rows["exit_state"].with_columns(live_state=pl.col("state"))
     began = (span.open_times() + BAR).alias("as_of").to_frame()
-    rows["tick"] = tables.conform(
+    rows["tick"] = registry.conform(
         began.with_columns(
             started_at=pl.col("as_of") + pl.duration(seconds=62) + jitter,
             finished_at=pl.col("as_of") + pl.duration(seconds=66) + jitter,
@@ -277,12 +277,12 @@ def ideal_files(rows: dict[str, pl.DataFrame], folder: Path) -> dict[str, int]:
     """Bytes of the same tables, each month written once into one file, sorted by its key, by the same writer."""
     lake = Lake(folder)
     for table, whole in rows.items():
-        month = pl.col(str(tables.time_column(table))).dt.truncate("1mo")
+        month = pl.col(str(registry.time_column(table))).dt.truncate("1mo")
         for _, part in whole.group_by(month, maintain_order=True):
             lake.upsert(table, part, commit=Commit("", table, ""))
     lake.maintain(1)
     for table in rows:
-        key = tables.TABLES[table].primary_key()
+        key = registry.TABLES[table].primary_key()
         for path in (folder / "files" / "main" / table).rglob("*.parquet"):
             written = pl.read_parquet(path, columns=key, hive_partitioning=False)
             assert written.equals(written.sort(key)), path

@@ -32,7 +32,7 @@ from benchmarks.regime import PROJECT, Size, candles, origin_of_candles
 from mm_dagster.bars import BAR, iso
 from mm_dagster.definitions import defs
 from mm_dagster.history.lake import Lake
-from mm_dagster.tables import TABLES
+from mm_dagster.tables.registry import TABLES
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 STAGES = ("candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state")

@@ -32,7 +32,7 @@ from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config import GridConfig
 from mm_dagster.grid.calibration import EVENTS, Calibration
 from mm_dagster.grid.levels import prices
-from mm_dagster.tables import STATES, VERDICTS
+from mm_dagster.tables.words import STATES, VERDICTS
 
 Floats = npt.NDArray[np.float64]
 Theme = Literal["light", "dark"]

@@ -18,7 +18,7 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.charts import money_text, price_range, price_text, stretches
 from mm_dagster.config import GridConfig
 from mm_dagster.grid.levels import prices
-from mm_dagster.tables import STATES, VERDICTS
+from mm_dagster.tables.words import STATES, VERDICTS
 
 HEIGHT = 1000
 """Units from the bottom to the top of a drawing; a bar is one unit wide."""

@@ -19,7 +19,7 @@ from mm_dagster.bars import iso
 from mm_dagster.charts import STATE_COLOURS, on_colour, price_text
 from mm_dagster.drawings import HEIGHT, Drawing
 from mm_dagster.standing import GridStanding, Page
-from mm_dagster.tables import STATES, VERDICTS
+from mm_dagster.tables.words import STATES, VERDICTS
 
 Drawings = Mapping[str, tuple[Drawing | None, Drawing | None]]
 """By grid: its decisions, and its money."""

@@ -19,7 +19,8 @@ from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config import AlertsConfig, GridConfig
 from mm_dagster.exit.why import why
-from mm_dagster.tables import ENTRY_ADVICE, NOT_JUDGED_YET, STATES, empty
+from mm_dagster.tables.registry import empty
+from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES
 
 DAY = timedelta(days=1)
 STOPPED = "STOPPED"

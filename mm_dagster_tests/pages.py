@@ -12,7 +12,8 @@ from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config import AlertsConfig, GridConfig
 from mm_dagster.drawings import Drawing, draw_decision, draw_equity
 from mm_dagster.standing import GridStanding, MarketStanding, Page, in_order, stand, with_responses
-from mm_dagster.tables import STATES, VERDICTS, dtypes
+from mm_dagster.tables.registry import dtypes
+from mm_dagster.tables.words import STATES, VERDICTS
 
 AS_OF = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CLOCK = AS_OF + timedelta(minutes=2)

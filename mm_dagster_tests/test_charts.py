@@ -19,10 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from mm_dagster import charts, tables
+from mm_dagster import charts
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config import GridConfig
 from mm_dagster.grid.calibration import SAMPLE_SCHEMA, Calibration, calibrate
+from mm_dagster.tables import registry
+from mm_dagster.tables import words as tables_words
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = 672
@@ -55,7 +57,7 @@ def candles(
             "volume": np.ones(count),
         }
     ).with_columns(symbol=pl.lit(symbol), status=pl.lit("TRADED"), venue=pl.lit("made-up"))
-    return tables.conform(frame, "candles")
+    return registry.conform(frame, "candles")
 
 
 def with_hole(frame: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
@@ -70,11 +72,11 @@ def with_hole(frame: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 def verdicts(bars: pl.DataFrame) -> pl.DataFrame:
     """Every verdict and none, in stretches of 50 bars."""
-    words = [*tables.VERDICTS, None]
+    words = [*tables_words.VERDICTS, None]
     frame = bars.select("symbol", as_of="close_time").with_columns(
         verdict=pl.Series([words[place // 50 % 5] for place in range(bars.height)], dtype=pl.String)
     )
-    return tables.conform(frame, "regime_verdict")
+    return registry.conform(frame, "regime_verdict")
 
 
 def states(bars: pl.DataFrame, **changes: Any) -> pl.DataFrame:
@@ -83,9 +85,9 @@ def states(bars: pl.DataFrame, **changes: Any) -> pl.DataFrame:
     frame = bars.select("symbol", as_of="close_time").with_columns(
         pl.lit(whose["grid_id"]).alias("grid_id"),
         pl.lit(whose["activated_at"], dtype=TIME).alias("activated_at"),
-        state=pl.Series([tables.STATES[min(3, place // 120)] for place in range(bars.height)], dtype=pl.String),
+        state=pl.Series([tables_words.STATES[min(3, place // 120)] for place in range(bars.height)], dtype=pl.String),
     )
-    return tables.conform(frame, "exit_state")[96:]
+    return registry.conform(frame, "exit_state")[96:]
 
 
 def risk_rows(of: GridConfig, count: int = WEEK, stopped_after: int | None = None) -> pl.DataFrame:
@@ -113,7 +115,7 @@ def risk_rows(of: GridConfig, count: int = WEEK, stopped_after: int | None = Non
     if stopped_after is not None:
         at = pl.lit(START + stopped_after * BAR, dtype=TIME)
         frame = frame.with_columns(stopped_at=pl.when(pl.col("as_of") >= at).then(at))
-    return tables.conform(frame, "grid_risk")
+    return registry.conform(frame, "grid_risk")
 
 
 def a_calibration(count: int = 3000) -> Calibration:
@@ -135,7 +137,7 @@ def a_calibration(count: int = 3000) -> Calibration:
 def worth() -> pl.DataFrame:
     """Figures of every exit state and control, made up."""
     random = np.random.default_rng(5)
-    signals = [("confirmed", state) for state in tables.STATES[1:]]
+    signals = [("confirmed", state) for state in tables_words.STATES[1:]]
     controls = (
         "hold_to_stop",
         "break_only",
@@ -158,7 +160,7 @@ def worth() -> pl.DataFrame:
     ]  # fmt: skip
     # What never gave an alarm has no precision.
     rows[metrics.index("precision")].update(value=None, low=None, high=None)
-    return tables.conform(pl.DataFrame(rows), "signal_quality")
+    return registry.conform(pl.DataFrame(rows), "signal_quality")
 
 
 BINS = pl.DataFrame(
@@ -198,13 +200,13 @@ PICTURES: dict[str, Callable[..., bytes]] = {
         grid(lower=3070, upper=3090, levels=2, stop=3069), CRASH, **options
     ),
     "a grid that is not running": lambda **options: charts.decision_picture(
-        grid(enabled=False), candles(), verdicts(candles()), tables.empty("exit_state"), **options
+        grid(enabled=False), candles(), verdicts(candles()), registry.empty("exit_state"), **options
     ),
     "no exit state yet": lambda **options: charts.decision_picture(
-        grid(), candles(), verdicts(candles()), tables.empty("exit_state"), **options
+        grid(), candles(), verdicts(candles()), registry.empty("exit_state"), **options
     ),
     "nothing at all": lambda **options: charts.decision_picture(
-        grid(), tables.empty("candles"), tables.empty("regime_verdict"), tables.empty("exit_state"), **options
+        grid(), registry.empty("candles"), registry.empty("regime_verdict"), registry.empty("exit_state"), **options
     ),
     "nothing but holes": lambda **options: decision(grid(), with_hole(candles(), 0, WEEK), **options),
     "a single bar": lambda **options: decision(grid(), candles(count=1), **options),
@@ -225,9 +227,9 @@ PICTURES: dict[str, Callable[..., bytes]] = {
         grid(symbol="BTC-JPY", capital=5e6), risk_rows(grid(symbol="BTC-JPY", capital=5e6)), **options
     ),
     "equity of one bar": lambda **options: charts.equity_picture(grid(), risk_rows(grid(), 1), **options),
-    "equity without rows": lambda **options: charts.equity_picture(grid(), tables.empty("grid_risk"), **options),
+    "equity without rows": lambda **options: charts.equity_picture(grid(), registry.empty("grid_risk"), **options),
     "equity without positions": lambda **options: charts.equity_picture(
-        grid(), tables.conform(risk_rows(grid()).select(KEY), "grid_risk"), **options
+        grid(), registry.conform(risk_rows(grid()).select(KEY), "grid_risk"), **options
     ),
     "reliability": lambda **options: charts.reliability_picture(a_calibration(), **options),
     "reliability of nothing": lambda **options: charts.reliability_picture(a_calibration(0), **options),
@@ -453,7 +455,7 @@ def ticks(bad: Callable[[int], bool]) -> pl.DataFrame:
         for back in range(charts.TICKS_SHOWN)
         if not (bad(back) and back % 3 == 2)
     ]
-    return pl.DataFrame(rows, schema=tables.dtypes("tick"))
+    return pl.DataFrame(rows, schema=registry.dtypes("tick"))
 
 
 @pytest.mark.parametrize(

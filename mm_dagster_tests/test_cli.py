@@ -30,7 +30,7 @@ from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, iso, parse_time
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.history.views import VIEWS
-from mm_dagster.tables import TABLES, dtypes
+from mm_dagster.tables.registry import TABLES, dtypes
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 400

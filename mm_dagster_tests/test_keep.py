@@ -17,8 +17,8 @@ import yaml
 from filelock import FileLock
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.history.lake import Lake
+from mm_dagster.tables import registry
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 240
@@ -71,7 +71,7 @@ def test_a_project_goes_on_elsewhere_as_if_nothing_had_happened(folder: Path) ->
     assert json.loads(done.stdout)[0]["files"] == made["files"]
 
     before, after = Lake(folder / "data" / "history"), Lake(folder / "elsewhere" / "history")
-    for table in tables.TABLES:
+    for table in registry.TABLES:
         assert_frame_equal(after.read(table), before.read(table), check_exact=True)
     with storage(folder / "data") as old, storage(folder / "elsewhere") as new:
         assert [run.run_id for run in new.get_runs()] == [run.run_id for run in old.get_runs()]
@@ -81,7 +81,7 @@ def test_a_project_goes_on_elsewhere_as_if_nothing_had_happened(folder: Path) ->
     for data in ("data", "elsewhere"):
         assert mm(folder, "tick", "--as-of", "2026-06-27T00:15Z", data=data).returncode == 0
     for table in ("candles", "regime_features", "regime_verdict", "grid_risk", "exit_state"):
-        compared = [name for name in tables.dtypes(table) if name not in tables.LIVE_ONLY]
+        compared = [name for name in registry.dtypes(table) if name not in registry.LIVE_ONLY]
         assert_frame_equal(after.read(table).select(compared), before.read(table).select(compared), check_exact=True)
     assert after.read("exit_state").height == before.read("exit_state").height > 0
     assert [git(folder, data) for data in ("data", "elsewhere")] == [

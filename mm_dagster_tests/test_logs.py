@@ -19,12 +19,13 @@ import pytest
 import stamina
 import structlog
 
-from mm_dagster import logs, tables
+from mm_dagster import logs
 from mm_dagster.bars import BAR, iso
 from mm_dagster.defs import audit
 from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.environment import VariableError
+from mm_dagster.tables import registry
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file
 
 SECRET = "s3cret-of-the-environment"
@@ -288,7 +289,7 @@ def test_no_secret_is_in_anything_that_a_failing_project_writes(
         assert b"ADA-USDT" in log.stdout
         _assert_clean("the mirror", log.stdout)
         lake = live.lake()
-        for table in tables.TABLES:
+        for table in registry.TABLES:
             _assert_clean(table, lake.read(table).write_json().encode())
         assert lake.read("notification")["status"].to_list().count("FAILED") >= 1
     out, err = capfd.readouterr()

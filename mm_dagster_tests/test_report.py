@@ -166,7 +166,7 @@ CONTRAST = """() => {
 
 def test_a_row_of_an_exit_state_is_like_those_of_the_lake() -> None:
     # The pages of these tests are made by hand; this holds them to the contract.
-    from mm_dagster.tables import broken_rules
+    from mm_dagster.tables.registry import broken_rules
     from mm_dagster_tests.pages import frame
 
     row = exit_row(grid(), "WARNING", config_hash="", code_version="")

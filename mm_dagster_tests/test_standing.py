@@ -17,7 +17,8 @@ from mm_dagster.standing import (
     stand,
     without_money,
 )
-from mm_dagster.tables import NOT_JUDGED_YET, dtypes, empty
+from mm_dagster.tables.registry import dtypes, empty
+from mm_dagster.tables.words import NOT_JUDGED_YET
 from mm_dagster_tests.pages import (
     ALERTS,
     AS_OF,

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.history import backup as backups
 from mm_dagster.history.lake import Lake
+from mm_dagster.tables import registry
 from mm_dagster_tests.faults import spine
 from mm_dagster_tests.faults.clockwork import computer_clock
 
@@ -32,7 +32,7 @@ def silent(_: int) -> None:
 def everything(data: Path) -> dict[str, pl.DataFrame]:
     """All tables, over a connection of their own."""
     lake = Lake(data / "history")
-    return {name: lake.read(name) for name in tables.TABLES}
+    return {name: lake.read(name) for name in registry.TABLES}
 
 
 def put_back(folder: Path, data: Path, *, force: bool) -> None:
@@ -80,7 +80,7 @@ def test_what_cannot_be_made_again_stays(upgraded: tuple[Path, Path, dict[str, p
     _, data, before = upgraded
     now = everything(data)
     for name in ("notification", "operator_response", "grid_episode", "tick"):
-        key = tables.TABLES[name].primary_key()
+        key = registry.TABLES[name].primary_key()
         assert before[name].join(now[name], on=key, how="anti").is_empty(), name
 
 

@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts import message
 from mm_dagster.alerts.budget import moment
 from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, retry
 from mm_dagster.alerts.seen import look
 from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.tables import registry
 
 DAY = timedelta(hours=24)
 STATE = "DIGEST"
@@ -49,7 +49,7 @@ def due(
         At most one PENDING alert; SUPPRESSED ones for digests without an answer whose day is over.
     """
     today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
-    alert_id = tables.identity("DIGEST", today.isoformat(), simulated)
+    alert_id = registry.identity("DIGEST", today.isoformat(), simulated)
     rows = ledger.filter(pl.col("kind") == "DIGEST").sort("alert_id").to_dicts()
     unsent = [row for row in rows if row["status"] == "PENDING"]
     over = [again(row, "SUPPRESSED", "not sent: its day is over") for row in unsent if row["alert_id"] != alert_id]

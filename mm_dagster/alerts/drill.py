@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts.policy import EMERGENCY, EVERY_GRID, HIGH, Alert
 from mm_dagster.bars import iso
+from mm_dagster.tables import registry
 
 KIND = "DRILL"
 RETRY_SECONDS = 30
@@ -35,7 +35,7 @@ def alert(grid_id: str, at: datetime, number: int, *, reminds: bool) -> Alert:
         reminds: whether it is the reminder.
     """
     return Alert(
-        alert_id=tables.identity(KIND, grid_id, at.astimezone(UTC).isoformat(), number, reminds),
+        alert_id=registry.identity(KIND, grid_id, at.astimezone(UTC).isoformat(), number, reminds),
         kind=KIND,
         grid_id=EVERY_GRID,
         symbol=EVERY_GRID,
@@ -79,7 +79,7 @@ def response(alert_id: str, sent_at: datetime, action: str, at: datetime, note: 
     """
     seconds = max(0.0, (at - sent_at).total_seconds())
     row = {
-        "response_id": tables.identity(EVERY_GRID, alert_id, action, at.isoformat()),
+        "response_id": registry.identity(EVERY_GRID, alert_id, action, at.isoformat()),
         "alert_id": alert_id,
         "grid_id": EVERY_GRID,
         "at": at,
@@ -88,7 +88,7 @@ def response(alert_id: str, sent_at: datetime, action: str, at: datetime, note: 
         "seconds_from_alert": seconds,
         "within_window": seconds <= 60 * minutes,
     }
-    return tables.conform(pl.DataFrame([row], schema=tables.dtypes("operator_response")), "operator_response")
+    return registry.conform(pl.DataFrame([row], schema=registry.dtypes("operator_response")), "operator_response")
 
 
 def audit(

@@ -23,11 +23,11 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts.policy import EMERGENCY, UNCONFIRMED, Alert, Cancellation
 from mm_dagster.alerts.pushover import PushoverNotTaken, PushoverRefused, PushoverUnavailable, Sent
 from mm_dagster.alerts.second import SecondUnavailable
 from mm_dagster.sources import is_real, kind_of
+from mm_dagster.tables import registry
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,9 @@ class Book:
     def _write(self, rows: Sequence[dict[str, Any]], events: list[dict[str, Any]]) -> None:
         new = list({one["event_id"]: one for one in reversed(events) if one["event_id"] not in self._ids}.values())
         if rows or new:
-            self._ledger.write(_frame(rows), pl.DataFrame(new[::-1], schema=tables.dtypes("alert_event"), orient="row"))
+            self._ledger.write(
+                _frame(rows), pl.DataFrame(new[::-1], schema=registry.dtypes("alert_event"), orient="row")
+            )
             self._learn(new)
 
     def _learn(self, events: Sequence[dict[str, Any]]) -> None:
@@ -227,12 +229,12 @@ def event(
 
 
 def _event_id(row: dict[str, Any], name: str, attempt: int, channel: str | None, reason: str | None = None) -> str:
-    return tables.identity(row["alert_id"], name, attempt, channel or "", *([reason] if reason else []))
+    return registry.identity(row["alert_id"], name, attempt, channel or "", *([reason] if reason else []))
 
 
 def repeat_id(alert_id: str) -> str:
     """Names the one repetition of an emergency that expired; it goes to the second channel first."""
-    return tables.identity("EXPIRED", alert_id)
+    return registry.identity("EXPIRED", alert_id)
 
 
 def dispatch(
@@ -290,7 +292,7 @@ def dispatch(
 def _row(one: Outgoing, now: datetime) -> dict[str, Any]:
     """The row as it stands before sending: whatever an earlier attempt noted beside it is no longer true."""
     alert = one.alert
-    return dict.fromkeys(tables.dtypes("notification")) | {
+    return dict.fromkeys(registry.dtypes("notification")) | {
         "alert_id": alert.alert_id,
         "grid_id": alert.grid_id,
         "activated_at": alert.activated_at,
@@ -583,4 +585,4 @@ def _give(second: Second, title: str, message: str, url: str | None) -> _Outcome
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=tables.dtypes("notification"), orient="row")
+    return pl.DataFrame(list(rows), schema=registry.dtypes("notification"), orient="row")

@@ -37,12 +37,12 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts.responses import Answers, answers_of, is_over
 from mm_dagster.alerts.seen import Seen, look, newest, rank
 from mm_dagster.bars import iso
 from mm_dagster.config import AlertsConfig, GridConfig
-from mm_dagster.tables import NOT_JUDGED_YET
+from mm_dagster.tables import registry
+from mm_dagster.tables.words import NOT_JUDGED_YET
 
 RETRY_MINUTES = (1, 2, 5, 10)
 """After the first, second, ... attempt without an answer, minutes from `created_at` to the next; then every last."""
@@ -248,7 +248,7 @@ def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: p
         ledger: all rows of `notification`.
     """
     error = " ".join(first_line.split())[:_ERROR_LIMIT] or "no message"
-    alert_id = tables.identity("FAILURE", alert_key, asset, error)
+    alert_id = registry.identity("FAILURE", alert_key, asset, error)
     state = f"{asset}: {error}"
     noted = [row for row in _failures(ledger) if _asset(row) == asset]
     if any(row["alert_id"] == alert_id for row in noted):
@@ -266,7 +266,7 @@ def trial(channel: str, at: datetime, number: int) -> Alert:
         at: when it was asked for, UTC.
         number: how many the ledger holds already: a venue's clock may stand still between two of them.
     """
-    name = tables.identity("TEST", channel, at.astimezone(UTC).isoformat(), str(number))
+    name = registry.identity("TEST", channel, at.astimezone(UTC).isoformat(), str(number))
     return _general("TEST", name, channel, PLAIN, at)
 
 
@@ -599,7 +599,7 @@ def _new(
 ) -> Alert:
     parts = [part.astimezone(UTC).isoformat() if isinstance(part, datetime) else part for part in name]
     return Alert(
-        alert_id=tables.identity(kind, *parts, *([seen.source] if seen.source else [])),
+        alert_id=registry.identity(kind, *parts, *([seen.source] if seen.source else [])),
         kind=kind,
         grid_id=grid.id,
         symbol=grid.symbol,

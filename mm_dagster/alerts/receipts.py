@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts import drill
 from mm_dagster.alerts.ledger import Book, Channel, Ledger, Outgoing, Second, dispatch, repeat_id
 from mm_dagster.alerts.policy import EMERGENCY, Alert, is_answered
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
 from mm_dagster.alerts.responses import answers_of
+from mm_dagster.tables import registry
 
 logger = logging.getLogger(__name__)
 
@@ -150,5 +150,5 @@ def _repeat(row: dict[str, Any], now: datetime) -> Outgoing:
 
 def _noted(one: Outgoing) -> dict[str, Any]:
     alert = one.alert
-    kept = {name: getattr(alert, name, None) for name in tables.dtypes("notification")}
+    kept = {name: getattr(alert, name, None) for name in registry.dtypes("notification")}
     return kept | {"title": one.title, "message": one.message, "status": "PENDING", "attempts": 0}

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import iso
 from mm_dagster.config import WindowMinutes
+from mm_dagster.tables import registry
 
 NOW_MINUTES = 15
 """MANDATORY_EXIT is to be acted on now: within one bar."""
@@ -104,7 +104,7 @@ def response(
     alert = told.sort("sent_at", "alert_id").row(-1, named=True) if told.height else None
     seconds = (at - alert["sent_at"]).total_seconds() if alert else None
     row = {
-        "response_id": tables.identity(
+        "response_id": registry.identity(
             grid_id, alert["alert_id"] if alert else iso(activated_at), action, at.isoformat()
         ),
         "alert_id": alert["alert_id"] if alert else None,
@@ -116,7 +116,7 @@ def response(
         "seconds_from_alert": seconds,
         "within_window": seconds <= 60 * _window(alert, windows) if alert and seconds is not None else None,
     }
-    return tables.conform(pl.DataFrame([row], schema=tables.dtypes("operator_response")), "operator_response")
+    return registry.conform(pl.DataFrame([row], schema=registry.dtypes("operator_response")), "operator_response")
 
 
 def _window(alert: Mapping[str, Any], windows: WindowMinutes) -> float:

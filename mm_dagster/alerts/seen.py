@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.config import AlertsConfig, GridConfig
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from mm_dagster import tables
 from mm_dagster.cli.app import out, project_here
 from mm_dagster.cli.printing import print_frame
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.questions import QUESTIONS, Question
 from mm_dagster.history.views import VIEWS
+from mm_dagster.tables import registry
 
 _INTRODUCTION = """\
 # The history, for analysts
@@ -115,7 +115,7 @@ def document(lake: Lake) -> str:
     """All of docs/analysis.md, with the answers of a lake."""
     lines = [_INTRODUCTION, "## What there is", ""]
     lines += ["| table | one row |", "| --- | --- |"]
-    lines += [f"| `{name}` | {' '.join((schema.__doc__ or '').split())} |" for name, schema in tables.TABLES.items()]
+    lines += [f"| `{name}` | {' '.join((schema.__doc__ or '').split())} |" for name, schema in registry.TABLES.items()]
     lines += ["", "Columns, units and rules stand in `mm_dagster/tables.py`, and in the view `data_dictionary`.", ""]
     lines += ["| view | one row | columns |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {view.about} | {', '.join(view.columns)} |" for name, view in VIEWS.items()]

@@ -18,7 +18,7 @@ from mm_dagster.history.mirror import MirrorError
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
-from mm_dagster.tables import empty
+from mm_dagster.tables.registry import empty
 
 if TYPE_CHECKING:
     from mm_dagster.drawings import Drawing

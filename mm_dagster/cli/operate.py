@@ -26,7 +26,7 @@ from mm_dagster.cli.facts import drawn, page
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
 from mm_dagster.market.venue import did_you_mean
 from mm_dagster.standing import DISTANCES, MONEY, STAKES, GridStanding, Page, money
-from mm_dagster.tables import RESPONSES
+from mm_dagster.tables.words import RESPONSES
 
 PANEL = "Operate"
 

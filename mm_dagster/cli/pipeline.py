@@ -19,7 +19,7 @@ from mm_dagster.cli.facts import at_bar
 from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import VERDICTS
+from mm_dagster.tables.words import VERDICTS
 
 if TYPE_CHECKING:
     from mm_dagster.regime.proofs import Proof

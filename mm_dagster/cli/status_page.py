@@ -34,7 +34,7 @@ from mm_dagster.standing import (
     waiting_costs,
     words,
 )
-from mm_dagster.tables import NOT_JUDGED_YET
+from mm_dagster.tables.words import NOT_JUDGED_YET
 
 _WIDEST = 110
 """Columns; longer lines are hard to read."""

@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster import logs
 from mm_dagster.bars import iso
-from mm_dagster.tables import TABLES, describe
+from mm_dagster.tables.registry import TABLES, describe
 
 OWNERS = ["team:mm-dagster"]
 GROUPS = {

@@ -22,7 +22,7 @@ from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
-from mm_dagster.tables import CANDIDATES_VERSION, EVALUATION_VERSION, empty
+from mm_dagster.tables.registry import CANDIDATES_VERSION, EVALUATION_VERSION, empty
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
 """Metrics of the table on the asset's page."""

@@ -13,7 +13,7 @@ from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import judge
 from mm_dagster.pipeline.tell import grid_picture, shown
 from mm_dagster.pipeline.work import Work
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 
 
 @history_asset(

@@ -11,7 +11,7 @@ from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import collect
 from mm_dagster.pipeline.work import Work
-from mm_dagster.tables import broken_rules, conform
+from mm_dagster.tables.registry import broken_rules, conform
 
 FRESH_BARS = 2
 """How many bars behind the tick the newest known one may be."""

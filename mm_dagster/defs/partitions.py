@@ -9,7 +9,7 @@ from mm_dagster.bars import BAR, FIRST_DAY, Span, iso
 from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline.work import Work, plan
-from mm_dagster.tables import CODE_VERSIONS
+from mm_dagster.tables.registry import CODE_VERSIONS
 
 DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezone="UTC", fmt="%Y-%m-%d")
 """By open date, UTC; today's partition exists from its first bar on."""

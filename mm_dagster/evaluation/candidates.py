@@ -25,7 +25,7 @@ from numba import njit
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span, by_bar, iso, midnight
 from mm_dagster.evaluation.market import Floats
-from mm_dagster.tables import CANDIDATES_VERSION, conform
+from mm_dagster.tables.registry import CANDIDATES_VERSION, conform
 
 EXTRA = "research"
 """The extra that installs the libraries."""

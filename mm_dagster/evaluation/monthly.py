@@ -22,7 +22,8 @@ from mm_dagster.evaluation.probability import CALIBRATION_BINS
 from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
 from mm_dagster.evaluation.signals import listen
 from mm_dagster.exit.triggers import LAG
-from mm_dagster.tables import EVALUATION_VERSION, STATES, conform
+from mm_dagster.tables.registry import EVALUATION_VERSION, conform
+from mm_dagster.tables.words import STATES
 
 RULE, REAL = "rule", "real"
 """Whose grids."""

@@ -19,7 +19,7 @@ from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.evaluation.placebo import flip
 from mm_dagster.evaluation.questions import Questions, ask, forecast, join
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
-from mm_dagster.tables import empty
+from mm_dagster.tables.registry import empty
 
 SIGNS = 1
 """Seed of the placebo."""

@@ -15,7 +15,7 @@ from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import LAG, TRIGGERS, TRUE
 from mm_dagster.grid import touch
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 
 LEVELS = STATES[1:]
 POLICIES = ("confirmed", "literal")

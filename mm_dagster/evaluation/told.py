@@ -18,7 +18,7 @@ from mm_dagster.evaluation.alarms import HORIZON, quantile
 from mm_dagster.evaluation.cohort import NEVER, Cohort
 from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.evaluation.quality import SCHEMA
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 
 POLICY = "real"
 EMERGENCY = 2

@@ -51,7 +51,8 @@ from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import LAG
 from mm_dagster.grid import touch
 from mm_dagster.regime import features, verdict
-from mm_dagster.tables import CODE_VERSIONS, STATES, VERDICTS
+from mm_dagster.tables.registry import CODE_VERSIONS
+from mm_dagster.tables.words import STATES, VERDICTS
 
 
 class TuningError(Exception):

@@ -37,13 +37,13 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config import ExitConfig, GridConfig
 from mm_dagster.exit.nearest import nearest
 from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, Readings, evaluate, table, times
 from mm_dagster.exit.why import sentence, weight
-from mm_dagster.tables import STATES
+from mm_dagster.tables import registry
+from mm_dagster.tables.words import STATES
 
 Integers = npt.NDArray[np.int64]
 
@@ -83,7 +83,7 @@ def compute(
     firsts = [max(0, (span.start - episode.grid.first_as_of) // BAR + 1) for episode in episodes]
     asked = [(one, first) for one, first in zip(episodes, firsts, strict=True) if first < one.readings.bars]
     if not asked:
-        return tables.empty("exit_state").drop("config_hash", "code_version")
+        return registry.empty("exit_state").drop("config_hash", "code_version")
     # What is said is said for all grids at once: there are many columns, and each costs a call.
     said = table([one.readings for one, _ in asked], [first for _, first in asked])
 
@@ -111,7 +111,7 @@ def compute(
             [sentence for one, first in asked for sentence in _advice(one, first, config)], dtype=pl.String
         ),
     )
-    return tables.conform(frame, "exit_state").drop("config_hash", "code_version")
+    return registry.conform(frame, "exit_state").drop("config_hash", "code_version")
 
 
 @dataclass(frozen=True)

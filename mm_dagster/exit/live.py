@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from mm_dagster.bars import iso
 from mm_dagster.config import ExitConfig, GridConfig
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 
 
 def advise_live(

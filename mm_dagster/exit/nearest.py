@@ -24,7 +24,7 @@ import polars as pl
 
 from mm_dagster.config import ExitConfig
 from mm_dagster.exit.triggers import TRIGGERS, Floats
-from mm_dagster.tables import VERDICTS
+from mm_dagster.tables.words import VERDICTS
 
 MOST = 3
 """Sentences a bar at most."""

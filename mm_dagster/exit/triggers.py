@@ -20,7 +20,7 @@ from numba import njit
 
 from mm_dagster.bars import BAR, EPOCH, FOUR_HOUR_BARS, HOUR_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config import ExitConfig, GridConfig, Thresholds
-from mm_dagster.tables import STATES, VERDICTS
+from mm_dagster.tables.words import STATES, VERDICTS
 
 Floats = npt.NDArray[np.float64]
 Logic = npt.NDArray[np.int8]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 
 
 def why(triggers: Sequence[Mapping[str, Any]], state: str | None) -> list[str]:

@@ -11,11 +11,11 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, HOUR_BARS, Span, bar_numbers
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import touch
 from mm_dagster.grid.proposal import propose
+from mm_dagster.tables import registry
 
 HORIZON_HOURS = 72
 ENTER_BELOW = 0.60
@@ -97,7 +97,7 @@ def assess(
     ]
     words = pl.DataFrame(advised, schema={"advice": pl.String, "reasons": pl.List(pl.String)}, orient="row")
     frame = frame.drop("verdict", "range_low", "range_high").with_columns(words.get_columns())
-    return tables.conform(frame, "entry_assessment").drop("config_hash", "code_version")
+    return registry.conform(frame, "entry_assessment").drop("config_hash", "code_version")
 
 
 def _at_bars(frame: pl.DataFrame, symbol: str, span: Span, first: datetime, columns: tuple[str, ...]) -> pl.DataFrame:

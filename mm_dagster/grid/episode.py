@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.config import GridConfig
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables import registry
+from mm_dagster.tables.market import MarketRules
 
 _KEYS = {
     "symbol": "symbol",
@@ -46,7 +46,7 @@ def episode_of(grid: GridConfig, first_seen: datetime, rules: MarketRules) -> pl
         **_configured(grid),
         **asdict(rules),
     }
-    return tables.conform(pl.DataFrame([row]), "grid_episode")
+    return registry.conform(pl.DataFrame([row]), "grid_episode")
 
 
 def changed_keys(grid: GridConfig, stored_row: Mapping[str, Any]) -> list[str]:
@@ -75,7 +75,7 @@ def rules_of(stored_row: Mapping[str, Any]) -> MarketRules:
 
 def with_rules(stored_row: Mapping[str, Any], rules: MarketRules) -> pl.DataFrame:
     """The same row of `grid_episode`, with what its venue asks of an order."""
-    return tables.conform(pl.DataFrame([{**stored_row, **asdict(rules)}]), "grid_episode")
+    return registry.conform(pl.DataFrame([{**stored_row, **asdict(rules)}]), "grid_episode")
 
 
 def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime) -> pl.DataFrame:
@@ -110,7 +110,7 @@ def closings(stored: pl.DataFrame, grids: Sequence[GridConfig], as_of: datetime)
             ended.append({**row, "closed_at": as_of, "closed_by": "removed"})
         elif row["enabled"] and not now.enabled:
             ended.append({**row, "closed_at": as_of, "closed_by": "disabled"})
-    frame = pl.DataFrame(ended, schema=tables.dtypes("grid_episode"), orient="row")
+    frame = pl.DataFrame(ended, schema=registry.dtypes("grid_episode"), orient="row")
     return frame.sort("grid_id", "activated_at")
 
 
@@ -140,7 +140,7 @@ def stopped(stored: pl.DataFrame, answers: Mapping[tuple[str, datetime], Mapping
             continue
         if any(row[name] != value for name, value in now.items()):
             changed.append(row | now)
-    return pl.DataFrame(changed, schema=tables.dtypes("grid_episode"), orient="row").sort("grid_id", "activated_at")
+    return pl.DataFrame(changed, schema=registry.dtypes("grid_episode"), orient="row").sort("grid_id", "activated_at")
 
 
 def _configured(grid: GridConfig) -> dict[str, Any]:

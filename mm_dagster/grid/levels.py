@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 Spacing = Literal["arithmetic", "geometric"]
 LevelConvention = Literal["intervals", "levels"]

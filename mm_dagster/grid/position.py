@@ -13,7 +13,7 @@ from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config import Giveback, GridConfig
 from mm_dagster.grid import account, stakes
 from mm_dagster.grid.replay import Book, Floats, Replay, book_of, replay
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 LATEST_START_BARS = HOUR_BARS
 """So many bars after the activation a close must be known: what was bought at which price is a guess after that."""

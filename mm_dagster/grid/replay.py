@@ -35,7 +35,7 @@ from numba import njit
 
 from mm_dagster.config import Fees, GridConfig
 from mm_dagster.grid.levels import levels_clash, order_too_small, prices, round_prices, round_quantity
-from mm_dagster.tables import NO_RULES, MarketRules
+from mm_dagster.tables.market import NO_RULES, MarketRules
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -10,14 +10,15 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_number, by_bar, iso
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.levels import prices
 from mm_dagster.grid.position import Position
 from mm_dagster.grid.touch import Floats
-from mm_dagster.tables import NO_RULES, POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK, MarketRules
+from mm_dagster.tables import registry
+from mm_dagster.tables.market import NO_RULES, MarketRules
+from mm_dagster.tables.words import POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK
 
 Places = npt.NDArray[np.int64]
 
@@ -60,7 +61,7 @@ def compute(
     """
     grids = [grid for grid in grids if grid.first_as_of <= span.end]
     if not grids or not span.bars:
-        return tables.empty("grid_risk").drop("config_hash", "code_version")
+        return registry.empty("grid_risk").drop("config_hash", "code_version")
     asked = [Span(max(span.start, grid.first_as_of - BAR), span.end) for grid in grids]
     bars = [one.bars for one in asked]
     symbols = sorted({grid.symbol for grid in grids})
@@ -143,7 +144,7 @@ def compute(
         sentences += said
         counts[row] = len(said)
     frame = frame.with_columns(recommendations=_lists(sentences, counts))
-    return tables.conform(frame, "grid_risk").drop("config_hash", "code_version")
+    return registry.conform(frame, "grid_risk").drop("config_hash", "code_version")
 
 
 def _probabilities(

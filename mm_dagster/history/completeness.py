@@ -11,7 +11,7 @@ import polars as pl
 from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, iso, midnight
 from mm_dagster.config import Config
 from mm_dagster.history.lake import Lake
-from mm_dagster.tables import CODE_VERSIONS, dtypes
+from mm_dagster.tables.registry import CODE_VERSIONS, dtypes
 
 _BAR_MINUTES = BAR // timedelta(minutes=1)
 _SCHEMA = {"symbol": pl.String(), "day": TIME, "absent": pl.Int64()}

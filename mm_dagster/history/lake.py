@@ -21,7 +21,6 @@ import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
-from mm_dagster import tables
 from mm_dagster.bars import Span, iso
 from mm_dagster.history import checksums, copies, marker, schema, sqlite_files, upkeep, views, wall
 from mm_dagster.history import connection as connections
@@ -29,6 +28,7 @@ from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 from mm_dagster.history.connection import Commit as Commit
 from mm_dagster.history.connection import LakeError as LakeError
 from mm_dagster.history.connection import asking, count, databases, interruptible, one_line, quote, transaction
+from mm_dagster.tables import registry
 
 _LOCK_SECONDS = 600
 _LOCK_NUMBER = 0x6D6D6C616B65
@@ -110,8 +110,8 @@ class Lake:
             ValueError: the table has no such column to select by.
             LakeError: a file of the history is missing or unreadable.
         """
-        types = tables.dtypes(table)
-        key = tables.TABLES[table].primary_key()
+        types = registry.dtypes(table)
+        key = registry.TABLES[table].primary_key()
         wanted = list(types if columns is None else columns)
         fetched = list(dict.fromkeys([*wanted, *key]))
         where, values = _where(table, span, symbols, grids)
@@ -121,7 +121,7 @@ class Lake:
 
     def newest(self, table: str) -> dict[str, datetime]:
         """The newest open_time or as_of of each symbol that has any."""
-        column = tables.time_column(table)
+        column = registry.time_column(table)
         with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT symbol, max({column}) AS newest FROM {table} GROUP BY symbol ORDER BY symbol"
@@ -207,7 +207,7 @@ class Lake:
                 SELECT 'view', view_name, comment FROM duckdb_views() WHERE database_name = 'history' AND NOT internal
             )
         """
-        order = [*tables.TABLES, *views.VIEWS]
+        order = [*registry.TABLES, *views.VIEWS]
         found = self.sql(query)
         return found.sort(pl.col("name").replace_strict(order, range(len(order)), default=len(order)), "name")
 
@@ -232,7 +232,7 @@ class Lake:
             upkeep.refuse_damage(self._folder, self._catalog)
         with self._reading() as reader:
             rows = sum(
-                n for table in tables.TABLES for (n,) in reader.execute(f"SELECT count(*) FROM {table}").fetchall()
+                n for table in registry.TABLES for (n,) in reader.execute(f"SELECT count(*) FROM {table}").fetchall()
             )
             strange = upkeep.strange_files(self._folder, reader.connection)
         extent = self._extent()
@@ -284,7 +284,7 @@ class Lake:
         """
         where, values = _where(table, span, symbols, grids)
         rows = self._valid(table, frame)
-        column = tables.time_column(table)
+        column = registry.time_column(table)
         inside = span.opens(column) if column == "open_time" else span.closes("as_of")
         if symbols is not None:
             inside &= pl.col("symbol").is_in(list(symbols))
@@ -388,11 +388,11 @@ class Lake:
                     shutil.copyfile(path, target)
 
     def _valid(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
-        rows = tables.conform(frame, table)
-        broken = tables.broken_rules(rows, table)
+        rows = registry.conform(frame, table)
+        broken = registry.broken_rules(rows, table)
         if broken:
             rule, count = next(iter(broken.items()))
-            failing = tables.TABLES[table].filter(rows, cast=True).failure.invalid()
+            failing = registry.TABLES[table].filter(rows, cast=True).failure.invalid()
             raise LakeError(
                 f"{table}: {count} rows break the rule {rule}, first {_key_of(failing, table)}; not written"
             )
@@ -400,7 +400,7 @@ class Lake:
 
     def _replace(self, table: str, rows: pl.DataFrame, where: str, values: list[Any], commit: Commit) -> Written:
         """Deletes and inserts only what differs between the rows that `where` selects and the new ones."""
-        key = tables.TABLES[table].primary_key()
+        key = registry.TABLES[table].primary_key()
         with self._writing() as connection:
             connection.register("__given", rows)
             connection.execute("CREATE TEMP TABLE __new AS SELECT * FROM __given")
@@ -715,7 +715,7 @@ def _where(
     """
     parts = ["true"]
     values: list[Any] = []
-    column = tables.time_column(table)
+    column = registry.time_column(table)
     if span is not None:
         if column is None:
             raise ValueError(f"{table} has no time to select a span by")
@@ -723,7 +723,7 @@ def _where(
         values += [span.start, span.end]
     for name, wanted in (("symbol", symbols), ("grid_id", grids)):
         if wanted is not None:
-            if name not in tables.dtypes(table):
+            if name not in registry.dtypes(table):
                 raise ValueError(f"{table} has no {name} to select by")
             # Single values, and not a list: by them files are left out that hold none of them.
             parts.append(f"{name} IN ({', '.join('?' * len(wanted))})" if wanted else "false")
@@ -734,8 +734,8 @@ def _where(
 def _same_row(table: str) -> str:
     """Whether a new row n says nothing that the stored row s does not: see Lake.write."""
     parts = []
-    for name in map(quote, tables.dtypes(table)):
-        if name not in map(quote, tables.LIVE_ONLY):
+    for name in map(quote, registry.dtypes(table)):
+        if name not in map(quote, registry.LIVE_ONLY):
             parts.append(f"s.{name} IS NOT DISTINCT FROM n.{name}")
         elif name == quote("observed_at"):
             parts.append(f"(n.{name} IS NULL OR s.{name} IS NOT NULL)")
@@ -745,7 +745,7 @@ def _same_row(table: str) -> str:
 
 
 def _same_key(table: str) -> str:
-    return " AND ".join(f's."{name}" = n."{name}"' for name in tables.TABLES[table].primary_key())
+    return " AND ".join(f's."{name}" = n."{name}"' for name in registry.TABLES[table].primary_key())
 
 
 def _names(names: Sequence[str], alias: str = "") -> str:
@@ -754,5 +754,5 @@ def _names(names: Sequence[str], alias: str = "") -> str:
 
 def _key_of(rows: pl.DataFrame, table: str) -> str:
     """The key of the first row, in words."""
-    key = rows.select(tables.TABLES[table].primary_key()).row(0, named=True)
+    key = rows.select(registry.TABLES[table].primary_key()).row(0, named=True)
     return ", ".join(f"{name} {iso(value) if isinstance(value, datetime) else value}" for name, value in key.items())

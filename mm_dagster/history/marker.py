@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
-from mm_dagster import tables
 from mm_dagster.history.connection import METADATA, LakeError, one_line
+from mm_dagster.tables import registry
 
 NAME = "lake.json"
 KEY = "mm_lake_id"
@@ -61,7 +61,7 @@ def write(folder: Path, identity: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_whole(folder / NAME, {"id": identity, "schema": tables.SCHEMA_VERSION})
+    write_whole(folder / NAME, {"id": identity, "schema": registry.SCHEMA_VERSION})
 
 
 def write_whole(path: Path, content: Mapping[str, object]) -> None:

@@ -21,10 +21,10 @@ import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
-from mm_dagster import tables
 from mm_dagster.history import checksums, copies, marker, sqlite_files, upkeep
 from mm_dagster.history.connection import METADATA, Commit, LakeError, quote, quoted
 from mm_dagster.history.lake import Lake
+from mm_dagster.tables import registry
 
 _WORK = "rescue-work"
 _READY = "ready"
@@ -156,7 +156,7 @@ def _build(folder: Path, work: Path, now: datetime, *, keeps_catalog: bool) -> N
     for path in sorted(unreadable):
         report.said.append(f"{path.relative_to(folder)} cannot be read and was left out; its rows may be lost")
     _say_what_files_cannot_prove(report)
-    for table in tables.TABLES:
+    for table in registry.TABLES:
         report.rows[table] = int(lake.sql(f"SELECT count(*) FROM {table}").item())
     lake.close()
     sqlite_files.vacuum([new / "catalog.sqlite"])
@@ -226,7 +226,7 @@ def _add_later(
                 unreadable.add(path)
         else:
             table, month = _place(path)
-            if table in tables.TABLES:
+            if table in registry.TABLES:
                 groups[table, month].append(path)
             elif table != "lake_schema":
                 report.said.append(f"{path.relative_to(folder)} is of no table that this program knows; left out")
@@ -252,7 +252,7 @@ def _add_later(
 
 
 def _add(lake: Lake, table: str, month: str, versions: pl.DataFrame, report: Report, folder: Path) -> None:
-    key = list(tables.TABLES[table].primary_key())
+    key = list(registry.TABLES[table].primary_key())
     values = [name for name in versions.columns if name not in ("__file", "__order")]
     distinct = versions.with_columns(_digests(versions, values)).unique(
         [*key, "__digest"], keep="last", maintain_order=True
@@ -266,8 +266,8 @@ def _add(lake: Lake, table: str, month: str, versions: pl.DataFrame, report: Rep
         name = f"{table}-{month.replace('/', '-').replace('=', '') or 'all'}.parquet"
         contested.drop("__order", "__digest").write_parquet(place / name)
     rows = distinct.sort("__order").unique(key, keep="last", maintain_order=True).select(values)
-    rows = tables.conform(rows, table)
-    valid, _ = tables.TABLES[table].filter(rows, cast=True)
+    rows = registry.conform(rows, table)
+    valid, _ = registry.TABLES[table].filter(rows, cast=True)
     if valid.height < rows.height:
         report.said.append(f"{table}: {rows.height - valid.height} rows of later files break a rule and were left out")
     for first in range(0, valid.height, _AT_ONCE):
@@ -348,7 +348,7 @@ def _readable(path: Path) -> bool:
 
 def _rows(path: Path, table: str, dead: set[int]) -> pl.DataFrame | None:
     """The rows of a data file that no file of deletions names, with the table's columns; None: it is unreadable."""
-    types = tables.dtypes(table)
+    types = registry.dtypes(table)
     try:
         with duckdb.connect() as connection:
             connection.execute("SET timezone = 'UTC'")

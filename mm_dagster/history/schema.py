@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.history import views
 from mm_dagster.history.connection import Commit, LakeError, count, quote, quoted, transaction
+from mm_dagster.tables import registry
 
 
 def is_complete(folder: Path, connection: duckdb.DuckDBPyConnection) -> bool:
@@ -24,38 +24,38 @@ def is_complete(folder: Path, connection: duckdb.DuckDBPyConnection) -> bool:
     if ("lake_schema", "version") not in columns:
         return False
     version = count(connection, "SELECT coalesce(max(version), 0) FROM lake_schema")
-    if version > tables.SCHEMA_VERSION:
+    if version > registry.SCHEMA_VERSION:
         raise LakeError(
             f"{folder}: was written by a newer program (schema {version}, this one knows "
-            f"{tables.SCHEMA_VERSION}); update mm_dagster"
+            f"{registry.SCHEMA_VERSION}); update mm_dagster"
         )
     said = "SELECT comment FROM duckdb_tables() WHERE database_name = 'history' AND table_name = 'lake_schema'"
     if connection.execute(said).fetchall() != [(about(),)]:
         return False
-    needed = {(table, name) for table in tables.TABLES for name in tables.dtypes(table)}
-    return version == tables.SCHEMA_VERSION and needed <= set(columns)
+    needed = {(table, name) for table in registry.TABLES for name in registry.dtypes(table)}
+    return version == registry.SCHEMA_VERSION and needed <= set(columns)
 
 
 def complete(connection: duckdb.DuckDBPyConnection) -> None:
     """Makes the tables, columns and views as this program knows them, and notes the version of the schema."""
     connection.execute("CALL history.set_option('parquet_compression', 'zstd')")
-    with transaction(connection, Commit("", "schema", str(tables.SCHEMA_VERSION))):
+    with transaction(connection, Commit("", "schema", str(registry.SCHEMA_VERSION))):
         connection.execute("CREATE TABLE IF NOT EXISTS lake_schema (version BIGINT)")
-        for table in tables.TABLES:
+        for table in registry.TABLES:
             make_table(connection, table)
         for name, view in views.VIEWS.items():
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view.query}")
             connection.execute(f"COMMENT ON VIEW {name} IS '{quoted(view.comment)}'")
         connection.execute(f"COMMENT ON TABLE lake_schema IS '{quoted(about())}'")
         connection.execute("DELETE FROM lake_schema")
-        connection.execute("INSERT INTO lake_schema VALUES (?)", [tables.SCHEMA_VERSION])
+        connection.execute("INSERT INTO lake_schema VALUES (?)", [registry.SCHEMA_VERSION])
 
 
 def about() -> str:
     """The comment of `lake_schema`: it tells one set of views and descriptions from another."""
     said = [(name, view.query, view.comment) for name, view in views.VIEWS.items()]
-    described = [(table, schema.__doc__, tables.describe(table)) for table, schema in tables.TABLES.items()]
-    return f"Version of the tables; views and descriptions are those of {tables.identity(said, described)}."
+    described = [(table, schema.__doc__, registry.describe(table)) for table, schema in registry.TABLES.items()]
+    return f"Version of the tables; views and descriptions are those of {registry.identity(said, described)}."
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -66,16 +66,16 @@ def make_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
             [table],
         ).fetchall()
     )
-    described = {column["column"]: column["description"] or "" for column in tables.describe(table)}
-    types = {name: sql_type(dtype) for name, dtype in tables.dtypes(table).items()}
+    described = {column["column"]: column["description"] or "" for column in registry.describe(table)}
+    types = {name: sql_type(dtype) for name, dtype in registry.dtypes(table).items()}
     if not known:
         connection.execute(f"CREATE TABLE {table} ({', '.join(f'{quote(n)} {t}' for n, t in types.items())})")
-        column = tables.time_column(table)
+        column = registry.time_column(table)
         if column:
             connection.execute(f"ALTER TABLE {table} SET PARTITIONED BY (year({column}), month({column}))")
     for name in [name for name in types if known and name not in known]:
         connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {types[name]}")
-    comment = " ".join((tables.TABLES[table].__doc__ or "").split())
+    comment = " ".join((registry.TABLES[table].__doc__ or "").split())
     connection.execute(f"COMMENT ON TABLE {table} IS '{quoted(comment)}'")
     for name in types:
         if known.get(name) != described[name]:

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from mm_dagster.bars import iso
-from mm_dagster.tables import NOT_JUDGED_YET, dtypes
+from mm_dagster.tables.registry import dtypes
+from mm_dagster.tables.words import NOT_JUDGED_YET
 
 _READING = {
     "RANGE_OK": ("RANGE", "none"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import Span
 from mm_dagster.history.lake import Commit, Lake, Written
+from mm_dagster.tables import registry
 
 
 class SourcedLake(Lake):
@@ -47,8 +47,8 @@ class SourcedLake(Lake):
         columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """As `Lake.read`, but only the rows of the sources in force."""
-        source = tables.source_column(table)
-        wanted = list(tables.dtypes(table) if columns is None else columns)
+        source = registry.source_column(table)
+        wanted = list(registry.dtypes(table) if columns is None else columns)
         if source is None:
             return super().read(table, span=span, symbols=symbols, grids=grids, columns=wanted)
         by, in_force = self._by(table)
@@ -60,7 +60,7 @@ class SourcedLake(Lake):
 
     def newest(self, table: str) -> dict[str, datetime]:
         """As `Lake.newest`, but only of the rows of the sources in force."""
-        column = tables.time_column(table)
+        column = registry.time_column(table)
         rows = self.sql(
             f"SELECT symbol, max({column}) AS newest FROM {table} WHERE {self.in_force(table)} "
             "GROUP BY symbol ORDER BY symbol"
@@ -69,7 +69,7 @@ class SourcedLake(Lake):
 
     def in_force(self, table: str) -> str:
         """What selects the rows of the sources in force, in SQL."""
-        source = tables.source_column(table)
+        source = registry.source_column(table)
         by, in_force = self._by(table)
         if source is None or not in_force:
             return "true"
@@ -78,8 +78,8 @@ class SourcedLake(Lake):
         return f"({source} IS NULL OR {by} NOT IN ({names}) OR {pairs})"
 
     def _valid(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
-        rows = tables.conform(frame, table)
-        source = tables.source_column(table)
+        rows = registry.conform(frame, table)
+        source = registry.source_column(table)
         if source is not None:
             by, in_force = self._by(table)
             known = pl.col(by).replace_strict(in_force, default=None, return_dtype=pl.String)
@@ -87,7 +87,7 @@ class SourcedLake(Lake):
         return super()._valid(table, rows)
 
     def _replace(self, table: str, rows: pl.DataFrame, where: str, values: list[Any], commit: Commit) -> Written:
-        same = " AND ".join(f's."{name}" = n."{name}"' for name in tables.TABLES[table].primary_key())
+        same = " AND ".join(f's."{name}" = n."{name}"' for name in registry.TABLES[table].primary_key())
         mine = f"({self.in_force(table)} OR EXISTS (SELECT 1 FROM __new n WHERE {same}))"
         return super()._replace(table, rows, f"({where}) AND {mine}", values, commit)
 
@@ -102,8 +102,8 @@ def adopt(lake: Lake, sources: Mapping[str, str], venues: Mapping[str, str]) -> 
         sources: the source of each market.
         venues: the source of each venue.
     """
-    for table in sorted(tables.TABLES, key=lambda name: name == "candles"):
-        source = tables.source_column(table)
+    for table in sorted(registry.TABLES, key=lambda name: name == "candles"):
+        source = registry.source_column(table)
         if source is not None:
             by, given = ("venue", venues) if table == "account_snapshot" else ("symbol", sources)
             lake.fill(table, source, by, given)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mm_dagster import tables
+from mm_dagster.tables import registry, words
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ _WORTH = (
 
 
 def _worth() -> dict[str, str]:
-    meanings = {name: f"{tables.METRICS[name][0]}: {tables.METRICS[name][1]}." for name in _WORTH}
+    meanings = {name: f"{words.METRICS[name][0]}: {words.METRICS[name][1]}." for name in _WORTH}
     known = {"precision_low": "Lower end of its 95 % interval.", "precision_high": "Upper end."}
     return {"precision": meanings.pop("precision"), **known, **meanings}
 
@@ -425,12 +425,12 @@ def _dictionary() -> View:
     about = "What each table, view and column means."
     rows = [
         (name, column["column"], column["description"] or "")
-        for name in tables.TABLES
-        for column in tables.describe(name)
+        for name in registry.TABLES
+        for column in registry.describe(name)
     ]
     rows += [(name, column, meaning) for name, view in VIEWS.items() for column, meaning in view.columns.items()]
     rows += [("data_dictionary", column, meaning) for column, meaning in _DICTIONARY.items()]
-    wholes = {name: " ".join((schema.__doc__ or "").split()) for name, schema in tables.TABLES.items()}
+    wholes = {name: " ".join((schema.__doc__ or "").split()) for name, schema in registry.TABLES.items()}
     wholes |= {name: view.about for name, view in VIEWS.items()} | {"data_dictionary": about}
     values = [(name, None, whole) for name, whole in wholes.items()]
     told = ", ".join(f"({', '.join(map(_literal, row))})" for row in [*values, *rows])

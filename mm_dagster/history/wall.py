@@ -18,7 +18,7 @@ import duckdb
 
 from mm_dagster.history.connection import LakeError
 from mm_dagster.history.views import VIEWS
-from mm_dagster.tables import TABLES
+from mm_dagster.tables.registry import TABLES
 
 _SHOW = {"tables", "schemas", "databases", "__show_tables_expanded", "all_tables"}
 _TABLE_FUNCTIONS = frozenset({

@@ -21,7 +21,8 @@ from mm_dagster.bars import EPOCH
 from mm_dagster.config import AccountKeys, CcxtVenue
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import SIDES, dtypes
+from mm_dagster.tables.registry import dtypes
+from mm_dagster.tables.words import SIDES
 
 Row = dict[str, Any]
 

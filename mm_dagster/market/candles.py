@@ -27,7 +27,7 @@ from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config import CandlesConfig
 from mm_dagster.market import contradiction
 from mm_dagster.market.venue import ROWS, Answer, Venue, VenueError
-from mm_dagster.tables import dtypes
+from mm_dagster.tables.registry import dtypes
 
 logger = logging.getLogger("mm_dagster")
 

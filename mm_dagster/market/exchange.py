@@ -21,7 +21,7 @@ from mm_dagster.config import CcxtVenue
 from mm_dagster.market import pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, VenueError
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 _TIMEFRAME = "15m"
 _PAGE_BARS = 500

@@ -19,7 +19,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, floor_bar
 from mm_dagster.market.venue import ROWS, Answer
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 Array = npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from mm_dagster.bars import TIME, Span
 from mm_dagster.config import CcxtVenue, RecordedVenue, SimulatedVenue
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 ROWS = pl.Schema(
     {

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, floor_bar, iso
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.candles import Collected, Wanted, assemble, collect_each
@@ -22,7 +21,8 @@ from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
 from mm_dagster.pipeline.work import Work, unsettled
-from mm_dagster.tables import conform, empty
+from mm_dagster.tables import registry
+from mm_dagster.tables.registry import conform, empty
 
 if TYPE_CHECKING:
     from mm_dagster.market.account import ExchangeAccount
@@ -195,7 +195,7 @@ def _set_apart(job: Work, rows: pl.DataFrame) -> None:
     """Writes what cannot be used, so much of each bar that a venue which talks nonsense for a year fills no disk."""
     span = Span(rows["open_time"].min(), rows["open_time"].max() + BAR)  # type: ignore[arg-type,operator]
     symbols = rows["symbol"].unique().to_list()
-    key = tables.TABLES["quarantine"].primary_key()
+    key = registry.TABLES["quarantine"].primary_key()
     with job.project.turn_lock():
         stored = job.project.lake.read("quarantine", span=span, symbols=symbols)
         every = pl.concat([stored, conform(rows, "quarantine").join(stored, on=key, how="anti")])

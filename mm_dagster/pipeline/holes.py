@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from mm_dagster.bars import BAR, TIME
-from mm_dagster.tables import conform, dtypes, empty
+from mm_dagster.tables.registry import conform, dtypes, empty
 
 WAITS = (
     timedelta(minutes=15),

@@ -22,7 +22,8 @@ from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS
 from mm_dagster.pipeline.work import Work, in_batches
-from mm_dagster.tables import NO_RULES, MarketRules, dtypes
+from mm_dagster.tables.market import NO_RULES, MarketRules
+from mm_dagster.tables.registry import dtypes
 
 Row = Mapping[str, Any]
 

@@ -25,7 +25,7 @@ from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.sources import is_real, kind_of
-from mm_dagster.tables import empty
+from mm_dagster.tables.registry import empty
 
 logger = logging.getLogger(__name__)
 

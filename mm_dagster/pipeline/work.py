@@ -17,7 +17,7 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS, dependents
 from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables import CODE_VERSIONS, TABLES, dtypes, time_column
+from mm_dagster.tables.registry import CODE_VERSIONS, TABLES, dtypes, time_column
 
 
 @dataclass(frozen=True)

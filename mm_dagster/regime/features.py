@@ -26,7 +26,7 @@ from mm_dagster.regime import indicators
 from mm_dagster.regime.rolling import PIECE, Bars, RollingBars
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster.regime.windows import Lanes, kernel, natural_log
-from mm_dagster.tables import RegimeFeatures
+from mm_dagster.tables.regime import RegimeFeatures
 
 FORECAST_HALF_LIFE_MAX = 168
 """The longest half-life that the configuration allows, hours."""

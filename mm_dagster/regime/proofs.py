@@ -28,7 +28,7 @@ from mm_dagster.config import Config
 from mm_dagster.regime import features, verdict
 from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables import CODE_VERSIONS
+from mm_dagster.tables.registry import CODE_VERSIONS
 
 Progress = Callable[[float], None]
 """Told the share of the work that is done, 0 to 1."""

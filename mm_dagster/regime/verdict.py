@@ -21,7 +21,8 @@ import polars as pl
 from mm_dagster.bars import BAR, Span, bar_number
 from mm_dagster.config import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
 from mm_dagster.regime.windows import exponential, kernel, natural_log
-from mm_dagster.tables import VERDICTS, RegimeVerdict
+from mm_dagster.tables.regime import RegimeVerdict
+from mm_dagster.tables.words import VERDICTS
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

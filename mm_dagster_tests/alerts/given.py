@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts import budget, message, policy
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts.pushover import Sent
 from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.tables import registry
 
 T0 = datetime(2026, 1, 10, 12, tzinfo=UTC)
 CONFIG = AlertsConfig()
@@ -69,7 +69,7 @@ def state(of: GridConfig, as_of: datetime, name: str = "NORMAL", **changes: Any)
 
 
 def states(*rows: Mapping[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=tables.dtypes("exit_state"), orient="row")
+    return pl.DataFrame(list(rows), schema=registry.dtypes("exit_state"), orient="row")
 
 
 def entry(of: GridConfig, as_of: datetime, advice: str = "WAIT", **changes: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def entry(of: GridConfig, as_of: datetime, advice: str = "WAIT", **changes: Any)
 
 
 def entries(*rows: Mapping[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=tables.dtypes("entry_assessment"), orient="row")
+    return pl.DataFrame(list(rows), schema=registry.dtypes("entry_assessment"), orient="row")
 
 
 RISK = {
@@ -116,15 +116,15 @@ class MemoryLedger:
         self.commits = 0
 
     def read(self) -> pl.DataFrame:
-        return pl.DataFrame(list(self.rows.values()), schema=tables.dtypes("notification"), orient="row")
+        return pl.DataFrame(list(self.rows.values()), schema=registry.dtypes("notification"), orient="row")
 
     def events(self) -> pl.DataFrame:
-        return tables.empty("alert_event")
+        return registry.empty("alert_event")
 
     def write(self, rows: pl.DataFrame, events: pl.DataFrame | None = None) -> None:
         if rows.is_empty():
             return
-        assert tables.broken_rules(rows, "notification") == {}
+        assert registry.broken_rules(rows, "notification") == {}
         self.commits += 1
         self.rows |= {row["alert_id"]: row for row in rows.to_dicts()}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts import budget, message, policy
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts.second import SecondUnavailable
 from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import CONFIG, PRICE, RISK, MemoryLedger, entries, states
 
 
@@ -26,11 +26,11 @@ class EventLedger(MemoryLedger):
         self.noted: dict[str, dict[str, Any]] = {}
 
     def events(self) -> pl.DataFrame:
-        return pl.DataFrame(list(self.noted.values()), schema=tables.dtypes("alert_event"), orient="row")
+        return pl.DataFrame(list(self.noted.values()), schema=registry.dtypes("alert_event"), orient="row")
 
     def write(self, rows: pl.DataFrame, events: pl.DataFrame) -> None:
         self.crash("before")
-        assert tables.broken_rules(events, "alert_event") == {}
+        assert registry.broken_rules(events, "alert_event") == {}
         super().write(rows)
         self.crash("amid")
         assert not set(events["event_id"]) & set(self.noted), "an event is only ever added"

@@ -20,10 +20,10 @@ from typing import Any, Self
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.config import PushoverConfig
+from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import T0, grid, state, states
 
 MOMENTS = ("answered", "before reading", "after reading", "half an answer", "reset", "timeout", "5xx", "no json")
@@ -128,10 +128,10 @@ class FileLedger:
         self._rows, self._events = folder / "rows.parquet", folder / "events.parquet"
 
     def read(self) -> pl.DataFrame:
-        return pl.read_parquet(self._rows) if self._rows.exists() else tables.empty("notification")
+        return pl.read_parquet(self._rows) if self._rows.exists() else registry.empty("notification")
 
     def events(self) -> pl.DataFrame:
-        return pl.read_parquet(self._events) if self._events.exists() else tables.empty("alert_event")
+        return pl.read_parquet(self._events) if self._events.exists() else registry.empty("alert_event")
 
     def write(self, rows: pl.DataFrame, events: pl.DataFrame) -> None:
         if rows.height:

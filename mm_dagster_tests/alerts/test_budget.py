@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mm_dagster import tables
 from mm_dagster.alerts import budget, policy
 from mm_dagster.config import AlertsConfig, Budget, GridConfig, QuietHours
+from mm_dagster.tables import registry, words
 from mm_dagster_tests.alerts.given import BELOW, T0, MemoryLedger, grid, minutes, run, state, states
 
 GRID = grid()
@@ -124,7 +124,7 @@ def test_a_row_without_an_answer_from_before_the_quiet_hours_waits_and_one_from_
         ledger.update("ESCALATION", status="PENDING", sent_at=None, attempts=1, created_at=noted, as_of=noted)
         clock = EVENING + minutes(10)
         rows = states(state(GRID, clock, "WARNING"))
-        found = policy.due(rows, tables.empty("entry_assessment"), ledger.read(), clock, NIGHT, [GRID], {})
+        found = policy.due(rows, registry.empty("entry_assessment"), ledger.read(), clock, NIGHT, [GRID], {})
         assert [one.status for one in budget.admit(found, ledger.read(), clock, NIGHT)] == [status]
 
 
@@ -173,7 +173,7 @@ def test_a_limit_an_hour_holds_back_and_tells_one_after_the_other_when_there_is_
 
 
 def test_limits_are_by_state_and_mandatory_exit_has_none():
-    ledger = at_once(limited(per_hour={"LATEST_ACCEPTABLE_EXIT": 0}), [*tables.STATES[1:]])
+    ledger = at_once(limited(per_hour={"LATEST_ACCEPTABLE_EXIT": 0}), [*words.STATES[1:]])
     assert [name for _, name, _ in ledger.told()] == ["MANDATORY_EXIT", "WARNING"]
 
 
@@ -183,7 +183,7 @@ def test_a_message_that_waits_for_an_answer_takes_its_place_in_the_hour():
     ledger.update("ESCALATION", status="PENDING", sent_at=None, attempts=9)
     clock = T0 + minutes(120)
     rows = states(*(state(one, clock, "WARNING") for one in GRIDS[:2]))
-    found = policy.due(rows, tables.empty("entry_assessment"), ledger.read(), clock, config, GRIDS[:2], {})
+    found = policy.due(rows, registry.empty("entry_assessment"), ledger.read(), clock, config, GRIDS[:2], {})
     assert [(one.grid_id, one.status) for one in budget.admit(found, ledger.read(), clock, config)] == [
         ("g0", "PENDING"),
         ("g1", "SUPPRESSED"),
@@ -196,8 +196,8 @@ def test_the_reserve_of_the_month_is_for_mandatory_exit_which_is_sent_even_when_
     ledger = at_once(config, ["MANDATORY_EXIT"] * 3)
     assert ledger.status() == {"SENT": 3}
     rows = states(*(state(one, T0, "MANDATORY_EXIT") for one in GRIDS))
-    empty = tables.empty("notification")
-    found = policy.due(rows, tables.empty("entry_assessment"), empty, T0, config, GRIDS, {})
+    empty = registry.empty("notification")
+    found = policy.due(rows, registry.empty("entry_assessment"), empty, T0, config, GRIDS, {})
     assert [one.detail for one in budget.admit(found, empty, T0, config)] == [
         None,
         None,
@@ -257,7 +257,7 @@ def send(ledger: MemoryLedger, alerts: list[policy.Alert], at: datetime) -> None
 # always ---------------------------------------------------------------------------------------------------------------
 
 LIMITS = st.fixed_dictionaries(
-    {}, optional={name: st.integers(1, 3) for name in (*tables.STATES[1:3], "REMINDER", "DEESCALATION")}
+    {}, optional={name: st.integers(1, 3) for name in (*words.STATES[1:3], "REMINDER", "DEESCALATION")}
 )
 
 
@@ -272,7 +272,7 @@ LIMITS = st.fixed_dictionaries(
     live=False,
 )
 @given(
-    nights=st.lists(st.lists(st.sampled_from(tables.STATES), min_size=3, max_size=3), min_size=1, max_size=24),
+    nights=st.lists(st.lists(st.sampled_from(words.STATES), min_size=3, max_size=3), min_size=1, max_size=24),
     begin=st.integers(0, 23),
     quiet=st.none() | st.tuples(st.integers(0, 23), st.integers(0, 23)),
     per_hour=LIMITS,

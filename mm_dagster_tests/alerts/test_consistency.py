@@ -12,12 +12,13 @@ import polars as pl
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mm_dagster import tables
 from mm_dagster.alerts import happened, message, policy
 from mm_dagster.bars import BAR
 from mm_dagster.config import AlertsConfig
 from mm_dagster.exit.why import why
 from mm_dagster.standing import deadline, stand, with_responses
+from mm_dagster.tables import registry
+from mm_dagster.tables import words as tables_words
 from mm_dagster_tests.alerts.given import RISK, Listener, MemoryLedger
 from mm_dagster_tests.alerts.given import grid as config_of
 from mm_dagster_tests.exit.synthetic import START, climb, episode
@@ -29,7 +30,7 @@ BARS = 14
 PRICES = st.lists(st.sampled_from([2980.0, 3060.0, 3075.0, 3127.0, 3180.0, 3190.0, None]), min_size=BARS, max_size=BARS)
 PROBABILITIES = st.lists(st.sampled_from([0.1, 0.4, 0.8, None]), min_size=BARS, max_size=BARS)
 HELD = st.lists(st.sampled_from(["model", "none", "some"]), min_size=BARS, max_size=BARS)
-ANSWERS = st.lists(st.tuples(st.integers(1, BARS - 1), st.sampled_from(tables.RESPONSES)), max_size=3)
+ANSWERS = st.lists(st.tuples(st.integers(1, BARS - 1), st.sampled_from(tables_words.RESPONSES)), max_size=3)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,21 +55,21 @@ def test_no_message_contradicts_the_ledger_or_the_risk(
         {"as_of": [one["as_of"] for one in risks], "inventory": [one["inventory"] for one in risks]}
     )
     joined = frames.risk.drop("inventory").join(inventory.cast({"as_of": pl.Datetime("us", "UTC")}), on="as_of")
-    frames = type(frames)(frames.candles, frames.features, frames.verdict, tables.conform(joined, "grid_risk"))
+    frames = type(frames)(frames.candles, frames.features, frames.verdict, registry.conform(joined, "grid_risk"))
     rows = climb(frames, BARS, of=GRID).to_dicts()
 
     ledger, phone = MemoryLedger(), Listener()
-    responses = tables.empty("operator_response")
+    responses = registry.empty("operator_response")
     escalated: dict[str, datetime] = {}
     for bar in range(late, BARS):
         row, risk, clock = rows[bar], risks[bar], rows[bar]["as_of"] + timedelta(minutes=1)
         for at, action in answers:
             if at == bar:
                 responses = pl.concat([responses, _answer(action, clock - timedelta(seconds=30))])
-        seen = pl.DataFrame([row], schema=tables.dtypes("exit_state"), orient="row")
+        seen = pl.DataFrame([row], schema=registry.dtypes("exit_state"), orient="row")
         waits = {GRID.id: "no network"} if row["never_known"] else {}
         due = policy.due(
-            seen, tables.empty("entry_assessment"), ledger.read(), clock, CONFIG, [GRID], {GRID.id: risk["price"]},
+            seen, registry.empty("entry_assessment"), ledger.read(), clock, CONFIG, [GRID], {GRID.id: risk["price"]},
             waits, responses,
         )  # fmt: skip
         answer = responses.sort("at").to_dicts()[-1] if responses.height else None
@@ -87,7 +88,7 @@ def test_no_message_contradicts_the_ledger_or_the_risk(
             outgoing.append((alert, title, text))
         _send(ledger, phone, outgoing, seen, clock, responses)
         page = stand(
-            GRID, False, seen, pl.DataFrame([risk]), tables.empty("regime_verdict"),
+            GRID, False, seen, pl.DataFrame([risk]), registry.empty("regime_verdict"),
             with_responses(ledger.read(), responses, clock), clock, CONFIG, answer, waits.get(GRID.id),
         )  # fmt: skip
         assert not (happened.holds_nothing(risk, GRID) and happened.SELL in (page.advice or ""))
@@ -132,7 +133,7 @@ def _risks(closes: list[float], missing: list[int], held: list[str]) -> list[dic
             stopped_at = as_of
         has = 0.0 if stopped_at or close > GRID.upper else 0.3
         inventory = {"model": has, "none": 0.0, "some": 0.25}[held[bar]]
-        base = dict.fromkeys(tables.dtypes("grid_risk")) | RISK
+        base = dict.fromkeys(registry.dtypes("grid_risk")) | RISK
         base |= {"grid_id": GRID.id, "activated_at": GRID.activated_at, "as_of": as_of, "symbol": GRID.symbol}
         base |= {"price": close if known else None, "inventory": inventory if known else None}
         base |= {"stopped_at": None if account else stopped_at, "source": "ACCOUNT" if account else "MODELLED"}
@@ -142,7 +143,7 @@ def _risks(closes: list[float], missing: list[int], held: list[str]) -> list[dic
 
 def _answer(action: str, at: datetime) -> pl.DataFrame:
     row = {"response_id": f"{at}{action}", "grid_id": GRID.id, "activated_at": START, "at": at, "action": action}
-    return pl.DataFrame([row], schema=tables.dtypes("operator_response"), orient="row")
+    return pl.DataFrame([row], schema=registry.dtypes("operator_response"), orient="row")
 
 
 def _send(

@@ -9,21 +9,21 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.alerts import budget, digest, policy
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.config import AlertsConfig, Budget
+from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import BELOW, T0, MemoryLedger, grid, minutes, state, states
 
 GRID = grid()
 OTHER = grid(id="btc-v1", symbol="BTC-USDT")
 BERLIN = AlertsConfig(timezone="Europe/Berlin", digest_at="08:00")
-NONE = tables.empty("notification")
+NONE = registry.empty("notification")
 
 
 def look(ledger: MemoryLedger, clock: datetime, config: AlertsConfig = BERLIN) -> list[policy.Alert]:
     """One run of the sender that knows of nothing but the digest."""
-    risks = tables.empty("grid_risk")
+    risks = registry.empty("grid_risk")
     found = digest.due(states(), risks, ledger.read(), clock, config, [], False)
     found = budget.admit(found, ledger.read(), clock, config)
     outgoing = [delivery.Outgoing(one, one.title or "", one.message or "", "ccxt") for one in found]
@@ -72,7 +72,7 @@ def test_a_digest_without_an_answer_is_tried_again_that_day_and_given_up_after_i
     ledger.update("DIGEST", status="PENDING", sent_at=None, attempts=1, created_at=T0)
 
     def found(clock: datetime) -> list[tuple[str, str | None]]:
-        alerts = digest.due(states(), tables.empty("grid_risk"), ledger.read(), clock, BERLIN, [], False)
+        alerts = digest.due(states(), registry.empty("grid_risk"), ledger.read(), clock, BERLIN, [], False)
         return [(one.status, one.message) for one in alerts]
 
     assert found(T0) == []
@@ -103,11 +103,11 @@ def test_a_digest_tells_where_the_enabled_grids_stand_what_was_told_and_what_is_
         } | changes
 
     rows = [note("a", "SENT", 1), note("b", "SENT", 25), note("c", "SUPPRESSED", 2), note("d", "FAILED", 3)]
-    ledger = pl.DataFrame(rows, schema=tables.dtypes("notification"), orient="row")
+    ledger = pl.DataFrame(rows, schema=registry.dtypes("notification"), orient="row")
     known = {"as_of": T0, "symbol": "ETH-USDT", "activated_at": GRID.activated_at, "price": BELOW, "total_pnl": -21.4}
     risks = pl.DataFrame(
         [known | {"grid_id": GRID.id}, known | {"grid_id": GRID.id, "as_of": T0 - minutes(15), "price": 1.0}],
-        schema=tables.dtypes("grid_risk"),
+        schema=registry.dtypes("grid_risk"),
         orient="row",
     )
     seen = states(state(GRID, T0, "MANDATORY_EXIT"), state(OTHER, T0 - minutes(45)))
@@ -125,4 +125,4 @@ def test_a_digest_tells_where_the_enabled_grids_stand_what_was_told_and_what_is_
 
 
 def test_there_is_no_digest_without_a_time():
-    assert digest.due(states(), tables.empty("grid_risk"), NONE, T0, AlertsConfig(), [GRID], False) == []
+    assert digest.due(states(), registry.empty("grid_risk"), NONE, T0, AlertsConfig(), [GRID], False) == []

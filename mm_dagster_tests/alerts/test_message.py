@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster import tables
 from mm_dagster.alerts import message, policy
 from mm_dagster.alerts.policy import Alert
+from mm_dagster.tables import registry
+from mm_dagster.tables import words as tables_words
 from mm_dagster_tests.alerts.given import ABOVE, BELOW, PRICE, RISK, T0, entry, grid, minutes, state
 
 GRID = grid()
@@ -172,7 +173,7 @@ def test_an_entry_says_why_and_what_is_proposed():
     ]
 
 
-@pytest.mark.parametrize("kind", tables.ALERT_KINDS[:-4])
+@pytest.mark.parametrize("kind", tables_words.ALERT_KINDS[:-4])
 def test_the_title_of_a_simulated_market_begins_with_simulated(kind: str):
     name = "ENTER" if kind == "ENTRY" else "WARNING"
     titles = [message.render(alert(kind, name), None, None, GRID, [], simulated)[0] for simulated in (True, False)]
@@ -214,9 +215,9 @@ TEXT = st.text(st.characters(), max_size=300) | st.text("🦀é …\n\0", max_si
 
 @settings(max_examples=150)
 @given(
-    kind=st.sampled_from(tables.ALERT_KINDS[:-4]),
-    name=st.sampled_from(tables.STATES),
-    before=st.none() | st.sampled_from(tables.STATES),
+    kind=st.sampled_from(tables_words.ALERT_KINDS[:-4]),
+    name=st.sampled_from(tables_words.STATES),
+    before=st.none() | st.sampled_from(tables_words.STATES),
     advice=TEXT,
     live_reason=st.none() | TEXT,
     why=st.lists(TEXT, max_size=12),
@@ -289,7 +290,7 @@ def test_a_digest_of_many_grids_names_the_most_urgent_and_counts_the_rest():
 
 
 def test_a_failure_says_what_failed_with_what_and_what_to_do():
-    alert = policy.failure("run", "candles", "TimeoutError: no answer\nsecond", T0, tables.empty("notification"))
+    alert = policy.failure("run", "candles", "TimeoutError: no answer\nsecond", T0, registry.empty("notification"))
     assert alert is not None
     assert message.failure(alert, "http://mm.example:3000") == (
         "FAILURE · candles",
@@ -313,14 +314,14 @@ def test_a_test_says_that_it_is_one():
 @given(
     words=TEXT,
     lines=st.lists(
-        st.tuples(st.none() | st.sampled_from(tables.STATES), TEXT, st.floats(allow_nan=False)), max_size=40
+        st.tuples(st.none() | st.sampled_from(tables_words.STATES), TEXT, st.floats(allow_nan=False)), max_size=40
     ),
     blind=st.lists(TEXT, max_size=5),
     count=st.integers(0, 10**9),
 )
 def test_no_digest_failure_or_test_is_ever_too_long_or_empty_or_cannot_be_sent(words, lines, blind, count):
     grids = [message.GridLine(name, f"A-{name}", state, number, number) for state, name, number in lines]
-    failure = policy.failure("run", "asset", words, T0, tables.empty("notification"))
+    failure = policy.failure("run", "asset", words, T0, registry.empty("notification"))
     assert failure is not None
     for title, text in (
         message.digest(T0, grids, blind=blind, sent=count, suppressed=count, failed=count, simulated=True),

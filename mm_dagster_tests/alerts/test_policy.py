@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster import tables
 from mm_dagster.alerts import policy
 from mm_dagster.alerts.pushover import PushoverUnavailable
 from mm_dagster.config import AlertsConfig
+from mm_dagster.tables import registry, words
 from mm_dagster_tests.alerts.given import (
     ABOVE,
     BELOW,
@@ -31,11 +31,11 @@ from mm_dagster_tests.alerts.given import (
 )
 
 GRID = grid()
-STATES = tables.STATES
+STATES = words.STATES
 
 
 def alerted(exit_states: pl.DataFrame, clock=T0, price: float | None = PRICE) -> list[tuple[str, str, int]]:
-    found = policy.due(exit_states, entries(), tables.empty("notification"), clock, CONFIG, [GRID], {GRID.id: price})
+    found = policy.due(exit_states, entries(), registry.empty("notification"), clock, CONFIG, [GRID], {GRID.id: price})
     return [(alert.kind, alert.state, alert.priority) for alert in found]
 
 
@@ -105,7 +105,7 @@ def test_the_most_urgent_comes_first_whatever_the_order_of_the_grids():
     grids = [grid(id=f"g{number}") for number in range(4)]
     rows = states(*(state(one, T0, name) for one, name in zip(grids, STATES, strict=True)))
     found = [
-        policy.due(rows, entries(), tables.empty("notification"), T0, CONFIG, order, {})
+        policy.due(rows, entries(), registry.empty("notification"), T0, CONFIG, order, {})
         for order in (grids, grids[::-1])
     ]
     assert found[0] == found[1]
@@ -142,7 +142,7 @@ def test_there_is_one_emergency_when_a_recomputed_history_moves_the_start_of_the
         run(ledger, clock, [GRID], exit_states=rows, price=BELOW)
     assert ledger.told() == [("ESCALATION", "MANDATORY_EXIT", 2)]
     first, second = (
-        policy.due(rows, entries(), tables.empty("notification"), T0, CONFIG, [GRID], {})[0].alert_id
+        policy.due(rows, entries(), registry.empty("notification"), T0, CONFIG, [GRID], {})[0].alert_id
         for rows in (states(state(GRID, T0, "MANDATORY_EXIT", since=since)) for since in (T0, T0 - minutes(15)))
     )
     assert first == second
@@ -297,7 +297,7 @@ def test_a_disabled_grid_has_no_exit_alert_and_is_never_blind():
     disabled = grid(enabled=False)
     rows = states(state(disabled, T0, "MANDATORY_EXIT"))
     for clock in (T0, T0 + timedelta(days=3)):
-        assert policy.due(rows, entries(), tables.empty("notification"), clock, CONFIG, [disabled], {}) == []
+        assert policy.due(rows, entries(), registry.empty("notification"), clock, CONFIG, [disabled], {}) == []
 
 
 def test_entry_advice_is_told_on_a_change_and_at_most_every_four_hours():
@@ -315,7 +315,7 @@ def test_entry_advice_is_told_on_a_change_and_at_most_every_four_hours():
 def test_an_old_entry_assessment_is_no_news():
     disabled = grid(enabled=False)
     rows = entries(entry(disabled, T0, "ENTER"))
-    found = policy.due(states(), rows, tables.empty("notification"), T0 + minutes(46), CONFIG, [disabled], {})
+    found = policy.due(states(), rows, registry.empty("notification"), T0 + minutes(46), CONFIG, [disabled], {})
     assert found == []
 
 
@@ -391,7 +391,7 @@ def test_an_old_row_is_a_grid_that_was_judged_however_old():
 def answered(action: str, at: datetime, alert_id: str | None = None) -> pl.DataFrame:
     row = {"response_id": action, "alert_id": alert_id, "grid_id": GRID.id, "activated_at": GRID.activated_at}
     whole = row | {"at": at, "action": action}
-    return pl.DataFrame([whole], schema=tables.dtypes("operator_response"), orient="row")
+    return pl.DataFrame([whole], schema=registry.dtypes("operator_response"), orient="row")
 
 
 @pytest.mark.parametrize("action", ["kept", "reduced", "stopped"])
@@ -582,7 +582,7 @@ def test_an_emergency_that_was_acknowledged_or_has_expired_is_left_alone():
 
 
 def test_a_failure_is_told_once_until_its_error_changes_or_four_hours_have_passed():
-    ledger = pl.DataFrame(schema=tables.dtypes("notification"))
+    ledger = pl.DataFrame(schema=registry.dtypes("notification"))
     told = []
     for number in range(33):
         at = T0 + minutes(15 * number)
@@ -605,10 +605,10 @@ def test_a_failure_is_told_once_until_its_error_changes_or_four_hours_have_passe
 
 
 def test_a_failure_without_an_answer_is_tried_again_and_given_up_after_a_day():
-    alert = policy.failure("run", "candles", "TimeoutError", T0, tables.empty("notification"))
+    alert = policy.failure("run", "candles", "TimeoutError", T0, registry.empty("notification"))
     row = {name: value for name, value in vars(alert).items() if name != "before"}
     row |= {"attempts": 1, "created_at": T0, "title": "title", "message": "words"}
-    ledger = pl.DataFrame([row], schema=tables.dtypes("notification"), orient="row")
+    ledger = pl.DataFrame([row], schema=registry.dtypes("notification"), orient="row")
 
     def found(hours: float) -> list[tuple[str, str | None, str | None]]:
         alerts = policy.untold_failures(ledger, T0 + timedelta(hours=hours))

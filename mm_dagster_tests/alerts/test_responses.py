@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.alerts.responses import answers_of, is_over, response
 from mm_dagster.config import WindowMinutes
+from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import T0, grid, minutes
 
 GRID, WINDOWS = grid(), WindowMinutes()
@@ -25,10 +25,10 @@ def ledger(*rows: tuple[str, datetime, str]) -> pl.DataFrame:
         | ({"status": "SUPPRESSED"} if name.startswith("-") else {"status": "SENT", "sent_at": sent})
         for name, sent, state in rows
     ]
-    return tables.conform(pl.DataFrame(told, infer_schema_length=None), "notification")
+    return registry.conform(pl.DataFrame(told, infer_schema_length=None), "notification")
 
 
-NOBODY = tables.empty("operator_response")
+NOBODY = registry.empty("operator_response")
 
 
 def answer(
@@ -45,7 +45,7 @@ def answer(
 
 def given(action: str, after: float, *rows: tuple[str, datetime, str], note: str | None = None) -> dict[str, Any]:
     found = answer(action, T0 + minutes(after), ledger(*rows), note=note)
-    assert tables.broken_rules(found, "operator_response") == {}
+    assert registry.broken_rules(found, "operator_response") == {}
     return found.row(0, named=True)
 
 

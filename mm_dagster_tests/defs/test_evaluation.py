@@ -15,7 +15,6 @@ import polars as pl
 import pytest
 import yaml
 
-from mm_dagster import tables
 from mm_dagster.bars import Span
 from mm_dagster.definitions import defs
 from mm_dagster.defs import automation, evaluation
@@ -26,6 +25,7 @@ from mm_dagster.history.lake import Commit
 from mm_dagster.history.views import VIEWS
 from mm_dagster.market.candles import collect
 from mm_dagster.pipeline.project import Project
+from mm_dagster.tables import registry, words
 from mm_dagster_tests.defs.live import QUIET
 
 END = datetime(2026, 7, 1, tzinfo=UTC)
@@ -59,11 +59,11 @@ def give(project: Project) -> None:
     config, lake = project.config, project.lake
     kept = Span(WINDOW.back(LEAD_BARS).start, END + timedelta(hours=6))
     candles = collect(project.venue("ETH-USDT"), "ETH-USDT", kept, config.markets.candles, lambda seconds: None).candles
-    stamps = {"config_hash": config.hash_of("candles", "ETH-USDT"), "code_version": tables.CODE_VERSIONS["candles"]}
+    stamps = {"config_hash": config.hash_of("candles", "ETH-USDT"), "code_version": registry.CODE_VERSIONS["candles"]}
     rows = candles.with_columns(**{name: pl.lit(value) for name, value in stamps.items()})
-    lake.write("candles", tables.conform(rows, "candles"), span=kept, commit=GIVEN)
+    lake.write("candles", registry.conform(rows, "candles"), span=kept, commit=GIVEN)
     price = candles.filter(pl.col("close_time") == OPENED)["close"].item()
-    episode = dict.fromkeys(tables.dtypes("grid_episode")) | {
+    episode = dict.fromkeys(registry.dtypes("grid_episode")) | {
         "grid_id": "mine", "activated_at": OPENED, "symbol": "ETH-USDT", "enabled": True, "lower": 0.97 * price,
         "upper": 1.03 * price, "levels": 6, "level_convention": "intervals", "spacing": "geometric",
         "stop": 0.94 * price, "capital": 1000.0, "fee_maker": 0.001, "fee_taker": 0.001, "fee_paid_in": "quote",
@@ -74,15 +74,15 @@ def give(project: Project) -> None:
         {"grid_id": "elsewhere", "symbol": "OLD-USDT"},
         {"grid_id": "too-old", "activated_at": WINDOW.start - timedelta(days=1)},
     ]
-    episodes = pl.DataFrame([episode, *(episode | one for one in others)], schema=tables.dtypes("grid_episode"))
+    episodes = pl.DataFrame([episode, *(episode | one for one in others)], schema=registry.dtypes("grid_episode"))
     lake.upsert("grid_episode", episodes, commit=GIVEN)
     sent = OPENED + timedelta(hours=5, minutes=1)
-    alert = dict.fromkeys(tables.dtypes("notification")) | {
+    alert = dict.fromkeys(registry.dtypes("notification")) | {
         "alert_id": "a", "grid_id": "mine", "activated_at": OPENED, "symbol": "ETH-USDT", "as_of": sent,
         "kind": "ESCALATION", "state": "WARNING", "state_since": sent, "priority": 0, "title": "t", "message": "m",
         "status": "SENT", "attempts": 1, "created_at": sent, "sent_at": sent,
     }  # fmt: skip
-    lake.upsert("notification", pl.DataFrame([alert], schema=tables.dtypes("notification")), commit=GIVEN)
+    lake.upsert("notification", pl.DataFrame([alert], schema=registry.dtypes("notification")), commit=GIVEN)
 
 
 def judge(**config: str) -> dg.ExecuteInProcessResult:
@@ -119,10 +119,10 @@ def test_the_last_whole_month_is_judged_on_the_grids_of_the_rule(
 ) -> None:
     rows = project.lake.read("signal_quality")
     assert rows["as_of"].unique().to_list() == [END]
-    assert tables.broken_rules(rows, "signal_quality") == {}
-    assert set(rows["metric"]) <= set(tables.METRICS)
+    assert registry.broken_rules(rows, "signal_quality") == {}
+    assert set(rows["metric"]) <= set(words.METRICS)
     assert rows["config_hash"].unique().to_list() == [project.config.hash_of_quality()]
-    assert rows["code_version"].unique().to_list() == [tables.EVALUATION_VERSION]
+    assert rows["code_version"].unique().to_list() == [registry.EVALUATION_VERSION]
     held = values(project, grids="rule", policy="control", signal="hold_to_stop")
     assert held["mean_equity"][1] == metadata(judged)["grids_of_the_rule"] == 28
     # Two blocks of two weeks say nothing of how others differ.
@@ -233,7 +233,7 @@ def test_models_are_fitted_once_and_again_only_when_what_they_were_fitted_on_cha
     assert check.severity == dg.AssetCheckSeverity.WARN
     assert "| ETH-USDT | hmm |" in found["newest_month"]
     rows = lake.read("candidate_parameters")
-    assert tables.broken_rules(rows, "candidate_parameters") == {}
+    assert registry.broken_rules(rows, "candidate_parameters") == {}
     assert rows.select("as_of", "model").rows() == [
         (datetime(2026, month, 1, tzinfo=UTC), model) for month in (6, 7) for model in ("garch", "hmm")
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mm_dagster import tables
+from mm_dagster.tables import words
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, flash_crash, grid_file, quarter_hours
 
 SYMBOLS = tuple(str(grid["symbol"]) for grid in CRASH_GRIDS.values())
@@ -29,7 +29,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iter
 @pytest.mark.parametrize("grid_id", CRASH_GRIDS)
 def test_states_climb_to_a_mandatory_exit_and_stay_there(crashed: Live, grid_id: str) -> None:
     states = crashed.lake().read("exit_state", grids=[grid_id])["state"].to_list()
-    ranks = [tables.STATES.index(state) for state in states]
+    ranks = [words.STATES.index(state) for state in states]
     assert ranks == sorted(ranks)
     assert states[-1] == "MANDATORY_EXIT"
     assert ranks[0] < ranks[-1]

@@ -19,8 +19,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import iso
+from mm_dagster.tables import registry
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file
 
 AS_OF = datetime(2025, 10, 10, 21, 15, tzinfo=UTC)
@@ -88,7 +88,7 @@ def assert_nothing_is_lost(live: Live, data: str, expected: dict[str, pl.DataFra
     """Every decided table is the same to the bit, but for the live-only columns."""
     lake = live.lake(data)
     for table, rows in expected.items():
-        compared = [name for name in rows.columns if name not in tables.LIVE_ONLY]
+        compared = [name for name in rows.columns if name not in registry.LIVE_ONLY]
         assert_frame_equal(lake.read(table).select(compared), rows.select(compared), check_exact=True)
     sent = ledger(live, data)
     assert sent["status"].to_list() == ["SENT"]

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config import GridConfig
 from mm_dagster.definitions import defs
@@ -21,6 +20,7 @@ from mm_dagster.defs.reconcile import request
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH, dependents
 from mm_dagster.pipeline.repairs import Repair, choose, repairs
+from mm_dagster.tables import registry
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file
 
 COMPUTED = ("candles", "regime_features", "regime_verdict", "grid_risk", "exit_state", "entry_assessment")
@@ -56,7 +56,7 @@ def assert_same(live: Live, data: str, expected: str) -> None:
     """All that was computed of the days is the same to the bit, but for the live-only columns."""
     for table in COMPUTED:
         left, right = (live.lake(folder).read(table, span=DAYS) for folder in (data, expected))
-        compared = [name for name in left.columns if name not in tables.LIVE_ONLY]
+        compared = [name for name in left.columns if name not in registry.LIVE_ONLY]
         assert left.height, table
         assert_frame_equal(left.select(compared), right.select(compared), check_exact=True)
 

@@ -14,7 +14,7 @@ from mm_dagster.defs.audit import tick_log
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline.project import Project
-from mm_dagster.tables import dtypes
+from mm_dagster.tables.registry import dtypes
 
 NOW = datetime(2026, 1, 10, 3, 0, tzinfo=UTC)
 

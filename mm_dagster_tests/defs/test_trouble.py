@@ -11,9 +11,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, iso
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.tables import registry
 from mm_dagster_tests import kucoin
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file, quarter_hours
 
@@ -142,9 +142,9 @@ def test_every_stored_row_keeps_the_contract_of_its_table_and_survives_the_upkee
     live.configure([grid_file("ada"), grid_file("sol"), grid_file("waiting", symbol="SOL-USDT", lower=200, upper=245,
                                                                   stop=190, enabled=False)])  # fmt: skip
     live.tick(CALM)
-    before = {table: live.lake().read(table) for table in tables.TABLES}
+    before = {table: live.lake().read(table) for table in registry.TABLES}
     for table, rows in before.items():
-        assert tables.broken_rules(rows, table) == {}, table
+        assert registry.broken_rules(rows, table) == {}, table
     assert live.run("maintenance").success
     for table, rows in before.items():
         assert live.lake().read(table).equals(rows), table

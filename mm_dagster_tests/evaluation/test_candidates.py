@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.evaluation import candidates, promotion
 from mm_dagster.evaluation.candidates import Garch, Markov
 from mm_dagster.evaluation.market import Floats
+from mm_dagster.tables import registry
 from mm_dagster_tests.evaluation.walks import CONFIG, START, SYMBOLS, WARM_UP_DAYS, walk
 
 HOURS = 24 * 100
@@ -131,7 +131,7 @@ def row_of(model: candidates.Model) -> dict[str, object]:
     """What the lake holds of a model."""
     parameters = [{"name": name, "value": value} for name, value in model.parameters().items()]
     row = {"as_of": MONTH, "symbol": "A", "model": model.name, "parameters": parameters, "converged": model.converged}
-    return tables.conform(pl.DataFrame([row]), "candidate_parameters").to_dicts()[0]
+    return registry.conform(pl.DataFrame([row]), "candidate_parameters").to_dicts()[0]
 
 
 def test_a_model_is_what_its_row_says() -> None:
@@ -204,7 +204,7 @@ def test_the_days_of_a_month_look_back_to_what_it_is_fitted_on() -> None:
 def test_what_should_not_be_believed_is_said_in_a_sentence() -> None:
     lasting = replace(GARCH, beta=0.9)
     stuck = replace(MARKOV, transition=((1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5)))
-    rows = tables.conform(pl.DataFrame([row_of(lasting), row_of(stuck)]), "candidate_parameters")
+    rows = registry.conform(pl.DataFrame([row_of(lasting), row_of(stuck)]), "candidate_parameters")
     passed, sentence = candidates.verdict(rows)
     assert not passed
     assert "Of the 2 models from 2026-04-01 on, 1 converged, and 1 used up their iterations." in sentence
@@ -212,7 +212,7 @@ def test_what_should_not_be_believed_is_said_in_a_sentence() -> None:
     assert "A, hmm: state 1 is hardly ever visited" in sentence or "A, hmm: state 2 is hardly ever visited" in sentence
     # Months that are over matter no more.
     later = rows.with_columns(as_of=pl.lit(MONTH + timedelta(days=30)))
-    fine = tables.conform(pl.DataFrame([row_of(GARCH), row_of(MARKOV)]), "candidate_parameters")
+    fine = registry.conform(pl.DataFrame([row_of(GARCH), row_of(MARKOV)]), "candidate_parameters")
     assert candidates.verdict(fine)[0]
     assert not candidates.verdict(pl.concat([fine, later]))[0]
     assert candidates.verdict(pl.concat([rows, fine.with_columns(as_of=later["as_of"])]))[0]
@@ -239,7 +239,7 @@ def test_on_a_random_walk_nothing_passes_and_what_is_stored_is_not_fitted_again(
     days = Span(START + timedelta(days=WARM_UP_DAYS + 30), START + timedelta(days=count))
     symbol = SYMBOLS[0]
     candles = walk(symbol, count, seed=3)
-    nothing = tables.empty("candidate_parameters")
+    nothing = registry.empty("candidate_parameters")
     told: list[str] = []
     found = promotion.judge({symbol: candles}, {symbol: nothing}, days, CONFIG, told.append)
     assert told == [symbol, symbol]
@@ -270,7 +270,7 @@ def test_days_that_are_looked_at_later_change_no_model() -> None:
     libraries()
     symbol, count = SYMBOLS[1], 130
     candles = walk(symbol, count, seed=4)
-    nothing = tables.empty("candidate_parameters")
+    nothing = registry.empty("candidate_parameters")
     months = [START + timedelta(days=59), START + timedelta(days=90)]
     short, whole = (
         candidates.refit(symbol, candles, nothing, Span(months[0], START + timedelta(days=end)), months, "hash").rows

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config import GridConfig
 from mm_dagster.evaluation import alarms, monthly, probability, told
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.market import Market
+from mm_dagster.tables import evaluation, registry, words
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 OPENED = START + timedelta(days=1)
@@ -133,7 +133,7 @@ def test_the_figures_of_the_alerts_are_those_computed_by_hand() -> None:
     assert found["MANDATORY_EXIT", "acknowledge_p50_seconds"] == (40.0, 1)
     # It came with the break: it warned of nothing, and nothing is known of its precision.
     assert found["MANDATORY_EXIT", "precision"] == (None, 0)
-    assert {metric for _, metric in found} <= set(tables.METRICS)
+    assert {metric for _, metric in found} <= set(words.METRICS)
     assert rows["low"].null_count() == rows.height
 
 
@@ -161,12 +161,12 @@ def test_the_last_whole_month_is_looked_at(newest: str, end: str) -> None:
 
 
 def test_a_grid_of_the_past_that_could_not_be_configured_now_is_named() -> None:
-    row = dict.fromkeys(tables.dtypes("grid_episode")) | {
+    row = dict.fromkeys(registry.dtypes("grid_episode")) | {
         "grid_id": "tight", "activated_at": OPENED, "symbol": "ETH-USDT", "enabled": True, "lower": 95.0,
         "upper": 105.0, "levels": 400, "level_convention": "intervals", "spacing": "geometric", "stop": 80.0,
         "capital": 1000.0, "fee_maker": 0.001, "fee_taker": 0.001, "fee_paid_in": "quote",
     }  # fmt: skip
-    rows = pl.DataFrame([row, row | {"grid_id": "wide", "levels": 4}], schema=tables.dtypes("grid_episode"))
+    rows = pl.DataFrame([row, row | {"grid_id": "wide", "levels": 4}], schema=registry.dtypes("grid_episode"))
     grids, refused = monthly.real_grids(rows, Span(START, START + timedelta(days=30)))
     assert [(one.id, ended) for one, ended in grids] == [("wide", None)]
     assert refused[0].startswith("tight of 2026-03-03T00:00:00Z: ")
@@ -212,13 +212,13 @@ def test_the_check_warns_of_chance_and_of_dishonesty(auc: Any, ece: Any, says: s
 
 
 def test_without_a_grid_there_is_nothing_to_warn_of() -> None:
-    passed, sentence = monthly.verdict(tables.empty("signal_quality"), "confirmed")
+    passed, sentence = monthly.verdict(registry.empty("signal_quality"), "confirmed")
     assert (passed, sentence.startswith("No grid could be judged yet")) == (True, True)
 
 
 def test_every_metric_has_a_unit_and_a_meaning_in_the_tables_comment_and_in_the_document() -> None:
-    comment = tables.SignalQuality.columns()["metric"].description or ""
+    comment = evaluation.SignalQuality.columns()["metric"].description or ""
     document = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
-    for name, (unit, meaning) in tables.METRICS.items():
+    for name, (unit, meaning) in words.METRICS.items():
         assert f" {name}, {unit}: {meaning}." in comment
         assert f"| `{name}` | {unit} | {meaning} |" in document

@@ -22,7 +22,7 @@ from mm_dagster.evaluation import deflation, tuning
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.signals import listen
 from mm_dagster.evaluation.tuning import Ground, Proposal, Search, TuningError
-from mm_dagster.tables import STATES
+from mm_dagster.tables.words import STATES
 from mm_dagster_tests.regime.markets import PRICES, traded
 
 START = datetime(2025, 3, 1, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, EPOCH, TIME, Span, bar_number
 from mm_dagster.config import BreakLikely, Confirm, ExitConfig, GridConfig, Persist, Thresholds
 from mm_dagster.exit import ladder, triggers
+from mm_dagster.tables import registry
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 LAG = 16
@@ -136,10 +136,10 @@ def episode(
         status=pl.when(pl.col("close").is_null()).then(pl.lit("MISSING")).otherwise(pl.lit("TRADED")),
     )
     return Frames(
-        tables.conform(candles, "candles"),
-        tables.conform(kept.select("symbol", "as_of", *FEATURES), "regime_features"),
-        tables.conform(kept.select("symbol", "as_of", *VERDICT), "regime_verdict"),
-        tables.conform(
+        registry.conform(candles, "candles"),
+        registry.conform(kept.select("symbol", "as_of", *FEATURES), "regime_features"),
+        registry.conform(kept.select("symbol", "as_of", *VERDICT), "regime_verdict"),
+        registry.conform(
             kept.filter(pl.col("step") >= 0).select("grid_id", "activated_at", "as_of", "symbol", "p_break_low_24h"),
             "grid_risk",
         ),

@@ -15,10 +15,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.exit.why import weight
-from mm_dagster.tables import STATES
+from mm_dagster.tables import registry
+from mm_dagster.tables.words import STATES
 from mm_dagster_tests.exit.real_grids import opened, replay
 from mm_dagster_tests.regime.markets import real
 
@@ -52,8 +52,8 @@ def _decided(row: dict[str, object]) -> str:
 
 def assert_replay(frame: pl.DataFrame, expected: Sequence[Step]) -> None:
     assert steps(frame) == [step[:4] for step in expected]
-    stamped = tables.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), "exit_state")
-    assert tables.broken_rules(stamped, "exit_state") == {}
+    stamped = registry.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), "exit_state")
+    assert registry.broken_rules(stamped, "exit_state") == {}
 
 
 N, W, L, M = STATES

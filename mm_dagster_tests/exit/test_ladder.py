@@ -9,16 +9,16 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config import ExitConfig, GridConfig, Literal_
 from mm_dagster.exit import ladder, triggers
-from mm_dagster.tables import STATES
+from mm_dagster.tables import exit, registry
+from mm_dagster.tables.words import STATES
 from mm_dagster_tests.exit.synthetic import LITERAL, QUIET, START, Frames, climb, end, episode, grid, states
 
 
 def stamped(frame: pl.DataFrame) -> pl.DataFrame:
-    return tables.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), "exit_state")
+    return registry.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), "exit_state")
 
 
 def trigger(frame: pl.DataFrame, row: int, name: str) -> dict[str, Any]:
@@ -28,13 +28,13 @@ def trigger(frame: pl.DataFrame, row: int, name: str) -> dict[str, Any]:
 def test_a_quiet_episode_is_normal_and_keeps_the_contract() -> None:
     frame = climb(episode(5), 5)
     assert states(frame) == states(frame, "literal_state") == states(frame, "raw_state") == "NNNNN"
-    assert tables.broken_rules(stamped(frame), "exit_state") == {}
+    assert registry.broken_rules(stamped(frame), "exit_state") == {}
     assert frame["advice"].unique().to_list() == ["The grid may go on."]
     assert frame["since"].unique().to_list() == [START]
     assert frame["recommended_window_minutes"].to_list() == [None] * 5
     assert frame["triggers"][0].to_list()[0]["name"] == "STOP_BREACHED"
     assert frame["triggers"].list.len().unique().to_list() == [12]
-    assert frame.schema["triggers"] == pl.List(tables.TRIGGER)
+    assert frame.schema["triggers"] == pl.List(exit.TRIGGER)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_above_the_grid_it_is_idle_and_finished() -> None:
 def test_a_disabled_grid_and_a_future_one_have_no_states() -> None:
     for frame in (climb(episode(3), 3, of=grid(enabled=False)), climb(episode(3), -5)):
         assert frame.is_empty()
-        assert frame.columns == tables.empty("exit_state").drop("config_hash", "code_version").columns
+        assert frame.columns == registry.empty("exit_state").drop("config_hash", "code_version").columns
 
 
 def test_an_activation_between_bars_begins_at_the_next_one() -> None:

@@ -19,7 +19,7 @@ from mm_dagster.bars import BAR
 from mm_dagster.config import ExitConfig, Literal_, Persist, Thresholds
 from mm_dagster.exit import ladder
 from mm_dagster.exit.triggers import FALSE, TRUE, UNKNOWN
-from mm_dagster.tables import STATES, VERDICTS
+from mm_dagster.tables.words import STATES, VERDICTS
 from mm_dagster_tests.exit.synthetic import LAG, QUIET, Frames, climb, end, episode, evaluate, grid
 
 BARS = 36

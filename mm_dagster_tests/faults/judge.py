@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from mm_dagster import tables
+from mm_dagster.tables import registry
 from mm_dagster_tests.faults.phone import Ring
 
 MEASURES = (
@@ -57,7 +57,7 @@ def compare(
         rows = found[table]
         if symbols is not None:
             truth, rows = (one.filter(pl.col("symbol").is_in(list(symbols))) for one in (truth, rows))
-        key = tables.TABLES[table].primary_key()
+        key = registry.TABLES[table].primary_key()
         rows = rows.select(truth.columns)
         missing = truth.join(rows, on=key, how="anti")
         more = rows.join(truth, on=key, how="anti")

@@ -20,10 +20,10 @@ import polars as pl
 import stamina
 import yaml
 
-from mm_dagster import tables
 from mm_dagster.bars import Span, iso
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.pipeline import project as projects
+from mm_dagster.tables import registry
 from mm_dagster_tests.faults.phone import TOKEN, USER
 
 DECIDED = ("candles", "regime_features", "regime_verdict", "grid_risk", "exit_state")
@@ -176,7 +176,7 @@ def respond(data: Path, at: datetime) -> None:
         "response_id": "kept", "alert_id": None, "grid_id": "ada", "at": at, "action": "kept", "note": "stays",
         "seconds_from_alert": 60.0, "within_window": True,
     }  # fmt: skip
-    types = tables.dtypes("operator_response")
+    types = registry.dtypes("operator_response")
     known = pl.DataFrame([{name: value for name, value in row.items() if name in types}], schema_overrides=types)
     lake(data).upsert("operator_response", known, commit=Commit("", "operator_response", ""))
 
@@ -198,7 +198,7 @@ def rows(data: Path, until: datetime, names: Sequence[str] = DECIDED) -> dict[st
     found = {}
     for name in names:
         stored = history.read(name, span=span)
-        found[name] = stored.select(column for column in stored.columns if column not in tables.LIVE_ONLY)
+        found[name] = stored.select(column for column in stored.columns if column not in registry.LIVE_ONLY)
     return found
 
 

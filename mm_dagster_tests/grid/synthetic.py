@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config import GridConfig
+from mm_dagster.tables import registry
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def features(closes: Sequence[float | None], symbol: str = "ETH-USDT", **columns
         ),
         symbol=pl.lit(symbol),
     )
-    return tables.conform(frame, "regime_features")
+    return registry.conform(frame, "regime_features")
 
 
 def candles(closes: Sequence[float | None], symbol: str = "ETH-USDT") -> pl.DataFrame:
@@ -66,7 +66,7 @@ def candles(closes: Sequence[float | None], symbol: str = "ETH-USDT") -> pl.Data
             "close": last,
         }
     ).with_columns(symbol=pl.lit(symbol), status=pl.when(known).then(pl.lit("TRADED")).otherwise(pl.lit("MISSING")))
-    return tables.conform(frame, "candles")
+    return registry.conform(frame, "candles")
 
 
 def verdicts(values: Sequence[str | None], symbol: str = "ETH-USDT") -> pl.DataFrame:
@@ -74,9 +74,9 @@ def verdicts(values: Sequence[str | None], symbol: str = "ETH-USDT") -> pl.DataF
     frame = pl.DataFrame({"verdict": pl.Series(values, dtype=pl.String)}).with_columns(
         (span(len(values)).open_times() + BAR).alias("as_of"), symbol=pl.lit(symbol)
     )
-    return tables.conform(frame, "regime_verdict")
+    return registry.conform(frame, "regime_verdict")
 
 
 def stamped(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     """The frame as the caller stores it, for the check of the table's rules."""
-    return tables.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), table)
+    return registry.conform(frame.with_columns(config_hash=pl.lit("0"), code_version=pl.lit("0")), table)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR
 from mm_dagster.config import GridConfig, RiskConfig
 from mm_dagster.grid import account, risk
 from mm_dagster.grid.replay import book_of, replay
+from mm_dagster.tables import registry
 from mm_dagster_tests.grid.synthetic import START, candles, features, grid, span, stamped
 
 FREE = {"maker": 0.0, "taker": 0.0, "slippage": 0.0}
@@ -41,7 +41,7 @@ def snapshots(*fills: dict[str, Any], **changes: Any) -> pl.DataFrame:
         "complete": True,
         "detail": None,
     }
-    return pl.DataFrame([row | changes], schema=tables.dtypes("account_snapshot"), orient="row")
+    return pl.DataFrame([row | changes], schema=registry.dtypes("account_snapshot"), orient="row")
 
 
 def rows(fills: list[dict[str, Any]], closes: list[float | None], of: GridConfig = SMALL) -> pl.DataFrame:
@@ -142,7 +142,7 @@ def test_risk_comes_from_the_account_where_its_fills_are_known() -> None:
     given_ = ([SMALL], features(closes), candles(closes), span(3), RiskConfig())
     model, real = risk.compute(*given_), risk.compute(*given_, fills={SMALL.id: fills})
     assert set(model["source"]), set(real["source"]) == ({"MODELLED"}, {"ACCOUNT"})
-    assert tables.broken_rules(stamped(real, "grid_risk"), "grid_risk") == {}
+    assert registry.broken_rules(stamped(real, "grid_risk"), "grid_risk") == {}
     for name in ("inventory", "total_pnl", "capital_at_risk", "profit_giveback", "capital_utilisation"):
         assert real[name].to_list() == pytest.approx(model[name].to_list()), name
     assert account.differences(SMALL, model.tail(1), real.tail(1)) == []

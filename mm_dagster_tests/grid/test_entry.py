@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span, parse_time
 from mm_dagster.config import RiskConfig
 from mm_dagster.grid import entry
 from mm_dagster.grid.levels import break_even_ratio
+from mm_dagster.tables import registry
 from mm_dagster_tests.grid.synthetic import START, features, grid, span, stamped, verdicts
 
 RISK = RiskConfig()
@@ -23,7 +23,7 @@ CALM: dict[str, Any] = {"range_low": 3075.0, "range_high": 3180.0, "volatility_f
 
 def row(close: float | None = 3127.0, verdict: str | None = "RANGE_OK", **columns: Any) -> dict[str, Any]:
     frame = entry.assess(OFF, features([close], **(CALM | columns)), verdicts([verdict]), span(1), RISK)
-    assert tables.broken_rules(stamped(frame, "entry_assessment"), "entry_assessment") == {} or close is None
+    assert registry.broken_rules(stamped(frame, "entry_assessment"), "entry_assessment") == {} or close is None
     return frame.row(0, named=True)
 
 

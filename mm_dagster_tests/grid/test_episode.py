@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.grid import episode
-from mm_dagster.tables import NO_RULES, MarketRules
+from mm_dagster.tables import registry
+from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster_tests.grid.synthetic import START, grid
 
 LATER = START + timedelta(days=3)
@@ -23,8 +23,8 @@ def stored(**changes: Any) -> pl.DataFrame:
 
 def test_an_episode_keeps_the_whole_configuration() -> None:
     frame = stored()
-    assert tables.broken_rules(frame, "grid_episode") == {}
-    assert frame.schema == tables.empty("grid_episode").schema
+    assert registry.broken_rules(frame, "grid_episode") == {}
+    assert frame.schema == registry.empty("grid_episode").schema
     row = frame.row(0, named=True)
     assert (row["lower"], row["stop"], row["fee_maker"], row["fee_paid_in"]) == (3070.0, 2990.0, 0.001, "quote")
     assert row["closed_at"] is None
@@ -56,12 +56,12 @@ def test_a_key_that_the_stored_row_does_not_know_yet_has_not_changed() -> None:
 
 def test_an_episode_keeps_what_the_venue_asked_of_an_order() -> None:
     assert episode.rules_of(stored().row(0, named=True)) == MarketRules(price_tick=0.01, amount_min=0.001)
-    assert episode.rules_of(tables.empty("grid_episode").clear(1).row(0, named=True)) == NO_RULES
+    assert episode.rules_of(registry.empty("grid_episode").clear(1).row(0, named=True)) == NO_RULES
 
 
 def closings(frame: pl.DataFrame, *grids: Any) -> list[tuple[Any, ...]]:
     found = episode.closings(frame, grids, NOW)
-    assert found.schema == tables.empty("grid_episode").schema
+    assert found.schema == registry.empty("grid_episode").schema
     return found.select("activated_at", "closed_at", "closed_by").rows()
 
 

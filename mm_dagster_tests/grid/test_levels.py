@@ -19,7 +19,7 @@ from mm_dagster.grid.levels import (
     round_quantity,
     step_net_percent,
 )
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 
 @pytest.mark.parametrize(

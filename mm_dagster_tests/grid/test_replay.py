@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mm_dagster.config import Fees
 from mm_dagster.grid.levels import FeeCurrency, LevelConvention, Spacing, prices, round_prices
 from mm_dagster.grid.replay import Book, Replay, book, book_of, quantity_per_cell
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 from mm_dagster_tests.grid.cells import MISSING, Candle, Case, Cells, cases, replayed
 from mm_dagster_tests.grid.synthetic import grid as configured
 

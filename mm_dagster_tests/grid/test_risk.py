@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy import stats
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME, Span, parse_time
 from mm_dagster.config import RiskConfig
 from mm_dagster.grid import risk
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables import registry
+from mm_dagster.tables.market import MarketRules
 from mm_dagster_tests.grid.synthetic import START, candles, features, grid, span, stamped
 
 RISK = RiskConfig()
@@ -160,13 +160,13 @@ def test_every_bar_since_the_activation_has_a_row_even_without_features() -> Non
     assert frame["recommendations"][1].to_list() == [
         "The newest candle is missing: where the price stands is not known."
     ]
-    assert tables.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
+    assert registry.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
 
 
 def test_before_the_activation_there_is_nothing() -> None:
     frame = risk.compute([grid(activated_at=START + 9 * BAR)], features([3100.0]), candles([3100.0]), span(4), RISK)
     assert frame.is_empty()
-    assert frame.columns == tables.empty("grid_risk").drop("config_hash", "code_version").columns
+    assert frame.columns == registry.empty("grid_risk").drop("config_hash", "code_version").columns
 
 
 @settings(max_examples=20)
@@ -209,7 +209,7 @@ def test_many_grids_at_once_are_what_each_is_alone() -> None:
         alone = [risk.compute([one], *frames, whole, RISK, rules, fills) for one in many]
         together = risk.compute(many, *frames, whole, RISK, rules, fills)
         assert_frame_equal(together, pl.concat(alone), check_exact=True)
-        assert tables.broken_rules(stamped(together, "grid_risk"), "grid_risk") == {}
+        assert registry.broken_rules(stamped(together, "grid_risk"), "grid_risk") == {}
     remarks = dict(together.select("grid_id", pl.col("recommendations").list.first()).iter_rows())
     assert remarks["plain"].startswith("The stop was reached by 2026-03-02T01:00:00Z")
     assert remarks["told"].startswith("The stop was reached")
@@ -222,7 +222,7 @@ def money(closes: list[float | None], **changes: Any) -> pl.DataFrame:
     free = {"maker": 0.0, "taker": 0.0, "slippage": 0.0}
     base = {"lower": 100, "upper": 104, "levels": 4, "stop": 90, "capital": 400, "fees": free}
     frame = risk.compute([grid(**(base | changes))], features(closes), candles(closes), span(len(closes)), RISK)
-    assert tables.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
+    assert registry.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
     return frame
 
 
@@ -252,7 +252,7 @@ def test_a_grid_that_buys_back_higher_puts_its_profit_into_it_too() -> None:
     # 405 were asked for, of which the two upper cells were bought at 102; they are bought again at 102 and 103.
     frame = money([102.0, 104.0, 100.0])
     assert frame["capital_utilisation"].to_list() == pytest.approx([204 / 405, 0.0, 406 / 405])
-    assert tables.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
+    assert registry.broken_rules(stamped(frame, "grid_risk"), "grid_risk") == {}
 
 
 def test_the_stop_ends_the_position_and_no_row_before_it_knows() -> None:

@@ -9,27 +9,28 @@ import dataframely as dy
 import numpy as np
 import polars as pl
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR
+from mm_dagster.tables import registry
+from mm_dagster.tables import words as tables_words
 
 _WORDS = {
-    "status": tables.CANDLE_STATUS[:2],
-    "verdict": tables.VERDICTS,
-    "raw_verdict": tables.VERDICTS,
-    "state": tables.STATES,
-    "raw_state": tables.STATES,
-    "literal_state": tables.STATES,
-    "live_state": tables.STATES,
-    "position_health": tables.POSITION_HEALTH,
-    "stop_loss_risk": tables.STOP_LOSS_RISK,
-    "risk_level": tables.RISK_LEVEL,
+    "status": tables_words.CANDLE_STATUS[:2],
+    "verdict": tables_words.VERDICTS,
+    "raw_verdict": tables_words.VERDICTS,
+    "state": tables_words.STATES,
+    "raw_state": tables_words.STATES,
+    "literal_state": tables_words.STATES,
+    "live_state": tables_words.STATES,
+    "position_health": tables_words.POSITION_HEALTH,
+    "stop_loss_risk": tables_words.STOP_LOSS_RISK,
+    "risk_level": tables_words.RISK_LEVEL,
     "source": ("MODELLED", "ACCOUNT"),
-    "kind": tables.ALERT_KINDS,
-    "side": tables.SIDES,
-    "event": tables.ALERT_EVENTS,
-    "action": tables.RESPONSES,
-    "old_status": tables.CANDLE_STATUS,
-    "new_status": tables.CANDLE_STATUS,
+    "kind": tables_words.ALERT_KINDS,
+    "side": tables_words.SIDES,
+    "event": tables_words.ALERT_EVENTS,
+    "action": tables_words.RESPONSES,
+    "old_status": tables_words.CANDLE_STATUS,
+    "new_status": tables_words.CANDLE_STATUS,
 }
 
 
@@ -41,19 +42,19 @@ def sample(
     rows = [
         {
             column: _value(table, column, kind, name, time, random)
-            for column, kind in tables.TABLES[table].columns().items()
+            for column, kind in registry.TABLES[table].columns().items()
         }
         for name in names
         for time in times
     ]
-    frame = pl.DataFrame(rows, schema=tables.dtypes(table))
+    frame = pl.DataFrame(rows, schema=registry.dtypes(table))
     if table == "candles":
         frame = frame.with_columns(
             close_time=pl.col("open_time") + BAR,
             high=pl.max_horizontal("open", "high", "low", "close"),
             low=pl.min_horizontal("open", "high", "low", "close"),
         )
-    key = tables.TABLES[table].primary_key()
+    key = registry.TABLES[table].primary_key()
     return frame.unique(key, keep="first").sort(key)
 
 
@@ -62,7 +63,7 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         return time
     if name in ("symbol", "grid_id", "venue"):
         return whose
-    if name == tables.source_column(table):
+    if name == registry.source_column(table):
         return "ccxt:kucoin"
     if column.primary_key and not isinstance(column, dy.Datetime):
         return f"{whose} {time:%Y%m%d%H%M} é"
@@ -71,8 +72,8 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         return None
     match column.dtype:
         case pl.String():
-            words = tables.ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
-            words = tables.ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
+            words = tables_words.ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
+            words = tables_words.ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
             return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
         case pl.Float64():
             infinite = ("half_life", "half_life_baseline", *(("value", "threshold") if table == "exit_state" else ()))

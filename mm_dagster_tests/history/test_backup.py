@@ -17,11 +17,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span
 from mm_dagster.history.backup import Backup, BackupError, Places, beside, examine, pack, restore, stage, staged_bytes
 from mm_dagster.history.lake import Commit, Lake, LakeError
 from mm_dagster.history.mirror import Mirror
+from mm_dagster.tables import registry
 from mm_dagster_tests.history.samples import sample, times
 from mm_dagster_tests.postgres import Postgres
 
@@ -88,7 +88,7 @@ def test_what_is_restored_is_the_same_to_the_bit_and_goes_on(filled: Path, tmp_p
     assert aside is None
     old, new = filled / "data", tmp_path / "new"
     there, here = Lake(old / "history"), Lake(new / "history")
-    for table in tables.TABLES:
+    for table in registry.TABLES:
         assert_frame_equal(here.read(table), there.read(table), check_exact=True)
     assert here.snapshots().equals(there.snapshots())
     assert commits(new / "mirror") == commits(old / "mirror")

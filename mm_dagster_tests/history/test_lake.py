@@ -21,16 +21,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span
 from mm_dagster.history.lake import Commit, Lake, LakeError, Written
+from mm_dagster.tables import registry
 from mm_dagster_tests.history.samples import sample, times
 
 START = datetime(2026, 1, 31, 22, tzinfo=UTC)
 """Two hours before a month ends: spans and partitions meet here."""
 COMMIT = Commit("run-1", "test", "a span")
-FULL = {table: sample(table, times(START, 40)) for table in tables.TABLES}
-TIMED = [table for table in tables.TABLES if tables.time_column(table)]
+FULL = {table: sample(table, times(START, 40)) for table in registry.TABLES}
+TIMED = [table for table in registry.TABLES if registry.time_column(table)]
 
 
 @pytest.fixture(scope="session")
@@ -100,11 +100,11 @@ def verdicts(first: int, bars: int, *symbols: str, seed: int = 0) -> pl.DataFram
 
 
 def test_a_new_lake_has_every_table_empty_and_typed(quiet: Lake) -> None:
-    for table in tables.TABLES:
-        assert_frame_equal(quiet.read(table), tables.empty(table))
+    for table in registry.TABLES:
+        assert_frame_equal(quiet.read(table), registry.empty(table))
 
 
-@pytest.mark.parametrize("table", tables.TABLES)
+@pytest.mark.parametrize("table", registry.TABLES)
 def test_every_row_comes_back_to_the_bit_and_sorted_by_key(full: Lake, table: str) -> None:
     assert_frame_equal(full.read(table), FULL[table], check_exact=True)
     assert full.upsert(table, FULL[table], commit=COMMIT) == Written(0, 0, FULL[table].height)
@@ -138,14 +138,14 @@ def test_an_older_lake_gains_new_tables_and_columns_by_itself(tmp_path: Path) ->
         connection.execute("DROP TABLE tick")
     lake = Lake(tmp_path / "history")
     assert lake.read("tick").height == 0
-    null = {name: pl.lit(None).cast(tables.dtypes("exit_state")[name]) for name in ("triggers", "live_reason")}
+    null = {name: pl.lit(None).cast(registry.dtypes("exit_state")[name]) for name in ("triggers", "live_reason")}
     assert_frame_equal(lake.read("exit_state"), rows.with_columns(**null))
     assert lake.upsert("exit_state", rows, commit=COMMIT).inserted == rows.height
     assert_frame_equal(lake.read("exit_state"), rows)
 
 
 def test_a_lake_of_a_newer_program_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "SCHEMA_VERSION", tables.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(registry, "SCHEMA_VERSION", registry.SCHEMA_VERSION + 1)
     Lake(tmp_path / "history")
     monkeypatch.undo()
     with pytest.raises(LakeError, match=r"newer program .* update mm_dagster"):
@@ -165,15 +165,15 @@ def test_a_broken_catalogue_is_one_line_that_names_the_folder(tmp_path: Path) ->
 
 @pytest.mark.parametrize("table", TIMED)
 def test_a_write_replaces_the_bars_of_its_span_and_no_others(busy: Lake, table: str) -> None:
-    first = START if tables.time_column(table) == "open_time" else START + BAR
+    first = START if registry.time_column(table) == "open_time" else START + BAR
     before = sample(table, times(first, 16), seed=1)
     busy.upsert(table, before, commit=COMMIT)
     after = sample(table, times(first + 4 * BAR, 8), seed=2)
     busy.write(table, after, span=span(4, 8), commit=COMMIT)
-    column = pl.col(tables.time_column(table) or "")
+    column = pl.col(registry.time_column(table) or "")
     outside = before.filter((column < first + 4 * BAR) | (column >= first + 12 * BAR))
-    expected = pl.concat([outside, after]).sort(tables.TABLES[table].primary_key())
-    decided = pl.exclude(tables.LIVE_ONLY)
+    expected = pl.concat([outside, after]).sort(registry.TABLES[table].primary_key())
+    decided = pl.exclude(registry.LIVE_ONLY)
     assert_frame_equal(busy.read(table, span=span(-8, 32)).select(decided), expected.select(decided))
     assert_frame_equal(busy.read(table, span=span(4, 8)).select(decided), after.select(decided))
 
@@ -181,7 +181,7 @@ def test_a_write_replaces_the_bars_of_its_span_and_no_others(busy: Lake, table: 
 def test_a_write_of_some_symbols_or_grids_leaves_the_others(lake: Lake) -> None:
     risks = sample("grid_risk", times(START + BAR, 8), ("eth", "btc"), seed=1)
     lake.upsert("grid_risk", risks, commit=COMMIT)
-    gone = lake.write("grid_risk", tables.empty("grid_risk"), span=span(0, 8), grids=["eth"], commit=COMMIT)
+    gone = lake.write("grid_risk", registry.empty("grid_risk"), span=span(0, 8), grids=["eth"], commit=COMMIT)
     assert gone == Written(0, 8, 0)
     assert_frame_equal(lake.read("grid_risk"), risks.filter(pl.col("grid_id") == "btc"))
     lake.upsert("regime_verdict", verdicts(0, 4, "ETH-USDT", "BTC-USDT"), commit=COMMIT)
@@ -200,7 +200,7 @@ def test_a_write_of_some_symbols_or_grids_leaves_the_others(lake: Lake) -> None:
 )
 def test_after_any_writes_the_lake_holds_what_a_dictionary_would(busy: Lake, writes: list[Any]) -> None:
     whole = span(1000, 12)
-    wipe = tables.empty("regime_verdict")
+    wipe = registry.empty("regime_verdict")
     busy.write("regime_verdict", wipe, span=whole, commit=COMMIT)
     known: dict[tuple[str, datetime], Any] = {}
     for first, bars, seed, symbols in writes:
@@ -253,7 +253,7 @@ def test_the_same_candle_seen_again_is_the_same_but_a_first_answer_is_news(busy:
     candles = sample("candles", times(START + 1000 * BAR, 3), ("ETH-USDT",))
     for minute, expected in ((None, 3), (1, 3), (2, 0), (None, 0)):
         observed = pl.lit(
-            None if minute is None else START + timedelta(minutes=minute), tables.dtypes("candles")["observed_at"]
+            None if minute is None else START + timedelta(minutes=minute), registry.dtypes("candles")["observed_at"]
         )
         written = busy.write("candles", candles.with_columns(observed_at=observed), span=span(1000, 3), commit=COMMIT)
         assert written.inserted == expected
@@ -266,11 +266,11 @@ def test_an_upsert_replaces_rows_of_the_same_key_and_leaves_the_others(lake: Lak
     second = pl.col("alert_id") == rows["alert_id"][1]
     sent = rows.filter(second).with_columns(attempts=pl.lit(7), status=pl.lit("SENT"))
     assert lake.upsert("notification", sent, commit=COMMIT) == Written(1, 1, 0)
-    expected = tables.conform(pl.concat([rows.filter(~second), sent], how="vertical_relaxed"), "notification")
+    expected = registry.conform(pl.concat([rows.filter(~second), sent], how="vertical_relaxed"), "notification")
     assert_frame_equal(lake.read("notification"), expected.sort("alert_id"))
     before = lake.snapshots().height
     assert lake.upsert("notification", rows.filter(~second), commit=COMMIT) == Written(0, 0, 5)
-    assert lake.upsert("notification", tables.empty("notification"), commit=COMMIT) == Written(0, 0, 0)
+    assert lake.upsert("notification", registry.empty("notification"), commit=COMMIT) == Written(0, 0, 0)
     assert lake.snapshots().height == before
 
 
@@ -279,9 +279,9 @@ def test_rows_outside_of_what_is_replaced_are_refused(quiet: Lake) -> None:
         with pytest.raises(ValueError, match="lie outside"):
             quiet.write("regime_verdict", verdicts(0, 4), commit=COMMIT, **scope)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="candles has no grid_id"):
-        quiet.write("candles", tables.empty("candles"), span=span(0, 1), grids=["eth"], commit=COMMIT)
+        quiet.write("candles", registry.empty("candles"), span=span(0, 1), grids=["eth"], commit=COMMIT)
     with pytest.raises(ValueError, match="notification has no time"):
-        quiet.write("notification", tables.empty("notification"), span=span(0, 1), commit=COMMIT)
+        quiet.write("notification", registry.empty("notification"), span=span(0, 1), commit=COMMIT)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.history import lake as lake_module
 from mm_dagster.history.catalog import PostgresCatalog
 from mm_dagster.history.lake import Lake, LakeError, Written
+from mm_dagster.tables import registry
 from mm_dagster_tests.history.test_lake import COMMIT, FULL, span, verdicts
 from mm_dagster_tests.history.test_lake_processes import (
     PATIENCE,
@@ -50,8 +50,8 @@ def lake(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 
 def test_a_new_lake_has_every_table_and_rows_come_back_to_the_bit(lake: Lake) -> None:
-    for table in tables.TABLES:
-        assert_frame_equal(lake.read(table), tables.empty(table))
+    for table in registry.TABLES:
+        assert_frame_equal(lake.read(table), registry.empty(table))
     some = {table: FULL[table] for table in ("candles", "exit_state", "notification")}
     for table, rows in some.items():
         lake.upsert(table, rows.sample(fraction=1, shuffle=True, seed=1), commit=COMMIT)
@@ -75,7 +75,7 @@ def test_an_older_lake_gains_new_tables_and_columns_by_itself(lake: Lake, tmp_pa
         connection.execute("DROP TABLE tick")
     newer = Lake(tmp_path / "history", address)
     assert newer.read("tick").height == 0
-    assert_frame_equal(newer.read("exit_state"), tables.empty("exit_state"))
+    assert_frame_equal(newer.read("exit_state"), registry.empty("exit_state"))
 
 
 @pytest.mark.parametrize(

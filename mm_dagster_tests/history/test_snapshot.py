@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mm_dagster import tables
 from mm_dagster.history import snapshot
 from mm_dagster.history.snapshot import render_snapshot, snapshot_path
+from mm_dagster.tables import words
 from mm_dagster_tests.history.samples import sample
 
 AS_OF = datetime(2026, 2, 1, 0, 15, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_a_verdict_is_told_as_regime_and_signal(
 
 
 def test_every_verdict_has_its_telling() -> None:
-    assert all(render(verdict=verdict)["regime_analysis"]["primary_regime"] for verdict in tables.VERDICTS)
+    assert all(render(verdict=verdict)["regime_analysis"]["primary_regime"] for verdict in words.VERDICTS)
 
 
 def test_a_running_grid_shows_its_state_and_the_triggers_that_fired() -> None:

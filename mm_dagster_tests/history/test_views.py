@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, TIME
 from mm_dagster.history import views as module
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.history.views import VIEWS, View
+from mm_dagster.tables import registry
 from mm_dagster_tests.history.samples import sample, times
 
 COMMIT = Commit("test", "test", "")
@@ -47,7 +47,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     notes: list[dict[str, Any]] = []
     for number, (_, state, acknowledged, expired) in ALERTS.items():
         sent = sent_at(number)
-        note: dict[str, Any] = dict.fromkeys(tables.dtypes("notification")) | {
+        note: dict[str, Any] = dict.fromkeys(registry.dtypes("notification")) | {
             "alert_id": f"a{number}", "grid_id": "eth", "activated_at": MONDAY, "symbol": "ETH-USDT", "as_of": sent,
             "kind": "ESCALATION", "state": state, "state_since": sent, "priority": 0, "title": "t", "message": "m",
             "status": "SENT", "attempts": 1, "created_at": sent, "sent_at": sent,
@@ -73,8 +73,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         }
         for number, seconds, action, in_time in RESPONSES
     ]
-    lake.upsert("notification", pl.DataFrame(notes, schema=tables.dtypes("notification")), commit=COMMIT)
-    lake.upsert("operator_response", pl.DataFrame(answers, schema=tables.dtypes("operator_response")), commit=COMMIT)
+    lake.upsert("notification", pl.DataFrame(notes, schema=registry.dtypes("notification")), commit=COMMIT)
+    lake.upsert("operator_response", pl.DataFrame(answers, schema=registry.dtypes("operator_response")), commit=COMMIT)
     return lake
 
 

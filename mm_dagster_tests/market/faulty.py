@@ -21,7 +21,7 @@ from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.pipeline import collect
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.work import Work, lately
-from mm_dagster.tables import MarketRules
+from mm_dagster.tables.market import MarketRules
 
 Rows = list[list[float | None]]
 Bend = Callable[[Rows, Span], Rows | None]

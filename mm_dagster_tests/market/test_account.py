@@ -22,7 +22,7 @@ from mm_dagster.market.account import Credentials, ExchangeAccount, credentials
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError
-from mm_dagster.tables import broken_rules
+from mm_dagster.tables.registry import broken_rules
 from mm_dagster_tests import kucoin
 from mm_dagster_tests.kucoin import BALANCES, FILLS, KIND, MODE, ORDERS, Account, Fault, KucoinServer
 

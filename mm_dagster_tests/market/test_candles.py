@@ -17,7 +17,7 @@ from mm_dagster.bars import BAR, EPOCH, TIME, Span
 from mm_dagster.config import CandlesConfig
 from mm_dagster.market.candles import Assembled, assemble, collect
 from mm_dagster.market.venue import ROWS, Answer, VenueError
-from mm_dagster.tables import broken_rules, conform, dtypes
+from mm_dagster.tables.registry import broken_rules, conform, dtypes
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 NOW = datetime(2025, 4, 1, 0, 1, tzinfo=UTC)

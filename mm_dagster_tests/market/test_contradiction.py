@@ -18,7 +18,7 @@ from mm_dagster.market.candles import collect
 from mm_dagster.market.contradiction import UNSURE, agrees, held_back, ticker_doubt
 from mm_dagster.market.files import CandleFileError, read_candles
 from mm_dagster.market.venue import ROWS
-from mm_dagster.tables import dtypes, empty
+from mm_dagster.tables.registry import dtypes, empty
 from mm_dagster_tests.market.faulty import BEGIN, SYMBOL, Exchange, Rows, market, quarter_hours
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

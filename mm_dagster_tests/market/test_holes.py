@@ -8,7 +8,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, TIME
 from mm_dagster.pipeline.holes import WAITS, bars_of, noted, resting
-from mm_dagster.tables import broken_rules, empty
+from mm_dagster.tables.registry import broken_rules, empty
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 5, 12, 1, tzinfo=UTC)

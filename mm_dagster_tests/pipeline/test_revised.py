@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR, Span, midnight
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import STAGES, run_tick
 from mm_dagster.pipeline.work import plan
+from mm_dagster.tables import registry
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
 
 ETH = "ETH-USDT"
@@ -36,7 +36,7 @@ def project(folder: Path, data: str = "data") -> Project:
 
 def states(one: Project) -> pl.DataFrame:
     rows = one.lake.read("exit_state")
-    return rows.drop(name for name in rows.columns if name in tables.LIVE_ONLY)
+    return rows.drop(name for name in rows.columns if name in registry.LIVE_ONLY)
 
 
 def test_the_tick_that_sees_it_judges_the_newest_bar_and_all_before_it_as_a_first_look_does(place: Path) -> None:

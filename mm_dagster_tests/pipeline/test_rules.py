@@ -11,7 +11,7 @@ from mm_dagster.bars import BAR
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.judge import keep_episodes
 from mm_dagster.pipeline.work import lately
-from mm_dagster.tables import NO_RULES, MarketRules
+from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster_tests.history.samples import sample
 from mm_dagster_tests.market.faulty import BEGIN, SYMBOL, Exchange, Watch, market
 from mm_dagster_tests.pipeline.recordings import grid

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster import tables
 from mm_dagster.bars import BAR
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import STAGES, run_tick
 from mm_dagster.pipeline.work import Work
+from mm_dagster.tables import registry
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
 
 CLOCK = ("started_at", "finished_at", "recomputed_at")
@@ -58,9 +58,9 @@ def project(folder: Path, data: str) -> Project:
 def stored(folder: Path, data: str) -> dict[str, pl.DataFrame]:
     """Every table, but for what only a live run knows and what the wall clock said."""
     lake = project(folder, data).lake
-    left_out = (*tables.LIVE_ONLY - {"problems"}, *CLOCK)
+    left_out = (*registry.LIVE_ONLY - {"problems"}, *CLOCK)
     found = {}
-    for table in tables.TABLES:
+    for table in registry.TABLES:
         rows = lake.read(table)
         settled = [pl.col(name).is_null() for name in CLOCK if name in rows.columns]
         found[table] = rows.with_columns(settled).drop(

@@ -10,7 +10,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.tables import Candles
+from mm_dagster.tables.market import Candles
 
 PRICES = ("open", "high", "low", "close", "volume")
 

@@ -16,7 +16,7 @@ from mm_dagster.config import RegimeConfig, VolatilityConfig
 from mm_dagster.regime import features, verdict
 from mm_dagster.regime.features import WARMUP_BARS, definitions
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables import RegimeFeatures, RegimeVerdict
+from mm_dagster.tables.regime import RegimeFeatures, RegimeVerdict
 from mm_dagster_tests.regime.markets import PRICES, random_walk, real, without
 
 VOL, REGIME = VolatilityConfig(), RegimeConfig()

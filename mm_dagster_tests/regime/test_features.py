@@ -16,7 +16,7 @@ from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime import features, indicators
 from mm_dagster.regime.features import WARMUP_BARS, definitions
-from mm_dagster.tables import RegimeFeatures
+from mm_dagster.tables.regime import RegimeFeatures
 from mm_dagster_tests.regime import textbook
 from mm_dagster_tests.regime.markets import PRICES, bits, random_walk, real, traded, warm, without
 

@@ -26,7 +26,7 @@ from mm_dagster.regime.proofs import (
     together,
     warm_up_suffices,
 )
-from mm_dagster.tables import CODE_VERSIONS
+from mm_dagster.tables.registry import CODE_VERSIONS
 from mm_dagster_tests.regime.markets import real, without
 
 MARKETS = ("ETH-USDT", "SOL-USDT")

@@ -9,7 +9,7 @@ import pytest
 from mm_dagster.config import VolatilityConfig
 from mm_dagster.regime.features import Definition, definitions
 from mm_dagster.regime.reference import PARTS, _function, _read, reference
-from mm_dagster.tables import RegimeFeatures
+from mm_dagster.tables.regime import RegimeFeatures
 from mm_dagster_tests.conftest import PROJECT
 
 DEFINITIONS = definitions(VolatilityConfig())

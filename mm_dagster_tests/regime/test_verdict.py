@@ -17,7 +17,8 @@ from mm_dagster.config import Hysteresis, Logits, RegimeConfig, VolatilityConfig
 from mm_dagster.regime import features, verdict
 from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables import VERDICTS, RegimeFeatures, RegimeVerdict
+from mm_dagster.tables.regime import RegimeFeatures, RegimeVerdict
+from mm_dagster.tables.words import VERDICTS
 from mm_dagster_tests.regime.markets import bits, real, warm
 
 REGIME = RegimeConfig()

@@ -1,0 +1,69 @@
+"""What the signals were worth, and the models that might know more."""
+
+from __future__ import annotations
+
+import dataframely as dy
+
+from mm_dagster.tables.columns import (
+    count,
+    flag,
+    hash_of_configuration,
+    number,
+    source_of_candles,
+    structs,
+    text,
+    time,
+    version_of_code,
+)
+from mm_dagster.tables.words import METRICS
+
+
+class SignalQuality(dy.Schema):
+    """What the signals were worth until as_of: one figure of one signal or control, with its 95 % interval."""
+
+    as_of = time("End of the last whole month that was looked at; a year before it by default;", key=True)
+    grids = text(
+        "Whose grids: rule, opened every day by a rule that knows no signal, or real, the operator's.", key=True
+    )
+    policy = text(
+        "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; real: what "
+        "the operator was told, and did.",
+        key=True,
+    )
+    signal = text("Exit state, trigger or control that is judged, or p_break_low_24h.", key=True)
+    metric = text(
+        "What is measured. " + " ".join(f"{name}, {unit}: {meaning}." for name, (unit, meaning) in METRICS.items()),
+        key=True,
+    )
+    value = number("The figure, in the metric's unit; null where there was nothing to judge.")
+    low = number("Lower end of its 95 % interval; null where too little is known for one.")
+    high = number("Upper end.")
+    n = count(
+        "What it is a figure of: hours for the probability, alarms for the precision, breaks for the recall, breaks "
+        "warned of for the leads, alerts for what was told, else grids."
+    )
+    config_hash = hash_of_configuration()
+    code_version = version_of_code()
+
+
+class CandidateParameters(dy.Schema):
+    """Models that might tell of a break, fitted each month on the hours before it. Nothing that decides reads them."""
+
+    as_of = time("Beginning of the month from which they apply; nothing later was looked at;", key=True)
+    symbol = text("Market.", key=True)
+    model = text("hmm: Gaussian hidden Markov model; garch: GARCH(1,1).", key=True)
+    parameters = structs(
+        "Every parameter: name, value. `unit` is the standard deviation of the returns; the others are of returns over "
+        "it. States of hmm go from the calmest to the roughest.",
+        name=dy.String(),
+        value=dy.Float64(),
+    )
+    converged = flag("Whether the fit ended by itself; false: its iterations were used up.", nullable=False)
+    fitted_from = time("When the first hour opened that it was fitted on;")
+    hours = count("Known hourly returns from then until as_of.", nullable=False)
+    returns_hash = text("SHA-256 of these returns, log, as 64-bit numbers, NaN where one is not known.")
+    parameters_hash = text("SHA-256 of the parameters.")
+    fitted_with = text("Library and version.")
+    config_hash = hash_of_configuration()
+    code_version = version_of_code()
+    source = source_of_candles()

@@ -1,0 +1,66 @@
+"""The words that tables hold: every value that a text column with a fixed vocabulary may have."""
+
+from __future__ import annotations
+
+VERDICTS = ("RANGE_OK", "RANGE_WEAK", "TRANSITION", "TREND")
+"""From the least to the most dangerous."""
+
+STATES = ("NORMAL", "WARNING", "LATEST_ACCEPTABLE_EXIT", "MANDATORY_EXIT")
+"""From the least to the most urgent."""
+
+NOT_JUDGED_YET = "NOT_JUDGED_YET"
+"""What is said of a running grid of which no bar since its activation was known yet. No state: there it is null."""
+
+CANDLE_STATUS = ("TRADED", "NO_TRADE", "MISSING")
+
+POSITION_HEALTH = ("BELOW_GRID", "IN_GRID", "ABOVE_GRID")
+
+STOP_LOSS_RISK = ("SAFE", "NEAR", "CRITICAL", "BREACHED")
+
+RISK_LEVEL = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+
+ALERT_KINDS = (
+    "ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "SETUP", "DIGEST", "FAILURE", "TEST",
+    "DRILL",
+)  # fmt: skip
+
+ALERT_EVENTS = (
+    "NOTED", "TRYING", "SENT", "UNANSWERED", "REFUSED", "SUPPRESSED", "CANCELLED", "ACKNOWLEDGED", "EXPIRED"
+)  # fmt: skip
+
+ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
+
+SIDES = ("buy", "sell")
+
+RESPONSES = ("stopped", "reduced", "kept", "reopened")
+
+ENTRY_ADVICE = ("WAIT", "WATCH", "ENTER")
+
+METRICS: dict[str, tuple[str, str]] = {
+    "base_rate": ("share", "how often two closes below the grid followed within 24 hours"),
+    "auc": ("share", "how often a moment with a break was given a higher probability than one without; .5 is chance"),
+    "brier_skill": ("fraction", "1 - Brier score over that of the base rate; 0 is what the base rate alone says"),
+    "ece": ("probability", "mean distance between predicted and observed, over ten bins; 0 is honest"),
+    "log_loss_gain": ("nats", "what the log loss is less than that of the position between the bounds alone"),
+    "precision": ("share", "alarms that a break below, or the stop, followed within 24 hours"),
+    "recall": ("share", "breaks at which an alarm stood that had been raised before"),
+    "misses": ("count", "breaks at which none did"),
+    "false_alarms_per_grid_week": ("alarms", "raised in a week of a grid's life with no break after them"),
+    "lead_p25_hours": ("hours", "from the alarm to the break: a quarter of those that were warned of had less"),
+    "lead_p50_hours": ("hours", "from the alarm to the break: half of those that were warned of had less"),
+    "lead_1h_share": ("share", "breaks of which the alarm warned at least an hour before"),
+    "mean_equity": ("percent of the capital", "what was left when each grid was left at the first alarm"),
+    "shortfall_5pct": ("percent of the capital", "mean of the worst 5 % of that"),
+    "hours_held": ("hours", "mean time until a grid was left"),
+    "gain_vs_hold": ("percent of the capital", "mean_equity less what holding to the stop or the end left"),
+    "gain_vs_null": ("percent of the capital", "mean_equity less what the same exits left at other dates"),
+    "p_null": ("probability", "of doing as well with the same exits at other dates"),
+    "p_random": ("probability", "of doing as well with the same exits dealt at random among a market's grids"),
+    "alerts": ("count", "escalations that were told"),
+    "acknowledged_share": ("share", "emergencies that were acknowledged; nothing else asks for it"),
+    "acknowledge_p50_seconds": ("seconds", "half of them within"),
+    "answered_share": ("share", "alerts that `mm respond` noted an action for"),
+    "response_p50_seconds": ("seconds", "half of them within"),
+    "within_window_share": ("share", "alerts answered within the recommended window; one without an answer is not"),
+}
+"""Every metric of `signal_quality`: its unit, and what it means."""
