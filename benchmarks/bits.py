@@ -21,6 +21,7 @@ CLOCKS = {
     "candle_revision": ("observed_at", "old_observed_at", "recomputed_at"),
     "quarantine": ("observed_at",),
     "candle_hole": ("first_asked_at", "asked_at", "due_at"),
+    "notification": ("created_at", "sent_at"),
     "tick": ("started_at", "finished_at"),
 }
 """Columns that hold the time of the run."""

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.regime import Size, candles, origin_of_candles
 from mm_dagster.bars import BAR, DAY_BARS, Span
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import LEAD_BARS, compute, judge_grids
 from mm_dagster.evaluation.quality import measure

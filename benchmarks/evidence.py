@@ -22,7 +22,7 @@ import polars as pl
 
 from benchmarks.shared import CONFIG, candles
 from mm_dagster.bars import Span
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import quality
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import compute, judge_grids

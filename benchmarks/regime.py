@@ -33,9 +33,9 @@ from rich.table import Table
 
 from benchmarks.groups import COLUMNS, FRAMING, GROUPS, PRICES, Seconds, Series
 from mm_dagster.bars import BAR, DAY_BARS, Span
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import features
-from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.tables.regime import WARMUP_BARS
 
 PROJECT = Path(__file__).resolve().parent.parent
 START = datetime(2023, 1, 1, tzinfo=UTC)

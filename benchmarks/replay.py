@@ -27,8 +27,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from mm_dagster.config import Fees
-from mm_dagster.grid.levels import prices
+from mm_dagster.config.grid import Fees, prices
 from mm_dagster.grid.replay import Book, Floats, book, quantity_per_cell, replay
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, by_bar, floor_bar
-from mm_dagster.config import CandlesConfig, Config, RecordedVenue
+from mm_dagster.config.markets import CandlesConfig, RecordedVenue
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import gate, promotion, resample
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily

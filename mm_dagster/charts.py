@@ -29,9 +29,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid.calibration import EVENTS, Calibration
-from mm_dagster.grid.levels import prices
 from mm_dagster.tables.words import STATES, VERDICTS
 
 Floats = npt.NDArray[np.float64]
@@ -124,7 +123,7 @@ def decision_picture(
     title = f"{title_prefix}{grid.symbol} · {grid.id}"
     chip = _state_now(states, span, colours) if grid.enabled else ("NOT RUNNING", colours.faint)
     _head(figure, title, _where_it_stands(grid, bars), colours, chip)
-    count = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing).size
+    count = grid.prices.size
     thinned = f", 1 in {drawn_every} drawn" if drawn_every > 1 else ""
     dots = " · dots: the exit state rose" if states.height else ""
     _foot(figure, f"grid of {count:,} prices, {grid.spacing}{thinned}{dots}", colours)
@@ -181,7 +180,7 @@ def _draw_price(axes: Axes, grid: GridConfig, bars: pl.DataFrame, states: pl.Dat
 
 def _draw_grid(axes: Axes, grid: GridConfig, bars: pl.DataFrame, colours: _Palette) -> int:
     """Band, bounds, stop and levels; of very many levels only every so many that they stay lines, and how many."""
-    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    levels = grid.prices
     bottom, top = axes.get_ylim()
     points = float(np.median(np.diff(levels))) / (top - bottom) * _points_high(axes)
     every = max(1, math.ceil(_LEVEL_POINTS / points))

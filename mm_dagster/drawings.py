@@ -16,8 +16,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.charts import money_text, price_range, price_text, stretches
-from mm_dagster.config import GridConfig
-from mm_dagster.grid.levels import prices
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES, VERDICTS
 
 HEIGHT = 1000
@@ -113,7 +112,7 @@ def draw_decision(
     def height(price: float) -> int:
         return round(HEIGHT * (high - price) / (high - low))
 
-    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    levels = grid.prices
     last = known[-1]["close"]
     named = [(grid.upper, "upper"), (grid.lower, "lower"), (grid.stop, "stop"), (last, "price")]
     closes = [(row["until"], None if row["close"] is None else height(row["close"])) for row in pieces.to_dicts()]

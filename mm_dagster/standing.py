@@ -17,7 +17,8 @@ from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.alerts.policy import HELD_BACK, UNCONFIRMED
 from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
-from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.why import why
 from mm_dagster.tables.registry import empty
 from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES

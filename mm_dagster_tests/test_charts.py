@@ -21,7 +21,7 @@ from matplotlib.text import Text
 
 from mm_dagster import charts
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid.calibration import SAMPLE_SCHEMA, Calibration, calibrate
 from mm_dagster.tables import registry
 from mm_dagster.tables import words as tables_words

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mm_dagster.config import Config, ConfigError, load, reference
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import load_or_last_valid
+from mm_dagster.config.load import load
+from mm_dagster.config.reference import reference
+from mm_dagster.config.whole import Config
 from mm_dagster_tests.conftest import PROJECT
 
 MARKETS = """

@@ -22,10 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from mm_dagster.config import Config, ConfigError, Reading, load, read
 from mm_dagster.config import last_valid as module
 from mm_dagster.config import yaml_files as files
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import GoneGrid, Kept, answered, follow, load_or_last_valid
+from mm_dagster.config.load import Reading, load, read
+from mm_dagster.config.whole import Config
 from mm_dagster_tests.test_config import GRID, MARKETS
 
 SECONDS = 10.0

@@ -14,7 +14,8 @@ import pytest
 from mm_dagster import environment, logs
 from mm_dagster.cli import main
 from mm_dagster.cli.remedies import can_be_said, in_words, remedy
-from mm_dagster.config import ConfigError, load
+from mm_dagster.config.errors import ConfigError
+from mm_dagster.config.load import load
 from mm_dagster.defs import automation
 from mm_dagster.environment import VariableError
 from mm_dagster.history.lake import LakeError

@@ -14,10 +14,11 @@ import yaml
 
 from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.config import SimulatedVenue, load
+from mm_dagster.config.load import load
+from mm_dagster.config.markets import SimulatedVenue
+from mm_dagster.config.sources import source_of
 from mm_dagster.evaluation import candidates, promotion
 from mm_dagster.history.lake import Commit, Lake
-from mm_dagster.sources import source_of
 from mm_dagster_tests.evaluation.test_tuning import DAYS, START, walk
 
 ASKED = ("--from", "2025-03-01", "--to", "2025-07-10", "--keys", "exit.persist.on,exit.confirm")

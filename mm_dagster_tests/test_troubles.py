@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mm_dagster import cli
-from mm_dagster.config import ConfigError
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.tell import due_now, tell_troubles

@@ -25,7 +25,8 @@ from mm_dagster.alerts import heartbeat
 from mm_dagster.alerts.pushover import Pushover, PushoverElsewhere, PushoverRefused, PushoverUnavailable
 from mm_dagster.alerts.second import Second, SecondUnavailable
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import AccountKeys, CcxtVenue, PushoverConfig
+from mm_dagster.config.alerts import PushoverConfig
+from mm_dagster.config.markets import AccountKeys, CcxtVenue
 from mm_dagster.market.account import Credentials, ExchangeAccount
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.exchange import ExchangeVenue

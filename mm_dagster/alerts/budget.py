@@ -30,7 +30,7 @@ import polars as pl
 
 from mm_dagster.alerts.policy import HELD_BACK, HIGH, QUIET, Alert
 from mm_dagster.bars import iso
-from mm_dagster.config import AlertsConfig
+from mm_dagster.config.alerts import AlertsConfig
 
 HOUR = timedelta(hours=1)
 

@@ -17,7 +17,8 @@ from mm_dagster.alerts import message
 from mm_dagster.alerts.budget import moment
 from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, retry
 from mm_dagster.alerts.seen import look
-from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
 
 DAY = timedelta(hours=24)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mm_dagster.bars import iso
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 
 Row = Mapping[str, Any]
 

@@ -40,7 +40,8 @@ import polars as pl
 from mm_dagster.alerts.responses import Answers, answers_of, is_over
 from mm_dagster.alerts.seen import Seen, look, newest, rank
 from mm_dagster.bars import iso
-from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import NOT_JUDGED_YET
 

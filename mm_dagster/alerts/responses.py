@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import iso
-from mm_dagster.config import WindowMinutes
+from mm_dagster.config.exit import WindowMinutes
 from mm_dagster.tables import registry
 
 NOW_MINUTES = 15

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES
 
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.cli.remedies import can_be_said, in_words, remedy, unforeseen
-from mm_dagster.config import ConfigError
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.environment import VariableError
 from mm_dagster.history.backup import BackupError
 from mm_dagster.history.lake import LakeError

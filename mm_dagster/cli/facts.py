@@ -12,12 +12,12 @@ import polars as pl
 from mm_dagster.alerts.budget import moment, quiet_hours
 from mm_dagster.alerts.responses import answers_of
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
-from mm_dagster.config import AlertsConfig
+from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.pipeline.setup import unfinished
-from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
+from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import empty
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 """Writes the reference: `python -m mm_dagster.config`."""
 
-from mm_dagster.config import reference
+from mm_dagster.config.reference import reference
 
 print(reference(), end="")

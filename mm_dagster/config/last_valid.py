@@ -21,20 +21,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from mm_dagster.config import (
-    FILES,
-    Config,
-    ConfigError,
-    GridConfig,
-    MarketConfig,
-    MarketsConfig,
-    Model,
-    Reading,
-    UtcTime,
-    VenueConfig,
-    read,
-)
-from mm_dagster.config.errors import one_line
+from mm_dagster.config.errors import ConfigError, one_line
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.load import FILES, Reading, read
+from mm_dagster.config.markets import MarketConfig, MarketsConfig, VenueConfig
+from mm_dagster.config.model import Model, UtcTime
+from mm_dagster.config.whole import Config
 
 PATIENCE_SECONDS = 5.0
 """How long another process that notes the same may take."""

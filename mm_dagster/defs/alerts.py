@@ -8,6 +8,7 @@ import polars as pl
 from mm_dagster.defs.describe import preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline.tell import send_due
+from mm_dagster.tables.registry import STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 @stage_asset(
     kinds={"pushover"},
     cadence="when_due",
-    deps=["exit_state", "entry_assessment"],
+    deps=STAGES["notification"].after,
     pool="alerts",
     checks={
         "everything_due_was_taken": "Every channel took what it was given. If not: it is tried again by itself; "

@@ -16,16 +16,12 @@ from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline.tell import due_now, follow_receipts, tell_failures, tell_troubles
+from mm_dagster.tables.registry import EVERY_BAR
 
 logger = logging.getLogger(__name__)
 
 PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
-HISTORY = (
-    dg.AssetSelection.assets(
-        "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"
-    )
-    - PROOFS
-)
+HISTORY = dg.AssetSelection.assets(*EVERY_BAR) - PROOFS
 """With the checks that the assets make themselves, but not the proofs, which look at whole days."""
 
 

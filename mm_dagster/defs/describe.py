@@ -11,14 +11,12 @@ import polars as pl
 
 from mm_dagster import logs
 from mm_dagster.bars import iso
-from mm_dagster.tables.registry import TABLES, describe
+from mm_dagster.tables import stages
+from mm_dagster.tables.registry import STAGES, describe
 
 OWNERS = ["team:mm-dagster"]
-GROUPS = {
-    stage: f"{place}_{stage}"
-    for place, stage in enumerate(("market", "regime", "grid", "exit", "alerts", "audit", "evaluation"), start=1)
-}
-"""The group of each stage, which is a module here: Dagster sorts groups by name, and so they stand as the flow goes."""
+GROUPS = {room: f"{place}_{room}" for place, room in enumerate(stages.GROUPS, start=1)}
+"""The group of each room: Dagster sorts groups by name, and so they stand as the flow goes."""
 KIND_TAG = "mm/kind"
 RECONCILE = "reconcile"
 """The tag of a run that says what it is: tick, backfill, alerts, proofs, audit, evaluation, maintenance, manual."""
@@ -37,7 +35,7 @@ day, so a backfill makes a dead feed look alive: the check newest_bar_is_fresh l
 def stage_asset(
     *, kinds: set[str], cadence: str = "quarter_hour", checks: Mapping[str, str] | None = None, **more: Any
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
-    """An asset of one of the stages: its group is that of the module, its name that of the function.
+    """An asset of one of the stages: its name is that of the function, its group that of its table, or the module.
 
     Its lines in the log say which tick, run, job and asset they belong to, and its errors hold no secret.
 
@@ -50,7 +48,7 @@ def stage_asset(
 
     def decorate(function: Callable[..., dg.MaterializeResult]) -> dg.AssetsDefinition:
         name = function.__name__
-        stored = {"mm/table": name} if name in TABLES else {}
+        stored = {"mm/table": name} if name in STAGES else {}
 
         @functools.wraps(function)
         def step(*arguments: Any, **resources: Any) -> dg.MaterializeResult:
@@ -61,7 +59,7 @@ def stage_asset(
 
         return dg.asset(
             **{
-                "group_name": GROUPS[function.__module__.rpartition(".")[2]],
+                "group_name": GROUPS[STAGES[name].group if name in STAGES else function.__module__.rpartition(".")[2]],
                 "owners": OWNERS,
                 "kinds": kinds,
                 "tags": {"mm/cadence": cadence, "mm/cost": _cost(kinds), **stored},

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, parse_time
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.defs.describe import picture, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.evaluation import candidates, monthly
@@ -22,7 +22,7 @@ from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
-from mm_dagster.tables.registry import CANDIDATES_VERSION, EVALUATION_VERSION, empty
+from mm_dagster.tables.registry import STAGES, empty
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
 """Metrics of the table on the asset's page."""
@@ -42,8 +42,8 @@ class Until(dg.Config):
 @stage_asset(
     kinds={"numba", "polars"},
     cadence="month",
-    code_version=EVALUATION_VERSION,
-    deps=["candles", "grid_risk", "notification"],
+    code_version=STAGES["signal_quality"].code_version,
+    deps=STAGES["signal_quality"].after,
     checks={
         HEARD: "The break probability of the last year ranked better than chance and meant what "
         "it said. If not: look at the pictures; the market is not what the signals were made for, or the data is wrong."
@@ -97,8 +97,8 @@ if not candidates.missing():
     @stage_asset(
         kinds={"numba", "polars"},
         cadence="month",
-        code_version=CANDIDATES_VERSION,
-        deps=["candles"],
+        code_version=STAGES["candidate_parameters"].code_version,
+        deps=STAGES["candidate_parameters"].after,
         checks={
             SANE: "The newest models can be believed: in every GARCH a shock dies away, and every "
             "state of a hidden Markov model is visited. If not: wait a month; nothing that decides reads them."

@@ -6,7 +6,7 @@ import polars as pl
 from mm_dagster import charts, environment
 from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.bars import iso
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.defs.describe import glance, picture, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
@@ -19,7 +19,6 @@ from mm_dagster.tables.words import STATES
 @history_asset(
     "exit_state",
     kinds={"polars"},
-    deps=["regime_verdict", "grid_risk"],
     checks={
         "every_active_grid_is_judged": "Each active grid has a state. If not: `mm status` says what its set-up waits "
         "for; a grid that is not judged is not watched, so look at it by hand."

@@ -20,7 +20,6 @@ EQUITY_SHOWN = timedelta(days=30)
 @history_asset(
     "grid_risk",
     kinds={"polars"},
-    deps=["candles", "regime_features", "account_snapshot"],
     checks={
         "episodes_are_unchanged": "No grid was changed without a new activated_at. If not: give the file a new one, "
         "or undo the change; the grid is not judged until then.",
@@ -73,7 +72,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
     )
 
 
-@history_asset("entry_assessment", kinds={"polars"}, deps=["regime_verdict"])
+@history_asset("entry_assessment", kinds={"polars"})
 def entry_assessment(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """For grids that are not running: WAIT, WATCH or ENTER, with the bounds that the range proposes.
 

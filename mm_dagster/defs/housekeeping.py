@@ -19,7 +19,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from mm_dagster.config import HistoryConfig
+from mm_dagster.config.history import HistoryConfig
 from mm_dagster.defs.describe import KIND_TAG
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.history import sqlite_files

@@ -1,6 +1,6 @@
 """Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import dagster as dg
@@ -9,30 +9,29 @@ from mm_dagster.bars import BAR, FIRST_DAY, Span, iso
 from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline.work import Work, plan
-from mm_dagster.tables.registry import CODE_VERSIONS
+from mm_dagster.tables.registry import STAGES
 
 DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezone="UTC", fmt="%Y-%m-%d")
 """By open date, UTC; today's partition exists from its first bar on."""
 
 
 def history_asset(
-    table: str, *, kinds: set[str], deps: Sequence[str] = (), checks: Mapping[str, str] | None = None
+    table: str, *, kinds: set[str], checks: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
     """An asset that is a table of the history: what all of them have in common.
 
     Args:
-        table: its name in tables.TABLES.
+        table: its name.
         kinds: what it is made with.
-        deps: the tables before it.
         checks: what each of its checks says when it passes, by name.
     """
     return stage_asset(
-        deps=list(deps),
+        deps=list(STAGES[table].after),
         checks=checks,
         kinds={*kinds, "parquet"},
         partitions_def=DAILY,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        code_version=CODE_VERSIONS[table],
+        code_version=STAGES[table].code_version,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from mm_dagster.bars import BAR, Span, iso, midnight
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.history.lake import Lake
 from mm_dagster.pipeline.project import Project

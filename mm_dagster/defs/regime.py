@@ -9,7 +9,7 @@ from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import measure
 
 
-@history_asset("regime_features", kinds={"numba"}, deps=["candles"])
+@history_asset("regime_features", kinds={"numba"})
 def regime_features(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """What the candles measure at every quarter hour: trend, mean reversion, range, volatility.
 
@@ -25,7 +25,7 @@ def regime_features(context: dg.AssetExecutionContext, project: ProjectOfRun, tu
     )
 
 
-@history_asset("regime_verdict", kinds={"numba"}, deps=["regime_features"])
+@history_asset("regime_verdict", kinds={"numba"})
 def regime_verdict(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """What the market is doing, in one word: RANGE_OK, RANGE_WEAK, TRANSITION or TREND.
 

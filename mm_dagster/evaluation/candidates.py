@@ -25,7 +25,7 @@ from numba import njit
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span, by_bar, iso, midnight
 from mm_dagster.evaluation.market import Floats
-from mm_dagster.tables.registry import CANDIDATES_VERSION, conform
+from mm_dagster.tables.registry import CODE_VERSIONS, conform
 
 EXTRA = "research"
 """The extra that installs the libraries."""
@@ -402,7 +402,7 @@ class Stored:
     def row(self, kind: type[Model], as_of: datetime, past: Floats) -> dict[str, Any] | None:
         """The row of a kind and month; None: there is none, or it was fitted on other hours, or otherwise."""
         row = self._rows.get((as_of, kind.name))
-        stamps = (returns_hash(past), fitted_with(kind), CANDIDATES_VERSION)
+        stamps = (returns_hash(past), fitted_with(kind), CODE_VERSIONS["candidate_parameters"])
         same = row is not None and (row["returns_hash"], row["fitted_with"], row["code_version"]) == stamps
         return row if same else None
 
@@ -487,7 +487,7 @@ def _row(model: Model, past: Floats, fitted_from: datetime) -> dict[str, Any]:
         "returns_hash": returns_hash(past),
         "parameters_hash": parameters_hash(parameters),
         "fitted_with": fitted_with(type(model)),
-        "code_version": CANDIDATES_VERSION,
+        "code_version": CODE_VERSIONS["candidate_parameters"],
     }
 
 

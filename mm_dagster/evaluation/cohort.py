@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.grid.replay import book_of, replay
 

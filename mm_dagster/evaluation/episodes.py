@@ -7,7 +7,8 @@ from datetime import timedelta
 import numpy as np
 
 from mm_dagster.bars import DAY_BARS, Span
-from mm_dagster.config import EvaluationConfig, GridConfig
+from mm_dagster.config.evaluation import EvaluationConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.market import Market
 from mm_dagster.grid.proposal import propose
 

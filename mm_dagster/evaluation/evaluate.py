@@ -8,15 +8,15 @@ from datetime import datetime
 import polars as pl
 
 from mm_dagster.bars import DAY_BARS, Span
-from mm_dagster.config import Config, GridConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.cohort import follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.evaluation.quality import Judged, judge, measure
 from mm_dagster.evaluation.signals import listen
 from mm_dagster.regime import features, verdict
-from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 
 LEAD_BARS = WARMUP_BARS + HYSTERESIS_BARS
 """Bars before the first day that the features and verdicts of it look back on."""

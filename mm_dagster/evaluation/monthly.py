@@ -12,7 +12,8 @@ import polars as pl
 from pydantic import ValidationError
 
 from mm_dagster.bars import BAR, Span, iso, midnight
-from mm_dagster.config import Config, GridConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import probability, resample, told
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import NEEDED, open_daily
@@ -22,7 +23,7 @@ from mm_dagster.evaluation.probability import CALIBRATION_BINS
 from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
 from mm_dagster.evaluation.signals import listen
 from mm_dagster.exit.triggers import LAG
-from mm_dagster.tables.registry import EVALUATION_VERSION, conform
+from mm_dagster.tables.registry import CODE_VERSIONS, conform
 from mm_dagster.tables.words import STATES
 
 RULE, REAL = "rule", "real"
@@ -124,7 +125,7 @@ def assess(
             pl.concat([frame.with_columns(grids=pl.lit(whose)) for whose, frame in rows]).with_columns(
                 as_of=pl.lit(days.end),
                 config_hash=pl.lit(config.hash_of_quality()),
-                code_version=pl.lit(EVALUATION_VERSION),
+                code_version=pl.lit(CODE_VERSIONS["signal_quality"]),
             ),
             "signal_quality",
         ),

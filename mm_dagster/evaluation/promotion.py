@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import candidates, gate
 from mm_dagster.evaluation.cohort import follow
 from mm_dagster.evaluation.episodes import open_daily

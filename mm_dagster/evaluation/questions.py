@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, bar_number
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import gate, probability, signals
 from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
 from mm_dagster.evaluation.market import Floats, Market

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm_dagster.bars import DAY_BARS, bar_number
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.alarms import raised
 from mm_dagster.evaluation.cohort import Cohort, Truths
 from mm_dagster.evaluation.market import Floats, Market

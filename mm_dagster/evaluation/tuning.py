@@ -40,7 +40,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, by_bar, iso
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import alarms, deflation, resample
 from mm_dagster.evaluation.alarms import Alarms
 from mm_dagster.evaluation.cohort import Cohort, Columns, follow

@@ -38,7 +38,8 @@ import polars as pl
 from numba import njit
 
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.config import ExitConfig, GridConfig
+from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.nearest import nearest
 from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, Readings, evaluate, table, times
 from mm_dagster.exit.why import sentence, weight

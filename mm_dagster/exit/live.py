@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from mm_dagster.bars import iso
-from mm_dagster.config import ExitConfig, GridConfig
+from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES
 
 

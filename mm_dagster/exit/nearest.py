@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.config import ExitConfig
+from mm_dagster.config.exit import ExitConfig
 from mm_dagster.exit.triggers import TRIGGERS, Floats
 from mm_dagster.tables.words import VERDICTS
 

@@ -19,7 +19,8 @@ import polars as pl
 from numba import njit
 
 from mm_dagster.bars import BAR, EPOCH, FOUR_HOUR_BARS, HOUR_BARS, TIME, Span, by_bar, floor_bar
-from mm_dagster.config import ExitConfig, GridConfig, Thresholds
+from mm_dagster.config.exit import ExitConfig, Thresholds
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES, VERDICTS
 
 Floats = npt.NDArray[np.float64]

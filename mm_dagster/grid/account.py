@@ -13,8 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.config import GridConfig
-from mm_dagster.grid.levels import prices
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid.touch import Floats
 
 COLUMNS = (
@@ -230,7 +229,7 @@ def differences(grid: GridConfig, model: pl.DataFrame, real: pl.DataFrame) -> li
     modelled, told = model.row(0, named=True), real.row(0, named=True)
     if told["source"] != "ACCOUNT" or modelled["inventory"] is None or told["inventory"] is None:
         return []
-    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    levels = grid.prices
     cell = grid.capital / float(levels[:-1].sum())
     base, _, quote = grid.symbol.partition("-")
     found = []

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span, bar_numbers
-from mm_dagster.config import GridConfig, RiskConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import touch
 from mm_dagster.grid.proposal import propose
 from mm_dagster.tables import registry

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import MarketRules
 

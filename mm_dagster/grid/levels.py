@@ -1,79 +1,13 @@
-"""The prices of a grid, what its steps earn, and what a venue allows. Plain numbers in, plain numbers out."""
+"""What a venue makes of a grid's prices and quantities, and what it would not take. Plain numbers in and out."""
 
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_dagster.tables.market import MarketRules
-
-Spacing = Literal["arithmetic", "geometric"]
-LevelConvention = Literal["intervals", "levels"]
-FeeCurrency = Literal["quote", "base"]
-
-
-def prices(
-    lower: float, upper: float, levels: int, convention: LevelConvention, spacing: Spacing
-) -> npt.NDArray[np.float64]:
-    """The grid's prices, ascending, from lower to upper inclusive.
-
-    Args:
-        lower: lower bound, quote currency.
-        upper: upper bound, quote currency.
-        levels: the number that the exchange shows. KuCoin counts the intervals between prices, Hummingbot the
-            prices themselves: `convention` says which.
-        convention: intervals (n + 1 prices) or levels (n prices).
-        spacing: arithmetic (equal differences) or geometric (equal ratios).
-
-    Returns:
-        Shape (levels + 1,) or (levels,).
-    """
-    count = levels + 1 if convention == "intervals" else levels
-    if spacing == "arithmetic":
-        return np.linspace(lower, upper, count)
-    return np.geomspace(lower, upper, count)
-
-
-def break_even_ratio(maker: float, paid_in: FeeCurrency) -> float:
-    """The ratio of sell to buy price at which a round trip earns nothing.
-
-    With the fee paid in quote a cell earns q (p_sell (1 - f) - p_buy (1 + f)); with the buy fee paid in base only
-    q (1 - f) is there to sell, so 1 / (1 - f)^2.
-
-    Args:
-        maker: maker fee as a fraction (0.001 is 0.1 %).
-        paid_in: the currency in which the fee of the buy is taken.
-    """
-    return (1 + maker) / (1 - maker) if paid_in == "quote" else 1 / (1 - maker) ** 2
-
-
-def worst_step_ratio(grid_prices: npt.NDArray[np.float64]) -> float:
-    """The smallest ratio between neighbouring prices; on an arithmetic grid the top step."""
-    return float(np.min(grid_prices[1:] / grid_prices[:-1]))
-
-
-def step_net_percent(
-    grid_prices: npt.NDArray[np.float64], maker: float, paid_in: FeeCurrency
-) -> npt.NDArray[np.float64]:
-    """What each step earns when its cell buys and sells once, in percent of its buy price, after the maker fees.
-
-    With r = p_sell / p_buy: r (1 - f) - (1 + f) when the fee of the buy is paid in quote, r (1 - f)^2 - 1 in base.
-
-    Args:
-        grid_prices: ascending, shape (n,), quote currency.
-        maker: maker fee as a fraction.
-        paid_in: the currency in which the fee of the buy is taken.
-
-    Returns:
-        Shape (n - 1,), percent, lowest step first.
-    """
-    ratio = grid_prices[1:] / grid_prices[:-1]
-    if paid_in == "quote":
-        return 100.0 * (ratio * (1.0 - maker) - (1.0 + maker))
-    return 100.0 * (ratio * (1.0 - maker) ** 2 - 1.0)
 
 
 def round_prices(grid_prices: npt.NDArray[np.float64], rules: MarketRules) -> npt.NDArray[np.float64]:

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span
-from mm_dagster.config import Giveback, GridConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import Giveback
 from mm_dagster.grid import account, stakes
 from mm_dagster.grid.replay import Book, Floats, Replay, book_of, replay
 from mm_dagster.tables.market import MarketRules

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mm_dagster.config import Fees
+from mm_dagster.config.grid import Fees, break_even_ratio
 from mm_dagster.grid import touch
-from mm_dagster.grid.levels import break_even_ratio
 from mm_dagster.grid.touch import Floats
 
 ROOM = 0.02

@@ -33,8 +33,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from mm_dagster.config import Fees, GridConfig
-from mm_dagster.grid.levels import levels_clash, order_too_small, prices, round_prices, round_quantity
+from mm_dagster.config.grid import Fees, GridConfig
+from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, round_quantity
 from mm_dagster.tables.market import NO_RULES, MarketRules
 
 Floats = npt.NDArray[np.float64]
@@ -171,7 +171,7 @@ def book_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES) -> Book:
     Raises:
         ValueError: the venue would not take the grid's orders, and why.
     """
-    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    levels = grid.prices
     if clash := levels_clash(levels, rules):
         raise ValueError(f"grid {grid.id}: {clash}")
     rounded = round_prices(levels, rules)

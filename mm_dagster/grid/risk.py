@@ -11,9 +11,9 @@ import polars as pl
 import pyarrow as pa
 
 from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_number, by_bar, iso
-from mm_dagster.config import GridConfig, RiskConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import position, touch
-from mm_dagster.grid.levels import prices
 from mm_dagster.grid.position import Position
 from mm_dagster.grid.touch import Floats
 from mm_dagster.tables import registry
@@ -208,7 +208,7 @@ def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
     Returns:
         Shape (n,), NaN where the price is.
     """
-    levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+    levels = grid.prices
     held_from_top = np.cumsum(levels[:-1][::-1])
     cost = np.concatenate([np.zeros(1), held_from_top])
     below = np.searchsorted(levels[1:], price, side="right")

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, iso, midnight
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Lake
-from mm_dagster.tables.registry import CODE_VERSIONS, dtypes
+from mm_dagster.tables.registry import CODE_VERSIONS, EVERY_BAR, STAGES, dtypes
 
 _BAR_MINUTES = BAR // timedelta(minutes=1)
 _SCHEMA = {"symbol": pl.String(), "day": TIME, "absent": pl.Int64()}
@@ -49,7 +49,7 @@ def unfinished(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -
         symbol, day and the number of rows that are absent, stale or, of candles, not known; days without any are left
         out. Sorted by day.
     """
-    counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in CODE_VERSIONS}
+    counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in EVERY_BAR}
     return _absent(_series(config, symbols, span), counted, span)
 
 
@@ -67,7 +67,7 @@ def holes(lake: Lake, config: Config, until: datetime) -> pl.DataFrame:
         As of `unfinished`.
     """
     symbols = config.symbols
-    counted = {table: _counts(lake, table, None, symbols, in_force=False) for table in CODE_VERSIONS}
+    counted = {table: _counts(lake, table, None, symbols, in_force=False) for table in EVERY_BAR}
     firsts = {
         (table, name): first
         for table, rows in counted.items()
@@ -90,16 +90,17 @@ def _series(config: Config, symbols: Sequence[str], span: Span) -> list[_Series]
     """What there should be of a span."""
     found = [
         _Series(table, symbol, symbol, FIRST_DAY, config.hash_of(table, symbol))
-        for table in ("candles", "regime_features", "regime_verdict")
+        for table in EVERY_BAR
+        if STAGES[table].every_bar == "market"
         for symbol in symbols
     ]
     for grid in config.grids:
         if grid.symbol in symbols and grid.first_as_of <= span.end:
-            begins = grid.first_as_of - BAR
-            tables = ("grid_risk", "exit_state" if grid.enabled else "entry_assessment")
+            wanted = ("grid", "running_grid" if grid.enabled else "idle_grid")
             found += [
-                _Series(table, grid.id, grid.symbol, begins, config.hash_of(table, grid.symbol, grid))
-                for table in tables
+                _Series(table, grid.id, grid.symbol, grid.first_as_of - BAR, config.hash_of(table, grid.symbol, grid))
+                for table in EVERY_BAR
+                if STAGES[table].every_bar in wanted
             ]
     return found
 

@@ -18,7 +18,7 @@ import ccxt
 import polars as pl
 
 from mm_dagster.bars import EPOCH
-from mm_dagster.config import AccountKeys, CcxtVenue
+from mm_dagster.config.markets import AccountKeys, CcxtVenue
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables.registry import dtypes

@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso
-from mm_dagster.config import CandlesConfig
+from mm_dagster.config.markets import CandlesConfig
 from mm_dagster.market import contradiction
 from mm_dagster.market.venue import ROWS, Answer, Venue, VenueError
 from mm_dagster.tables.registry import dtypes

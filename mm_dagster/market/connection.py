@@ -23,7 +23,7 @@ import stamina
 
 from mm_dagster import logs, web
 from mm_dagster.bars import EPOCH
-from mm_dagster.config import CcxtVenue
+from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError, did_you_mean
 

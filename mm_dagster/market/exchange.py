@@ -17,7 +17,7 @@ import ccxt
 import polars as pl
 
 from mm_dagster.bars import BAR, TIME, Span, floor_bar, iso
-from mm_dagster.config import CcxtVenue
+from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, VenueError

@@ -16,7 +16,7 @@ from typing import Protocol
 import polars as pl
 
 from mm_dagster.bars import TIME, Span
-from mm_dagster.config import CcxtVenue, RecordedVenue, SimulatedVenue
+from mm_dagster.config.markets import CcxtVenue, RecordedVenue, SimulatedVenue
 from mm_dagster.tables.market import MarketRules
 
 ROWS = pl.Schema(

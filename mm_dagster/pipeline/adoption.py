@@ -1,10 +1,11 @@
 """A lake from before rows carried their source: they get the one that is proven, or the run is refused."""
 
-from mm_dagster.config import Config, ConfigError
+from mm_dagster.config.errors import ConfigError
+from mm_dagster.config.sources import hashed, kind_of, proven
+from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.sourced import adopt
 from mm_dagster.market.names import exchange_names
-from mm_dagster.sources import hashed, kind_of, proven
 
 
 def adopt_rows(lake: Lake, config: Config) -> None:

@@ -18,7 +18,7 @@ from mm_dagster.alerts.policy import Cancellation
 from mm_dagster.alerts.pushover import POLL_SECONDS, Pushover
 from mm_dagster.alerts.responses import NOW_MINUTES
 from mm_dagster.bars import floor_bar
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.tell import LakeLedger, channel_of, grid_picture, second_of

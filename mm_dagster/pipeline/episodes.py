@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mm_dagster.bars import iso
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid import episode
 from mm_dagster.history.lake import Lake
 

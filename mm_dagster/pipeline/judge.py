@@ -11,7 +11,8 @@ import polars as pl
 
 from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.bars import BAR, TIME, Span, floor_bar
-from mm_dagster.config import CcxtVenue, GridConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
 from mm_dagster.grid import account, entry, episode, risk

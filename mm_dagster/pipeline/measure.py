@@ -7,6 +7,8 @@ import polars as pl
 
 from mm_dagster.pipeline.work import Work
 from mm_dagster.regime import features, verdict
+from mm_dagster.tables import regime
+from mm_dagster.tables import regime as tables_regime
 
 CORES = os.cpu_count() or 1
 
@@ -31,7 +33,7 @@ def measure(job: Work) -> Computed:
         # One vectorised pass over all markets for each month that is written: the warm-up of a month is read and
         # computed twice, and in return memory does not grow with the years, and a tick need not wait for them.
         for span in whole.months():
-            bars = job.project.lake.read("candles", span=span.back(features.WARMUP_BARS), symbols=symbols)
+            bars = job.project.lake.read("candles", span=span.back(regime.WARMUP_BARS), symbols=symbols)
             rows = job.stamp(features.compute(bars, span, job.config.risk.vol, threads=CORES), "regime_features")
             changed += job.write("regime_features", rows, span, symbols=symbols)
             newest.append(rows.filter(pl.col("as_of") == span.end))
@@ -44,7 +46,7 @@ def decide(job: Work) -> Computed:
     changed, newest = 0, []
     for whole, symbols in job.regime_spans("regime_verdict").items():
         for span in whole.months():
-            before = span.back(verdict.HYSTERESIS_BARS)
+            before = span.back(tables_regime.HYSTERESIS_BARS)
             measured = job.project.lake.read("regime_features", span=before, symbols=symbols)
             rows = job.stamp(verdict.compute(measured, span, job.config.regime), "regime_verdict")
             changed += job.write("regime_verdict", rows, span, symbols=symbols)

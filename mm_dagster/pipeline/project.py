@@ -15,8 +15,11 @@ from filelock import FileLock
 
 from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.policy import EVERY_GRID
-from mm_dagster.config import CcxtVenue, Config, ConfigError, RecordedVenue
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
+from mm_dagster.config.markets import CcxtVenue, RecordedVenue
+from mm_dagster.config.sources import is_real, kind_of, source_of
+from mm_dagster.config.whole import Config
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
@@ -24,7 +27,6 @@ from mm_dagster.history.mirror import Mirror
 from mm_dagster.history.sourced import SourcedLake
 from mm_dagster.market.venue import Venue, VenueError, open_venue
 from mm_dagster.pipeline.adoption import adopt_rows
-from mm_dagster.sources import is_real, kind_of, source_of
 
 if TYPE_CHECKING:
     from mm_dagster.market.account import ExchangeAccount

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span
-from mm_dagster.config import GridConfig
-from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.tables.regime import WARMUP_BARS
 
 LAG_BARS = 4 * HOUR_BARS + 1
 """What the ladder looks back before the activation: four hours, and one for the persistence."""

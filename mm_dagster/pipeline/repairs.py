@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, iso, midnight, parse_time
-from mm_dagster.config import RecordedVenue
+from mm_dagster.config.markets import RecordedVenue
 from mm_dagster.history.completeness import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import dependents

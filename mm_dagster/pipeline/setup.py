@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, iso
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import WHOLE_BARS, fully_judged_from
 

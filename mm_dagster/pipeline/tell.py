@@ -19,12 +19,13 @@ from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
 from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
-from mm_dagster.config import GridConfig, PushoverConfig
+from mm_dagster.config.alerts import PushoverConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
-from mm_dagster.sources import is_real, kind_of
 from mm_dagster.tables.registry import empty
 
 logger = logging.getLogger(__name__)

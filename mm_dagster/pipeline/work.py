@@ -9,15 +9,16 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar, midnight
-from mm_dagster.config import Config, GridConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.episodes import refusals
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS, dependents
-from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables.registry import CODE_VERSIONS, TABLES, dtypes, time_column
+from mm_dagster.tables import registry
+from mm_dagster.tables.regime import WARMUP_BARS
+from mm_dagster.tables.registry import CODE_VERSIONS, EVERY_BAR, STAGES, TABLES, dtypes, time_column
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Work:
 
     def regime_spans(self, table: str) -> dict[Span, list[str]]:
         """The rows of a regime table to compute, and of which markets: of the window, and what it needs from before."""
-        lead = HYSTERESIS_BARS if table == "regime_features" else 0
+        lead = max((STAGES[after].lead_bars for after in EVERY_BAR if table in registry.before(after)), default=0)
         needed = {
             symbol: Span(max(FIRST_DAY, self.needed_from(symbol) - lead * BAR), self.window.end)
             for symbol in self.symbols
@@ -181,7 +182,7 @@ class Work:
         was made of nothing, or of what another configuration made, would count as computed for ever.
         """
         until = self._known_until(symbol)
-        for before in BEFORE[table]:
+        for before in registry.before(table):
             if until <= start:
                 return start
             span = Span(start, until)
@@ -219,7 +220,7 @@ class Work:
     def changed(self, table: str) -> pl.DataFrame:
         """The changed candles that a stage is to work through: those before it have, and it has not yet."""
         done = pl.col("recomputed")
-        ready = pl.all_horizontal(pl.lit(True), *(done.list.contains(before) for before in BEFORE[table]))
+        ready = pl.all_horizontal(pl.lit(True), *(done.list.contains(one) for one in registry.before(table)))
         return self._pending.filter(ready & ~done.list.contains(table))
 
     @cached_property
@@ -304,7 +305,9 @@ class Work:
             rows = rows.with_columns(
                 recomputed=pl.concat_list("recomputed", pl.lit(table)).list.unique().list.sort()
             ).with_columns(
-                recomputed_at=pl.when(pl.all_horizontal(pl.col("recomputed").list.contains(last) for last in LAST))
+                recomputed_at=pl.when(
+                    pl.all_horizontal(pl.col("recomputed").list.contains(last) for last in registry.LAST)
+                )
                 .then(pl.lit(datetime.now(UTC)))
                 .otherwise(pl.col("recomputed_at"))
             )
@@ -376,18 +379,6 @@ class Work:
                 commit=self.commit("tick", Span(self.tick - BAR, self.tick)),
             )
 
-
-BEFORE: dict[str, tuple[str, ...]] = {
-    "regime_features": (),
-    "regime_verdict": ("regime_features",),
-    "grid_risk": ("regime_features",),
-    "entry_assessment": ("regime_verdict",),
-    "exit_state": ("regime_verdict", "grid_risk"),
-}
-"""The tables that a stage reads beside the candles; what they lack, or what is stale in them, it cannot know."""
-
-LAST = ("entry_assessment", "exit_state")
-"""Whose rows depend on all others: when they are computed, all is."""
 
 _LISTS = ("problems", "symbols_ok", "symbols_failed")
 

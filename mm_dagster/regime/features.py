@@ -21,12 +21,11 @@ import polars as pl
 import pyarrow as pa
 
 from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Numbers, Span, bar_number, bar_numbers
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import indicators
 from mm_dagster.regime.rolling import PIECE, Bars, RollingBars
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster.regime.windows import Lanes, kernel, natural_log
-from mm_dagster.tables.regime import RegimeFeatures
+from mm_dagster.tables.regime import WARMUP_BARS, RegimeFeatures
 
 FORECAST_HALF_LIFE_MAX = 168
 """The longest half-life that the configuration allows, hours."""
@@ -115,19 +114,6 @@ def _hourly(*columns: str) -> dict[int, tuple[str, ...]]:
 def _hourly_and_4h(*columns: str) -> dict[int, tuple[str, ...]]:
     return {HOUR_BARS: columns, FOUR_HOUR_BARS: tuple(f"{name}_4h" for name in columns)}
 
-
-WARMUP_BARS = (
-    max(
-        step * one.bars
-        for one in definitions(VolatilityConfig(half_life_slow_hours=FORECAST_HALF_LIFE_MAX))
-        for step in one.columns
-    )
-    + (HYSTERESIS_BARS - 1)
-    + FOUR_HOUR_BARS
-    + 1
-)
-"""Base bars before a span that its features and verdicts need: the longest chain (the 4-hour ADX), the hysteresis,
-the cut to whole 4-hour bars, and the bar before the first."""
 
 _INFINITE = ("half_life", "half_life_baseline")
 _FLAGS = ("inside_range", "closes_outside_15m")

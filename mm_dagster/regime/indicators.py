@@ -22,7 +22,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import numpy as np
 
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, WEEK_BARS, weekend_bars
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import ornstein_uhlenbeck
 from mm_dagster.regime.rolling import Bars
 from mm_dagster.regime.variance_ratio import variance_ratio as ratio_and_z

@@ -24,10 +24,9 @@ import numpy.typing as npt
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, iso
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.regime import features, verdict
-from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 from mm_dagster.tables.registry import CODE_VERSIONS
 
 Progress = Callable[[float], None]

@@ -9,10 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from mm_dagster.bars import FOUR_HOUR_BARS, HOUR_BARS
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import indicators
-from mm_dagster.regime.features import WARMUP_BARS, Definition, definitions
-from mm_dagster.tables.regime import RegimeFeatures
+from mm_dagster.regime.features import Definition, definitions
+from mm_dagster.tables.regime import WARMUP_BARS, RegimeFeatures
 
 PARTS = ("Formula", "Source", "Unit", "Window", "Warm-up", "Null")
 """What a definition says about itself, in this order; `Null` only where there is more than the common rule."""

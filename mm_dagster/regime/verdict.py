@@ -19,16 +19,13 @@ import numpy.typing as npt
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, bar_number
-from mm_dagster.config import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
+from mm_dagster.config.regime import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
 from mm_dagster.regime.windows import exponential, kernel, natural_log
-from mm_dagster.tables.regime import RegimeVerdict
+from mm_dagster.tables.regime import HYSTERESIS_BARS, RegimeVerdict
 from mm_dagster.tables.words import VERDICTS
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
-
-HYSTERESIS_BARS = 96
-"""Raw verdicts that a verdict is folded over, its own included."""
 
 _RANGE_WEAK = VERDICTS.index("RANGE_WEAK")
 _TRANSITION = VERDICTS.index("TRANSITION")

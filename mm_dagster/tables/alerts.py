@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataframely as dy
 
 from mm_dagster.tables.columns import count, flag, number, one_of, source_of_candles, text, time
+from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import ALERT_EVENTS, ALERT_KINDS, ALERT_STATUS, RESPONSES
 
 
@@ -58,3 +59,10 @@ class OperatorResponse(dy.Schema):
     note = text("In the operator's words.", nullable=True)
     seconds_from_alert = number("Seconds.")
     within_window = flag("Whether it was within the recommended window.")
+
+
+STAGES = (
+    Stage("notification", Notification, group="alerts", after=("exit_state", "entry_assessment")),
+    Stage("alert_event", AlertEvent, group="alerts"),
+    Stage("operator_response", OperatorResponse, group="alerts"),
+)

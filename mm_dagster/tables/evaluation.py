@@ -15,6 +15,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import METRICS
 
 
@@ -67,3 +68,16 @@ class CandidateParameters(dy.Schema):
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()
+
+
+STAGES = (
+    Stage(
+        "signal_quality",
+        SignalQuality,
+        group="evaluation",
+        after=("candles", "grid_risk", "notification"),
+        settings=("exit", "evaluation", "risk"),
+        code_version="1",
+    ),
+    Stage("candidate_parameters", CandidateParameters, group="evaluation", after=("candles",), code_version="1"),
+)

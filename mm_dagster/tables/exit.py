@@ -16,6 +16,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import STATES
 
 TRIGGER = pl.Struct(
@@ -73,3 +74,16 @@ class ExitState(dy.Schema):
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()
+
+
+STAGES = (
+    Stage(
+        "exit_state",
+        ExitState,
+        group="exit",
+        after=("regime_verdict", "grid_risk"),
+        settings=("exit",),
+        code_version="3",
+        every_bar="running_grid",
+    ),
+)

@@ -16,6 +16,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import ENTRY_ADVICE, POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK
 
 
@@ -123,3 +124,27 @@ class EntryAssessment(dy.Schema):
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()
+
+
+STAGES = (
+    Stage("grid_episode", GridEpisode, group="grid"),
+    Stage(
+        "grid_risk",
+        GridRisk,
+        group="grid",
+        after=("candles", "account_snapshot", "regime_features"),
+        # Of the verdict it reads nothing; its settings were always in the hash of the row, and stay there.
+        settings=("regime", "grid", "risk"),
+        code_version="3",
+        every_bar="grid",
+    ),
+    Stage(
+        "entry_assessment",
+        EntryAssessment,
+        group="grid",
+        after=("regime_verdict",),
+        settings=("grid", "risk"),
+        code_version="2",
+        every_bar="idle_grid",
+    ),
+)

@@ -19,6 +19,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import CANDLE_STATUS, SIDES
 
 
@@ -205,3 +206,20 @@ class MarketRules:
 
 NO_RULES = MarketRules()
 """The rules of a venue that asks nothing."""
+
+
+STAGES = (
+    Stage(
+        "candles",
+        Candles,
+        group="market",
+        settings=("venue", "markets.candles.max_no_trade"),
+        code_version="2",
+        every_bar="market",
+    ),
+    Stage("candle_revision", CandleRevision, group="market"),
+    Stage("quarantine", Quarantine, group="market"),
+    Stage("candle_hole", CandleHole, group="market"),
+    Stage("account_snapshot", AccountSnapshot, group="market"),
+    Stage("tick", Tick, group="audit"),
+)

@@ -15,6 +15,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import VERDICTS
 
 
@@ -101,3 +102,33 @@ class RegimeVerdict(dy.Schema):
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()
+
+
+HYSTERESIS_BARS = 96
+"""Raw verdicts that a verdict is folded over, its own included."""
+WARMUP_BARS = 4_592
+"""Base bars before a span that its features and verdicts need: the longest chain (the 4-hour ADX), the hysteresis,
+the cut to whole 4-hour bars, and the bar before the first. A test adds them up from the list of features."""
+
+STAGES = (
+    Stage(
+        "regime_features",
+        RegimeFeatures,
+        group="regime",
+        after=("candles",),
+        settings=("risk.vol",),
+        code_version="5",
+        every_bar="market",
+        lead_bars=WARMUP_BARS,
+    ),
+    Stage(
+        "regime_verdict",
+        RegimeVerdict,
+        group="regime",
+        after=("regime_features",),
+        settings=("regime",),
+        code_version="3",
+        every_bar="market",
+        lead_bars=HYSTERESIS_BARS,
+    ),
+)

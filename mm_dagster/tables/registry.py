@@ -9,70 +9,59 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-from mm_dagster.tables.alerts import AlertEvent, Notification, OperatorResponse
-from mm_dagster.tables.evaluation import CandidateParameters, SignalQuality
-from mm_dagster.tables.exit import ExitState
-from mm_dagster.tables.grid import EntryAssessment, GridEpisode, GridRisk
-from mm_dagster.tables.market import AccountSnapshot, CandleHole, CandleRevision, Candles, Quarantine, Tick
-from mm_dagster.tables.regime import RegimeFeatures, RegimeVerdict
+from mm_dagster.tables import alerts, evaluation, exit, grid, market, regime
+from mm_dagster.tables.stages import GROUPS, Stage
 
 SCHEMA_VERSION = 1
 """Counts changes to the tables that need more than a new nullable column."""
 
-CODE_VERSIONS = {
-    "candles": "2",
-    "regime_features": "5",
-    "regime_verdict": "3",
-    "grid_risk": "3",
-    "exit_state": "3",
-    "entry_assessment": "2",
+STAGES: dict[str, Stage] = {
+    one.table: one
+    for one in sorted(
+        (*market.STAGES, *regime.STAGES, *grid.STAGES, *exit.STAGES, *alerts.STAGES, *evaluation.STAGES),
+        key=lambda one: GROUPS.index(one.group),
+    )
 }
-"""Raise a table's number when the same input would give other values; rows and Dagster assets carry it."""
+"""The record of every table by name, in the order of the flow."""
 
-EVALUATION_VERSION = "1"
-"""Likewise of `signal_quality`, whose rows are not made bar by bar."""
+TABLES: dict[str, type[dy.Schema]] = {name: one.schema for name, one in STAGES.items()}
+"""The schema of every table by name."""
 
-CANDIDATES_VERSION = "1"
-"""Likewise of `candidate_parameters`."""
+CODE_VERSIONS: dict[str, str] = {name: one.code_version for name, one in STAGES.items() if one.code_version}
+"""The version of the code that computes each table."""
 
-TABLES: dict[str, type[dy.Schema]] = {
-    "candles": Candles,
-    "candle_revision": CandleRevision,
-    "quarantine": Quarantine,
-    "candle_hole": CandleHole,
-    "regime_features": RegimeFeatures,
-    "regime_verdict": RegimeVerdict,
-    "grid_episode": GridEpisode,
-    "grid_risk": GridRisk,
-    "exit_state": ExitState,
-    "entry_assessment": EntryAssessment,
-    "notification": Notification,
-    "alert_event": AlertEvent,
-    "operator_response": OperatorResponse,
-    "account_snapshot": AccountSnapshot,
-    "tick": Tick,
-    "signal_quality": SignalQuality,
-    "candidate_parameters": CandidateParameters,
-}
-"""Every table of the lake by name, in the order of the flow."""
+EVERY_BAR = tuple(name for name, one in STAGES.items() if one.every_bar)
+"""The tables with one row for every bar: what a tick and a backfill compute, in the order of the flow."""
+
+LAST = tuple(name for name in EVERY_BAR if not any(name in STAGES[other].after for other in EVERY_BAR))
+"""Those whose rows depend on all others: when they are computed, all is."""
 
 LIVE_ONLY = frozenset({"observed_at", "live_state", "live_reason", "problems"})
 """Columns in which a backfilled row may differ from the one that the live tick wrote."""
 
 
+def before(table: str) -> tuple[str, ...]:
+    """The tables that a table reads beside the candles; what they lack, or what is stale in them, it cannot know."""
+    return tuple(name for name in STAGES[table].after if STAGES[name].after)
+
+
+@cache
+def settings(table: str) -> tuple[str, ...]:
+    """Paths of the configuration that change a table's rows: its own, and those of every table that it comes after."""
+    stage = STAGES[table]
+    return tuple(dict.fromkeys([*(path for name in stage.after for path in settings(name)), *stage.settings]))
+
+
 @cache
 def time_column(table: str) -> str | None:
     """The column that a table is partitioned by month of and whose span a write replaces; None: it has none."""
-    names = TABLES[table].column_names()
-    return next(
-        (name for name in ("open_time", "as_of") if name in TABLES[table].primary_key() and name in names), None
-    )
+    return STAGES[table].time_column
 
 
+@cache
 def source_column(table: str) -> str | None:
     """The column that says where a row's candles come from; None: it has none."""
-    name = "candle_source" if table == "grid_risk" else "source"
-    return name if name in dtypes(table) else None
+    return STAGES[table].source_column
 
 
 def dtypes(table: str) -> dict[str, pl.DataType]:

@@ -12,7 +12,8 @@ import polars as pl
 from mm_dagster.alerts import budget, message, policy
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts.pushover import Sent
-from mm_dagster.config import AlertsConfig, GridConfig
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
 
 T0 = datetime(2026, 1, 10, 12, tzinfo=UTC)

@@ -22,7 +22,7 @@ import polars as pl
 
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts.pushover import Pushover
-from mm_dagster.config import PushoverConfig
+from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import T0, grid, state, states
 

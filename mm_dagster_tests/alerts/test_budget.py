@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.alerts import budget, policy
-from mm_dagster.config import AlertsConfig, Budget, GridConfig, QuietHours
+from mm_dagster.config.alerts import AlertsConfig, Budget, QuietHours
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry, words
 from mm_dagster_tests.alerts.given import BELOW, T0, MemoryLedger, grid, minutes, run, state, states
 

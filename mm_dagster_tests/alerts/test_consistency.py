@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.alerts import happened, message, policy
 from mm_dagster.bars import BAR
-from mm_dagster.config import AlertsConfig
+from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.exit.why import why
 from mm_dagster.standing import deadline, stand, with_responses
 from mm_dagster.tables import registry

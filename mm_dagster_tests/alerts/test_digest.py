@@ -11,7 +11,7 @@ import pytest
 
 from mm_dagster.alerts import budget, digest, policy
 from mm_dagster.alerts import ledger as delivery
-from mm_dagster.config import AlertsConfig, Budget
+from mm_dagster.config.alerts import AlertsConfig, Budget
 from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import BELOW, T0, MemoryLedger, grid, minutes, state, states
 

@@ -12,7 +12,7 @@ import pytest
 from mm_dagster.alerts import ledger as delivery
 from mm_dagster.alerts import policy
 from mm_dagster.alerts.pushover import Pushover, PushoverUnreachable
-from mm_dagster.config import PushoverConfig
+from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import (
     BELOW,
     CONFIG,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.alerts import policy
 from mm_dagster.alerts.pushover import PushoverUnavailable
-from mm_dagster.config import AlertsConfig
+from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.tables import registry, words
 from mm_dagster_tests.alerts.given import (
     ABOVE,

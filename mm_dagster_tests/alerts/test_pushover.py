@@ -17,7 +17,7 @@ from mm_dagster.alerts.pushover import (
     PushoverRefused,
     PushoverUnavailable,
 )
-from mm_dagster.config import PushoverConfig
+from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import T0
 from mm_dagster_tests.pushover import Fault, PushoverServer
 

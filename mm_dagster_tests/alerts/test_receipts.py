@@ -9,7 +9,7 @@ import pytest
 
 from mm_dagster.alerts import pushover, receipts
 from mm_dagster.alerts.pushover import Pushover, PushoverRefused, PushoverUnavailable, PushoverUnknown
-from mm_dagster.config import PushoverConfig
+from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import BELOW, T0, grid, minutes, state, states
 from mm_dagster_tests.alerts.ledgers import EventLedger, Other, run, silent
 from mm_dagster_tests.pushover import Fault, PushoverServer

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.alerts.responses import answers_of, is_over, response
-from mm_dagster.config import WindowMinutes
+from mm_dagster.config.exit import WindowMinutes
 from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import T0, grid, minutes
 

@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import GridConfig
-from mm_dagster.grid.levels import prices
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid.replay import book_of
 from mm_dagster_tests.defs.live import Live, grid_file, loopback
 from mm_dagster_tests.kucoin import fill, order
@@ -45,7 +44,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterato
         live.configure([grid_file("eth")], markets=markets)
         grid = GridConfig.model_validate(grid_file("eth"))
         close = live.exchange.candles["ETH-USDT"].filter(pl.col("open_time") == ACTIVATED - BAR)["close"][0]
-        levels = prices(grid.lower, grid.upper, grid.levels, grid.level_convention, grid.spacing)
+        levels = grid.prices
         cell = book_of(grid, close).held
         bought = ACTIVATED + timedelta(minutes=1)
         account.fills = [_fill(k, bought, close, cell) for k, level in enumerate(levels[:-1]) if level >= close]

@@ -122,7 +122,7 @@ def test_the_last_whole_month_is_judged_on_the_grids_of_the_rule(
     assert registry.broken_rules(rows, "signal_quality") == {}
     assert set(rows["metric"]) <= set(words.METRICS)
     assert rows["config_hash"].unique().to_list() == [project.config.hash_of_quality()]
-    assert rows["code_version"].unique().to_list() == [registry.EVALUATION_VERSION]
+    assert rows["code_version"].unique().to_list() == [registry.CODE_VERSIONS["signal_quality"]]
     held = values(project, grids="rule", policy="control", signal="hold_to_stop")
     assert held["mean_equity"][1] == metadata(judged)["grids_of_the_rule"] == 28
     # Two blocks of two weeks say nothing of how others differ.

@@ -25,7 +25,7 @@ from dagster._core.scheduler.instigation import (
 )
 
 from benchmarks.storage import Storage
-from mm_dagster.config import HistoryConfig
+from mm_dagster.config.history import HistoryConfig
 from mm_dagster.defs.housekeeping import FAILED_KEPT, forget, sqlite_storage, tidy
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01")

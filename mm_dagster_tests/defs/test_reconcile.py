@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs import reconcile
 from mm_dagster.defs.reconcile import request

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, DAY_BARS, Span
-from mm_dagster.config import EvaluationConfig, GridConfig
+from mm_dagster.config.evaluation import EvaluationConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.cohort import NEVER, Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import compute

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation import alarms, monthly, probability, told
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.market import Market

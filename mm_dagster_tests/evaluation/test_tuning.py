@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, DAY_BARS, Span
-from mm_dagster.config import Config, MarketsConfig
+from mm_dagster.config.markets import MarketsConfig
+from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import deflation, tuning
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.signals import listen

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, TIME, Span
-from mm_dagster.config import Config, MarketsConfig
+from mm_dagster.config.markets import MarketsConfig
+from mm_dagster.config.whole import Config
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SYMBOLS = ("AAA-USDT", "BBB-USDT", "CCC-USDT")

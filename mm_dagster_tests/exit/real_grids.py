@@ -15,14 +15,15 @@ import polars as pl
 
 from mm_dagster import charts
 from mm_dagster.bars import BAR, HOUR_BARS, Span, parse_time
-from mm_dagster.config import ExitConfig, GridConfig, RegimeConfig, RiskConfig, VolatilityConfig
+from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.grid import GridConfig, break_even_ratio
+from mm_dagster.config.regime import RegimeConfig
+from mm_dagster.config.risk import RiskConfig, VolatilityConfig
 from mm_dagster.exit import ladder
 from mm_dagster.grid import risk as grid_risk
-from mm_dagster.grid.levels import break_even_ratio
 from mm_dagster.regime import features as regime_features
 from mm_dagster.regime import verdict as regime_verdict
-from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 from mm_dagster_tests.regime.markets import real
 
 PROJECT = Path(__file__).resolve().parent.parent.parent

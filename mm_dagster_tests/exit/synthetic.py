@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, EPOCH, TIME, Span, bar_number
-from mm_dagster.config import BreakLikely, Confirm, ExitConfig, GridConfig, Persist, Thresholds
+from mm_dagster.config.exit import BreakLikely, Confirm, ExitConfig, Persist, Thresholds
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.tables import registry
 

@@ -10,7 +10,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.config import ExitConfig, GridConfig, Literal_
+from mm_dagster.config.exit import ExitConfig, LiteralPolicy
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.tables import exit, registry
 from mm_dagster.tables.words import STATES
@@ -99,7 +100,7 @@ def test_literal_policy_is_the_table_of_the_requirements(values: dict[str, Any],
 
 
 def test_literal_policy_can_ask_for_more_families() -> None:
-    config = LITERAL.model_copy(update={"literal": Literal_(min_families=2)})
+    config = LITERAL.model_copy(update={"literal": LiteralPolicy(min_families=2)})
     assert states(climb(episode(4, {"verdict": "TREND"}), 4, config)) == "NLLL"
     assert states(climb(episode(4, {"verdict": "TREND", "atr_expansion": 1.3}), 4, config)) == "NMMM"
     assert states(climb(episode(4, {"low": {1: 2900.0}}), 4, config)) == "NMMM"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR
-from mm_dagster.config import ExitConfig, Literal_, Persist, Thresholds
+from mm_dagster.config.exit import ExitConfig, LiteralPolicy, Persist, Thresholds
 from mm_dagster.exit import ladder
 from mm_dagster.exit.triggers import FALSE, TRUE, UNKNOWN
 from mm_dagster.tables.words import STATES, VERDICTS
@@ -29,7 +29,7 @@ CONFIGS = st.builds(
     persist=st.builds(
         Persist, on=st.integers(1, 3), off_warning=st.integers(1, 6), off_latest_acceptable_exit=st.integers(1, 12)
     ),
-    literal=st.builds(Literal_, min_families=st.integers(1, 3)),
+    literal=st.builds(LiteralPolicy, min_families=st.integers(1, 3)),
     thresholds=st.builds(Thresholds, closes_outside=st.integers(1, 3), soft_for_warning=st.integers(1, 3)),
 )
 """The policy is the confirmed one: the table carries the literal state beside it, from the same fold."""

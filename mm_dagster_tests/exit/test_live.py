@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mm_dagster.config import ExitConfig
+from mm_dagster.config.exit import ExitConfig
 from mm_dagster.exit.live import advise_live
 from mm_dagster_tests.exit.synthetic import START, grid
 

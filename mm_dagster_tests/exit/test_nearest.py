@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_dagster.config import BreakLikely, Confirm, ExitConfig, Thresholds
+from mm_dagster.config.exit import BreakLikely, Confirm, ExitConfig, Thresholds
 from mm_dagster.exit.nearest import price_of_probability
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.grid import touch

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mm_dagster.bars import BAR
-from mm_dagster.config import ExitConfig, Thresholds
+from mm_dagster.config.exit import ExitConfig, Thresholds
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster_tests.exit.synthetic import START, episode, evaluate, grid
 

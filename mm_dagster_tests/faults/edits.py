@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm_dagster.config import ConfigError
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.faults import small, spine, venue
 from mm_dagster_tests.faults.judge import Result

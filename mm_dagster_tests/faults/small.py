@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
-from mm_dagster.config import ConfigError
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.history.backup import BackupError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import MirrorError

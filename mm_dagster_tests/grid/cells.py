@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import strategies as st
 
-from mm_dagster.config import Fees
-from mm_dagster.grid.levels import Spacing, prices
+from mm_dagster.config.grid import Fees, Spacing, prices
 from mm_dagster.grid.replay import Book, Replay, book, quantity_per_cell, replay
 
 Candle = tuple[float, float, float, float]

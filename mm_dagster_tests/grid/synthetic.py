@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import GridConfig
+from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

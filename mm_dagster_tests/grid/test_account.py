@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR
-from mm_dagster.config import GridConfig, RiskConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import account, risk
 from mm_dagster.grid.replay import book_of, replay
 from mm_dagster.tables import registry

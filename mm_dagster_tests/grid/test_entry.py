@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span, parse_time
-from mm_dagster.config import RiskConfig
+from mm_dagster.config.grid import break_even_ratio
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import entry
-from mm_dagster.grid.levels import break_even_ratio
 from mm_dagster.tables import registry
 from mm_dagster_tests.grid.synthetic import START, features, grid, span, stamped, verdicts
 

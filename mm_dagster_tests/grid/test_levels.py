@@ -9,39 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_dagster.grid.levels import (
-    Spacing,
-    break_even_ratio,
-    levels_clash,
-    order_too_small,
-    prices,
-    round_prices,
-    round_quantity,
-    step_net_percent,
-)
+from mm_dagster.config.grid import Spacing, break_even_ratio, prices, worst_step_ratio
+from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, round_quantity
 from mm_dagster.tables.market import MarketRules
 
 
 @pytest.mark.parametrize(
-    ("spacing", "net"), [("arithmetic", [12.29, 10.90, 9.79, 8.88]), ("geometric", [10.46, 10.46, 10.46, 10.46])]
+    ("spacing", "expected"),
+    [("arithmetic", [8000, 9000, 10000, 11000, 12000]), ("geometric", [8000, 8853.46, 9797.96, 10843.22, 12000])],
 )
-def test_steps_of_the_grid_in_the_requirements_earn_what_they_say(spacing: Spacing, net: list[float]) -> None:
-    # 8,000 to 12,000 with 4 intervals and 0.1 %: the lowest arithmetic step is (9000 x .999 - 8000 x 1.001) / 8000.
+def test_prices_of_the_grid_in_the_requirements(spacing: Spacing, expected: list[float]) -> None:
     grid = prices(8000, 12000, 4, "intervals", spacing)
-    assert np.round(step_net_percent(grid, 0.001, "quote"), 2).tolist() == net
+    assert np.round(grid, 2).tolist() == expected
+    # The top step of an arithmetic grid is its smallest; of a geometric one all are alike: 1.5 ** .25.
+    smallest = {"arithmetic": 12 / 11, "geometric": 1.5**0.25}[spacing]
+    assert worst_step_ratio(grid) == pytest.approx(smallest, rel=1e-12)
 
 
-def test_fee_of_the_buy_in_base_costs_a_little_more() -> None:
-    # 1 base bought at 100 leaves 0.99, sold at 110 for 108.90, of which 1.089 is fee: 107.811.
-    step = np.array([100.0, 110.0])
-    assert step_net_percent(step, 0.01, "base")[0] == pytest.approx(7.811, abs=1e-12)
-    assert step_net_percent(step, 0.01, "quote")[0] == pytest.approx(7.9, abs=1e-12)
-
-
-@pytest.mark.parametrize("paid_in", ["quote", "base"])
-def test_step_at_break_even_earns_nothing(paid_in: str) -> None:
-    step = np.array([1.0, break_even_ratio(0.001, paid_in)])  # type: ignore[arg-type]
-    assert step_net_percent(step, 0.001, paid_in)[0] == pytest.approx(0.0, abs=1e-12)  # type: ignore[arg-type]
+def test_at_the_break_even_ratio_what_is_sold_pays_for_what_was_bought() -> None:
+    # In quote: 1 bought at 100 costs 100 x 1.01; sold at 101 / .99 it brings 101 after the fee.
+    assert 100 * break_even_ratio(0.01, "quote") * 0.99 == pytest.approx(101, rel=1e-12)
+    # In base: of 1 bought at 100, .99 are left to sell, and 1 % of what they bring is fee.
+    assert 100 * break_even_ratio(0.01, "base") * 0.99 * 0.99 == pytest.approx(100, rel=1e-12)
 
 
 def test_rounded_prices_are_the_floats_nearest_to_the_decimals() -> None:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster.config import Fees
-from mm_dagster.grid.levels import FeeCurrency, LevelConvention, Spacing, prices, round_prices
+from mm_dagster.config.grid import FeeCurrency, Fees, LevelConvention, Spacing, prices
+from mm_dagster.grid.levels import round_prices
 from mm_dagster.grid.replay import Book, Replay, book, book_of, quantity_per_cell
 from mm_dagster.tables.market import MarketRules
 from mm_dagster_tests.grid.cells import MISSING, Candle, Case, Cells, cases, replayed

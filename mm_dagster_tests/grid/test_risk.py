@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span, parse_time
-from mm_dagster.config import RiskConfig
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import risk
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import MarketRules

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster.config import Fees
+from mm_dagster.config.grid import FeeCurrency, Fees, prices
 from mm_dagster.grid import stakes
-from mm_dagster.grid.levels import FeeCurrency, prices
 from mm_dagster.grid.replay import Book, book, quantity_per_cell, replay
 from mm_dagster_tests.grid.cells import Case, cases, replayed
 

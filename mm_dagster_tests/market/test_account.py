@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, EPOCH, TIME
-from mm_dagster.config import AccountKeys, CcxtVenue
+from mm_dagster.config.markets import AccountKeys, CcxtVenue
 from mm_dagster.market.account import Credentials, ExchangeAccount, credentials
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.pace import Pace

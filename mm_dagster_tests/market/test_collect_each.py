@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import CandlesConfig, CcxtVenue
+from mm_dagster.config.markets import CandlesConfig, CcxtVenue
 from mm_dagster.market.candles import Collected, Wanted, collect, collect_each
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.exchange import ExchangeVenue

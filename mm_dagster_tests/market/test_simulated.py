@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, DAY_BARS, EPOCH, Span
-from mm_dagster.config import CandlesConfig, SimulatedVenue
+from mm_dagster.config.markets import CandlesConfig, SimulatedVenue
 from mm_dagster.market.candles import collect
 from mm_dagster.market.simulated import SimulatedMarket, simulate
 from mm_dagster.market.venue import open_venue

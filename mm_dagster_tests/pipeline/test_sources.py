@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mm_dagster import sources
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import ConfigError
+from mm_dagster.config import sources
+from mm_dagster.config.errors import ConfigError
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.market.simulated import simulate
 from mm_dagster.pipeline.project import Project
@@ -121,7 +121,7 @@ def test_what_only_the_old_source_has_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_identity_names_no_path_and_no_address(tmp_path: Path) -> None:
-    from mm_dagster.config import CcxtVenue, RecordedVenue, SimulatedVenue
+    from mm_dagster.config.markets import CcxtVenue, RecordedVenue, SimulatedVenue
 
     kucoin = CcxtVenue(kind="ccxt", exchange="kucoin", api_url="http://127.0.0.1:1")
     assert sources.source_of("a", kucoin) == sources.source_of("b", kucoin) == "ccxt:kucoin"

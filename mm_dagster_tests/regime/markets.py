@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.tables.market import Candles
+from mm_dagster.tables.regime import WARMUP_BARS
 
 PRICES = ("open", "high", "low", "close", "volume")
 

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, DAY_BARS, Span
-from mm_dagster.config import RegimeConfig, VolatilityConfig
+from mm_dagster.config.regime import RegimeConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import features, verdict
-from mm_dagster.regime.features import WARMUP_BARS
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
+from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 from mm_dagster_tests.regime.markets import PRICES, bits, real, warm
 
 SYMBOLS = ["AAVE", "ADA", "ALGO", "APT", "ATOM", "AVAX", "BTC", "ETH", "FIL", "LINK", "NEAR", "SOL", "SUI", "UNI"]

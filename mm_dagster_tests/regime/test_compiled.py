@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from numba.core.registry import CPUDispatcher
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import RegimeConfig, VolatilityConfig
+from mm_dagster.config.regime import RegimeConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import features, verdict
-from mm_dagster.regime.features import WARMUP_BARS
+from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.regime.verdict import HYSTERESIS_BARS
 from mm_dagster_tests.regime.markets import random_walk
 

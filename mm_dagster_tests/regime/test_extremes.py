@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.config import RegimeConfig, VolatilityConfig
+from mm_dagster.config.regime import RegimeConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import features, verdict
-from mm_dagster.regime.features import WARMUP_BARS, definitions
-from mm_dagster.regime.verdict import HYSTERESIS_BARS
-from mm_dagster.tables.regime import RegimeFeatures, RegimeVerdict
+from mm_dagster.regime.features import definitions
+from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS, RegimeFeatures, RegimeVerdict
 from mm_dagster_tests.regime.markets import PRICES, random_walk, real, without
 
 VOL, REGIME = VolatilityConfig(), RegimeConfig()

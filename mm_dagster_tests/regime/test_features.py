@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, DAY_BARS, Span
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import features, indicators
-from mm_dagster.regime.features import WARMUP_BARS, definitions
-from mm_dagster.tables.regime import RegimeFeatures
+from mm_dagster.regime.features import definitions
+from mm_dagster.tables.regime import WARMUP_BARS, RegimeFeatures
 from mm_dagster_tests.regime import textbook
 from mm_dagster_tests.regime.markets import PRICES, bits, random_walk, real, traded, warm, without
 

@@ -28,7 +28,7 @@ from arch.unitroot import VarianceRatio
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mm_dagster.bars import BAR, FOUR_HOUR_BARS, HOUR_BARS, Span
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import features
 from mm_dagster_tests.regime.markets import real
 

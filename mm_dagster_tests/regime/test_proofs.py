@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, Span, iso
-from mm_dagster.config import Config
+from mm_dagster.config.whole import Config
 from mm_dagster.regime import features, proofs, verdict
-from mm_dagster.regime.features import WARMUP_BARS
 from mm_dagster.regime.proofs import (
     LEAD_BARS,
     Evidence,
@@ -26,6 +25,7 @@ from mm_dagster.regime.proofs import (
     together,
     warm_up_suffices,
 )
+from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import CODE_VERSIONS
 from mm_dagster_tests.regime.markets import real, without
 

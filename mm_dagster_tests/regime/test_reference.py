@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mm_dagster.config import VolatilityConfig
+from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime.features import Definition, definitions
 from mm_dagster.regime.reference import PARTS, _function, _read, reference
 from mm_dagster.tables.regime import RegimeFeatures

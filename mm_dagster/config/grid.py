@@ -1,0 +1,118 @@
+"""grids/*.yaml: one grid each, its prices and what its steps earn."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from mm_dagster.bars import ceil_bar
+from mm_dagster.config.model import Model, Name, Symbol, UtcTime
+
+Spacing = Literal["arithmetic", "geometric"]
+
+LevelConvention = Literal["intervals", "levels"]
+
+FeeCurrency = Literal["quote", "base"]
+
+
+def prices(
+    lower: float, upper: float, levels: int, convention: LevelConvention, spacing: Spacing
+) -> npt.NDArray[np.float64]:
+    """The grid's prices, ascending, from lower to upper inclusive.
+
+    Args:
+        lower: lower bound, quote currency.
+        upper: upper bound, quote currency.
+        levels: the number that the exchange shows. KuCoin counts the intervals between prices, Hummingbot the
+            prices themselves: `convention` says which.
+        convention: intervals (n + 1 prices) or levels (n prices).
+        spacing: arithmetic (equal differences) or geometric (equal ratios).
+
+    Returns:
+        Shape (levels + 1,) or (levels,).
+    """
+    count = levels + 1 if convention == "intervals" else levels
+    if spacing == "arithmetic":
+        return np.linspace(lower, upper, count)
+    return np.geomspace(lower, upper, count)
+
+
+def break_even_ratio(maker: float, paid_in: FeeCurrency) -> float:
+    """The ratio of sell to buy price at which a round trip earns nothing.
+
+    With the fee paid in quote a cell earns q (p_sell (1 - f) - p_buy (1 + f)); with the buy fee paid in base only
+    q (1 - f) is there to sell, so 1 / (1 - f)^2.
+
+    Args:
+        maker: maker fee as a fraction (0.001 is 0.1 %).
+        paid_in: the currency in which the fee of the buy is taken.
+    """
+    return (1 + maker) / (1 - maker) if paid_in == "quote" else 1 / (1 - maker) ** 2
+
+
+def worst_step_ratio(grid_prices: npt.NDArray[np.float64]) -> float:
+    """The smallest ratio between neighbouring prices; on an arithmetic grid the top step."""
+    return float(np.min(grid_prices[1:] / grid_prices[:-1]))
+
+
+class Fees(Model):
+    """Fees as fractions; 0.001 is 0.1 %."""
+
+    maker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
+    taker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
+    paid_in: FeeCurrency = "quote"
+    slippage: Annotated[
+        float, Field(ge=0, lt=0.1, description="What a market order loses against the price, fraction.")
+    ] = 0.0005
+
+
+class GridConfig(Model):
+    """One grid. Changing a bound, level or stop makes it a new episode: give it a new `activated_at`."""
+
+    id: Name
+    symbol: Symbol
+    enabled: Annotated[bool, Field(description="A disabled grid gets an entry assessment, never an exit alert.")] = True
+    activated_at: Annotated[
+        UtcTime, Field(description="When it began to trade; for a disabled grid, since when it is watched.")
+    ]
+    lower: Annotated[float, Field(gt=0, description="Lower bound, quote currency.")]
+    upper: Annotated[float, Field(gt=0, description="Upper bound, quote currency.")]
+    levels: Annotated[
+        int, Field(ge=2, le=1000, description="As the exchange shows it; level_convention says what it counts.")
+    ]
+    level_convention: LevelConvention = "intervals"
+    spacing: Spacing = "arithmetic"
+    stop: Annotated[float, Field(gt=0, description="Stop price, below the lower bound.")]
+    capital: Annotated[float, Field(gt=0, description="Quote currency.")]
+    fees: Fees = Fees()
+
+    @property
+    def prices(self) -> npt.NDArray[np.float64]:
+        """Its prices, ascending, quote currency."""
+        return prices(self.lower, self.upper, self.levels, self.level_convention, self.spacing)
+
+    @property
+    def first_as_of(self) -> datetime:
+        """The first evaluation of the episode: the first bar that closes at or after the activation."""
+        return ceil_bar(self.activated_at)
+
+    @model_validator(mode="after")
+    def _can_work(self) -> GridConfig:
+        if self.id == "all":
+            raise ValueError("id: 'all' names every grid together; choose another")
+        if self.upper <= self.lower:
+            raise ValueError(f"upper: {self.upper:g} is not above lower ({self.lower:g})")
+        if self.stop >= self.lower:
+            raise ValueError(f"stop: {self.stop:g} is not below lower ({self.lower:g}); a stop lies under the grid")
+        worst = worst_step_ratio(self.prices)
+        needed = break_even_ratio(self.fees.maker, self.fees.paid_in)
+        if worst <= needed:
+            raise ValueError(
+                f"levels: {self.levels} make the smallest step {100 * (worst - 1):.3f} %, and the fees need more than "
+                f"{100 * (needed - 1):.3f} %; use fewer levels or wider bounds"
+            )
+        return self

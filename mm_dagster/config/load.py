@@ -1,0 +1,172 @@
+"""A configuration folder as one cross-checked whole; every error names file, key, value and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mm_dagster.bars import FIRST_DAY, iso
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.errors import ConfigError, foreseen
+from mm_dagster.config.evaluation import EvaluationConfig
+from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.history import HistoryConfig
+from mm_dagster.config.markets import MarketsConfig
+from mm_dagster.config.model import CREDENTIALS, Model
+from mm_dagster.config.regime import RegimeConfig
+from mm_dagster.config.risk import RiskConfig
+from mm_dagster.config.whole import Config
+from mm_dagster.config.yaml_files import parse, read_folder
+from mm_dagster.text import did_you_mean
+
+LAST_DAY = datetime(2200, 1, 1, tzinfo=UTC)
+"""No grid begins later: what follows from a time must be a time, too."""
+
+FILES: dict[str, type[Model]] = {
+    "markets": MarketsConfig,
+    "regime": RegimeConfig,
+    "risk": RiskConfig,
+    "exit": ExitConfig,
+    "alerts": AlertsConfig,
+    "history": HistoryConfig,
+    "evaluation": EvaluationConfig,
+}
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a configuration folder says at one moment.
+
+    Attributes:
+        config: all of it, cross-checked.
+        files: names of the files that are there, without `.yaml`; the grids are not among them.
+    """
+
+    config: Config
+    files: frozenset[str]
+
+
+def load(folder: Path) -> Config:
+    """Reads and cross-checks one configuration folder.
+
+    Raises:
+        ConfigError: with one line that names file, key, value and remedy.
+    """
+    return read(folder).config
+
+
+def read(folder: Path) -> Reading:
+    """Reads and cross-checks one configuration folder, and says which files there were.
+
+    Raises:
+        ConfigError: whatever is wrong with it, in one line that names file, key, value and remedy.
+    """
+    with foreseen(folder):
+        names = {f"{name}.yaml": name for name in FILES}
+        contents = read_folder(folder, names)
+        tops = {path: content for path, content in contents.items() if path.parent == folder}
+        for path in tops:
+            if path.name not in names:
+                raise ConfigError(f"{path}: no such configuration file{did_you_mean(path.name, {*names, 'grids'})}")
+        if folder / "markets.yaml" not in tops:
+            raise ConfigError(f"{folder / 'markets.yaml'}: is missing; it names the venues and the markets to watch")
+        parts: dict[str, Any] = {
+            names[path.name]: _model(path, content, FILES[names[path.name]]) for path, content in tops.items()
+        }
+        grids = {path: _model(path, content, GridConfig) for path, content in contents.items() if path not in tops}
+        config = Config(**parts, grids=tuple(sorted(grids.values(), key=lambda grid: grid.id)))
+        _cross_check(config, folder, grids)
+        return Reading(config, frozenset(parts))
+
+
+def _model(path: Path, content: bytes, model: type[M]) -> M:
+    """A file as a model of ours.
+
+    Raises:
+        ConfigError: it does not fit, or is empty: nobody wishes for defaults by saying nothing.
+    """
+    values = parse(path, content)
+    if values is None:
+        required = any(field.is_required() for field in model.model_fields.values())
+        raise ConfigError(f"{path}: is empty; {'write its keys into it' if required else _FOR_DEFAULTS}")
+    with foreseen(path):
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {_first_error(error, model)}") from None
+
+
+_FOR_DEFAULTS = "write `{}` into it to have the defaults"
+
+
+def _first_error(error: ValidationError, model: type[Model]) -> str:
+    """The first of pydantic's errors as `key: value: what would be right`; how many follow."""
+    # A misspelt key also makes the right one missing: the misspelling is the better news.
+    errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    first = errors[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        hint = did_you_mean(str(first["loc"][-1]), _keys_at(model, first["loc"][:-1]))
+        return f"{key}: unknown key{hint}{more}"
+    if first["type"] == "missing":
+        return f"{key}: is missing{more}"
+    if not key:
+        return f"{message}{more}"
+    # Who writes a secret where its variable's name belongs must not find it in a log.
+    hidden = key.endswith("_env")
+    shown = "***" if hidden else CREDENTIALS.sub("***@", repr(first["input"]))
+    return f"{key}: {shown:.80} is wrong: {message}{more}"
+
+
+def _keys_at(model: type[Model], where: tuple[int | str, ...]) -> set[str]:
+    """The keys that are known at a place: exact for nested models, empty where a union or a list is in between."""
+    for part in where:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Model)):
+            return set()
+        model = field.annotation
+    return set(model.model_fields)
+
+
+def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig]) -> None:
+    for index, market in enumerate(config.markets.markets):
+        if market.venue not in config.markets.venues:
+            raise ConfigError(
+                f"{folder / 'markets.yaml'}: markets.{index}.venue: {market.venue!r} is no venue of this file"
+                f"{did_you_mean(market.venue, set(config.markets.venues))}"
+            )
+    for symbol in _repeated(config.symbols):
+        raise ConfigError(f"{folder / 'markets.yaml'}: markets: {symbol} is given twice; keep one")
+    by_id: dict[str, Path] = {}
+    for path, grid in grids.items():
+        if grid.symbol not in config.symbols:
+            raise ConfigError(
+                f"{path}: symbol: {grid.symbol!r} is not in markets.yaml{did_you_mean(grid.symbol, config.symbols)}"
+            )
+        if grid.id in by_id:
+            raise ConfigError(f"{path}: id: {grid.id!r} is already the id of {by_id[grid.id].name}; choose another")
+        if grid.activated_at > LAST_DAY:
+            raise ConfigError(f"{path}: activated_at: {iso(grid.activated_at)} is after {iso(LAST_DAY)}; mend the year")
+        if grid.activated_at < FIRST_DAY:
+            raise ConfigError(
+                f"{path}: activated_at: {iso(grid.activated_at)} is before {iso(FIRST_DAY)}, where history begins"
+            )
+        by_id[grid.id] = path
+
+
+def _repeated(values: list[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            yield value
+        seen.add(value)

@@ -1,0 +1,90 @@
+"""risk.yaml: volatility, touch probabilities, and what waiting may cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from mm_dagster.config.model import Model, Positive, Probability
+
+
+class VolatilityConfig(Model):
+    """The volatility forecast: `weight_fast` of a fast and the rest of a slow EWMA of powers of 15-minute returns."""
+
+    half_life_fast_hours: Annotated[int, Field(ge=1, le=168)] = 12
+    """Half-life of the fast one, hours."""
+    half_life_slow_hours: Annotated[int, Field(ge=1, le=168)] = 168
+    """Half-life of the slow one, hours."""
+    weight_fast: Probability = 0.5
+    """Weight of the fast one."""
+    power: Annotated[float, Field(ge=1, le=2)] = 1.75
+    """The power of a return's size that is averaged: 2 is the variance, where a single jump weighs most; 1 the size."""
+    weekend: Positive = 0.7
+    """Standard deviation of a return on Saturdays and Sundays, UTC, as a share of other days'; 1 knows no weekend."""
+
+
+class BreakScale(Model):
+    """The factor k of the touch probability for two closes beyond a bound, by horizon."""
+
+    h6: Positive = 0.66
+    """Within 6 hours."""
+    h12: Positive = 0.70
+    """Within 12 hours."""
+    h24: Positive = 0.74
+    """Within 24 hours and longer."""
+
+
+class StopScale(Model):
+    """The factor k of the touch probability for the stop, by horizon."""
+
+    h6: Positive = 0.83
+    """Within 6 hours."""
+    h12: Positive = 0.83
+    """Within 12 hours."""
+    h24: Positive = 0.84
+    """Within 24 hours and longer."""
+
+
+class TouchConfig(Model):
+    """Calibration of the touch probabilities."""
+
+    k_break: BreakScale = BreakScale()
+    k_stop: StopScale = StopScale()
+
+
+class StopLossRisk(Model):
+    """From which probability of touching the stop within 24 h it is NEAR or CRITICAL."""
+
+    near: Probability = 0.10
+    """NEAR from here on."""
+    critical: Probability = 0.30
+    """CRITICAL from here on."""
+
+
+class Giveback(Model):
+    """What waiting may cost: the fall that is exceeded in 1 of 20 cases while the operator has not acted yet."""
+
+    response_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    """How long the operator takes to act, minutes."""
+    sigmas: Positive = 1.645
+    """The fall, in standard deviations of the log price over that time."""
+
+
+class CalibrationConfig(Model):
+    """The check whether the touch probabilities came true."""
+
+    only_for_checks: ClassVar[bool] = True
+
+    days: Annotated[int, Field(ge=7, le=3650)] = 90
+    """How far it looks back, days."""
+
+
+class RiskConfig(Model):
+    """risk.yaml: volatility, touch probabilities, and what waiting may cost."""
+
+    vol: VolatilityConfig = VolatilityConfig()
+    touch: TouchConfig = TouchConfig()
+    stop_loss: StopLossRisk = StopLossRisk()
+    giveback: Giveback = Giveback()
+    calibration: CalibrationConfig = CalibrationConfig()

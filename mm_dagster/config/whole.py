@@ -1,0 +1,78 @@
+"""The whole configuration, cross-checked, and the hashes of what changes a table's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mm_dagster.config import sources
+from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.evaluation import EvaluationConfig
+from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.history import HistoryConfig
+from mm_dagster.config.markets import CcxtVenue, MarketsConfig, RecordedVenue, SimulatedVenue
+from mm_dagster.config.model import Model
+from mm_dagster.config.regime import RegimeConfig
+from mm_dagster.config.risk import RiskConfig
+from mm_dagster.tables.registry import STAGES, settings
+
+
+class Config(Model):
+    """All of it, cross-checked."""
+
+    markets: MarketsConfig
+    regime: RegimeConfig = RegimeConfig()
+    risk: RiskConfig = RiskConfig()
+    exit: ExitConfig = ExitConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    history: HistoryConfig = HistoryConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    grids: tuple[GridConfig, ...] = ()
+
+    @property
+    def symbols(self) -> list[str]:
+        """Every watched symbol, in the order of the file."""
+        return [market.symbol for market in self.markets.markets]
+
+    def venue_of(self, symbol: str) -> tuple[str, CcxtVenue | RecordedVenue | SimulatedVenue]:
+        """Name and configuration of the venue that a symbol trades on."""
+        name = next(market.venue for market in self.markets.markets if market.symbol == symbol)
+        return name, self.markets.venues[name]
+
+    def grids_on(self, symbol: str) -> list[GridConfig]:
+        """The grids on one symbol."""
+        return [grid for grid in self.grids if grid.symbol == symbol]
+
+    def source_of(self, symbol: str) -> str:
+        """Where a market's candles come from; see sources.py."""
+        return sources.source_of(*self.venue_of(symbol))
+
+    def hash_of(self, table: str, symbol: str, grid: GridConfig | None = None) -> str:
+        """12 hex digits over the keys that change the values of a table's rows: no address, no path, no order.
+
+        A table's hash covers what the tables before it depend on; see `tables/stages.py`.
+        """
+        return sources.digest({path.rpartition(".")[2]: self._value(path, symbol, grid) for path in settings(table)})
+
+    def hash_of_quality(self) -> str:
+        """Likewise over the keys that change the rows of `signal_quality`, which are of all markets together."""
+        markets = {symbol: self.hash_of("regime_verdict", symbol) for symbol in self.symbols}
+        own = {path: _plain(getattr(self, path)) for path in STAGES["signal_quality"].settings}
+        return sources.digest({"markets": markets, **own})
+
+    def _value(self, path: str, symbol: str, grid: GridConfig | None) -> Any:
+        if path == "venue":
+            return sources.hashed(self.venue_of(symbol)[1])
+        value: Any = grid if path == "grid" else self
+        for name in path.split(".") if path != "grid" else ():
+            value = getattr(value, name)
+        return _plain(value) if isinstance(value, Model) else value
+
+
+def _plain(model: Model) -> dict[str, Any]:
+    """What of a model changes rows."""
+    return {
+        name: _plain(value) if isinstance(value, Model) else model.model_dump(mode="json", include={name})[name]
+        for name, value in model
+        if not (isinstance(value, Model) and value.only_for_checks)
+    }
