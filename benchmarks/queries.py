@@ -27,7 +27,7 @@ from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.history.questions import QUESTIONS
 from mm_dagster.tables import registry
-from mm_dagster.tables import words as tables_words
+from mm_dagster.tables.words import POSITION_HEALTH, STATES, VERDICTS
 
 MARKETS = ["BTC-USDT", "ETH-USDT", "SOL-USDT", *(f"C{number:02d}-USDT" for number in range(3, 20))]
 YEARS = Span(datetime(2023, 7, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
@@ -81,19 +81,19 @@ def synthetic(month: Span, markets: list[str], start: datetime) -> dict[str, pl.
         venue=pl.lit("synthetic"), observed_at=as_of + timedelta(seconds=66), **written,
     )  # fmt: skip
     decided = key.select("symbol", as_of).with_columns(**written)
-    verdict = _words(random, tables_words.VERDICTS, len(markets), bars)
+    verdict = _words(random, VERDICTS, len(markets), bars)
     days = (pl.col("as_of") - BAR - start).dt.total_days() // ACTIVATION.days * ACTIVATION.days
     running = decided.with_columns(
         grid_id=pl.col("symbol").str.split("-").list.first().str.to_lowercase() + "-range",
         activated_at=(pl.lit(start) + pl.duration(days=days)).cast(TIME),
     )
-    state = _words(random, tables_words.STATES, len(markets), bars)
+    state = _words(random, STATES, len(markets), bars)
     states = running.with_columns(
         complete=True, state=state, raw_state=state, literal_state=state, since="as_of",
         triggers=_triggers(random, n), nearest=_sentences(2, n), recommended_window_minutes=240,
         advice=pl.lit("Be ready to stop the grid, and look again within 240 minutes: Transition or trend: 77 %."),
     )  # fmt: skip
-    health = _words(random, tables_words.POSITION_HEALTH, len(markets), bars)
+    health = _words(random, POSITION_HEALTH, len(markets), bars)
     risk = running.with_columns(
         price=close, position_health=health, stop_loss_risk=pl.lit("SAFE"), risk_level=pl.lit("LOW"),
         source=pl.lit("MODELLED"), recommendations=_sentences(1, n),

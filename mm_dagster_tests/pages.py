@@ -11,8 +11,8 @@ import polars as pl
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.drawings import Drawing, draw_decision, draw_equity
-from mm_dagster.standing import GridStanding, MarketStanding, Page, in_order, stand, with_responses
+from mm_dagster.pages.page import GridStanding, MarketStanding, Page, in_order, stand, with_responses
+from mm_dagster.pictures.drawings import Drawing, draw_decision, draw_equity
 from mm_dagster.tables.registry import dtypes
 from mm_dagster.tables.words import STATES, VERDICTS
 

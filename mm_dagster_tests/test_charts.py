@@ -19,12 +19,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from mm_dagster import charts
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid.calibration import SAMPLE_SCHEMA, Calibration, calibrate
+from mm_dagster.pictures import colours, extent, glance, quality, style
+from mm_dagster.pictures.decision import decision_picture
+from mm_dagster.pictures.equity import equity_picture
 from mm_dagster.tables import registry
-from mm_dagster.tables import words as tables_words
+from mm_dagster.tables.words import STATES, VERDICTS
+from mm_dagster.text import money_text, price_text
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = 672
@@ -72,7 +75,7 @@ def with_hole(frame: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 def verdicts(bars: pl.DataFrame) -> pl.DataFrame:
     """Every verdict and none, in stretches of 50 bars."""
-    words = [*tables_words.VERDICTS, None]
+    words = [*VERDICTS, None]
     frame = bars.select("symbol", as_of="close_time").with_columns(
         verdict=pl.Series([words[place // 50 % 5] for place in range(bars.height)], dtype=pl.String)
     )
@@ -85,7 +88,7 @@ def states(bars: pl.DataFrame, **changes: Any) -> pl.DataFrame:
     frame = bars.select("symbol", as_of="close_time").with_columns(
         pl.lit(whose["grid_id"]).alias("grid_id"),
         pl.lit(whose["activated_at"], dtype=TIME).alias("activated_at"),
-        state=pl.Series([tables_words.STATES[min(3, place // 120)] for place in range(bars.height)], dtype=pl.String),
+        state=pl.Series([STATES[min(3, place // 120)] for place in range(bars.height)], dtype=pl.String),
     )
     return registry.conform(frame, "exit_state")[96:]
 
@@ -137,7 +140,7 @@ def a_calibration(count: int = 3000) -> Calibration:
 def worth() -> pl.DataFrame:
     """Figures of every exit state and control, made up."""
     random = np.random.default_rng(5)
-    signals = [("confirmed", state) for state in tables_words.STATES[1:]]
+    signals = [("confirmed", state) for state in STATES[1:]]
     controls = (
         "hold_to_stop",
         "break_only",
@@ -172,7 +175,7 @@ BINS = pl.DataFrame(
 
 
 def decision(of: GridConfig, bars: pl.DataFrame, **options: Any) -> bytes:
-    return charts.decision_picture(of, bars, verdicts(bars), states(bars, grid_id=of.id), **options)
+    return decision_picture(of, bars, verdicts(bars), states(bars, grid_id=of.id), **options)
 
 
 CRASH = candles().with_columns(
@@ -199,13 +202,13 @@ PICTURES: dict[str, Callable[..., bytes]] = {
     "bounds that nearly touch": lambda **options: decision(
         grid(lower=3070, upper=3090, levels=2, stop=3069), CRASH, **options
     ),
-    "a grid that is not running": lambda **options: charts.decision_picture(
+    "a grid that is not running": lambda **options: decision_picture(
         grid(enabled=False), candles(), verdicts(candles()), registry.empty("exit_state"), **options
     ),
-    "no exit state yet": lambda **options: charts.decision_picture(
+    "no exit state yet": lambda **options: decision_picture(
         grid(), candles(), verdicts(candles()), registry.empty("exit_state"), **options
     ),
-    "nothing at all": lambda **options: charts.decision_picture(
+    "nothing at all": lambda **options: decision_picture(
         grid(), registry.empty("candles"), registry.empty("regime_verdict"), registry.empty("exit_state"), **options
     ),
     "nothing but holes": lambda **options: decision(grid(), with_hole(candles(), 0, WEEK), **options),
@@ -216,33 +219,33 @@ PICTURES: dict[str, Callable[..., bytes]] = {
         grid(symbol="BTC-JPY", lower=2.9e5, upper=3.1e5, stop=2.85e5), candles(3e5, symbol="BTC-JPY"), **options
     ),
     "the longest name": lambda **options: decision(grid(id="x" * 64), candles(), **options),
-    "equity": lambda **options: charts.equity_picture(grid(), risk_rows(grid()), **options),
-    "equity, stopped": lambda **options: charts.equity_picture(
+    "equity": lambda **options: equity_picture(grid(), risk_rows(grid()), **options),
+    "equity, stopped": lambda **options: equity_picture(
         grid(), risk_rows(grid(), stopped_after=400), **options
     ),
-    "equity in bitcoin": lambda **options: charts.equity_picture(
+    "equity in bitcoin": lambda **options: equity_picture(
         grid(symbol="ETH-BTC", capital=0.05), risk_rows(grid(symbol="ETH-BTC", capital=0.05)), **options
     ),
-    "equity in yen": lambda **options: charts.equity_picture(
+    "equity in yen": lambda **options: equity_picture(
         grid(symbol="BTC-JPY", capital=5e6), risk_rows(grid(symbol="BTC-JPY", capital=5e6)), **options
     ),
-    "equity of one bar": lambda **options: charts.equity_picture(grid(), risk_rows(grid(), 1), **options),
-    "equity without rows": lambda **options: charts.equity_picture(grid(), registry.empty("grid_risk"), **options),
-    "equity without positions": lambda **options: charts.equity_picture(
+    "equity of one bar": lambda **options: equity_picture(grid(), risk_rows(grid(), 1), **options),
+    "equity without rows": lambda **options: equity_picture(grid(), registry.empty("grid_risk"), **options),
+    "equity without positions": lambda **options: equity_picture(
         grid(), registry.conform(risk_rows(grid()).select(KEY), "grid_risk"), **options
     ),
-    "reliability": lambda **options: charts.reliability_picture(a_calibration(), **options),
-    "reliability of nothing": lambda **options: charts.reliability_picture(a_calibration(0), **options),
-    "reliability of an hour": lambda **options: charts.reliability_picture(a_calibration(1), **options),
-    "worth": lambda **options: charts.quality_picture(worth(), **options),
-    "worth of nothing": lambda **options: charts.quality_picture(worth().clear(), **options),
-    "worth without intervals": lambda **options: charts.quality_picture(
+    "reliability": lambda **options: quality.reliability_picture(a_calibration(), **options),
+    "reliability of nothing": lambda **options: quality.reliability_picture(a_calibration(0), **options),
+    "reliability of an hour": lambda **options: quality.reliability_picture(a_calibration(1), **options),
+    "worth": lambda **options: quality.quality_picture(worth(), **options),
+    "worth of nothing": lambda **options: quality.quality_picture(worth().clear(), **options),
+    "worth without intervals": lambda **options: quality.quality_picture(
         worth().with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64)), **options
     ),
-    "reliability of the rule's grids": lambda **options: charts.quality_reliability_picture(
+    "reliability of the rule's grids": lambda **options: quality.quality_reliability_picture(
         BINS, worth().filter(pl.col("signal") == "p_break_low_24h"), **options
     ),
-    "reliability of no grid": lambda **options: charts.quality_reliability_picture(
+    "reliability of no grid": lambda **options: quality.quality_reliability_picture(
         BINS.clear(), worth().clear(), **options
     ),
 }  # fmt: skip
@@ -252,13 +255,13 @@ PICTURES: dict[str, Callable[..., bytes]] = {
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is drawn in a test."""
     kept: list[Figure] = []
-    as_png = charts._png
+    as_png = style.png
 
     def keep(figure: Figure) -> bytes:
         kept.append(figure)
         return as_png(figure)
 
-    monkeypatch.setattr(charts, "_png", keep)
+    monkeypatch.setattr(style, "png", keep)
     return kept
 
 
@@ -311,7 +314,7 @@ def test_the_order_of_rows_other_markets_grids_and_episodes_change_no_byte() -> 
     bars, earlier = candles(), START - timedelta(days=30)
     others = candles(7.0, symbol="BTC-USDT")
     whole = decision(grid(), bars)
-    mixed = charts.decision_picture(
+    mixed = decision_picture(
         grid(),
         shuffled(pl.concat([others, bars])),
         shuffled(pl.concat([verdicts(others), verdicts(bars)])),
@@ -319,9 +322,9 @@ def test_the_order_of_rows_other_markets_grids_and_episodes_change_no_byte() -> 
     )
     assert mixed == whole
     again = grid(activated_at=earlier)
-    equity = charts.equity_picture(grid(), risk_rows(grid()))
+    equity = equity_picture(grid(), risk_rows(grid()))
     rows = [risk_rows(again), risk_rows(grid(id="eth-v4")), risk_rows(grid())]
-    assert charts.equity_picture(grid(), shuffled(pl.concat(rows))) == equity
+    assert equity_picture(grid(), shuffled(pl.concat(rows))) == equity
 
 
 def shuffled(frame: pl.DataFrame) -> pl.DataFrame:
@@ -387,13 +390,13 @@ def test_the_state_and_where_the_price_stands_are_in_words(figures: list[Figure]
 
 def test_a_state_older_than_the_newest_bar_carries_its_time(figures: list[Figure]) -> None:
     bars = candles()
-    charts.decision_picture(grid(), bars, verdicts(bars), states(bars)[:-8])
+    decision_picture(grid(), bars, verdicts(bars), states(bars)[:-8])
     assert "MANDATORY EXIT AT 2026-03-08T22:00:00Z" in words_of(figures[0])
 
 
 def test_equity_says_what_it_is_worth_and_when_it_was_stopped(figures: list[Figure]) -> None:
     rows = risk_rows(grid(), stopped_after=400)
-    charts.equity_picture(grid(), rows)
+    equity_picture(grid(), rows)
     words, last = words_of(figures[0]), rows.row(-1, named=True)
     assert "stopped" in words
     assert "MODELLED" in words
@@ -409,14 +412,14 @@ def test_equity_without_an_optimistic_path_claims_no_band(figures: list[Figure])
     rows = risk_rows(grid()).with_columns(
         liquidation_value_optimistic=pl.lit(None, dtype=pl.Float64), source=pl.lit("ACCOUNT")
     )
-    charts.equity_picture(grid(), rows)
+    equity_picture(grid(), rows)
     assert "conservative to optimistic path" not in words_of(figures[0])
     assert "ACCOUNT" in words_of(figures[0])
 
 
 def test_reliability_shows_every_bin_that_has_samples(figures: list[Figure]) -> None:
     calibration = a_calibration()
-    charts.reliability_picture(calibration)
+    quality.reliability_picture(calibration)
     points = next(one for one in figures[0].axes[0].get_lines() if one.get_label() == "observed")
     filled = [one for one in calibration.bins if one.count]
     assert points.get_ydata() == pytest.approx([100 * (one.observed or 0) for one in filled])
@@ -430,14 +433,14 @@ def test_reliability_shows_every_bin_that_has_samples(figures: list[Figure]) -> 
 @pytest.mark.parametrize("count", [0, 1, 43, 44, 45, WEEK, 5000])
 def test_a_glance_stays_below_what_dagster_shows_at_once(count: int) -> None:
     of = grid(id="x" * 64, symbol="1000SATS-USDT", lower=1, upper=100000, stop=0.5, levels=2)
-    svg = charts.glance(of, candles(99000, count=count, sigma=0.001, symbol="1000SATS-USDT"))
+    svg = glance.glance(of, candles(99000, count=count, sigma=0.001, symbol="1000SATS-USDT"))
     caption = f"{of.id} {of.symbol}: a week of price, grid and stop"
     assert len(f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})") < 1000
 
 
 def test_a_glance_does_not_bridge_a_hole() -> None:
-    assert charts.glance(grid(), candles()).count("M") == 3
-    assert charts.glance(grid(), with_hole(candles(), 200, 400)).count("M") == 4
+    assert glance.glance(grid(), candles()).count("M") == 3
+    assert glance.glance(grid(), with_hole(candles(), 200, 400)).count("M") == 4
 
 
 def ticks(bad: Callable[[int], bool]) -> pl.DataFrame:
@@ -452,7 +455,7 @@ def ticks(bad: Callable[[int], bool]) -> pl.DataFrame:
             "symbols_failed": ["A-B"] if bad(back) and back % 3 == 1 else [],
             "reason": None,
         }
-        for back in range(charts.TICKS_SHOWN)
+        for back in range(glance.TICKS_SHOWN)
         if not (bad(back) and back % 3 == 2)
     ]
     return pl.DataFrame(rows, schema=registry.dtypes("tick"))
@@ -462,24 +465,24 @@ def ticks(bad: Callable[[int], bool]) -> pl.DataFrame:
     "bad", [lambda _: False, lambda back: back % 2 == 1, lambda _: True], ids=["ok", "half", "all"]
 )
 def test_a_glance_at_the_ticks_stays_below_what_dagster_shows_at_once(bad: Callable[[int], bool]) -> None:
-    svg = charts.ticks_glance(ticks(bad), datetime(2026, 1, 10, 12, tzinfo=UTC))
+    svg = glance.ticks_glance(ticks(bad), datetime(2026, 1, 10, 12, tzinfo=UTC))
     assert len(base64.b64encode(svg.encode())) + len("![](data:image/svg+xml;base64,)") + 60 < 1000
     assert "NaN" not in svg
 
 
 def test_a_glance_at_the_ticks_marks_those_that_went_wrong_and_none_before_the_first() -> None:
     until = datetime(2026, 1, 10, 12, tzinfo=UTC)
-    assert "M" not in charts.ticks_glance(ticks(lambda _: False), until).rpartition('d="')[2]
-    assert 'd="M230 2h5"' in charts.ticks_glance(ticks(lambda back: back == 1), until)
+    assert "M" not in glance.ticks_glance(ticks(lambda _: False), until).rpartition('d="')[2]
+    assert 'd="M230 2h5"' in glance.ticks_glance(ticks(lambda back: back == 1), until)
     # Neighbours are one stroke.
-    assert 'd="M220 2h15"' in charts.ticks_glance(ticks(lambda back: back in (1, 2, 3)), until)
+    assert 'd="M220 2h15"' in glance.ticks_glance(ticks(lambda back: back in (1, 2, 3)), until)
     few = ticks(lambda _: False).filter(pl.col("as_of") > until - 3 * BAR)
-    assert 'd=""' in charts.ticks_glance(few, until)
-    assert charts.ticks_glance(few.clear(), until).endswith("</svg>")
+    assert 'd=""' in glance.ticks_glance(few, until)
+    assert glance.ticks_glance(few.clear(), until).endswith("</svg>")
 
 
 def test_a_glance_reads_on_white_and_on_black() -> None:
-    svg = charts.glance(grid(), candles())
+    svg = glance.glance(grid(), candles())
     for stroke in ("#d0405f", "#707d92"):
         assert stroke in svg
         assert contrast(stroke, "#ffffff") >= 3
@@ -491,20 +494,20 @@ def test_a_glance_reads_on_white_and_on_black() -> None:
 
 def contrast(one: str, other: str) -> float:
     """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
-    dark, bright = sorted((charts.luminance(one), charts.luminance(other)))
+    dark, bright = sorted((colours.luminance(one), colours.luminance(other)))
     return (bright + 0.05) / (dark + 0.05)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_words_and_curves_have_contrast_on_their_background(theme: charts.Theme) -> None:
-    palette = charts._PALETTES[theme]
+def test_words_and_curves_have_contrast_on_their_background(theme: colours.Theme) -> None:
+    palette = colours.PALETTES[theme]
     for colour in (palette.ink, palette.faint, palette.grid, palette.alarm, palette.realised, palette.unrealised):
         assert contrast(colour, palette.paper) >= 4.5, colour
 
 
 def test_white_or_black_words_read_on_every_badge() -> None:
-    for colour in (*charts.STATE_COLOURS.values(), *(palette.faint for palette in charts._PALETTES.values())):
-        assert contrast(charts.on_colour(colour), colour) >= 4.5, colour
+    for colour in (*colours.STATE_COLOURS.values(), *(palette.faint for palette in colours.PALETTES.values())):
+        assert contrast(colours.on_colour(colour), colour) >= 4.5, colour
 
 
 # How colours look without one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1), on linear RGB.
@@ -518,7 +521,7 @@ COLOUR_BLIND = {
 
 @pytest.mark.parametrize("sight", COLOUR_BLIND)
 def test_no_two_states_look_alike_to_any_eye(sight: str) -> None:
-    seen = [lab(np.array(COLOUR_BLIND[sight]) @ linear(colour)) for colour in charts.STATE_COLOURS.values()]
+    seen = [lab(np.array(COLOUR_BLIND[sight]) @ linear(colour)) for colour in colours.STATE_COLOURS.values()]
     assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2)) > 15
 
 
@@ -549,7 +552,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     ],
 )
 def test_a_price_is_written_out(price: float, text: str) -> None:
-    assert charts.price_text(price) == text
+    assert price_text(price) == text
 
 
 @pytest.mark.parametrize(
@@ -564,20 +567,20 @@ def test_a_price_is_written_out(price: float, text: str) -> None:
     ],
 )
 def test_money_is_as_fine_as_its_capital(amount: float, capital: float, signed: bool, text: str) -> None:
-    assert charts.money_text(amount, capital, signed=signed) == text
+    assert money_text(amount, capital, signed=signed) == text
 
 
 def test_the_axis_holds_price_and_grid_unless_the_price_is_far() -> None:
     of = grid(lower=100, upper=120, stop=90)
-    low, high = charts.price_range(of, 100.0, 180.0)
+    low, high = extent.price_range(of, 100.0, 180.0)
     assert low < 90 < 180 < high
-    low, high = charts.price_range(of, 181.0, 200.0)
+    low, high = extent.price_range(of, 181.0, 200.0)
     assert 120 < low < 181 < 200 < high
-    low, high = charts.price_range(of, 10.0, 29.0)
+    low, high = extent.price_range(of, 10.0, 29.0)
     assert low < 10 < 29 < high < 90
-    low, high = charts.price_range(of, 50.0, 500.0)
+    low, high = extent.price_range(of, 50.0, 500.0)
     assert low < 50 < 500 < high
-    low, high = charts.price_range(of, None, None)
+    low, high = extent.price_range(of, None, None)
     assert low < 90 < 120 < high
 
 
@@ -592,8 +595,8 @@ def test_what_the_operator_did_is_drawn_the_same_each_time_with_and_without_answ
             "p95_seconds": [14000.0, 300.0, None],
         }
     )
-    first = charts.response_picture(kpis)
+    first = quality.response_picture(kpis)
     assert first.startswith(b"\x89PNG")
-    assert charts.response_picture(kpis) == first
-    assert charts.response_picture(kpis.with_columns(responses=0)) != first
-    assert charts.response_picture(kpis.clear()).startswith(b"\x89PNG")
+    assert quality.response_picture(kpis) == first
+    assert quality.response_picture(kpis.with_columns(responses=0)) != first
+    assert quality.response_picture(kpis.clear()).startswith(b"\x89PNG")

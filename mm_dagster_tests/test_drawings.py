@@ -8,7 +8,7 @@ from itertools import pairwise
 import polars as pl
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.drawings import HEIGHT, POINTS, draw_decision, draw_equity
+from mm_dagster.pictures.drawings import HEIGHT, POINTS, draw_decision, draw_equity
 from mm_dagster.tables.registry import dtypes, empty
 from mm_dagster_tests.pages import AS_OF, drawings, grid
 

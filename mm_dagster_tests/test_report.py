@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from mm_dagster.report import render
-from mm_dagster.standing import Page
+from mm_dagster.pages.page import Page
+from mm_dagster.pages.report import render
 from mm_dagster_tests.pages import AS_OF, CLOCK, drawings, exit_row, grid, message_row, page, standing, told
 
 HOSTILE = "<script>fetch('http://example.com')</script><img src=x onerror=alert(1)> \u202egnp.exe " + "W" * 400

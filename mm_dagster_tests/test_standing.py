@@ -7,18 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from mm_dagster.standing import (
-    answered,
-    became_of,
-    deadline,
-    is_held_back,
-    money,
-    spoken,
-    stand,
-    without_money,
-)
+from mm_dagster.pages.page import is_held_back, stand, without_money
+from mm_dagster.pages.sentences import answered, became_of, deadline, money
 from mm_dagster.tables.registry import dtypes, empty
 from mm_dagster.tables.words import NOT_JUDGED_YET
+from mm_dagster.text import spoken
 from mm_dagster_tests.pages import (
     ALERTS,
     AS_OF,

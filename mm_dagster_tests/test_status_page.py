@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from mm_dagster.cli.status_page import status_page
-from mm_dagster.standing import Page
+from mm_dagster.pages.page import Page
+from mm_dagster.pages.terminal import status_page
 from mm_dagster_tests.pages import AS_OF, CLOCK, grid, message_row, page, standing, told
 
 LATER = AS_OF + timedelta(hours=3)

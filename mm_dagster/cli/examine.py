@@ -132,7 +132,7 @@ def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
 
 def _candles(project: Any) -> str:
     """What must be known of the candles of the markets: since when they are kept, and traded."""
-    from mm_dagster.cli.facts import page
+    from mm_dagster.pages.gather import page
 
     remarks = [remark for market in page(project, datetime.now(UTC)).markets for remark in market.remarks]
     return " ".join(remarks) or "all markets are traded, and kept as far back as is needed"

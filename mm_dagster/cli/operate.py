@@ -22,10 +22,11 @@ from mm_dagster import modes
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
-from mm_dagster.cli.facts import drawn, page
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
 from mm_dagster.market.venue import did_you_mean
-from mm_dagster.standing import DISTANCES, MONEY, STAKES, GridStanding, Page, money
+from mm_dagster.pages.gather import drawn, page
+from mm_dagster.pages.page import DISTANCES, MONEY, STAKES, GridStanding, Page
+from mm_dagster.pages.sentences import money
 from mm_dagster.tables.words import RESPONSES
 
 PANEL = "Operate"
@@ -63,7 +64,7 @@ def status(
     if as_json:
         print_rows([row_of(one, found) for one in found.grids], as_json)
     else:
-        from mm_dagster.cli.status_page import status_page
+        from mm_dagster.pages.terminal import status_page
 
         out.print(status_page(found, out.width))
     if check and found.worst and found.worst.urgency:
@@ -89,7 +90,7 @@ def report(
     opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write all of it as one web page that needs nothing else, fit for a phone: states, pictures, alerts, quality."""
-    from mm_dagster.report import render
+    from mm_dagster.pages.report import render
 
     if to == "-" and opened:
         raise CommandError("--open: there is no file to open with `--out -`; name one")
@@ -140,7 +141,7 @@ def only(found: Page, grid: str) -> Page:
 
 def _watch(grid: str | None, seconds: int) -> None:
     """The page again and again; Ctrl-C is the way to leave, so it ends with 0."""
-    from mm_dagster.cli.status_page import status_page
+    from mm_dagster.pages.terminal import status_page
 
     project_here()
 

@@ -15,10 +15,10 @@ from rich.markup import escape
 from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso, midnight
 from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.arguments import closed, configured, whole_days
-from mm_dagster.cli.facts import at_bar
 from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.market.venue import VenueError
+from mm_dagster.pages.gather import at_bar
 from mm_dagster.tables.words import VERDICTS
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from rich.text import Text
 
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import err, out
+from mm_dagster.pages.terminal import COLOURS
 from mm_dagster.tables.words import VERDICTS
 
 AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]
@@ -182,13 +183,6 @@ def _plain(value: Any) -> Any:
         return value
     return str(value)
 
-
-COLOURS = {
-    "NORMAL": "green", "WARNING": "yellow", "LATEST_ACCEPTABLE_EXIT": "dark_orange", "MANDATORY_EXIT": "bold red",
-    "RANGE_OK": "green", "RANGE_WEAK": "yellow", "TRANSITION": "dark_orange", "TREND": "red",
-    "OK": "green", "ENTER": "green", "WATCH": "yellow",
-    "HOLDS": "green", "DIFFERS": "bold red", "NOTHING COMPARED": "yellow",
-}  # fmt: skip
 
 _SHARES = {*(word.lower() for word in VERDICTS), "unknown"}
 """Columns that are shares of the bars: shown in percent."""

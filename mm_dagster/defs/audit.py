@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar, iso, parse_time
 from mm_dagster.defs.describe import GROUPS, cause, glance, picture, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.history.mirror import MirrorError
 from mm_dagster.logs import TICK_TAG
+from mm_dagster.pictures import glance as pictures_glance
+from mm_dagster.pictures import quality
 from mm_dagster.pipeline.snapshots import snapshots
 
 
@@ -72,7 +73,7 @@ def alert_audit(project: ProjectOfRun) -> dg.MaterializeResult:
     metadata: dict[str, Any] = {"by_month_and_state": preview(kpis)}
     if kpis.height:
         prefix = "SIMULATED · " if kind == "simulated" else ""
-        drawn = charts.response_picture(kpis, title_prefix=prefix, dots_per_inch=60)
+        drawn = quality.response_picture(kpis, title_prefix=prefix, dots_per_inch=60)
         metadata["picture"] = picture(drawn, "minutes to act, and alerts answered")
     return dg.MaterializeResult(metadata=metadata)
 
@@ -100,7 +101,7 @@ def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.Mat
     tag = context.run.tags.get(TICK_TAG)
     now = parse_time(tag) if tag else datetime.now(UTC)
     runs = {name: record for name, record in _runs_before(context).items() if parse_time(name) < now}
-    ticks = project.lake.read("tick").filter(pl.col("as_of") < now).sort("as_of").tail(charts.TICKS_SHOWN)
+    ticks = project.lake.read("tick").filter(pl.col("as_of") < now).sort("as_of").tail(pictures_glance.TICKS_SHOWN)
     last = max([*runs, *map(iso, ticks["as_of"])], default=None)
     if last is None:
         return dg.MaterializeResult(check_results=[_went_well([], "No tick ran yet.")])
@@ -114,7 +115,7 @@ def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.Mat
     return dg.MaterializeResult(
         metadata={
             "last_twelve_hours": glance(
-                charts.ticks_glance(ticks, parse_time(last)), f"seconds of each tick to {last}"
+                pictures_glance.ticks_glance(ticks, parse_time(last)), f"seconds of each tick to {last}"
             ),
             "ticks": preview(pl.DataFrame(rows)),
         },
@@ -145,7 +146,7 @@ def _row_of(
     context: dg.AssetExecutionContext, name: str, noted: dict[str, Any] | None, record: dg.RunRecord | None
 ) -> dict[str, Any]:
     """One tick: what the lake has noted of it, and what Dagster knows of its run."""
-    seconds, what, run_id = charts.seconds_of(noted), noted["reason"] if noted else None, None
+    seconds, what, run_id = pictures_glance.seconds_of(noted), noted["reason"] if noted else None, None
     stages: dict[str, float] = {}
     if record is not None:
         run_id = record.dagster_run.run_id

@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.defs.describe import picture
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.grid.calibration import EVENTS, Calibration, Event, calibrate, observe, verdict_of
+from mm_dagster.pictures import quality
 from mm_dagster.pipeline.project import Project
 
 CHECKS = {event: f"{event}_probability_is_honest" for event in EVENTS}
@@ -79,7 +79,10 @@ def _figures(found: Calibration) -> dict[str, Any]:
         "not_over_yet_or_with_holes": found.censored,
     }
     known = {name: value for name, value in scores.items() if value is not None}
-    return {**known, "reliability": picture(charts.reliability_picture(found, dots_per_inch=60), "predicted, observed")}
+    return {
+        **known,
+        "reliability": picture(quality.reliability_picture(found, dots_per_inch=60), "predicted, observed"),
+    }
 
 
 @dg.definitions

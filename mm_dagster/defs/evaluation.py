@@ -11,7 +11,6 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from mm_dagster import charts
 from mm_dagster.bars import BAR, Span, parse_time
 from mm_dagster.config.whole import Config
 from mm_dagster.defs.describe import picture, preview, stage_asset
@@ -21,6 +20,7 @@ from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
+from mm_dagster.pictures import quality
 from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.registry import STAGES, empty
 
@@ -225,9 +225,9 @@ def _shown(found: monthly.Assessment, policy: str, prefix: str) -> dict[str, Any
         rows = _judged(found.rows.filter(pl.col("grids") == monthly.RULE), policy)
         of_probability = rows.filter(pl.col("signal") == PROBABILITY)
         shown["break_probability"] = preview(of_probability.select("metric", "value", "low", "high", "n"))
-        drawn = charts.quality_picture(rows, title_prefix=prefix, dots_per_inch=60)
+        drawn = quality.quality_picture(rows, title_prefix=prefix, dots_per_inch=60)
         shown["worth"] = picture(drawn, "alarms and money of the signals, beside the controls")
-        drawn = charts.quality_reliability_picture(found.bins, of_probability, title_prefix=prefix, dots_per_inch=60)
+        drawn = quality.quality_reliability_picture(found.bins, of_probability, title_prefix=prefix, dots_per_inch=60)
         shown["reliability"] = picture(drawn, "break probability, predicted and observed")
     return shown
 

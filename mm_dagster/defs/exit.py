@@ -3,13 +3,14 @@
 import dagster as dg
 import polars as pl
 
-from mm_dagster import charts, environment
+from mm_dagster import environment
 from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.defs.describe import glance, picture, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
+from mm_dagster.pictures import glance as pictures_glance
 from mm_dagster.pipeline import judge
 from mm_dagster.pipeline.tell import grid_picture, shown
 from mm_dagster.pipeline.work import Work
@@ -91,7 +92,9 @@ def _pictures(job: Work, grid: GridConfig) -> dict[str, dg.MarkdownMetadataValue
     """The grid that most needs a look: at a glance on the page itself, and whole behind a click."""
     bars = job.project.lake.read("candles", span=shown(job.window.end), symbols=[grid.symbol])
     return {
-        "at_a_glance": glance(charts.glance(grid, bars), f"{grid.id} {grid.symbol}: a week of price, grid and stop"),
+        "at_a_glance": glance(
+            pictures_glance.glance(grid, bars), f"{grid.id} {grid.symbol}: a week of price, grid and stop"
+        ),
         "picture": picture(
             grid_picture(job.project, grid, job.window.end, dots_per_inch=60),
             f"{grid.id}: price, grid, regime and exit states",

@@ -5,11 +5,11 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 
-from mm_dagster import charts
 from mm_dagster.bars import Span
 from mm_dagster.defs.describe import picture, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
+from mm_dagster.pictures import equity
 from mm_dagster.pipeline import judge
 from mm_dagster.pipeline.work import Work
 
@@ -92,7 +92,7 @@ def _equity(job: Work, newest: pl.DataFrame) -> dict[str, dg.MarkdownMetadataVal
     until = at_stake["as_of"][-1]
     rows = job.project.lake.read("grid_risk", span=Span(until - EQUITY_SHOWN, until), grids=[grid.id])
     prefix = "SIMULATED · " if job.project.simulated(grid.symbol) else ""
-    drawn = charts.equity_picture(grid, rows, title_prefix=prefix, dots_per_inch=60)
+    drawn = equity.equity_picture(grid, rows, title_prefix=prefix, dots_per_inch=60)
     return {"equity": picture(drawn, f"{grid.id}: what it is worth, realised and unrealised")}
 
 

@@ -10,13 +10,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
 from mm_dagster.bars import TIME, Span
-from mm_dagster.config.markets import CcxtVenue, RecordedVenue, SimulatedVenue
 from mm_dagster.tables.market import MarketRules
 
 ROWS = pl.Schema(
@@ -101,34 +99,6 @@ class Venue(Protocol):
         Raises:
             VenueError: it cannot be reached.
         """
-
-
-def open_venue(
-    name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, folder: Path, markets: Sequence[str] = ()
-) -> Venue:
-    """The venue that a configuration describes.
-
-    Args:
-        name: its name in markets.yaml.
-        config: its settings there.
-        folder: the configuration folder, which relative paths start from.
-        markets: those that are watched on it.
-
-    Raises:
-        VenueError: it cannot be used as configured.
-    """
-    # Imported here because ccxt takes a second to load, and a simulated or recorded market never needs it.
-    if isinstance(config, CcxtVenue):
-        from mm_dagster.market.exchange import ExchangeVenue
-
-        return ExchangeVenue(name, config, markets=markets)
-    if isinstance(config, RecordedVenue):
-        from mm_dagster.market.recorded import RecordedMarket
-
-        return RecordedMarket(name, config, folder)
-    from mm_dagster.market.simulated import SimulatedMarket
-
-    return SimulatedMarket(name)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 from mm_dagster.pipeline.work import Work
 from mm_dagster.regime import features, verdict
 from mm_dagster.tables import regime
-from mm_dagster.tables import regime as tables_regime
+from mm_dagster.tables.regime import HYSTERESIS_BARS
 
 CORES = os.cpu_count() or 1
 
@@ -46,7 +46,7 @@ def decide(job: Work) -> Computed:
     changed, newest = 0, []
     for whole, symbols in job.regime_spans("regime_verdict").items():
         for span in whole.months():
-            before = span.back(tables_regime.HYSTERESIS_BARS)
+            before = span.back(HYSTERESIS_BARS)
             measured = job.project.lake.read("regime_features", span=before, symbols=symbols)
             rows = job.stamp(verdict.compute(measured, span, job.config.regime), "regime_verdict")
             changed += job.write("regime_verdict", rows, span, symbols=symbols)

@@ -25,7 +25,8 @@ from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
 from mm_dagster.history.sourced import SourcedLake
-from mm_dagster.market.venue import Venue, VenueError, open_venue
+from mm_dagster.market.open import open_venue
+from mm_dagster.market.venue import Venue, VenueError
 from mm_dagster.pipeline.adoption import adopt_rows
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from mm_dagster import charts, environment
+from mm_dagster import environment
 from mm_dagster.alerts import budget, digest, drill, message, policy, receipts
 from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
@@ -24,6 +24,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.why import why
 from mm_dagster.history.lake import Commit
+from mm_dagster.pictures import decision
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables.registry import empty
@@ -250,7 +251,7 @@ def shown(as_of: datetime) -> Span:
 def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_inch: int = 90) -> bytes:
     """The picture of one grid's week up to as_of, from the lake."""
     span = shown(as_of)
-    return charts.decision_picture(
+    return decision.decision_picture(
         grid,
         project.lake.read("candles", span=span, symbols=[grid.symbol]),
         project.lake.read("regime_verdict", span=span, symbols=[grid.symbol]),

@@ -16,9 +16,10 @@ from mm_dagster.alerts import happened, message, policy
 from mm_dagster.bars import BAR
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.exit.why import why
-from mm_dagster.standing import deadline, stand, with_responses
+from mm_dagster.pages.page import stand, with_responses
+from mm_dagster.pages.sentences import deadline
 from mm_dagster.tables import registry
-from mm_dagster.tables import words as tables_words
+from mm_dagster.tables.words import RESPONSES
 from mm_dagster_tests.alerts.given import RISK, Listener, MemoryLedger
 from mm_dagster_tests.alerts.given import grid as config_of
 from mm_dagster_tests.exit.synthetic import START, climb, episode
@@ -30,7 +31,7 @@ BARS = 14
 PRICES = st.lists(st.sampled_from([2980.0, 3060.0, 3075.0, 3127.0, 3180.0, 3190.0, None]), min_size=BARS, max_size=BARS)
 PROBABILITIES = st.lists(st.sampled_from([0.1, 0.4, 0.8, None]), min_size=BARS, max_size=BARS)
 HELD = st.lists(st.sampled_from(["model", "none", "some"]), min_size=BARS, max_size=BARS)
-ANSWERS = st.lists(st.tuples(st.integers(1, BARS - 1), st.sampled_from(tables_words.RESPONSES)), max_size=3)
+ANSWERS = st.lists(st.tuples(st.integers(1, BARS - 1), st.sampled_from(RESPONSES)), max_size=3)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

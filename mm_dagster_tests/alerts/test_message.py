@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mm_dagster.alerts import message, policy
 from mm_dagster.alerts.policy import Alert
 from mm_dagster.tables import registry
-from mm_dagster.tables import words as tables_words
+from mm_dagster.tables.words import ALERT_KINDS, STATES
 from mm_dagster_tests.alerts.given import ABOVE, BELOW, PRICE, RISK, T0, entry, grid, minutes, state
 
 GRID = grid()
@@ -173,7 +173,7 @@ def test_an_entry_says_why_and_what_is_proposed():
     ]
 
 
-@pytest.mark.parametrize("kind", tables_words.ALERT_KINDS[:-4])
+@pytest.mark.parametrize("kind", ALERT_KINDS[:-4])
 def test_the_title_of_a_simulated_market_begins_with_simulated(kind: str):
     name = "ENTER" if kind == "ENTRY" else "WARNING"
     titles = [message.render(alert(kind, name), None, None, GRID, [], simulated)[0] for simulated in (True, False)]
@@ -215,9 +215,9 @@ TEXT = st.text(st.characters(), max_size=300) | st.text("🦀é …\n\0", max_si
 
 @settings(max_examples=150)
 @given(
-    kind=st.sampled_from(tables_words.ALERT_KINDS[:-4]),
-    name=st.sampled_from(tables_words.STATES),
-    before=st.none() | st.sampled_from(tables_words.STATES),
+    kind=st.sampled_from(ALERT_KINDS[:-4]),
+    name=st.sampled_from(STATES),
+    before=st.none() | st.sampled_from(STATES),
     advice=TEXT,
     live_reason=st.none() | TEXT,
     why=st.lists(TEXT, max_size=12),
@@ -313,9 +313,7 @@ def test_a_test_says_that_it_is_one():
 @settings(max_examples=60)
 @given(
     words=TEXT,
-    lines=st.lists(
-        st.tuples(st.none() | st.sampled_from(tables_words.STATES), TEXT, st.floats(allow_nan=False)), max_size=40
-    ),
+    lines=st.lists(st.tuples(st.none() | st.sampled_from(STATES), TEXT, st.floats(allow_nan=False)), max_size=40),
     blind=st.lists(TEXT, max_size=5),
     count=st.integers(0, 10**9),
 )

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 
-from mm_dagster import charts
 from mm_dagster.bars import BAR, HOUR_BARS, Span, parse_time
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig, break_even_ratio
@@ -21,6 +20,7 @@ from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig, VolatilityConfig
 from mm_dagster.exit import ladder
 from mm_dagster.grid import risk as grid_risk
+from mm_dagster.pictures import decision, equity
 from mm_dagster.regime import features as regime_features
 from mm_dagster.regime import verdict as regime_verdict
 from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
@@ -80,10 +80,10 @@ def draw(candles: pl.DataFrame, folder: Path) -> None:
     for name, (day, days) in PICTURES.items():
         grid = opened(candles, parse_time(day))
         stages = replay(candles, grid, days)
-        decided = charts.decision_picture(grid, stages.candles, stages.verdict, stages.states)
+        decided = decision.decision_picture(grid, stages.candles, stages.verdict, stages.states)
         (folder / f"{name}.png").write_bytes(decided)
         if name == "range":
-            (folder / "range-equity.png").write_bytes(charts.equity_picture(grid, stages.risk))
+            (folder / "range-equity.png").write_bytes(equity.equity_picture(grid, stages.risk))
 
 
 if __name__ == "__main__":

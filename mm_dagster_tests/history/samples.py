@@ -11,26 +11,39 @@ import polars as pl
 
 from mm_dagster.bars import BAR
 from mm_dagster.tables import registry
-from mm_dagster.tables import words as tables_words
+from mm_dagster.tables.words import (
+    ALERT_EVENTS,
+    ALERT_KINDS,
+    ALERT_STATUS,
+    CANDLE_STATUS,
+    ENTRY_ADVICE,
+    POSITION_HEALTH,
+    RESPONSES,
+    RISK_LEVEL,
+    SIDES,
+    STATES,
+    STOP_LOSS_RISK,
+    VERDICTS,
+)
 
 _WORDS = {
-    "status": tables_words.CANDLE_STATUS[:2],
-    "verdict": tables_words.VERDICTS,
-    "raw_verdict": tables_words.VERDICTS,
-    "state": tables_words.STATES,
-    "raw_state": tables_words.STATES,
-    "literal_state": tables_words.STATES,
-    "live_state": tables_words.STATES,
-    "position_health": tables_words.POSITION_HEALTH,
-    "stop_loss_risk": tables_words.STOP_LOSS_RISK,
-    "risk_level": tables_words.RISK_LEVEL,
+    "status": CANDLE_STATUS[:2],
+    "verdict": VERDICTS,
+    "raw_verdict": VERDICTS,
+    "state": STATES,
+    "raw_state": STATES,
+    "literal_state": STATES,
+    "live_state": STATES,
+    "position_health": POSITION_HEALTH,
+    "stop_loss_risk": STOP_LOSS_RISK,
+    "risk_level": RISK_LEVEL,
     "source": ("MODELLED", "ACCOUNT"),
-    "kind": tables_words.ALERT_KINDS,
-    "side": tables_words.SIDES,
-    "event": tables_words.ALERT_EVENTS,
-    "action": tables_words.RESPONSES,
-    "old_status": tables_words.CANDLE_STATUS,
-    "new_status": tables_words.CANDLE_STATUS,
+    "kind": ALERT_KINDS,
+    "side": SIDES,
+    "event": ALERT_EVENTS,
+    "action": RESPONSES,
+    "old_status": CANDLE_STATUS,
+    "new_status": CANDLE_STATUS,
 }
 
 
@@ -72,8 +85,8 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         return None
     match column.dtype:
         case pl.String():
-            words = tables_words.ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
-            words = tables_words.ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
+            words = ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
+            words = ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
             return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
         case pl.Float64():
             infinite = ("half_life", "half_life_baseline", *(("value", "threshold") if table == "exit_state" else ()))

@@ -16,7 +16,8 @@ from mm_dagster.config.markets import CandlesConfig, CcxtVenue, RecordedVenue, S
 from mm_dagster.market.candles import collect
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.exchange import ExchangeVenue
-from mm_dagster.market.venue import ROWS, VenueError, open_venue
+from mm_dagster.market.open import open_venue
+from mm_dagster.market.venue import ROWS, VenueError
 from mm_dagster.tables.market import MarketRules
 from mm_dagster_tests import kucoin
 from mm_dagster_tests.kucoin import CANDLES, SYMBOLS, TIMESTAMP, Fault, KucoinServer

@@ -11,8 +11,9 @@ import pytest
 from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, midnight
 from mm_dagster.config.markets import CandlesConfig, RecordedVenue
 from mm_dagster.market.candles import collect
+from mm_dagster.market.open import open_venue
 from mm_dagster.market.recorded import RecordedMarket
-from mm_dagster.market.venue import ROWS, VenueError, open_venue
+from mm_dagster.market.venue import ROWS, VenueError
 
 DAY = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -1,9 +1,3 @@
-"""Where everything stands at a moment: what an operator reads at night, in the terminal and in the report alike.
-
-Rows of the lake go in, what follows from them and the moment comes out: the worst first, and what is old is called
-so, since a page that shows an old NORMAL as if it were of now is worse than none. No clock, no file, no layout.
-"""
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
-from mm_dagster.alerts.policy import HELD_BACK, UNCONFIRMED
+from mm_dagster.alerts.policy import HELD_BACK
 from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
@@ -22,15 +16,19 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.why import why
 from mm_dagster.tables.registry import empty
 from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES
+from mm_dagster.text import counted, spoken, words
 
 DAY = timedelta(days=1)
+
 STOPPED = "STOPPED"
 """What is said of a grid that the operator stopped, whatever its file and its rows say."""
 
 MONEY = ("source", "liquidation_value", "grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl", "capital_at_risk")
 """Columns of grid_risk that stand beside a decision; the profits add up to the total."""
+
 STAKES = ("capital_at_risk_weighted", "profit_giveback", "profit_giveback_share")
 """Columns of grid_risk that say what waiting may cost."""
+
 DISTANCES = (
     "distance_stop_percent", "distance_lower_percent", "distance_upper_percent", "p_break_low_6h", "p_break_low_12h",
     "p_break_low_24h", "p_break_high_24h", "p_stop_24h",
@@ -476,131 +474,6 @@ def in_order(grids: Sequence[GridStanding]) -> tuple[GridStanding, ...]:
         return (-one.urgency, not one.grid.enabled, advised, one.grid.id)
 
     return tuple(sorted(grids, key=place))
-
-
-def spoken(time: timedelta) -> str:
-    """A duration as one says it: `40 s`, `15 min`, `3 h 20 min`, `2 days 4 h`, `145 days`."""
-    seconds = max(0, int(time.total_seconds()))
-    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
-    if days >= 10 or (days and not hours):
-        return counted(days, "day")
-    if days:
-        return f"{counted(days, 'day')} {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{minutes} min" if minutes else f"{seconds} s"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def words(state: str) -> str:
-    """A state or kind without its underscores."""
-    return state.replace("_", " ")
-
-
-def deadline(one: GridStanding, clock: datetime) -> str | None:
-    """By when to act, with the time that is left or gone; None: there is no window."""
-    by = one.act_by
-    if by is None or not one.window_minutes:
-        return None
-    return (
-        f"by {iso(by)}, {spoken(by - clock)} left" if by > clock else f"overdue since {iso(by)}, {spoken(clock - by)}"
-    )
-
-
-def chances(one: GridStanding) -> str | None:
-    """How likely the price is to leave, in one line; None: not known."""
-    risk = one.risk
-    if risk is None or not one.grid.enabled:
-        return None
-    parts = []
-    breaks = [risk[f"p_break_low_{hours}h"] for hours in (6, 12, 24)]
-    if None not in breaks:
-        parts.append(f"break below the grid within 6/12/24 h {'/'.join(f'{100 * one:.0f}' for one in breaks)} %")
-    if risk["p_stop_24h"] is not None:
-        parts.append(f"touch the stop within 24 h {100 * risk['p_stop_24h']:.0f} %")
-    return ", ".join(parts) or None
-
-
-def distances(one: GridStanding) -> str | None:
-    """How far the price is from stop and bounds, percent of the price, in one line; None: not known."""
-    risk = one.risk
-    if risk is None or risk["distance_stop_percent"] is None:
-        return None
-    stop, lower, upper = (risk[f"distance_{name}_percent"] for name in ("stop", "lower", "upper"))
-    return (
-        f"{abs(stop):.1f} % {'above' if stop >= 0 else 'below'} the stop, "
-        f"{abs(lower):.1f} % {'above' if lower >= 0 else 'below'} the lower bound, "
-        f"{abs(upper):.1f} % {'below' if upper >= 0 else 'above'} the upper"
-    )
-
-
-def money(one: GridStanding) -> str | None:
-    """Where a grid stands, in one line whose figures add up; None: it holds nothing, or it is not known."""
-    risk = one.risk
-    if risk is None or risk["total_pnl"] is None:
-        return None
-    parts = [f"realised {risk['grid_profit']:+,.2f}", f"unrealised {risk['unrealised_pnl']:+,.2f}"]
-    if risk["exit_pnl"]:
-        parts.append(f"sold at the stop {risk['exit_pnl']:+,.2f}")
-    of = "by its account" if risk["source"] == "ACCOUNT" else "modelled"
-    at_risk = f"; {risk['capital_at_risk']:,.2f} more at risk to the stop" if risk["capital_at_risk"] else ""
-    return f"stands at {risk['total_pnl']:+,.2f} {one.quote}: {', '.join(parts)} ({of}){at_risk}"
-
-
-def waiting_costs(one: GridStanding) -> str | None:
-    """What the time until the operator acts may cost, in one line; None: nothing, or not known."""
-    risk = one.risk
-    if risk is None or not risk["profit_giveback"]:
-        return None
-    share = risk["profit_giveback_share"]
-    of = "" if share is None else f", {100 * share:.0f} % of the profit of its steps"
-    return f"waiting may cost {risk['profit_giveback']:,.2f} {one.quote}{of}"
-
-
-def became_of(row: Row, clock: datetime) -> str:
-    """What became of a message: on which channel, when, acknowledged or not, in one line."""
-    channel = "the log only" if row["channel"] == "log" else row["channel"] or "no channel"
-    match row["status"]:
-        case "SENT":
-            told = f"sent {iso(row['sent_at'])}, {spoken(clock - row['sent_at'])} ago, by {channel}"
-            if str(row["detail"] or "").startswith(UNCONFIRMED):
-                told += ", never confirmed"
-        case "SUPPRESSED":
-            told = row["detail"] or "not sent"
-        case "FAILED":
-            told = f"refused: {row['detail'] or 'no reason was given'}"
-        case _:
-            told = f"not taken yet after {counted(row['attempts'], 'attempt')}"
-    if row["acknowledged_at"]:
-        device = f" on {row['acknowledged_by_device']}" if row["acknowledged_by_device"] else ""
-        return f"{told}; acknowledged {iso(row['acknowledged_at'])}{device}"
-    if row["expired_at"]:
-        return f"{told}; stopped ringing {iso(row['expired_at'])} unacknowledged"
-    return f"{told}; not acknowledged" if row["receipt"] else told
-
-
-def answered(row: Row) -> str:
-    """What the operator did about an alert, in one line."""
-    if not row["responded_at"]:
-        return "no response"
-    after = spoken(timedelta(seconds=row["seconds_from_alert"]))
-    late = "" if row["within_window"] else ", after the recommended time"
-    return f"{row['action']} at {iso(row['responded_at'])}, {after} after the alert{late}"
-
-
-def tick_line(page: Page) -> str:
-    """The last tick in one line: of when, how long ago, how long it took, and what failed in it."""
-    row = page.tick
-    assert row is not None, "asked only where a tick has run"
-    took = ""
-    if row["finished_at"] is not None:
-        took = f", took {(row['finished_at'] - row['started_at']).total_seconds():.1f} s"
-    failed = f"; failed: {', '.join(row['symbols_failed'])}" if row["symbols_failed"] else ""
-    return f"{iso(row['as_of'])}, {spoken(page.clock - row['as_of'])} ago{took}{failed}"
 
 
 def is_held_back(row: Row) -> bool:

@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.charts import money_text, price_range, price_text, stretches
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.pictures.extent import price_range, stretches
 from mm_dagster.tables.words import STATES, VERDICTS
+from mm_dagster.text import money_text, price_text
 
 HEIGHT = 1000
 """Units from the bottom to the top of a drawing; a bar is one unit wide."""

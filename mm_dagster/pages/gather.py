@@ -15,13 +15,13 @@ from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import MirrorError
+from mm_dagster.pages.page import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
 from mm_dagster.pipeline.setup import unfinished
-from mm_dagster.standing import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
 from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import empty
 
 if TYPE_CHECKING:
-    from mm_dagster.drawings import Drawing
+    from mm_dagster.pictures.drawings import Drawing
     from mm_dagster.pipeline.project import Project
 
 
@@ -204,7 +204,7 @@ def _waiting(project: Project) -> int | str | None:
 def drawn(project: Project, found: Page) -> dict[str, tuple[Drawing | None, Drawing | None]]:
     """For each grid the drawing of its decisions and that of its money, over the page's days."""
     # Imported here because charts load matplotlib, and few commands draw.
-    from mm_dagster.drawings import draw_decision, draw_equity
+    from mm_dagster.pictures.drawings import draw_decision, draw_equity
 
     until = floor_bar(found.as_of or found.clock)
     span = Span(until - found.days * DAY, until)

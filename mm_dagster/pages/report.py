@@ -14,12 +14,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mm_dagster import standing
 from mm_dagster.bars import iso
-from mm_dagster.charts import STATE_COLOURS, on_colour, price_text
-from mm_dagster.drawings import HEIGHT, Drawing
-from mm_dagster.standing import GridStanding, Page
+from mm_dagster.pages import sentences
+from mm_dagster.pages.page import GridStanding, Page, without_money
+from mm_dagster.pictures.colours import STATE_COLOURS, on_colour
+from mm_dagster.pictures.drawings import HEIGHT, Drawing
 from mm_dagster.tables.words import STATES, VERDICTS
+from mm_dagster.text import counted, price_text, spoken, words
 
 Drawings = Mapping[str, tuple[Drawing | None, Drawing | None]]
 """By grid: its decisions, and its money."""
@@ -32,7 +33,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         page: where everything stands.
         drawings: for each grid of the page.
         generated_at: when it is written, UTC.
-        money: whether amounts are shown; see `standing.without_money`.
+        money: whether amounts are shown; see `page.without_money`.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -41,15 +42,21 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"iso": iso, "words": standing.words, "price": price_text, "spoken": standing.spoken}
+    environment.filters |= {
+        "iso": iso,
+        "words": words,
+        "price": price_text,
+        "spoken": spoken,
+    }
     environment.filters["commands"] = with_commands
     template = environment.get_template("report.html.jinja")
     text = template.render(
-        page=page if money else standing.without_money(page),
+        page=page if money else without_money(page),
         drawings=drawings,
         generated_at=generated_at,
         show_money=money,
-        standing=standing,
+        sentences=sentences,
+        counted=counted,
         height=HEIGHT,
         ranks=_ranks(),
         rank_of=rank_of,
@@ -78,7 +85,7 @@ def describe(one: GridStanding, drawing: Drawing) -> str:
     grid, price = one.grid, one.price
     closed = [piece for piece in drawing.states if piece.rank]
     worst = max(closed, key=lambda piece: piece.rank or 0, default=None)
-    above = f" The highest exit state is {standing.words(STATES[worst.rank or 0])}." if worst else ""
+    above = f" The highest exit state is {words(STATES[worst.rank or 0])}." if worst else ""
     now = f", now {price_text(price)}" if price is not None else ""
     return (
         f"{grid.symbol}{now}: the price against the grid {price_text(grid.lower)} to {price_text(grid.upper)} and the "

@@ -1,0 +1,37 @@
+"""Opens a venue as its settings say: an exchange, a recording, or the simulated market."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm_dagster.config.markets import CcxtVenue, RecordedVenue, SimulatedVenue
+from mm_dagster.market.venue import Venue
+
+
+def open_venue(
+    name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, folder: Path, markets: Sequence[str] = ()
+) -> Venue:
+    """The venue that a configuration describes.
+
+    Args:
+        name: its name in markets.yaml.
+        config: its settings there.
+        folder: the configuration folder, which relative paths start from.
+        markets: those that are watched on it.
+
+    Raises:
+        VenueError: it cannot be used as configured.
+    """
+    # Imported here because ccxt takes a second to load, and a simulated or recorded market never needs it.
+    if isinstance(config, CcxtVenue):
+        from mm_dagster.market.exchange import ExchangeVenue
+
+        return ExchangeVenue(name, config, markets=markets)
+    if isinstance(config, RecordedVenue):
+        from mm_dagster.market.recorded import RecordedMarket
+
+        return RecordedMarket(name, config, folder)
+    from mm_dagster.market.simulated import SimulatedMarket
+
+    return SimulatedMarket(name)

@@ -1,0 +1,1 @@
+"""What people read: gathered once, said once, shown by the terminal and the report."""
