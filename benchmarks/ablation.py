@@ -38,10 +38,10 @@ from mm_dagster.evaluation import alarms, resample
 from mm_dagster.evaluation.alarms import Alarms
 from mm_dagster.evaluation.cohort import Truths
 from mm_dagster.evaluation.market import Floats
-from mm_dagster.evaluation.questions import Questions
 from mm_dagster.evaluation.signals import LEVELS, POLICIES, break_probability
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import FALSE, LAG, TRIGGERS, TRUE, Readings
+from mm_dagster.research.questions import Questions
 
 JUDGED = LEVELS[:2]
 """WARNING and LATEST_ACCEPTABLE_EXIT: MANDATORY_EXIT says that a break came, or that a trend is on."""

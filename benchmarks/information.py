@@ -34,10 +34,10 @@ from benchmarks.shared import (
     with_pool,
 )
 from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, bar_number
-from mm_dagster.evaluation.candidates import monthly, months_of, place_of
 from mm_dagster.evaluation.market import Floats
-from mm_dagster.evaluation.promotion import values_of
-from mm_dagster.evaluation.questions import Questions
+from mm_dagster.research.candidates import monthly, months_of, place_of
+from mm_dagster.research.promotion import values_of
+from mm_dagster.research.questions import Questions
 
 FUTURES = {
     "binance23": ("binance-perp", "5m_2023", "2023"),

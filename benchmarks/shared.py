@@ -19,17 +19,18 @@ from rich.table import Table
 from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config.markets import CandlesConfig, RecordedVenue
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation import gate, promotion, resample
+from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Floats, Market, markets
-from mm_dagster.evaluation.placebo import flip
-from mm_dagster.evaluation.promotion import SIGNS, Result
-from mm_dagster.evaluation.questions import Questions, ask, join
-from mm_dagster.evaluation.questions import forecast as expected
 from mm_dagster.market.candles import collect
 from mm_dagster.market.recorded import RecordedMarket
 from mm_dagster.regime import features, verdict
+from mm_dagster.research import gate, promotion
+from mm_dagster.research.placebo import flip
+from mm_dagster.research.promotion import SIGNS, Result
+from mm_dagster.research.questions import Questions, ask, join
+from mm_dagster.research.questions import forecast as expected
 
 SHARED = Path(os.environ.get("MM_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 CONFIG = Config.model_validate(

@@ -45,7 +45,7 @@ from rich.table import Table
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config.history import HistoryConfig
 from mm_dagster.definitions import defs
-from mm_dagster.defs.housekeeping import tidy
+from mm_dagster.defs.internals.runs import tidy
 from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.tables import registry

@@ -1,58 +1,14 @@
-"""The front door: everything that Dagster shows is found below defs/."""
-
-import gc
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
+"""The front door: what Dagster is told to load, and every run that is started from it."""
 
 import dagster as dg
 
-from mm_dagster import environment, logs, modes
-from mm_dagster.environment import VariableError
+from mm_dagster import modes
+from mm_dagster.defs.loading import load
 
-logger = logging.getLogger(__name__)
-
-# The code location, and every run that is started from it.
 modes.keep_private()
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors of the project."""
-    if not logs.is_configured():
-        try:
-            logs.configure()
-        except VariableError as error:
-            logger.error("%s; the default is taken", error)
-    try:
-        environment.find_numba_cache(environment.data_folder())
-    except VariableError as error:
-        logger.error("%s", error)
-        raise
-    with _uncollected():
-        found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    _keep_what_is_loaded()
-    return found
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would look again and again at modules that are all needed."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-@cache
-def _keep_what_is_loaded() -> None:
-    """Tells the collector, once, that what is loaded stays for the life of the process.
-
-    Every run is a process of its own: it would spend more on looking through libraries than on its own garbage.
-    """
-    gc.freeze()
+    return load()

@@ -21,7 +21,7 @@ from matplotlib.text import Text
 
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.grid.calibration import SAMPLE_SCHEMA, Calibration, calibrate
+from mm_dagster.evaluation.calibration import SAMPLE_SCHEMA, Calibration, calibrate
 from mm_dagster.pictures import colours, extent, glance, quality, style
 from mm_dagster.pictures.decision import decision_picture
 from mm_dagster.pictures.equity import equity_picture

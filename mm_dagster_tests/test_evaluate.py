@@ -17,8 +17,8 @@ from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config.load import load
 from mm_dagster.config.markets import SimulatedVenue
 from mm_dagster.config.sources import source_of
-from mm_dagster.evaluation import candidates, promotion
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.research import candidates, promotion
 from mm_dagster_tests.evaluation.test_tuning import DAYS, START, walk
 
 ASKED = ("--from", "2025-03-01", "--to", "2025-07-10", "--keys", "exit.persist.on,exit.confirm")

@@ -22,8 +22,8 @@ import requests
 
 from mm_dagster import logs, web
 from mm_dagster.alerts import heartbeat
+from mm_dagster.alerts.apprise import Second, SecondUnavailable
 from mm_dagster.alerts.pushover import Pushover, PushoverElsewhere, PushoverRefused, PushoverUnavailable
-from mm_dagster.alerts.second import Second, SecondUnavailable
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.config.markets import AccountKeys, CcxtVenue

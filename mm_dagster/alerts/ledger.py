@@ -23,9 +23,9 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from mm_dagster.alerts.apprise import SecondUnavailable
 from mm_dagster.alerts.policy import EMERGENCY, UNCONFIRMED, Alert, Cancellation
 from mm_dagster.alerts.pushover import PushoverNotTaken, PushoverRefused, PushoverUnavailable, Sent
-from mm_dagster.alerts.second import SecondUnavailable
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.tables import registry
 

@@ -20,7 +20,7 @@ from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 
 if TYPE_CHECKING:
-    from mm_dagster.evaluation.promotion import Findings, Result
+    from mm_dagster.research.promotion import Findings, Result
 
 PANEL = "Ask"
 
@@ -181,7 +181,7 @@ def judged_candidates(days: Span, symbols: Sequence[str]) -> Findings:
     Raises:
         CommandError: the libraries that fit them are not installed, or the days are too few.
     """
-    from mm_dagster.evaluation import candidates, promotion
+    from mm_dagster.research import candidates, promotion
 
     lacking = candidates.missing()
     if lacking:

@@ -81,7 +81,7 @@ def _heartbeat(variable: str) -> str:
 
 def _second_channel(variable: str) -> str:
     """That apprise can read the address in a variable, which is never shown."""
-    from mm_dagster.alerts.second import Second, SecondUrlError
+    from mm_dagster.alerts.apprise import Second, SecondUrlError
 
     try:
         Second([_address_in(variable)])

@@ -101,10 +101,10 @@ def _daemon(now: datetime) -> str:
 
 
 def _code_location() -> str:
-    from mm_dagster.definitions import defs
+    from mm_dagster.defs.loading import load
 
     try:
-        loaded = defs().get_repository_def()
+        loaded = load().get_repository_def()
     except Exception as error:
         raise CommandError(f"does not load: {type(error).__name__}: {_cause(error)}") from error
     return f"{len(loaded.get_all_jobs())} jobs, {len(loaded.schedule_defs)} schedules"

@@ -69,7 +69,7 @@ def backfill(
     Days that are whole under the configuration and the code in force are skipped.
     """
     from mm_dagster.defs.partitions import range_tags
-    from mm_dagster.history.completeness import unfinished
+    from mm_dagster.pipeline.completeness import unfinished
 
     days, wanted = whole_days(first, last), configured(symbols)
     project = project_here()
@@ -205,7 +205,7 @@ def _with_candles(days: Span, symbols: Sequence[str]) -> Span:
 
 def _replayed(span: Span, symbols: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each market: how often each verdict was found again, and where another one is stored."""
-    from mm_dagster.defs.proofs import evidence
+    from mm_dagster.pipeline.proofs import evidence
     from mm_dagster.regime.proofs import recompute
 
     project = project_here()
@@ -241,7 +241,7 @@ def _replayed(span: Span, symbols: Sequence[str]) -> list[dict[str, Any]]:
 
 def _proven(span: Span, symbols: Sequence[str]) -> list[Proof]:
     """The proofs over a span, month by month."""
-    from mm_dagster.defs.proofs import evidence
+    from mm_dagster.pipeline.proofs import evidence
     from mm_dagster.regime.proofs import prove, together
 
     project = project_here()
@@ -304,11 +304,11 @@ def run_job(
     Raises:
         CommandError: a step failed; with the first line of the error.
     """
-    from mm_dagster.definitions import defs
+    from mm_dagster.defs.loading import load
 
     _ = project_here()  # it says where Dagster keeps its own things
     result = (
-        defs()
+        load()
         .resolve_job_def(job)
         .execute_in_process(
             instance=dg.DagsterInstance.get(),

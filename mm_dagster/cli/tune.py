@@ -19,7 +19,7 @@ from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 
 if TYPE_CHECKING:
-    from mm_dagster.evaluation.tuning import Proposal
+    from mm_dagster.research.tuning import Proposal
 
 PANEL = "Keep it well"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -50,8 +50,8 @@ def tune(
 ) -> None:
     """Search better thresholds on the past, and judge them on what came after. It proposes; it switches nothing."""
     # Imported here because optuna takes a moment to load.
-    from mm_dagster.evaluation import tuning
     from mm_dagster.evaluation.evaluate import LEAD_BARS
+    from mm_dagster.research import space, tuning, worth
 
     if not NAME.fullmatch(study):
         raise CommandError(f"--study {study!r}: use letters, digits, - and _, like spring-2026")
@@ -64,14 +64,14 @@ def tune(
         first, last = before["days"].split(" to ")
     chosen = configured(symbols or before.get("symbols"))
     try:
-        wanted = tuning.keys_of(keys or before.get("keys", "exit"))
-        cost = price if price is not None else float(before.get("price", tuning.PRICE))
+        wanted = space.keys_of(keys or before.get("keys", "exit"))
+        cost = price if price is not None else float(before.get("price", worth.PRICE))
         days = _days(project.lake, chosen, first, last, LEAD_BARS)
-        tuning.folds(days, project.config.evaluation.life_days)
+        worth.folds(days, project.config.evaluation.life_days)
         with FileLock(folder / "lock", timeout=0):
             grounds = _prepared(project, chosen, days)
             proposal = _searched(study, folder, grounds, days, project.config, wanted, trials, cost)
-    except tuning.TuningError as error:
+    except space.TuningError as error:
         raise CommandError(str(error)) from None
     except Timeout:
         raise CommandError(f"--study {study}: is being searched by another process; wait for it") from None
@@ -100,8 +100,8 @@ def _days(lake: Any, symbols: list[str], first: str | None, last: str | None, le
 
 
 def _prepared(project: Any, symbols: list[str], days: Span) -> list[Any]:
-    from mm_dagster.evaluation import tuning
     from mm_dagster.evaluation.evaluate import LEAD_BARS
+    from mm_dagster.research import worth
 
     lake = project.lake
     span = days.back(LEAD_BARS)
@@ -115,7 +115,7 @@ def _prepared(project: Any, symbols: list[str], days: Span) -> list[Any]:
         task = bar.add_task("", total=len(symbols))
         for symbol in symbols:
             bar.update(task, description=symbol)
-            grounds += tuning.prepare([symbol], candles, days, project.config)
+            grounds += worth.prepare([symbol], candles, days, project.config)
             bar.advance(task)
     return grounds
 
@@ -123,10 +123,10 @@ def _prepared(project: Any, symbols: list[str], days: Span) -> list[Any]:
 def _searched(
     study: str, folder: Path, grounds: list[Any], days: Span, config: Any, keys: Any, trials: int, price: float
 ) -> Proposal:
-    from mm_dagster.evaluation import tuning
+    from mm_dagster.research import tuning, worth
 
     with days_done("tune", unit="trials") as bar:
-        task = bar.add_task("", total=tuning.BLOCKS * trials)
+        task = bar.add_task("", total=worth.BLOCKS * trials)
 
         def progress(fold: int, done: int, best: float) -> None:
             what = f"best {best:+.3f}"
@@ -137,7 +137,7 @@ def _searched(
 
 def _write(folder: Path, study: str, proposal: Proposal, configuration: Path) -> list[Path]:
     """The proposal as files below the data folder; the configuration is only read."""
-    from mm_dagster.evaluation.difference import changed
+    from mm_dagster.research.difference import changed
 
     by_file: dict[str, dict[str, float]] = {}
     for path, value in proposal.changed.items():

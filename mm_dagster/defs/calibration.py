@@ -1,44 +1,20 @@
 """Did the touch probabilities come true on one's own grids? Asked once a day, answered with a picture. Only reads."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.defs.describe import picture
 from mm_dagster.defs.resources import ProjectOfRun
-from mm_dagster.grid.calibration import EVENTS, Calibration, Event, calibrate, observe, verdict_of
+from mm_dagster.evaluation.calibration import EVENTS, Calibration, verdict_of
 from mm_dagster.pictures import quality
-from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.proofs import measure
 
 CHECKS = {event: f"{event}_probability_is_honest" for event in EVENTS}
 """The check of each event."""
+
 CHECK_KEYS = [dg.AssetCheckKey(dg.AssetKey("grid_risk"), name) for name in CHECKS.values()]
-
-
-def measure(project: Project, event: Event) -> Calibration | None:
-    """What was predicted for all grids of the last months against what happened; None: there is no row yet.
-
-    A grid that does not run counts, too: its bounds were watched all the same.
-    """
-    config, lake = project.config, project.lake
-    newest = max((time + BAR for time in lake.newest("candles").values()), default=None)
-    if newest is None:
-        return None
-    span = Span(floor_bar(newest) - timedelta(days=config.risk.calibration.days), newest)
-    risks, candles = lake.read("grid_risk", span=span), lake.read("candles", span=span)
-    samples = []
-    for row in lake.read("grid_episode").iter_rows(named=True):
-        mine = (pl.col("grid_id") == row["grid_id"]) & (pl.col("activated_at") == row["activated_at"])
-        rows = risks.filter(mine)
-        if rows.height:
-            bars = candles.filter(pl.col("symbol") == row["symbol"])
-            bounds = {name: row[name] for name in ("lower", "upper", "stop")}
-            samples.append(observe(rows, bars, event=event, **bounds))
-    return calibrate(pl.concat(samples), event=event) if samples else None
 
 
 @dg.multi_asset_check(

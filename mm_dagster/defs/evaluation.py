@@ -12,20 +12,21 @@ import polars as pl
 from pydantic import Field
 
 from mm_dagster.bars import BAR, Span, parse_time
-from mm_dagster.config.whole import Config
 from mm_dagster.defs.describe import picture, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun
-from mm_dagster.evaluation import candidates, monthly
+from mm_dagster.evaluation import monthly
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
 from mm_dagster.pictures import quality
-from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.evaluate import judged_markets, operated
+from mm_dagster.research import candidates
 from mm_dagster.tables.registry import STAGES, empty
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
 """Metrics of the table on the asset's page."""
+
 HEARD, SANE = "signals_are_worth_hearing", "parameters_are_sane"
 """Names of the checks."""
 
@@ -64,9 +65,9 @@ def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, con
     days = monthly.window(_until(config.until) or newest, settings.evaluation.window_days)
     reach = days.back(LEAD_BARS)
     found = monthly.assess(
-        _markets(project, settings),
+        judged_markets(project, settings),
         lambda symbol: lake.read("candles", span=reach, symbols=[symbol]),
-        _operated(project, settings),
+        operated(project, settings),
         days,
         settings,
         lambda symbol: context.log.info(f"{symbol} is judged"),
@@ -124,7 +125,7 @@ if not candidates.missing():
         rows: list[pl.DataFrame] = []
         left_out: list[str] = []
         fitted = changed = 0
-        for symbol in _markets(project, settings):
+        for symbol in judged_markets(project, settings):
             found = candidates.refit(
                 symbol,
                 lake.read("candles", span=candidates.reach(days), symbols=[symbol], columns=candidates.COLUMNS),
@@ -196,19 +197,6 @@ def _until(text: str) -> datetime | None:
         return parse_time(text) if text else None
     except ValueError as error:
         raise dg.Failure(f"until: {error}") from None
-
-
-def _markets(project: Project, config: Config) -> list[str]:
-    """The watched markets; the synthetic ones only where there is no other, since they would flatter or blame."""
-    return [one for one in config.symbols if project.wholly_simulated or not project.simulated(one)]
-
-
-def _operated(project: Project, config: Config) -> monthly.Operated:
-    """The operator's grids and alerts on the same markets, and on those that he no longer watches."""
-    apart = [one for one in config.symbols if one not in _markets(project, config)]
-    of_these = ~pl.col("symbol").is_in(apart)
-    alerts = project.lake.sql(f"FROM alert_responses WHERE {project.lake.in_force('notification')}")
-    return monthly.Operated(project.lake.read("grid_episode").filter(of_these), alerts.filter(of_these))
 
 
 def _shown(found: monthly.Assessment, policy: str, prefix: str) -> dict[str, Any]:

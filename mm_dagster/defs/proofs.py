@@ -1,23 +1,13 @@
 """The proofs of the regime engine on one's own history, once a day and whenever asked for. They only read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
 
-from mm_dagster.bars import BAR, Span, iso, midnight
-from mm_dagster.config.whole import Config
+from mm_dagster.bars import BAR, iso
 from mm_dagster.defs.resources import ProjectOfRun
-from mm_dagster.history.lake import Lake
-from mm_dagster.pipeline.project import Project
-from mm_dagster.regime.proofs import (
-    LEAD_BARS,
-    Evidence,
-    Proof,
-    live_equals_backfill,
-    no_look_ahead,
-    warm_up_suffices,
-)
+from mm_dagster.pipeline.proofs import evidence, newest_whole_day
+from mm_dagster.regime.proofs import Evidence, Proof, live_equals_backfill, no_look_ahead, warm_up_suffices
 
 TABLES = ("regime_features", "regime_verdict")
 
@@ -29,27 +19,6 @@ PROOFS: Mapping[Callable[[Evidence], Mapping[str, Proof]], str] = {
 """The checks on both tables, and what each says when it passes."""
 
 CHECKS = [dg.AssetCheckKey(dg.AssetKey(table), prove.__name__) for prove in PROOFS for table in TABLES]
-
-
-def evidence(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -> Evidence:
-    """What the lake holds of some markets around a span."""
-    return Evidence(
-        span=span,
-        symbols=tuple(symbols),
-        config=config,
-        candles=lake.read("candles", span=Evidence.candle_span(span), symbols=symbols),
-        features=lake.read("regime_features", span=span.back(LEAD_BARS), symbols=symbols),
-        verdicts=lake.read("regime_verdict", span=span, symbols=symbols),
-    )
-
-
-def newest_whole_day(project: Project) -> Span | None:
-    """The last UTC day of which some market has the last candle; None: there is none."""
-    newest = [time for symbol, time in project.lake.newest("candles").items() if symbol in project.config.symbols]
-    if not newest:
-        return None
-    end = midnight((max(newest) + BAR).date())
-    return Span(end - timedelta(days=1), end)
 
 
 def _checks(prove: Callable[[Evidence], Mapping[str, Proof]], says: str) -> dg.AssetChecksDefinition:

@@ -2,18 +2,13 @@
 
 import logging
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import dagster as dg
-import dagster._loggers
 from pydantic import Field
 
-from mm_dagster import logs
 from mm_dagster.bars import parse_time
+from mm_dagster.defs.internals.console import console, take_over
 from mm_dagster.pipeline.project import Project
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("mm_dagster")
 
@@ -51,23 +46,7 @@ class ProjectResource(dg.ConfigurableResource[Project]):
 ProjectOfRun = dg.ResourceParam[Project]
 """What a step or a sensor that is given the project says of it."""
 
-
-@dg.logger(
-    config_schema={
-        "log_level": dg.Field(str, default_value="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL."),
-        "name": dg.Field(str, default_value="dagster"),
-    },
-    description="The lines of a run on stderr, in the format of MM_LOG_FORMAT.",
-)
-def console(context: dg.InitLoggerContext) -> logging.Logger:
-    """What a run logs through Dagster, written like everything else; see logs.py."""
-    logger = logging.Logger(context.logger_config["name"])
-    logger.addHandler(logs.handler_of_runs(logging.getLevelName(context.logger_config["log_level"].upper())))
-    return logger
-
-
-# Dagster takes its own coloured logger for every run whose configuration names none, and has no setting for another.
-dagster._loggers.colored_console_logger = console
+take_over()
 
 
 @dg.definitions

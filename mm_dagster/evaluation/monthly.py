@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation import probability, resample, told
+from mm_dagster.evaluation import probability, resample, responses
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import NEEDED, open_daily
 from mm_dagster.evaluation.evaluate import compute, judge_grids
@@ -112,13 +112,13 @@ def assess(
             by_rule += [judge_grids(market, grids, config)] if grids else []
             for cohort in _cohorts(market, known):
                 real.append(judge(cohort, listen(cohort, market, config)))
-                followed.append(told.follow_up(alerts, cohort, market))
+                followed.append(responses.follow_up(alerts, cohort, market))
         progress(symbol)
     active = config.exit.policy
     rows = [
         (RULE, measure(by_rule, active)),
         (REAL, measure(real, active, daily=False)),
-        (REAL, told.measure(alerts, pl.concat([told.NOTHING, *followed]))),
+        (REAL, responses.measure(alerts, pl.concat([responses.NOTHING, *followed]))),
     ]
     return Assessment(
         rows=conform(

@@ -40,9 +40,9 @@ from numba import njit
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.exit.nearest import nearest
+from mm_dagster.exit.next_triggers import nearest
+from mm_dagster.exit.reasons import sentence, weight
 from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, Readings, evaluate, table, times
-from mm_dagster.exit.why import sentence, weight
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import STATES
 

@@ -12,7 +12,7 @@ import polars as pl
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import Giveback
-from mm_dagster.grid import account, stakes
+from mm_dagster.grid import account, at_risk
 from mm_dagster.grid.replay import Book, Floats, Replay, book_of, replay
 from mm_dagster.tables.market import MarketRules
 
@@ -134,10 +134,10 @@ def _modelled(grid: GridConfig, lived: Replay) -> dict[str, np.ndarray]:
 
 def _at_stake(book: Book, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback) -> dict[str, np.ndarray]:
     hours = waiting.response_minutes / 60.0
-    giveback = stakes.profit_giveback(book, lived, closes, sigma, hours, sigmas=waiting.sigmas)
+    giveback = at_risk.profit_giveback(book, lived, closes, sigma, hours, sigmas=waiting.sigmas)
     return {
-        "capital_at_risk": stakes.capital_at_risk(book, lived, closes),
+        "capital_at_risk": at_risk.capital_at_risk(book, lived, closes),
         "profit_giveback": giveback,
-        "profit_giveback_share": stakes.share_of_profit(giveback, lived.grid_profit),
-        "required_cash": stakes.required_cash(book, lived),
+        "profit_giveback_share": at_risk.share_of_profit(giveback, lived.grid_profit),
+        "required_cash": at_risk.required_cash(book, lived),
     }

@@ -13,7 +13,7 @@ from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.exit.why import why
+from mm_dagster.exit.reasons import why
 from mm_dagster.tables.registry import empty
 from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES
 from mm_dagster.text import counted, spoken, words

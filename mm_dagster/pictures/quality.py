@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mm_dagster.grid.calibration import EVENTS, Calibration
+from mm_dagster.evaluation.calibration import EVENTS, Calibration
 from mm_dagster.pictures.colours import PALETTES, STATE_COLOURS, STATE_NAMES, Palette, Theme
 from mm_dagster.pictures.style import (
     BOTTOM,
@@ -44,7 +44,7 @@ def reliability_picture(
     """Predicted against observed frequency, with the 95 % interval of each bin, and below how often each was said.
 
     Args:
-        calibration: what grid/calibration.py made of predictions and outcomes.
+        calibration: what evaluation/calibration.py made of predictions and outcomes.
         title_prefix: put before the title, to label synthetic data.
         dots_per_inch: resolution; the picture is 8 by 5.4 inches.
         theme: light or dark background.

@@ -9,7 +9,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, Span, iso, midnight, parse_time
 from mm_dagster.config.markets import RecordedVenue
-from mm_dagster.history.completeness import holes
+from mm_dagster.pipeline.completeness import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import dependents
 

@@ -13,16 +13,16 @@ from filelock import FileLock
 
 from mm_dagster import environment
 from mm_dagster.alerts import budget, digest, drill, message, policy, receipts
+from mm_dagster.alerts.apprise import Second, SecondUnavailable, SecondUrlError
 from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.responses import Answers, answers_of
-from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
 from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
-from mm_dagster.exit.why import why
+from mm_dagster.exit.reasons import why
 from mm_dagster.history.lake import Commit
 from mm_dagster.pictures import decision
 from mm_dagster.pipeline.project import Project

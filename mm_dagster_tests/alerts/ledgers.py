@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster.alerts import budget, message, policy
 from mm_dagster.alerts import ledger as delivery
-from mm_dagster.alerts.second import SecondUnavailable
+from mm_dagster.alerts.apprise import SecondUnavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mm_dagster.alerts import happened, message, policy
 from mm_dagster.bars import BAR
 from mm_dagster.config.alerts import AlertsConfig
-from mm_dagster.exit.why import why
+from mm_dagster.exit.reasons import why
 from mm_dagster.pages.page import stand, with_responses
 from mm_dagster.pages.sentences import deadline
 from mm_dagster.tables import registry

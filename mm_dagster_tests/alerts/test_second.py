@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mm_dagster.alerts.second import Second, SecondUnavailable, SecondUrlError
+from mm_dagster.alerts.apprise import Second, SecondUnavailable, SecondUrlError
 
 SECRET = "passw0rd-of-the-operator"
 

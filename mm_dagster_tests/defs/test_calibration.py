@@ -11,9 +11,10 @@ import yaml
 
 from mm_dagster.bars import DAY_BARS
 from mm_dagster.definitions import defs
-from mm_dagster.defs.calibration import CHECK_KEYS, CHECKS, measure
-from mm_dagster.grid.calibration import SAMPLE_BARS, verdict_of
+from mm_dagster.defs.calibration import CHECK_KEYS, CHECKS
+from mm_dagster.evaluation.calibration import SAMPLE_BARS, verdict_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.proofs import measure
 from mm_dagster_tests.defs.live import QUIET
 
 DAYS = 6

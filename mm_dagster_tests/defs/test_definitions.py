@@ -12,7 +12,7 @@ from mm_dagster.definitions import defs
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG
 from mm_dagster.defs.proofs import CHECKS
-from mm_dagster.evaluation.candidates import missing
+from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
 
 HISTORY = {"candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"}

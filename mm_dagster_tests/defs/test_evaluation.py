@@ -19,12 +19,12 @@ from mm_dagster.bars import Span
 from mm_dagster.definitions import defs
 from mm_dagster.defs import automation, evaluation
 from mm_dagster.defs.resources import Turn
-from mm_dagster.evaluation import candidates
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.history.lake import Commit
 from mm_dagster.history.views import VIEWS
 from mm_dagster.market.candles import collect
 from mm_dagster.pipeline.project import Project
+from mm_dagster.research import candidates
 from mm_dagster.tables import registry, words
 from mm_dagster_tests.defs.live import QUIET
 

@@ -26,7 +26,7 @@ from dagster._core.scheduler.instigation import (
 
 from benchmarks.storage import Storage
 from mm_dagster.config.history import HistoryConfig
-from mm_dagster.defs.housekeeping import FAILED_KEPT, forget, sqlite_storage, tidy
+from mm_dagster.defs.internals.runs import FAILED_KEPT, forget, sqlite_storage, tidy
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01")
 NOW = datetime.now(UTC)
@@ -145,7 +145,7 @@ def test_failed_runs_stay_longer_but_not_without_number(
     assert runs_of(instance) == {old, newer}
     assert expired not in runs_of(instance)
     assert FAILED_KEPT > 2
-    monkeypatch.setattr("mm_dagster.defs.housekeeping.FAILED_KEPT", 1)
+    monkeypatch.setattr("mm_dagster.defs.internals.runs.FAILED_KEPT", 1)
     forget(instance, SETTINGS, NOW)
     assert runs_of(instance) == {newer}
 

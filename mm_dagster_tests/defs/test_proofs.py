@@ -17,9 +17,10 @@ from filelock import FileLock
 from mm_dagster.bars import BAR, Span
 from mm_dagster.definitions import defs
 from mm_dagster.defs.calibration import CHECK_KEYS
-from mm_dagster.defs.proofs import CHECKS, newest_whole_day
+from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.proofs import newest_whole_day
 from mm_dagster_tests.defs.live import QUIET
 
 FEATURES, VERDICT = dg.AssetKey("regime_features"), dg.AssetKey("regime_verdict")

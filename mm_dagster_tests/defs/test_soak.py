@@ -27,7 +27,7 @@ import yaml
 from mm_dagster.bars import BAR, iso
 from mm_dagster.config.history import HistoryConfig
 from mm_dagster.definitions import defs
-from mm_dagster.defs.housekeeping import tidy
+from mm_dagster.defs.internals.runs import tidy
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.pipeline.project import Project
 

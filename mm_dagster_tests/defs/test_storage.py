@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from mm_dagster.defs import storage
-from mm_dagster.defs.storage import EventLog
+from mm_dagster.defs.internals import storage
+from mm_dagster.defs.internals.storage import EventLog
 from mm_dagster_tests.conftest import PROJECT
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-13")

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span
-from mm_dagster.evaluation import candidates, promotion
-from mm_dagster.evaluation.candidates import Garch, Markov
 from mm_dagster.evaluation.market import Floats
+from mm_dagster.research import candidates, promotion
+from mm_dagster.research.candidates import Garch, Markov
 from mm_dagster.tables import registry
 from mm_dagster_tests.evaluation.walks import CONFIG, START, SYMBOLS, WARM_UP_DAYS, walk
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mm_dagster.evaluation.difference import changed
+from mm_dagster.research.difference import changed
 
 
 def nested(values: dict[str, float], given: dict[str, Any]) -> dict[str, Any]:

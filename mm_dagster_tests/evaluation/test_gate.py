@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from mm_dagster.evaluation import gate, resample
-from mm_dagster.evaluation.gate import GAP_DAYS, TEST_DAYS
+from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.market import Floats
+from mm_dagster.research import gate
+from mm_dagster.research.gate import GAP_DAYS, TEST_DAYS
 
 MARKETS, DAYS, HOURS = 6, 240, 12
 

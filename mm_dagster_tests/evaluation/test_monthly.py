@@ -13,7 +13,7 @@ import pytest
 
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.evaluation import alarms, monthly, probability, told
+from mm_dagster.evaluation import alarms, monthly, probability, responses
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.market import Market
 from mm_dagster.tables import evaluation, registry, words
@@ -62,7 +62,7 @@ def alerts(hours: Sequence[float], **columns: Sequence[Any]) -> pl.DataFrame:
 
 
 def followed(hours: Sequence[float], of: Market, ended: datetime | None = None) -> list[tuple[Any, ...]]:
-    return told.follow_up(alerts(hours), cohort(of, ended), of).select("warned", "right", "lead").rows()
+    return responses.follow_up(alerts(hours), cohort(of, ended), of).select("warned", "right", "lead").rows()
 
 
 def test_an_alert_is_right_when_the_break_comes_within_a_day_of_it() -> None:
@@ -119,9 +119,9 @@ def test_the_figures_of_the_alerts_are_those_computed_by_hand() -> None:
         seconds_from_alert=[None, 3600.0, 4000.0, None],
         within_window=[None, True, False, None],
     )
-    rows = told.measure(given, told.follow_up(given, cohort(of), of))
+    rows = responses.measure(given, responses.follow_up(given, cohort(of), of))
     found = {(row["signal"], row["metric"]): (row["value"], row["n"]) for row in rows.iter_rows(named=True)}
-    assert set(rows["policy"]) == {told.POLICY}
+    assert set(rows["policy"]) == {responses.POLICY}
     assert found["WARNING", "alerts"] == (3.0, 3)
     assert found["WARNING", "answered_share"] == (pytest.approx(2 / 3), 3)
     assert found["WARNING", "response_p50_seconds"] == (3800.0, 2)
@@ -140,14 +140,16 @@ def test_the_figures_of_the_alerts_are_those_computed_by_hand() -> None:
 def test_an_interval_comes_with_blocks_enough() -> None:
     given = alerts([24.0 * 14 * block for block in range(5)], within_window=[True, False, True, False, False])
     for blocks in (4, 5):
-        rows = told.measure(given.head(blocks), told.NOTHING).filter(pl.col("metric") == "within_window_share")
+        rows = responses.measure(given.head(blocks), responses.NOTHING).filter(
+            pl.col("metric") == "within_window_share"
+        )
         value, low, high = rows.select("value", "low", "high").row(0)
         assert value == 2 / blocks
         assert (low, high) == (None, None) if blocks == 4 else low < value < high
 
 
 def test_alerts_of_nobody_have_no_figures() -> None:
-    assert told.measure(alerts([20.0]).clear(), told.NOTHING).is_empty()
+    assert responses.measure(alerts([20.0]).clear(), responses.NOTHING).is_empty()
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,13 @@ from hypothesis import strategies as st
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.markets import MarketsConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation import deflation, tuning
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.evaluation.signals import listen
-from mm_dagster.evaluation.tuning import Ground, Proposal, Search, TuningError
+from mm_dagster.research import deflation, space, tuning, worth
+from mm_dagster.research.search import Search
+from mm_dagster.research.space import TuningError
+from mm_dagster.research.tuning import Proposal
+from mm_dagster.research.worth import Ground
 from mm_dagster.tables.words import STATES
 from mm_dagster_tests.regime.markets import PRICES, traded
 
@@ -31,7 +34,7 @@ DAYS = Span(START, START + timedelta(days=132))
 LIFE = 14
 SYMBOLS = ("AAA-USDT", "BBB-USDT")
 TRIALS = 4
-LIKELY = tuning.keys_of("exit.thresholds.break_likely")
+LIKELY = space.keys_of("exit.thresholds.break_likely")
 
 
 def walk(seed: int, symbol: str, days: Span = DAYS) -> pl.DataFrame:
@@ -71,7 +74,7 @@ def candles() -> dict[str, pl.DataFrame]:
 @pytest.fixture(scope="module")
 def grounds(candles: dict[str, pl.DataFrame], config: Config) -> list[Ground]:
     """A grid a day on both."""
-    return list(tuning.prepare(SYMBOLS, candles.__getitem__, DAYS, config))
+    return list(worth.prepare(SYMBOLS, candles.__getitem__, DAYS, config))
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +86,14 @@ def study(tmp_path_factory: pytest.TempPathFactory, grounds: list[Ground], confi
 
 def trials(folder: Path, name: str, grounds: Sequence[Ground], config: Config) -> list[list[tuple[dict, float | None]]]:
     """Values and worth of the finished trials of a study, by past."""
-    storage = Search(grounds, config, LIKELY, tuning.PRICE, name, folder / "trials.journal").storage
+    storage = Search(grounds, config, LIKELY, worth.PRICE, name, folder / "trials.journal").storage
     return [
         [
             (trial.params, trial.value)
             for trial in optuna.load_study(study_name=f"{name}-{past}", storage=storage).trials
             if trial.state.is_finished() and trial.value is not None
         ]
-        for past in range(tuning.BLOCKS)
+        for past in range(worth.BLOCKS)
     ]
 
 
@@ -109,12 +112,12 @@ def interrupt_after(count: int) -> Callable[[int, int, float], None]:
 @given(count=st.integers(0, 1_500), life=st.integers(1, 60))
 def test_a_block_begins_only_when_every_grid_of_its_past_is_over(count: int, life: int) -> None:
     days = Span(START, START + timedelta(days=count))
-    if count < 6 * max(tuning.LEAST_BLOCK_DAYS, life + 1):
+    if count < 6 * max(worth.LEAST_BLOCK_DAYS, life + 1):
         with pytest.raises(TuningError, match=f"^{count} days"):
-            tuning.folds(days, life)
+            worth.folds(days, life)
         return
-    cut = tuning.folds(days, life)
-    assert len(cut) == tuning.BLOCKS
+    cut = worth.folds(days, life)
+    assert len(cut) == worth.BLOCKS
     for fold in cut:
         assert fold.past.start == days.start < fold.past.end
         assert fold.past.end + timedelta(days=life + 1) == fold.block.start
@@ -125,22 +128,22 @@ def test_a_block_begins_only_when_every_grid_of_its_past_is_over(count: int, lif
 
 
 def test_every_key_can_be_searched_from_its_default_on(config: Config) -> None:
-    current = tuning.values_of(config, tuning.SPACE)
-    for key in tuning.SPACE:
+    current = space.values_of(config, space.SPACE)
+    for key in space.SPACE:
         assert key.nearest(current[key.path]) == current[key.path], key.path
-    assert tuning.allowed(current, current) == current
-    assert tuning.with_values(config, current) == config
+    assert space.allowed(current, current) == current
+    assert space.with_values(config, current) == config
 
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_every_set_of_values_is_one_that_the_configuration_accepts(config: Config, data: st.DataObject) -> None:
-    current = tuning.values_of(config, tuning.SPACE)
-    keys = data.draw(st.lists(st.sampled_from(tuning.SPACE), min_size=1, unique=True))
+    current = space.values_of(config, space.SPACE)
+    keys = data.draw(st.lists(st.sampled_from(space.SPACE), min_size=1, unique=True))
     drawn = {key.path: key.nearest(data.draw(st.floats(key.low, key.high), label=key.path)) for key in keys}
-    values = tuning.allowed(drawn, current)
-    tried = tuning.with_values(config, values)
-    assert tuning.values_of(tried, keys) == values
+    values = space.allowed(drawn, current)
+    tried = space.with_values(config, values)
+    assert space.values_of(tried, keys) == values
     likely, confirm = tried.exit.thresholds.break_likely, tried.exit.confirm
     searched = {key.path.removeprefix("exit.thresholds.break_likely.") for key in keys}
     if "warning_on" in searched:
@@ -150,13 +153,13 @@ def test_every_set_of_values_is_one_that_the_configuration_accepts(config: Confi
 
 
 def test_a_trial_judges_the_states_that_production_would_have_shown(grounds: list[Ground], config: Config) -> None:
-    tried = tuning.with_values(
+    tried = space.with_values(
         config, {"exit.thresholds.break_likely.warning_on": 0.5, "exit.persist.on": 3, "regime.hysteresis.up": 1}
     )
     ground = grounds[0]
-    known = {**ground.market.known, **tuning._verdicts(ground, DAYS.end, tried)}
+    known = {**ground.market.known, **worth._verdicts(ground, DAYS.end, tried)}
     said = listen(ground.cohort, replace(ground.market, known=known), tried)
-    states = tuning._states(ground, slice(None), DAYS.end, tried, config)
+    states = worth._states(ground, slice(None), DAYS.end, tried, config)
     watched = np.arange(states.shape[1]) < ground.cohort.over[:, None]
     for level in ("WARNING", "LATEST_ACCEPTABLE_EXIT"):
         shown = said.alarms["confirmed", level]
@@ -168,9 +171,9 @@ def test_an_alarm_that_always_stands_catches_nothing(grounds: list[Ground], conf
     always = {"exit.thresholds.break_likely.warning_on": 0.0, "exit.thresholds.break_likely.warning_off": 0.0,
               "exit.thresholds.break_likely.latest_acceptable_exit_on": 0.0,
               "exit.thresholds.break_likely.latest_acceptable_exit_off": 0.0}  # fmt: skip
-    found = tuning.judge(grounds, DAYS, tuning.with_values(config, always), config, price=1.0)
-    now = tuning.judge(grounds, DAYS, config, config, price=1.0)
-    late = found.alarms["LATEST_ACCEPTABLE_EXIT"].lead > tuning.LATEST_USEFUL_HOURS
+    found = worth.judge(grounds, DAYS, space.with_values(config, always), config, price=1.0)
+    now = worth.judge(grounds, DAYS, config, config, price=1.0)
+    late = found.alarms["LATEST_ACCEPTABLE_EXIT"].lead > worth.LATEST_USEFUL_HOURS
     assert late.any()
     assert not found.in_time["LATEST_ACCEPTABLE_EXIT"][late].any()
     assert found.score < now.score
@@ -185,7 +188,7 @@ def test_what_happens_from_the_last_block_on_changes_no_trial(
     tmp_path: Path,
 ) -> None:
     folder, proposal = study
-    block = tuning.folds(DAYS, LIFE)[-1].block
+    block = worth.folds(DAYS, LIFE)[-1].block
     # Another walk from there on: prices, breaks and alarms are all others.
     other = {
         symbol: candles[symbol].with_columns(
@@ -193,7 +196,7 @@ def test_what_happens_from_the_last_block_on_changes_no_trial(
         )
         for symbol in SYMBOLS
     }
-    scrambled = list(tuning.prepare(SYMBOLS, other.__getitem__, DAYS, config))
+    scrambled = list(worth.prepare(SYMBOLS, other.__getitem__, DAYS, config))
     found = tuning.tune("one", tmp_path, scrambled, DAYS, config, LIKELY, TRIALS)
     assert trials(tmp_path, "one", grounds, config) == trials(folder, "one", grounds, config)
     assert found.proposed == proposal.proposed
@@ -209,7 +212,7 @@ def test_a_study_that_was_interrupted_goes_on_to_what_it_would_have_found(
     with pytest.raises(KeyboardInterrupt):
         tuning.tune("one", tmp_path, grounds, DAYS, config, LIKELY, TRIALS, progress=interrupt_after(7))
     # Nothing that was finished is lost, and a trial that was under way does no harm.
-    search = Search(grounds, config, LIKELY, tuning.PRICE, "one", tmp_path / "trials.journal")
+    search = Search(grounds, config, LIKELY, worth.PRICE, "one", tmp_path / "trials.journal")
     half = optuna.load_study(study_name="one-1", storage=search.storage)
     assert len(half.trials) == 3
     half.ask({key.path: key.distribution for key in LIKELY})
@@ -223,7 +226,7 @@ def test_a_study_goes_on_only_under_what_it_began_with(
     study: tuple[Path, Proposal], grounds: list[Ground], config: Config
 ) -> None:
     folder, _ = study
-    stricter = tuning.with_values(config, {"exit.persist.on": 4})
+    stricter = space.with_values(config, {"exit.persist.on": 4})
     with pytest.raises(TuningError, match=r"made with other configuration .* choose another name"):
         tuning.tune("one", folder, grounds, DAYS, stricter, LIKELY, TRIALS)
     with pytest.raises(TuningError, match="made with other keys"):
@@ -252,8 +255,8 @@ def test_nothing_is_claimed_on_markets_without_memory(study: tuple[Path, Proposa
 def test_nothing_is_claimed_on_a_long_market_without_memory(config: Config, tmp_path: Path, seed: int) -> None:
     days = Span(START, START + timedelta(days=240))
     walks = {symbol: walk(seed + number, symbol, days) for number, symbol in enumerate(SYMBOLS)}
-    grounds = list(tuning.prepare(SYMBOLS, walks.__getitem__, days, config))
-    proposal = tuning.tune("long", tmp_path, grounds, days, config, tuning.keys_of("exit"), 10)
+    grounds = list(worth.prepare(SYMBOLS, walks.__getitem__, days, config))
+    proposal = tuning.tune("long", tmp_path, grounds, days, config, space.keys_of("exit"), 10)
     difference, low, high = proposal.edge(tuning.OUT_OF_SAMPLE)
     assert difference is not None
     assert low is not None
@@ -301,18 +304,18 @@ def test_the_probability_of_an_edge_is_uniform_where_there_is_none_and_sure_wher
 
 
 def test_keys_are_named_one_by_one_by_their_beginning_or_all_together() -> None:
-    assert tuning.keys_of("all") == tuning.SPACE
-    assert {key.path.split(".")[0] for key in tuning.keys_of("regime")} == {"regime"}
-    assert [key.path for key in tuning.keys_of("exit.persist.on")] == ["exit.persist.on"]
+    assert space.keys_of("all") == space.SPACE
+    assert {key.path.split(".")[0] for key in space.keys_of("regime")} == {"regime"}
+    assert [key.path for key in space.keys_of("exit.persist.on")] == ["exit.persist.on"]
     with pytest.raises(TuningError, match=r"'exit\.persit' fits no key"):
-        tuning.keys_of("exit.confirm,exit.persit")
+        space.keys_of("exit.confirm,exit.persit")
 
 
 def test_days_without_the_candles_before_them_are_refused(
     candles: dict[str, pl.DataFrame], config: Config, tmp_path: Path
 ) -> None:
     late = candles["AAA-USDT"].filter(pl.col("open_time") >= DAYS.end - 60 * DAY_BARS * BAR)
-    grounds = list(tuning.prepare(["AAA-USDT"], lambda symbol: late, DAYS, config))
+    grounds = list(worth.prepare(["AAA-USDT"], lambda symbol: late, DAYS, config))
     with pytest.raises(TuningError, match="no grid could be opened from 2025-03-01"):
         tuning.tune("late", tmp_path, grounds, DAYS, config, LIKELY, 2)
     assert not (tmp_path / tuning.NOTE).exists()

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import iso, parse_time
-from mm_dagster.exit.why import weight
+from mm_dagster.exit.reasons import weight
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import STATES
 from mm_dagster_tests.exit.real_grids import opened, replay

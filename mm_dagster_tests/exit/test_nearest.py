@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_dagster.config.exit import BreakLikely, Confirm, ExitConfig, Thresholds
-from mm_dagster.exit.nearest import price_of_probability
+from mm_dagster.exit.next_triggers import price_of_probability
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.grid import touch
 from mm_dagster_tests.exit.synthetic import LITERAL, climb, episode

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from mm_dagster.exit.reasons import sentence, why
 from mm_dagster.exit.triggers import TRIGGERS
-from mm_dagster.exit.why import sentence, why
 from mm_dagster_tests.exit.synthetic import climb, episode
 
 

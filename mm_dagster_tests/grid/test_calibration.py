@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span
-from mm_dagster.grid import calibration, touch
-from mm_dagster.grid.calibration import calibrate, observe, verdict_of, wilson_interval
+from mm_dagster.evaluation import calibration
+from mm_dagster.evaluation.calibration import calibrate, observe, verdict_of, wilson_interval
+from mm_dagster.grid import touch
 from mm_dagster_tests.grid.synthetic import START
 from mm_dagster_tests.grid.test_touch_on_real_candles import candles_of, forecast
 

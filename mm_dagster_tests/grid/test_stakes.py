@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.config.grid import FeeCurrency, Fees, prices
-from mm_dagster.grid import stakes
+from mm_dagster.grid import at_risk as stakes
 from mm_dagster.grid.replay import Book, book, quantity_per_cell, replay
 from mm_dagster_tests.grid.cells import Case, cases, replayed
 

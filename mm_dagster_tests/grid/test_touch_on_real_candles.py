@@ -12,8 +12,8 @@ from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span, bar_numbers
 from mm_dagster.config.risk import RiskConfig, VolatilityConfig
+from mm_dagster.evaluation.calibration import Calibration, calibrate, observe
 from mm_dagster.grid import touch
-from mm_dagster.grid.calibration import Calibration, calibrate, observe
 from mm_dagster.regime import features
 
 DAY = 96

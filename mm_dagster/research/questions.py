@@ -9,10 +9,11 @@ import numpy as np
 
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, bar_number
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation import gate, probability, signals
+from mm_dagster.evaluation import probability, signals
 from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
 from mm_dagster.evaluation.market import Floats, Market
 from mm_dagster.grid import touch
+from mm_dagster.research import gate
 
 STRIDE = 6 * HOUR_BARS
 """A question is put every so many bars of a grid's life: nearer ones hardly differ."""

@@ -10,15 +10,15 @@ import polars as pl
 
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation import candidates, gate
 from mm_dagster.evaluation.cohort import follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import LEAD_BARS, compute
-from mm_dagster.evaluation.gate import Gain
 from mm_dagster.evaluation.market import Floats, Market
-from mm_dagster.evaluation.placebo import flip
-from mm_dagster.evaluation.questions import Questions, ask, forecast, join
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
+from mm_dagster.research import candidates, gate
+from mm_dagster.research.gate import Gain
+from mm_dagster.research.placebo import flip
+from mm_dagster.research.questions import Questions, ask, forecast, join
 from mm_dagster.tables.registry import empty
 
 SIGNS = 1
