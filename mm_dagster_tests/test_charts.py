@@ -255,13 +255,13 @@ PICTURES: dict[str, Callable[..., bytes]] = {
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is drawn in a test."""
     kept: list[Figure] = []
-    as_png = style.png
 
-    def keep(figure: Figure) -> bytes:
-        kept.append(figure)
-        return as_png(figure)
+    class Kept(FigureCanvasAgg):
+        def __init__(self, figure: Figure) -> None:
+            kept.append(figure)
+            super().__init__(figure)
 
-    monkeypatch.setattr(style, "png", keep)
+    monkeypatch.setattr(style, "FigureCanvasAgg", Kept)
     return kept
 
 
