@@ -428,7 +428,7 @@ def test_a_grid_that_vanished_stays_watched_until_it_is_back(
         assert found.config.exit.persist.on == 3 + later
     config = found.config
     assert before.grids[0] in config.grids
-    assert config.venue_of("ETH-USDT")[1] == before.venue_of("ETH-USDT")[1]
+    assert config.market("ETH-USDT").settings == before.market("ETH-USDT").settings
     assert set(read(folder).config.symbols) <= set(config.symbols)
     (sentence,) = [one.sentence for one in found.troubles]
     for part in ("eth-v3", "Put the file back", "enabled: false", "mm respond eth-v3 stopped"):
@@ -700,7 +700,7 @@ def test_a_grid_is_watched_until_somebody_ends_it(
         assert all(grid.symbol in config.symbols for grid in config.grids)
         for one in state.gone_grids:
             expected = exchange if one.grid.symbol in symbols else one.venue.exchange  # type: ignore[union-attr]
-            assert config.venue_of(one.grid.symbol)[1].exchange == expected  # type: ignore[union-attr]
+            assert config.market(one.grid.symbol).settings.exchange == expected  # type: ignore[union-attr]
             before = {gone.grid.id: gone.since for gone in (last.gone_grids if last else ())}
             assert one.since == before.get(one.grid.id, now)
         assert Kept.model_validate_json(state.model_dump_json()) == state

@@ -244,7 +244,7 @@ def test_health_follows_the_daemon_the_tick_and_the_newest_bar(
     def ready_at(tick: datetime, bar: datetime) -> Result:
         row = {"as_of": bar, "started_at": tick, "finished_at": tick, "symbols_ok": [], "symbols_failed": []}
         lake.upsert("tick", pl.DataFrame([row]), commit=Commit("", "", ""))
-        source = cli.project_here().config.source_of("ETH-USDT")
+        source = cli.project_here().config.market("ETH-USDT").source
         candle = sample("candles", [bar - BAR], ("ETH-USDT",)).with_columns(source=pl.lit(source))
         lake.upsert("candles", candle, commit=Commit("", "", ""))
         return health("ready")

@@ -108,7 +108,7 @@ def evaluate(
     if as_json:
         print_rows(found.to_dicts(), as_json)
     else:
-        simulated = any(project_here().simulated(symbol) for symbol in wanted)
+        simulated = any(project_here().config.market(symbol).is_simulated for symbol in wanted)
         if simulated:
             out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
         print_quality(found, days)
@@ -215,7 +215,7 @@ def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_jso
     if as_json:
         print_rows(rows, as_json)
         return
-    if any(project_here().simulated(symbol) for symbol in symbols):
+    if any(project_here().config.market(symbol).is_simulated for symbol in symbols):
         out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
     asked, tested = found.questions
     out.print(

@@ -48,7 +48,7 @@ def _examine() -> list[dict[str, Any]]:
     check("lake", lambda: project.lake.check())
     check("copies of the catalogue", lambda: project.lake.check_copies())
     for name in config.markets.venues:
-        symbol = next((symbol for symbol in config.symbols if config.venue_of(symbol)[0] == name), None)
+        symbol = next((symbol for symbol in config.symbols if config.market(symbol).venue == name), None)
         if symbol:
             check(f"venue {name}", lambda symbol=symbol: project.venue(symbol).check())  # type: ignore[misc]
     for name, venue in config.markets.venues.items():
@@ -105,7 +105,7 @@ def _configuration(project: Any) -> str:
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
     # A market that is made up or recorded has no present.
-    real = [grid for grid in grids if isinstance(project.config.venue_of(grid.symbol)[1], CcxtVenue)]
+    real = [grid for grid in grids if project.config.market(grid.symbol).is_real]
     ahead = [grid for grid in real if grid.activated_at > project.real_clock()]
     if ahead:
         raise CommandError(
@@ -141,7 +141,7 @@ def _candles(project: Any) -> str:
 def _pushover(project: Any) -> str:
     from mm_dagster.pipeline.tell import channel_of
 
-    if all(project.simulated(symbol) for symbol in project.config.symbols):
+    if all(project.config.market(symbol).is_simulated for symbol in project.config.symbols):
         return "not needed: a simulated market writes to the ledger and the log"
     missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not environment.secret(name)]
     channel = channel_of(project)

@@ -141,8 +141,9 @@ def _gone_grids(own: Config, last: Kept, stopped: Collection[str], now: datetime
 
 def _placed(grid: GridConfig, since: datetime, config: Config) -> GoneGrid:
     """A grid that vanished, with market and venue as a configuration has them."""
-    name, settings = config.venue_of(grid.symbol)
-    return GoneGrid(grid=grid, market=MarketConfig(symbol=grid.symbol, venue=name), venue=settings, since=since)
+    market = config.market(grid.symbol)
+    placed = MarketConfig(symbol=market.symbol, venue=market.venue)
+    return GoneGrid(grid=grid, market=placed, venue=market.settings, since=since)
 
 
 # in force -------------------------------------------------------------------------------------------------------------

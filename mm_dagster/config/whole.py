@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from mm_dagster.config import sources
@@ -15,6 +16,50 @@ from mm_dagster.config.model import Model
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.tables.registry import STAGES, settings
+
+
+@dataclass(frozen=True)
+class Market:
+    """A watched market and the venue that it trades on.
+
+    Attributes:
+        symbol: like ETH-USDT.
+        venue: the name of the venue in markets.yaml.
+        settings: the venue's settings there.
+    """
+
+    symbol: str
+    venue: str
+    settings: CcxtVenue | RecordedVenue | SimulatedVenue
+
+    @property
+    def source(self) -> str:
+        """Where its candles come from, as each row says it; see sources.py."""
+        return sources.source_of(self.venue, self.settings)
+
+    @property
+    def kind(self) -> str:
+        """ccxt, recorded or simulated."""
+        return self.settings.kind
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is an exchange's: only what is said of such a one may reach a channel."""
+        return self.kind == "ccxt"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it is synthetic."""
+        return self.kind == "simulated"
+
+    @property
+    def label(self) -> str:
+        """What stands before every title about it: of a synthetic market all that is said must say so."""
+        return SIMULATED if self.is_simulated else ""
+
+
+SIMULATED = "SIMULATED · "
+"""What stands before a title about a synthetic market."""
 
 
 class Config(Model):
@@ -34,18 +79,39 @@ class Config(Model):
         """Every watched symbol, in the order of the file."""
         return [market.symbol for market in self.markets.markets]
 
-    def venue_of(self, symbol: str) -> tuple[str, CcxtVenue | RecordedVenue | SimulatedVenue]:
-        """Name and configuration of the venue that a symbol trades on."""
+    def market(self, symbol: str) -> Market:
+        """A watched market, and the venue that it trades on.
+
+        Raises:
+            StopIteration: it is not watched.
+        """
         name = next(market.venue for market in self.markets.markets if market.symbol == symbol)
-        return name, self.markets.venues[name]
+        return Market(symbol, name, self.markets.venues[name])
+
+    @property
+    def watched(self) -> list[Market]:
+        """Every watched market, in the order of the file."""
+        return [self.market(symbol) for symbol in self.symbols]
+
+    @property
+    def kind(self) -> str:
+        """The kind of what concerns no single market: one real market makes it real."""
+        kinds = {market.kind for market in self.watched}
+        return next(kind for kind in ("ccxt", "recorded", "simulated") if kind in kinds)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether there is no other market than synthetic ones."""
+        return self.kind == "simulated"
+
+    @property
+    def is_real(self) -> bool:
+        """Whether there is a market of an exchange."""
+        return self.kind == "ccxt"
 
     def grids_on(self, symbol: str) -> list[GridConfig]:
         """The grids on one symbol."""
         return [grid for grid in self.grids if grid.symbol == symbol]
-
-    def source_of(self, symbol: str) -> str:
-        """Where a market's candles come from; see sources.py."""
-        return sources.source_of(*self.venue_of(symbol))
 
     def hash_of(self, table: str, symbol: str, grid: GridConfig | None = None) -> str:
         """12 hex digits over the keys that change the values of a table's rows: no address, no path, no order.
@@ -62,7 +128,7 @@ class Config(Model):
 
     def _value(self, path: str, symbol: str, grid: GridConfig | None) -> Any:
         if path == "venue":
-            return sources.hashed(self.venue_of(symbol)[1])
+            return sources.hashed(self.market(symbol).settings)
         value: Any = grid if path == "grid" else self
         for name in path.split(".") if path != "grid" else ():
             value = getattr(value, name)

@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso, parse_time
+from mm_dagster.config.whole import SIMULATED
 from mm_dagster.defs.describe import GROUPS, cause, glance, picture, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.history.mirror import MirrorError
@@ -72,7 +73,7 @@ def alert_audit(project: ProjectOfRun) -> dg.MaterializeResult:
     kpis = kpis.filter(pl.col("kind").eq_missing(kind)).drop("kind")
     metadata: dict[str, Any] = {"by_month_and_state": preview(kpis)}
     if kpis.height:
-        prefix = "SIMULATED · " if kind == "simulated" else ""
+        prefix = SIMULATED if kind == "simulated" else ""
         drawn = quality.response_picture(kpis, title_prefix=prefix, dots_per_inch=60)
         metadata["picture"] = picture(drawn, "minutes to act, and alerts answered")
     return dg.MaterializeResult(metadata=metadata)

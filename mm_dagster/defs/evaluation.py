@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import Field
 
 from mm_dagster.bars import BAR, Span, parse_time
+from mm_dagster.config.whole import SIMULATED
 from mm_dagster.defs.describe import picture, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.evaluation import monthly
@@ -87,7 +88,7 @@ def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, con
             "grids_of_the_operator": found.grids[monthly.REAL],
             "of_these_cut": found.censored,
             "not_judged": dg.MetadataValue.md("\n".join(f"- {why}" for why in found.left_out) or "none"),
-            **_shown(found, settings.exit.policy, "SIMULATED · " if project.wholly_simulated else ""),
+            **_shown(found, settings.exit.policy, SIMULATED if project.config.is_simulated else ""),
         },
         check_results=[_warned(HEARD, passed, sentence)],
     )

@@ -91,7 +91,7 @@ def _equity(job: Work, newest: pl.DataFrame) -> dict[str, dg.MarkdownMetadataVal
     grid = next(grid for grid in job.config.grids if grid.id == at_stake["grid_id"][-1])
     until = at_stake["as_of"][-1]
     rows = job.project.lake.read("grid_risk", span=Span(until - EQUITY_SHOWN, until), grids=[grid.id])
-    prefix = "SIMULATED · " if job.project.simulated(grid.symbol) else ""
+    prefix = job.project.config.market(grid.symbol).label
     drawn = equity.equity_picture(grid, rows, title_prefix=prefix, dots_per_inch=60)
     return {"equity": picture(drawn, f"{grid.id}: what it is worth, realised and unrealised")}
 

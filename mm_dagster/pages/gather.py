@@ -86,7 +86,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     return [
         stand(
             grid,
-            project.simulated(grid.symbol),
+            project.config.market(grid.symbol).is_simulated,
             decisions["exit_state" if grid.enabled else "entry_assessment"],
             pl.concat([*risks, left]) if grid.id in judged else left,
             pl.concat([*verdicts, empty("regime_verdict")]),
@@ -153,7 +153,7 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
         found.append(
             MarketStanding(
                 symbol=symbol,
-                simulated=project.simulated(symbol),
+                simulated=project.config.market(symbol).is_simulated,
                 newest=time,
                 stale=time is None or clock - time >= stale_after,
                 missing=DAY_BARS - row["known"] if row else DAY_BARS,

@@ -1,7 +1,7 @@
 """A lake from before rows carried their source: they get the one that is proven, or the run is refused."""
 
 from mm_dagster.config.errors import ConfigError
-from mm_dagster.config.sources import hashed, kind_of, proven
+from mm_dagster.config.sources import hashed, proven
 from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.sourced import adopt
@@ -27,25 +27,24 @@ def adopt_rows(lake: Lake, config: Config) -> None:
         _refuse_another(row["symbol"], row["venue"], row["config_hash"], row["bars"], config)
     symbols = {row["symbol"] for row in rows}
     if symbols:
-        venues = {config.venue_of(symbol)[0]: config.source_of(symbol) for symbol in symbols}
-        adopt(lake, {symbol: config.source_of(symbol) for symbol in symbols}, venues)
+        venues = {config.market(symbol).venue: config.market(symbol).source for symbol in symbols}
+        adopt(lake, {symbol: config.market(symbol).source for symbol in symbols}, venues)
 
 
 def _refuse_another(symbol: str, venue: str, config_hash: str, bars: int, config: Config) -> None:
-    name, settings = config.venue_of(symbol)
-    source = config.source_of(symbol)
-    own = hashed(settings)
+    market = config.market(symbol)
+    own = hashed(market.settings)
     # The one in force is tried first, since the names of all exchanges take a second to load.
     said = proven(config_hash, [own["exchange"]] if own["exchange"] else [])
     if said is None:
         said = proven(config_hash, exchange_names())
-    in_force = f"ccxt:{own['exchange']}" if own["exchange"] else kind_of(source)
+    in_force = f"ccxt:{own['exchange']}" if own["exchange"] else market.kind
     if said == in_force == "simulated":
         return
-    if venue == name and in_force != "simulated" and said in (in_force, None):
+    if venue == market.venue and in_force != "simulated" and said in (in_force, None):
         return
     was = f"venue {venue!r}" if said is None else f"{said} (venue {venue!r})"
     raise ConfigError(
-        f"{symbol}: {bars} stored candles are from {was}, and markets.yaml now says {source} (venue {name!r}); "
-        "name another folder in MM_DATA_DIR for it, or put back the venue that wrote them"
+        f"{symbol}: {bars} stored candles are from {was}, and markets.yaml now says {market.source} "
+        f"(venue {market.venue!r}); name another folder in MM_DATA_DIR for it, or put back the venue that wrote them"
     )

@@ -35,7 +35,7 @@ def read_account(project: Project, account: "ExchangeAccount", venue: str, as_of
     """One row: what the account holds, and its fills since the last time that it was wholly read."""
     config, stored = project.config, project.lake.read("account_snapshot")
     mine = stored.filter(pl.col("venue") == venue)
-    symbols = [symbol for symbol in config.symbols if config.venue_of(symbol)[0] == venue]
+    symbols = [symbol for symbol in config.symbols if config.market(symbol).venue == venue]
     grids = [grid for symbol in symbols for grid in config.grids_on(symbol) if grid.enabled]
     begun = min([grid.activated_at for grid in grids], default=as_of)
     whole = mine.filter(pl.col("complete"))["observed_at"].max()
@@ -328,7 +328,7 @@ def import_file(job: Work, symbol: str, path: Path) -> tuple[int, int, Span]:
         file = read_candles(path)
     except CandleFileError as error:
         raise ImportRefusedError(str(error)) from None
-    name = job.config.venue_of(symbol)[0]
+    name = job.config.market(symbol).venue
     span = Span(max(file.span.start, FIRST_DAY), max(file.span.end, FIRST_DAY))
     now = datetime.now(UTC)
     answer = Answer(file.bars, (span,), final=True, has_volume=file.has_volume)

@@ -60,7 +60,7 @@ class Plan:
 
 def plan(project: Project, grid: GridConfig) -> Plan:
     """What a drill of a grid will do."""
-    is_real = project.config.venue_of(grid.symbol)[1].kind == "ccxt"
+    is_real = project.config.market(grid.symbol).kind == "ccxt"
     found = [one.name for one in (channel_of(project), second_of(project)) if one is not None] if is_real else []
     return Plan(grid, is_real, tuple(found) or ("log",))
 
@@ -105,7 +105,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         with lock:
             told = dispatch(
                 # Its row is of no single market; that of one that is none has no channel to go to, see above.
-                [Outgoing(alert, *words, project.source_of_all, link, image)],
+                [Outgoing(alert, *words, project.config.kind, link, image)],
                 ledger=ledger, channel=channel, second=second, clock=now,
             )  # fmt: skip
         row = told.row(0, named=True)

@@ -9,7 +9,7 @@ from mm_dagster.pipeline.project import Project
 
 def judged_markets(project: Project, config: Config) -> list[str]:
     """The watched markets; the synthetic ones only where there is no other, since they would flatter or blame."""
-    return [one for one in config.symbols if project.wholly_simulated or not project.simulated(one)]
+    return [one for one in config.symbols if project.config.is_simulated or not project.config.market(one).is_simulated]
 
 
 def operated(project: Project, config: Config) -> monthly.Operated:

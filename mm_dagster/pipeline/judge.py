@@ -12,7 +12,6 @@ import polars as pl
 from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.bars import BAR, TIME, Span, floor_bar
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import advise_live
 from mm_dagster.grid import account, entry, episode, risk
@@ -165,14 +164,14 @@ def settled(stored: pl.DataFrame, project: Project) -> pl.DataFrame:
 
 def fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame | str | None:
     """The fills of a running grid in its venue's account; see `account.fills_of`."""
-    venue = job.config.venue_of(grid.symbol)[0]
-    running = [one for one in job.config.grids if one.enabled and job.config.venue_of(one.symbol)[0] == venue]
+    venue = job.config.market(grid.symbol).venue
+    running = [one for one in job.config.grids if one.enabled and job.config.market(one.symbol).venue == venue]
     return account.fills_of(grid, running, accounts.filter(pl.col("venue") == venue)) if grid.enabled else None
 
 
 def _has_run(job: Work, grid: GridConfig) -> bool:
     """Whether something of a grid's present episode is known that the rules of its venue were applied to."""
-    if not isinstance(job.config.venue_of(grid.symbol)[1], CcxtVenue):
+    if not job.config.market(grid.symbol).is_real:
         return True
     rows = job.project.lake.read("grid_risk", grids=[grid.id], columns=["activated_at", "price"])
     return not rows.filter((pl.col("activated_at") == grid.activated_at) & pl.col("price").is_not_null()).is_empty()
@@ -246,7 +245,7 @@ def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueEr
     """What each market trades at now, or why that is not known; each venue is asked for all of its markets together."""
 
     def venue(symbol: str) -> str:
-        return job.config.venue_of(symbol)[0]
+        return job.config.market(symbol).venue
 
     prices: dict[str, float | VenueError | None] = {}
     for _, of_venue in groupby(sorted(symbols, key=venue), key=venue):
@@ -290,7 +289,7 @@ def _doubt(
         newest: the newest stored bar that is known.
         looked_at: bars in progress of this run by market; a new one is added.
     """
-    if not isinstance(job.config.venue_of(grid.symbol)[1], CcxtVenue):
+    if not job.config.market(grid.symbol).is_real:
         return None
     low, high = (newest["low"], newest["high"]) if newest else (None, None)
     doubt = ticker_doubt(price, low, high, "the newest bar")

@@ -17,8 +17,8 @@ from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
-from mm_dagster.config.markets import CcxtVenue, RecordedVenue
-from mm_dagster.config.sources import is_real, kind_of, source_of
+from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.config.sources import source_of
 from mm_dagster.config.whole import Config
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
@@ -160,13 +160,13 @@ class Project:
         """
         if self._lake is None:
             whole, config = self.whole_lake, self.config
-            sources = {symbol: config.source_of(symbol) for symbol in config.symbols}
+            sources = {market.symbol: market.source for market in config.watched}
             venues = {name: source_of(name, settings) for name, settings in config.markets.venues.items()}
             seen = (id(whole), tuple(sources.items()))
             if seen not in _adopted:
                 adopt_rows(whole, config)
                 _adopted.add(seen)
-            self._lake = SourcedLake(whole, {**sources, EVERY_GRID: self.source_of_all}, venues)
+            self._lake = SourcedLake(whole, {**sources, EVERY_GRID: config.kind}, venues)
         return self._lake
 
     @property
@@ -200,10 +200,11 @@ class Project:
         Raises:
             VenueError: it cannot be opened.
         """
-        name, settings = self.config.venue_of(symbol)
+        market = self.config.market(symbol)
+        name = market.venue
         if name not in self._venues:
-            markets = [one for one in self.config.symbols if self.config.venue_of(one)[0] == name]
-            self._venues[name] = open_venue(name, settings, Path(self.config_dir), markets)
+            symbols = [one.symbol for one in self.config.watched if one.venue == name]
+            self._venues[name] = open_venue(name, market.settings, Path(self.config_dir), symbols)
         return self._venues[name]
 
     def account(self, venue: str) -> ExchangeAccount | None:
@@ -228,7 +229,7 @@ class Project:
 
     def clock(self, symbol: str) -> datetime:
         """What time it is on a market: its venue's time, or ours where the venue does not say or is a recording."""
-        if not isinstance(self.config.venue_of(symbol)[1], RecordedVenue):
+        if self.config.market(symbol).kind != "recorded":
             try:
                 return self.venue(symbol).now()
             except VenueError as error:
@@ -237,32 +238,8 @@ class Project:
 
     def real_clock(self) -> datetime:
         """What time it is on the first live market, so that all that is told runs on one clock; else ours."""
-        live = [symbol for symbol in self.config.symbols if isinstance(self.config.venue_of(symbol)[1], CcxtVenue)]
-        return self.clock(live[0]) if live else datetime.now(UTC)
-
-    def real(self, symbol: str) -> bool:
-        """Whether a market is an exchange's: only what is said of such a one may reach a channel."""
-        return is_real(self.config.source_of(symbol))
-
-    @property
-    def source_of_all(self) -> str:
-        """The kind of what concerns no single market: one real market makes it real."""
-        kinds = {kind_of(self.config.source_of(symbol)) for symbol in self.config.symbols}
-        return next(kind for kind in ("ccxt", "recorded", "simulated") if kind in kinds)
-
-    def simulated(self, symbol: str) -> bool:
-        """Whether a market is synthetic; what is said of it must say so."""
-        return self.config.venue_of(symbol)[1].kind == "simulated"
-
-    @property
-    def wholly_unreal(self) -> bool:
-        """Whether there is no market of an exchange."""
-        return not any(self.real(symbol) for symbol in self.config.symbols)
-
-    @property
-    def wholly_simulated(self) -> bool:
-        """Whether there is no other market than synthetic ones."""
-        return all(self.simulated(symbol) for symbol in self.config.symbols)
+        live = [market for market in self.config.watched if market.is_real]
+        return self.clock(live[0].symbol) if live else datetime.now(UTC)
 
     @contextmanager
     def turn_lock(self) -> Iterator[None]:

@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, iso, midnight, parse_time
-from mm_dagster.config.markets import RecordedVenue
 from mm_dagster.pipeline.completeness import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import dependents
@@ -57,7 +56,7 @@ def repairs(project: Project, now: datetime) -> list[Repair]:
     # What is newer is the tick's. Whole days, so that of a market that is dead no more is missing every quarter hour.
     until = midnight((now - timedelta(days=config.history.catch_up_days - 1)).date())
     # A recording does not grow.
-    growing = [symbol for symbol in config.symbols if not isinstance(config.venue_of(symbol)[1], RecordedVenue)]
+    growing = [symbol for symbol in config.symbols if config.market(symbol).kind != "recorded"]
     missing = holes(lake, config, until).filter(pl.col("symbol").is_in(growing))
     months = missing.group_by(month=pl.col("day").dt.truncate("1mo")).agg(
         first=pl.col("day").min(),

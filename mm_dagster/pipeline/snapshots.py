@@ -20,7 +20,7 @@ def snapshots(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, 
     if not config.history.mirror.balances:
         risks = [row | dict.fromkeys(position.PRIVATE) if row["source"] == "ACCOUNT" else row for row in risks]
     running = [
-        (config.venue_of(row["symbol"])[0], row)
+        (config.market(row["symbol"]).venue, row)
         for row in risks
         if any(grid.id == row["grid_id"] and grid.enabled for grid in config.grids)
     ]
@@ -36,10 +36,10 @@ def snapshots(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, 
                 rows = [next((row for row in table if row["grid_id"] == grid.id), None) for table in (risks, *others)]
                 parts = dict(zip(("risk", "exit", "entry"), rows, strict=True))
                 grids.append({"config": grid.model_dump(mode="json"), **parts})
-        venue = config.venue_of(symbol)[0]
+        venue = config.market(symbol).venue
         mine = [row for name, row in running if name == venue]
         held = asdict(account.summary(symbol.partition("-")[2], mine, published.get(venue)))
         files[snapshot_path(bar.end, symbol)] = render_snapshot(
-            symbol, bar.end, measured[0], verdict[0], grids, held, project.simulated(symbol)
+            symbol, bar.end, measured[0], verdict[0], grids, held, project.config.market(symbol).is_simulated
         )
     return files

@@ -109,17 +109,17 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
     """
     config = project.config
     # Nothing that was recorded is news, not even that it ends.
-    followed = [grid for grid in config.grids if config.venue_of(grid.symbol)[1].kind != "recorded"]
-    by_venue = sorted(followed, key=lambda grid: config.venue_of(grid.symbol)[0])
+    followed = [grid for grid in config.grids if config.market(grid.symbol).kind != "recorded"]
+    by_venue = sorted(followed, key=lambda grid: config.market(grid.symbol).venue)
     configured = {grid.id for grid in config.grids}
-    for _, group in groupby(by_venue, key=lambda grid: config.venue_of(grid.symbol)[0]):
+    for _, group in groupby(by_venue, key=lambda grid: config.market(grid.symbol).venue):
         grids = list(group)
         symbol = grids[0].symbol
-        set_to = at if project.simulated(symbol) else None
+        set_to = at if project.config.market(symbol).is_simulated else None
         clock = set_to or project.clock(symbol)
         ids = [grid.id for grid in grids]
         # Read anew, since what was sent meanwhile for another venue counts.
-        ledger = _counted(project, project.real(symbol))
+        ledger = _counted(project, project.config.market(symbol).is_real)
         recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
         entries, risks = (
             _newest(project.lake.read(table, span=recent, grids=ids)) for table in ("entry_assessment", "grid_risk")
@@ -132,7 +132,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         # An emergency of a grid that is no longer configured must be stopped, too: any venue's turn may do it.
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | ~pl.col("grid_id").is_in(sorted(configured)))
         waits_for = unfinished(project, grids, states, clock)
-        sources = {grid.symbol: config.source_of(grid.symbol) for grid in grids}
+        sources = {grid.symbol: config.market(grid.symbol).source for grid in grids}
         due = policy.due(states, entries, mine, clock, config.alerts, grids, prices, waits_for, responses, sources)
         yield News(
             alerts=budget.admit(due, ledger, clock, config.alerts),
@@ -143,7 +143,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
             answers=answers_of(responses, ledger),
             project=project,
             symbol=symbol,
-            source=config.source_of(symbol),
+            source=config.market(symbol).source,
             at=set_to,
         )
     yield _of_all(project, followed, at)
@@ -152,8 +152,8 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
 def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | None) -> News:
     """The digest, and the failures that were noted and not told yet."""
     config = project.config
-    simulated = project.wholly_unreal
-    grids = [grid for grid in followed if simulated or project.real(grid.symbol)]
+    simulated = not project.config.is_real
+    grids = [grid for grid in followed if simulated or project.config.market(grid.symbol).is_real]
     set_to = at if simulated else None
     clock = set_to or project.real_clock()
     ids = [grid.id for grid in grids]
@@ -173,14 +173,14 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         answers={},
         project=project,
         symbol=None,
-        source=project.source_of_all,
+        source=project.config.kind,
         at=set_to,
     )
 
 
 def _counted(project: Project, real: bool) -> pl.DataFrame:
     """The rows of the ledger that count against the same limits: of real markets, or of those that are none."""
-    unreal = [grid.id for grid in project.config.grids if not project.real(grid.symbol)]
+    unreal = [grid.id for grid in project.config.grids if not project.config.market(grid.symbol).is_real]
     made_up = pl.col("grid_id").is_in(unreal)
     # A drill eats no budget, holds nothing back, and ends by itself.
     ledger = project.lake.read("notification").filter(pl.col("kind") != drill.KIND)
@@ -256,7 +256,7 @@ def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_i
         project.lake.read("candles", span=span, symbols=[grid.symbol]),
         project.lake.read("regime_verdict", span=span, symbols=[grid.symbol]),
         project.lake.read("exit_state", span=span, grids=[grid.id]),
-        title_prefix="SIMULATED · " if project.simulated(grid.symbol) else "",
+        title_prefix=project.config.market(grid.symbol).label,
         dots_per_inch=dots_per_inch,
     )
 
@@ -291,13 +291,13 @@ def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str,
     """
     told = []
     for asset, line in failed:
-        if not project.wholly_unreal and _concerns_no_exchange(project, line, symbols):
+        if project.config.is_real and _concerns_no_exchange(project, line, symbols):
             # Beside real markets it is worth a line of the log, and no row that a real channel could ever be given.
             logger.error("%s failed, which concerns no exchange: %s", asset, line)
         else:
             told.append((asset, line))
     ledger = LakeLedger(project, key)
-    source, at = project.source_of_all, project.real_clock()
+    source, at = project.config.kind, project.real_clock()
     with FileLock(project.data / "alerts.lock"):
         found = []
         for asset, line in told:
@@ -321,14 +321,14 @@ def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str,
 def _concerns_no_exchange(project: Project, line: str, symbols: Sequence[str]) -> bool:
     """Whether a failure is one of simulated or recorded markets only: of the run's, or of those that it names."""
     config = project.config
-    real = {symbol for symbol in config.symbols if project.real(symbol)}
+    real = {symbol for symbol in config.symbols if project.config.market(symbol).is_real}
     if symbols:
         return real.isdisjoint(symbols)
     found = re.split(r"[^\w./-]+", line)
     words = {*found, *(word.rstrip(".") for word in found), *(word.rpartition("/")[2] for word in found)}
     named = {symbol for symbol in config.symbols if symbol in words}
     named |= {grid.symbol for grid in config.grids if grid.id in words}
-    named |= {symbol for symbol in config.symbols if config.venue_of(symbol)[0] in words}
+    named |= {symbol for symbol in config.symbols if config.market(symbol).venue in words}
     return bool(named) and real.isdisjoint(named)
 
 
