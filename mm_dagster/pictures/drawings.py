@@ -1,6 +1,6 @@
 """Drawings for a page: SVG that takes its width from the screen and its colours from the page, light or dark.
 
-A picture of charts.py is a finished image, for a phone's lock screen or for Dagster. Here only the plot is drawn, in
+Another picture is a finished image, for a phone's lock screen or for Dagster. Here only the plot is drawn, in
 units that may be stretched; its words are text of the page, so that they stay readable on a phone, and any number of
 drawings stays small.
 """
