@@ -38,6 +38,7 @@ lint: setup  ## style, types and the rules of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/defs_share.py
 
 test: lint  ## everything that CI runs
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"

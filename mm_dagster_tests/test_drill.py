@@ -16,8 +16,8 @@ import yaml
 from mm_dagster.alerts import drill as pure
 from mm_dagster.cli.app import CommandError
 from mm_dagster.pipeline import drill
+from mm_dagster.pipeline.notify import count_due, news
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.tell import due_now, news
 from mm_dagster_tests.pushover import PushoverServer
 from mm_dagster_tests.wire import Wire, answer
 
@@ -123,10 +123,10 @@ def test_a_simulated_market_rings_nowhere(project: Project, phone: PushoverServe
 
 @pytest.mark.long
 def test_a_drill_changes_no_decision_no_budget_and_no_statistic(project: Project, phone: PushoverServer) -> None:
-    before = due_now(project)
+    before = count_due(project)
     for _ in range(2):
         hold(project, of(project, "ETH-USDT"), wait=0)
-    assert due_now(project) == before
+    assert count_due(project) == before
     found = [one for part in news(project, None) for one in (*part.alerts, *part.cancellations)]
     assert found == []
     assert project.lake.read("exit_state").is_empty()
@@ -139,11 +139,11 @@ def test_a_drill_changes_no_decision_no_budget_and_no_statistic(project: Project
 def test_a_killed_drill_is_not_told_later(project: Project, phone: PushoverServer) -> None:
     plan = of(project, "ETH-USDT")
     phone.fail("closed", "closed", "closed")
-    before = due_now(project)
+    before = count_due(project)
     hold(project, plan, wait=0)
     asked = len(phone.requests)
     assert project.lake.read("notification")["status"].to_list() == ["PENDING"]
-    assert due_now(project) == before
+    assert count_due(project) == before
     assert len(phone.requests) == asked
 
 

@@ -15,8 +15,8 @@ import yaml
 from mm_dagster import cli
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.notify import count_due, notify_troubles
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.tell import due_now, tell_troubles
 from mm_dagster_tests.test_config_faults import BROKEN, pipe, vanish_file, vanish_folder
 
 GRID = {
@@ -71,22 +71,22 @@ def mm(
 @pytest.mark.long
 def test_a_grid_that_vanished_is_told_once_whoever_looks(place: Path) -> None:
     vanish_file(place)
-    assert [tell_troubles(project()) for _ in range(3)] == [1, 0, 0]
+    assert [notify_troubles(project()) for _ in range(3)] == [1, 0, 0]
     (said,) = told()
     for part in ("grid eth-v3: ", "Put the file back", "enabled: false", "mm respond eth-v3 stopped"):
         assert part in said
     (place / "exit.yaml").write_text("policy: confirmed\n")
-    assert tell_troubles(project()) == 0
+    assert notify_troubles(project()) == 0
     assert project().gone_grids == {"eth-v3"}
     (place / "grids" / "eth-v3.yaml").write_text(yaml.safe_dump(GRID))
     assert project().troubles == ()
-    assert due_now(project()) >= 0
+    assert count_due(project()) >= 0
 
 
 def test_an_invalid_configuration_is_told_once_even_if_no_tick_runs(place: Path) -> None:
     (place / "exit.yaml").write_text("policy: none\n")
-    assert tell_troubles(project(), lasted=timedelta(minutes=1)) == 0, "an editor saves in two steps"
-    assert [tell_troubles(project()) for _ in range(2)] == [1, 0]
+    assert notify_troubles(project(), lasted=timedelta(minutes=1)) == 0, "an editor saves in two steps"
+    assert [notify_troubles(project()) for _ in range(2)] == [1, 0]
     (said,) = told()
     assert "configuration: the last valid configuration stays in force" in said
     assert "policy" in said
@@ -112,8 +112,8 @@ def test_messages_go_on_under_every_breakage(place: Path, kind: str) -> None:
         (place / "exit.yaml").write_text(BROKEN[kind])
     one = project()
     assert one.config.exit.policy == "literal"
-    assert due_now(one) >= 0
-    assert tell_troubles(one) == 1
+    assert count_due(one) >= 0
+    assert notify_troubles(one) == 1
 
 
 def test_an_answer_ends_the_watch_if_it_is_the_last_one_of_the_episode(place: Path) -> None:

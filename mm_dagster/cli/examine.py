@@ -139,7 +139,7 @@ def _candles(project: Any) -> str:
 
 
 def _pushover(project: Any) -> str:
-    from mm_dagster.pipeline.tell import channel_of
+    from mm_dagster.pipeline.notify import channel_of
 
     if all(project.config.market(symbol).is_simulated for symbol in project.config.symbols):
         return "not needed: a simulated market writes to the ledger and the log"

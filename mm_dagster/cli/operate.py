@@ -173,7 +173,7 @@ def _watch(grid: str | None, seconds: int) -> None:
 @app.command(rich_help_panel=PANEL, name="alert-test", epilog="Examples: `mm alert-test`, `mm alert-test --json`")
 def alert_test(as_json: AsJson = False) -> None:
     """Send a test message to each channel, and say what came back."""
-    from mm_dagster.pipeline.tell import try_channels
+    from mm_dagster.pipeline.notify import try_channels
 
     told = try_channels(project_here())
     if told.is_empty():

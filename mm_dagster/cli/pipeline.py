@@ -373,7 +373,7 @@ def _say_what_failed(as_of: datetime) -> None:
 
 def _save_pictures(as_of: datetime) -> None:
     """Draws each grid's week into data/pictures and says where."""
-    from mm_dagster.pipeline.tell import grid_picture
+    from mm_dagster.pipeline.exhibits import grid_picture
 
     project = project_here()
     folder = project.data / "pictures"
@@ -386,8 +386,8 @@ def _save_pictures(as_of: datetime) -> None:
 def _send_what_is_due(at: datetime | None) -> None:
     """Sends as the sensor would. A simulated market's clock is set to the tick, so that its news can be seen."""
     from mm_dagster.logs import TICK_TAG
-    from mm_dagster.pipeline.tell import due_now, tell_troubles
+    from mm_dagster.pipeline.notify import count_due, notify_troubles
 
-    tell_troubles(project_here())
-    if due_now(project_here(), at):
+    notify_troubles(project_here())
+    if count_due(project_here(), at):
         run_job("send_alerts", turn={"as_of": iso(at)} if at else {}, tags={TICK_TAG: iso(at)} if at else {})

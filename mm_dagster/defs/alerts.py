@@ -1,16 +1,13 @@
 """Stage 5, alerts: what is due is noted, sent once, and noted again. Outside of partitions and backfills."""
 
-import logging
-
 import dagster as dg
 import polars as pl
 
-from mm_dagster.defs.describe import preview, stage_asset
+from mm_dagster.defs.describe import checked, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.pipeline.tell import send_due
+from mm_dagster.pipeline import findings
+from mm_dagster.pipeline.notify import send_due
 from mm_dagster.tables.registry import STAGES
-
-logger = logging.getLogger(__name__)
 
 
 @stage_asset(
@@ -27,24 +24,15 @@ def notification(context: dg.AssetExecutionContext, project: ProjectOfRun, turn:
     """The ledger of alerts: a row is committed before anything is sent, and again with what became of it.
 
     A crash between the two sends again rather than never. Only the newest state of a fresh bar is news, so a backfill
-    never sends. What quiet hours, limits an hour and the monthly budget hold back is noted with the reason and told
+    never sends. What quiet hours, limits an hour and the monthly budget hold back is noted with the reason and sent
     later if it is still true. A simulated market, and everything while there are no credentials, goes to the log.
     """
     sent, ledger = send_due(project, context.run.run_id, turn.time)
-    failed = sent.filter(pl.col("status").is_in(["PENDING", "FAILED"]))
     shown = ["grid_id", "as_of", "kind", "state", "priority", "status", "channel", "title"]
     return dg.MaterializeResult(
         metadata={
-            "told": sent.filter(pl.col("status") == "SENT").height,
+            "notified": sent.filter(pl.col("status") == "SENT").height,
             "preview": preview(ledger.sort("created_at").tail(10).select(shown)),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="everything_due_was_taken",
-                passed=failed.is_empty(),
-                severity=dg.AssetCheckSeverity.ERROR,
-                description="; ".join(f"{row['title']}: {row['detail']}" for row in failed.iter_rows(named=True))
-                or "Every channel took what it was given.",
-            )
-        ],
+        check_results=[checked(findings.of_notices(sent))],
     )

@@ -15,7 +15,7 @@ from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.logs import TICK_TAG
-from mm_dagster.pipeline.tell import due_now, follow_receipts, tell_failures, tell_troubles
+from mm_dagster.pipeline.notify import count_due, follow_receipts, notify_checks, notify_failures, notify_troubles
 from mm_dagster.tables.registry import EVERY_BAR
 
 logger = logging.getLogger(__name__)
@@ -38,10 +38,8 @@ OFFSET_MINUTES = _offset_minutes()
 """Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
 
 LONGEST_SENDING = timedelta(minutes=10)
-TOLD_BY_ITSELF = "configuration_is_valid"
-"""The check whose reasons are told even when no tick runs."""
 LASTED = timedelta(minutes=1)
-"""How long the configuration must be wrong to be told between two ticks: an editor saves in two steps."""
+"""How long the configuration must be wrong for an alert between two ticks: an editor saves in two steps."""
 
 tick = dg.define_asset_job(
     "tick",
@@ -151,19 +149,19 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     job=send_alerts,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for a run of send_alerts when something must be told. Off: nobody is told anything.",
+    description="Asks for a run of send_alerts when something is due. Off: nobody is notified of anything.",
 )
 @logs.told()
 def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.RunRequest | dg.SkipReason:
-    """Asks for a run when something must be told; the run itself decides again what, and sends."""
+    """Asks for a run when something is due; the run itself decides again what, and sends."""
     if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
         return dg.SkipReason("the last run is still sending")
-    due = due_now(project)
+    due = count_due(project)
     try:
-        tell_troubles(project, LASTED)
+        notify_troubles(project, LASTED)
     except Exception:
-        # What is due is told all the same.
-        logger.exception("what is wrong with the configuration could not be told")
+        # What is due is sent all the same.
+        logger.exception("what is wrong with the configuration could not be sent")
     if not due:
         return dg.SkipReason("nothing is due")
     return dg.RunRequest(tags={"mm/due": str(due)})
@@ -184,11 +182,11 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun
 @dg.run_failure_sensor(
     monitored_jobs=[tick, history, send_alerts, proofs, audit, evaluation, maintenance],
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of a run that failed: which asset, and the first line of the error. See tick_log.",
+    description="Notifies of a run that failed: which asset, and the first line of the error. See tick_log.",
 )
 @logs.told()
 def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> None:
-    """Tells of a run that failed: which asset, and the first line of the error; not of a backfill started by hand."""
+    """Notifies of a run that failed: which asset, and the error's first line; not of a backfill started by hand."""
     run = context.dagster_run
     if run.job_name == history.name and run.tags.get(KIND_TAG) != RECONCILE:
         return
@@ -196,30 +194,27 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> 
     failed = [(str(event.step_key), cause(event.step_failure_data.error)) for event in steps] or [
         (context.dagster_run.job_name, context.failure_event.message or "it did not end")
     ]
-    tell_failures(project, failed, context.dagster_run.run_id, _markets_of(run))
+    notify_failures(project, failed, context.dagster_run.run_id, _markets_of(run))
 
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
     monitored_jobs=[tick, proofs],
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of the checks of severity ERROR that a run did not pass, each failure once.",
+    description="Notifies of the checks of severity ERROR that a run did not pass, each failure once.",
 )
 @logs.told()
 def a_check_failed(context: dg.RunStatusSensorContext, project: ProjectOfRun) -> None:
-    """Tells of the checks of severity ERROR that a run did not pass."""
+    """Notifies of the checks of severity ERROR that a run did not pass."""
     run_id = context.dagster_run.run_id
     logged = context.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.dagster_event.asset_check_evaluation_data for entry in logged if entry.dagster_event]
     failed = [
-        # Details in brackets change from tick to tick; the same failure is told once.
-        (f"{one.asset_key.to_user_string()}, {one.check_name}", (one.description or "").partition(" (")[0])
+        (one.asset_key.to_user_string(), one.check_name, one.description or "")
         for one in found
-        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR and one.check_name != TOLD_BY_ITSELF
+        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
     ]
-    tell_troubles(project)
-    if failed:
-        tell_failures(project, failed, run_id, _markets_of(context.dagster_run))
+    notify_checks(project, failed, run_id, _markets_of(context.dagster_run))
 
 
 def _markets_of(run: dg.DagsterRun) -> list[str]:

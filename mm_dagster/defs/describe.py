@@ -1,4 +1,4 @@
-"""How assets, tables and pictures look in Dagster's pages."""
+"""How assets, tables, pictures and findings look in Dagster's pages."""
 
 import base64
 import functools
@@ -11,6 +11,8 @@ import polars as pl
 
 from mm_dagster import logs
 from mm_dagster.bars import iso
+from mm_dagster.pipeline.exhibits import Picture, markdown_of
+from mm_dagster.pipeline.findings import Finding
 from mm_dagster.tables import stages
 from mm_dagster.tables.registry import STAGES, describe
 
@@ -121,36 +123,46 @@ def columns_of(table: str) -> Mapping[str, Any]:
     }
 
 
-def preview(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def preview(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """A few rows as a Markdown table, read as a person would write them."""
-    lines = [
-        "| " + " | ".join(frame.columns) + " |",
-        "| " + " | ".join("---" for _ in frame.columns) + " |",
-        *("| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.iter_rows()),
-    ]
-    return dg.MetadataValue.md("\n".join(lines))
+    return dg.MetadataValue.md(markdown_of(rows))
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.6g}"
-    if hasattr(value, "astimezone"):
-        return iso(value)
-    if isinstance(value, list):
-        return ", ".join(_cell(item) for item in value)
-    return str(value)
+def picture(shown: Picture) -> dg.MarkdownMetadataValue:
+    """A picture inside the page itself, so that nothing needs to be served.
+
+    Dagster shows Markdown of less than 1,000 characters at once, as an SVG may be; more hides behind a click.
+    """
+    kind, data = ("svg+xml", shown.data.encode()) if isinstance(shown.data, str) else ("png", shown.data)
+    return dg.MetadataValue.md(f"![{shown.caption}](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 
 
-def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
-    """A PNG inside the page itself, so that nothing needs to be served."""
-    return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
+def page(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stage shows, as Dagster's metadata: tables and pictures become Markdown, all else stays."""
+    return {name: _metadata(value) for name, value in shown.items()}
 
 
-def glance(svg: str, caption: str) -> dg.MarkdownMetadataValue:
-    """A picture so small that Dagster shows it at once: Markdown of 1,000 characters or more hides behind a click."""
-    return dg.MetadataValue.md(f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+def _metadata(value: Any) -> Any:
+    if isinstance(value, pl.DataFrame):
+        return preview(value)
+    return picture(value) if isinstance(value, Picture) else value
+
+
+def checked(finding: Finding, asset: dg.AssetKey | None = None) -> dg.AssetCheckResult:
+    """A finding as the result of its check.
+
+    Args:
+        finding: what was found.
+        asset: of which; None: of the asset that is being made.
+    """
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=finding.check,
+        passed=finding.passed,
+        severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
+        description=finding.sentence,
+        metadata=page(finding.figures),
+    )
 
 
 def cause(error: Any) -> str:

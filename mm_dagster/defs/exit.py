@@ -1,20 +1,12 @@
 """Stage 4, exit: may the grid go on, and if not, how long is left."""
 
 import dagster as dg
-import polars as pl
 
-from mm_dagster import environment
-from mm_dagster.alerts.heartbeat import beat
-from mm_dagster.bars import iso
-from mm_dagster.config.grid import GridConfig
-from mm_dagster.defs.describe import glance, picture, preview
+from mm_dagster.defs.describe import checked, page, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.pictures import glance as pictures_glance
-from mm_dagster.pipeline import judge
-from mm_dagster.pipeline.tell import grid_picture, shown
-from mm_dagster.pipeline.work import Work
-from mm_dagster.tables.words import STATES
+from mm_dagster.pipeline import exhibits, findings, judge
+from mm_dagster.pipeline.notify import give_sign_of_life
 
 
 @history_asset(
@@ -34,69 +26,18 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     """
     job = work(context, project, turn)
     done = judge.judge(job)
-    _give_sign_of_life(context, job)
+    if job.tick:
+        missed = give_sign_of_life(project)
+        if missed:
+            context.log.warning(missed)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
-    table = (
-        pl.concat(done.newest).select(shown) if done.newest else pl.DataFrame(schema=dict.fromkeys(shown, pl.String))
-    )
-    judged = set(table.filter(pl.col("state").is_not_null())["grid_id"])
-    left_out = [grid.id for grid in done.active if grid.id not in judged]
-    worst = max(done.active, key=lambda grid: _rank(table, grid.id), default=None)
+    states = exhibits.stacked(done.newest, shown)
+    worst = exhibits.worst_grid(done.active, states)
     return dg.MaterializeResult(
         metadata={
             "rows_changed": done.changed,
-            "states": preview(table),
-            **(_pictures(job, worst) if worst and worst.id in judged else {}),
+            "states": preview(states),
+            **(page(exhibits.pictures_of(project, worst, job.window.end)) if worst else {}),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="every_active_grid_is_judged",
-                passed=not left_out,
-                severity=_severity(job, [grid for grid in done.active if grid.id in left_out]),
-                description=(
-                    f"No state for {', '.join(left_out)}."
-                    if left_out
-                    else f"All {len(done.active)} active grids are judged at {iso(job.window.end)}."
-                ),
-            )
-        ],
+        check_results=[checked(findings.of_states(job, done, states))],
     )
-
-
-def _severity(job: Work, left_out: list[GridConfig]) -> dg.AssetCheckSeverity:
-    """Of grids without a state: an error is that one was judged before; what was never is being set up."""
-    if left_out:
-        judged = job.project.lake.sql("SELECT DISTINCT grid_id, activated_at FROM exit_state WHERE state IS NOT NULL")
-        if not {(grid.id, grid.activated_at) for grid in left_out} & set(judged.iter_rows()):
-            return dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckSeverity.ERROR
-
-
-def _give_sign_of_life(context: dg.AssetExecutionContext, job: Work) -> None:
-    """Calls the heartbeat's address at the end of a tick, if there is one. It never fails a tick."""
-    heart = job.config.alerts.heartbeat
-    if job.tick is None or heart is None:
-        return
-    url = environment.secret(heart.url_env)
-    missed = beat(url) if url else f"the variable {heart.url_env} is not set"
-    if missed:
-        context.log.warning(f"alerts.yaml: heartbeat: {missed}")
-
-
-def _rank(table: pl.DataFrame, grid_id: str) -> int:
-    states = table.filter(pl.col("grid_id") == grid_id)["state"].drop_nulls()
-    return STATES.index(states[0]) if states.len() else -1
-
-
-def _pictures(job: Work, grid: GridConfig) -> dict[str, dg.MarkdownMetadataValue]:
-    """The grid that most needs a look: at a glance on the page itself, and whole behind a click."""
-    bars = job.project.lake.read("candles", span=shown(job.window.end), symbols=[grid.symbol])
-    return {
-        "at_a_glance": glance(
-            pictures_glance.glance(grid, bars), f"{grid.id} {grid.symbol}: a week of price, grid and stop"
-        ),
-        "picture": picture(
-            grid_picture(job.project, grid, job.window.end, dots_per_inch=60),
-            f"{grid.id}: price, grid, regime and exit states",
-        ),
-    }

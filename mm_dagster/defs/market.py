@@ -1,20 +1,14 @@
 """Stage 1, market: closed candles from the venues, labelled and checked."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, floor_bar, iso
-from mm_dagster.defs.describe import preview, stage_asset
+from mm_dagster.defs.describe import checked, preview, stage_asset
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
-from mm_dagster.pipeline import collect
-from mm_dagster.pipeline.work import Work
-from mm_dagster.tables.registry import broken_rules, conform
-
-FRESH_BARS = 2
-"""How many bars behind the tick the newest known one may be."""
+from mm_dagster.pipeline import collect, exhibits, findings
 
 
 @history_asset(
@@ -48,21 +42,19 @@ def candles(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn
             context.log.info(f"{month:%Y-%m}: {changed} rows of candles changed")
 
     done = collect.collect(job, say)
-    months = [(f"{month:%Y-%m}", *counts) for month, counts in done.months.items()]
     for symbol, error in done.problems.items():
         context.log.error(error, extra={"symbol": symbol})
-    recent = project.lake.read("candles", span=job.window, symbols=job.symbols)
-    by_month = _by_month(recent, months)
+    bars = project.lake.read("candles", span=job.window, symbols=job.symbols)
     return dg.MaterializeResult(
         metadata={
-            "rows_changed": sum(changed for _, changed, _ in months),
-            "rows_quarantined": sum(quarantined for *_, quarantined in months),
-            "newest_bar": _newest(recent),
-            "preview": preview(recent.tail(8)),
-            **({"by_month": preview(by_month)} if job.tick is None else {}),
+            "rows_changed": sum(changed for changed, _ in done.months.values()),
+            "rows_quarantined": sum(quarantined for _, quarantined in done.months.values()),
+            "newest_bar": exhibits.newest_bar(bars),
+            "preview": preview(bars.tail(8)),
+            **({"by_month": preview(exhibits.by_month(bars, done.months))} if job.tick is None else {}),
             **({"errors": "; ".join(done.problems.values())} if done.problems else {}),
         },
-        check_results=list(_checks(job, recent, done.problems)),
+        check_results=[checked(finding) for finding in findings.of_candles(job, bars, done.problems)],
     )
 
 
@@ -83,118 +75,6 @@ def account_snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, t
     for problem in problems:
         context.log.error(problem)
     shown = read.select("venue", "as_of", "complete", pl.col("balances", "open_orders", "fills").list.len())
-    said = f"{read.height} accounts were read; elsewhere positions are modelled."
     return dg.MaterializeResult(
-        metadata={"preview": preview(shown)},
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="account_is_read",
-                passed=not problems,
-                severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(problems) or said,
-            )
-        ],
+        metadata={"preview": preview(shown)}, check_results=[checked(findings.of_accounts(read, problems))]
     )
-
-
-def _by_month(bars: pl.DataFrame, months: list[tuple[str, int, int]]) -> pl.DataFrame:
-    """What the run did, by month; by year where there are many: Dagster repeats it for every partition."""
-    form = "%Y-%m" if bars["open_time"].dt.truncate("1mo").n_unique() <= MONTHS_SHOWN else "%Y"
-    schema = {"month": pl.String, "changed": pl.Int64, "quarantined": pl.Int64}
-    done = pl.DataFrame(months, schema=schema, orient="row").group_by(
-        pl.col("month").str.slice(0, 7 if form == "%Y-%m" else 4)
-    )
-    there = bars.group_by(month=pl.col("open_time").dt.strftime(form)).agg(
-        rows=pl.len(), missing=(pl.col("status") == "MISSING").sum()
-    )
-    return (
-        there.join(done.agg(pl.col("changed", "quarantined").sum()), on="month", how="full", coalesce=True)
-        .select("month", pl.col("rows", "changed", "quarantined", "missing").fill_null(0))
-        .sort("month")
-    )
-
-
-MONTHS_SHOWN = 24
-"""How many months a run tells apart."""
-
-
-def _checks(job: Work, recent: pl.DataFrame, errors: dict[str, str]):  # type: ignore[no-untyped-def]
-    """What can be said of the bars of the run's window, as sentences."""
-    invalid = job.project.config_error
-    yield dg.AssetCheckResult(
-        check_name="configuration_is_valid",
-        passed=invalid is None,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"The last valid one stays in force: {invalid}" if invalid else "That of the folder is in force.",
-    )
-    twice = recent.height - recent.n_unique(["symbol", "open_time"])
-    yield dg.AssetCheckResult(
-        check_name="no_duplicates",
-        passed=twice == 0,
-        description=f"{twice} of {recent.height} bars are stored twice.",
-    )
-    broken = broken_rules(conform(recent, "candles"), "candles")
-    yield dg.AssetCheckResult(
-        check_name="prices_are_sane",
-        passed=not broken,
-        description=f"{recent.height} bars keep every rule." if not broken else f"broken: {broken}",
-    )
-    missing = recent.filter(pl.col("status") == "MISSING")
-    yield dg.AssetCheckResult(
-        check_name="no_gap",
-        passed=missing.is_empty(),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{missing.height} of {recent.height} bars are MISSING"
-        + (f", the first {missing['symbol'][0]} at {iso(missing['open_time'].min())}." if missing.height else "."),  # type: ignore[arg-type]
-    )
-    yield _revised(job)
-    late = _late(job, recent)
-    because = f" ({'; '.join(errors.values())})" if errors else ""
-    yield dg.AssetCheckResult(
-        check_name="newest_bar_is_fresh",
-        passed=not late or job.tick is None,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=(
-            f"The newest bar of {', '.join(late)} is older than {FRESH_BARS * 15} minutes{because}."
-            if late
-            else f"All {len(job.symbols)} markets are known up to {iso(job.window.end)}."
-        ),
-    )
-
-
-_REVISIONS_TOLD = timedelta(days=30)
-
-
-def _revised(job: Work) -> dg.AssetCheckResult:
-    """Which closed bars the venues changed lately; filled holes are none."""
-    told = Span(floor_bar(job.window.end - _REVISIONS_TOLD), job.window.end)
-    rows = job.project.lake.read("candle_revision", span=told, symbols=job.symbols)
-    traded = (pl.col("old_status") == "TRADED") | (pl.col("new_status") == "TRADED")
-    revised = rows.filter(pl.col("old_observed_at").is_not_null() & traded).sort("open_time", "symbol")
-    waiting = revised["recomputed_at"].null_count()
-    if revised.is_empty():
-        says = "No venue changed a closed bar of the last 30 days."
-    else:
-        last = revised.row(-1, named=True)
-        says = (
-            f"{revised.height} bars of the last 30 days were revised by their venue, the last {last['symbol']} at "
-            f"{iso(last['open_time'])}; "
-            + (f"what depends on {waiting} of them is yet to be computed again." if waiting else "all is recomputed.")
-        )
-    return dg.AssetCheckResult(
-        check_name="no_bar_was_revised",
-        passed=revised.is_empty(),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=says,
-    )
-
-
-def _late(job: Work, recent: pl.DataFrame) -> list[str]:
-    """The markets whose newest known bar closed too long before the end of the window."""
-    known = recent.filter((pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR))
-    return [symbol for symbol in job.symbols if symbol not in set(known["symbol"])]
-
-
-def _newest(recent: pl.DataFrame) -> str:
-    closed = recent.filter(pl.col("status") != "MISSING")["close_time"].max()
-    return iso(closed) if isinstance(closed, datetime) else "none"

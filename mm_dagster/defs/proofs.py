@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
 
-from mm_dagster.bars import BAR, iso
+from mm_dagster.defs.describe import checked
 from mm_dagster.defs.resources import ProjectOfRun
-from mm_dagster.pipeline.proofs import evidence, newest_whole_day
+from mm_dagster.pipeline.proofs import compared, evidence, newest_whole_day
 from mm_dagster.regime.proofs import Evidence, Proof, live_equals_backfill, no_look_ahead, warm_up_suffices
 
 TABLES = ("regime_features", "regime_verdict")
@@ -33,38 +33,9 @@ def _checks(prove: Callable[[Evidence], Mapping[str, Proof]], says: str) -> dg.A
         day = newest_whole_day(project)
         found = prove(evidence(project.lake, project.config, day, project.config.symbols)) if day else {}
         for key in context.selected_asset_check_keys:
-            yield _result(key, found.get(key.asset_key.to_user_string()))
+            yield checked(compared(found.get(key.asset_key.to_user_string()), key.name), key.asset_key)
 
     return check
-
-
-def _result(key: dg.AssetCheckKey, proof: Proof | None) -> dg.AssetCheckResult:
-    """Passed, failed, or a warning where nothing could be compared: that proves nothing."""
-    if proof is None:
-        return dg.AssetCheckResult(
-            asset_key=key.asset_key,
-            check_name=key.name,
-            passed=False,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="Nothing was compared: the lake holds no candle yet.",
-        )
-    compared = proof.cells > 0
-    return dg.AssetCheckResult(
-        asset_key=key.asset_key,
-        check_name=key.name,
-        passed=compared and not proof.differing,
-        severity=dg.AssetCheckSeverity.ERROR if compared else dg.AssetCheckSeverity.WARN,
-        description=proof.sentence,
-        metadata={
-            "first_bar": iso(proof.span.start),
-            "last_bar": iso(proof.span.end - BAR),
-            "markets": ", ".join(sorted(proof.symbols)) or "none",
-            "cells_compared": proof.cells,
-            "cells_differing": proof.differing,
-            "rows_not_compared": sum(sum(rows.values()) for rows in proof.apart.values()),
-            **({"first_difference": proof.first.sentence} if proof.first else {}),
-        },
-    )
 
 
 @dg.definitions

@@ -15,7 +15,7 @@ from mm_dagster.defs.automation import OFFSET_MINUTES, history, tick, under_way
 from mm_dagster.defs.describe import KIND_TAG, RECONCILE
 from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.defs.resources import ProjectOfRun
-from mm_dagster.pipeline.repairs import Repair, choose, repairs
+from mm_dagster.pipeline.repairs import Repair, choose, repairs, second_look
 
 RECONCILE_TAG = "mm/reconcile"
 LONGEST_RUN = timedelta(hours=3)
@@ -66,7 +66,7 @@ def every_night_again(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"again {partition_of(today)}",
         run_config={"resources": {"turn": {"config": {"again": True}}}},
-        tags=_tags(Span(today - timedelta(days=2), today), "again"),
+        tags=_tags(second_look(today), "again"),
     )
 
 

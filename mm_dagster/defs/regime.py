@@ -1,12 +1,12 @@
 """Stage 2, regime: what the candles measure, and the verdict drawn from it."""
 
 import dagster as dg
-import polars as pl
 
 from mm_dagster.defs.describe import preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import measure
+from mm_dagster.pipeline.exhibits import newest_each
 
 
 @history_asset("regime_features", kinds={"numba"})
@@ -21,7 +21,7 @@ def regime_features(context: dg.AssetExecutionContext, project: ProjectOfRun, tu
     done = measure.measure(work(context, project, turn))
     shown = ["symbol", "as_of", "close", "efficiency_ratio", "adx", "half_life", "atr_expansion", "volatility_forecast"]
     return dg.MaterializeResult(
-        metadata={"rows_changed": done.changed, "preview": preview(_newest_each(done.newest, shown))}
+        metadata={"rows_changed": done.changed, "preview": preview(newest_each(done.newest, shown))}
     )
 
 
@@ -36,12 +36,5 @@ def regime_verdict(context: dg.AssetExecutionContext, project: ProjectOfRun, tur
     done = measure.decide(work(context, project, turn))
     shown = ["symbol", "as_of", "verdict", "confidence", "p_range_ok", "p_range_weak", "p_transition", "p_trend"]
     return dg.MaterializeResult(
-        metadata={"rows_changed": done.changed, "preview": preview(_newest_each(done.newest, shown))}
+        metadata={"rows_changed": done.changed, "preview": preview(newest_each(done.newest, shown))}
     )
-
-
-def _newest_each(frames: list[pl.DataFrame], columns: list[str]) -> pl.DataFrame:
-    """The newest row of each market, for the page."""
-    if not frames:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-    return pl.concat(frames).sort("as_of").group_by("symbol", maintain_order=True).last().select(columns).sort("symbol")

@@ -1,13 +1,16 @@
-"""What the operator did about a grid is noted, and the episode of one that they stopped is closed."""
+"""What the operator did about a grid is noted and counted, and the episode of one that they stopped is closed."""
 
 from datetime import datetime
 
 import polars as pl
 
 from mm_dagster.alerts.responses import response
+from mm_dagster.config.whole import SIMULATED
 from mm_dagster.grid import episode
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.venue import did_you_mean
+from mm_dagster.pictures import quality
+from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
 
@@ -59,3 +62,18 @@ def answer(
             "set it to false, or give it a new activated_at when it runs again."
         )
     return row, None
+
+
+def response_figures(project: Project) -> dict[str, pl.DataFrame | Picture]:
+    """How soon and how often the operator answered, by month and state, with the picture of it.
+
+    Once there are alerts of a live exchange, rehearsals on recorded or simulated candles are left out.
+    """
+    kpis = project.lake.sql("FROM response_kpis")
+    kind = next((one for one in ("ccxt", "recorded", "simulated") if one in set(kpis["kind"])), None)
+    kpis = kpis.filter(pl.col("kind").eq_missing(kind)).drop("kind")
+    if kpis.is_empty():
+        return {"by_month_and_state": kpis}
+    prefix = SIMULATED if kind == "simulated" else ""
+    drawn = quality.response_picture(kpis, title_prefix=prefix, dots_per_inch=60)
+    return {"by_month_and_state": kpis, "picture": Picture(drawn, "minutes to act, and alerts answered")}

@@ -20,8 +20,9 @@ from mm_dagster.alerts.responses import NOW_MINUTES
 from mm_dagster.bars import floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.exhibits import grid_picture
+from mm_dagster.pipeline.notify import LakeLedger, channel_of, second_of
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.tell import LakeLedger, channel_of, grid_picture, second_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,57 @@ from datetime import timedelta
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, floor_bar, midnight
+from mm_dagster.bars import BAR, Span, floor_bar, iso, midnight
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation.calibration import Calibration, Event, calibrate, observe
+from mm_dagster.evaluation.calibration import Calibration, Event, calibrate, observe, verdict_of
 from mm_dagster.history.lake import Lake
+from mm_dagster.pictures import quality
+from mm_dagster.pipeline.exhibits import Picture
+from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
-from mm_dagster.regime.proofs import LEAD_BARS, Evidence
+from mm_dagster.regime.proofs import LEAD_BARS, Evidence, Proof
+
+
+def honesty(project: Project, event: Event, check: str) -> Finding:
+    """Whether what was predicted of an event came true.
+
+    Args:
+        project: configuration and lake.
+        event: which.
+        check: the name of the check.
+    """
+    found = measure(project, event)
+    if found is None:
+        return Finding(check, True, "No grid was evaluated yet.")
+    scores = {
+        "samples": found.whole.count,
+        "base_rate": found.whole.observed,
+        "expected_calibration_error": found.expected_calibration_error,
+        "brier_skill": found.brier_skill,
+        "auc": found.auc,
+        "not_over_yet_or_with_holes": found.censored,
+    }
+    drawn = Picture(quality.reliability_picture(found, dots_per_inch=60), "predicted, observed")
+    known = {name: value for name, value in scores.items() if value is not None}
+    passed, sentence = verdict_of(found)
+    return Finding(check, passed, sentence, figures={**known, "reliability": drawn})
+
+
+def compared(proof: Proof | None, check: str) -> Finding:
+    """What came of a proof: passed, failed, or a warning where nothing could be compared, which proves nothing."""
+    if proof is None:
+        return Finding(check, False, "Nothing was compared: the lake holds no candle yet.")
+    any_cell = proof.cells > 0
+    figures = {
+        "first_bar": iso(proof.span.start),
+        "last_bar": iso(proof.span.end - BAR),
+        "markets": ", ".join(sorted(proof.symbols)) or "none",
+        "cells_compared": proof.cells,
+        "cells_differing": proof.differing,
+        "rows_not_compared": sum(sum(rows.values()) for rows in proof.apart.values()),
+        **({"first_difference": proof.first.sentence} if proof.first else {}),
+    }
+    return Finding(check, any_cell and not proof.differing, proof.sentence, any_cell, figures)
 
 
 def measure(project: Project, event: Event) -> Calibration | None:

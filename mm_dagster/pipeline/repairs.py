@@ -32,10 +32,8 @@ class Repair:
     why: str
 
 
-FIRST_WAIT = timedelta(minutes=15)
-
-
-LONGEST_WAIT = timedelta(days=7)
+FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=15), timedelta(days=7)
+"""How long a repair that changed nothing waits, first and at most."""
 
 
 def repairs(project: Project, now: datetime) -> list[Repair]:
@@ -95,3 +93,8 @@ def choose(
         kept[repair.name] = [repair.absent, iso(now + timedelta(seconds=wait)), wait]
         return repair, kept
     return None, kept
+
+
+def second_look(today: datetime) -> Span:
+    """The last two whole days, which the venues are asked for once more: some revise their bars hours later."""
+    return Span(today - timedelta(days=2), today)

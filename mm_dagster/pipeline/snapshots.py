@@ -1,12 +1,15 @@
-"""The snapshots of one bar, as the mirror keeps them."""
+"""The snapshots of one bar, as the mirror keeps them, and how they get there."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
-from mm_dagster.bars import Span
+from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.grid import account, position
+from mm_dagster.history.mirror import MirrorError
 from mm_dagster.history.snapshot import render_snapshot, snapshot_path
+from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
 
 
@@ -43,3 +46,47 @@ def snapshots(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, 
             symbol, bar.end, measured[0], verdict[0], grids, held, project.config.market(symbol).is_simulated
         )
     return files
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of the snapshots of a bar.
+
+    Attributes:
+        files: their texts by path.
+        commit: which commit they are; None: nothing changed.
+        problem: why the mirror could not keep or push them; None: it could.
+        waiting: how many commits wait for the remote.
+    """
+
+    files: Mapping[str, str]
+    commit: str | None
+    problem: str | None
+    waiting: int
+
+    @property
+    def finding(self) -> Finding:
+        """Whether all of them are at the remote."""
+        sentence = self.problem or f"{self.waiting} commits wait for the remote."
+        return Finding("nothing_waits_to_be_pushed", self.waiting == 0 and self.problem is None, sentence)
+
+
+def keep_snapshots(project: Project, symbols: Sequence[str], tick: datetime | None) -> Kept:
+    """Commits the snapshots of a tick to the mirror, and pushes what waits; a push that fails loses nothing.
+
+    Args:
+        project: configuration, lake and mirror.
+        symbols: only these markets; none named: all of the configuration.
+        tick: the tick's as_of; None: the newest verdict.
+    """
+    wanted = symbols or project.config.symbols
+    as_of = floor_bar(tick) if tick else max(project.lake.newest("regime_verdict").values(), default=None)
+    files = snapshots(project, wanted, Span(as_of - BAR, as_of)) if as_of else {}
+    mirror, problem, commit = project.mirror, None, None
+    try:
+        if as_of and files:
+            commit = mirror.write(files, f"{iso(as_of)}: {', '.join(sorted(wanted))}")
+        mirror.push()
+    except MirrorError as error:
+        problem = str(error)
+    return Kept(files, commit, problem, mirror.waiting())

@@ -1,4 +1,4 @@
-"""The spine in the order of the flow: candles, features, verdicts, risks, entries, states. Each stage for itself."""
+"""A tick and a backfill without Dagster: each stage for itself, in the order of the flow."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -7,22 +7,26 @@ from mm_dagster.bars import Span
 from mm_dagster.pipeline import collect, judge, measure
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.work import Work, plan
+from mm_dagster.tables import registry
 
 
 def _accounts(job: Work) -> object:
     return collect.collect_accounts(job.project, job.tick, job.run_id)
 
 
-STAGES: dict[str, Callable[[Work], object]] = {
-    "candles": collect.collect,
+_MAKERS: dict[str, Callable[[Work], object]] = {
     "account_snapshot": _accounts,
-    "regime_features": measure.measure,
-    "regime_verdict": measure.decide,
-    "grid_risk": judge.assess_risk,
+    "candles": collect.collect,
     "entry_assessment": judge.assess_entry,
     "exit_state": judge.judge,
+    "grid_risk": judge.assess_risk,
+    "regime_features": measure.measure,
+    "regime_verdict": measure.decide,
 }
-"""What the assets of the spine call. None is handed anything by another: what it must know stands in the lake."""
+
+MADE_BY = {table: _MAKERS[table] for table in registry.STAGES if table in _MAKERS}
+"""What makes a table of a tick, in the order of the flow. None is handed anything by another: what it must know stands
+in the lake."""
 
 
 def run_tick(
@@ -37,15 +41,15 @@ def run_tick(
         symbols: only these markets; none named: all of the configuration.
         stages: only these; none named: all. They run in the order of the flow in any case.
     """
-    for name, stage in STAGES.items():
-        if name in stages or not stages:
-            stage(plan(project, run_id, as_of=as_of, symbols=symbols))
+    for table, make in MADE_BY.items():
+        if table in stages or not stages:
+            make(plan(project, run_id, as_of=as_of, symbols=symbols))
 
 
 def run_days(
     project: Project, days: Span, *, run_id: str = "days", symbols: Sequence[str] = (), stages: Sequence[str] = ()
 ) -> None:
     """Whole days, like a backfill; see `run_tick`."""
-    for name, stage in STAGES.items():
-        if name in stages or not stages:
-            stage(plan(project, run_id, window=days, symbols=symbols))
+    for table, make in MADE_BY.items():
+        if table in stages or not stages:
+            make(plan(project, run_id, window=days, symbols=symbols))

@@ -14,8 +14,8 @@ import pytest
 from mm_dagster.bars import BAR
 from mm_dagster.definitions import defs
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.pipeline.notify import follow_receipts, notify_failures
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.tell import follow_receipts, tell_failures
 from mm_dagster_tests.alerts.test_heartbeat import watcher
 from mm_dagster_tests.defs.live import QUIET, Live, flash_crash, grid_file
 
@@ -116,8 +116,8 @@ def test_a_failed_check_of_severity_error_is_told(crashed: Live) -> None:
 
 
 def test_the_same_failure_is_not_told_again_for_hours(crashed: Live) -> None:
-    assert tell_failures(Project.here(), [("lake", "disk full")], "run-1") == 1
-    assert tell_failures(Project.here(), [("lake", "disk full")], "run-2") == 0
+    assert notify_failures(Project.here(), [("lake", "disk full")], "run-1") == 1
+    assert notify_failures(Project.here(), [("lake", "disk full")], "run-2") == 0
 
 
 def test_a_test_message_says_what_came_back(crashed: Live) -> None:

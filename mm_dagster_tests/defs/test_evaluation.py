@@ -146,7 +146,7 @@ def test_what_he_was_told_stands_beside_what_the_signals_said(
     assert told["alerts"] == (1.0, 1)
     assert told["answered_share"] == (0.0, 1)
     assert told["acknowledged_share"] == (None, 0)
-    assert "WARNING" in metadata(judged)["what_the_operator_was_told"]
+    assert "WARNING" in metadata(judged)["what_the_operator_was_notified_of"]
 
 
 def test_the_view_has_each_signal_in_one_row(project: Project, judged: dg.ExecuteInProcessResult) -> None:

@@ -10,8 +10,8 @@ import yaml
 
 from mm_dagster.bars import iso
 from mm_dagster.definitions import defs
+from mm_dagster.pipeline.notify import count_due
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.tell import due_now
 from mm_dagster_tests.defs.live import QUIET
 
 
@@ -43,4 +43,4 @@ def test_the_collapse_of_may_2022_from_five_minute_files(
     assert "RANGE_INVALIDATED" in fired
     assert not fired & {"STOP_BREACHED", "CLOSES_OUTSIDE"}
     assert states.row(-1, named=True)["state"] == "MANDATORY_EXIT"
-    assert due_now(project) == 0
+    assert count_due(project) == 0

@@ -120,14 +120,12 @@ def environment(config: Path, data: Path) -> dict[str, str]:
 
 @contextmanager
 def _without_pictures() -> Iterator[None]:
-    from mm_dagster.defs import exit as judging
-    from mm_dagster.defs import grid as risking
-    from mm_dagster.pipeline import tell
+    from mm_dagster.pipeline import exhibits, notify
 
     with (
-        patch.object(judging, "_pictures", lambda *_: {}),
-        patch.object(risking, "_equity", lambda *_: {}),
-        patch.object(tell, "_image", lambda *_: None),
+        patch.object(exhibits, "pictures_of", lambda *_: {}),
+        patch.object(exhibits, "equity_of", lambda *_: None),
+        patch.object(notify, "_image", lambda *_: None),
     ):
         yield
 
@@ -154,9 +152,9 @@ def tick(config: Path, data: Path, as_of: datetime) -> None:
 
 def send(config: Path, data: Path) -> None:
     """What is due goes out."""
-    from mm_dagster.pipeline import tell
+    from mm_dagster.pipeline import notify
 
-    tell.send_due(projects.Project(str(config), str(data)), "send", None)
+    notify.send_due(projects.Project(str(config), str(data)), "send", None)
 
 
 def repair(config: Path, data: Path, now: datetime) -> int:

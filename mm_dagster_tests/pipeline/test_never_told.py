@@ -11,8 +11,8 @@ import yaml
 
 from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.market.simulated import simulate
+from mm_dagster.pipeline.notify import notify_failures, send_due
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.tell import send_due, tell_failures
 from mm_dagster.pipeline.ticks import run_tick
 from mm_dagster_tests.kucoin import KucoinServer
 from mm_dagster_tests.pipeline.recordings import configure, grid
@@ -41,7 +41,7 @@ def test_nothing_of_the_simulated_era_reaches_a_phone(tmp_path: Path, monkeypatc
         run_tick(project(), as_of)
         assert project().lake.read("exit_state")["state"][-1] == "MANDATORY_EXIT"
         _, ledger = send_due(project(), "simulated", as_of)
-        tell_failures(project(), [("grid_risk", "it broke")], "run-1")
+        notify_failures(project(), [("grid_risk", "it broke")], "run-1")
         made_up = set(project().lake.read("notification")["alert_id"])
         assert made_up
         assert "SIMULATED" in ledger["title"][0]
@@ -88,10 +88,10 @@ def test_a_failure_of_simulated_markets_alone_is_told_to_nobody_beside_real_ones
         (folder / "alerts.yaml").write_text(yaml.safe_dump({"pushover": {"api_url": pushover.api_url}}))
         project = Project(str(folder), str(tmp_path / "data"))
         monkeypatch.setattr(Project, "real_clock", lambda self: datetime.now(UTC))
-        assert tell_failures(project, [("grid_risk", "it broke")], "run-1", [SOL]) == 0
-        assert tell_failures(project, [("candles", "The newest bar of SOL-USDT, ADA-USDT is older")], "run-2") == 0
-        assert tell_failures(project, [("exit_state", "No state for g.")], "run-3") == 0
+        assert notify_failures(project, [("grid_risk", "it broke")], "run-1", [SOL]) == 0
+        assert notify_failures(project, [("candles", "The newest bar of SOL-USDT, ADA-USDT is older")], "run-2") == 0
+        assert notify_failures(project, [("exit_state", "No state for g.")], "run-3") == 0
         assert pushover.messages == []
-        assert tell_failures(project, [("candles", "The newest bar of ETH-USDT, SOL-USDT is older")], "run-4") == 1
-        assert tell_failures(project, [("grid_risk", "no space left on device")], "run-5") == 1
+        assert notify_failures(project, [("candles", "The newest bar of ETH-USDT, SOL-USDT is older")], "run-4") == 1
+        assert notify_failures(project, [("grid_risk", "no space left on device")], "run-5") == 1
         assert len(pushover.messages) == 2

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span, midnight
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.ticks import STAGES, run_tick
+from mm_dagster.pipeline.ticks import MADE_BY, run_tick
 from mm_dagster.pipeline.work import plan
 from mm_dagster.tables import registry
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
@@ -51,7 +51,7 @@ def test_the_tick_that_sees_it_judges_the_newest_bar_and_all_before_it_as_a_firs
 
 def test_days_that_are_computed_again_hold_the_rows_of_the_episode_that_began_on_one_of_them(place: Path) -> None:
     day = midnight(REVISED.date())
-    for stage in STAGES.values():
+    for stage in MADE_BY.values():
         stage(plan(project(place), "again", window=Span(day, day + 96 * BAR), again=True))
     run_tick(project(place, "fresh"), NOW)
     assert project(place).lake.read("candle_revision").height == 1

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.ticks import STAGES, run_tick
+from mm_dagster.pipeline.ticks import MADE_BY, run_tick
 from mm_dagster.pipeline.work import Work
 from mm_dagster.tables import registry
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
@@ -107,7 +107,7 @@ def test_a_whole_tick_refuses_fails_and_revises_as_it_should(whole: dict[str, pl
 
 def test_each_stage_alone_gives_the_same_rows(before: Path, whole: dict[str, pl.DataFrame]) -> None:
     data = begin(before, "alone")
-    for stage in STAGES:
+    for stage in MADE_BY:
         tick(before, data, stage)
     assert_same(before, data, whole)
 
@@ -117,7 +117,7 @@ def test_a_stage_alone_before_those_that_it_needs_leaves_nothing_behind(
     before: Path, whole: dict[str, pl.DataFrame]
 ) -> None:
     data = begin(before, "backwards")
-    for stage in reversed(STAGES):
+    for stage in reversed(MADE_BY):
         tick(before, data, stage)
     tick(before, data)
     assert_same(before, data, whole)
@@ -128,14 +128,14 @@ def test_a_stage_alone_before_those_that_it_needs_leaves_nothing_behind(
     [
         pytest.param(stage, moment, marks=() if (stage, moment) in QUICK else pytest.mark.long)
         for moment in MOMENTS
-        for stage in STAGES
+        for stage in MADE_BY
     ],
 )
 def test_a_tick_that_failed_at_a_stage_is_run_again_from_there(
     before: Path, whole: dict[str, pl.DataFrame], stage: str, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = begin(before, f"{stage} {moment}".replace(" ", "-"))
-    stages = list(STAGES)
+    stages = list(MADE_BY)
     at = stages.index(stage)
     tick(before, data, *stages[:at])
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from mm_dagster import environment
 from mm_dagster.alerts import budget, digest, drill, message, policy, receipts
 from mm_dagster.alerts.apprise import Second, SecondUnavailable, SecondUrlError
+from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.alerts.ledger import Outgoing, dispatch
 from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
@@ -24,7 +25,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.reasons import why
 from mm_dagster.history.lake import Commit
-from mm_dagster.pictures import decision
+from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables.registry import empty
@@ -62,7 +63,7 @@ def send_due(project: Project, run_id: str, at: datetime | None) -> tuple[pl.Dat
     return pl.concat(rows) if rows else everything.clear(), everything
 
 
-def due_now(project: Project, at: datetime | None = None) -> int:
+def count_due(project: Project, at: datetime | None = None) -> int:
     """How many alerts and cancellations wait to be sent; `at` sets the clock of simulated markets."""
     return sum(len(part.alerts) + len(part.cancellations) for part in news(project, at))
 
@@ -126,7 +127,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         )
         states = _judged(project, grids, recent)
         responses = project.lake.read("operator_response")
-        # An assessment without a price is no news: the market is not seen, which is told of running grids only.
+        # An assessment without a price is no news: the market is not seen, which concerns running grids only.
         entries = entries.filter(pl.col("price").is_not_null())
         prices = dict(zip(risks["grid_id"], risks["price"], strict=True))
         # An emergency of a grid that is no longer configured must be stopped, too: any venue's turn may do it.
@@ -150,7 +151,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
 
 
 def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | None) -> News:
-    """The digest, and the failures that were noted and not told yet."""
+    """The digest, and the failures that were noted and not sent yet."""
     config = project.config
     simulated = not project.config.is_real
     grids = [grid for grid in followed if simulated or project.config.market(grid.symbol).is_real]
@@ -243,24 +244,6 @@ def _image(project: Project, grid: GridConfig, alert: policy.Alert, simulated: b
         return None
 
 
-def shown(as_of: datetime) -> Span:
-    """What the pictures show: a week."""
-    return Span(floor_bar(as_of - timedelta(days=7)), as_of)
-
-
-def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_inch: int = 90) -> bytes:
-    """The picture of one grid's week up to as_of, from the lake."""
-    span = shown(as_of)
-    return decision.decision_picture(
-        grid,
-        project.lake.read("candles", span=span, symbols=[grid.symbol]),
-        project.lake.read("regime_verdict", span=span, symbols=[grid.symbol]),
-        project.lake.read("exit_state", span=span, grids=[grid.id]),
-        title_prefix=project.config.market(grid.symbol).label,
-        dots_per_inch=dots_per_inch,
-    )
-
-
 def channel_of(project: Project, config: PushoverConfig | None = None) -> Pushover | None:
     """Pushover, if the environment has its credentials; they go nowhere else."""
     token, user = (environment.secret(variable) for variable in environment.PUSHOVER)
@@ -277,7 +260,7 @@ def second_of(project: Project) -> Second | None:
         return None
 
 
-def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str, symbols: Sequence[str] = ()) -> int:
+def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: str, symbols: Sequence[str] = ()) -> int:
     """Notes and sends that assets have failed, each once.
 
     Args:
@@ -289,18 +272,18 @@ def tell_failures(project: Project, failed: Sequence[tuple[str, str]], key: str,
     Returns:
         How many alerts were noted.
     """
-    told = []
+    concerning = []
     for asset, line in failed:
         if project.config.is_real and _concerns_no_exchange(project, line, symbols):
             # Beside real markets it is worth a line of the log, and no row that a real channel could ever be given.
             logger.error("%s failed, which concerns no exchange: %s", asset, line)
         else:
-            told.append((asset, line))
+            concerning.append((asset, line))
     ledger = LakeLedger(project, key)
     source, at = project.config.kind, project.real_clock()
     with FileLock(project.data / "alerts.lock"):
         found = []
-        for asset, line in told:
+        for asset, line in concerning:
             alert = policy.failure(key, asset, line, at, ledger.read())
             if alert is not None:
                 found.append(alert)
@@ -332,7 +315,7 @@ def _concerns_no_exchange(project: Project, line: str, symbols: Sequence[str]) -
     return bool(named) and real.isdisjoint(named)
 
 
-def tell_troubles(project: Project, lasted: timedelta = timedelta(0)) -> int:
+def notify_troubles(project: Project, lasted: timedelta = timedelta(0)) -> int:
     """Notes and sends what is wrong with the configuration and the environment, each once.
 
     Args:
@@ -342,13 +325,49 @@ def tell_troubles(project: Project, lasted: timedelta = timedelta(0)) -> int:
     Returns:
         How many alerts were noted.
     """
-    now, told = datetime.now(UTC), 0
+    now, notified = datetime.now(UTC), 0
     for trouble in project.troubles:
         if trouble.since is None or now - trouble.since >= lasted:
             # The same trouble has one name for all processes: who looks twice finds one alert.
             name = f"{trouble.part} {iso(trouble.since) if trouble.since else ''}"
-            told += tell_failures(project, [(trouble.part, trouble.sentence)], name)
-    return told
+            notified += notify_failures(project, [(trouble.part, trouble.sentence)], name)
+    return notified
+
+
+NOTIFIED_BY_ITSELF = "configuration_is_valid"
+"""The check whose reasons are sent even when no tick runs; see `notify_troubles`."""
+
+
+def notify_checks(
+    project: Project, failed: Sequence[tuple[str, str, str]], key: str, symbols: Sequence[str] = ()
+) -> int:
+    """Notes and sends that checks did not pass, each failure once, and what is wrong with the configuration.
+
+    Args:
+        project: where the ledger is.
+        failed: asset, check, and what it says.
+        key: names the failure, like the run's id.
+        symbols: the markets that the run was narrowed to; none named: all of the configuration.
+
+    Returns:
+        How many alerts were noted.
+    """
+    notified = notify_troubles(project)
+    # Details in brackets change from tick to tick; the same failure is sent once.
+    lines = [
+        (f"{asset}, {check}", says.partition(" (")[0]) for asset, check, says in failed if check != NOTIFIED_BY_ITSELF
+    ]
+    return notified + (notify_failures(project, lines, key, symbols) if lines else 0)
+
+
+def give_sign_of_life(project: Project) -> str | None:
+    """Calls the heartbeat's address, if there is one; what went wrong in a sentence, since it never fails a tick."""
+    heart = project.config.alerts.heartbeat
+    if heart is None:
+        return None
+    url = environment.secret(heart.url_env)
+    missed = beat(url) if url else f"the variable {heart.url_env} is not set"
+    return f"alerts.yaml: heartbeat: {missed}" if missed else None
 
 
 def try_channels(project: Project) -> pl.DataFrame:
@@ -359,15 +378,15 @@ def try_channels(project: Project) -> pl.DataFrame:
     """
     channel, second = channel_of(project), second_of(project)
     ledger, now = LakeLedger(project, "alert-test"), project.real_clock()
-    told = []
+    tried = []
     with FileLock(project.data / "alerts.lock"):
         for one in [channel, _AsFirst(second) if second else None]:
             if one is not None:
-                tried = ledger.read().filter(pl.col("kind") == "TEST").height
-                alert = policy.trial(one.name, now, tried)
+                before = ledger.read().filter(pl.col("kind") == "TEST").height
+                alert = policy.trial(one.name, now, before)
                 outgoing = Outgoing(alert, *message.trial(alert), "ccxt")
-                told.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
-    return pl.concat(told) if told else empty("notification")
+                tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
+    return pl.concat(tried) if tried else empty("notification")
 
 
 class _AsFirst:

@@ -1,0 +1,162 @@
+"""What a stage's page shows of what was made, as plain values: tables and pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from mm_dagster.bars import Span, floor_bar, iso
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.pictures import decision, equity, glance
+from mm_dagster.pipeline.project import Project
+from mm_dagster.tables.words import STATES
+
+MONTHS_SHOWN = 24
+"""How many months a run tells apart."""
+EQUITY_SHOWN = timedelta(days=30)
+"""How much of a grid's life its picture shows."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with what it shows.
+
+    Attributes:
+        data: a PNG, or the text of an SVG that is small enough to be shown at once.
+        caption: what it shows.
+    """
+
+    data: bytes | str
+    caption: str
+
+
+def text_of(value: Any) -> str:
+    """A value of a table as a person would write it; nothing where it is null."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, list):
+        return ", ".join(text_of(item) for item in value)
+    return str(value)
+
+
+def markdown_of(rows: pl.DataFrame) -> str:
+    """Rows as a Markdown table."""
+    return "\n".join(
+        [
+            "| " + " | ".join(rows.columns) + " |",
+            "| " + " | ".join("---" for _ in rows.columns) + " |",
+            *("| " + " | ".join(text_of(value) for value in row) + " |" for row in rows.iter_rows()),
+        ]
+    )
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Lines as a Markdown list; `none` where there is none."""
+    return "\n".join(f"- {line}" for line in lines) or "none"
+
+
+def stacked(frames: Sequence[pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
+    """The newest rows of every span, cut down to some columns."""
+    if not frames:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    return pl.concat(frames).select(columns)
+
+
+def newest_each(frames: Sequence[pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
+    """The newest row of each market, cut down to some columns."""
+    if not frames:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    return pl.concat(frames).sort("as_of").group_by("symbol", maintain_order=True).last().select(columns).sort("symbol")
+
+
+def by_month(bars: pl.DataFrame, done: Mapping[datetime, tuple[int, int]]) -> pl.DataFrame:
+    """What a run did, by month; by year where there are many: Dagster repeats it for every partition.
+
+    Args:
+        bars: the candles of the run's window.
+        done: by month, how many rows of candles changed, and how many were kept apart.
+    """
+    form = "%Y-%m" if bars["open_time"].dt.truncate("1mo").n_unique() <= MONTHS_SHOWN else "%Y"
+    months = [(f"{month:{form}}", *counts) for month, counts in done.items()]
+    schema = {"month": pl.String, "changed": pl.Int64, "quarantined": pl.Int64}
+    written = pl.DataFrame(months, schema=schema, orient="row").group_by("month")
+    there = bars.group_by(month=pl.col("open_time").dt.strftime(form)).agg(
+        rows=pl.len(), missing=(pl.col("status") == "MISSING").sum()
+    )
+    return (
+        there.join(written.agg(pl.col("changed", "quarantined").sum()), on="month", how="full", coalesce=True)
+        .select("month", pl.col("rows", "changed", "quarantined", "missing").fill_null(0))
+        .sort("month")
+    )
+
+
+def newest_bar(bars: pl.DataFrame) -> str:
+    """When the newest bar that is known closed, or `none`."""
+    closed = bars.filter(pl.col("status") != "MISSING")["close_time"].max()
+    return iso(closed) if isinstance(closed, datetime) else "none"
+
+
+def equity_of(project: Project, newest: pl.DataFrame) -> Picture | None:
+    """The money of the grid that has most at risk; None: of none is known what it has.
+
+    Args:
+        project: where the rows are.
+        newest: rows of `grid_risk`, the newest of each grid.
+    """
+    at_risk = newest.filter(pl.col("capital_at_risk").is_not_null()).sort("capital_at_risk", "grid_id")
+    if at_risk.is_empty():
+        return None
+    grid = next(grid for grid in project.config.grids if grid.id == at_risk["grid_id"][-1])
+    until = at_risk["as_of"][-1]
+    rows = project.lake.read("grid_risk", span=Span(until - EQUITY_SHOWN, until), grids=[grid.id])
+    label = project.config.market(grid.symbol).label
+    return Picture(
+        equity.equity_picture(grid, rows, title_prefix=label, dots_per_inch=60),
+        f"{grid.id}: what it is worth, realised and unrealised",
+    )
+
+
+def worst_grid(grids: Sequence[GridConfig], states: pl.DataFrame) -> GridConfig | None:
+    """The grid that most needs a look; None: none is judged.
+
+    Args:
+        grids: those that run.
+        states: rows of `exit_state`, the newest of each grid.
+    """
+    known = dict(states.filter(pl.col("state").is_not_null()).select("grid_id", "state").iter_rows())
+    return max((grid for grid in grids if grid.id in known), key=lambda one: STATES.index(known[one.id]), default=None)
+
+
+def week_to(as_of: datetime) -> Span:
+    """What the pictures of a grid show: a week."""
+    return Span(floor_bar(as_of - timedelta(days=7)), as_of)
+
+
+def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_inch: int = 90) -> bytes:
+    """The picture of one grid's week up to as_of, from the lake."""
+    span = week_to(as_of)
+    return decision.decision_picture(
+        grid,
+        project.lake.read("candles", span=span, symbols=[grid.symbol]),
+        project.lake.read("regime_verdict", span=span, symbols=[grid.symbol]),
+        project.lake.read("exit_state", span=span, grids=[grid.id]),
+        title_prefix=project.config.market(grid.symbol).label,
+        dots_per_inch=dots_per_inch,
+    )
+
+
+def pictures_of(project: Project, grid: GridConfig, as_of: datetime) -> dict[str, Picture]:
+    """A grid's week: at a glance on the page itself, and whole behind a click."""
+    bars = project.lake.read("candles", span=week_to(as_of), symbols=[grid.symbol])
+    return {
+        "at_a_glance": Picture(glance.glance(grid, bars), f"{grid.id} {grid.symbol}: a week of price, grid and stop"),
+        "picture": Picture(
+            grid_picture(project, grid, as_of, dots_per_inch=60), f"{grid.id}: price, grid, regime and exit states"
+        ),
+    }
