@@ -24,7 +24,7 @@ from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
-from mm_dagster.history.sourced import SourcedLake
+from mm_dagster.history.sources import Sources
 from mm_dagster.market.open import open_venue
 from mm_dagster.market.venue import Venue, VenueError
 from mm_dagster.pipeline.adoption import adopt_rows
@@ -64,7 +64,7 @@ class Project:
         self.data_dir = data_dir
         self._in_force: InForce | None = None
         self._venues: dict[str, Venue] = {}
-        self._lake: SourcedLake | None = None
+        self._lake: Lake | None = None
         self._accounts: dict[str, ExchangeAccount] = {}
 
     @classmethod
@@ -166,7 +166,7 @@ class Project:
             if seen not in _adopted:
                 adopt_rows(whole, config)
                 _adopted.add(seen)
-            self._lake = SourcedLake(whole, {**sources, EVERY_GRID: self.source_of_all}, venues)
+            self._lake = whole.of(Sources({**sources, EVERY_GRID: self.source_of_all}, venues))
         return self._lake
 
     @property
