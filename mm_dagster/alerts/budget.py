@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from mm_dagster.alerts.policy import HELD_BACK, HIGH, QUIET, Alert
+from mm_dagster.alerts.alert import HELD_BACK, HIGH, QUIET, Alert
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
 

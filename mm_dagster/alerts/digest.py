@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from mm_dagster.alerts import message
+from mm_dagster.alerts.alert import EVERY_GRID, QUIET, Alert
 from mm_dagster.alerts.budget import moment
-from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, retry
+from mm_dagster.alerts.pending import again, retry
 from mm_dagster.alerts.seen import look
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.alerts.policy import EMERGENCY, EVERY_GRID, HIGH, Alert
+from mm_dagster.alerts.alert import EMERGENCY, EVERY_GRID, HIGH, Alert
 from mm_dagster.bars import iso
 from mm_dagster.tables import registry
 

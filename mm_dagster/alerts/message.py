@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
-from mm_dagster.alerts.policy import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import NOT_JUDGED_YET, STATES

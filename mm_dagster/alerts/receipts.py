@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import polars as pl
 
 from mm_dagster.alerts import drill
-from mm_dagster.alerts.ledger import Book, Channel, Ledger, Outgoing, Second, dispatch, repeat_id
-from mm_dagster.alerts.policy import EMERGENCY, Alert, is_answered
+from mm_dagster.alerts.alert import EMERGENCY, Alert
+from mm_dagster.alerts.dispatch import Channel, Outgoing, Second, dispatch
+from mm_dagster.alerts.ledger import Book, Ledger, repeat_id
+from mm_dagster.alerts.pending import is_answered
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
 from mm_dagster.alerts.responses import answers_of
 from mm_dagster.tables import registry

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mm_dagster import environment, logs, modes
-from mm_dagster.alerts.policy import EVERY_GRID
+from mm_dagster.alerts.alert import EVERY_GRID
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
 from mm_dagster.config.markets import CcxtVenue, RecordedVenue
