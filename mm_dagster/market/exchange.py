@@ -18,7 +18,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, TIME, Span, floor_bar, iso
 from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.market import pages
+from mm_dagster.market import ccxt_internals, pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, VenueError
 from mm_dagster.tables.market import MarketRules
@@ -217,10 +217,11 @@ class ExchangeVenue:
         until = {"endAt": last_second} if self._exchange.id == "kucoin" else {"until": last_second * 1000}
 
         def ask() -> list[list[Any]]:
-            client = _unfiltered(self._exchange)
+            client = self._exchange
+            ccxt_internals.keep_every_row(client, lambda row: pages.opened(row) is not None)
             sent: list[list[Any]] = client.fetch_ohlcv(market, _TIMEFRAME, milliseconds(page.start), page.bars, until)
             # ccxt makes an empty page of an empty or unreadable body, too.
-            if not sent and not _says_no_candles(self._exchange.last_json_response):
+            if not sent and not _says_no_candles(ccxt_internals.last_answer(client)):
                 raise ccxt.NullResponse("neither candles nor an empty list of them")
             if sent and not any(pages.opened(row) for row in sent):
                 raise ccxt.NullResponse("no row that can be read")
@@ -230,30 +231,6 @@ class ExchangeVenue:
 
     def _not_answered(self, symbol: str, span: Span, failure: NotAnswered) -> str:
         return f"{self._label}: {symbol}: no answer for {span}: {failure}"
-
-
-def _unfiltered(client: Any) -> Any:
-    """The client, which parses rows and leaves none out: ccxt drops what it cannot read, and what was not asked for.
-
-    Both must be seen: the one is no answer for its bar, the other tells what an exchange took the question for.
-    """
-
-    def parse(
-        sent: Any, market: Any = None, timeframe: str = "", since: Any = None, limit: Any = None, tail: bool = False
-    ) -> list[list[Any]]:
-        return [_parsed(client, row, market) for row in client.to_array(sent)]
-
-    client.parse_ohlcvs = parse
-    return client
-
-
-def _parsed(client: Any, row: Any, market: Any) -> list[Any]:
-    """One row in ccxt's order; what cannot be read stays as it was sent, behind no time."""
-    try:
-        parsed = client.parse_ohlcv(row, market)
-    except Exception:
-        return [None, row]
-    return list(parsed) if pages.opened(parsed) else [None, row]
 
 
 def _says_no_candles(body: Any) -> bool:
