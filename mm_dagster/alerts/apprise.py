@@ -113,17 +113,17 @@ class Second:
 def _unlogged() -> Iterator[None]:
     """Keeps what apprise and the HTTP client say in this thread out of the log: addresses, which may hold secrets."""
     for name in ("apprise", "urllib3.connectionpool"):
-        logging.getLogger(name).addFilter(_is_heard)
+        logging.getLogger(name).addFilter(_is_logged)
     thread = threading.get_ident()
-    _unheard.add(thread)
+    _silent_threads.add(thread)
     try:
         yield
     finally:
-        _unheard.discard(thread)
+        _silent_threads.discard(thread)
 
 
-_unheard: set[int] = set()
+_silent_threads: set[int] = set()
 
 
-def _is_heard(record: logging.LogRecord) -> bool:
-    return record.thread not in _unheard
+def _is_logged(record: logging.LogRecord) -> bool:
+    return record.thread not in _silent_threads

@@ -128,7 +128,7 @@ def dispatch(
         book.commit(rows, now)
     for one in unsettled:
         if one.alert.status == "PENDING":
-            sender.tell(one)
+            sender.send(one)
     touched = [one.alert.alert_id for one in unsettled]
     for cancellation in cancellations:
         if channel is not None and book.rows[cancellation.alert_id]["expired_at"] is None:
@@ -185,7 +185,7 @@ class _Sender:
     second: Second | None
     clock: Callable[[], datetime]
 
-    def tell(self, one: Outgoing) -> None:
+    def send(self, one: Outgoing) -> None:
         """Sends one alert that is noted, and notes what came of it, attempt by attempt."""
         alert_id = one.alert.alert_id
         channel = self.channel

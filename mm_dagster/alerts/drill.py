@@ -1,7 +1,7 @@
 """A drill: one test emergency through the whole chain, labelled so everywhere, which decides nothing.
 
 Its rows stand in the ledger under the kind DRILL and under no grid, so that no real alert counts it as its own: it is
-never due, held back, repeated or told again, and no statistic of real alerts knows it.
+never due, held back, repeated or sent again, and no statistic of real alerts knows it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Alerts of no single grid: what failed, and the test of a channel.
 
-A failure is notified once for each asset and error, and again when the error changed or 4 hours have passed.
+A failure is sent once for each asset and error, and again when the error changed or 4 hours have passed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from mm_dagster.alerts.pending import again, notified_at, retry
 from mm_dagster.tables import registry
 
 FAILURE_AGAIN = timedelta(hours=4)
-"""The same failure is told again after so long."""
+"""The same failure is sent again after so long."""
 
 FAILURE_OVER = timedelta(days=1)
-"""A failure that could not be told for so long is not told any more."""
+"""A failure that could not be sent for so long is not sent any more."""
 
 _ERROR_LIMIT = 500
 
@@ -58,9 +58,9 @@ def trial(channel: str, at: datetime, number: int) -> Alert:
 
 
 def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
-    """The failures that were noted and not told, word for word: without an answer, or held back.
+    """The failures that were noted and not sent, word for word: without an answer, or held back.
 
-    Of those held back it is the newest of each asset, unless a later one was told. What is older than FAILURE_OVER
+    Of those held back it is the newest of each asset, unless a later one was sent. What is older than FAILURE_OVER
     is suppressed, or left as it is.
 
     Args:
@@ -82,7 +82,7 @@ def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
 
 
 def _failures(ledger: pl.DataFrame) -> list[dict[str, Any]]:
-    """Failures, oldest first. When they were noted is kept when they are told later, so `as_of` decides."""
+    """Failures, oldest first. When they were noted is kept when they are sent later, so `as_of` decides."""
     return ledger.filter(pl.col("kind") == "FAILURE").sort("as_of", "created_at", "alert_id").to_dicts()
 
 

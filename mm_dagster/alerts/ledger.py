@@ -64,10 +64,10 @@ class Book:
             events: more of them, made by `event`.
         """
         self.rows |= {row["alert_id"]: row for row in rows}
-        told = list(events)
-        before = {event["event_id"] for event in told}
+        given = list(events)
+        before = {event["event_id"] for event in given}
         follow = [step for row in rows for step in self._steps(row, now, before)]
-        self._write(rows, follow + told)
+        self._write(rows, follow + given)
 
     def last(self, alert_id: str, name: str, channel: str) -> dict[str, Any] | None:
         """The newest event of that name on that channel."""

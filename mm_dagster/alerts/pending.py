@@ -2,7 +2,7 @@
 
 A crash may lie between noting and sending. So PENDING rows are due again as they are, at once after a crash, with
 growing pauses (`RETRY_MINUTES`) after a channel that did not answer. They are suppressed when the episode has ended,
-when a higher state is notified instead, or when they are older than `max_age_minutes` and the state is another by now.
+when a higher state is sent instead, or when they are older than `max_age_minutes` and the state is another by now.
 **FAILED** rows were refused and are never sent again; reminders go on beside them.
 """
 
@@ -44,9 +44,9 @@ def settled(
         answers: the newest answer in each episode.
 
     Returns:
-        What to send again or to suppress, and the rows of the present episode that count as told.
+        What to send again or to suppress, and the rows of the present episode of which the operator counts as notified.
     """
-    resent, told = [], []
+    resent, notified = [], []
     for row in past:
         if row["status"] == "PENDING":
             reason = _superseded(row, grid, seen, clock, alerts, answers)
@@ -55,8 +55,8 @@ def settled(
                 continue
             resent += retry(row, clock)
         if row["status"] != "SUPPRESSED" and row["activated_at"] == grid.activated_at:
-            told.append(row)
-    return resent, told
+            notified.append(row)
+    return resent, notified
 
 
 def _superseded(
@@ -140,5 +140,5 @@ def again(row: Mapping[str, Any], status: str, detail: str | None) -> Alert:
 
 
 def notified_at(row: Mapping[str, Any]) -> datetime:
-    """When a row was told, or at least noted."""
+    """When a row was sent, or at least noted."""
     return row["sent_at"] or row["created_at"]

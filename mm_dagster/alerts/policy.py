@@ -2,23 +2,23 @@
 
 Where METHOD leaves room, this is what holds:
 
-- **Told** is every row of the ledger that is not SUPPRESSED. What was last told of an episode is its last ESCALATION
-  or DEESCALATION; a higher state escalates, a lower one de-escalates.
+- **Notified** of are the rows of the ledger that are not SUPPRESSED. The state of an episode that the operator was last
+  notified of is that of its last ESCALATION or DEESCALATION; a higher one escalates, a lower one de-escalates.
 - **Once.** An alert is named by what it is about and by the news before it, never by when it was found. So the same
-  escalation alerts once, and again only after an all-clear was told. MANDATORY_EXIT latches: its name leaves out
+  escalation alerts once, and again only after an all-clear. MANDATORY_EXIT latches: its name leaves out
   `since`, which a recomputed history may move.
 - **Reminders** count from the message that brought the state. One that comes due while the one before is still
   PENDING is left out, so that a channel that comes back is not flooded.
-- **A WARNING that stands** is not repeated; one that comes again too soon is noted once as SUPPRESSED, and told under
+- **A WARNING that stands** is not repeated; one that comes again too soon is noted once as SUPPRESSED, and sent under
   the same alert_id if it still stands when its time has come.
 - **Above and below.** MANDATORY_EXIT with the price above the grid holds no inventory and is no emergency. If the
   price then falls below the grid in the same episode, that escalates once more, as an emergency.
 - **An unknown price** counts as one below the grid: the worse of both.
-- **What `budget.admit` holds back** was not told, so it is found again for as long as it is true, under the same
+- **What `budget.admit` holds back** was not sent, so it is found again for as long as it is true, under the same
   alert_id. A state that came down unheard and is back is a new escalation, not the old one.
-- **A set-up that is not finished** is no danger: it is told once an episode, plainly. When a grid that was told of is
-  judged for the first time and calm, one quiet line says so; otherwise its escalation does.
-- **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was told before it: it
+- **A set-up that is not finished** is no danger: it is said once an episode, plainly. When such a grid is judged for the
+  first time and calm, one quiet line says so; otherwise its escalation does.
+- **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was sent before it: it
   ends reminders and the ringing, and holds back nothing that comes later. `stopped` ends the episode; after `reopened`
   it goes on as if nobody had answered.
 """
@@ -71,7 +71,7 @@ def due(
     responses: pl.DataFrame | None = None,
     sources: Mapping[str, str] = NONE,
 ) -> list[Alert]:
-    """What must be told, or noted as suppressed, at the clock.
+    """What must be sent, or noted as suppressed, at the clock.
 
     Args:
         exit_states: rows of `exit_state`, at least the newest of each enabled grid.
@@ -86,7 +86,7 @@ def due(
         sources: where the candles of each market come from, by symbol.
 
     Returns:
-        The highest priority first, suppressed ones last. Empty when there is nothing to tell.
+        The highest priority first, suppressed ones last. Empty when there is nothing to send.
     """
     found: list[Alert] = []
     answers = answers_of(responses, ledger)
@@ -95,20 +95,20 @@ def due(
         if grid.enabled:
             seen = replace(look(grid, exit_states, clock, alerts), source=sources.get(grid.symbol, ""))
             waits_for = unfinished.get(grid.id)
-            resent, told = settled(past, grid, seen, clock, alerts, answers)
+            resent, notified = settled(past, grid, seen, clock, alerts, answers)
             found += resent
             if not is_over(answers, grid.id, grid.activated_at):
-                found += _ladder(grid, seen, past, told, clock, alerts, prices.get(grid.id), answers)
-                found += _watch(grid, seen, past, told)
-                found += _setup(grid, seen, told, waits_for)
+                found += _ladder(grid, seen, past, notified, clock, alerts, prices.get(grid.id), answers)
+                found += _watch(grid, seen, past, notified)
+                found += _setup(grid, seen, notified, waits_for)
         else:
             row = newest(entries, pl.col("grid_id") == grid.id)
             if row and clock - row["as_of"] > timedelta(minutes=alerts.max_age_minutes):
                 row = None
             seen = replace(_advised(grid, row, clock), source=sources.get(grid.symbol, ""))
-            resent, told = settled(past, grid, seen, clock, alerts, answers)
+            resent, notified = settled(past, grid, seen, clock, alerts, answers)
             found += resent
-            found += _entry(grid, seen, told, alerts) if row else []
+            found += _entry(grid, seen, notified, alerts) if row else []
     return sorted(
         found, key=lambda one: (one.status == "SUPPRESSED", -one.priority, one.grid_id, one.kind, one.alert_id)
     )
@@ -169,7 +169,7 @@ def _ladder(
     grid: GridConfig,
     seen: Seen,
     past: Sequence[Mapping[str, Any]],
-    told: Sequence[Mapping[str, Any]],
+    notified: Sequence[Mapping[str, Any]],
     clock: datetime,
     alerts: AlertsConfig,
     price: float | None,
@@ -179,14 +179,14 @@ def _ladder(
     state = seen.news
     if state is None:
         return []
-    moves = [row for row in told if row["kind"] in ("ESCALATION", "DEESCALATION")]
+    moves = [row for row in notified if row["kind"] in ("ESCALATION", "DEESCALATION")]
     last = moves[-1] if moves else None
     place, last_place = rank(state), rank(last["state"]) if last else 0
     above = price is not None and price > grid.upper
     below = price is not None and price < grid.lower
     name = [grid.id, grid.activated_at, state, last["alert_id"] if last else ""]
 
-    if place > last_place or (last and 0 < place == last_place and _unheard(past, "DEESCALATION", last)):
+    if place > last_place or (last and 0 < place == last_place and _end_was_held_back(past, "DEESCALATION", last)):
         if state != "MANDATORY_EXIT":
             name.append("live" if seen.live else seen.since)
         priority = HIGH if state == "MANDATORY_EXIT" and above else _STATE_PRIORITY[state]
@@ -200,7 +200,7 @@ def _ladder(
         return [_new("ESCALATION", name, grid, seen, EMERGENCY, last)]
     if place >= rank("LATEST_ACCEPTABLE_EXIT"):
         answer = answers.get((grid.id, grid.activated_at))
-        return [] if answer and is_answered(last, answer) else _reminder(grid, seen, last, told, alerts, above)
+        return [] if answer and is_answered(last, answer) else _reminder(grid, seen, last, notified, alerts, above)
     return []
 
 
@@ -222,8 +222,8 @@ def _spaced_warning(
     return [replace(new, status="SUPPRESSED", detail=detail)]
 
 
-def _unheard(past: Sequence[Mapping[str, Any]], kind: str, last: Mapping[str, Any]) -> bool:
-    """Whether an end of what was last told was held back: then its return is news."""
+def _end_was_held_back(past: Sequence[Mapping[str, Any]], kind: str, last: Mapping[str, Any]) -> bool:
+    """Whether an end of what the operator was last notified of was held back: then its return is news."""
     return any(
         row["kind"] == kind
         and row["activated_at"] == last["activated_at"]
@@ -238,24 +238,24 @@ def _reminder(
     grid: GridConfig,
     seen: Seen,
     last: Mapping[str, Any],
-    told: Sequence[Mapping[str, Any]],
+    notified: Sequence[Mapping[str, Any]],
     alerts: AlertsConfig,
     above: bool,
 ) -> list[Alert]:
     """The same state again, when its time has come and nobody has acknowledged it."""
-    reminders = [row for row in told if row["kind"] == "REMINDER" and row["state"] == last["state"]]
+    reminders = [row for row in notified if row["kind"] == "REMINDER" and row["state"] == last["state"]]
     messages = [last, *(row for row in reminders if row["created_at"] >= last["created_at"])]
     if any(row["acknowledged_at"] is not None or row["status"] == "PENDING" for row in messages):
         return []
     count, after = _reminders_passed(seen.clock - notified_at(last), alerts.reminder_minutes)
     if count == 0 or max(notified_at(row) for row in messages) >= notified_at(last) + after:
         return []
-    if last["state"] != "MANDATORY_EXIT" or above or any(_rings(row, seen.clock, alerts) for row in told):
+    if last["state"] != "MANDATORY_EXIT" or above or any(_rings(row, seen.clock, alerts) for row in notified):
         priority = HIGH
     else:
         priority = last["priority"]
     name = [grid.id, grid.activated_at, last["state"], last["alert_id"], count]
-    return [replace(_new("REMINDER", name, grid, seen, priority, last), heard_at=notified_at(last))]
+    return [replace(_new("REMINDER", name, grid, seen, priority, last), first_notified_at=notified_at(last))]
 
 
 def _reminders_passed(elapsed: timedelta, minutes: Sequence[int]) -> tuple[int, timedelta]:
@@ -269,25 +269,25 @@ def _reminders_passed(elapsed: timedelta, minutes: Sequence[int]) -> tuple[int, 
 
 
 def _watch(
-    grid: GridConfig, seen: Seen, past: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any]]
+    grid: GridConfig, seen: Seen, past: Sequence[Mapping[str, Any]], notified: Sequence[Mapping[str, Any]]
 ) -> list[Alert]:
     """BLIND once when evaluations stop, RECOVERED once when they are back."""
-    watch = [row for row in told if row["kind"] in ("BLIND", "RECOVERED")]
+    watch = [row for row in notified if row["kind"] in ("BLIND", "RECOVERED")]
     last = watch[-1] if watch else None
-    told_blind = last is not None and last["kind"] == "BLIND"
-    if seen.blind and (not told_blind or (last is not None and _unheard(past, "RECOVERED", last))):
+    notified_blind = last is not None and last["kind"] == "BLIND"
+    if seen.blind and (not notified_blind or (last is not None and _end_was_held_back(past, "RECOVERED", last))):
         name = [grid.id, grid.activated_at, seen.as_of, last["alert_id"] if last else ""]
         return [_new("BLIND", name, grid, seen, HIGH, None)]
     # Of a grid that was never judged nobody was told to look, or wrongly: it does not come back.
-    if last is not None and told_blind and not seen.blind and seen.state is not None and last["state"] != UNKNOWN:
+    if last is not None and notified_blind and not seen.blind and seen.state is not None and last["state"] != UNKNOWN:
         return [_new("RECOVERED", [grid.id, grid.activated_at, last["alert_id"]], grid, seen, QUIET, None)]
     return []
 
 
-def _setup(grid: GridConfig, seen: Seen, told: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Alert]:
+def _setup(grid: GridConfig, seen: Seen, notified: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Alert]:
     """That the set-up is not finished, once an episode; and then, quietly, that it is."""
-    noted = {row["state"] for row in told if row["kind"] == "SETUP"}
-    climbed = any(row["kind"] in LADDER for row in told)
+    noted = {row["state"] for row in notified if row["kind"] == "SETUP"}
+    climbed = any(row["kind"] in LADDER for row in notified)
     if seen.state is None:
         state, priority = NOT_JUDGED_YET, PLAIN
         wanted = waits_for is not None and not noted
@@ -310,9 +310,9 @@ def _advised(grid: GridConfig, row: Mapping[str, Any] | None, clock: datetime) -
     return Seen(clock, as_of, advice, as_of, live=False, fresh=row is not None, blind=False)
 
 
-def _entry(grid: GridConfig, seen: Seen, told: Sequence[Mapping[str, Any]], alerts: AlertsConfig) -> list[Alert]:
+def _entry(grid: GridConfig, seen: Seen, notified: Sequence[Mapping[str, Any]], alerts: AlertsConfig) -> list[Alert]:
     """The entry advice of a disabled grid, when it has changed and the last one is long enough ago."""
-    entries = [row for row in told if row["kind"] == "ENTRY"]
+    entries = [row for row in notified if row["kind"] == "ENTRY"]
     last = entries[-1] if entries else None
     if last is not None and (
         last["state"] == seen.state or seen.clock < notified_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)

@@ -199,8 +199,8 @@ class Connection:
                 if not self.exchange.has["fetchTime"]:
                     return datetime.now(UTC)
                 self._clock = self.ask_time()
-            told, at = self._clock
-        return told + timedelta(seconds=time.monotonic() - at)
+            then, at = self._clock
+        return then + timedelta(seconds=time.monotonic() - at)
 
     def ask_time(self) -> tuple[datetime, float]:
         """The exchange's time, and the monotonic clock's when it came.

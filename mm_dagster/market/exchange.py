@@ -75,27 +75,27 @@ class ExchangeVenue:
         Raises:
             VenueError: the exchange does not answer.
         """
-        told = self._connection.now()
+        theirs = self._connection.now()
         with self._once:
             if not self._is_checked:
                 self._is_checked = True
                 own = datetime.now(UTC)
-                if abs(told - own) > _ONE_TIME and self._is_refuted(told, own):
+                if abs(theirs - own) > _ONE_TIME and self._is_refuted(theirs, own):
                     logger.warning(
                         "%s: its clock says %s, and its candles that it is %s; the computer's is used",
                         self._label,
-                        iso(told),
+                        iso(theirs),
                         iso(own),
                     )
                     self._own_clock = own, time.monotonic()
             if self._own_clock is None:
-                return told
+                return theirs
             own, at = self._own_clock
         return own + timedelta(seconds=time.monotonic() - at)
 
-    def _is_refuted(self, told: datetime, own: datetime) -> bool:
+    def _is_refuted(self, theirs: datetime, own: datetime) -> bool:
         """Whether the candles say that it is our time: those of the later clock are there only if it is right."""
-        earlier, later = sorted((told, own))
+        earlier, later = sorted((theirs, own))
         end = floor_bar(later) + BAR
         newest = Span(max(floor_bar(earlier) + BAR, end - 5 * BAR), end)
         answers = 0
@@ -200,8 +200,8 @@ class ExchangeVenue:
             except NotAnswered as failure:
                 raise VenueError(f"{self._label} does not answer: {failure}; check the network") from None
             return f"{self._label} answers with {count} markets; it does not tell its time"
-        told, _ = self._connection.ask_time()
-        return f"{self._label} answers; its clock is {(told - datetime.now(UTC)).total_seconds():+.1f} s from ours"
+        theirs, _ = self._connection.ask_time()
+        return f"{self._label} answers; its clock is {(theirs - datetime.now(UTC)).total_seconds():+.1f} s from ours"
 
     def _step(self, precision: Any) -> float | None:
         """The size of a step, whether ccxt gives that or a count of decimals; None where it gives something else."""

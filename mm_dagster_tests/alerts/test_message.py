@@ -70,7 +70,7 @@ def test_a_latest_acceptable_exit_names_the_hour_until_which_to_be_out():
 
 def test_a_reminder_says_that_the_time_has_ended():
     name = "LATEST_ACCEPTABLE_EXIT"
-    late = alert("REMINDER", name, heard_at=T0 - minutes(60), found_at=T0)
+    late = alert("REMINDER", name, first_notified_at=T0 - minutes(60), found_at=T0)
     title, text = message.render(late, state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "Still LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
     assert text.splitlines()[0] == ("Overdue since 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
