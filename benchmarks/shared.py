@@ -23,7 +23,7 @@ from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Floats, Market, markets
-from mm_dagster.market.candles import collect
+from mm_dagster.market.collect import collect
 from mm_dagster.market.recorded import RecordedMarket
 from mm_dagster.regime import features, verdict
 from mm_dagster.research import gate, promotion

@@ -6,13 +6,14 @@ the service. For the same reason what apprise, and the client underneath it, wri
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mm_dagster import web
-from mm_dagster.alerts.pushover import unlogged
 
 if TYPE_CHECKING:
     import apprise
@@ -54,7 +55,7 @@ class Second:
         asset = apprise.AppriseAsset(app_id="mm_dagster", app_desc="", app_url="", storage_mode="memory")
         self._services: list[tuple[str, apprise.NotifyBase]] = []
         for number, url in enumerate(urls, start=1):
-            with unlogged():
+            with _unlogged():
                 service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
             if not isinstance(service, apprise.NotifyBase):
                 raise SecondUrlError(f"address {number} of the second channel is none that apprise can read")
@@ -98,7 +99,7 @@ class Second:
 
     @staticmethod
     def _give(label: str, service: apprise.NotifyBase, title: str, body: str, took: list[str]) -> None:
-        with unlogged():
+        with _unlogged():
             try:
                 taken = service.notify(body=body, title=title, notify_type="warning")
             except Exception:
@@ -106,3 +107,23 @@ class Second:
                 taken = False
         if taken:
             took.append(label)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps what apprise and the HTTP client say in this thread out of the log: addresses, which may hold secrets."""
+    for name in ("apprise", "urllib3.connectionpool"):
+        logging.getLogger(name).addFilter(_is_logged)
+    thread = threading.get_ident()
+    _silent_threads.add(thread)
+    try:
+        yield
+    finally:
+        _silent_threads.discard(thread)
+
+
+_silent_threads: set[int] = set()
+
+
+def _is_logged(record: logging.LogRecord) -> bool:
+    return record.thread not in _silent_threads

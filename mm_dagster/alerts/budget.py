@@ -1,7 +1,7 @@
-"""What may be told now of what is due: quiet hours, limits an hour, a monthly budget.
+"""What of all that is due may be sent now: quiet hours, limits an hour, a monthly budget.
 
 A message too many teaches the operator to mute them all. What is held back is noted as SUPPRESSED with the reason, and
-is found again by `policy.due` for as long as it is true; so it is told once, under the same alert_id, when it may be,
+is found again by `policy.due` for as long as it is true; so it is sent once, under the same alert_id, when it may be,
 and never when it is over by then. Where METHOD leaves room, this is what holds:
 
 - **MANDATORY_EXIT is never held back**: its escalation, its reminders, its end (somebody may be selling), and that a
@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from mm_dagster.alerts.policy import HELD_BACK, HIGH, QUIET, Alert
+from mm_dagster.alerts.alert import HELD_BACK, HIGH, QUIET, Alert
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
 

@@ -1,4 +1,4 @@
-"""Once a day, at a local time: where every grid stands, what was told and held back, and which markets are not seen.
+"""Once a day, at a local time: where every grid stands, what was sent and held back, and which markets are not seen.
 
 It shows that all is well as much as that something is not: a digest that does not come is news, too. It is named by
 its local day, so a day has one, however long it is and however often the clock shows the time. A machine that was off
@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from mm_dagster.alerts import message
+from mm_dagster.alerts.alert import EVERY_GRID, QUIET, Alert
 from mm_dagster.alerts.budget import moment
-from mm_dagster.alerts.policy import EVERY_GRID, QUIET, Alert, again, retry
+from mm_dagster.alerts.pending import again, retry
 from mm_dagster.alerts.seen import look
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
@@ -35,7 +36,7 @@ def due(
     grids: Sequence[GridConfig],
     simulated: bool,
 ) -> list[Alert]:
-    """The digest, with its words, if its time has come and it was not told; and what became of earlier ones.
+    """The digest, with its words, if its time has come and it was not sent; and what became of earlier ones.
 
     Args:
         exit_states: rows of `exit_state`, at least the newest of each enabled grid.
@@ -54,9 +55,9 @@ def due(
     rows = ledger.filter(pl.col("kind") == "DIGEST").sort("alert_id").to_dicts()
     unsent = [row for row in rows if row["status"] == "PENDING"]
     over = [again(row, "SUPPRESSED", "not sent: its day is over") for row in unsent if row["alert_id"] != alert_id]
-    told = [row for row in rows if row["alert_id"] == alert_id and row["status"] != "SUPPRESSED"]
-    if told:
-        return [*(found for row in told if row["status"] == "PENDING" for found in retry(row, clock)), *over]
+    notified = [row for row in rows if row["alert_id"] == alert_id and row["status"] != "SUPPRESSED"]
+    if notified:
+        return [*(found for row in notified if row["status"] == "PENDING" for found in retry(row, clock)), *over]
     if alerts.digest_at is None or clock < moment(today, alerts.digest_at, alerts.timezone):
         return over
     title, text = _words(exit_states, risks, ledger, clock, alerts, grids, simulated)

@@ -1,7 +1,7 @@
 """A drill: one test emergency through the whole chain, labelled so everywhere, which decides nothing.
 
 Its rows stand in the ledger under the kind DRILL and under no grid, so that no real alert counts it as its own: it is
-never due, held back, repeated or told again, and no statistic of real alerts knows it.
+never due, held back, repeated or sent again, and no statistic of real alerts knows it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.alerts.policy import EMERGENCY, EVERY_GRID, HIGH, Alert
+from mm_dagster.alerts.alert import EMERGENCY, EVERY_GRID, HIGH, Alert
 from mm_dagster.bars import iso
 from mm_dagster.tables import registry
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
-from mm_dagster.alerts.policy import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import NOT_JUDGED_YET, STATES
@@ -107,7 +107,7 @@ def digest(
         at: when it was written, UTC.
         grids: the enabled grids.
         blind: markets that are not seen.
-        sent: alerts told in the last 24 hours.
+        sent: alerts sent in the last 24 hours.
         suppressed: alerts held back or given up meanwhile.
         failed: alerts that were refused meanwhile.
         simulated: whether the markets are synthetic; the title says so.
@@ -125,7 +125,7 @@ def digest(
         f"Alerts in 24 h: {sent} sent, {suppressed} held back{refused}; as of {iso(at)}.",
     ]
     lines = [_cut(_clean(line), _LINE_LIMIT) for line in head if line]
-    named = [_cut(_clean(_standing(one)), _LINE_LIMIT) for one in ordered]
+    named = [_cut(_clean(_line_of(one)), _LINE_LIMIT) for one in ordered]
     room = MESSAGE_LIMIT - sum(_length(line) + 1 for line in lines) - _MORE_LIMIT
     shown = 0
     while shown < len(named) and _length(named[shown]) + 1 <= room:
@@ -228,7 +228,7 @@ def _up(
         _do(alert, None if live else row, risk, grid),
         f"Why: {'; '.join(reasons) or 'not known'}",
         _waiting(risk, grid),
-        _at_stake(risk, grid),
+        _at_risk(risk, grid),
         f"{_where(risk, grid)} {_words(alert.state)} since {iso(alert.state_since)}; as of {iso(alert.as_of)}.",
     ]
 
@@ -236,7 +236,7 @@ def _up(
 def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     """Advice and deadline. A state that only the live run knows has no row that advises on it.
 
-    The time to act begins when the state is told first. So a first message is never overdue, however long ago a history
+    The time to act begins with the first message of the state. So that is never overdue, however long ago a history
     that became known late says that the state began.
     """
     gone = holds_nothing(risk, grid)
@@ -251,9 +251,11 @@ def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | N
     if not minutes:
         return advice
     found = alert.found_at or alert.as_of
-    end = (alert.heard_at or found).replace(second=0, microsecond=0) + timedelta(minutes=minutes)
+    end = (alert.first_notified_at or found).replace(second=0, microsecond=0) + timedelta(minutes=minutes)
     return (
-        f"By {iso(end)}: {advice}" if end > found or alert.heard_at is None else f"Overdue since {iso(end)}: {advice}"
+        f"By {iso(end)}: {advice}"
+        if end > found or alert.first_notified_at is None
+        else f"Overdue since {iso(end)}: {advice}"
     )
 
 
@@ -275,7 +277,7 @@ def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     return f"Waiting: {', '.join(parts) or 'the chance of a break is not known'}."
 
 
-def _at_stake(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+def _at_risk(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     """The same in money; nothing where the position is not known."""
     if risk is None or risk["liquidation_value"] is None or risk["price"] is None:
         return ""
@@ -304,7 +306,7 @@ def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] |
         f"The state came down{came} to {_words(alert.state)}; as of {iso(alert.as_of)}.",
         advice,
         _waiting(risk, grid),
-        _at_stake(risk, grid),
+        _at_risk(risk, grid),
         _where(risk, grid),
     ]
 
@@ -353,7 +355,7 @@ def _urgency(state: str | None) -> int:
     return STATES.index(state or "WARNING")
 
 
-def _standing(one: GridLine) -> str:
+def _line_of(one: GridLine) -> str:
     price = "price not known" if one.price is None else f"price {_number(one.price)}"
     pnl = "" if one.total_pnl is None else f", {_money(one.total_pnl, sign=True)} {one.symbol.partition('-')[2]}"
     return f"{_words(one.state or NOT_JUDGED_YET)}: {one.grid_id} {one.symbol}, {price}{pnl}"

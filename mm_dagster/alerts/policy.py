@@ -1,42 +1,51 @@
-"""What must be told now: a pure function of the newest states, the ledger of what was told, and the clock.
+"""What the operator must be notified of now: a pure function of the newest states, the ledger, and the clock.
 
 Where METHOD leaves room, this is what holds:
 
-- **Told** is every row of the ledger that is not SUPPRESSED. What was last told of an episode is its last ESCALATION
-  or DEESCALATION; a higher state escalates, a lower one de-escalates.
+- **Notified** of are the rows of the ledger that are not SUPPRESSED. The state of an episode that the operator was last
+  notified of is that of its last ESCALATION or DEESCALATION; a higher one escalates, a lower one de-escalates.
 - **Once.** An alert is named by what it is about and by the news before it, never by when it was found. So the same
-  escalation alerts once, and again only after an all-clear was told. MANDATORY_EXIT latches: its name leaves out
+  escalation alerts once, and again only after an all-clear. MANDATORY_EXIT latches: its name leaves out
   `since`, which a recomputed history may move.
-- **PENDING** rows were not noted as sent: a crash may lie between. They are due again as they are, at once after a
-  crash, with growing pauses (`RETRY_MINUTES`) after a channel that did not answer. They are suppressed when the
-  episode has ended, when a higher state is told instead, or when they are older than `max_age_minutes` and the state
-  is another by now. **FAILED** rows were refused and are never sent again; reminders go on beside them.
 - **Reminders** count from the message that brought the state. One that comes due while the one before is still
   PENDING is left out, so that a channel that comes back is not flooded.
-- **A WARNING that stands** is not repeated; one that comes again too soon is noted once as SUPPRESSED, and told under
+- **A WARNING that stands** is not repeated; one that comes again too soon is noted once as SUPPRESSED, and sent under
   the same alert_id if it still stands when its time has come.
 - **Above and below.** MANDATORY_EXIT with the price above the grid holds no inventory and is no emergency. If the
   price then falls below the grid in the same episode, that escalates once more, as an emergency.
 - **An unknown price** counts as one below the grid: the worse of both.
-- **What `budget.admit` holds back** was not told, so it is found again for as long as it is true, under the same
+- **What `budget.admit` holds back** was not sent, so it is found again for as long as it is true, under the same
   alert_id. A state that came down unheard and is back is a new escalation, not the old one.
-- **A set-up that is not finished** is no danger: it is told once an episode, plainly. When a grid that was told of is
-  judged for the first time and calm, one quiet line says so; otherwise its escalation does.
-- **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was told before it: it
+- **A set-up that is not finished** is no danger: it is said once an episode, plainly. When such a grid is judged for the
+  first time and calm, one quiet line says so; otherwise its escalation does.
+- **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was sent before it: it
   ends reminders and the ringing, and holds back nothing that comes later. `stopped` ends the episode; after `reopened`
   it goes on as if nobody had answered.
-- **A failure** is told once for each asset and error, and again when the error changed or 4 hours have passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
+from mm_dagster.alerts.alert import (
+    EMERGENCY,
+    HELD_BACK,
+    HIGH,
+    JUDGED,
+    PARTLY_JUDGED,
+    PLAIN,
+    QUIET,
+    UNCONFIRMED,
+    UNKNOWN,
+    Alert,
+    Cancellation,
+)
+from mm_dagster.alerts.pending import LADDER, is_answered, notified_at, settled
 from mm_dagster.alerts.responses import Answers, answers_of, is_over
 from mm_dagster.alerts.seen import Seen, look, newest, rank
 from mm_dagster.bars import iso
@@ -45,97 +54,9 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import NOT_JUDGED_YET
 
-RETRY_MINUTES = (1, 2, 5, 10)
-"""After the first, second, ... attempt without an answer, minutes from `created_at` to the next; then every last."""
-
-EMERGENCY = 2
-"""Pushover's priority that rings until acknowledged."""
-HIGH = 1
-PLAIN = 0
-QUIET = -1
-
 _STATE_PRIORITY = {"NORMAL": QUIET, "WARNING": PLAIN, "LATEST_ACCEPTABLE_EXIT": HIGH, "MANDATORY_EXIT": EMERGENCY}
-HELD_BACK = "held back"
-"""How the reason begins for which something that is still true was not told yet."""
-
-UNCONFIRMED = "unconfirmed: "
-"""How the detail begins of what counts as sent because it may have been taken."""
-
-EVERY_GRID = "all"
-"""grid_id and symbol of what concerns no single grid."""
 
 NONE: Mapping[str, str] = {}
-
-FAILURE_AGAIN = timedelta(hours=4)
-"""The same failure is told again after so long."""
-FAILURE_OVER = timedelta(days=1)
-"""A failure that could not be told for so long is not told any more."""
-_ERROR_LIMIT = 500
-
-_LADDER = ("ESCALATION", "REMINDER", "DEESCALATION")
-_UNKNOWN = "UNKNOWN"
-
-PARTLY_JUDGED = "NOT_FULLY_JUDGED"
-"""State of a SETUP: not all that the ladder reads has been known since the activation."""
-JUDGED = "JUDGED"
-"""State of a SETUP: what was told as not finished is."""
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One row of `notification` that is to be sent (PENDING) or only noted (SUPPRESSED).
-
-    Attributes:
-        alert_id: the same for the same news.
-        kind: see tables.ALERT_KINDS.
-        grid_id: the grid; EVERY_GRID for a digest, a failure, a test.
-        symbol: its market; likewise.
-        activated_at: its episode; of a digest the beginning of its day, of a failure or test its time.
-        as_of: the evaluation that it tells of, or the time of the digest, failure, test.
-        state: exit state, or the entry advice; UNKNOWN when nothing was ever evaluated. Of a failure the asset and
-            the first line of the error, of a test the channel.
-        state_since: when the state was entered; for a state that only the live run knows, `as_of`.
-        priority: Pushover priority.
-        before: the state that was told before; None: none was.
-        status: PENDING or SUPPRESSED.
-        detail: why it is suppressed.
-        attempts: how often sending was tried before.
-        created_at: when it was first noted; None: it is new.
-        title: the title that was noted; None: it is new.
-        message: likewise.
-        found_at: the clock at which it was found; None: it is told again, word for word.
-        heard_at: of a reminder, when the state was told first: from then on the operator's time counts.
-        reason: of a SETUP, what it waits for.
-    """
-
-    alert_id: str
-    kind: str
-    grid_id: str
-    symbol: str
-    activated_at: datetime
-    as_of: datetime
-    state: str
-    state_since: datetime
-    priority: int
-    before: str | None = None
-    status: str = "PENDING"
-    detail: str | None = None
-    attempts: int = 0
-    created_at: datetime | None = None
-    title: str | None = None
-    message: str | None = None
-    found_at: datetime | None = None
-    heard_at: datetime | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Cancellation:
-    """An emergency that rings although it is over."""
-
-    alert_id: str
-    receipt: str
-    reason: str
 
 
 def due(
@@ -150,7 +71,7 @@ def due(
     responses: pl.DataFrame | None = None,
     sources: Mapping[str, str] = NONE,
 ) -> list[Alert]:
-    """What must be told, or noted as suppressed, at the clock.
+    """What must be sent, or noted as suppressed, at the clock.
 
     Args:
         exit_states: rows of `exit_state`, at least the newest of each enabled grid.
@@ -165,7 +86,7 @@ def due(
         sources: where the candles of each market come from, by symbol.
 
     Returns:
-        The highest priority first, suppressed ones last. Empty when there is nothing to tell.
+        The highest priority first, suppressed ones last. Empty when there is nothing to send.
     """
     found: list[Alert] = []
     answers = answers_of(responses, ledger)
@@ -174,20 +95,20 @@ def due(
         if grid.enabled:
             seen = replace(look(grid, exit_states, clock, alerts), source=sources.get(grid.symbol, ""))
             waits_for = unfinished.get(grid.id)
-            resent, told = _pending(past, grid, seen, clock, alerts, answers)
+            resent, notified = settled(past, grid, seen, clock, alerts, answers)
             found += resent
             if not is_over(answers, grid.id, grid.activated_at):
-                found += _ladder(grid, seen, past, told, clock, alerts, prices.get(grid.id), answers)
-                found += _watch(grid, seen, past, told)
-                found += _setup(grid, seen, told, waits_for)
+                found += _ladder(grid, seen, past, notified, clock, alerts, prices.get(grid.id), answers)
+                found += _watch(grid, seen, past, notified)
+                found += _setup(grid, seen, notified, waits_for)
         else:
             row = newest(entries, pl.col("grid_id") == grid.id)
             if row and clock - row["as_of"] > timedelta(minutes=alerts.max_age_minutes):
                 row = None
             seen = replace(_advised(grid, row, clock), source=sources.get(grid.symbol, ""))
-            resent, told = _pending(past, grid, seen, clock, alerts, answers)
+            resent, notified = settled(past, grid, seen, clock, alerts, answers)
             found += resent
-            found += _entry(grid, seen, told, alerts) if row else []
+            found += _entry(grid, seen, notified, alerts) if row else []
     return sorted(
         found, key=lambda one: (one.status == "SUPPRESSED", -one.priority, one.grid_id, one.kind, one.alert_id)
     )
@@ -238,211 +159,17 @@ def over(
     return found
 
 
-def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: pl.DataFrame) -> Alert | None:
-    """The alert of a failed run or check; None when the same failure of that asset was noted within FAILURE_AGAIN.
-
-    Args:
-        alert_key: names the failure, like the run's id: a sensor that looks twice finds one alert.
-        asset: what failed; no colon in it.
-        first_line: the first line of the error. It is stored and sent: it must hold no secret.
-        at: when it failed, UTC.
-        ledger: all rows of `notification`.
-    """
-    error = " ".join(first_line.split())[:_ERROR_LIMIT] or "no message"
-    alert_id = registry.identity("FAILURE", alert_key, asset, error)
-    state = f"{asset}: {error}"
-    noted = [row for row in _failures(ledger) if _asset(row) == asset]
-    if any(row["alert_id"] == alert_id for row in noted):
-        return None
-    if noted and noted[-1]["state"] == state and at < _told_at(noted[-1]) + FAILURE_AGAIN:
-        return None
-    return _general("FAILURE", alert_id, state, HIGH, at)
-
-
-def trial(channel: str, at: datetime, number: int) -> Alert:
-    """The alert of `mm alert-test`: one for each channel, asked for by the operator, so never held back.
-
-    Args:
-        channel: name of the channel.
-        at: when it was asked for, UTC.
-        number: how many the ledger holds already: a venue's clock may stand still between two of them.
-    """
-    name = registry.identity("TEST", channel, at.astimezone(UTC).isoformat(), str(number))
-    return _general("TEST", name, channel, PLAIN, at)
-
-
-def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
-    """The failures that were noted and not told, word for word: without an answer, or held back.
-
-    Of those held back it is the newest of each asset, unless a later one was told. What is older than FAILURE_OVER
-    is suppressed, or left as it is.
-
-    Args:
-        ledger: all rows of `notification`.
-        clock: the tick's clock, UTC.
-    """
-    found: list[Alert] = []
-    newest: dict[str, dict[str, Any]] = {}
-    for row in _failures(ledger):
-        newest[_asset(row)] = row
-        if row["status"] == "PENDING":
-            if clock - row["as_of"] > FAILURE_OVER:
-                found.append(again(row, "SUPPRESSED", "not sent: it is older than a day"))
-            else:
-                found += retry(row, clock)
-    held = [row for row in newest.values() if row["status"] == "SUPPRESSED" and row["detail"].startswith(HELD_BACK)]
-    found += [again(row, "PENDING", None) for row in held if clock - row["as_of"] <= FAILURE_OVER]
-    return sorted(found, key=lambda one: one.alert_id)
-
-
-def _failures(ledger: pl.DataFrame) -> list[dict[str, Any]]:
-    """Failures, oldest first. When they were noted is kept when they are told later, so `as_of` decides."""
-    return ledger.filter(pl.col("kind") == "FAILURE").sort("as_of", "created_at", "alert_id").to_dicts()
-
-
-def _asset(row: Mapping[str, Any]) -> str:
-    return str(row["state"]).partition(": ")[0]
-
-
-def _general(kind: str, alert_id: str, state: str, priority: int, at: datetime) -> Alert:
-    return Alert(
-        alert_id=alert_id,
-        kind=kind,
-        grid_id=EVERY_GRID,
-        symbol=EVERY_GRID,
-        activated_at=at,
-        as_of=at,
-        state=state,
-        state_since=at,
-        priority=priority,
-    )
-
-
-def _pending(
-    past: Sequence[dict[str, Any]],
-    grid: GridConfig,
-    seen: Seen,
-    clock: datetime,
-    alerts: AlertsConfig,
-    answers: Answers,
-) -> tuple[list[Alert], list[dict[str, Any]]]:
-    """Settles what was noted but not noted as sent.
-
-    Args:
-        past: the grid's rows of the ledger, oldest first.
-        grid: the grid.
-        seen: what is known of it; its state may be an entry advice.
-        clock: the tick's clock, UTC.
-        alerts: how old news may be.
-        answers: the newest answer in each episode.
-
-    Returns:
-        What to send again or to suppress, and the rows of the present episode that count as told.
-    """
-    resent, told = [], []
-    for row in past:
-        if row["status"] == "PENDING":
-            reason = _superseded(row, grid, seen, clock, alerts, answers)
-            if reason:
-                resent.append(again(row, "SUPPRESSED", reason))
-                continue
-            resent += retry(row, clock)
-        if row["status"] != "SUPPRESSED" and row["activated_at"] == grid.activated_at:
-            told.append(row)
-    return resent, told
-
-
-def _superseded(
-    row: Mapping[str, Any],
-    grid: GridConfig,
-    seen: Seen,
-    clock: datetime,
-    alerts: AlertsConfig,
-    answers: Answers,
-) -> str | None:
-    """Why a PENDING row is no news any more; None: it still is."""
-    if row["activated_at"] != grid.activated_at or (row["kind"] == "ENTRY") == grid.enabled:
-        return "not sent: its episode has ended"
-    answer = answers.get((grid.id, grid.activated_at))
-    if answer is not None and answer["action"] == "stopped":
-        return "not sent: you stopped this grid"
-    match row["kind"]:
-        case "BLIND":
-            return None if seen.blind else "not sent: evaluations are back"
-        case "RECOVERED":
-            return "not sent: blind again" if seen.blind else None
-        case "SETUP":
-            settled = {NOT_JUDGED_YET: seen.state is not None, PARTLY_JUDGED: seen.state is not None and seen.complete}
-            return "not sent: it is judged by now" if settled.get(row["state"]) else None
-        case "REMINDER" if answer is not None and is_answered(row, answer):
-            return "not sent: you answered"
-    news = seen.news
-    if news is None or news == row["state"]:
-        return None
-    raised = row["kind"] in _LADDER and rank(news) > rank(row["state"])
-    old = clock - row["as_of"] > timedelta(minutes=alerts.max_age_minutes)
-    return f"not sent: it is {news} by now" if raised or old else None
-
-
-def is_answered(row: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
-    """Whether an answer is one to a message; one that was reopened is none, and a stopped grid has nothing left."""
-    if answer["action"] in ("reopened", "stopped"):
-        return answer["action"] == "stopped"
-    return bool(answer["alert_id"] == row["alert_id"] or answer["at"] >= _told_at(row))
-
-
 def _acknowledges(one: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Whether the acknowledgement of one message is one of another, too: of the same state, after it was sent."""
     same = all(one[name] == row[name] for name in ("grid_id", "activated_at", "state"))
     return same and one["acknowledged_at"] >= row["sent_at"]
 
 
-def _next_attempt(row: Mapping[str, Any]) -> datetime:
-    """When a PENDING row that was tried before is tried again."""
-    attempts = int(row["attempts"])
-    minutes = RETRY_MINUTES[:attempts][-1] + RETRY_MINUTES[-1] * max(0, attempts - len(RETRY_MINUTES))
-    return row["created_at"] + timedelta(minutes=minutes)
-
-
-def retry(row: Mapping[str, Any], clock: datetime) -> list[Alert]:
-    """A PENDING row of the ledger, word for word, if it is due again.
-
-    What a crash left behind is due whatever the clock says, even one that was set back meanwhile.
-    """
-    return [again(row, "PENDING", None)] if row["attempts"] == 0 or clock >= _next_attempt(row) else []
-
-
-def again(row: Mapping[str, Any], status: str, detail: str | None) -> Alert:
-    """The alert that a row of the ledger notes, word for word.
-
-    Args:
-        row: the row of `notification`.
-        status: PENDING or SUPPRESSED.
-        detail: why it is suppressed.
-    """
-    kept = (
-        "alert_id",
-        "kind",
-        "grid_id",
-        "symbol",
-        "activated_at",
-        "as_of",
-        "state",
-        "state_since",
-        "priority",
-        "attempts",
-        "created_at",
-        "title",
-        "message",
-    )
-    return Alert(**{name: row[name] for name in kept}, status=status, detail=detail)
-
-
 def _ladder(
     grid: GridConfig,
     seen: Seen,
     past: Sequence[Mapping[str, Any]],
-    told: Sequence[Mapping[str, Any]],
+    notified: Sequence[Mapping[str, Any]],
     clock: datetime,
     alerts: AlertsConfig,
     price: float | None,
@@ -452,14 +179,14 @@ def _ladder(
     state = seen.news
     if state is None:
         return []
-    moves = [row for row in told if row["kind"] in ("ESCALATION", "DEESCALATION")]
+    moves = [row for row in notified if row["kind"] in ("ESCALATION", "DEESCALATION")]
     last = moves[-1] if moves else None
     place, last_place = rank(state), rank(last["state"]) if last else 0
     above = price is not None and price > grid.upper
     below = price is not None and price < grid.lower
     name = [grid.id, grid.activated_at, state, last["alert_id"] if last else ""]
 
-    if place > last_place or (last and 0 < place == last_place and _unheard(past, "DEESCALATION", last)):
+    if place > last_place or (last and 0 < place == last_place and _end_was_held_back(past, "DEESCALATION", last)):
         if state != "MANDATORY_EXIT":
             name.append("live" if seen.live else seen.since)
         priority = HIGH if state == "MANDATORY_EXIT" and above else _STATE_PRIORITY[state]
@@ -473,7 +200,7 @@ def _ladder(
         return [_new("ESCALATION", name, grid, seen, EMERGENCY, last)]
     if place >= rank("LATEST_ACCEPTABLE_EXIT"):
         answer = answers.get((grid.id, grid.activated_at))
-        return [] if answer and is_answered(last, answer) else _reminder(grid, seen, last, told, alerts, above)
+        return [] if answer and is_answered(last, answer) else _reminder(grid, seen, last, notified, alerts, above)
     return []
 
 
@@ -495,8 +222,8 @@ def _spaced_warning(
     return [replace(new, status="SUPPRESSED", detail=detail)]
 
 
-def _unheard(past: Sequence[Mapping[str, Any]], kind: str, last: Mapping[str, Any]) -> bool:
-    """Whether an end of what was last told was held back: then its return is news."""
+def _end_was_held_back(past: Sequence[Mapping[str, Any]], kind: str, last: Mapping[str, Any]) -> bool:
+    """Whether an end of what the operator was last notified of was held back: then its return is news."""
     return any(
         row["kind"] == kind
         and row["activated_at"] == last["activated_at"]
@@ -511,24 +238,24 @@ def _reminder(
     grid: GridConfig,
     seen: Seen,
     last: Mapping[str, Any],
-    told: Sequence[Mapping[str, Any]],
+    notified: Sequence[Mapping[str, Any]],
     alerts: AlertsConfig,
     above: bool,
 ) -> list[Alert]:
     """The same state again, when its time has come and nobody has acknowledged it."""
-    reminders = [row for row in told if row["kind"] == "REMINDER" and row["state"] == last["state"]]
+    reminders = [row for row in notified if row["kind"] == "REMINDER" and row["state"] == last["state"]]
     messages = [last, *(row for row in reminders if row["created_at"] >= last["created_at"])]
     if any(row["acknowledged_at"] is not None or row["status"] == "PENDING" for row in messages):
         return []
-    count, after = _reminders_passed(seen.clock - _told_at(last), alerts.reminder_minutes)
-    if count == 0 or max(_told_at(row) for row in messages) >= _told_at(last) + after:
+    count, after = _reminders_passed(seen.clock - notified_at(last), alerts.reminder_minutes)
+    if count == 0 or max(notified_at(row) for row in messages) >= notified_at(last) + after:
         return []
-    if last["state"] != "MANDATORY_EXIT" or above or any(_rings(row, seen.clock, alerts) for row in told):
+    if last["state"] != "MANDATORY_EXIT" or above or any(_rings(row, seen.clock, alerts) for row in notified):
         priority = HIGH
     else:
         priority = last["priority"]
     name = [grid.id, grid.activated_at, last["state"], last["alert_id"], count]
-    return [replace(_new("REMINDER", name, grid, seen, priority, last), heard_at=_told_at(last))]
+    return [replace(_new("REMINDER", name, grid, seen, priority, last), first_notified_at=notified_at(last))]
 
 
 def _reminders_passed(elapsed: timedelta, minutes: Sequence[int]) -> tuple[int, timedelta]:
@@ -542,25 +269,25 @@ def _reminders_passed(elapsed: timedelta, minutes: Sequence[int]) -> tuple[int, 
 
 
 def _watch(
-    grid: GridConfig, seen: Seen, past: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any]]
+    grid: GridConfig, seen: Seen, past: Sequence[Mapping[str, Any]], notified: Sequence[Mapping[str, Any]]
 ) -> list[Alert]:
     """BLIND once when evaluations stop, RECOVERED once when they are back."""
-    watch = [row for row in told if row["kind"] in ("BLIND", "RECOVERED")]
+    watch = [row for row in notified if row["kind"] in ("BLIND", "RECOVERED")]
     last = watch[-1] if watch else None
-    told_blind = last is not None and last["kind"] == "BLIND"
-    if seen.blind and (not told_blind or (last is not None and _unheard(past, "RECOVERED", last))):
+    notified_blind = last is not None and last["kind"] == "BLIND"
+    if seen.blind and (not notified_blind or (last is not None and _end_was_held_back(past, "RECOVERED", last))):
         name = [grid.id, grid.activated_at, seen.as_of, last["alert_id"] if last else ""]
         return [_new("BLIND", name, grid, seen, HIGH, None)]
     # Of a grid that was never judged nobody was told to look, or wrongly: it does not come back.
-    if last is not None and told_blind and not seen.blind and seen.state is not None and last["state"] != _UNKNOWN:
+    if last is not None and notified_blind and not seen.blind and seen.state is not None and last["state"] != UNKNOWN:
         return [_new("RECOVERED", [grid.id, grid.activated_at, last["alert_id"]], grid, seen, QUIET, None)]
     return []
 
 
-def _setup(grid: GridConfig, seen: Seen, told: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Alert]:
+def _setup(grid: GridConfig, seen: Seen, notified: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Alert]:
     """That the set-up is not finished, once an episode; and then, quietly, that it is."""
-    noted = {row["state"] for row in told if row["kind"] == "SETUP"}
-    climbed = any(row["kind"] in _LADDER for row in told)
+    noted = {row["state"] for row in notified if row["kind"] == "SETUP"}
+    climbed = any(row["kind"] in LADDER for row in notified)
     if seen.state is None:
         state, priority = NOT_JUDGED_YET, PLAIN
         wanted = waits_for is not None and not noted
@@ -583,12 +310,12 @@ def _advised(grid: GridConfig, row: Mapping[str, Any] | None, clock: datetime) -
     return Seen(clock, as_of, advice, as_of, live=False, fresh=row is not None, blind=False)
 
 
-def _entry(grid: GridConfig, seen: Seen, told: Sequence[Mapping[str, Any]], alerts: AlertsConfig) -> list[Alert]:
+def _entry(grid: GridConfig, seen: Seen, notified: Sequence[Mapping[str, Any]], alerts: AlertsConfig) -> list[Alert]:
     """The entry advice of a disabled grid, when it has changed and the last one is long enough ago."""
-    entries = [row for row in told if row["kind"] == "ENTRY"]
+    entries = [row for row in notified if row["kind"] == "ENTRY"]
     last = entries[-1] if entries else None
     if last is not None and (
-        last["state"] == seen.state or seen.clock < _told_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
+        last["state"] == seen.state or seen.clock < notified_at(last) + timedelta(minutes=alerts.entry_repeat_minutes)
     ):
         return []
     name = [grid.id, grid.activated_at, seen.state, last["alert_id"] if last else ""]
@@ -606,7 +333,7 @@ def _new(
         symbol=grid.symbol,
         activated_at=grid.activated_at,
         as_of=seen.as_of,
-        state=seen.state or _UNKNOWN,
+        state=seen.state or UNKNOWN,
         state_since=seen.since,
         priority=priority,
         before=last["state"] if last else None,
@@ -625,8 +352,3 @@ def _rings(row: Mapping[str, Any], clock: datetime, alerts: AlertsConfig) -> boo
         and row["expired_at"] is None
         and row["sent_at"] + timedelta(seconds=alerts.pushover.emergency_expire_seconds) > clock
     )
-
-
-def _told_at(row: Mapping[str, Any]) -> datetime:
-    """When a row was told, or at least noted."""
-    return row["sent_at"] or row["created_at"]

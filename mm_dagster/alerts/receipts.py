@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import polars as pl
 
 from mm_dagster.alerts import drill
-from mm_dagster.alerts.ledger import Book, Channel, Ledger, Outgoing, Second, dispatch, repeat_id
-from mm_dagster.alerts.policy import EMERGENCY, Alert, is_answered
+from mm_dagster.alerts.alert import EMERGENCY, Alert
+from mm_dagster.alerts.dispatch import Channel, Outgoing, Second, dispatch
+from mm_dagster.alerts.ledger import Book, Ledger, repeat_id
+from mm_dagster.alerts.pending import is_answered
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
 from mm_dagster.alerts.responses import answers_of
 from mm_dagster.tables import registry
@@ -49,7 +51,7 @@ def poll(
     """Asks for every open receipt, notes what came of it, and repeats an emergency that has just expired.
 
     The caller holds the sender's lock. An emergency that expired is repeated once: on the second channel, and where
-    there is none, or it does not answer, on the first. It is not when something else of its episode was told since,
+    there is none, or it does not answer, on the first. It is not when something else of its episode was sent since,
     or when the expiry is found so late that it is no news. The repetition is an alert of its own, noted together
     with the expiry, so no crash can lose it: `policy.due` finds it like every other that is PENDING.
 

@@ -72,8 +72,8 @@ def response(
         responses: rows of `operator_response`.
 
     Raises:
-        ValueError: it did not run at that time; no escalation was told before it and it is neither stopped nor reduced;
-            or it would change nothing. In one line.
+        ValueError: it did not run at that time; no escalation was sent before it and it is neither stopped nor
+            reduced; or it would change nothing. In one line.
     """
     begun = [activated_at for activated_at in episodes if activated_at <= at]
     if not begun:
@@ -93,15 +93,15 @@ def response(
         raise ValueError(
             f"{grid_id}: it was stopped at {iso(before['at'])}, after {iso(at)}; write when it was reopened"
         )
-    told = ledger.filter(
+    escalations = ledger.filter(
         (pl.col("grid_id") == grid_id)
         & (pl.col("activated_at") == activated_at)
         & (pl.col("kind") == "ESCALATION")
         & (pl.col("status") == "SENT")
     ).filter(pl.col("sent_at") <= at)
-    if told.is_empty() and action == "kept":
+    if escalations.is_empty() and action == "kept":
         raise ValueError(f"{grid_id}: no alert was told before {at:%Y-%m-%d %H:%M} UTC; nothing to respond to")
-    alert = told.sort("sent_at", "alert_id").row(-1, named=True) if told.height else None
+    alert = escalations.sort("sent_at", "alert_id").row(-1, named=True) if escalations.height else None
     seconds = (at - alert["sent_at"]).total_seconds() if alert else None
     row = {
         "response_id": registry.identity(

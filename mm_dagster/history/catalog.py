@@ -1,7 +1,7 @@
 """Where the lake's catalogue is: a SQLite file beside the data, or a PostgreSQL that several hosts reach.
 
-Both only say what DuckDB is to be told; lake.py tells it. A password goes into a DuckDB secret and nowhere else: the
-text of an ATTACH can be read by every query, and stands in every error.
+Both only say what DuckDB is to be told; connection.py and sessions.py tell it. A password goes into a DuckDB secret
+and nowhere else: the text of an ATTACH can be read by every query, and stands in every error.
 """
 
 from __future__ import annotations

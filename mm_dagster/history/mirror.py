@@ -18,18 +18,17 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TypeVar
 
 from filelock import FileLock
 
-from mm_dagster import environment
 from mm_dagster.environment import VariableError
+from mm_dagster.history import git_settings, remains, worktree
 
 # Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -44,11 +43,8 @@ REMOTE_SECONDS = 30.0
 
 _ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding !merge\n"
 """Stands above all that a remote's `.gitattributes` may say."""
-_COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
-_NONE = "0" * 40
 _NAMED = 20
 """Commits that cannot be read are named in the log, at most so many of them."""
-_NAME, _EMAIL = "mm_dagster", "mm_dagster@localhost"
 
 
 class MirrorError(Exception):
@@ -65,6 +61,9 @@ class Mirror:
             folder: the work tree; made on first use.
             remote: address that git understands; None: nothing is pushed.
             branch: of both sides.
+
+        Raises:
+            MirrorError: a variable of the environment that git reads is wrong.
         """
         self._folder = folder.resolve()
         self._directory = self._folder / ".git"
@@ -73,7 +72,10 @@ class Mirror:
         # A name for each address: what is known of one remote says nothing about another.
         self._name = f"mirror-{hashlib.sha256((remote or '').encode()).hexdigest()[:8]}"
         self._git = git.cmd.Git(str(self._folder))
-        self._git.update_environment(**_environment(self._folder, self._name, remote, branch))
+        try:
+            self._git.update_environment(**git_settings.environment(self._folder, self._name, remote, branch))
+        except VariableError as error:
+            raise MirrorError(str(error)) from None
 
     def write(self, files: Mapping[str, str], message: str) -> str | None:
         """Writes files and commits them.
@@ -95,7 +97,7 @@ class Mirror:
 
     def _written(self, files: Mapping[str, str], message: str) -> str | None:
         for name, text in files.items():
-            self._put(name, text.encode())
+            worktree.put(self._folder, name, text.encode())
         names = "\n".join(files)
         hashes = self._git.hash_object("-w", "--no-filters", "--stdin-paths", istream=_pipe(names)).split()
         entries = "".join(f"100644 {one}\t{name}\n" for one, name in zip(hashes, files, strict=True))
@@ -215,7 +217,7 @@ class Mirror:
             raise MirrorError(f"{self._folder}: {_one_line(error)}") from error
 
     def _is_new(self) -> bool:
-        return not any(path.name != "fresh.tmp" for path in self._directory.glob("*"))
+        return not any(path.name != worktree.FRESH for path in self._directory.glob("*"))
 
     def _init(self) -> None:
         self._git.init("--quiet", f"--initial-branch={self._branch}")
@@ -233,12 +235,12 @@ class Mirror:
             attributes.unlink(missing_ok=True)
             attributes.write_text(_ATTRIBUTES)
         if self._succeeds("rev-parse", "--quiet", "--verify", "HEAD^{tree}"):
-            if not _is_index(self._directory / "index"):
+            if not remains.is_index(self._directory / "index"):
                 # It can be made again from the last commit, and often it is all that is broken.
                 (self._directory / "index").unlink(missing_ok=True)
                 return None if self._succeeds("read-tree", "HEAD") else "its last commit cannot be read"
             return None
-        if self._succeeds("symbolic-ref", "--quiet", "HEAD") and not self._tips(self._directory):
+        if self._succeeds("symbolic-ref", "--quiet", "HEAD") and not remains.tips(self._directory, self._branch):
             return None
         return "its HEAD leads to no commit"
 
@@ -281,7 +283,7 @@ class Mirror:
                     self._git.reset("--quiet", "--hard", self._theirs)
             except git.GitCommandError as error:
                 logger.warning("%s: %s", _redacted(self._remote), _one_line(error))
-        tips = self._tips(aside / ".git")
+        tips = remains.tips(aside / ".git", self._branch)
         lost = []
         for tip in tips:
             if self._has(tip):
@@ -295,18 +297,6 @@ class Mirror:
             "%s was damaged (%s); it is set aside as %s and begun anew%s%s",
             self._folder, fault, aside, f" from {_redacted(self._remote)}" if self._remote else "", named,
         )  # fmt: skip
-
-    def _tips(self, directory: Path) -> list[str]:
-        """What a repository, broken or not, says of its newest commits, the newest first."""
-        found = []
-        for name in ("HEAD", f"refs/heads/{self._branch}"):
-            text = _text(directory / "logs" / name)
-            found += [line.split(" ")[1] for line in text.splitlines()[::-1] if line.count(" ") > 1]
-            found += _COMMIT.findall(_text(directory / name))
-        for path in sorted((directory / "refs" / "heads").rglob("*")):
-            found += _COMMIT.findall(_text(path))
-        packed = re.findall(r"^([0-9a-f]{40}) refs/heads/", _text(directory / "packed-refs"), re.MULTILINE)
-        return [one for one in dict.fromkeys([*found, *packed]) if _COMMIT.fullmatch(one) and one != _NONE]
 
     def _has(self, commit: str) -> bool:
         return self._knows("HEAD") and self._succeeds("merge-base", "--is-ancestor", commit, "HEAD")
@@ -335,12 +325,8 @@ class Mirror:
         """The files that others changed since the broken repository last looked; None: it is not known."""
         if not self._knows(self._theirs):
             return None
-        # Under whatever name: the remote may have had another address then.
-        loose = sorted(directory.glob(f"refs/remotes/*/{self._branch}"))
-        ours = rf"^([0-9a-f]{{40}}) refs/remotes/[^/]+/{re.escape(self._branch)}$"
-        packed = re.findall(ours, _text(directory / "packed-refs"), re.MULTILINE)
-        for remote in (*(_text(path).strip() for path in loose), *packed):
-            if _COMMIT.fullmatch(remote) and self._succeeds("cat-file", "-e", f"{remote}^{{tree}}"):
+        for remote in remains.remote_tips(directory, self._branch):
+            if self._succeeds("cat-file", "-e", f"{remote}^{{tree}}"):
                 return set(self._git.diff("--name-only", "--no-renames", "-z", remote, self._theirs).split("\0"))
         return None
 
@@ -355,28 +341,11 @@ class Mirror:
             name = path.relative_to(aside).as_posix()
             if name.startswith(".git/") or not stat.S_ISREG(path.lstat().st_mode):
                 continue
-            if _is_good(name) and (not (self._folder / name).exists() or (theirs is not None and name not in theirs)):
-                self._put(name, path.read_bytes())
+            if worktree.is_good(name) and (
+                not (self._folder / name).exists() or (theirs is not None and name not in theirs)
+            ):
+                worktree.put(self._folder, name, path.read_bytes())
         self._keep_all()
-
-    def _put(self, name: str, content: bytes) -> None:
-        """Writes a file of the work tree; whatever is in its way there, a link above all, gives way unread."""
-        fresh = self._directory / "fresh.tmp"
-        # Outside of the work tree, so that a kill leaves no half file in it.
-        fresh.unlink(missing_ok=True)
-        fresh.write_bytes(content)
-        *folders, last = PurePosixPath(name).parts
-        here = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for folder in folders:
-                below = _enter(here, folder)
-                os.close(here)
-                here = below
-            if _is_folder(here, last):
-                shutil.rmtree(last, dir_fd=here)
-            os.replace(fresh, last, dst_dir_fd=here)  # only this one takes a folder's descriptor
-        finally:
-            os.close(here)
 
     def _clear_leftovers(self) -> None:
         """What a killed process left: while we hold our lock nobody works here, so git's own locks are stale."""
@@ -436,102 +405,14 @@ class Mirror:
         return status == 0
 
 
-def _environment(folder: Path, name: str, remote: str | None, branch: str) -> dict[str, str]:
-    """What makes git ours here: it never asks, and neither the user's settings nor a surrounding hook change it.
-
-    The remote's address is given here and not written to the repository: it may hold credentials.
-    """
-    settings = {
-        "commit.gpgSign": "false",
-        "core.autocrlf": "false",
-        "core.attributesFile": os.devnull,
-        "core.fsmonitor": "false",
-        "core.hooksPath": os.devnull,
-        # A link is checked out as a plain file that holds its target.
-        "core.symlinks": "false",
-        "fetch.recurseSubmodules": "false",
-        "submodule.recurse": "false",
-        # Upkeep that ran on by itself would hold locks while ours is free.
-        "gc.autoDetach": "false",
-        "maintenance.autoDetach": "false",
-        # Makes -Xours mean the whole file, not the lines in conflict.
-        "merge.default": "binary",
-        "merge.ff": "false",
-        "merge.verifySignatures": "false",
-        "push.gpgSign": "false",
-    }
-    if remote is not None:
-        settings[f"remote.{name}.url"] = remote
-        # The star lets a remote without the branch pass: it is new.
-        settings[f"remote.{name}.fetch"] = f"+refs/heads/{branch}*:refs/remotes/{name}/{branch}*"
-    try:
-        first = environment.git_config_count()
-    except VariableError as error:
-        raise MirrorError(str(error)) from None
-    configured = {"GIT_CONFIG_COUNT": str(first + len(settings))}
-    for number, (key, value) in enumerate(settings.items(), first):
-        configured |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return {
-        **configured,
-        "GIT_DIR": str(folder / ".git"),
-        "GIT_WORK_TREE": str(folder),
-        "GIT_INDEX_FILE": str(folder / ".git" / "index"),
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_AUTHOR_NAME": _NAME,
-        "GIT_AUTHOR_EMAIL": _EMAIL,
-        "GIT_COMMITTER_NAME": _NAME,
-        "GIT_COMMITTER_EMAIL": _EMAIL,
-        "GIT_TERMINAL_PROMPT": "0",
-        "SSH_ASKPASS": "false",
-        "SSH_ASKPASS_REQUIRE": "force",
-    }
-
-
 def _check_name(name: str) -> None:
     """Refuses a name that would lead out of the repository, or into git's own folder.
 
     Raises:
         MirrorError: it does.
     """
-    if not _is_good(name):
+    if not worktree.is_good(name):
         raise MirrorError(f"{name!r} is no path of a file in the mirror; write it like metrics/2026/eth.yaml")
-
-
-def _is_good(name: str) -> bool:
-    path = PurePosixPath(name)
-    bad = any(part == ".." or part.lower().rstrip(". ").startswith(".git") for part in path.parts)
-    return (
-        path.as_posix() == name
-        and name != "."
-        and not path.is_absolute()
-        and not bad
-        and not set(name) & set('\n\t\0"\\')
-    )
-
-
-def _enter(here: int, folder: str) -> int:
-    """A folder's descriptor; one that is missing is made, and what is no folder of its own gives way."""
-    if not _is_folder(here, folder):
-        with suppress(FileNotFoundError):
-            os.unlink(folder, dir_fd=here)
-        os.mkdir(folder, dir_fd=here)
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-
-
-def _is_folder(here: int, name: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _is_index(path: Path) -> bool:
-    """Whether git's index is whole: its checksum comes last, and git itself does not look."""
-    if path.is_symlink() or not path.is_file():
-        return False
-    content = path.read_bytes()
-    body, checksum = content[:-20], content[-20:]
-    return content.startswith(b"DIRC") and checksum in (hashlib.sha1(body).digest(), bytes(20))
 
 
 def _pipe(content: str | bytes) -> IO[bytes]:
@@ -540,14 +421,6 @@ def _pipe(content: str | bytes) -> IO[bytes]:
     file.write(content.encode() if isinstance(content, str) else content)
     file.seek(0)
     return file
-
-
-def _text(path: Path) -> str:
-    """What a file of a broken repository says; nothing where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    except OSError:
-        return ""
 
 
 def _one_line(error: Exception) -> str:

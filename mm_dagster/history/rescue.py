@@ -174,7 +174,7 @@ def _build(folder: Path, work: Path, now: datetime, *, keeps_catalog: bool) -> N
 def _begin(new: Path, identity: str) -> None:
     """An empty lake that has the identity of the lost one."""
     begun = Lake(new)
-    with begun._writing() as connection:
+    with begun.sessions.writing() as connection:
         connection.execute(
             f"UPDATE {METADATA}.ducklake_metadata SET value = '{quoted(identity)}' WHERE key = '{marker.KEY}'"
         )

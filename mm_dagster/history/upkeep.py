@@ -1,4 +1,4 @@
-"""The nightly upkeep of a lake, step by step. lake.py takes the locks around it.
+"""The nightly upkeep of a lake, step by step. sessions.py takes the locks around it.
 
 It deletes only what the lake's own catalogue once knew and no kept copy of it knows any more. A file that no snapshot
 knows may be all that is left of something: it goes to the trash, from where it can be put back, for seven nights.

@@ -19,6 +19,7 @@ import polars as pl
 
 from mm_dagster.bars import EPOCH
 from mm_dagster.config.markets import AccountKeys, CcxtVenue
+from mm_dagster.market import ccxt_internals
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import VenueError
 from mm_dagster.tables.registry import dtypes
@@ -198,30 +199,18 @@ class ExchangeAccount:
         for part, value in self._key.items():
             setattr(self._exchange, part, value)
         if self._is_kucoin:
-            self._connection.call(self._tell_kind)
+            self._connection.call(lambda: ccxt_internals.ask_kind_of_account(self._exchange))
         self._is_open = True
-
-    def _tell_kind(self) -> None:
-        """Lets ccxt find out which of KuCoin's kinds of account it is; it would take silence for an answer."""
-        self._exchange.options["uta"] = None
-        is_unified = self._exchange.is_uta_enabled()
-        data = (self._exchange.last_json_response or {}).get("data")
-        if not isinstance(data, dict) or not data.get("selfAccountMode"):
-            raise ccxt.NullResponse("no kind of account")
-        if not is_unified:
-            self._exchange.load_migration_status(True)
-            if not isinstance(self._exchange.options["hf"], bool):
-                raise ccxt.NullResponse("no kind of account")
 
     def _balances(self) -> list[Row]:
         """What the account holds on the spot market, by asset, without what it holds nothing of."""
         self._open()
         # ccxt would ask for the classic balance of a unified account, because the markets are spot markets.
-        kind = {"type": "unified"} if self._is_kucoin and self._exchange.options["uta"] else {}
+        kind = {"type": "unified"} if self._is_kucoin and ccxt_internals.is_unified(self._exchange) else {}
 
         def ask() -> Row:
             balance: Row = self._exchange.fetch_balance(kind)
-            if not balance["total"] and next(lists(self._exchange.last_json_response), None) is None:
+            if not balance["total"] and next(lists(ccxt_internals.last_answer(self._exchange)), None) is None:
                 raise ccxt.NullResponse("neither balances nor an empty list of them")
             return balance
 
@@ -271,8 +260,10 @@ class ExchangeAccount:
 
     def _by_page(self, market: str, start: int, last: int) -> Iterator[Row]:
         """KuCoin's fills of a window."""
-        options = self._exchange.options
-        size = {"pageSize": 200} if options["uta"] else {"limit": 100} if options["hf"] else {"pageSize": 500}
+        if ccxt_internals.is_unified(self._exchange):
+            size = {"pageSize": 200}
+        else:
+            size = {"limit": 100} if ccxt_internals.is_high_frequency(self._exchange) else {"pageSize": 500}
         window = {"startAt": start, "endAt": last, **size}
         # The window is not given to ccxt by its own names: it would leave out rows without a word.
         for page in self._pages(
@@ -296,7 +287,7 @@ class ExchangeAccount:
 
             def ask(first: int = first, end: int = end) -> list[Row]:
                 sent: list[Row] = self._exchange.fetch_my_trades(market, first, most, {"until": end})
-                if not sent and next(lists(self._exchange.last_json_response), None) is None:
+                if not sent and next(lists(ccxt_internals.last_answer(self._exchange)), None) is None:
                     raise ccxt.NullResponse("neither fills nor an empty list of them")
                 return sent
 
@@ -325,7 +316,7 @@ class ExchangeAccount:
 
         def ask() -> tuple[list[Row], tuple[str, Any] | None]:
             sent = fetch(dict([page] if page else []))
-            body = self._exchange.last_json_response
+            body = ccxt_internals.last_answer(self._exchange)
             if not self._is_kucoin:
                 if not sent and next(lists(body), None) is None:
                     raise ccxt.NullResponse("neither rows nor an empty list of them")

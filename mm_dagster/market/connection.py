@@ -24,6 +24,7 @@ import stamina
 from mm_dagster import logs, web
 from mm_dagster.bars import EPOCH
 from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.market import ccxt_internals
 from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError, did_you_mean
 
@@ -143,7 +144,7 @@ class Connection:
             1 / a_second if a_second else client.rateLimit / 1000, self._retry.first_wait, self._retry.longest_wait
         )
         self._clients.own = self._paced(client)
-        self.label = f"{name} ({settings.exchange} at {_address(client)})"
+        self.label = f"{name} ({settings.exchange} at {ccxt_internals.address(client)})"
 
     @property
     def exchange(self) -> Any:
@@ -163,12 +164,12 @@ class Connection:
                 "session": web.Session(_MOST_BYTES, self._secrets),
             }
         )
-        _only_spot(client)
+        ccxt_internals.only_spot(client)
         if self._settings.api_url is not None:
             self._redirect(client, self._settings.api_url)
         if self._is_private:
-            # Both write the requests themselves: keys and signatures are in ccxt's headers and in some exchanges' URLs.
-            client.logger = _SILENCE
+            # Both write the requests themselves, with keys and signatures.
+            ccxt_internals.silence(client)
             logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
         if with_markets is not None:
             client.set_markets_from_exchange(with_markets)
@@ -177,11 +178,11 @@ class Connection:
     def _paced(self, client: Any) -> Any:
         """The client, which waits for its turn among all of them, where ccxt's own throttle knows of itself alone."""
 
-        def turn(weight: float | None = None) -> None:
+        def turn(weight: float | None) -> None:
             self._pace.take(None if self._settings.requests_per_second else weight)
             self._clients.asked_at = time.monotonic()
 
-        client.throttle = turn
+        ccxt_internals.throttle(client, turn)
         return client
 
     def now(self) -> datetime:
@@ -198,8 +199,8 @@ class Connection:
                 if not self.exchange.has["fetchTime"]:
                     return datetime.now(UTC)
                 self._clock = self.ask_time()
-            told, at = self._clock
-        return told + timedelta(seconds=time.monotonic() - at)
+            then, at = self._clock
+        return then + timedelta(seconds=time.monotonic() - at)
 
     def ask_time(self) -> tuple[datetime, float]:
         """The exchange's time, and the monotonic clock's when it came.
@@ -295,31 +296,37 @@ class Connection:
 
     def _asked(self, ask: Callable[[], T]) -> T:
         """Calls once; ccxt's errors quote addresses and bodies, so that none of them gets out, not even as a cause."""
-        self.exchange.last_json_response = None
+        ccxt_internals.forget_answer(self.exchange)
         try:
             return ask()
         except Exception as error:
-            if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)) or _code(error) == _TOO_BUSY_CODE:
+            if (
+                isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))
+                or ccxt_internals.kucoin_code(error) == _TOO_BUSY_CODE
+            ):
                 self._pace.slow_down(self._clients.asked_at)
             failure = self._not_answered(error)
         raise failure
 
     def _not_answered(self, error: Exception) -> NotAnswered:
-        refused = _code(error) in self._refusals or isinstance(error, (ccxt.AuthenticationError, ccxt.InvalidNonce))
+        refused = ccxt_internals.kucoin_code(error) in self._refusals or isinstance(
+            error, (ccxt.AuthenticationError, ccxt.InvalidNonce)
+        )
         return NotAnswered(
             self._in_words(error),
             passes=not refused and _may_pass(error),
             refused=refused,
-            unknown_symbol=isinstance(error, ccxt.BadSymbol) or _code(error) in _UNKNOWN_SYMBOL_CODES,
+            unknown_symbol=isinstance(error, ccxt.BadSymbol)
+            or ccxt_internals.kucoin_code(error) in _UNKNOWN_SYMBOL_CODES,
         )
 
     def _in_words(self, error: Exception) -> str:
         """Why a call failed, on one line and without an address that may hold a password."""
-        status = _http_status(error)
+        status = ccxt_internals.http_status(error)
         because = f" (HTTP {status})" if status else ""
-        if (refusal := self._refusals.get(_code(error) or "")) is not None:
+        if (refusal := self._refusals.get(ccxt_internals.kucoin_code(error) or "")) is not None:
             own_words = re.search(r'"msg"\s*:\s*"([^"]*)"', self._quoted(error))
-            return f"{refusal} ({_code(error)}{': ' + own_words[1] if own_words else ''})"
+            return f"{refusal} ({ccxt_internals.kucoin_code(error)}{': ' + own_words[1] if own_words else ''})"
         cause = error.__cause__ or error.__context__
         if isinstance(cause, _OURS):
             setting = "api_url in markets.yaml" if self._settings.api_url else "it with api_url in markets.yaml"
@@ -346,7 +353,7 @@ class Connection:
 
     def _quoted(self, error: Exception) -> str:
         """An exchange's own words, without secrets, and without what an address holds besides host and path."""
-        sent = self.exchange.last_request_headers or {}
+        sent = ccxt_internals.last_headers(self.exchange)
         # What proves who asks is as good as the key for a while, KuCoin's signed passphrase for good.
         proofs = [str(value) for value in sent.values() if len(str(value)) >= _PROOF]
         text = logs.redact(logs.without(" ".join(str(error).split()), (*self._secrets, *proofs)))
@@ -358,15 +365,7 @@ class Connection:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise VenueError(f"{self._name}: api_url: it is no address; write it like https://api.example.com")
-
-        def moved(known: Any) -> Any:
-            if isinstance(known, dict):
-                return {key: moved(value) for key, value in known.items()}
-            if isinstance(known, str) and known.startswith("http"):
-                return url.rstrip("/") + urlsplit(known).path
-            return known
-
-        client.urls["api"] = moved(client.urls["api"])
+        ccxt_internals.redirect(client, url)
 
 
 def lists(body: Any) -> Iterator[list[Any]]:
@@ -391,10 +390,6 @@ def milliseconds(when: datetime) -> int:
     return (when - EPOCH) // timedelta(milliseconds=1)
 
 
-_SILENCE = logging.Logger("ccxt")
-_SILENCE.disabled = True
-
-
 def _without_query(record: logging.LogRecord) -> bool:
     """Takes what follows the path out of a logged request."""
     if isinstance(record.args, tuple):
@@ -402,44 +397,11 @@ def _without_query(record: logging.LogRecord) -> bool:
     return True
 
 
-def _only_spot(exchange: Any) -> None:
-    """Keeps ccxt from loading what nobody here needs: derivatives, currencies, fees of every market."""
-    exchange.has["fetchCurrencies"] = False
-    exchange.options["defaultType"] = "spot"
-    markets = exchange.options.get("fetchMarkets")
-    if isinstance(markets, dict):
-        if "types" in markets:
-            markets["types"] = ["spot"]
-        if "fetchTickersFees" in markets:
-            markets["fetchTickersFees"] = False
-
-
-def _address(exchange: Any) -> str:
-    """The address that public calls go to, without path or credentials."""
-    urls = exchange.urls["api"]
-    while isinstance(urls, dict):
-        urls = urls.get("public") or next(iter(urls.values()))
-    parts = urlsplit(exchange.implode_hostname(str(urls)))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed in a moment: no connection, timeouts, 429, 5xx, and KuCoin's 200002."""
-    if _code(error) in _PASSING_CODES:
+    if ccxt_internals.kucoin_code(error) in _PASSING_CODES:
         return True
-    status = _http_status(error)
+    status = ccxt_internals.http_status(error)
     if status is not None and 400 <= status < 500 and not isinstance(error, ccxt.RateLimitExceeded):
         return status in _PASSING_STATUS
     return isinstance(error, ccxt.OperationFailed)
-
-
-def _code(error: Exception) -> str | None:
-    """KuCoin's own code of an error; ccxt quotes the body."""
-    found = re.match(r'kucoin .*"code"\s*:\s*"?(\d+)', str(error), re.DOTALL)
-    return found[1] if found else None
-
-
-def _http_status(error: Exception) -> int | None:
-    """The HTTP status behind one of ccxt's errors, which it raises while it handles that of requests."""
-    response = getattr(error.__cause__ or error.__context__, "response", None)
-    return getattr(response, "status_code", None)

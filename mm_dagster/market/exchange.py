@@ -18,7 +18,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, TIME, Span, floor_bar, iso
 from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.market import pages
+from mm_dagster.market import ccxt_internals, pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, VenueError
 from mm_dagster.tables.market import MarketRules
@@ -75,27 +75,27 @@ class ExchangeVenue:
         Raises:
             VenueError: the exchange does not answer.
         """
-        told = self._connection.now()
+        theirs = self._connection.now()
         with self._once:
             if not self._is_checked:
                 self._is_checked = True
                 own = datetime.now(UTC)
-                if abs(told - own) > _ONE_TIME and self._is_refuted(told, own):
+                if abs(theirs - own) > _ONE_TIME and self._is_refuted(theirs, own):
                     logger.warning(
                         "%s: its clock says %s, and its candles that it is %s; the computer's is used",
                         self._label,
-                        iso(told),
+                        iso(theirs),
                         iso(own),
                     )
                     self._own_clock = own, time.monotonic()
             if self._own_clock is None:
-                return told
+                return theirs
             own, at = self._own_clock
         return own + timedelta(seconds=time.monotonic() - at)
 
-    def _is_refuted(self, told: datetime, own: datetime) -> bool:
+    def _is_refuted(self, theirs: datetime, own: datetime) -> bool:
         """Whether the candles say that it is our time: those of the later clock are there only if it is right."""
-        earlier, later = sorted((told, own))
+        earlier, later = sorted((theirs, own))
         end = floor_bar(later) + BAR
         newest = Span(max(floor_bar(earlier) + BAR, end - 5 * BAR), end)
         answers = 0
@@ -200,8 +200,8 @@ class ExchangeVenue:
             except NotAnswered as failure:
                 raise VenueError(f"{self._label} does not answer: {failure}; check the network") from None
             return f"{self._label} answers with {count} markets; it does not tell its time"
-        told, _ = self._connection.ask_time()
-        return f"{self._label} answers; its clock is {(told - datetime.now(UTC)).total_seconds():+.1f} s from ours"
+        theirs, _ = self._connection.ask_time()
+        return f"{self._label} answers; its clock is {(theirs - datetime.now(UTC)).total_seconds():+.1f} s from ours"
 
     def _step(self, precision: Any) -> float | None:
         """The size of a step, whether ccxt gives that or a count of decimals; None where it gives something else."""
@@ -217,10 +217,11 @@ class ExchangeVenue:
         until = {"endAt": last_second} if self._exchange.id == "kucoin" else {"until": last_second * 1000}
 
         def ask() -> list[list[Any]]:
-            client = _unfiltered(self._exchange)
+            client = self._exchange
+            ccxt_internals.keep_every_row(client, lambda row: pages.opened(row) is not None)
             sent: list[list[Any]] = client.fetch_ohlcv(market, _TIMEFRAME, milliseconds(page.start), page.bars, until)
             # ccxt makes an empty page of an empty or unreadable body, too.
-            if not sent and not _says_no_candles(self._exchange.last_json_response):
+            if not sent and not _says_no_candles(ccxt_internals.last_answer(client)):
                 raise ccxt.NullResponse("neither candles nor an empty list of them")
             if sent and not any(pages.opened(row) for row in sent):
                 raise ccxt.NullResponse("no row that can be read")
@@ -230,30 +231,6 @@ class ExchangeVenue:
 
     def _not_answered(self, symbol: str, span: Span, failure: NotAnswered) -> str:
         return f"{self._label}: {symbol}: no answer for {span}: {failure}"
-
-
-def _unfiltered(client: Any) -> Any:
-    """The client, which parses rows and leaves none out: ccxt drops what it cannot read, and what was not asked for.
-
-    Both must be seen: the one is no answer for its bar, the other tells what an exchange took the question for.
-    """
-
-    def parse(
-        sent: Any, market: Any = None, timeframe: str = "", since: Any = None, limit: Any = None, tail: bool = False
-    ) -> list[list[Any]]:
-        return [_parsed(client, row, market) for row in client.to_array(sent)]
-
-    client.parse_ohlcvs = parse
-    return client
-
-
-def _parsed(client: Any, row: Any, market: Any) -> list[Any]:
-    """One row in ccxt's order; what cannot be read stays as it was sent, behind no time."""
-    try:
-        parsed = client.parse_ohlcv(row, market)
-    except Exception:
-        return [None, row]
-    return list(parsed) if pages.opened(parsed) else [None, row]
 
 
 def _says_no_candles(body: Any) -> bool:

@@ -51,100 +51,147 @@ def read(span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> 
         believed: how many rows a page is said to hold.
         ask: sends one request for a page; None: it was not answered, which the caller has noted.
     """
-    got = Read()
-    todo = deque([span])
-    size = believed
-    left = 16 + span.bars // 10
-    first: datetime | None = None
-    again: set[datetime] = set()
-    while todo:
-        part = todo.popleft()
-        if not part.bars:
-            continue
-        if left <= 0:
-            got.whole = False
-            break
-        page = Span(part.start, min(part.end, part.start + size * BAR))
-        rest = Span(page.end, part.end)
-        sent = ask(page)
-        left -= 1
-        if sent is not None and page.bars > NEVER_CUT and not _news(sent, page, again):
-            # Of a whole page that may be a fault; it is worth a second question.
-            sent = ask(page)
-            left -= 1
-        if sent is None:
-            todo.appendleft(rest)
-            continue
-        times = [time for row in sent if (time := opened(row)) is not None]
-        inside = [time for time in times if page.start <= time < page.end]
-        news = _news(sent, page, again)
-        unread = [row for row in sent if opened(row) is None]
-        got.unread += [(page.start, json.dumps(row, default=str)[:_LONGEST_PAYLOAD]) for row in unread]
-        is_before, is_after = any(time < page.start for time in times), any(time >= page.end for time in times)
-        if inside and page.start in again:
-            # The newer answer of the two counts.
-            got.rows = [row for row in got.rows if floor_bar(opened(row)) != page.start]  # type: ignore[arg-type]
-            got.rows += [row for row in sent if (time := opened(row)) is not None and floor_bar(time) == page.start]
-        if not news:
-            size = believed
-            if is_after and not is_before and (first is None or first >= page.end):
-                left -= 1
-                _start_where_it_begins(got, page, ceil_bar(min(times)), size, ask, todo, rest)
+    return _Reading(span, believed, ask).to_the_end()
+
+
+class _Page:
+    """What was sent for a span that was asked for by one request.
+
+    Attributes:
+        span: what was asked for.
+        rows: those with a time, each with when its candle opens.
+        unread: those without.
+        inside: when the candles open that were asked for.
+        news: those of them that were not there in the page before.
+        is_before: whether some open before the span.
+        is_after: whether some open after it.
+    """
+
+    def __init__(self, span: Span, sent: list[Row], *, overlaps: bool) -> None:
+        """
+        Args:
+            span: what was asked for.
+            sent: what came.
+            overlaps: whether its first bar was there in the page before.
+        """
+        self.span = span
+        self.rows = [(time, row) for row in sent if (time := opened(row)) is not None]
+        self.unread = [row for row in sent if opened(row) is None]
+        self.inside = [time for time, _ in self.rows if span.start <= time < span.end]
+        self.news = [time for time in self.inside if not overlaps or floor_bar(time) != span.start]
+        self.is_before = any(time < span.start for time, _ in self.rows)
+        self.is_after = any(time >= span.end for time, _ in self.rows)
+
+
+class _Reading:
+    """A span that is being read."""
+
+    def __init__(self, span: Span, believed: int, ask: Callable[[Span], list[Row] | None]) -> None:
+        self._ask = ask
+        self._believed = believed
+        self._end = span.end
+        self._got = Read()
+        self._todo = deque([span])
+        self._size = believed
+        self._requests_left = 16 + span.bars // 10
+        self._first: datetime | None = None
+        """When the first candle of all opens that came."""
+        self._again: set[datetime] = set()
+        """Bars that were the last of a page, and are asked for once more."""
+
+    def to_the_end(self) -> Read:
+        """All that the exchange sends of it, or as much as few enough requests bring."""
+        while self._todo:
+            part = self._todo.popleft()
+            if not part.bars:
                 continue
-            if not unread:
-                got.answered.append(page)
-            todo.appendleft(rest)
-            continue
-        got.rows += [row for row in sent if opened(row) in news]
-        is_small = page.bars <= NEVER_CUT
-        first = min(first or min(inside), *inside)
+            if self._requests_left <= 0:
+                self._got.whole = False
+                break
+            span = Span(part.start, min(part.end, part.start + self._size * BAR))
+            rest = Span(span.end, part.end)
+            page = self._page(span)
+            if page is None:
+                self._todo.appendleft(rest)
+                continue
+            self._got.unread += [(span.start, json.dumps(row, default=str)[:_LONGEST_PAYLOAD]) for row in page.unread]
+            if page.inside and span.start in self._again:
+                self._replace_first_bar(page)
+            if page.news:
+                self._take(page, part.end)
+            else:
+                self._go_past(page, rest)
+        self._got.answered = _joined(self._got.answered)
+        return self._got
+
+    def _page(self, span: Span) -> _Page | None:
+        """The answer for one page; a whole one without news may be a fault, and is worth a second question."""
+        page = self._asked(span)
+        if page is not None and span.bars > NEVER_CUT and not page.news:
+            page = self._asked(span)
+        return page
+
+    def _asked(self, span: Span) -> _Page | None:
+        self._requests_left -= 1
+        sent = self._ask(span)
+        return None if sent is None else _Page(span, sent, overlaps=span.start in self._again)
+
+    def _replace_first_bar(self, page: _Page) -> None:
+        """Of two answers for one bar the newer one counts."""
+        start = page.span.start
+        self._got.rows = [row for row in self._got.rows if floor_bar(opened(row)) != start]  # type: ignore[arg-type]
+        self._got.rows += [row for time, row in page.rows if floor_bar(time) == start]
+
+    def _take(self, page: _Page, end_of_part: datetime) -> None:
+        """Takes the rows of a page, and notes what of it was answered and what is to be asked for next."""
+        span, inside = page.span, page.inside
+        self._got.rows += [row for time, row in page.rows if time in page.news]
+        is_small = span.bars <= NEVER_CUT
+        self._first = min(self._first or min(inside), *inside)
         # Rows that nobody asked for betray an exchange which sends its newest ones, whatever is asked.
-        start = page.start if is_before or (is_small and not is_after) else floor_bar(min(inside))
+        start = span.start if page.is_before or (is_small and not page.is_after) else floor_bar(min(inside))
         last = floor_bar(max(inside)) + BAR
         # The last bar of all is mostly the one in progress, in which nobody may have traded yet.
-        end = page.end if is_small or is_after or last == span.end - BAR else last
+        end = span.end if is_small or page.is_after or last == self._end - BAR else last
         # A row that cannot be read may be any of those that are missing.
-        got.answered += [Span(start, end)] if not unread else []
-        if 2 * len(set(inside)) <= page.bars:
-            size = max(NEVER_CUT, len(set(inside)))
-        if end == last < page.end:
-            again.add(last - BAR)
+        self._got.answered += [Span(start, end)] if not page.unread else []
+        if 2 * len(set(inside)) <= span.bars:
+            self._size = max(NEVER_CUT, len(set(inside)))
+        if end == last < span.end:
+            self._again.add(last - BAR)
             end = last - BAR
-        todo.appendleft(Span(end, part.end))
-        todo.appendleft(Span(page.start, start))
-    got.answered = _joined(got.answered)
-    return got
+        self._todo.appendleft(Span(end, end_of_part))
+        self._todo.appendleft(Span(span.start, start))
 
+    def _go_past(self, page: _Page, rest: Span) -> None:
+        """Nothing new came of a page: there is none of it, or the exchange keeps none so old."""
+        self._size = self._believed
+        if page.is_after and not page.is_before and (self._first is None or self._first >= page.span.end):
+            self._start_where_it_begins(page, rest)
+            return
+        if not page.unread:
+            self._got.answered.append(page.span)
+        self._todo.appendleft(rest)
 
-def _news(sent: list[Row], page: Span, again: set[datetime]) -> list[datetime]:
-    """When the candles of a page open that were not there in the page before it."""
-    times = [time for row in sent if (time := opened(row)) is not None and page.start <= time < page.end]
-    return [time for time in times if page.start not in again or floor_bar(time) != page.start]
+    def _start_where_it_begins(self, page: _Page, rest: Span) -> None:
+        """Only newer rows came: the exchange keeps none of the page. It must show that twice to be believed for good.
 
-
-def _start_where_it_begins(
-    got: Read,
-    page: Span,
-    oldest: datetime,
-    size: int,
-    ask: Callable[[Span], list[Row] | None],
-    todo: deque[Span],
-    rest: Span,
-) -> None:
-    """Only newer rows came: the exchange keeps none of the page. It must show that twice to be believed for good."""
-    before = Span(max(page.start, oldest - size * BAR), oldest)
-    again = ask(before) or []
-    times = [time for row in again if (time := opened(row)) is not None]
-    if any(time < before.end for time in times):
-        # The first answer was a fault: nothing is known of the page.
-        todo.appendleft(rest)
-        return
-    if times:
-        got.kept_from = oldest
-    spans = [rest, *todo]
-    got.answered.append(Span(page.start, min(oldest, max(page.end, *(span.end for span in spans)))))
-    todo.clear()
-    todo.extend(Span(max(span.start, oldest), span.end) for span in spans if span.end > oldest)
+        The bars just before the oldest row that it sent show whether it does.
+        """
+        oldest = ceil_bar(min(time for time, _ in page.rows))
+        before = Span(max(page.span.start, oldest - self._size * BAR), oldest)
+        self._requests_left -= 1
+        times = [time for row in self._ask(before) or [] if (time := opened(row)) is not None]
+        if any(time < before.end for time in times):
+            # The first answer was a fault: nothing is known of the page.
+            self._todo.appendleft(rest)
+            return
+        if times:
+            self._got.kept_from = oldest
+        spans = [rest, *self._todo]
+        end = min(oldest, max(page.span.end, *(span.end for span in spans)))
+        self._got.answered.append(Span(page.span.start, end))
+        self._todo = deque(Span(max(span.start, oldest), span.end) for span in spans if span.end > oldest)
 
 
 def opened(row: Any) -> datetime | None:

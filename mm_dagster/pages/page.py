@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from mm_dagster.alerts.alert import HELD_BACK
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
-from mm_dagster.alerts.policy import HELD_BACK
 from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig

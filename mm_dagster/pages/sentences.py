@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from mm_dagster.alerts.policy import UNCONFIRMED
+from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.bars import iso
 from mm_dagster.pages.page import GridStanding, Page, Row
 from mm_dagster.text import counted, spoken

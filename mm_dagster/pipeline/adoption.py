@@ -4,7 +4,7 @@ from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.sources import hashed, proven
 from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Lake
-from mm_dagster.history.sourced import adopt
+from mm_dagster.history.sources import Sources
 from mm_dagster.market.names import exchange_names
 
 
@@ -28,7 +28,7 @@ def adopt_rows(lake: Lake, config: Config) -> None:
     symbols = {row["symbol"] for row in rows}
     if symbols:
         venues = {config.market(symbol).venue: config.market(symbol).source for symbol in symbols}
-        adopt(lake, {symbol: config.market(symbol).source for symbol in symbols}, venues)
+        lake.adopt(Sources({symbol: config.market(symbol).source for symbol in symbols}, venues))
 
 
 def _refuse_another(symbol: str, venue: str, config_hash: str, bars: int, config: Config) -> None:

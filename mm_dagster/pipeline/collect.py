@@ -13,7 +13,9 @@ import polars as pl
 
 from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, floor_bar, iso
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.candles import Collected, Wanted, assemble, collect_each
+from mm_dagster.market.candles import assemble
+from mm_dagster.market.collect import Collected
+from mm_dagster.market.collect_each import Wanted, collect_each
 from mm_dagster.market.contradiction import held_back
 from mm_dagster.market.files import CandleFileError, read_candles
 from mm_dagster.market.venue import Answer, VenueError

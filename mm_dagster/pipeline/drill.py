@@ -13,8 +13,8 @@ import polars as pl
 from filelock import FileLock
 
 from mm_dagster.alerts import drill, message, receipts
-from mm_dagster.alerts.ledger import Outgoing, dispatch
-from mm_dagster.alerts.policy import Cancellation
+from mm_dagster.alerts.alert import Cancellation
+from mm_dagster.alerts.dispatch import Outgoing, dispatch
 from mm_dagster.alerts.pushover import POLL_SECONDS, Pushover
 from mm_dagster.alerts.responses import NOW_MINUTES
 from mm_dagster.bars import floor_bar

@@ -12,11 +12,11 @@ import polars as pl
 from filelock import FileLock
 
 from mm_dagster import environment
-from mm_dagster.alerts import budget, digest, drill, message, policy, receipts
+from mm_dagster.alerts import budget, digest, drill, failures, message, policy, receipts
+from mm_dagster.alerts.alert import EVERY_GRID, Alert, Cancellation
 from mm_dagster.alerts.apprise import Second, SecondUnavailable, SecondUrlError
+from mm_dagster.alerts.dispatch import Outgoing, dispatch
 from mm_dagster.alerts.heartbeat import beat
-from mm_dagster.alerts.ledger import Outgoing, dispatch
-from mm_dagster.alerts.policy import EVERY_GRID
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
@@ -85,8 +85,8 @@ class News:
         at: the clock of simulated markets; None: the present.
     """
 
-    alerts: list[policy.Alert]
-    cancellations: list[policy.Cancellation]
+    alerts: list[Alert]
+    cancellations: list[Cancellation]
     states: pl.DataFrame
     entries: pl.DataFrame
     risks: pl.DataFrame
@@ -161,7 +161,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
     states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
     ledger = _counted(project, not simulated)
-    due = policy.untold_failures(ledger, clock)
+    due = failures.untold_failures(ledger, clock)
     if grids:
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | (pl.col("kind") == "DIGEST"))
         due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated)
@@ -214,7 +214,7 @@ def _newest(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("as_of").group_by("grid_id", maintain_order=True).last().select(rows.columns)
 
 
-def outgoing(project: Project, news: News, alert: policy.Alert) -> Outgoing:
+def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
     """An alert with its words, its link and its picture; a retried one keeps the words that were noted."""
     link = message.url(alert.kind, project.config.alerts.link)
     source, simulated = news.source, not is_real(news.source)
@@ -233,7 +233,7 @@ def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
     return mine.row(0, named=True) if mine.height else None
 
 
-def _image(project: Project, grid: GridConfig, alert: policy.Alert, simulated: bool) -> bytes | None:
+def _image(project: Project, grid: GridConfig, alert: Alert, simulated: bool) -> bytes | None:
     """The picture for the phone. Never worth losing the message for."""
     if simulated or alert.status != "PENDING":
         return None
@@ -284,7 +284,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
     with FileLock(project.data / "alerts.lock"):
         found = []
         for asset, line in concerning:
-            alert = policy.failure(key, asset, line, at, ledger.read())
+            alert = failures.failure(key, asset, line, at, ledger.read())
             if alert is not None:
                 found.append(alert)
         admitted = budget.admit(found, _counted(project, is_real(source)), at, project.config.alerts)
@@ -383,7 +383,7 @@ def try_channels(project: Project) -> pl.DataFrame:
         for one in [channel, _AsFirst(second) if second else None]:
             if one is not None:
                 before = ledger.read().filter(pl.col("kind") == "TEST").height
-                alert = policy.trial(one.name, now, before)
+                alert = failures.trial(one.name, now, before)
                 outgoing = Outgoing(alert, *message.trial(alert), "ccxt")
                 tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
     return pl.concat(tried) if tried else empty("notification")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mm_dagster import environment, logs, modes
-from mm_dagster.alerts.policy import EVERY_GRID
+from mm_dagster.alerts.alert import EVERY_GRID
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
 from mm_dagster.config.markets import CcxtVenue
@@ -24,7 +24,7 @@ from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.mirror import Mirror
-from mm_dagster.history.sourced import SourcedLake
+from mm_dagster.history.sources import Sources
 from mm_dagster.market.open import open_venue
 from mm_dagster.market.venue import Venue, VenueError
 from mm_dagster.pipeline.adoption import adopt_rows
@@ -64,7 +64,7 @@ class Project:
         self.data_dir = data_dir
         self._in_force: InForce | None = None
         self._venues: dict[str, Venue] = {}
-        self._lake: SourcedLake | None = None
+        self._lake: Lake | None = None
         self._accounts: dict[str, ExchangeAccount] = {}
 
     @classmethod
@@ -166,7 +166,7 @@ class Project:
             if seen not in _adopted:
                 adopt_rows(whole, config)
                 _adopted.add(seen)
-            self._lake = SourcedLake(whole, {**sources, EVERY_GRID: config.kind}, venues)
+            self._lake = whole.of(Sources({**sources, EVERY_GRID: config.kind}, venues))
         return self._lake
 
     @property

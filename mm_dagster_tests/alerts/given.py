@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.alerts import budget, message, policy
-from mm_dagster.alerts import ledger as delivery
+from mm_dagster.alerts import budget, dispatch, message, policy
+from mm_dagster.alerts.alert import Alert
 from mm_dagster.alerts.pushover import Sent
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
@@ -176,12 +176,12 @@ def run(
     exit_states: pl.DataFrame | None = None,
     assessments: pl.DataFrame | None = None,
     price: float | None = PRICE,
-    channel: delivery.Channel | None = None,
+    channel: dispatch.Channel | None = None,
     simulated: bool = False,
     config: AlertsConfig = CONFIG,
     unfinished: Mapping[str, str] = policy.NONE,
     responses: pl.DataFrame | None = None,
-) -> list[policy.Alert]:
+) -> list[Alert]:
     """One run of the sender, as the pipeline does it: what is due, its words, and out."""
     exit_states = states() if exit_states is None else exit_states
     assessments = entries() if assessments is None else assessments
@@ -197,7 +197,7 @@ def run(
             alert, row[0] if row else None, RISK | {"price": price}, by_id[alert.grid_id], [], simulated
         )
         source = "simulated:1" if simulated else "ccxt"
-        outgoing.append(delivery.Outgoing(alert, alert.title or title, alert.message or text, source))
+        outgoing.append(dispatch.Outgoing(alert, alert.title or title, alert.message or text, source))
     over = policy.over(exit_states, ledger.read(), clock, config, grids, responses)
-    delivery.dispatch(outgoing, over, ledger=ledger, channel=channel, clock=lambda: clock)
+    dispatch.dispatch(outgoing, over, ledger=ledger, channel=channel, clock=lambda: clock)
     return found

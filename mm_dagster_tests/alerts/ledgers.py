@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.alerts import budget, message, policy
-from mm_dagster.alerts import ledger as delivery
+from mm_dagster.alerts import budget, dispatch, message, policy
+from mm_dagster.alerts.alert import Alert
 from mm_dagster.alerts.apprise import SecondUnavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
@@ -69,11 +69,11 @@ def run(
     *,
     exit_states: pl.DataFrame | None = None,
     price: float | None = PRICE,
-    channel: delivery.Channel | None = None,
-    second: delivery.Second | None = None,
+    channel: dispatch.Channel | None = None,
+    second: dispatch.Second | None = None,
     simulated: bool = False,
     config: AlertsConfig = CONFIG,
-) -> list[policy.Alert]:
+) -> list[Alert]:
     """One run of the sender, as the pipeline does it: what is due, its words, and out."""
     exit_states = states() if exit_states is None else exit_states
     found = policy.due(exit_states, entries(), ledger.read(), clock, config, grids, {one.id: price for one in grids})
@@ -86,10 +86,10 @@ def run(
             alert, row[0] if row else None, RISK | {"price": price}, by_id[alert.grid_id], [], simulated
         )
         outgoing.append(
-            delivery.Outgoing(
+            dispatch.Outgoing(
                 alert, alert.title or title, alert.message or text, "simulated:1" if simulated else "ccxt"
             )
         )
     over = policy.over(exit_states, ledger.read(), clock, config, grids)
-    delivery.dispatch(outgoing, over, ledger=ledger, channel=channel, second=second, clock=lambda: clock)
+    dispatch.dispatch(outgoing, over, ledger=ledger, channel=channel, second=second, clock=lambda: clock)
     return found

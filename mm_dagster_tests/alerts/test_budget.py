@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mm_dagster.alerts import budget, policy
+from mm_dagster.alerts import budget, failures, policy
+from mm_dagster.alerts.alert import Alert
 from mm_dagster.config.alerts import AlertsConfig, Budget, QuietHours
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry, words
@@ -238,15 +239,15 @@ def test_a_failure_in_quiet_hours_is_told_when_they_end_once_for_each_asset():
     for number in range(20):
         at = EVENING + minutes(30 * number)
         for asset, error in (("candles", "TimeoutError"), ("exit_state", f"KeyError {number // 10}")):
-            found = policy.failure(f"run {number}", asset, error, at, ledger.read())
-            alerts = [*policy.untold_failures(ledger.read(), at), *([found] if found else [])]
+            found = failures.failure(f"run {number}", asset, error, at, ledger.read())
+            alerts = [*failures.untold_failures(ledger.read(), at), *([found] if found else [])]
             admitted = budget.admit(alerts, ledger.read(), at, NIGHT)
             send(ledger, admitted, at)
     told = [(row["state"], row["sent_at"]) for row in ledger.rows.values() if row["status"] == "SENT"]
     assert sorted(told) == [("candles: TimeoutError", MORNING), ("exit_state: KeyError 1", MORNING)]
 
 
-def send(ledger: MemoryLedger, alerts: list[policy.Alert], at: datetime) -> None:
+def send(ledger: MemoryLedger, alerts: list[Alert], at: datetime) -> None:
     """Notes what is held back, and all else as sent."""
     for alert in alerts:
         row = {name: getattr(alert, name) for name in vars(alert) if name != "before"} | {"title": "t", "message": "m"}

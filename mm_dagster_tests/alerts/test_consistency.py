@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.alerts import happened, message, policy
+from mm_dagster.alerts.alert import PLAIN, Alert
 from mm_dagster.bars import BAR
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.exit.reasons import why
@@ -100,7 +101,7 @@ def test_no_message_contradicts_the_ledger_or_the_risk(
 
 
 def _holds(
-    alert: policy.Alert, title: str, text: str, risk: dict[str, Any], answer: dict[str, Any] | None, stopped: bool
+    alert: Alert, title: str, text: str, risk: dict[str, Any], answer: dict[str, Any] | None, stopped: bool
 ) -> None:
     """The invariants of one message."""
     assert len(title.encode("utf-16-le")) // 2 <= message.TITLE_LIMIT
@@ -120,7 +121,7 @@ def _holds(
         assert "Overdue" not in text
     assert not stopped or alert.status == "SUPPRESSED"
     if alert.kind == "SETUP":
-        assert alert.priority <= policy.PLAIN
+        assert alert.priority <= PLAIN
 
 
 def _risks(closes: list[float], missing: list[int], held: list[str]) -> list[dict[str, Any]]:
@@ -150,13 +151,13 @@ def _answer(action: str, at: datetime) -> pl.DataFrame:
 def _send(
     ledger: MemoryLedger,
     phone: Listener,
-    outgoing: list[tuple[policy.Alert, str, str]],
+    outgoing: list[tuple[Alert, str, str]],
     seen: pl.DataFrame,
     clock: datetime,
     responses: pl.DataFrame,
 ) -> None:
-    from mm_dagster.alerts import ledger as delivery
+    from mm_dagster.alerts import dispatch
 
     over = policy.over(seen, ledger.read(), clock, CONFIG, [GRID], responses)
-    words = [delivery.Outgoing(alert, title, text, "ccxt") for alert, title, text in outgoing]
-    delivery.dispatch(words, over, ledger=ledger, channel=phone, clock=lambda: clock)
+    words = [dispatch.Outgoing(alert, title, text, "ccxt") for alert, title, text in outgoing]
+    dispatch.dispatch(words, over, ledger=ledger, channel=phone, clock=lambda: clock)

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from mm_dagster.alerts import budget, digest, policy
-from mm_dagster.alerts import ledger as delivery
+from mm_dagster.alerts import budget, digest, dispatch
+from mm_dagster.alerts.alert import Alert
 from mm_dagster.config.alerts import AlertsConfig, Budget
 from mm_dagster.tables import registry
 from mm_dagster_tests.alerts.given import BELOW, T0, MemoryLedger, grid, minutes, state, states
@@ -21,13 +21,13 @@ BERLIN = AlertsConfig(timezone="Europe/Berlin", digest_at="08:00")
 NONE = registry.empty("notification")
 
 
-def look(ledger: MemoryLedger, clock: datetime, config: AlertsConfig = BERLIN) -> list[policy.Alert]:
+def look(ledger: MemoryLedger, clock: datetime, config: AlertsConfig = BERLIN) -> list[Alert]:
     """One run of the sender that knows of nothing but the digest."""
     risks = registry.empty("grid_risk")
     found = digest.due(states(), risks, ledger.read(), clock, config, [], False)
     found = budget.admit(found, ledger.read(), clock, config)
-    outgoing = [delivery.Outgoing(one, one.title or "", one.message or "", "ccxt") for one in found]
-    delivery.dispatch(outgoing, ledger=ledger, channel=None, clock=lambda: clock)
+    outgoing = [dispatch.Outgoing(one, one.title or "", one.message or "", "ccxt") for one in found]
+    dispatch.dispatch(outgoing, ledger=ledger, channel=None, clock=lambda: clock)
     return found
 
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from mm_dagster.alerts import ledger as delivery
-from mm_dagster.alerts import policy
+from mm_dagster.alerts import dispatch, policy
 from mm_dagster.alerts.pushover import Pushover, PushoverUnreachable
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import (
@@ -182,15 +181,15 @@ def unreachable() -> None:
 def test_what_another_run_has_settled_is_not_sent_again():
     ledger, channel = EventLedger(), Listener()
     found = policy.due(MANDATORY, entries(), ledger.read(), T0, CONFIG, [GRID], {})
-    outgoing = [delivery.Outgoing(alert, "title", "words", "ccxt") for alert in found]
+    outgoing = [dispatch.Outgoing(alert, "title", "words", "ccxt") for alert in found]
     for _ in range(2):
-        delivery.dispatch(outgoing, ledger=ledger, channel=channel, clock=lambda: T0)
+        dispatch.dispatch(outgoing, ledger=ledger, channel=channel, clock=lambda: T0)
     assert len(channel.sent) == 1
 
 
 def test_nothing_to_do_commits_nothing():
     ledger = EventLedger()
-    rows = delivery.dispatch([], ledger=ledger, channel=None, clock=lambda: T0)
+    rows = dispatch.dispatch([], ledger=ledger, channel=None, clock=lambda: T0)
     assert rows.is_empty()
     assert ledger.commits == 0
 
@@ -236,7 +235,7 @@ def test_an_emergency_that_another_run_has_cancelled_is_left_alone():
     run(ledger, T0, [GRID], exit_states=MANDATORY, channel=channel)
     over = policy.over(states(), ledger.read(), T0 + minutes(1), CONFIG, [])
     for _ in range(2):
-        delivery.dispatch([], over, ledger=ledger, channel=channel, clock=lambda: T0 + minutes(1))
+        dispatch.dispatch([], over, ledger=ledger, channel=channel, clock=lambda: T0 + minutes(1))
     assert channel.cancelled == ["receipt-1"]
 
 
@@ -285,8 +284,8 @@ def test_every_reason_for_which_an_alert_is_held_back_is_an_event_and_the_same_r
     ledger = EventLedger()
     (found,) = policy.due(MANDATORY, entries(), ledger.read(), T0, CONFIG, [GRID], {})
     for reason in ("held back: quiet hours", "held back: no more than 4", "held back: quiet hours"):
-        held = delivery.Outgoing(replace(found, status="SUPPRESSED", detail=reason), "title", "words", "ccxt")
-        delivery.dispatch([held], ledger=ledger, channel=None, clock=lambda: T0)
+        held = dispatch.Outgoing(replace(found, status="SUPPRESSED", detail=reason), "title", "words", "ccxt")
+        dispatch.dispatch([held], ledger=ledger, channel=None, clock=lambda: T0)
     assert ledger.steps() == [("NOTED", None), ("SUPPRESSED", None), ("SUPPRESSED", None)]
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster.alerts import message, policy
-from mm_dagster.alerts.policy import Alert
+from mm_dagster.alerts import failures, message
+from mm_dagster.alerts.alert import Alert
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import ALERT_KINDS, STATES
 from mm_dagster_tests.alerts.given import ABOVE, BELOW, PRICE, RISK, T0, entry, grid, minutes, state
@@ -70,7 +70,7 @@ def test_a_latest_acceptable_exit_names_the_hour_until_which_to_be_out():
 
 def test_a_reminder_says_that_the_time_has_ended():
     name = "LATEST_ACCEPTABLE_EXIT"
-    late = alert("REMINDER", name, heard_at=T0 - minutes(60), found_at=T0)
+    late = alert("REMINDER", name, first_notified_at=T0 - minutes(60), found_at=T0)
     title, text = message.render(late, state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "Still LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
     assert text.splitlines()[0] == ("Overdue since 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
@@ -290,7 +290,7 @@ def test_a_digest_of_many_grids_names_the_most_urgent_and_counts_the_rest():
 
 
 def test_a_failure_says_what_failed_with_what_and_what_to_do():
-    alert = policy.failure("run", "candles", "TimeoutError: no answer\nsecond", T0, registry.empty("notification"))
+    alert = failures.failure("run", "candles", "TimeoutError: no answer\nsecond", T0, registry.empty("notification"))
     assert alert is not None
     assert message.failure(alert, "http://mm.example:3000") == (
         "FAILURE · candles",
@@ -303,7 +303,7 @@ def test_a_failure_says_what_failed_with_what_and_what_to_do():
 
 
 def test_a_test_says_that_it_is_one():
-    assert message.trial(policy.trial("pushover", T0, 0)) == (
+    assert message.trial(failures.trial("pushover", T0, 0)) == (
         "TEST · pushover",
         "`mm alert-test` sent this at 2026-01-10T12:00:00Z. There is nothing to do.\n"
         "It came by pushover; alerts of grids come the same way.",
@@ -319,12 +319,12 @@ def test_a_test_says_that_it_is_one():
 )
 def test_no_digest_failure_or_test_is_ever_too_long_or_empty_or_cannot_be_sent(words, lines, blind, count):
     grids = [message.GridLine(name, f"A-{name}", state, number, number) for state, name, number in lines]
-    failure = policy.failure("run", "asset", words, T0, registry.empty("notification"))
+    failure = failures.failure("run", "asset", words, T0, registry.empty("notification"))
     assert failure is not None
     for title, text in (
         message.digest(T0, grids, blind=blind, sent=count, suppressed=count, failed=count, simulated=True),
         message.failure(failure, f"http://{words}"),
-        message.trial(policy.trial(words, T0, 0)),
+        message.trial(failures.trial(words, T0, 0)),
     ):
         for said, limit in ((title, 250), (text, 1024)):
             assert said.strip()

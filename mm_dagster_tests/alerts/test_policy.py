@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_dagster.alerts import policy
+from mm_dagster.alerts import failures, policy
 from mm_dagster.alerts.pushover import PushoverUnavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.tables import registry, words
@@ -587,31 +587,31 @@ def test_a_failure_is_told_once_until_its_error_changes_or_four_hours_have_passe
     for number in range(33):
         at = T0 + minutes(15 * number)
         error = "TimeoutError: no answer" if number != 8 else "KeyError: 'close'"
-        alert = policy.failure(f"run {number}", "candles", error, at, ledger)
+        alert = failures.failure(f"run {number}", "candles", error, at, ledger)
         if alert is not None:
             told.append((number, alert.state, alert.priority))
             row = {name: value for name, value in vars(alert).items() if name in ledger.columns}
             row |= {"status": "SENT", "created_at": at, "sent_at": at}
             ledger = pl.concat([ledger, pl.DataFrame([row], schema=ledger.schema)])
-            assert policy.failure(f"run {number}", "candles", error, at + timedelta(days=1), ledger) is None
-            assert policy.failure(f"run {number}", "exit_state", error, at, ledger) is not None
+            assert failures.failure(f"run {number}", "candles", error, at + timedelta(days=1), ledger) is None
+            assert failures.failure(f"run {number}", "exit_state", error, at, ledger) is not None
     assert told == [
         (0, "candles: TimeoutError: no answer", 1),
         (8, "candles: KeyError: 'close'", 1),
         (9, "candles: TimeoutError: no answer", 1),
         (25, "candles: TimeoutError: no answer", 1),
     ]
-    assert policy.untold_failures(ledger, T0) == []
+    assert failures.untold_failures(ledger, T0) == []
 
 
 def test_a_failure_without_an_answer_is_tried_again_and_given_up_after_a_day():
-    alert = policy.failure("run", "candles", "TimeoutError", T0, registry.empty("notification"))
+    alert = failures.failure("run", "candles", "TimeoutError", T0, registry.empty("notification"))
     row = {name: value for name, value in vars(alert).items() if name != "before"}
     row |= {"attempts": 1, "created_at": T0, "title": "title", "message": "words"}
     ledger = pl.DataFrame([row], schema=registry.dtypes("notification"), orient="row")
 
     def found(hours: float) -> list[tuple[str, str | None, str | None]]:
-        alerts = policy.untold_failures(ledger, T0 + timedelta(hours=hours))
+        alerts = failures.untold_failures(ledger, T0 + timedelta(hours=hours))
         return [(one.status, one.message, one.detail) for one in alerts]
 
     assert found(0) == []
@@ -657,5 +657,5 @@ def test_whatever_the_states_each_message_is_news_and_a_second_look_finds_none(n
 
 
 def test_two_test_messages_of_one_moment_are_two() -> None:
-    first, second = (policy.trial("pushover", datetime(2026, 1, 10, tzinfo=UTC), number) for number in (0, 1))
+    first, second = (failures.trial("pushover", datetime(2026, 1, 10, tzinfo=UTC), number) for number in (0, 1))
     assert first.alert_id != second.alert_id

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+from pushover_complete import PushoverAPI, pushover_api
 
 from mm_dagster.alerts.pushover import (
     IMAGE_LIMIT,
@@ -201,3 +203,16 @@ def test_neither_token_nor_user_key_is_in_any_error_or_log_line(
     assert caplog.text
     assert server.token not in caplog.text + repr(channel)
     assert server.user not in caplog.text + repr(channel)
+
+
+def test_contract_with_pushover_complete_every_request_goes_through_the_two_methods_that_are_replaced() -> None:
+    replaced = ("_generic_post", "_generic_get")
+    given = {name: list(inspect.signature(getattr(PushoverAPI, name)).parameters) for name in replaced}
+    assert given["_generic_post"] == ["self", "endpoint", "url_parameter", "payload", "session", "files"]
+    assert given["_generic_get"] == ["self", "endpoint", "url_parameter", "payload", "session"]
+    for name in ("_send_message", "cancel_receipt", "check_receipt", "validate"):
+        assert "self._generic_" in inspect.getsource(getattr(PushoverAPI, name)), name
+    library = inspect.getsource(pushover_api)
+    assert library.count("requests.get") == library.count("requests.post") == 1
+    assert library.count("requests.Session()") == 2, "send_messages and its like, which nothing here calls"
+    assert pushover_api.PUSHOVER_API_URL.startswith("https://")

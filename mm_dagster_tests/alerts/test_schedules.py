@@ -14,8 +14,8 @@ from typing import get_args
 import pytest
 
 from mm_dagster.alerts import receipts
+from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.alerts.apprise import SecondUnavailable
-from mm_dagster.alerts.policy import UNCONFIRMED
 from mm_dagster.alerts.pushover import Pushover, Receipt, Sent
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import BELOW, T0, grid, minutes, state, states

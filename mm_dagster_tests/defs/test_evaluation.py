@@ -22,7 +22,7 @@ from mm_dagster.defs.resources import Turn
 from mm_dagster.evaluation.evaluate import LEAD_BARS
 from mm_dagster.history.lake import Commit
 from mm_dagster.history.views import VIEWS
-from mm_dagster.market.candles import collect
+from mm_dagster.market.collect import collect
 from mm_dagster.pipeline.project import Project
 from mm_dagster.research import candidates
 from mm_dagster.tables import registry, words

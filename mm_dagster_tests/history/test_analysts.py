@@ -191,7 +191,7 @@ def _with_rows_of_two_versions(lake: Lake) -> None:
         first = START + timedelta(days=day)
         rows = sample("regime_verdict", times(first + BAR, 3), NAMES)
         lake.upsert("regime_verdict", rows, commit=COMMIT)
-        with lake._writing() as connection:
+        with lake.sessions.writing() as connection:
             connection.execute(f"ALTER TABLE regime_verdict ADD COLUMN {column} BIGINT")
     lake.upsert("regime_verdict", sample("regime_verdict", times(START + timedelta(days=2), 3), NAMES), commit=COMMIT)
 
@@ -219,11 +219,11 @@ def test_a_reader_whose_tables_of_small_commits_the_upkeep_dropped_opens_anew(
         "check": lambda: int(reader.check().split()[1]),
     }[how]
     assert ask() == 18
-    old = reader._reader
-    with lake._writing() as connection:
+    old = reader.sessions._reader
+    with lake.sessions.writing() as connection:
         connection.execute("CALL ducklake_flush_inlined_data('history')")
     assert ask() == 18
-    assert how == "stream" or reader._reader is not old
+    assert how == "stream" or reader.sessions._reader is not old
 
 
 def test_a_stream_that_falls_behind_begins_anew_and_once_it_gave_rows_says_so(
@@ -243,7 +243,7 @@ def test_a_stream_that_falls_behind_begins_anew_and_once_it_gave_rows_says_so(
         if len(given) > 2:
             raise behind
 
-    monkeypatch.setattr("mm_dagster.history.lake._parts", parts)
+    monkeypatch.setattr("mm_dagster.history.lake.parts", parts)
     assert sum(part.height for part in lake.stream("FROM regime_verdict")) == 2 * 96
     assert len(given) == 2
     with pytest.raises(LakeError, match="the upkeep moved rows while they were read; ask again"):

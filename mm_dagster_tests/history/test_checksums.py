@@ -57,7 +57,7 @@ def test_the_rest_is_kept_when_the_file_is_moved_away(folder: Path) -> None:
     )
     lake.maintain(keep_days=30)
     rows = lake.read("regime_verdict").height
-    with lake._reading() as reader:
+    with lake.sessions.reading() as reader:
         needed = marker.needed_names(reader.connection)
     lake.close()
     first = next(path for path in marker.parquet_files(folder) if path.name in needed)

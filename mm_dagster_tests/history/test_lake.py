@@ -23,6 +23,7 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.history.lake import Commit, Lake, LakeError, Written
+from mm_dagster.history.sessions import Sessions
 from mm_dagster.tables import registry
 from mm_dagster_tests.history.samples import sample, times
 
@@ -132,7 +133,7 @@ def test_an_older_lake_gains_new_tables_and_columns_by_itself(tmp_path: Path) ->
     rows = sample("exit_state", times(START, 3))
     older = Lake(tmp_path / "history")
     older.upsert("exit_state", rows, commit=COMMIT)
-    with older._writing() as connection:
+    with older.sessions.writing() as connection:
         connection.execute("ALTER TABLE exit_state DROP COLUMN triggers")
         connection.execute("ALTER TABLE exit_state DROP COLUMN live_reason")
         connection.execute("DROP TABLE tick")
@@ -479,7 +480,7 @@ def test_a_folder_deleted_while_open_is_a_new_lake(lake: Lake, tmp_path: Path) -
 def test_readers_wait_for_no_writer_and_a_writer_says_who_is_in_the_way(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mm_dagster.history.lake._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("mm_dagster.history.sessions._LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / "history" / "write.lock"):
         assert Lake(tmp_path / "history").read("tick").height == 0
         with pytest.raises(LakeError, match=r"write\.lock: held by another process"):
@@ -509,14 +510,14 @@ def test_a_connection_that_has_seen_much_is_replaced_and_nobody_notices(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    attach = Lake._attach
+    attach = Sessions._attach
 
-    def counted(self: Lake, *given: Any, **more: Any) -> None:
+    def counted(self: Sessions, *given: Any, **more: Any) -> None:
         opened.append("reader" if more["read_only"] else "writer")
         attach(self, *given, **more)
 
-    monkeypatch.setattr("mm_dagster.history.lake._USES", 4)
-    monkeypatch.setattr(Lake, "_attach", counted)
+    monkeypatch.setattr("mm_dagster.history.sessions._USES", 4)
+    monkeypatch.setattr(Sessions, "_attach", counted)
     rows = verdicts(0, 12)
     for number in range(12):
         lake.upsert("regime_verdict", rows[number : number + 1], commit=COMMIT)

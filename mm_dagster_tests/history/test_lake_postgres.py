@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster.history import lake as lake_module
+from mm_dagster.history import sessions
 from mm_dagster.history.catalog import PostgresCatalog
 from mm_dagster.history.lake import Lake, LakeError, Written
 from mm_dagster.tables import registry
@@ -70,7 +70,7 @@ def test_a_tick_s_few_rows_make_no_file(lake: Lake, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_an_older_lake_gains_new_tables_and_columns_by_itself(lake: Lake, tmp_path: Path, address: str) -> None:
-    with lake._writing() as connection:
+    with lake.sessions.writing() as connection:
         connection.execute("ALTER TABLE exit_state DROP COLUMN triggers")
         connection.execute("DROP TABLE tick")
     newer = Lake(tmp_path / "history", address)
@@ -107,9 +107,9 @@ def test_the_password_is_in_nothing_that_can_be_read(
 ) -> None:
     lake.upsert("regime_verdict", verdicts(0, 96), commit=COMMIT)
     lake.maintain(keep_days=1)
-    with lake._reading() as reader:
+    with lake.sessions.reading() as reader:
         shown = [repr(reader.execute(f"FROM {function}()").fetchall()) for function in _SHOWS]
-    shown += [lake.check(), repr(PostgresCatalog.at(address)), repr(vars(lake))]
+    shown += [lake.check(), repr(PostgresCatalog.at(address)), repr(vars(lake)), repr(vars(lake.sessions))]
     name = PostgresCatalog.at(address).parameters["dbname"]
     for wrong in (postgres.address(name, PASSWORD + "2"), postgres.address("nowhere")):
         with pytest.raises(LakeError) as raised:
@@ -178,8 +178,8 @@ def test_a_host_that_holds_the_lock_too_long_is_said(
     lake: Lake, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Lake(tmp_path / "elsewhere", address)
-    monkeypatch.setattr(lake_module, "_LOCK_SECONDS", 0.1)
-    with other._writing(), pytest.raises(LakeError, match=r"another host has been writing .*pg_locks"):
+    monkeypatch.setattr(sessions, "_LOCK_SECONDS", 0.1)
+    with other.sessions.writing(), pytest.raises(LakeError, match=r"another host has been writing .*pg_locks"):
         lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
     assert lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
 
@@ -192,7 +192,7 @@ def test_a_write_that_failed_holds_no_lock_even_while_its_error_is_looked_at(
         patch.setattr("mm_dagster.history.connection.json.dumps", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError) as raised:
             lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
-    monkeypatch.setattr(lake_module, "_LOCK_SECONDS", 5)
+    monkeypatch.setattr(sessions, "_LOCK_SECONDS", 5)
     assert other.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
     assert raised.tb is not None
 
@@ -202,7 +202,7 @@ def test_the_upkeep_is_postponed_in_bounded_time_by_a_reader_and_the_writers_go_
 ) -> None:
     monkeypatch.setattr("mm_dagster.history.upkeep.READERS_SECONDS", 0.5)
     lake.upsert("regime_verdict", verdicts(0, 3), commit=COMMIT)
-    with lake._writing() as connection:
+    with lake.sessions.writing() as connection:
         connection.execute("ALTER TABLE regime_verdict ADD COLUMN extra BIGINT")
     lake.upsert("regime_verdict", verdicts(3, 3), commit=COMMIT)
     reader = Lake(tmp_path / "history", address)

@@ -219,7 +219,7 @@ def test_files_that_the_catalogue_knows_come_home_from_the_trash(folder: Path) -
         path.rename(place)
     with pytest.raises(LakeError, match="maintenance"):
         lake.check()
-    upkeep.put_back(folder, upkeep.marker.needed_names(lake._reader.connection))  # type: ignore[union-attr]
+    upkeep.put_back(folder, upkeep.marker.needed_names(lake.sessions._reader.connection))  # type: ignore[union-attr]
     assert_frame_equal(lake.read("exit_state"), expected)
 
 
@@ -229,9 +229,9 @@ def test_a_copy_a_day_seven_kept_and_each_is_a_whole_lake(folder: Path, tmp_path
     oldest = copies.kept(folder)[0]
     for night in range(3):
         lake.write("regime_verdict", verdicts(0, 96, seed=5 + night), span=span(0, 96), commit=COMMIT)
-        with lake._writing() as connection:
+        with lake.sessions.writing() as connection:
             upkeep.tidy(connection, datetime.now(UTC) + timedelta(hours=1))
-            upkeep.clear(folder, lake._catalog, connection, NOW + timedelta(days=night), quiet=True)
+            upkeep.clear(folder, lake.sessions.catalog, connection, NOW + timedelta(days=night), quiet=True)
     assert [copy.number for copy in copies.kept(folder)] == [1, 2, 3, 4]
     old = tmp_path / "old"
     shutil.copytree(folder, old)
@@ -240,7 +240,7 @@ def test_a_copy_a_day_seven_kept_and_each_is_a_whole_lake(folder: Path, tmp_path
     shutil.copy(oldest.path, old / "catalog.sqlite")
     assert_frame_equal(Lake(old).read("regime_verdict"), verdicts(0, 96))
     for night in range(3, 9):
-        copies.make(folder, lake._catalog, NOW + timedelta(days=night))  # type: ignore[arg-type]
+        copies.make(folder, lake.sessions.catalog, NOW + timedelta(days=night))  # type: ignore[arg-type]
     assert [copy.number for copy in copies.kept(folder)] == [4, 5, 6, 7, 8, 9, 10]
     assert "7 of 7 copies" in lake.check_copies()
 
@@ -256,7 +256,7 @@ def test_a_bad_copy_takes_no_good_one_s_place(folder: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("mm_dagster.history.copies.sqlite_files.copy", torn)
     with pytest.raises(LakeError, match="catalog-"):
-        copies.make(folder, lake._catalog, datetime.now(UTC))  # type: ignore[arg-type]
+        copies.make(folder, lake.sessions.catalog, datetime.now(UTC))  # type: ignore[arg-type]
     assert {one.path.name: one.path.read_bytes() for one in copies.kept(folder)} == before
 
 

@@ -348,7 +348,7 @@ def test_an_ordinary_query_goes_on(lake: Lake, query: str) -> None:
 
 
 def test_even_past_the_wall_the_connection_reads_no_other_file(lake: Lake, place: Path) -> None:
-    with lake._reading() as reader:
+    with lake.sessions.reading() as reader:
         connection = reader.connection
     for query in (
         f"FROM read_text('{place}/secret.txt')",

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, EPOCH, TIME, Span
 from mm_dagster.config.markets import CandlesConfig
-from mm_dagster.market.candles import Assembled, assemble, collect
+from mm_dagster.market.candles import Assembled, assemble
+from mm_dagster.market.collect import collect
 from mm_dagster.market.venue import ROWS, Answer, VenueError
 from mm_dagster.tables.registry import broken_rules, conform, dtypes
 

@@ -13,7 +13,8 @@ import pytest
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.markets import CandlesConfig, CcxtVenue
-from mm_dagster.market.candles import Collected, Wanted, collect, collect_each
+from mm_dagster.market.collect import Collected, collect
+from mm_dagster.market.collect_each import Wanted, collect_each
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.exchange import ExchangeVenue
 from mm_dagster.market.pace import Pace

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.markets import CandlesConfig
-from mm_dagster.market.candles import collect
+from mm_dagster.market.collect import collect
 from mm_dagster.market.contradiction import UNSURE, agrees, held_back, ticker_doubt
 from mm_dagster.market.files import CandleFileError, read_candles
 from mm_dagster.market.venue import ROWS

@@ -13,7 +13,7 @@ import pytest
 
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.markets import CandlesConfig, CcxtVenue, RecordedVenue, SimulatedVenue
-from mm_dagster.market.candles import collect
+from mm_dagster.market.collect import collect
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.exchange import ExchangeVenue
 from mm_dagster.market.open import open_venue

@@ -10,7 +10,7 @@ import pytest
 
 from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, midnight
 from mm_dagster.config.markets import CandlesConfig, RecordedVenue
-from mm_dagster.market.candles import collect
+from mm_dagster.market.collect import collect
 from mm_dagster.market.open import open_venue
 from mm_dagster.market.recorded import RecordedMarket
 from mm_dagster.market.venue import ROWS, VenueError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, DAY_BARS, EPOCH, Span
 from mm_dagster.config.markets import CandlesConfig, SimulatedVenue
-from mm_dagster.market.candles import collect
+from mm_dagster.market.collect import collect
 from mm_dagster.market.open import open_venue
 from mm_dagster.market.simulated import SimulatedMarket, simulate
 

@@ -1,0 +1,104 @@
+"""Alerts of no single grid: what failed, and the test of a channel.
+
+A failure is sent once for each asset and error, and again when the error changed or 4 hours have passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from mm_dagster.alerts.alert import EVERY_GRID, HELD_BACK, HIGH, PLAIN, Alert
+from mm_dagster.alerts.pending import again, notified_at, retry
+from mm_dagster.tables import registry
+
+FAILURE_AGAIN = timedelta(hours=4)
+"""The same failure is sent again after so long."""
+
+FAILURE_OVER = timedelta(days=1)
+"""A failure that could not be sent for so long is not sent any more."""
+
+_ERROR_LIMIT = 500
+
+
+def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: pl.DataFrame) -> Alert | None:
+    """The alert of a failed run or check; None when the same failure of that asset was noted within FAILURE_AGAIN.
+
+    Args:
+        alert_key: names the failure, like the run's id: a sensor that looks twice finds one alert.
+        asset: what failed; no colon in it.
+        first_line: the first line of the error. It is stored and sent: it must hold no secret.
+        at: when it failed, UTC.
+        ledger: all rows of `notification`.
+    """
+    error = " ".join(first_line.split())[:_ERROR_LIMIT] or "no message"
+    alert_id = registry.identity("FAILURE", alert_key, asset, error)
+    state = f"{asset}: {error}"
+    noted = [row for row in _failures(ledger) if _asset(row) == asset]
+    if any(row["alert_id"] == alert_id for row in noted):
+        return None
+    if noted and noted[-1]["state"] == state and at < notified_at(noted[-1]) + FAILURE_AGAIN:
+        return None
+    return _general("FAILURE", alert_id, state, HIGH, at)
+
+
+def trial(channel: str, at: datetime, number: int) -> Alert:
+    """The alert of `mm alert-test`: one for each channel, asked for by the operator, so never held back.
+
+    Args:
+        channel: name of the channel.
+        at: when it was asked for, UTC.
+        number: how many the ledger holds already: a venue's clock may stand still between two of them.
+    """
+    name = registry.identity("TEST", channel, at.astimezone(UTC).isoformat(), str(number))
+    return _general("TEST", name, channel, PLAIN, at)
+
+
+def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
+    """The failures that were noted and not sent, word for word: without an answer, or held back.
+
+    Of those held back it is the newest of each asset, unless a later one was sent. What is older than FAILURE_OVER
+    is suppressed, or left as it is.
+
+    Args:
+        ledger: all rows of `notification`.
+        clock: the tick's clock, UTC.
+    """
+    found: list[Alert] = []
+    newest: dict[str, dict[str, Any]] = {}
+    for row in _failures(ledger):
+        newest[_asset(row)] = row
+        if row["status"] == "PENDING":
+            if clock - row["as_of"] > FAILURE_OVER:
+                found.append(again(row, "SUPPRESSED", "not sent: it is older than a day"))
+            else:
+                found += retry(row, clock)
+    held = [row for row in newest.values() if row["status"] == "SUPPRESSED" and row["detail"].startswith(HELD_BACK)]
+    found += [again(row, "PENDING", None) for row in held if clock - row["as_of"] <= FAILURE_OVER]
+    return sorted(found, key=lambda one: one.alert_id)
+
+
+def _failures(ledger: pl.DataFrame) -> list[dict[str, Any]]:
+    """Failures, oldest first. When they were noted is kept when they are sent later, so `as_of` decides."""
+    return ledger.filter(pl.col("kind") == "FAILURE").sort("as_of", "created_at", "alert_id").to_dicts()
+
+
+def _asset(row: Mapping[str, Any]) -> str:
+    return str(row["state"]).partition(": ")[0]
+
+
+def _general(kind: str, alert_id: str, state: str, priority: int, at: datetime) -> Alert:
+    return Alert(
+        alert_id=alert_id,
+        kind=kind,
+        grid_id=EVERY_GRID,
+        symbol=EVERY_GRID,
+        activated_at=at,
+        as_of=at,
+        state=state,
+        state_since=at,
+        priority=priority,
+    )
