@@ -18,14 +18,12 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Flags, Floats, Integers
 from mm_dagster.bars import HOUR_BARS, TIME, bar_numbers
 
 Event = Literal["break_low", "break_high", "stop"]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 EVENTS: dict[Event, str] = {
     "break_low": "two closes below the grid",
@@ -308,9 +306,7 @@ def _differs(one: Bin, coverage: float) -> bool:
     return abs(_gap(one)) > TOLERANCE and not lower <= (one.predicted or 0.0) <= upper
 
 
-def _bin(
-    low: float, high: float, number: npt.NDArray[np.int64], predicted: Floats, happened: Flags, horizon: int
-) -> Bin:
+def _bin(low: float, high: float, number: Integers, predicted: Floats, happened: Flags, horizon: int) -> Bin:
     """One bin of samples, which are in the order of time."""
     count = number.size
     if not count:
@@ -352,7 +348,7 @@ def _second_of_two(beyond: Flags) -> Flags:
     return second
 
 
-def _next(happens: Flags) -> npt.NDArray[np.int64]:
+def _next(happens: Flags) -> Integers:
     """For each place, the first later one at which it happens; beyond the axis when it does not."""
     places = np.where(happens, np.arange(happens.size), 2 * happens.size)
     after = np.minimum.accumulate(places[::-1])[::-1]

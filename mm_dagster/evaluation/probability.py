@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mm_dagster.arrays import Flags, Floats, Integers, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS
-from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
-from mm_dagster.evaluation.market import Floats
+from mm_dagster.evaluation.cohort import Cohort
 
 HORIZON = DAY_BARS
 """The event is a break below within so many bars."""
@@ -37,14 +37,14 @@ class Samples:
         fold: 0 or 1: which half of the data a sample belongs to.
     """
 
-    grid: Columns
+    grid: Integers
     predicted: Floats
-    happened: Truths
+    happened: Flags
     position: Floats
-    fold: Columns
+    fold: Integers
 
 
-def outcome(cohort: Cohort, stride: int) -> tuple[Truths, Truths]:
+def outcome(cohort: Cohort, stride: int) -> tuple[Flags, Flags]:
     """Whether a break below came within HORIZON, and whether that may be asked, shape (m, n) each.
 
     It is asked every so many bars while a grid lives and its HORIZON is wholly known, whatever came: near the end of a
@@ -60,7 +60,7 @@ def outcome(cohort: Cohort, stride: int) -> tuple[Truths, Truths]:
     return happened, known & (column < cohort.over[:, None]) & (column % stride == 0)
 
 
-def sample(probability: Floats, cohort: Cohort, fold: Columns) -> Samples:
+def sample(probability: Floats, cohort: Cohort, fold: Integers) -> Samples:
     """Samples every 4th bar while a grid lives; those whose HORIZON is not wholly known are left out.
 
     Args:
@@ -153,7 +153,7 @@ def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
     rank = np.searchsorted(edges, p, side="right")
     bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
-    def by(place: Columns, size: int, weights: Floats | None = None) -> Floats:
+    def by(place: Integers, size: int, weights: Floats | None = None) -> Floats:
         cells = np.bincount(of * size + place, weights, minlength=grids * size)
         return cells.reshape(grids, size).astype(np.float64)
 
@@ -174,10 +174,10 @@ def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
     )
 
 
-def log_loss(predicted: Floats, happened: Truths) -> Floats:
+def log_loss(predicted: Floats, happened: Flags) -> Floats:
     """Minus the logarithm of the probability given to what happened, nats, shape (n,)."""
     given = np.where(happened, predicted, 1.0 - predicted)
-    return -np.log(np.clip(given, _LEAST, 1.0))
+    return -natural_log(np.clip(given, _LEAST, 1.0))
 
 
 def figures(sums: Sums, weights: Floats) -> dict[str, Floats]:

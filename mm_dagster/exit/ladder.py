@@ -33,20 +33,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-from numba import njit
 
+from mm_dagster.arrays import Flags, Floats, Integers, kernel
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.next_triggers import nearest
 from mm_dagster.exit.reasons import sentence, weight
-from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, Readings, evaluate, table, times
+from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Logic, Readings, evaluate, table, times
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import STATES
-
-Integers = npt.NDArray[np.int64]
 
 _WARNING, _LATEST, _MANDATORY = (STATES.index(state) for state in STATES[1:])
 
@@ -206,10 +203,10 @@ class _Conditions:
     trigger: Integers
     level: Integers
     persistence: Integers
-    one_of: npt.NDArray[np.bool_]
+    one_of: Flags
     on: Logic
     off: Logic
-    decided: npt.NDArray[np.bool_]
+    decided: Flags
 
 
 def _confirmed(p_break: Floats, truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
@@ -258,9 +255,7 @@ def _literal(truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
     return _conditions(columns, config, decided=np.ones(enough.size, dtype=np.bool_))
 
 
-def _conditions(
-    columns: list[tuple[int, int, Logic, Logic]], config: ExitConfig, decided: npt.NDArray[np.bool_]
-) -> _Conditions:
+def _conditions(columns: list[tuple[int, int, Logic, Logic]], config: ExitConfig, decided: Flags) -> _Conditions:
     triggers = [TRIGGERS[index] for index, *_ in columns]
     return _Conditions(
         trigger=np.array([index for index, *_ in columns]),
@@ -310,10 +305,8 @@ def _climb(readings: Readings, conditions: _Conditions, config: ExitConfig) -> L
     return Ladder(*(np.concatenate([before, found]) for found in (states, raws, sinces + begin)))
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _highest(
-    holds: npt.NDArray[np.bool_], level: Integers, one_of: npt.NDArray[np.bool_], together: int, floor: int
-) -> int:
+@kernel
+def _highest(holds: Flags, level: Integers, one_of: Flags, together: int, floor: int) -> int:
     """The highest level that holds; those that need company count only `together`."""
     highest = floor
     company = 0
@@ -325,16 +318,16 @@ def _highest(
     return highest
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def _fold(
     on: Logic,
     off: Logic,
     level: Integers,
     persistence: Integers,
-    one_of: npt.NDArray[np.bool_],
+    one_of: Flags,
     together: int,
     floor: Integers,
-    known: npt.NDArray[np.bool_],
+    known: Flags,
     quiet: Integers,
 ) -> tuple[Integers, Integers, Integers]:
     """Folds conditions into states.
@@ -391,7 +384,7 @@ def _fold(
     return states, raws, sinces
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def _counted_levels(on: Logic, trigger: Integers, level: Integers, triggers: int) -> Integers:
     """The highest level for which each trigger counts at each bar, shape (n, triggers); 0: it does not count."""
     counted = np.zeros((on.shape[0], triggers), np.int64)

@@ -11,6 +11,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import log_ratio
 from mm_dagster.bars import BAR, HOUR_BARS, Span, bar_numbers
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
@@ -62,8 +63,8 @@ def assess(
     lower, upper, width, intervals = propose(price, low, high, grid.fees)
     scale = risk.touch.k_break.h24
     sigma = touch.forecast(sigma, bar_numbers(rows["as_of"]), HORIZON_HOURS * HOUR_BARS, risk.vol.weekend)
-    p_leave = touch.probability(touch.log_ratio(price, lower), sigma, HORIZON_HOURS, scale) + touch.probability(
-        touch.log_ratio(upper, price), sigma, HORIZON_HOURS, scale
+    p_leave = touch.probability(log_ratio(price, lower), sigma, HORIZON_HOURS, scale) + touch.probability(
+        log_ratio(upper, price), sigma, HORIZON_HOURS, scale
     )
 
     frame = rows.select("as_of", "verdict").with_columns(

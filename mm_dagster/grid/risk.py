@@ -6,21 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from mm_dagster.arrays import Floats, Integers, log_ratio
 from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_number, by_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.position import Position
-from mm_dagster.grid.touch import Floats
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.tables.words import POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK
-
-Places = npt.NDArray[np.int64]
 
 HORIZONS = (6, 12, 24)
 """Hours ahead for which touch probabilities are kept."""
@@ -151,8 +148,8 @@ def _probabilities(
     price: Floats, lower: Floats, upper: Floats, stop: Floats, sigma: Callable[[int], Floats], risk: RiskConfig
 ) -> dict[str, Floats]:
     """How likely each bound and the stop are touched within each of HORIZONS, from the forecast over so many bars."""
-    to_lower, to_upper = touch.log_ratio(price, lower), touch.log_ratio(upper, price)
-    to_stop = touch.log_ratio(price, stop)
+    to_lower, to_upper = log_ratio(price, lower), log_ratio(upper, price)
+    to_stop = log_ratio(price, stop)
     columns = {}
     for hours in HORIZONS:
         k_break, k_stop = (getattr(scale, f"h{hours}") for scale in (risk.touch.k_break, risk.touch.k_stop))
@@ -163,7 +160,7 @@ def _probabilities(
     return columns
 
 
-def _lists(texts: Sequence[str], counts: Places) -> pl.Series:
+def _lists(texts: Sequence[str], counts: Integers) -> pl.Series:
     """The texts in lists, so many in each; made of Python's lists they would cost 10 times as much."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     return pl.Series(pa.LargeListArray.from_arrays(offsets, pa.array(texts, pa.large_string())))
@@ -218,7 +215,7 @@ def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
 
 def _judge(
     price: Floats, lower: Floats, upper: Floats, stop: Floats, p_stop: Floats, risk: RiskConfig
-) -> tuple[Places, Places, Places]:
+) -> tuple[Integers, Integers, Integers]:
     """Position health, stop-loss risk and risk level as places in `tables`; `_UNKNOWN` where unknown."""
     health = np.select([np.isnan(price), price < lower, price > upper], [_UNKNOWN, _BELOW_GRID, _ABOVE_GRID], _IN_GRID)
     limits = risk.stop_loss
@@ -232,7 +229,7 @@ def _judge(
     return health, stop_risk, level
 
 
-def _named(places: Places, names: Sequence[str]) -> pl.Series:
+def _named(places: Integers, names: Sequence[str]) -> pl.Series:
     return pl.Series([*names, None], dtype=pl.String).gather(np.where(places == _UNKNOWN, len(names), places))
 
 

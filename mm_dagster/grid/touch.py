@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from mm_dagster.bars import Numbers, weekend_bars
-
-Floats = npt.NDArray[np.float64]
+from mm_dagster.arrays import Floats, Integers
+from mm_dagster.bars import weekend_bars
 
 
 def student_t4_cdf(x: Floats) -> Floats:
@@ -36,13 +34,7 @@ def student_t4_cdf(x: Floats) -> Floats:
     return np.where(x > 0, 1.0 - left, left)
 
 
-def log_ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """ln(numerator / denominator) for positive values of the same shape (n,); NaN where either is NaN."""
-    ratio = numerator / denominator
-    return np.array([math.log(value) for value in ratio.tolist()], dtype=np.float64)
-
-
-def forecast(sigma: Floats, first: Numbers, bars: int, weekend: float) -> Floats:
+def forecast(sigma: Floats, first: Integers, bars: int, weekend: float) -> Floats:
     """What the volatility forecast of a weekday means for the bars ahead, of which some may open on a weekend.
 
     Variances add up: with a the share of weekend bars, sigma sqrt(1 - a + a weekend^2).

@@ -15,17 +15,13 @@ import math
 from datetime import timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Floats, Integers, exponential, kernel, natural_log
 from mm_dagster.bars import BAR, Span, bar_number
 from mm_dagster.config.regime import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
-from mm_dagster.regime.windows import exponential, kernel, natural_log
 from mm_dagster.tables.regime import HYSTERESIS_BARS, RegimeVerdict
 from mm_dagster.tables.words import VERDICTS
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 _RANGE_WEAK = VERDICTS.index("RANGE_WEAK")
 _TRANSITION = VERDICTS.index("TRANSITION")
@@ -177,13 +173,13 @@ def _softmax(logits: Floats) -> Floats:
     return np.stack(odds) / (odds[0] + odds[1] + odds[2] + odds[3])
 
 
-def _most_likely(probability: Floats, trend_4h: Floats, floor: float) -> Counts:
+def _most_likely(probability: Floats, trend_4h: Floats, floor: float) -> Integers:
     raw = _TREND - np.argmax(probability[::-1], axis=0)
     return np.where((raw == _TREND) & ~(trend_4h >= floor), _TRANSITION, raw)
 
 
 @kernel
-def _fold(raw: Counts, up: int, down: int) -> Counts:
+def _fold(raw: Integers, up: int, down: int) -> Integers:
     """Folds the raw verdicts of each symbol, shape (symbols, bars)."""
     verdict = np.empty_like(raw)
     for symbol in range(raw.shape[0]):
@@ -192,7 +188,7 @@ def _fold(raw: Counts, up: int, down: int) -> Counts:
 
 
 @kernel
-def _folded(raw: Counts, up: int, down: int) -> Counts:
+def _folded(raw: Integers, up: int, down: int) -> Integers:
     """The verdict after the last `HYSTERESIS_BARS` raw ones, from RANGE_WEAK; negative raw verdicts are unknown.
 
     Each bar has a fold of its own, one bar later than the one before. The two soon agree, and then for good: from there
@@ -224,7 +220,7 @@ def _folded(raw: Counts, up: int, down: int) -> Counts:
 
 
 @kernel
-def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
+def _step(current: int, raw: int, seen: Integers, up: int, down: int) -> int:
     """The verdict after one more raw one, the last of those `seen`; an unknown one changes nothing."""
     if raw < 0:
         return current
@@ -235,6 +231,6 @@ def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
     return current
 
 
-def _words(verdict: Counts) -> pl.Series:
+def _words(verdict: Integers) -> pl.Series:
     words = pl.Series([*VERDICTS, None], dtype=pl.String)
     return words.gather(np.where(verdict == _UNKNOWN, len(VERDICTS), verdict).reshape(-1))
