@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mm_dagster.arrays import Flags, Floats, Integers, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS
+from mm_dagster.evaluation import scores
 from mm_dagster.evaluation.cohort import Cohort
 
 HORIZON = DAY_BARS
@@ -151,7 +152,7 @@ def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
     p, y, of = samples.predicted, samples.happened, samples.grid
     edges = np.unique(np.quantile(p, np.linspace(0, 1, ranks + 1)[1:-1])) if p.size else np.empty(0)
     rank = np.searchsorted(edges, p, side="right")
-    bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    bins = calibration_bin(p)
 
     def by(place: Integers, size: int, weights: Floats | None = None) -> Floats:
         cells = np.bincount(of * size + place, weights, minlength=grids * size)
@@ -174,6 +175,11 @@ def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
     )
 
 
+def calibration_bin(predicted: Floats) -> Integers:
+    """Which of CALIBRATION_BINS, all of one width, holds each prediction, shape (n,); the last holds 1 as well."""
+    return np.minimum((predicted * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
 def log_loss(predicted: Floats, happened: Flags) -> Floats:
     """Minus the logarithm of the probability given to what happened, nats, shape (n,)."""
     given = np.where(happened, predicted, 1.0 - predicted)
@@ -188,21 +194,17 @@ def figures(sums: Sums, weights: Floats) -> dict[str, Floats]:
         weights: shape (draws, m).
 
     Returns:
-        Each of shape (draws,), NaN where there is nothing to judge: `base_rate`; `auc`, probability that a sample with
-        the event was given more than one without (Mann, Whitney 1947); `brier_skill`, 1 - Brier score over that of the
-        base rate; `ece`, mean distance of predicted and observed over bins (Naeini et al. 2015); `log_loss_gain` over
-        the position alone, nats a sample.
+        Each of shape (draws,), not finite where there is nothing to judge: `base_rate`; `auc`, `brier_skill` and
+        `ece` as `scores` has them; `log_loss_gain` over the position alone, nats a sample.
     """
     count, happened = weights @ sums.count, weights @ sums.happened
     with_it, without = weights @ sums.with_it, weights @ sums.without
+    predicted_in, happened_in = weights @ sums.predicted_in, weights @ sums.happened_in
     with np.errstate(divide="ignore", invalid="ignore"):
-        below = np.cumsum(without, axis=1) - without
-        wins = (with_it * (below + without / 2)).sum(axis=1)
-        base = happened / count
         return {
-            "auc": wins / (happened * (count - happened)),
-            "brier_skill": 1.0 - (weights @ sums.squares) / count / (base * (1.0 - base)),
-            "ece": np.abs(weights @ sums.predicted_in - weights @ sums.happened_in).sum(axis=1) / count,
+            "auc": scores.auc(with_it, without),
+            "brier_skill": scores.brier_skill(weights @ sums.squares, happened, count),
+            "ece": scores.expected_calibration_error(predicted_in, happened_in, count),
             "log_loss_gain": (weights @ sums.gain) / count,
-            "base_rate": base,
+            "base_rate": happened / count,
         }

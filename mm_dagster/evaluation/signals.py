@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm_dagster.arrays import Flags, Floats, log_ratio
-from mm_dagster.bars import DAY_BARS, bar_number
+from mm_dagster.bars import bar_number
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.alarms import raised
 from mm_dagster.evaluation.cohort import Cohort
@@ -50,12 +50,12 @@ class Signals:
 def break_probability(cohort: Cohort, market: Market, config: Config) -> Floats:
     """p_break_low_24h as `grid_risk` has it, shape (m, n)."""
     place = places(cohort, market)
-    ahead = bar_number(market.span.start) + 1 + place
-    weekday = market.known["volatility_forecast"][place]
-    sigma = touch.forecast(weekday, ahead, DAY_BARS, config.risk.vol.weekend)
+    first = bar_number(market.span.start) + 1 + place.ravel()
+    volatility = market.known["volatility_forecast"][place.ravel()]
     lower = np.broadcast_to(np.array([[grid.lower] for grid in cohort.grids]), place.shape)
     away = log_ratio(cohort.close.ravel(), lower.ravel())
-    return touch.probability(away, sigma.ravel(), 24, config.risk.touch.k_break.h24).reshape(place.shape)
+    p = touch.probability_ahead(away, volatility, first, 24, config.risk.touch.k_break.h24, config.risk.vol.weekend)
+    return p.reshape(place.shape)
 
 
 def places(cohort: Cohort, market: Market) -> np.ndarray:

@@ -21,7 +21,7 @@ import math
 import numpy as np
 import polars as pl
 
-from mm_dagster.arrays import Flags, Floats, Integers
+from mm_dagster.arrays import Flags, Floats, Integers, log_ratio
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.tables.words import VERDICTS
@@ -102,16 +102,10 @@ def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats
     here = _t4_quantile(np.where(known, p, 0.5))
     known &= here > 0
     ratio = _t4_quantile(np.where(known, target, 1.0)) / np.where(known, here, 1.0)
-    # One by one: a logarithm taken over an array may have other bits at its end than in the middle.
-    return np.array(
-        [
-            least * math.exp(share * math.log(now / least)) if fine else math.nan
-            for fine, share, now, least in zip(
-                known.tolist(), ratio.tolist(), price.tolist(), bound.tolist(), strict=True
-            )
-        ],
-        dtype=np.float64,
-    )
+    away = log_ratio(np.where(known, price, 1.0), np.where(known, bound, 1.0))
+    # One by one, like the logarithms.
+    nearer = np.array([math.exp(exponent) for exponent in (ratio * away).tolist()], dtype=np.float64)
+    return np.where(known, bound * nearer, math.nan)
 
 
 def _t4_quantile(p: Floats) -> Floats:

@@ -142,6 +142,11 @@ class Readings:
         """The first judged bar by which every one of INPUTS has been known; n if there is none."""
         return max(self.judged_from, *self.known_from.values())
 
+    @property
+    def unknown_triggers(self) -> Integers:
+        """How many triggers are null at each bar, shape (n,)."""
+        return np.count_nonzero([self.logic[f"{trigger.name}.fired"] == UNKNOWN for trigger in TRIGGERS], axis=0)
+
 
 def evaluate(
     grids: Sequence[GridConfig],

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from mm_dagster.arrays import Floats, Integers
-from mm_dagster.bars import weekend_bars
+from mm_dagster.bars import HOUR_BARS, weekend_bars
 
 
 def student_t4_cdf(x: Floats) -> Floats:
@@ -72,3 +72,25 @@ def probability(distance: Floats, sigma: Floats, hours: float, scale: float) -> 
         p = 2.0 * student_t4_cdf(-(ahead / spread))
     p = np.where(sigma > 0, p, np.where(distance <= 0, 1.0, np.nan))
     return np.where(np.isnan(distance) | np.isnan(sigma), np.nan, p)
+
+
+def probability_ahead(
+    distance: Floats, volatility: Floats, first: Integers, hours: int, scale: float, weekend: float
+) -> Floats:
+    """Probability that the price moves by `distance` against a bound within the hours from `as_of` on.
+
+    Every stored probability of a break or of the stop is composed here: `forecast` for the bars ahead, then
+    `probability`.
+
+    Args:
+        distance: see `probability`, shape (n,); likewise scale.
+        volatility: forecast standard deviation of one hourly log return on a weekday, shape (n,).
+        first: see `forecast`, shape (n,); likewise weekend.
+        hours: horizon.
+        scale: see there.
+        weekend: see there.
+
+    Returns:
+        Shape (n,); NaN as of `probability`.
+    """
+    return probability(distance, forecast(volatility, first, hours * HOUR_BARS, weekend), hours, scale)

@@ -12,13 +12,12 @@ depend on where the data starts. Where the definition leaves room:
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 
 import numpy as np
 import polars as pl
 
 from mm_dagster.arrays import Floats, Integers, exponential, kernel, natural_log
-from mm_dagster.bars import BAR, Span, bar_number
+from mm_dagster.bars import BAR, Span, by_bar
 from mm_dagster.config.regime import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
 from mm_dagster.tables.regime import HYSTERESIS_BARS, RegimeVerdict
 from mm_dagster.tables.words import VERDICTS
@@ -40,6 +39,7 @@ _TREND_INPUTS = (
 )
 _TREND_INPUTS_4H = (*(f"{name}_4h" for name in _TREND_INPUTS[:-1]), "variance_ratio_4_z_4h")
 _OTHER_INPUTS = ("half_life", "ou_tau", "inside_range", "atr_expansion", "bollinger_width_percentile")
+_INPUTS = (*_TREND_INPUTS, *_TREND_INPUTS_4H, *_OTHER_INPUTS)
 
 
 def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.DataFrame:
@@ -57,7 +57,7 @@ def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.Data
     """
     symbols = features["symbol"].unique().sort()
     wide = span.back(HYSTERESIS_BARS - 1)
-    inputs = _inputs(features, symbols, wide)
+    inputs = by_bar(features, wide, pl.DataFrame({"symbol": symbols}), *_INPUTS)
     trend = _trend_score([inputs[name] for name in _TREND_INPUTS], regime.trend)
     trend_4h = _trend_score([inputs[name] for name in _TREND_INPUTS_4H], regime.trend)
     reversion = _reversion_score(inputs, regime.reversion)
@@ -97,19 +97,6 @@ def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.Data
             "raw_verdict": _words(raw[:, asked]),
         }
     ).select(_COLUMNS)
-
-
-def _inputs(features: pl.DataFrame, symbols: pl.Series, span: Span) -> dict[str, Floats]:
-    """The features that the scores read, of shape (symbols, bars of the span); NaN where null or absent."""
-    rows = features.filter(span.closes())
-    as_of = rows["as_of"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
-    owners = rows["symbol"].cast(pl.Enum(symbols)).to_physical().to_numpy()
-    places = as_of - bar_number(span.start) - 1
-    inputs = {}
-    for name in (*_TREND_INPUTS, *_TREND_INPUTS_4H, *_OTHER_INPUTS):
-        inputs[name] = np.full((len(symbols), span.bars), np.nan)
-        inputs[name][owners, places] = rows[name].cast(pl.Float64).to_numpy()
-    return inputs
 
 
 def _logistic(values: Floats, midpoint: float, scale: float) -> Floats:

@@ -221,8 +221,9 @@ def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: 
         life = slice(first - LAG, first + count)
         seen = {name: values[life] for name, values in known.items()}
         ahead = bar_number(grid.first_as_of) + np.arange(count)
-        sigma = touch.forecast(seen["volatility_forecast"][LAG:], ahead, DAY_BARS, config.risk.vol.weekend)
-        p = touch.probability(away[row, :count], sigma, 24, scale)
+        p = touch.probability_ahead(
+            away[row, :count], seen["volatility_forecast"][LAG:], ahead, 24, scale, config.risk.vol.weekend
+        )
         seen["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), p])
         episode = ladder.fold(triggers.read(grid, seen, config.exit.thresholds), config.exit)
         states[row, :count] = episode.ladder.state
