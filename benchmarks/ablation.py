@@ -33,11 +33,10 @@ from benchmarks.shared import (
     titled,
     with_pool,
 )
+from mm_dagster.arrays import Flags, Floats
 from mm_dagster.bars import BAR
 from mm_dagster.evaluation import alarms, resample
 from mm_dagster.evaluation.alarms import Alarms
-from mm_dagster.evaluation.cohort import Truths
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.evaluation.signals import LEVELS, POLICIES, break_probability
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import FALSE, LAG, TRIGGERS, TRUE, Readings
@@ -182,7 +181,7 @@ def _judged(
             for policy in POLICIES:
                 states[policy][row, : reading.bars] = episode.ladders[policy].state
         for policy, level in keys:
-            alarm: Truths = states[policy] > LEVELS.index(level)
+            alarm: Flags = states[policy] > LEVELS.index(level)
             found[policy, level].append(alarms.judge(alarm, cohort))
             leave = alarms.first(alarm, cohort)
             equity[policy, level].append(cohort.left[np.arange(leave.size), leave])

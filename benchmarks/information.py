@@ -33,8 +33,8 @@ from benchmarks.shared import (
     titled,
     with_pool,
 )
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, bar_number
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.research.candidates import monthly, months_of, place_of
 from mm_dagster.research.promotion import values_of
 from mm_dagster.research.questions import Questions

@@ -27,8 +27,9 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from mm_dagster.arrays import Floats
 from mm_dagster.config.grid import Fees, prices
-from mm_dagster.grid.replay import Book, Floats, book, quantity_per_cell, replay
+from mm_dagster.grid.replay import Book, book, quantity_per_cell, replay
 
 PROJECT = Path(__file__).resolve().parent.parent
 LEVELS = (20, 60, 200, 1000)

@@ -16,13 +16,14 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config.markets import CandlesConfig, RecordedVenue
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.market import Floats, Market, markets
+from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.market.collect import collect
 from mm_dagster.market.recorded import RecordedMarket
 from mm_dagster.regime import features, verdict

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from mm_dagster.arrays import Flags, Floats, Integers, kernel
 from mm_dagster.bars import DAY_BARS, HOUR_BARS
-from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
-from mm_dagster.evaluation.market import Floats
+from mm_dagster.evaluation.cohort import Cohort
 
 HORIZON = DAY_BARS
 """An alarm is true when the break comes within so many bars after it was raised."""
@@ -33,25 +32,25 @@ class Alarms(NamedTuple):
             the grid did not break below.
     """
 
-    true: Columns
-    false: Columns
-    open: Columns
+    true: Integers
+    false: Integers
+    open: Integers
     weeks: Floats
     lead: Floats
 
     @property
-    def broke(self) -> Truths:
+    def broke(self) -> Flags:
         """Whether the grid broke below."""
         return ~np.isnan(self.lead)
 
 
-def raised(condition: Truths) -> Truths:
+def raised(condition: Flags) -> Flags:
     """A condition at every bar as an alarm that does not flicker: on after ON bars in a row, off after OFF without."""
     return _persist(condition, ON, OFF)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _persist(condition: Truths, on: int, off: int) -> Truths:
+@kernel
+def _persist(condition: Flags, on: int, off: int) -> Flags:
     rows, columns = condition.shape
     alarm = np.zeros((rows, columns), np.bool_)
     for row in range(rows):
@@ -66,7 +65,7 @@ def _persist(condition: Truths, on: int, off: int) -> Truths:
     return alarm
 
 
-def judge(alarm: Truths, cohort: Cohort) -> Alarms:
+def judge(alarm: Flags, cohort: Cohort) -> Alarms:
     """What became of the alarms on the grids of a cohort.
 
     Args:
@@ -76,10 +75,10 @@ def judge(alarm: Truths, cohort: Cohort) -> Alarms:
     return Alarms(*_judge(alarm, cohort.over, cohort.broken, cohort.last))
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def _judge(
-    alarm: Truths, over: Columns, broken: Columns, last: Columns
-) -> tuple[Columns, Columns, Columns, Floats, Floats]:
+    alarm: Flags, over: Integers, broken: Integers, last: Integers
+) -> tuple[Integers, Integers, Integers, Floats, Floats]:
     rows = over.size
     true, false, unknown = np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     weeks, lead = np.empty(rows), np.full(rows, np.nan)
@@ -111,7 +110,7 @@ def together(parts: Sequence[Alarms]) -> Alarms:
     return Alarms(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def first(alarm: Truths, cohort: Cohort) -> Columns:
+def first(alarm: Flags, cohort: Cohort) -> Integers:
     """The column at which each grid is left: where the alarm first stands, the last column of all if it never does."""
     within = alarm & (np.arange(alarm.shape[1]) <= cohort.last[:, None])
     return np.where(within.any(axis=1), within.argmax(axis=1), alarm.shape[1] - 1)

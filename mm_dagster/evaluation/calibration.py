@@ -18,14 +18,13 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.bars import HOUR_BARS, TIME, bar_numbers
+from mm_dagster.arrays import Flags, Floats, Integers
+from mm_dagster.bars import BAR, EPOCH, HOUR_BARS, TIME, Span, bar_numbers, by_bar
+from mm_dagster.evaluation import scores
 
 Event = Literal["break_low", "break_high", "stop"]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 EVENTS: dict[Event, str] = {
     "break_low": "two closes below the grid",
@@ -92,12 +91,10 @@ class Calibration:
         censored: samples left out because the hours after them are not wholly known.
         unknown: samples left out because there is no prediction.
         over: samples left out because the grid was over.
-        expected_calibration_error: mean over samples of their bin's abs(predicted - observed) (Naeini et al. 2015).
-            Chance alone keeps it above 0.
+        expected_calibration_error: see `scores`, over these bins.
         brier_score: mean squared difference between prediction and outcome (Brier 1950).
-        brier_skill: 1 - brier_score / (base rate (1 - base rate)); None where nothing or everything happened.
-        auc: probability that a sample in which it happened was given a higher prediction than one in which it did
-            not, ties counted half (Mann and Whitney 1947); None where nothing or everything happened.
+        brier_skill: see `scores`; None where nothing or everything happened.
+        auc: likewise.
 
     The last four are None without samples.
     """
@@ -159,8 +156,9 @@ def observe(
     number = bar_numbers(rows["as_of"])
     horizon = hours * HOUR_BARS
     first, size = int(number[0]), int(number[-1] - number[0]) + 1 + horizon
-    bars = candles.filter(pl.col("symbol") == episodes["symbol"][0])
-    close, low = (_on_axis(bars, name, first, size) for name in ("close", "low"))
+    axis = Span(EPOCH + (first - 1) * BAR, EPOCH + (first - 1 + size) * BAR)
+    known_bars = by_bar(candles, axis, episodes.select("symbol"), "close", "low", time="close_time")
+    close, low = known_bars["close"][0], known_bars["low"][0]
 
     ends = {
         "break_low": _second_of_two(close < lower),
@@ -219,17 +217,10 @@ def calibrate(samples: pl.DataFrame, *, event: Event, hours: int = 24) -> Calibr
     )
     high = predicted >= LIKELY
     whole = _bin(EDGES[0], EDGES[-1], number, predicted, happened, horizon)
-    count = whole.count
-    error = brier = skill = None
-    if whole.observed is not None:
-        error = math.fsum(
-            one.count / count * abs(one.predicted - one.observed)
-            for one in bins
-            if one.predicted is not None and one.observed is not None
-        )
-        brier = math.fsum(((predicted - happened) ** 2).tolist()) / count
-        spread = whole.observed * (1 - whole.observed)
-        skill = 1 - brier / spread if spread > 0 else None
+    samples_used = np.array(whole.count, np.float64)
+    squares = math.fsum(((predicted - happened) ** 2).tolist())
+    predicted_in = np.array([math.fsum(predicted[which == place].tolist()) for place in range(len(bins))])
+    happened_in = np.bincount(which[happened], minlength=len(bins)).astype(np.float64)
     return Calibration(
         event=event,
         hours=hours,
@@ -239,10 +230,10 @@ def calibrate(samples: pl.DataFrame, *, event: Event, hours: int = 24) -> Calibr
         censored=int(censored.sum()),
         unknown=int(unknown.sum()),
         over=int(over.sum()),
-        expected_calibration_error=error,
-        brier_score=brier,
-        brier_skill=skill,
-        auc=_auc(predicted, happened),
+        expected_calibration_error=_known(scores.expected_calibration_error(predicted_in, happened_in, samples_used)),
+        brier_score=squares / whole.count if whole.count else None,
+        brier_skill=_known(scores.brier_skill(np.array(squares), happened_in.sum(), samples_used)),
+        auc=_known(scores.auc(*_by_rank(predicted, happened))),
     )
 
 
@@ -308,9 +299,7 @@ def _differs(one: Bin, coverage: float) -> bool:
     return abs(_gap(one)) > TOLERANCE and not lower <= (one.predicted or 0.0) <= upper
 
 
-def _bin(
-    low: float, high: float, number: npt.NDArray[np.int64], predicted: Floats, happened: Flags, horizon: int
-) -> Bin:
+def _bin(low: float, high: float, number: Integers, predicted: Floats, happened: Flags, horizon: int) -> Bin:
     """One bin of samples, which are in the order of time."""
     count = number.size
     if not count:
@@ -324,25 +313,16 @@ def _bin(
     return Bin(low, high, count, horizons, math.fsum(predicted.tolist()) / count, observed, lower, upper)
 
 
-def _auc(predicted: Floats, happened: Flags) -> float | None:
-    """Counts, for each sample in which it happened, those without it that were given less, ties half."""
-    positives, negatives = int(happened.sum()), int((~happened).sum())
-    if not positives or not negatives:
-        return None
+def _by_rank(predicted: Floats, happened: Flags) -> tuple[Floats, Floats]:
+    """How many samples there are with the event, and without it, at each value of the prediction, ascending."""
     values, place = np.unique(predicted, return_inverse=True)
-    with_it = np.bincount(place[happened], minlength=values.size)
-    without = np.bincount(place[~happened], minlength=values.size)
-    less = np.cumsum(without) - without
-    return int((with_it * (2 * less + without)).sum()) / (2 * positives * negatives)
+    with_it, without = (np.bincount(place[kind], minlength=values.size) for kind in (happened, ~happened))
+    return with_it.astype(np.float64), without.astype(np.float64)
 
 
-def _on_axis(bars: pl.DataFrame, column: str, first: int, size: int) -> Floats:
-    """A column of candles at the bars that close at absolute numbers first, first + 1, ...; NaN where not known."""
-    place = bar_numbers(bars["close_time"]) - first
-    there = (place >= 0) & (place < size)
-    axis = np.full(size, np.nan)
-    axis[place[there]] = bars[column].cast(pl.Float64).fill_null(math.nan).to_numpy()[there]
-    return axis
+def _known(score: Floats) -> float | None:
+    """The score as a plain number; None where there is none."""
+    return float(score) if np.isfinite(score) else None
 
 
 def _second_of_two(beyond: Flags) -> Flags:
@@ -352,7 +332,7 @@ def _second_of_two(beyond: Flags) -> Flags:
     return second
 
 
-def _next(happens: Flags) -> npt.NDArray[np.int64]:
+def _next(happens: Flags) -> Integers:
     """For each place, the first later one at which it happens; beyond the axis when it does not."""
     places = np.where(happens, np.arange(happens.size), 2 * happens.size)
     after = np.minimum.accumulate(places[::-1])[::-1]

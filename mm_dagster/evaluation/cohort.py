@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Flags, Floats, Integers
 from mm_dagster.bars import BAR, DAY_BARS
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.evaluation.market import Market
 from mm_dagster.grid.replay import book_of, replay
-
-Columns = npt.NDArray[np.int64]
-Truths = npt.NDArray[np.bool_]
 
 NEVER = np.iinfo(np.int64).max
 """The column of what does not happen."""
@@ -49,20 +46,20 @@ class Cohort:
     grids: tuple[GridConfig, ...]
     close: Floats
     low: Floats
-    last: Columns
-    whole: Truths
-    broken_low: Columns
-    stopped: Columns
-    broken_high: Columns
+    last: Integers
+    whole: Flags
+    broken_low: Integers
+    stopped: Integers
+    broken_high: Integers
     left: Floats
 
     @property
-    def broken(self) -> Columns:
+    def broken(self) -> Integers:
         """What a grid is to be warned of: two closes below it, or its stop, whichever is first."""
         return np.minimum(self.broken_low, self.stopped)
 
     @property
-    def over(self) -> Columns:
+    def over(self) -> Integers:
         """The column with which there is nothing more to warn of: broken, sold out above, or the end of the life."""
         return np.minimum(np.minimum(self.broken, self.broken_high), self.last)
 
@@ -146,12 +143,12 @@ def _next_known(values: Floats) -> Floats:
     return known.fill_null(strategy="backward").fill_null(strategy="forward").to_numpy()
 
 
-def _first(happens: Truths) -> Columns:
+def _first(happens: Flags) -> Integers:
     """The first column at which it happens, shape (m,)."""
     return np.where(happens.any(axis=1), happens.argmax(axis=1), NEVER)
 
 
-def _first_pair(beyond: Truths) -> Columns:
+def _first_pair(beyond: Flags) -> Integers:
     """The column with which it holds for the second time in a row, shape (m,); the activation itself does not count."""
     pairs = beyond[:, 1:] & beyond[:, :-1]
     return np.where(pairs.any(axis=1), pairs.argmax(axis=1) + 1, NEVER)

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, Span, by_bar
 from mm_dagster.exit import triggers
-
-Floats = npt.NDArray[np.float64]
 
 FEATURES = ("volatility_forecast", "adx", "adx_4h")
 """Columns of `regime_features` that are needed beside those that the triggers read."""

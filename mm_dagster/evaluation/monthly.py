@@ -196,7 +196,7 @@ def reliability(judged: Sequence[Judged]) -> pl.DataFrame:
     day = np.concatenate([one.day for one in judged])
     symbol = np.repeat(np.arange(len(judged)), [one.day.size for one in judged])
     sums = probability.summarise(samples, day.size)
-    bins = np.minimum((samples.predicted * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    bins = probability.calibration_bin(samples.predicted)
     shape = (day.size, CALIBRATION_BINS)
     counts = np.bincount(samples.grid * CALIBRATION_BINS + bins, minlength=day.size * CALIBRATION_BINS).reshape(shape)
     weights = resample.draws(day - day.min(), symbol)

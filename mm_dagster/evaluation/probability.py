@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mm_dagster.arrays import Flags, Floats, Integers, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS
-from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
-from mm_dagster.evaluation.market import Floats
+from mm_dagster.evaluation import scores
+from mm_dagster.evaluation.cohort import Cohort
 
 HORIZON = DAY_BARS
 """The event is a break below within so many bars."""
@@ -37,14 +38,14 @@ class Samples:
         fold: 0 or 1: which half of the data a sample belongs to.
     """
 
-    grid: Columns
+    grid: Integers
     predicted: Floats
-    happened: Truths
+    happened: Flags
     position: Floats
-    fold: Columns
+    fold: Integers
 
 
-def outcome(cohort: Cohort, stride: int) -> tuple[Truths, Truths]:
+def outcome(cohort: Cohort, stride: int) -> tuple[Flags, Flags]:
     """Whether a break below came within HORIZON, and whether that may be asked, shape (m, n) each.
 
     It is asked every so many bars while a grid lives and its HORIZON is wholly known, whatever came: near the end of a
@@ -60,7 +61,7 @@ def outcome(cohort: Cohort, stride: int) -> tuple[Truths, Truths]:
     return happened, known & (column < cohort.over[:, None]) & (column % stride == 0)
 
 
-def sample(probability: Floats, cohort: Cohort, fold: Columns) -> Samples:
+def sample(probability: Floats, cohort: Cohort, fold: Integers) -> Samples:
     """Samples every 4th bar while a grid lives; those whose HORIZON is not wholly known are left out.
 
     Args:
@@ -151,9 +152,9 @@ def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
     p, y, of = samples.predicted, samples.happened, samples.grid
     edges = np.unique(np.quantile(p, np.linspace(0, 1, ranks + 1)[1:-1])) if p.size else np.empty(0)
     rank = np.searchsorted(edges, p, side="right")
-    bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    bins = calibration_bin(p)
 
-    def by(place: Columns, size: int, weights: Floats | None = None) -> Floats:
+    def by(place: Integers, size: int, weights: Floats | None = None) -> Floats:
         cells = np.bincount(of * size + place, weights, minlength=grids * size)
         return cells.reshape(grids, size).astype(np.float64)
 
@@ -174,10 +175,15 @@ def summarise(samples: Samples, grids: int, ranks: int = RANKS) -> Sums:
     )
 
 
-def log_loss(predicted: Floats, happened: Truths) -> Floats:
+def calibration_bin(predicted: Floats) -> Integers:
+    """Which of CALIBRATION_BINS, all of one width, holds each prediction, shape (n,); the last holds 1 as well."""
+    return np.minimum((predicted * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def log_loss(predicted: Floats, happened: Flags) -> Floats:
     """Minus the logarithm of the probability given to what happened, nats, shape (n,)."""
     given = np.where(happened, predicted, 1.0 - predicted)
-    return -np.log(np.clip(given, _LEAST, 1.0))
+    return -natural_log(np.clip(given, _LEAST, 1.0))
 
 
 def figures(sums: Sums, weights: Floats) -> dict[str, Floats]:
@@ -188,21 +194,17 @@ def figures(sums: Sums, weights: Floats) -> dict[str, Floats]:
         weights: shape (draws, m).
 
     Returns:
-        Each of shape (draws,), NaN where there is nothing to judge: `base_rate`; `auc`, probability that a sample with
-        the event was given more than one without (Mann, Whitney 1947); `brier_skill`, 1 - Brier score over that of the
-        base rate; `ece`, mean distance of predicted and observed over bins (Naeini et al. 2015); `log_loss_gain` over
-        the position alone, nats a sample.
+        Each of shape (draws,), not finite where there is nothing to judge: `base_rate`; `auc`, `brier_skill` and
+        `ece` as `scores` has them; `log_loss_gain` over the position alone, nats a sample.
     """
     count, happened = weights @ sums.count, weights @ sums.happened
     with_it, without = weights @ sums.with_it, weights @ sums.without
+    predicted_in, happened_in = weights @ sums.predicted_in, weights @ sums.happened_in
     with np.errstate(divide="ignore", invalid="ignore"):
-        below = np.cumsum(without, axis=1) - without
-        wins = (with_it * (below + without / 2)).sum(axis=1)
-        base = happened / count
         return {
-            "auc": wins / (happened * (count - happened)),
-            "brier_skill": 1.0 - (weights @ sums.squares) / count / (base * (1.0 - base)),
-            "ece": np.abs(weights @ sums.predicted_in - weights @ sums.happened_in).sum(axis=1) / count,
+            "auc": scores.auc(with_it, without),
+            "brier_skill": scores.brier_skill(weights @ sums.squares, happened, count),
+            "ece": scores.expected_calibration_error(predicted_in, happened_in, count),
             "log_loss_gain": (weights @ sums.gain) / count,
-            "base_rate": base,
+            "base_rate": happened / count,
         }

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import Floats, Integers
 from mm_dagster.bars import HOUR_BARS
 from mm_dagster.evaluation import alarms, probability, resample
 from mm_dagster.evaluation.alarms import Alarms
-from mm_dagster.evaluation.cohort import Cohort, Columns
-from mm_dagster.evaluation.market import Floats
+from mm_dagster.evaluation.cohort import Cohort
 from mm_dagster.evaluation.probability import Samples
 from mm_dagster.evaluation.signals import CONTROL, Name, Signals
 
@@ -55,13 +55,13 @@ class Judged:
     """
 
     symbol: str
-    day: Columns
-    last: Columns
-    ends: Columns
+    day: Integers
+    last: Integers
+    ends: Integers
     whole: np.ndarray
     left: Floats
     alarms: Mapping[Name, Alarms]
-    exits: Mapping[Name, Columns]
+    exits: Mapping[Name, Integers]
     samples: Samples
 
 
@@ -138,24 +138,24 @@ class Pool:
         self.weights = resample.draws(self.day - self.day.min(), self.symbol)
         self.held = np.concatenate([one.left[np.arange(one.day.size), one.last] for one in judged])
 
-    def equity(self, exits: Sequence[Columns]) -> Floats:
+    def equity(self, exits: Sequence[Integers]) -> Floats:
         """What leaving at these columns left, percent of the capital, shape (m,)."""
         return np.concatenate(
             [one.left[np.arange(one.day.size), columns] for one, columns in zip(self.judged, exits, strict=True)]
         )
 
-    def held_hours(self, exits: Sequence[Columns]) -> Floats:
+    def held_hours(self, exits: Sequence[Integers]) -> Floats:
         """How long the grids ran, to their exit or their stop, shape (m,)."""
         return np.concatenate(
             [np.minimum(columns, one.ends) / HOUR_BARS for one, columns in zip(self.judged, exits, strict=True)]
         )
 
-    def mean_holding(self, exits: Sequence[Columns]) -> list[Columns]:
+    def mean_holding(self, exits: Sequence[Integers]) -> list[Integers]:
         """Every grid left after the same time, the mean of these."""
         column = round(float(self.held_hours(exits).mean()) * HOUR_BARS)
         return [np.full(one.day.size, min(column, one.left.shape[1] - 1), np.int64) for one in self.judged]
 
-    def shifted(self, exits: Sequence[Columns]) -> Floats:
+    def shifted(self, exits: Sequence[Integers]) -> Floats:
         """The null: every grid left when the same market's grid of another date was, all markets shifted alike.
 
         Returns:
@@ -172,7 +172,7 @@ class Pool:
             parts.append(np.where(borrowed >= 0, equity, np.nan))
         return np.concatenate(parts, axis=1)
 
-    def permuted(self, exits: Sequence[Columns]) -> Floats:
+    def permuted(self, exits: Sequence[Integers]) -> Floats:
         """Every grid left when a random grid of the same market was, shape (PERMUTATIONS, m)."""
         generator = np.random.default_rng(resample.SEED)
         parts = []
@@ -232,7 +232,7 @@ def _shortfall(weights: Floats, values: Floats) -> Floats:
         return (taken @ values[order]) / taken.sum(axis=1)
 
 
-def _of_money(pool: Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
+def _of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
     equity = pool.equity(exits)
     n = equity.size
     yield _figure(name, "mean_equity", _mean(pool.weights, equity), n)
@@ -249,7 +249,7 @@ def _of_money(pool: Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]
     yield (*name, "p_random", p_value(equity.mean(), pool.permuted(exits).mean(axis=1)), None, None, PERMUTATIONS)
 
 
-def _random(pool: Pool, name: Name, exits: Sequence[Columns]) -> Iterator[Row]:
+def _random(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
     """Random exits with the same holding times: the mean over permutations, and their spread."""
     drawn = pool.permuted(exits)
     n = drawn.shape[1]

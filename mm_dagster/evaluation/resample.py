@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mm_dagster.evaluation.cohort import Columns
-from mm_dagster.evaluation.market import Floats
+from mm_dagster.arrays import Floats, Integers
 
 BLOCK_DAYS = 14
 """Grids opened within so many days share most of their lives, and are drawn together."""
@@ -19,7 +18,7 @@ SEED = 20_170_101
 COVERAGE = 0.95
 
 
-def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
+def draws(days: Integers, symbols: Integers, count: int = DRAWS) -> Floats:
     """How often each grid is drawn: the ones in the first row, a draw in each other.
 
     Blocks of BLOCK_DAYS are drawn with replacement, all markets together, since they move together; and so are the
@@ -43,7 +42,7 @@ def draws(days: Columns, symbols: Columns, count: int = DRAWS) -> Floats:
     return weights
 
 
-def enough(days: Columns, least: int = LEAST_BLOCKS) -> bool:
+def enough(days: Integers, least: int = LEAST_BLOCKS) -> bool:
     """Whether there are blocks enough, `least` of them, for an interval that means something."""
     return bool(np.unique(days // BLOCK_DAYS).size >= least)
 

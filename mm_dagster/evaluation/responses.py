@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Flags, Floats
 from mm_dagster.bars import BAR
 from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.alarms import HORIZON, quantile
 from mm_dagster.evaluation.cohort import NEVER, Cohort
-from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.quality import SCHEMA
 from mm_dagster.tables.words import STATES
 
@@ -108,7 +108,7 @@ class _Draws:
         self.weights = resample.draws(days, symbols)
         self.interval = resample.enough(days)
 
-    def share(self, level: str, metric: str, yes: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> Row:
+    def share(self, level: str, metric: str, yes: Flags, of: Flags) -> Row:
         """Of those that count, how many did."""
         with np.errstate(divide="ignore", invalid="ignore"):
             values = (self.weights @ (yes & of)) / (self.weights @ of)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mm_dagster.bars import DAY_BARS, bar_number
+from mm_dagster.arrays import Flags, Floats, log_ratio
+from mm_dagster.bars import bar_number
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.alarms import raised
-from mm_dagster.evaluation.cohort import Cohort, Truths
-from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.evaluation.cohort import Cohort
+from mm_dagster.evaluation.market import Market
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import LAG, TRIGGERS, TRUE
 from mm_dagster.grid import touch
@@ -43,18 +44,18 @@ class Signals:
     """
 
     probability: Floats
-    alarms: Mapping[Name, Truths]
+    alarms: Mapping[Name, Flags]
 
 
 def break_probability(cohort: Cohort, market: Market, config: Config) -> Floats:
     """p_break_low_24h as `grid_risk` has it, shape (m, n)."""
     place = places(cohort, market)
-    ahead = bar_number(market.span.start) + 1 + place
-    weekday = market.known["volatility_forecast"][place]
-    sigma = touch.forecast(weekday, ahead, DAY_BARS, config.risk.vol.weekend)
+    first = bar_number(market.span.start) + 1 + place.ravel()
+    volatility = market.known["volatility_forecast"][place.ravel()]
     lower = np.broadcast_to(np.array([[grid.lower] for grid in cohort.grids]), place.shape)
-    away = touch.log_ratio(cohort.close.ravel(), lower.ravel())
-    return touch.probability(away, sigma.ravel(), 24, config.risk.touch.k_break.h24).reshape(place.shape)
+    away = log_ratio(cohort.close.ravel(), lower.ravel())
+    p = touch.probability_ahead(away, volatility, first, 24, config.risk.touch.k_break.h24, config.risk.vol.weekend)
+    return p.reshape(place.shape)
 
 
 def places(cohort: Cohort, market: Market) -> np.ndarray:
@@ -84,7 +85,7 @@ def listen(cohort: Cohort, market: Market, config: Config) -> Signals:
             states[policy][row, :count] = episode.ladders[policy].state
         for number, trigger in enumerate(TRIGGERS):
             fired[number, row, :count] = episode.readings.logic[f"{trigger.name}.fired"] == TRUE
-    alarms: dict[Name, Truths] = {
+    alarms: dict[Name, Flags] = {
         (policy, level): states[policy] >= place for policy in POLICIES for place, level in enumerate(LEVELS, start=1)
     }
     alarms |= {
@@ -94,7 +95,7 @@ def listen(cohort: Cohort, market: Market, config: Config) -> Signals:
     return Signals(probability, alarms | _controls(cohort, market))
 
 
-def _controls(cohort: Cohort, market: Market) -> dict[Name, Truths]:
+def _controls(cohort: Cohort, market: Market) -> dict[Name, Flags]:
     """Rules that anybody could follow without us."""
     place = places(cohort, market)
     column = np.arange(place.shape[1])

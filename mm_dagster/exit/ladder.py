@@ -26,27 +26,22 @@ Where METHOD leaves room, this is what holds:
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-from numba import njit
 
-from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.arrays import Flags, Floats, Integers, kernel
+from mm_dagster.bars import BAR, Span
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.exit.advice import advise
 from mm_dagster.exit.next_triggers import nearest
-from mm_dagster.exit.reasons import sentence, weight
-from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Floats, Logic, Readings, evaluate, table, times
+from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Logic, Readings, evaluate, table, times
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import STATES
-
-Integers = npt.NDArray[np.int64]
 
 _WARNING, _LATEST, _MANDATORY = (STATES.index(state) for state in STATES[1:])
 
@@ -108,9 +103,7 @@ def compute(
         triggers=_structs(said, np.where(counted > 0, counted, listed)),
         nearest=nearest(said, config),
         recommended_window_minutes=_windows(state, config),
-        advice=pl.Series(
-            [sentence for one, first in asked for sentence in _advice(one, first, config)], dtype=pl.String
-        ),
+        advice=pl.Series([words for one, first in asked for words in _advice(one, first, config)], dtype=pl.String),
     )
     return registry.conform(frame, "exit_state").drop("config_hash", "code_version")
 
@@ -206,10 +199,10 @@ class _Conditions:
     trigger: Integers
     level: Integers
     persistence: Integers
-    one_of: npt.NDArray[np.bool_]
+    one_of: Flags
     on: Logic
     off: Logic
-    decided: npt.NDArray[np.bool_]
+    decided: Flags
 
 
 def _confirmed(p_break: Floats, truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
@@ -258,9 +251,7 @@ def _literal(truths: Mapping[str, Logic], config: ExitConfig) -> _Conditions:
     return _conditions(columns, config, decided=np.ones(enough.size, dtype=np.bool_))
 
 
-def _conditions(
-    columns: list[tuple[int, int, Logic, Logic]], config: ExitConfig, decided: npt.NDArray[np.bool_]
-) -> _Conditions:
+def _conditions(columns: list[tuple[int, int, Logic, Logic]], config: ExitConfig, decided: Flags) -> _Conditions:
     triggers = [TRIGGERS[index] for index, *_ in columns]
     return _Conditions(
         trigger=np.array([index for index, *_ in columns]),
@@ -287,7 +278,7 @@ def _only_hard(conditions: _Conditions, bars: int) -> _Conditions:
 def _climb(readings: Readings, conditions: _Conditions, config: ExitConfig) -> Ladder:
     begin, blind = readings.judged_from, config.blindness
     age = readings.numbers["age_minutes"]
-    mostly_null = _unknown_triggers(readings.logic) * 2 > len(TRIGGERS)
+    mostly_null = readings.unknown_triggers * 2 > len(TRIGGERS)
     undecided = (mostly_null | ~conditions.decided) & (np.arange(age.size) >= readings.informed_from)
     floor = np.where((age == 0) & undecided, _WARNING, 0)
     floor = np.where(age >= blind.warning_minutes, _WARNING, floor)
@@ -310,10 +301,8 @@ def _climb(readings: Readings, conditions: _Conditions, config: ExitConfig) -> L
     return Ladder(*(np.concatenate([before, found]) for found in (states, raws, sinces + begin)))
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _highest(
-    holds: npt.NDArray[np.bool_], level: Integers, one_of: npt.NDArray[np.bool_], together: int, floor: int
-) -> int:
+@kernel
+def _highest(holds: Flags, level: Integers, one_of: Flags, together: int, floor: int) -> int:
     """The highest level that holds; those that need company count only `together`."""
     highest = floor
     company = 0
@@ -325,16 +314,16 @@ def _highest(
     return highest
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def _fold(
     on: Logic,
     off: Logic,
     level: Integers,
     persistence: Integers,
-    one_of: npt.NDArray[np.bool_],
+    one_of: Flags,
     together: int,
     floor: Integers,
-    known: npt.NDArray[np.bool_],
+    known: Flags,
     quiet: Integers,
 ) -> tuple[Integers, Integers, Integers]:
     """Folds conditions into states.
@@ -391,7 +380,7 @@ def _fold(
     return states, raws, sinces
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def _counted_levels(on: Logic, trigger: Integers, level: Integers, triggers: int) -> Integers:
     """The highest level for which each trigger counts at each bar, shape (n, triggers); 0: it does not count."""
     counted = np.zeros((on.shape[0], triggers), np.int64)
@@ -413,9 +402,9 @@ def _entered(one: Episode, first: int) -> pl.Series:
     return times(one.grid, since).set(pl.Series(since < 0), None)
 
 
-def _unknown_triggers(truths: Mapping[str, Logic]) -> Integers:
-    """How many triggers are null at each bar, shape (n,)."""
-    return np.count_nonzero([truths[f"{trigger.name}.fired"] == UNKNOWN for trigger in TRIGGERS], axis=0)
+def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
+    ladder = episode.ladder
+    return advise(episode.readings, ladder.state, ladder.since, episode.counted, first, config)
 
 
 def _windows(state: Integers, config: ExitConfig) -> pl.Series:
@@ -445,92 +434,3 @@ def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
         }
     )
     return listed.to_struct().reshape((bars, count)).arr.to_list()
-
-
-def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
-    """What to do at each bar from `first` on, in one sentence with its main reason."""
-    grid, numbers, truths = episode.grid, episode.readings.numbers, episode.readings.logic
-    counted, ladder = episode.counted, episode.ladder
-    window = config.window_minutes
-    close, age = numbers["close"], numbers["age_minutes"]
-    above = (truths["CLOSES_OUTSIDE.fired"] == TRUE) & (numbers["CLOSES_OUTSIDE.value"] > 0)
-    reached = truths["STOP_BREACHED.fired"] == TRUE
-    stopped = np.logical_or.accumulate(reached)
-    stopped_at = int(reached.argmax())
-    # What the account says goes before what the price lets expect.
-    sold_out = above & ~stopped & ~(numbers["inventory"] > 0)
-    unknown = _unknown_triggers(truths)
-
-    @functools.cache
-    def reason(row: int, least: int) -> str | None:
-        """The triggers that count at this bar for the highest level, from `least` on; two say enough."""
-        highest = counted[row].max()
-        if highest < least:
-            return None
-        deciding = [name for index, name in _BY_WEIGHT if counted[row, index] == highest][:2]
-        return "; ".join(
-            sentence(
-                {"name": name, "value": numbers[f"{name}.value"][row], "threshold": numbers[f"{name}.threshold"][row]}
-            )
-            for name in deciding
-        )
-
-    @functools.cache
-    def closed(row: int) -> str:
-        return iso(grid.first_as_of + row * BAR)
-
-    def mandatory(row: int) -> str:
-        entered = int(ladder.since[row])
-        held = numbers["inventory"][row]
-        if stopped[row]:
-            came = f"the price reached the stop {grid.stop:,.6g} at {closed(stopped_at)}"
-            if held > 0:
-                return f"Stop the grid now and sell what is left: {came}, and {held:,.6g} are still held."
-            gone = "and all was sold" if held == 0 else "where all is to be sold"
-            return f"Make sure on the exchange that the grid has stopped and holds nothing: {came}, {gone}."
-        if sold_out[row] or (sold_out[entered] and not close[row] <= grid.upper and not held > 0):
-            return f"Idle: re-centre; the price closed above {grid.upper:,.6g} and the grid is sold out."
-        if sold_out[entered]:
-            return (
-                f"Idle: re-centre; the grid was sold out at {closed(entered)}, and would buy again now: "
-                "stop it if it still runs."
-            )
-        act = "Stop the grid now; it holds nothing" if held == 0 else "Stop the grid now and sell the inventory"
-        now = reason(row, _MANDATORY)
-        if now is not None:
-            return f"{act}: {now}."
-        return f"{act}: {reason(entered, _WARNING)} (at {closed(entered)}; only a new activation ends this)."
-
-    def soft(row: int, state: int) -> str:
-        if state == _LATEST:
-            act = f"Stop the grid within {window.latest_acceptable_exit} minutes"
-        else:
-            act = f"Be ready to stop the grid, and look again within {window.warning} minutes"
-        if age[row] >= config.blindness.warning_minutes:
-            old = f"the data are {age[row]:.0f} minutes old" if age[row] != math.inf else "no candle is known"
-            return f"{act}, or look at the exchange yourself: BLIND, {old}."
-        why = reason(row, _WARNING)
-        if why is None and 2 * unknown[row] > len(TRIGGERS):
-            why = f"{unknown[row]} of {len(TRIGGERS)} triggers cannot be known"
-        if why is None and truths["BREAK_LIKELY.fired"][row] == UNKNOWN and config.policy == "confirmed":
-            why = "the probability of a break below the grid cannot be known"
-        return f"{act}: {why or 'nothing counts at this bar, but it has not been quiet for long enough'}."
-
-    sentences = []
-    partly = "The grid may go on as far as is known: only its stop and closes outside it count yet."
-    for row, state in enumerate(ladder.state[first:].tolist(), start=first):
-        if state < 0:
-            sentences.append("Look at the exchange yourself: this grid is not judged yet.")
-        elif state == 0:
-            sentences.append("The grid may go on." if row >= episode.readings.informed_from else partly)
-        elif state == _MANDATORY:
-            sentences.append(mandatory(row))
-        else:
-            sentences.append(soft(row, state))
-    return sentences
-
-
-_BY_WEIGHT = sorted(
-    ((index, trigger.name) for index, trigger in enumerate(TRIGGERS)), key=lambda one: weight(TRIGGERS[one[0]].family)
-)
-"""Place and name of the triggers, the weightiest first."""

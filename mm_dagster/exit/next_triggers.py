@@ -19,11 +19,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Flags, Floats, Integers, log_ratio
 from mm_dagster.config.exit import ExitConfig
-from mm_dagster.exit.triggers import TRIGGERS, Floats
+from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.tables.words import VERDICTS
 
 MOST = 3
@@ -44,8 +44,6 @@ _UNKNOWN = {
     "BREAK_LIKELY": "a break below the grid within 24 h",
 }
 """What is not known when a trigger is null."""
-
-Rows = npt.NDArray[np.int64]
 
 
 def nearest(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
@@ -104,16 +102,10 @@ def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats
     here = _t4_quantile(np.where(known, p, 0.5))
     known &= here > 0
     ratio = _t4_quantile(np.where(known, target, 1.0)) / np.where(known, here, 1.0)
-    # One by one: a logarithm taken over an array may have other bits at its end than in the middle.
-    return np.array(
-        [
-            least * math.exp(share * math.log(now / least)) if fine else math.nan
-            for fine, share, now, least in zip(
-                known.tolist(), ratio.tolist(), price.tolist(), bound.tolist(), strict=True
-            )
-        ],
-        dtype=np.float64,
-    )
+    away = log_ratio(np.where(known, price, 1.0), np.where(known, bound, 1.0))
+    # One by one, like the logarithms.
+    nearer = np.array([math.exp(exponent) for exponent in (ratio * away).tolist()], dtype=np.float64)
+    return np.where(known, bound * nearer, math.nan)
 
 
 def _t4_quantile(p: Floats) -> Floats:
@@ -191,7 +183,7 @@ class _Bars:
         way = threshold - rest
         return np.divide(value - rest, way, out=np.zeros(value.size), where=way > 0)
 
-    def say(self, name: str, rows: Rows) -> pl.Series:
+    def say(self, name: str, rows: Integers) -> pl.Series:
         """What the trigger reads and what would fire it, for each of the rows, where it has not fired."""
         value, threshold = self._value[name][rows], self._threshold[name][rows]
         limits = self._config.thresholds
@@ -231,7 +223,7 @@ class _Bars:
         company = f"; counts only with a break below at {100 * self._config.confirm.warning:.0f} %)"
         return _join(said, _either(self._exposed[rows] < 1, company, ")"))
 
-    def _say_closes(self, value: Floats, rows: Rows) -> pl.Series:
+    def _say_closes(self, value: Floats, rows: Integers) -> pl.Series:
         close, lower, upper = self._close[rows], self._lower[rows], self._upper[rows]
         down = np.where(value == 0, close - lower <= upper - close, value < 0)
         away = _cut(100 * np.where(down, close - lower, upper - close) / close, 1)
@@ -242,7 +234,7 @@ class _Bars:
         side = _either(down, "Closes below the grid: ", "Closes above the grid: ")
         return _join(side, _write(np.abs(value), ".0f"), of, beyond, bound, more)
 
-    def _say_range(self, rows: Rows) -> pl.Series:
+    def _say_range(self, rows: Integers) -> pl.Series:
         close, below, above = self._close[rows], self._below[rows], self._above[rows]
         down = close - below <= above - close
         away = _cut(100 * np.where(down, close - below, above - close) / close, 1)
@@ -252,7 +244,7 @@ class _Bars:
             "Range of the activation: inside (left at a close ", side, price, ", ", _write(away, ".1f"), " % away"
         )
 
-    def _say_break(self, p: Floats, rows: Rows) -> pl.Series:
+    def _say_break(self, p: Floats, rows: Integers) -> pl.Series:
         lower = self._lower[rows]
         price = price_of_probability(p, self._close[rows], lower, self._next[rows])
         # To the fourth digit of the bound: the probability is good to some points, so a price is to some parts in 1000.
@@ -262,7 +254,7 @@ class _Bars:
         return _join("Break below the grid within 24 h: ", now, " % (fires at ", limit, " %", at)
 
 
-def _say_unknown(unknown: npt.NDArray[np.bool_]) -> pl.Series:
+def _say_unknown(unknown: Flags) -> pl.Series:
     """Which triggers are unknown, for each row; only how many, where it is more than half."""
 
     def sentence(mask: int) -> str:
@@ -296,7 +288,7 @@ def _verdict(place: Floats) -> pl.Series:
     return pl.Series(VERDICTS, dtype=pl.String).gather(place.astype(np.int64))
 
 
-def _either(which: npt.NDArray[np.bool_], one: str, other: str) -> pl.Series:
+def _either(which: Flags, one: str, other: str) -> pl.Series:
     return pl.Series([other, one], dtype=pl.String).gather(which.astype(np.int64))
 
 

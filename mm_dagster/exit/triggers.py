@@ -16,14 +16,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
+from mm_dagster.arrays import Flags, Floats, Integers, kernel
 from mm_dagster.bars import BAR, EPOCH, FOUR_HOUR_BARS, HOUR_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config.exit import ExitConfig, Thresholds
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES, VERDICTS
 
-Floats = npt.NDArray[np.float64]
 Logic = npt.NDArray[np.int8]
 
 FALSE, UNKNOWN, TRUE = 0, 1, 2
@@ -142,6 +141,11 @@ class Readings:
     def informed_from(self) -> int:
         """The first judged bar by which every one of INPUTS has been known; n if there is none."""
         return max(self.judged_from, *self.known_from.values())
+
+    @property
+    def unknown_triggers(self) -> Integers:
+        """How many triggers are null at each bar, shape (n,)."""
+        return np.count_nonzero([self.logic[f"{trigger.name}.fired"] == UNKNOWN for trigger in TRIGGERS], axis=0)
 
 
 def evaluate(
@@ -305,7 +309,7 @@ def _never_known(one: Readings, first: int) -> Iterator[list[str]]:
             yield names
 
 
-def times(grid: GridConfig, bars: npt.NDArray[np.int64]) -> pl.Series:
+def times(grid: GridConfig, bars: Integers) -> pl.Series:
     """`as_of` of bars of an episode by their number, 0 the first."""
     first, step = ((time // timedelta(microseconds=1)) for time in (grid.first_as_of - EPOCH, BAR))
     return pl.Series(first + step * bars).cast(TIME)
@@ -365,7 +369,7 @@ def _known_from(known: Mapping[str, Floats]) -> dict[str, int]:
     return found
 
 
-def _first(holds: npt.NDArray[np.bool_]) -> int:
+def _first(holds: Flags) -> int:
     """The place of the first that holds; the length if none does."""
     return int(holds.argmax()) if holds.any() else holds.size
 
@@ -375,7 +379,7 @@ def _ago(values: Floats, bars: int = 0) -> Floats:
     return values[LAG - bars : values.size - bars]
 
 
-def _logic(condition: npt.NDArray[np.bool_], *inputs: Floats) -> Logic:
+def _logic(condition: Flags, *inputs: Floats) -> Logic:
     """The condition where all inputs are known, else UNKNOWN."""
     unknown = np.any([np.isnan(values) for values in inputs], axis=0)
     return np.where(unknown, UNKNOWN, np.where(condition, TRUE, FALSE)).astype(np.int8)
@@ -404,8 +408,8 @@ def _closes_outside(close: Floats, grid: GridConfig, needed: int) -> Reading:
     return runs, threshold, fired
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _runs(side: npt.NDArray[np.int64], missing: npt.NDArray[np.bool_], needed: int) -> tuple[Floats, Logic]:
+@kernel
+def _runs(side: Integers, missing: Flags, needed: int) -> tuple[Floats, Logic]:
     """Signed closes in a row beyond a bound, and whether they are enough: UNKNOWN where a hole may hide the rest."""
     runs = np.empty(side.size)
     fired = np.empty(side.size, np.int8)

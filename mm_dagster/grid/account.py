@@ -13,8 +13,8 @@ from typing import Any
 
 import polars as pl
 
+from mm_dagster.arrays import Floats
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.grid.touch import Floats
 
 COLUMNS = (
     "inventory", "average_cost", "cash", "grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl", "fees_paid",

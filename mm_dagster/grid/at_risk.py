@@ -16,7 +16,8 @@ import math
 
 import numpy as np
 
-from mm_dagster.grid.replay import Book, Counts, Floats, Replay, kernel
+from mm_dagster.arrays import Floats, Integers, kernel
+from mm_dagster.grid.replay import Book, Replay
 
 
 def capital_at_risk(grid: Book, lived: Replay, closes: Floats) -> Floats:
@@ -71,7 +72,7 @@ def required_cash(grid: Book, lived: Replay) -> Floats:
 
 
 @kernel
-def _loss(grid: Book, waits: Counts, inventories: Floats, closes: Floats, levels: Floats) -> Floats:
+def _loss(grid: Book, waits: Integers, inventories: Floats, closes: Floats, levels: Floats) -> Floats:
     """loss(P, x) at every bar; nothing held and nothing waiting loses nothing, whatever is unknown."""
     losses = np.zeros(closes.size)
     for bar in range(closes.size):

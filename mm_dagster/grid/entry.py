@@ -11,7 +11,8 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import BAR, HOUR_BARS, Span, bar_numbers
+from mm_dagster.arrays import log_ratio
+from mm_dagster.bars import BAR, Span, bar_numbers
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import touch
@@ -54,17 +55,18 @@ def assess(
     rows = rows.with_columns(_at_bars(verdict, grid.symbol, span, grid.first_as_of, ("verdict",))["verdict"])
     if grid.enabled:
         rows = rows.clear()
-    close, low, high, sigma = (
+    close, low, high, volatility = (
         rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         for name in ("close", "range_low", "range_high", "volatility_forecast")
     )
     price = np.where(close > 0, close, np.nan)
     lower, upper, width, intervals = propose(price, low, high, grid.fees)
-    scale = risk.touch.k_break.h24
-    sigma = touch.forecast(sigma, bar_numbers(rows["as_of"]), HORIZON_HOURS * HOUR_BARS, risk.vol.weekend)
-    p_leave = touch.probability(touch.log_ratio(price, lower), sigma, HORIZON_HOURS, scale) + touch.probability(
-        touch.log_ratio(upper, price), sigma, HORIZON_HOURS, scale
+    first, scale, weekend = bar_numbers(rows["as_of"]), risk.touch.k_break.h24, risk.vol.weekend
+    p_below, p_above = (
+        touch.probability_ahead(distance, volatility, first, HORIZON_HOURS, scale, weekend)
+        for distance in (log_ratio(price, lower), log_ratio(upper, price))
     )
+    p_leave = p_below + p_above
 
     frame = rows.select("as_of", "verdict").with_columns(
         grid_id=pl.lit(grid.id),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 import numpy as np
-import numpy.typing as npt
 
+from mm_dagster.arrays import Floats
 from mm_dagster.tables.market import MarketRules
 
 
-def round_prices(grid_prices: npt.NDArray[np.float64], rules: MarketRules) -> npt.NDArray[np.float64]:
+def round_prices(grid_prices: Floats, rules: MarketRules) -> Floats:
     """The prices, each at its nearest tick (half-way: the even one), as the float nearest to the decimal number.
 
     The arithmetic is decimal, on the shortest decimal that names each float: 0.1 means a tenth here.
@@ -28,7 +28,7 @@ def round_quantity(quantity: float, rules: MarketRules) -> float:
     return _multiple(quantity, _decimal(rules.amount_lot), ROUND_FLOOR)
 
 
-def levels_clash(grid_prices: npt.NDArray[np.float64], rules: MarketRules) -> str | None:
+def levels_clash(grid_prices: Floats, rules: MarketRules) -> str | None:
     """Which two levels the venue cannot tell apart, in one sentence with the figures; None: it can.
 
     Args:
@@ -46,7 +46,7 @@ def levels_clash(grid_prices: npt.NDArray[np.float64], rules: MarketRules) -> st
     )
 
 
-def order_too_small(grid_prices: npt.NDArray[np.float64], quantity: float, rules: MarketRules) -> str | None:
+def order_too_small(grid_prices: Floats, quantity: float, rules: MarketRules) -> str | None:
     """Why the venue would not take a cell's order, in one sentence with the figures; None: it takes all of them.
 
     Args:

@@ -9,11 +9,12 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import Giveback
 from mm_dagster.grid import account, at_risk
-from mm_dagster.grid.replay import Book, Floats, Replay, book_of, replay
+from mm_dagster.grid.replay import Book, Replay, book_of, replay
 from mm_dagster.tables.market import MarketRules
 
 LATEST_START_BARS = HOUR_BARS

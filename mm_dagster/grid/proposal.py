@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mm_dagster.arrays import Floats, log_ratio
 from mm_dagster.config.grid import Fees, break_even_ratio
-from mm_dagster.grid import touch
-from mm_dagster.grid.touch import Floats
 
 ROOM = 0.02
 """Least distance of the price to each proposed bound before the margin, as a fraction of the price."""
@@ -50,7 +49,7 @@ def propose(price: Floats, range_low: Floats, range_high: Floats, fees: Fees) ->
     lower = np.where(np.isnan(range_low), np.nan, np.minimum(range_low, price * (1 - ROOM)) * (1 - MARGIN))
     upper = np.where(np.isnan(range_high), np.nan, np.maximum(range_high, price * (1 + ROOM)) * (1 + MARGIN))
     lower = np.where(lower > 0, lower, np.nan)
-    width = touch.log_ratio(upper, lower)
+    width = log_ratio(upper, lower)
     least_step = math.log1p(STEP_OVER_BREAK_EVEN * (break_even_ratio(fees.maker, fees.paid_in) - 1))
     return Proposal(lower, upper, width, [_intervals(value, least_step) for value in width.tolist()])
 

@@ -30,18 +30,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
+from mm_dagster.arrays import Floats, Integers, kernel
 from mm_dagster.config.grid import Fees, GridConfig
 from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, round_quantity
 from mm_dagster.tables.market import NO_RULES, MarketRules
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
-
-kernel = njit(cache=True, error_model="numpy", nogil=True)
-"""Compiled once and kept; no fastmath, no threads: the order of operations is the one that is written."""
 
 
 class Book(NamedTuple):
@@ -205,7 +198,7 @@ class Replay(NamedTuple):
         stopped: index of the bar in which the stop was reached, the same on both paths; -1: in none.
     """
 
-    waiting: Counts
+    waiting: Integers
     inventory: Floats
     average_cost: Floats
     cash: Floats
@@ -215,10 +208,10 @@ class Replay(NamedTuple):
     total_pnl: Floats
     fees_paid: Floats
     liquidation_value: Floats
-    fills: Counts
+    fills: Integers
     grid_profit_optimistic: Floats
     liquidation_value_optimistic: Floats
-    fills_optimistic: Counts
+    fills_optimistic: Integers
     stopped: int
 
     def tail(self, bars: int) -> Replay:

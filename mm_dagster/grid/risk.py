@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from mm_dagster.bars import BAR, HOUR_BARS, TIME, Span, bar_number, by_bar, iso
+from mm_dagster.arrays import Floats, Integers, log_ratio
+from mm_dagster.bars import BAR, TIME, Span, bar_number, by_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import position, touch
 from mm_dagster.grid.position import Position
-from mm_dagster.grid.touch import Floats
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.tables.words import POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK
-
-Places = npt.NDArray[np.int64]
 
 HORIZONS = (6, 12, 24)
 """Hours ahead for which touch probabilities are kept."""
@@ -81,9 +78,6 @@ def compute(
     atr = np.where(known["atr"] > 0, known["atr"], np.nan)
     ahead = np.concatenate([bar_number(one.start) + 1 + np.arange(one.bars) for one in asked])
 
-    def sigma(bars: int) -> Floats:
-        return touch.forecast(known["volatility_forecast"], ahead, bars, risk.vol.weekend)
-
     columns: dict[str, Floats] = {
         "price": price,
         "change_24h": known["change_24h"],
@@ -92,11 +86,12 @@ def compute(
     for name, away in {"lower": price - lower, "upper": upper - price, "stop": price - stop}.items():
         columns[f"distance_{name}_percent"] = 100.0 * away / price
         columns[f"distance_{name}_atr"] = away / atr
-    columns |= _probabilities(price, lower, upper, stop, sigma, risk)
+    columns |= _probabilities(price, lower, upper, stop, known["volatility_forecast"], ahead, risk)
 
     ends = np.cumsum(bars)
     rows_of = [slice(end - count, end) for end, count in zip(ends.tolist(), bars, strict=True)]
-    response = sigma(-(-timedelta(minutes=risk.giveback.response_minutes) // BAR))
+    response_bars = -(-timedelta(minutes=risk.giveback.response_minutes) // BAR)
+    response = touch.forecast(known["volatility_forecast"], ahead, response_bars, risk.vol.weekend)
     held = _positions(grids, candles, span.end, [response[rows] for rows in rows_of], risk, rules or {}, fills or {})
     columns |= {name: np.full(owner.size, np.nan) for name in position.COLUMNS}
     for grid, rows, its in zip(grids, rows_of, held, strict=True):
@@ -148,22 +143,31 @@ def compute(
 
 
 def _probabilities(
-    price: Floats, lower: Floats, upper: Floats, stop: Floats, sigma: Callable[[int], Floats], risk: RiskConfig
+    price: Floats,
+    lower: Floats,
+    upper: Floats,
+    stop: Floats,
+    volatility: Floats,
+    first: Integers,
+    risk: RiskConfig,
 ) -> dict[str, Floats]:
-    """How likely each bound and the stop are touched within each of HORIZONS, from the forecast over so many bars."""
-    to_lower, to_upper = touch.log_ratio(price, lower), touch.log_ratio(upper, price)
-    to_stop = touch.log_ratio(price, stop)
+    """How likely each bound and the stop are touched within each of HORIZONS, from the forecast of a weekday."""
+    distances = {
+        "break_low": log_ratio(price, lower),
+        "break_high": log_ratio(upper, price),
+        "stop": log_ratio(price, stop),
+    }
     columns = {}
     for hours in HORIZONS:
-        k_break, k_stop = (getattr(scale, f"h{hours}") for scale in (risk.touch.k_break, risk.touch.k_stop))
-        forecast = sigma(hours * HOUR_BARS)
-        columns[f"p_break_low_{hours}h"] = touch.probability(to_lower, forecast, hours, k_break)
-        columns[f"p_break_high_{hours}h"] = touch.probability(to_upper, forecast, hours, k_break)
-        columns[f"p_stop_{hours}h"] = touch.probability(to_stop, forecast, hours, k_stop)
+        for event, distance in distances.items():
+            scale: float = getattr(risk.touch.k_stop if event == "stop" else risk.touch.k_break, f"h{hours}")
+            columns[f"p_{event}_{hours}h"] = touch.probability_ahead(
+                distance, volatility, first, hours, scale, risk.vol.weekend
+            )
     return columns
 
 
-def _lists(texts: Sequence[str], counts: Places) -> pl.Series:
+def _lists(texts: Sequence[str], counts: Integers) -> pl.Series:
     """The texts in lists, so many in each; made of Python's lists they would cost 10 times as much."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     return pl.Series(pa.LargeListArray.from_arrays(offsets, pa.array(texts, pa.large_string())))
@@ -218,7 +222,7 @@ def capital_utilisation(grid: GridConfig, price: Floats) -> Floats:
 
 def _judge(
     price: Floats, lower: Floats, upper: Floats, stop: Floats, p_stop: Floats, risk: RiskConfig
-) -> tuple[Places, Places, Places]:
+) -> tuple[Integers, Integers, Integers]:
     """Position health, stop-loss risk and risk level as places in `tables`; `_UNKNOWN` where unknown."""
     health = np.select([np.isnan(price), price < lower, price > upper], [_UNKNOWN, _BELOW_GRID, _ABOVE_GRID], _IN_GRID)
     limits = risk.stop_loss
@@ -232,7 +236,7 @@ def _judge(
     return health, stop_risk, level
 
 
-def _named(places: Places, names: Sequence[str]) -> pl.Series:
+def _named(places: Integers, names: Sequence[str]) -> pl.Series:
     return pl.Series([*names, None], dtype=pl.String).gather(np.where(places == _UNKNOWN, len(names), places))
 
 

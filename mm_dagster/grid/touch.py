@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from mm_dagster.bars import Numbers, weekend_bars
-
-Floats = npt.NDArray[np.float64]
+from mm_dagster.arrays import Floats, Integers
+from mm_dagster.bars import HOUR_BARS, weekend_bars
 
 
 def student_t4_cdf(x: Floats) -> Floats:
@@ -36,13 +34,7 @@ def student_t4_cdf(x: Floats) -> Floats:
     return np.where(x > 0, 1.0 - left, left)
 
 
-def log_ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """ln(numerator / denominator) for positive values of the same shape (n,); NaN where either is NaN."""
-    ratio = numerator / denominator
-    return np.array([math.log(value) for value in ratio.tolist()], dtype=np.float64)
-
-
-def forecast(sigma: Floats, first: Numbers, bars: int, weekend: float) -> Floats:
+def forecast(sigma: Floats, first: Integers, bars: int, weekend: float) -> Floats:
     """What the volatility forecast of a weekday means for the bars ahead, of which some may open on a weekend.
 
     Variances add up: with a the share of weekend bars, sigma sqrt(1 - a + a weekend^2).
@@ -80,3 +72,25 @@ def probability(distance: Floats, sigma: Floats, hours: float, scale: float) -> 
         p = 2.0 * student_t4_cdf(-(ahead / spread))
     p = np.where(sigma > 0, p, np.where(distance <= 0, 1.0, np.nan))
     return np.where(np.isnan(distance) | np.isnan(sigma), np.nan, p)
+
+
+def probability_ahead(
+    distance: Floats, volatility: Floats, first: Integers, hours: int, scale: float, weekend: float
+) -> Floats:
+    """Probability that the price moves by `distance` against a bound within the hours from `as_of` on.
+
+    Every stored probability of a break or of the stop is composed here: `forecast` for the bars ahead, then
+    `probability`.
+
+    Args:
+        distance: see `probability`, shape (n,); likewise scale.
+        volatility: forecast standard deviation of one hourly log return on a weekday, shape (n,).
+        first: see `forecast`, shape (n,); likewise weekend.
+        hours: horizon.
+        scale: see there.
+        weekend: see there.
+
+    Returns:
+        Shape (n,); NaN as of `probability`.
+    """
+    return probability(distance, forecast(volatility, first, hours * HOUR_BARS, weekend), hours, scale)

@@ -20,11 +20,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Numbers, Span, bar_number, bar_numbers
+from mm_dagster.arrays import Floats, Integers, kernel, natural_log
+from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number, bar_numbers
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import indicators
 from mm_dagster.regime.rolling import PIECE, Bars, RollingBars
-from mm_dagster.regime.windows import Lanes, kernel, natural_log
 from mm_dagster.tables.regime import WARMUP_BARS, RegimeFeatures
 
 FORECAST_HALF_LIFE_MAX = 168
@@ -57,7 +57,7 @@ class Definition:
         bars: how far it reaches back, in bars of that series, the newest included.
     """
 
-    indicator: Callable[[Bars], Lanes | tuple[Lanes, ...]]
+    indicator: Callable[[Bars], Floats | tuple[Floats, ...]]
     columns: dict[int, tuple[str, ...]]
     bars: int
 
@@ -175,7 +175,9 @@ def compute(
         return pl.concat(pool.map(compute_some, lots))
 
 
-def _base_bars(candles: pl.DataFrame, owners: Numbers, symbols: int, origin: int, size: int) -> tuple[Lanes, Numbers]:
+def _base_bars(
+    candles: pl.DataFrame, owners: Integers, symbols: int, origin: int, size: int
+) -> tuple[Floats, Integers]:
     """The candles in their places, as `RollingBars` takes them, and the number of each symbol's first bar."""
     numbers = bar_numbers(candles["open_time"])
     prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
@@ -187,8 +189,16 @@ def _base_bars(candles: pl.DataFrame, owners: Numbers, symbols: int, origin: int
 
 @kernel
 def _scatter(
-    base: Lanes, owners: Numbers, numbers: Numbers, origin: int, o: Lanes, h: Lanes, low: Lanes, c: Lanes, v: Lanes
-) -> Numbers:
+    base: Floats,
+    owners: Integers,
+    numbers: Integers,
+    origin: int,
+    o: Floats,
+    h: Floats,
+    low: Floats,
+    c: Floats,
+    v: Floats,
+) -> Integers:
     firsts = np.full(base.shape[0], np.iinfo(np.int64).max)
     for k in range(numbers.size):
         firsts[owners[k]] = min(firsts[owners[k]], numbers[k])
@@ -201,8 +211,8 @@ def _scatter(
 
 
 def _measure(
-    rolling: RollingBars, firsts: Numbers, span: Span, wanted: Sequence[Definition], warmup_bars: int
-) -> tuple[dict[str, Lanes], dict[str, int]]:
+    rolling: RollingBars, firsts: Integers, span: Span, wanted: Sequence[Definition], warmup_bars: int
+) -> tuple[dict[str, Floats], dict[str, int]]:
     """The features of some symbols by name, each of shape (symbols, bars of the span), and where their nulls end.
 
     That is the number of rows, all symbols one below the other, after which there is none.
@@ -245,7 +255,7 @@ def _scaled(bars: int, warmup_bars: int) -> int:
     return -(-bars * warmup_bars // WARMUP_BARS)
 
 
-def _holes(close: Lanes, places: Numbers, step: int, size: int) -> Numbers:
+def _holes(close: Floats, places: Integers, step: int, size: int) -> Integers:
     """Which rows have a MISSING newest bar, among those of all symbols one below the other; see `_collect`."""
     lanes, bars = np.nonzero(np.isnan(close))
     rows = places[lanes % places.size] + bars * step
@@ -253,7 +263,7 @@ def _holes(close: Lanes, places: Numbers, step: int, size: int) -> Numbers:
 
 
 @kernel
-def _collect(rows: Lanes, values: Lanes, skipped: int, places: Numbers, step: int, infinite: bool) -> int:
+def _collect(rows: Floats, values: Floats, skipped: int, places: Integers, step: int, infinite: bool) -> int:
     """Interleaves the series of each symbol: the first bar of each goes to its place, the next ones `step` further.
 
     The first after those `skipped`, that is. What is not finite becomes NaN, if it must not be `infinite`.
@@ -289,7 +299,7 @@ def _collect(rows: Lanes, values: Lanes, skipped: int, places: Numbers, step: in
 
 
 @kernel
-def _put(row: Lanes, series: Lanes, first: int, end: int, place: int, step: int, largest: float) -> int:
+def _put(row: Floats, series: Floats, first: int, end: int, place: int, step: int, largest: float) -> int:
     """Puts some bars of a series to their places, `step` apart, as far as they lie within the row; counts the NaN."""
     end = min(end, (row.size - 1 - place) // step + 1)
     if first >= end:
@@ -304,7 +314,7 @@ def _put(row: Lanes, series: Lanes, first: int, end: int, place: int, step: int,
 
 
 @kernel
-def _put_four(row: Lanes, four: Lanes, first: int, end: int, place: int, step: int, largest: float) -> int:
+def _put_four(row: Floats, four: Floats, first: int, end: int, place: int, step: int, largest: float) -> int:
     """The same for four series whose places are neighbours."""
     nulls = 0
     a, b, c, d = four[0, first:end], four[1, first:end], four[2, first:end], four[3, first:end]
@@ -322,7 +332,7 @@ def _put_four(row: Lanes, four: Lanes, first: int, end: int, place: int, step: i
     return nulls
 
 
-def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes], nulls: dict[str, int]) -> pl.DataFrame:
+def _frame(symbols: pl.Series, span: Span, found: dict[str, Floats], nulls: dict[str, int]) -> pl.DataFrame:
     close_times = span.open_times() + BAR
     columns = [
         pl.concat([symbols.new_from_index(place, span.bars) for place in range(len(symbols))]).alias("symbol"),
@@ -334,7 +344,7 @@ def _frame(symbols: pl.Series, span: Span, found: dict[str, Lanes], nulls: dict[
     return pl.DataFrame(columns).select(_COLUMNS)
 
 
-def _column(name: str, rows: Lanes, end_of_nulls: int) -> pl.Series:
+def _column(name: str, rows: Floats, end_of_nulls: int) -> pl.Series:
     """The rows as they are, without a copy, and NaN as null; none is looked for after `end_of_nulls`."""
     if end_of_nulls == 0:
         return pl.Series(name, rows, pl.Float64)

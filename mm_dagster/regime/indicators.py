@@ -21,6 +21,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from mm_dagster.arrays import Floats, kernel, natural_log, power
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, WEEK_BARS, weekend_bars
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import ornstein_uhlenbeck
@@ -28,11 +29,7 @@ from mm_dagster.regime.rolling import Bars
 from mm_dagster.regime.variance_ratio import variance_ratio as ratio_and_z
 from mm_dagster.regime.windows import (
     KNOWN,
-    Lanes,
     decayed_mean,
-    kernel,
-    natural_log,
-    power,
     windowed_mean,
     windowed_median,
     windowed_moments,
@@ -79,7 +76,7 @@ def _shared(function: Callable[Concatenate[Bars, P], Result]) -> Callable[Concat
     return cast(Callable[Concatenate[Bars, P], Result], once)
 
 
-def close(bars: Bars) -> Lanes:
+def close(bars: Bars) -> Floats:
     """Closing price.
 
     Formula: c.
@@ -91,7 +88,7 @@ def close(bars: Bars) -> Lanes:
     return bars.close
 
 
-def change_24h(bars: Bars) -> Lanes:
+def change_24h(bars: Bars) -> Floats:
     """Change of the price over 24 hours, on base bars.
 
     Formula: 100 (c_t / c_(t-96) - 1).
@@ -104,7 +101,7 @@ def change_24h(bars: Bars) -> Lanes:
     return 100.0 * (_over(bars.close, _before(bars.close, DAY_BARS)) - 1.0)
 
 
-def volume_24h(bars: Bars) -> Lanes:
+def volume_24h(bars: Bars) -> Floats:
     """Volume of 24 hours, on base bars.
 
     Formula: 96 (mean of 96 v).
@@ -116,7 +113,7 @@ def volume_24h(bars: Bars) -> Lanes:
     return windowed_mean(bars.volume, DAY_BARS, bars.anchor) * DAY_BARS
 
 
-def volume_ratio(bars: Bars) -> Lanes:
+def volume_ratio(bars: Bars) -> Floats:
     """Volume now against that of a week.
 
     Formula: (mean of 4 v) / (mean of 168 v).
@@ -130,7 +127,7 @@ def volume_ratio(bars: Bars) -> Lanes:
     return _over(short, long)
 
 
-def bollinger(bars: Bars) -> tuple[Lanes, Lanes]:
+def bollinger(bars: Bars) -> tuple[Floats, Floats]:
     """Bollinger bands: their width, and where the price lies in them.
 
     Formula: m and s the mean and population standard deviation of 20 c; width 4 s / m, %B 1/2 + (c - m) / (4 s).
@@ -144,7 +141,7 @@ def bollinger(bars: Bars) -> tuple[Lanes, Lanes]:
     return _over(4.0 * deviation, mean), 0.5 + _over(bars.close - mean, 4.0 * deviation)
 
 
-def bollinger_width_percentile(bars: Bars) -> Lanes:
+def bollinger_width_percentile(bars: Bars) -> Floats:
     """How narrow the Bollinger bands are, for a week.
 
     Formula: share of the 168 widths before that are not above the present one.
@@ -157,7 +154,7 @@ def bollinger_width_percentile(bars: Bars) -> Lanes:
     return windowed_rank(_over(4.0 * deviation, mean), WIDTH_RANK)
 
 
-def donchian(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
+def donchian(bars: Bars) -> tuple[Floats, Floats, Floats]:
     """The range: resistance, support, and whether the price is still inside.
 
     Formula: highest h and lowest l of the 96 bars BEFORE t; inside: lowest <= c <= highest.
@@ -170,7 +167,7 @@ def donchian(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
     return high, low, _flag((low <= bars.close) & (bars.close <= high), high)
 
 
-def closes_outside(bars: Bars) -> Lanes:
+def closes_outside(bars: Bars) -> Floats:
     """Whether the price has left the range.
 
     Formula: c below the lowest l or above the highest h of the 96 bars BEFORE t.
@@ -184,7 +181,7 @@ def closes_outside(bars: Bars) -> Lanes:
 
 
 @_shared
-def average_true_range(bars: Bars) -> Lanes:
+def average_true_range(bars: Bars) -> Floats:
     """Average true range.
 
     Formula: mean of 14 TR, TR = max(h - l, abs(h - c_(t-1)), abs(l - c_(t-1))).
@@ -196,7 +193,7 @@ def average_true_range(bars: Bars) -> Lanes:
     return windowed_mean(_true_range(bars), ATR, bars.anchor)
 
 
-def atr_expansion(bars: Bars) -> Lanes:
+def atr_expansion(bars: Bars) -> Floats:
     """Expansion of the true range against its week.
 
     Formula: (mean of 14 TR) / (mean of 168 TR).
@@ -210,7 +207,7 @@ def atr_expansion(bars: Bars) -> Lanes:
 
 
 @_shared
-def mean_reversion(bars: Bars) -> tuple[Lanes, ...]:
+def mean_reversion(bars: Bars) -> tuple[Floats, ...]:
     """Ornstein-Uhlenbeck fit: whether the price comes back, to where, and how fast.
 
     Formula: least squares of y_i on y_(i-1): intercept a, slope phi, N pairs, RSS the residual sum of squares.
@@ -225,7 +222,7 @@ def mean_reversion(bars: Bars) -> tuple[Lanes, ...]:
     return ornstein_uhlenbeck.fit(bars.log_close, OU_PAIRS, bars.anchor)
 
 
-def half_life_baseline(bars: Bars) -> Lanes:
+def half_life_baseline(bars: Bars) -> Floats:
     """What half-life was usual in the month before.
 
     Formula: median of 720 half-lives, the newest of them 192 bars before t. May be infinite.
@@ -237,7 +234,7 @@ def half_life_baseline(bars: Bars) -> Lanes:
     return _before(windowed_median(mean_reversion(bars)[4], BASELINE), BASELINE_LAG)
 
 
-def efficiency_ratio(bars: Bars) -> Lanes:
+def efficiency_ratio(bars: Bars) -> Floats:
     """Efficiency ratio: the way gone over the path taken.
 
     Formula: abs(y_t - y_(t-40)) / (sum of 40 abs(r)).
@@ -253,7 +250,7 @@ def efficiency_ratio(bars: Bars) -> Lanes:
     return np.minimum(_over(way, path), 1.0)
 
 
-def swings(bars: Bars) -> tuple[Lanes, Lanes]:
+def swings(bars: Bars) -> tuple[Floats, Floats]:
     """Higher or lower swing highs, and swing lows.
 
     Formula: sign of the last pivot high minus the one before, 0 with fewer than two; likewise of lows. A pivot is
@@ -266,7 +263,7 @@ def swings(bars: Bars) -> tuple[Lanes, Lanes]:
     return _swing(bars.high, SWINGS, PIVOT_SIDE, 1.0), _swing(bars.low, SWINGS, PIVOT_SIDE, -1.0)
 
 
-def exponential_average(bars: Bars, span: int) -> Lanes:
+def exponential_average(bars: Bars, span: int) -> Floats:
     """Exponential moving averages, cut after 5 spans.
 
     Formula: sum lambda^j c_(t-j) / sum lambda^j, lambda = 1 - 2 / (span + 1), j = 0 ... 5 span - 1.
@@ -278,7 +275,7 @@ def exponential_average(bars: Bars, span: int) -> Lanes:
     return decayed_mean(bars.close, 1.0 - 2.0 / (span + 1.0), EMA_LENGTH * span, bars.anchor)
 
 
-def adx(bars: Bars) -> Lanes:
+def adx(bars: Bars) -> Floats:
     """Average directional index, 0 to 100.
 
     Formula: S the mean with weights (13/14)^j over 140 bars; +DM = h_t - h_(t-1) where that is positive and above
@@ -297,7 +294,7 @@ def adx(bars: Bars) -> Lanes:
     return decayed_mean(_directional_index(plus, minus, bars.close), decay, ADX_WINDOW, bars.anchor)
 
 
-def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
+def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Floats, Floats]:
     """Variance ratio: whether returns add up (above 1) or cancel out (below 1), and its z.
 
     Formula: variance of q-bar returns over q times that of 1-bar returns, overlapping, debiased;
@@ -312,7 +309,7 @@ def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Lanes, Lanes]:
     return ratio_and_z(bars.log_close, _returns(bars), square_mean, returns, q, bars.anchor)
 
 
-def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
+def range_volatility(bars: Bars) -> tuple[Floats, Floats, Floats]:
     """Volatility from the range of each bar.
 
     Formula: with u = ln(h/l) and d = ln(c/o): Parkinson sqrt(mean of 96 u^2 / (4 ln 2)); Garman-Klass
@@ -330,7 +327,7 @@ def range_volatility(bars: Bars) -> tuple[Lanes, Lanes, Lanes]:
     return np.sqrt(parkinson / (4.0 * math.log(2.0))), np.sqrt(garman_klass), np.sqrt(rogers_satchell)
 
 
-def jump_share(bars: Bars) -> Lanes:
+def jump_share(bars: Bars) -> Floats:
     """Share of jumps in the realised variance.
 
     Formula: max(0, 1 - BV / RV); BV = pi/2 (mean of 96 abs(r_t r_(t-1))), RV = mean of 96 r^2.
@@ -345,7 +342,7 @@ def jump_share(bars: Bars) -> Lanes:
     return np.maximum(1.0 - _over(bipower, _mean_square(bars, VOLATILITY)), 0.0)
 
 
-def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
+def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Floats:
     """Forecast standard deviation of one hourly log return on a weekday, from base bars.
 
     Formula: 2 ((w EWMA(|r/s|^p; half-life 12 h) + (1 - w) EWMA(|r/s|^p; half-life 168 h)) / m)^(1/p), w = 1/2, p =
@@ -372,7 +369,7 @@ def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Lanes:
     return power(mean / normal, 1.0 / vol.power) * math.sqrt(HOUR_BARS)
 
 
-def realised_volatility(bars: Bars, returns: int) -> Lanes:
+def realised_volatility(bars: Bars, returns: int) -> Floats:
     """Realised volatility of the last base bars.
 
     Formula: sqrt(4 (mean of n r^2)), n = 4 and 96.
@@ -385,47 +382,47 @@ def realised_volatility(bars: Bars, returns: int) -> Lanes:
 
 
 @_shared
-def _returns(bars: Bars) -> Lanes:
+def _returns(bars: Bars) -> Floats:
     return _change(bars.log_close)
 
 
 @_shared
-def _squared_returns(bars: Bars) -> Lanes:
+def _squared_returns(bars: Bars) -> Floats:
     return _returns(bars) * _returns(bars)
 
 
 @_shared
-def _mean_square(bars: Bars, returns: int) -> Lanes:
+def _mean_square(bars: Bars, returns: int) -> Floats:
     return windowed_mean(_squared_returns(bars), returns, bars.anchor)
 
 
 @_shared
-def _true_range(bars: Bars) -> Lanes:
+def _true_range(bars: Bars) -> Floats:
     return _true_ranges(bars.high, bars.low, bars.close)
 
 
 @_shared
-def _band(bars: Bars) -> tuple[Lanes, Lanes]:
+def _band(bars: Bars) -> tuple[Floats, Floats]:
     return windowed_moments(bars.close, BOLLINGER)
 
 
-def _over(numerator: Lanes, denominator: Lanes) -> Lanes:
+def _over(numerator: Floats, denominator: Floats) -> Floats:
     """The quotient; 0/0 and x/0 are left to become null."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return numerator / denominator
 
 
-def _flag(condition: np.ndarray, needed: Lanes) -> Lanes:
+def _flag(condition: np.ndarray, needed: Floats) -> Floats:
     return np.where(np.isnan(needed), np.nan, condition)
 
 
-def _range_before(bars: Bars) -> tuple[Lanes, Lanes]:
+def _range_before(bars: Bars) -> tuple[Floats, Floats]:
     high, low = windowed_range(bars.high, bars.low, RANGE, bars.anchor)
     return _before(high, 1), _before(low, 1)
 
 
 @kernel
-def _before(values: Lanes, bars: int) -> Lanes:
+def _before(values: Floats, bars: int) -> Floats:
     """The series as they were that many bars before."""
     shifted = np.empty_like(values)
     for lane in range(values.shape[0]):
@@ -435,7 +432,7 @@ def _before(values: Lanes, bars: int) -> Lanes:
 
 
 @kernel
-def _change(values: Lanes) -> Lanes:
+def _change(values: Floats) -> Floats:
     """Each value minus the one before."""
     result = np.empty_like(values)
     for lane in range(values.shape[0]):
@@ -446,7 +443,7 @@ def _change(values: Lanes) -> Lanes:
 
 
 @kernel
-def _seasonless_sizes(returns: Lanes, season: Lanes) -> Lanes:
+def _seasonless_sizes(returns: Floats, season: Floats) -> Floats:
     """Sizes of the returns over their season's standard deviation; `season` is of one period, which comes again."""
     sizes = np.empty_like(returns)
     for lane in range(returns.shape[0]):
@@ -458,7 +455,7 @@ def _seasonless_sizes(returns: Lanes, season: Lanes) -> Lanes:
 
 
 @kernel
-def _true_ranges(high: Lanes, low: Lanes, close: Lanes) -> Lanes:
+def _true_ranges(high: Floats, low: Floats, close: Floats) -> Floats:
     result = np.empty_like(high)
     for lane in range(high.shape[0]):
         result[lane, :1] = np.nan
@@ -473,7 +470,7 @@ def _true_ranges(high: Lanes, low: Lanes, close: Lanes) -> Lanes:
 
 
 @kernel
-def _swing(prices: Lanes, window: int, side: int, direction: float) -> Lanes:
+def _swing(prices: Floats, window: int, side: int, direction: float) -> Floats:
     """Highs with direction 1, lows with -1: every comparison with a MISSING bar is false, and there is no pivot."""
     lanes, bars = prices.shape
     needed = window + side + 1
@@ -501,7 +498,7 @@ def _swing(prices: Lanes, window: int, side: int, direction: float) -> Lanes:
 
 
 @kernel
-def _directional_movement(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
+def _directional_movement(high: Floats, low: Floats) -> tuple[Floats, Floats]:
     plus, minus = np.full_like(high, np.nan), np.full_like(high, np.nan)
     for lane in range(high.shape[0]):
         for i in range(1, high.shape[1]):
@@ -513,7 +510,7 @@ def _directional_movement(high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
 
 
 @kernel
-def _directional_index(plus: Lanes, minus: Lanes, close: Lanes) -> Lanes:
+def _directional_index(plus: Floats, minus: Floats, close: Floats) -> Floats:
     index = np.empty_like(plus)
     for lane in range(plus.shape[0]):
         for i in range(plus.shape[1]):
@@ -524,7 +521,7 @@ def _directional_index(plus: Lanes, minus: Lanes, close: Lanes) -> Lanes:
 
 
 @kernel
-def _range_terms(opens: Lanes, highs: Lanes, lows: Lanes, closes: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+def _range_terms(opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> tuple[Floats, Floats, Floats]:
     """Of each bar, from the logarithms of its prices: what Parkinson, Garman and Klass, Rogers and Satchell average."""
     parkinson, garman_klass, rogers_satchell = np.empty_like(opens), np.empty_like(opens), np.empty_like(opens)
     share = 2.0 * math.log(2.0) - 1.0

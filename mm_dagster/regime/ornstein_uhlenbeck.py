@@ -14,13 +14,14 @@ import math
 
 import numpy as np
 
-from mm_dagster.regime.windows import KNOWN, Lanes, kernel, known_among, natural_log
+from mm_dagster.arrays import Floats, kernel, natural_log
+from mm_dagster.regime.windows import KNOWN, known_among
 
 SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
 
 
-def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
+def fit(log_close: Floats, pairs: int, anchor: int) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
     """Fit of y_i on y_(i-1) over the known ones of the last `pairs` pairs (Vasicek 1977).
 
     Args:
@@ -37,7 +38,7 @@ def fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes,
     return phi, mu, sigma, tau, _half_life(corrected), z
 
 
-def _half_life(corrected: Lanes) -> Lanes:
+def _half_life(corrected: Floats) -> Floats:
     """In bars, of a phi that is corrected for its bias."""
     with np.errstate(divide="ignore"):
         half_life = math.log(2.0) / -natural_log(corrected)
@@ -47,7 +48,7 @@ def _half_life(corrected: Lanes) -> Lanes:
 
 
 @kernel
-def _fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
+def _fit(log_close: Floats, pairs: int, anchor: int) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
     """What `fit` returns, but for the corrected phi in place of the half-life."""
     lanes, bars = log_close.shape
     phi, mu, sigma = np.empty((lanes, bars)), np.empty((lanes, bars)), np.empty((lanes, bars))
@@ -109,7 +110,7 @@ def _fit(log_close: Lanes, pairs: int, anchor: int) -> tuple[Lanes, Lanes, Lanes
 
 
 @kernel
-def _accumulate(sums: Lanes, y: Lanes, start: int, first: int, stop: int, stride: int, centre: float) -> None:
+def _accumulate(sums: Floats, y: Floats, start: int, first: int, stop: int, stride: int, centre: float) -> None:
     """The five sums over a block from one of its ends to each bar, of x, d, x^2, x d and d^2: columns of `sums`."""
     x_sum, d_sum, xx_sum, xd_sum, dd_sum = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(first, stop, stride):
@@ -125,7 +126,7 @@ def _accumulate(sums: Lanes, y: Lanes, start: int, first: int, stop: int, stride
 
 
 @kernel
-def _in_two_passes(y: Lanes, newest: int, pairs: int, known: int) -> tuple[float, float, float, float, float, float]:
+def _in_two_passes(y: Floats, newest: int, pairs: int, known: int) -> tuple[float, float, float, float, float, float]:
     """Count, means of x and d from the newest y, sums of squares; NaN when too few pairs are known."""
     if newest < pairs or known < KNOWN * pairs or math.isnan(y[newest]):
         return np.nan, np.nan, np.nan, np.nan, np.nan, np.nan

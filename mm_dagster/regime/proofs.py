@@ -20,9 +20,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from mm_dagster.arrays import Flags
 from mm_dagster.bars import BAR, DAY_BARS, Span, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.regime import features, verdict
@@ -362,7 +362,7 @@ def _compare(claim: Proof, grid: pl.DataFrame, one: pl.DataFrame, other: pl.Data
     )
 
 
-def _same_bits(one: pl.Series, other: pl.Series) -> npt.NDArray[np.bool_]:
+def _same_bits(one: pl.Series, other: pl.Series) -> Flags:
     """Whether two columns are the same, value by value: nulls, infinities and the sign of zero included."""
     if not one.dtype.is_float():
         return one.eq_missing(other).to_numpy()

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_dagster.bars import Numbers
-from mm_dagster.regime.windows import Lanes, kernel
+from mm_dagster.arrays import Floats, Integers, kernel
 
 PIECE = 64
 """Bars that are taken from, or put to, one phase after the other while what lies between them is in the cache."""
@@ -31,12 +30,12 @@ class Bars:
         shared: what was computed of these bars and is used more than once.
     """
 
-    open: Lanes
-    high: Lanes
-    low: Lanes
-    close: Lanes
-    volume: Lanes
-    log_close: Lanes
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    log_close: Floats
     anchor: int
     shared: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -55,7 +54,7 @@ class RollingBars:
         step: base bars in a bar now.
     """
 
-    def __init__(self, base: Lanes, origin: int) -> None:
+    def __init__(self, base: Floats, origin: int) -> None:
         """From base bars.
 
         Args:
@@ -73,7 +72,7 @@ class RollingBars:
             _join(self._table, self.step)
             self.step *= 2
 
-    def series(self, phases: Numbers, first: int, end: int) -> Bars:
+    def series(self, phases: Integers, first: int, end: int) -> Bars:
         """Some series of every symbol, its phases side by side.
 
         Args:
@@ -86,7 +85,7 @@ class RollingBars:
 
 
 @kernel
-def _join(table: Lanes, bars: int) -> None:
+def _join(table: Floats, bars: int) -> None:
     """Joins each bar with the one `bars` before, in place; MISSING when one of them is or lies before the table."""
     for symbol in range(table.shape[0]):
         opens, highs, lows = table[symbol, 0], table[symbol, 1], table[symbol, 2]
@@ -103,7 +102,7 @@ def _join(table: Lanes, bars: int) -> None:
 
 
 @kernel
-def _pick(table: Lanes, phases: Numbers, step: int, first: int, bars: int) -> Lanes:
+def _pick(table: Floats, phases: Integers, step: int, first: int, bars: int) -> Floats:
     """Shape (6, symbols * phases, bars)."""
     picked = np.empty((table.shape[1], table.shape[0] * phases.size, bars))
     outside = max(0, -first)

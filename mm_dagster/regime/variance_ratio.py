@@ -12,15 +12,16 @@ import math
 
 import numpy as np
 
-from mm_dagster.regime.windows import KNOWN, Lanes, kernel, known_among, windowed_mean
+from mm_dagster.arrays import Floats, kernel
+from mm_dagster.regime.windows import KNOWN, known_among, windowed_mean
 
 SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
 
 
 def variance_ratio(
-    log_close: Lanes, change: Lanes, square_mean: Lanes, returns: int, q: int, anchor: int
-) -> tuple[Lanes, Lanes]:
+    log_close: Floats, change: Floats, square_mean: Floats, returns: int, q: int, anchor: int
+) -> tuple[Floats, Floats]:
     """Variance of q-bar returns over q times that of 1-bar returns, and the z of its distance from 1.
 
     Lo and MacKinlay (1988): overlapping q-bar returns, debiased, robust to heteroscedasticity, wholly inside the
@@ -52,7 +53,7 @@ def variance_ratio(
 
 
 @kernel
-def _changes(log_close: Lanes, q: int) -> Lanes:
+def _changes(log_close: Floats, q: int) -> Floats:
     """Returns over q bars; NaN where a bar among them is not known."""
     lanes, bars = log_close.shape
     change = np.full((lanes, bars), np.nan)
@@ -69,15 +70,15 @@ def _changes(log_close: Lanes, q: int) -> Lanes:
 
 @kernel
 def _ratio(
-    log_close: Lanes,
-    square_mean: Lanes,
-    long_mean: Lanes,
-    long_square_mean: Lanes,
-    change: Lanes,
+    log_close: Floats,
+    square_mean: Floats,
+    long_mean: Floats,
+    long_square_mean: Floats,
+    change: Floats,
     returns: int,
     q: int,
     anchor: int,
-) -> tuple[Lanes, Lanes]:
+) -> tuple[Floats, Floats]:
     """The ratio and its z from the means over the window of r^2 and of the q-bar returns and their squares."""
     lanes, bars = change.shape
     ratio, z = np.full((lanes, bars), np.nan), np.full((lanes, bars), np.nan)
@@ -152,17 +153,17 @@ def _ratio(
 
 @kernel
 def _finish(
-    ratio: Lanes,
-    z: Lanes,
-    newest: Lanes,
-    oldest: Lanes,
-    square_mean: Lanes,
-    long_mean: Lanes,
-    long_square_mean: Lanes,
-    sums: Lanes,
+    ratio: Floats,
+    z: Floats,
+    newest: Floats,
+    oldest: Floats,
+    square_mean: Floats,
+    long_mean: Floats,
+    long_square_mean: Floats,
+    sums: Floats,
     offset: int,
     returns: int,
-    weight: Lanes,
+    weight: Floats,
 ) -> None:
     """Ratio and z of complete windows; NaN where too little is left of the sums once the mean is taken out."""
     q = weight.size
@@ -185,7 +186,9 @@ def _finish(
 
 
 @kernel
-def _pairs(sums: Lanes, near: Lanes, block: Lanes, square: Lanes, weight: Lanes, reach: Lanes, forwards: bool) -> None:
+def _pairs(
+    sums: Floats, near: Floats, block: Floats, square: Floats, weight: Floats, reach: Floats, forwards: bool
+) -> None:
     """Four sums over pairs of a block's returns, weighted by how far apart the two lie.
 
     Of a^2 b^2, a^2 b + a b^2, a^2 + b^2 + 4 a b and a + b; over the pairs from the first return to each, or from each
@@ -220,7 +223,7 @@ def _pairs(sums: Lanes, near: Lanes, block: Lanes, square: Lanes, weight: Lanes,
 
 
 @kernel
-def _join(sums: Lanes, head: Lanes, tail: Lanes, across: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
+def _join(sums: Floats, head: Floats, tail: Floats, across: Floats, r: Floats, start: int, weight: Floats) -> None:
     """The four sums of the windows that end in the block from `start` on: its head, the tail of the block before,
     and the pairs across."""
     returns, lags = sums.shape[1], weight.size - 1
@@ -243,7 +246,7 @@ def _join(sums: Lanes, head: Lanes, tail: Lanes, across: Lanes, r: Lanes, start:
 
 
 @kernel
-def _pairs_across(across: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
+def _pairs_across(across: Floats, r: Floats, start: int, weight: Floats) -> None:
     """The same sums over the pairs of one return before `start` and one after it; in column n, of the first n after."""
     lags = weight.size - 1
     for n in range(1, lags + 1):
@@ -255,7 +258,7 @@ def _pairs_across(across: Lanes, r: Lanes, start: int, weight: Lanes) -> None:
 
 
 @kernel
-def _add_pair(sums: Lanes, a: float, b: float, weight: float) -> None:
+def _add_pair(sums: Floats, a: float, b: float, weight: float) -> None:
     if not (math.isnan(a) or math.isnan(b)):
         sums[0] += weight * (a * a * b * b)
         sums[1] += weight * (a * a * b + a * b * b)
@@ -264,7 +267,7 @@ def _add_pair(sums: Lanes, a: float, b: float, weight: float) -> None:
 
 
 @kernel
-def _directly(y: Lanes, newest: int, returns: int, q: int, weight: Lanes) -> tuple[float, float]:
+def _directly(y: Floats, newest: int, returns: int, q: int, weight: Floats) -> tuple[float, float]:
     """One window by the definition, over what is known of it."""
     first = newest - returns
     mean, count = 0.0, 0

@@ -12,20 +12,15 @@ depend on where the data starts. Where the definition leaves room:
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, bar_number
+from mm_dagster.arrays import Floats, Integers, exponential, kernel, natural_log
+from mm_dagster.bars import BAR, Span, by_bar
 from mm_dagster.config.regime import Logistic, Logits, RangeScore, RegimeConfig, ReversionScore, TrendScore
-from mm_dagster.regime.windows import exponential, kernel, natural_log
 from mm_dagster.tables.regime import HYSTERESIS_BARS, RegimeVerdict
 from mm_dagster.tables.words import VERDICTS
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 _RANGE_WEAK = VERDICTS.index("RANGE_WEAK")
 _TRANSITION = VERDICTS.index("TRANSITION")
@@ -44,6 +39,7 @@ _TREND_INPUTS = (
 )
 _TREND_INPUTS_4H = (*(f"{name}_4h" for name in _TREND_INPUTS[:-1]), "variance_ratio_4_z_4h")
 _OTHER_INPUTS = ("half_life", "ou_tau", "inside_range", "atr_expansion", "bollinger_width_percentile")
+_INPUTS = (*_TREND_INPUTS, *_TREND_INPUTS_4H, *_OTHER_INPUTS)
 
 
 def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.DataFrame:
@@ -61,7 +57,7 @@ def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.Data
     """
     symbols = features["symbol"].unique().sort()
     wide = span.back(HYSTERESIS_BARS - 1)
-    inputs = _inputs(features, symbols, wide)
+    inputs = by_bar(features, wide, pl.DataFrame({"symbol": symbols}), *_INPUTS)
     trend = _trend_score([inputs[name] for name in _TREND_INPUTS], regime.trend)
     trend_4h = _trend_score([inputs[name] for name in _TREND_INPUTS_4H], regime.trend)
     reversion = _reversion_score(inputs, regime.reversion)
@@ -101,19 +97,6 @@ def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.Data
             "raw_verdict": _words(raw[:, asked]),
         }
     ).select(_COLUMNS)
-
-
-def _inputs(features: pl.DataFrame, symbols: pl.Series, span: Span) -> dict[str, Floats]:
-    """The features that the scores read, of shape (symbols, bars of the span); NaN where null or absent."""
-    rows = features.filter(span.closes())
-    as_of = rows["as_of"].dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))
-    owners = rows["symbol"].cast(pl.Enum(symbols)).to_physical().to_numpy()
-    places = as_of - bar_number(span.start) - 1
-    inputs = {}
-    for name in (*_TREND_INPUTS, *_TREND_INPUTS_4H, *_OTHER_INPUTS):
-        inputs[name] = np.full((len(symbols), span.bars), np.nan)
-        inputs[name][owners, places] = rows[name].cast(pl.Float64).to_numpy()
-    return inputs
 
 
 def _logistic(values: Floats, midpoint: float, scale: float) -> Floats:
@@ -177,13 +160,13 @@ def _softmax(logits: Floats) -> Floats:
     return np.stack(odds) / (odds[0] + odds[1] + odds[2] + odds[3])
 
 
-def _most_likely(probability: Floats, trend_4h: Floats, floor: float) -> Counts:
+def _most_likely(probability: Floats, trend_4h: Floats, floor: float) -> Integers:
     raw = _TREND - np.argmax(probability[::-1], axis=0)
     return np.where((raw == _TREND) & ~(trend_4h >= floor), _TRANSITION, raw)
 
 
 @kernel
-def _fold(raw: Counts, up: int, down: int) -> Counts:
+def _fold(raw: Integers, up: int, down: int) -> Integers:
     """Folds the raw verdicts of each symbol, shape (symbols, bars)."""
     verdict = np.empty_like(raw)
     for symbol in range(raw.shape[0]):
@@ -192,7 +175,7 @@ def _fold(raw: Counts, up: int, down: int) -> Counts:
 
 
 @kernel
-def _folded(raw: Counts, up: int, down: int) -> Counts:
+def _folded(raw: Integers, up: int, down: int) -> Integers:
     """The verdict after the last `HYSTERESIS_BARS` raw ones, from RANGE_WEAK; negative raw verdicts are unknown.
 
     Each bar has a fold of its own, one bar later than the one before. The two soon agree, and then for good: from there
@@ -224,7 +207,7 @@ def _folded(raw: Counts, up: int, down: int) -> Counts:
 
 
 @kernel
-def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
+def _step(current: int, raw: int, seen: Integers, up: int, down: int) -> int:
     """The verdict after one more raw one, the last of those `seen`; an unknown one changes nothing."""
     if raw < 0:
         return current
@@ -235,6 +218,6 @@ def _step(current: int, raw: int, seen: Counts, up: int, down: int) -> int:
     return current
 
 
-def _words(verdict: Counts) -> pl.Series:
+def _words(verdict: Integers) -> pl.Series:
     words = pl.Series([*VERDICTS, None], dtype=pl.String)
     return words.gather(np.where(verdict == _UNKNOWN, len(VERDICTS), verdict).reshape(-1))

@@ -16,20 +16,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
-Lanes = npt.NDArray[np.float64]
+from mm_dagster.arrays import Floats, Integers, kernel
 
 KNOWN = 0.9
 """The share of a window that must be known."""
 
-kernel = njit(cache=True, error_model="numpy", nogil=True)
-"""Compiled once and kept; no fastmath, no threads: the order of operations is the one that is written. x/0 is inf."""
-
 
 @kernel
-def known_among(series: Lanes, first: int, last: int) -> int:
+def known_among(series: Floats, first: int, last: int) -> int:
     """How many values of one series are known from `first` to `last`, both included."""
     count = 0
     for i in range(first, last + 1):
@@ -37,7 +32,7 @@ def known_among(series: Lanes, first: int, last: int) -> int:
     return count
 
 
-def windowed_mean(values: Lanes, width: int, anchor: int) -> Lanes:
+def windowed_mean(values: Floats, width: int, anchor: int) -> Floats:
     """Mean of the known values among the last `width`."""
     return _narrow_mean(values, width) if width <= _NARROW else _wide_mean(values, width, anchor)
 
@@ -47,7 +42,7 @@ _NARROW = 8
 
 
 @kernel
-def _narrow_mean(values: Lanes, width: int) -> Lanes:
+def _narrow_mean(values: Floats, width: int) -> Floats:
     lanes, bars = values.shape
     mean = np.full((lanes, bars), np.nan)
     share = 1.0 / width
@@ -70,7 +65,7 @@ def _narrow_mean(values: Lanes, width: int) -> Lanes:
 
 
 @kernel
-def _mean_of_known(series: Lanes, first: int, last: int) -> float:
+def _mean_of_known(series: Floats, first: int, last: int) -> float:
     count = known_among(series, first, last)
     if count < KNOWN * (last - first + 1):
         return np.nan
@@ -81,7 +76,7 @@ def _mean_of_known(series: Lanes, first: int, last: int) -> float:
 
 
 @kernel
-def _wide_mean(values: Lanes, width: int, anchor: int) -> Lanes:
+def _wide_mean(values: Floats, width: int, anchor: int) -> Floats:
     lanes, bars = values.shape
     mean = np.empty((lanes, bars))
     # Sums from each bar of a block to its end: of the block before, and of the present one.
@@ -123,7 +118,7 @@ def _wide_mean(values: Lanes, width: int, anchor: int) -> Lanes:
 
 
 @kernel
-def windowed_range(highs: Lanes, lows: Lanes, width: int, anchor: int) -> tuple[Lanes, Lanes]:
+def windowed_range(highs: Floats, lows: Floats, width: int, anchor: int) -> tuple[Floats, Floats]:
     """Highest known high and lowest known low of the last `width` bars; a bar knows both or neither."""
     lanes, bars = highs.shape
     highest, lowest = np.empty((lanes, bars)), np.empty((lanes, bars))
@@ -154,7 +149,7 @@ def windowed_range(highs: Lanes, lows: Lanes, width: int, anchor: int) -> tuple[
 
 
 @kernel
-def decayed_mean(values: Lanes, decay: float, width: int, anchor: int) -> Lanes:
+def decayed_mean(values: Floats, decay: float, width: int, anchor: int) -> Floats:
     """Mean of the known values among the last `width`, weighted with decay^j, j = 0 ... width - 1 bars ago.
 
     decay^width must be far from the smallest number: within a block the weights are those of its first bar.
@@ -219,7 +214,7 @@ def decayed_mean(values: Lanes, decay: float, width: int, anchor: int) -> Lanes:
 
 
 @kernel
-def windowed_moments(values: Lanes, width: int) -> tuple[Lanes, Lanes]:
+def windowed_moments(values: Floats, width: int) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of the known values among the last `width`; the newest must be known.
 
     Two passes over differences from the newest value: a flat window has exactly no deviation.
@@ -271,7 +266,7 @@ _BLOCK = 512
 
 
 @kernel
-def _moments_of_known(series: Lanes, first: int, last: int) -> tuple[float, float]:
+def _moments_of_known(series: Floats, first: int, last: int) -> tuple[float, float]:
     count = known_among(series, first, last)
     if count < KNOWN * (last - first + 1):
         return np.nan, np.nan
@@ -289,7 +284,7 @@ def _moments_of_known(series: Lanes, first: int, last: int) -> tuple[float, floa
 
 
 @kernel
-def windowed_rank(values: Lanes, width: int) -> Lanes:
+def windowed_rank(values: Floats, width: int) -> Floats:
     """Share of the known values among the `width` BEFORE each that are not above it."""
     lanes, bars = values.shape
     rank = np.full((lanes, bars), np.nan)
@@ -341,7 +336,7 @@ def _up_to(value: float, limit: float) -> float:
     return 1.0 if value <= limit else 0.0
 
 
-def windowed_median(values: Lanes, width: int) -> Lanes:
+def windowed_median(values: Floats, width: int) -> Floats:
     """Median of the known values among the last `width`, infinite ones included.
 
     Of an even number it is the mean of the middle two. Blocks of `width` bars are sorted once; a window then walks
@@ -355,7 +350,7 @@ def windowed_median(values: Lanes, width: int) -> Lanes:
 
 
 @kernel
-def _median_by_rank(blocks: Lanes, order: npt.NDArray[np.int64], bars: int) -> Lanes:
+def _median_by_rank(blocks: Floats, order: Integers, bars: int) -> Floats:
     """The medians of windows as wide as the blocks, of which the first is empty; `order` sorts each, NaN last."""
     lanes, count, width = blocks.shape
     median = np.full((lanes, bars), np.nan)
@@ -410,12 +405,12 @@ def _median_by_rank(blocks: Lanes, order: npt.NDArray[np.int64], bars: int) -> L
 
 @kernel
 def _merge(
-    older: Lanes,
-    older_order: npt.NDArray[np.int64],
-    newer: Lanes,
-    newer_order: npt.NDArray[np.int64],
-    ordered: Lanes,
-    rank: npt.NDArray[np.int64],
+    older: Floats,
+    older_order: Integers,
+    newer: Floats,
+    newer_order: Integers,
+    ordered: Floats,
+    rank: Integers,
 ) -> None:
     """Sorts the known values of two blocks into `ordered`; `rank` says where each went."""
     width = older.size
@@ -433,20 +428,3 @@ def _merge(
             j += 1
         else:
             break
-
-
-def natural_log(values: Lanes) -> Lanes:
-    """ln; -inf of 0 and NaN below it. A value's bits do not depend on where in the array it stands: a test holds it."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(values)
-
-
-def power(values: Lanes, exponent: float) -> Lanes:
-    """values^exponent, likewise; NaN below 0."""
-    return np.power(values, exponent)
-
-
-def exponential(values: Lanes) -> Lanes:
-    """e^x, likewise; inf where it is beyond the numbers."""
-    with np.errstate(over="ignore"):
-        return np.exp(values)

@@ -21,10 +21,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
-from numba import njit
 
+from mm_dagster.arrays import Floats, kernel, natural_log
 from mm_dagster.bars import BAR, HOUR_BARS, Span, by_bar, iso, midnight
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.tables.registry import CODE_VERSIONS, conform
 
 EXTRA = "research"
@@ -240,7 +239,7 @@ def missing() -> list[str]:
     return [kind.library for kind in MODELS if find_spec(kind.library) is None]
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def forward(returns: Floats, start: Floats, transition: Floats, mean: Floats, variance: Floats) -> Floats:
     """The forward filter (Rabiner 1989): probability of each state, knowing nothing that comes later.
 
@@ -265,7 +264,7 @@ def forward(returns: Floats, start: Floats, transition: Floats, mean: Floats, va
     return said
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel
 def mean_ahead(returns: Floats, omega: float, alpha: float, beta: float, before: float) -> Floats:
     """Mean variance of an hour over the next 24 by a GARCH(1,1), shape (hours,); an unknown return is as expected."""
     said = np.empty(returns.size)
@@ -308,7 +307,7 @@ def hourly_returns(candles: pl.DataFrame, span: Span) -> Floats:
     """
     closes = by_bar(candles, span, candles.select("symbol").unique(), "close", time="close_time")["close"]
     hourly = closes[0, HOUR_BARS - 1 :: HOUR_BARS].copy() if closes.size else np.full(span.bars // HOUR_BARS, np.nan)
-    return np.diff(np.log(hourly), prepend=np.nan)
+    return np.diff(natural_log(hourly), prepend=np.nan)
 
 
 def place_of(time: datetime, span: Span) -> int:

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mm_dagster.evaluation.market import Floats
+from mm_dagster.arrays import Floats
 
 _NORMAL = NormalDist()
 

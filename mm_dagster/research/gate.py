@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mm_dagster.arrays import Flags, Floats, Integers, natural_log
 from mm_dagster.evaluation import resample
-from mm_dagster.evaluation.cohort import Columns, Truths
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.evaluation.probability import log_loss
 
 GAP_DAYS = 15
@@ -53,8 +52,8 @@ class Fold:
         expected: break probability by it, shape (a + b,).
     """
 
-    fit: Columns
-    test: Columns
+    fit: Integers
+    test: Integers
     base: Floats
     coefficients: Floats
     expected: Floats
@@ -71,8 +70,8 @@ class Walk:
         weights: how often each grid is drawn, shape (1 + draws, m).
     """
 
-    grid: Columns
-    happened: Truths
+    grid: Integers
+    happened: Flags
     folds: tuple[Fold, ...]
     weights: Floats
 
@@ -109,7 +108,7 @@ class Gain:
         return resample.interval((self.log_loss - placebo.log_loss)[1:])[0] > 0
 
 
-def walk(grid: Columns, predicted: Floats, happened: Truths, day: Columns, symbol: Columns) -> Walk:
+def walk(grid: Integers, predicted: Floats, happened: Flags, day: Integers, symbol: Integers) -> Walk:
     """Prepares the walk: an expanding window, GAP_DAYS, then TEST_DAYS, over the second half of the days.
 
     The probability enters as a bent line in its log odds, so that a candidate gains nothing by correcting its shape.
@@ -198,7 +197,7 @@ def together(parts: Sequence[Gain]) -> Gain:
         )
 
 
-def _enter(values: Floats, fitted: int, odds: Floats, flag: bool) -> tuple[Floats, list[Truths]]:
+def _enter(values: Floats, fitted: int, odds: Floats, flag: bool) -> tuple[Floats, list[Flags]]:
     """The columns of a candidate, and where it may be said to fire; the scale is that of the first `fitted` values."""
     if flag:
         size = np.nan_to_num(values)
@@ -215,21 +214,21 @@ def _enter(values: Floats, fitted: int, odds: Floats, flag: bool) -> tuple[Float
     return np.column_stack([size, np.abs(size), size * odds]), [values <= low, values >= high]
 
 
-def _lift(fires: Truths, happened: Truths, expected: Floats) -> float:
+def _lift(fires: Flags, happened: Flags, expected: Floats) -> float:
     chance = float(expected[fires].sum())
     return float(np.count_nonzero(happened[fires])) / chance if chance > 0 else 0.0
 
 
 def _log_odds(probability: Floats) -> Floats:
     clipped = np.clip(probability, _SURE, 1.0 - _SURE)
-    return np.log(clipped / (1.0 - clipped))
+    return natural_log(clipped / (1.0 - clipped))
 
 
 def _logistic(score: Floats) -> Floats:
     return 1.0 / (1.0 + np.exp(-np.clip(score, -_SURE_ODDS, _SURE_ODDS)))
 
 
-def _fit(columns: Floats, happened: Truths, start: Floats, free: int) -> Floats:
+def _fit(columns: Floats, happened: Flags, start: Floats, free: int) -> Floats:
     """Coefficients of a logistic regression, ridge on all but the `free` first columns, by Newton's method."""
     penalty = np.full(start.size, _RIDGE)
     penalty[:free] = _LEAST_RIDGE

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import Floats, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.cohort import follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import LEAD_BARS, compute
-from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
 from mm_dagster.research import candidates, gate
 from mm_dagster.research.gate import Gain
@@ -185,7 +186,7 @@ def values_of(said: Mapping[str, Floats], sigma: Floats) -> dict[str, Floats]:
         sigma: the program's forecast, of the same shape.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        over = np.log(said["garch_forecast"] / sigma)
+        over = natural_log(said["garch_forecast"] / sigma)
     return {"hmm_rough": said["hmm_rough"], "hmm_falling": said["hmm_falling"], "garch_over_forecast": over}
 
 

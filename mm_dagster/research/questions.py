@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from mm_dagster.arrays import Flags, Floats, Integers
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, bar_number
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import probability, signals
-from mm_dagster.evaluation.cohort import Cohort, Columns, Truths
-from mm_dagster.evaluation.market import Floats, Market
+from mm_dagster.evaluation.cohort import Cohort
+from mm_dagster.evaluation.market import Market
 from mm_dagster.grid import touch
 from mm_dagster.research import gate
 
@@ -33,13 +34,13 @@ class Questions:
         symbol: number of its market, shape (m,).
     """
 
-    grid: Columns
-    place: Columns
-    column: Columns
-    happened: Truths
+    grid: Integers
+    place: Integers
+    column: Integers
+    happened: Flags
     predicted: Floats
-    day: Columns
-    symbol: Columns
+    day: Integers
+    symbol: Integers
 
     def read(self, lanes: Floats) -> Floats:
         """What is known at each question, from values by market and bar on one axis, shape (markets, bars)."""

@@ -13,9 +13,9 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
+from mm_dagster.arrays import Floats
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import resample
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.research import deflation
 from mm_dagster.research.space import SPACE, Key, Values, _tidy, allowed, values_of, with_values
 from mm_dagster.research.worth import SEARCH_GRIDS, Fold, Ground, Outcome, edges, judge

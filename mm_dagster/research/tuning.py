@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import DAY_BARS, Span, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import alarms, resample
 from mm_dagster.evaluation.evaluate import LEAD_BARS
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.research import deflation
 from mm_dagster.research.search import Search
 from mm_dagster.research.space import SPACE, Key, TuningError, Values, with_values

@@ -10,14 +10,15 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import Floats, Integers, log_ratio
 from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, by_bar, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import alarms, resample
 from mm_dagster.evaluation.alarms import Alarms
-from mm_dagster.evaluation.cohort import Cohort, Columns, follow
+from mm_dagster.evaluation.cohort import Cohort, follow
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import LEAD_BARS
-from mm_dagster.evaluation.market import Floats, Market, markets
+from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import LAG
 from mm_dagster.grid import touch
@@ -80,7 +81,7 @@ class Ground:
     market: Market
     features: pl.DataFrame
     cohort: Cohort
-    day: Columns
+    day: Integers
     away: Floats
 
     def opened(self, days: Span, every: int = 1) -> slice:
@@ -114,7 +115,7 @@ def prepare(
             continue
         cohort = follow(market, grids, config.evaluation.life_days * DAY_BARS)
         lower = np.broadcast_to(np.array([[grid.lower] for grid in grids]), cohort.close.shape)
-        away = touch.log_ratio(cohort.close.ravel(), lower.ravel()).reshape(cohort.close.shape)
+        away = log_ratio(cohort.close.ravel(), lower.ravel()).reshape(cohort.close.shape)
         day = np.array([grid.activated_at.toordinal() for grid in grids], np.int64)
         # Equity is no part of the worth.
         yield Ground(market, measured, replace(cohort, left=np.empty((len(grids), 0))), day, away)
@@ -143,8 +144,8 @@ class Outcome:
         in_time: whether its break was caught in time, by level, shape (m,) each.
     """
 
-    day: Columns
-    symbol: Columns
+    day: Integers
+    symbol: Integers
     alarms: Mapping[str, Alarms]
     worth: Floats
     in_time: Mapping[str, np.ndarray]
@@ -220,8 +221,9 @@ def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: 
         life = slice(first - LAG, first + count)
         seen = {name: values[life] for name, values in known.items()}
         ahead = bar_number(grid.first_as_of) + np.arange(count)
-        sigma = touch.forecast(seen["volatility_forecast"][LAG:], ahead, DAY_BARS, config.risk.vol.weekend)
-        p = touch.probability(away[row, :count], sigma, 24, scale)
+        p = touch.probability_ahead(
+            away[row, :count], seen["volatility_forecast"][LAG:], ahead, 24, scale, config.risk.vol.weekend
+        )
         seen["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), p])
         episode = ladder.fold(triggers.read(grid, seen, config.exit.thresholds), config.exit)
         states[row, :count] = episode.ladder.state

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, HOUR_BARS, Span
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.research import candidates, promotion
 from mm_dagster.research.candidates import Garch, Markov
 from mm_dagster.tables import registry

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from mm_dagster.arrays import Floats
 from mm_dagster.evaluation import resample
-from mm_dagster.evaluation.market import Floats
 from mm_dagster.research import gate
 from mm_dagster.research.gate import GAP_DAYS, TEST_DAYS
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mm_dagster.arrays import log_ratio
 from mm_dagster.config.exit import BreakLikely, Confirm, ExitConfig, Thresholds
 from mm_dagster.exit.next_triggers import price_of_probability
 from mm_dagster.exit.triggers import TRIGGERS
@@ -167,7 +168,7 @@ def test_at_the_price_that_is_told_the_touch_probability_is_the_threshold(
     sigmas, price = np.array([sigma]), np.array([lower * math.exp(away)])
 
     def p_at(price: Any) -> Any:
-        return touch.probability(touch.log_ratio(price, np.array([lower])), sigmas, 24, 0.72)
+        return touch.probability(log_ratio(price, np.array([lower])), sigmas, 24, 0.72)
 
     told_price = price_of_probability(p_at(price), price, np.array([lower]), np.array([target]))
     assert p_at(told_price)[0] == pytest.approx(target, abs=1e-9)

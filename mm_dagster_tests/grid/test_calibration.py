@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from mm_dagster.arrays import log_ratio
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.evaluation import calibration
 from mm_dagster.evaluation.calibration import calibrate, observe, verdict_of, wilson_interval
@@ -383,7 +384,7 @@ def test_the_touch_probability_is_honest_where_it_decides_on_real_candles_and_th
         lower = min(low[opened - 384 : opened].min(), close[opened] * 0.98) * 0.995
         upper = close[opened] * 2
         live = slice(opened, opened + 7 * 96)
-        distance = touch.log_ratio(close[live], np.full(7 * 96, lower))
+        distance = log_ratio(close[live], np.full(7 * 96, lower))
         p = touch.probability(distance, sigma[live], 24, 0.70)
         risk = rows(7 * 96, p.tolist(), hours=24).with_columns(as_of=times[live])
         nearby = candles[opened : opened + 8 * 96]

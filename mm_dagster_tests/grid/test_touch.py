@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mm_dagster.arrays import log_ratio
 from mm_dagster.grid import touch
 
 
@@ -111,11 +112,9 @@ def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
     price = source.uniform(2500, 3500, 257)
     bound = np.full(257, 3070.0)
     sigma = source.uniform(1e-4, 0.05, 257)
-    p = touch.probability(touch.log_ratio(price, bound), sigma, 24, 0.72)
+    p = touch.probability(log_ratio(price, bound), sigma, 24, 0.72)
     for cut in (1, 2, 3, 8, 100):
-        tail = touch.probability(touch.log_ratio(price[cut:], bound[cut:]), sigma[cut:], 24, 0.72)
+        tail = touch.probability(log_ratio(price[cut:], bound[cut:]), sigma[cut:], 24, 0.72)
         assert tail.tobytes() == p[cut:].tobytes()
-    alone = [
-        touch.probability(touch.log_ratio(price[[i]], bound[[i]]), sigma[[i]], 24, 0.72)[0] for i in range(price.size)
-    ]
+    alone = [touch.probability(log_ratio(price[[i]], bound[[i]]), sigma[[i]], 24, 0.72)[0] for i in range(price.size)]
     assert np.array(alone).tobytes() == p.tobytes()

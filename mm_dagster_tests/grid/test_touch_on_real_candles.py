@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from mm_dagster.arrays import log_ratio
 from mm_dagster.bars import BAR, TIME, Span, bar_numbers
 from mm_dagster.config.risk import RiskConfig, VolatilityConfig
 from mm_dagster.evaluation.calibration import Calibration, calibrate, observe
@@ -76,7 +77,7 @@ def looks(candles: pl.DataFrame) -> pl.DataFrame:
 
 def judged(samples: pl.DataFrame, sigma: str, scale: float) -> Calibration:
     ratio, lower, forecasts = (samples[name].to_numpy() for name in ("close", "lower", sigma))
-    p = touch.probability(touch.log_ratio(ratio, lower), forecasts, 24, scale)
+    p = touch.probability(log_ratio(ratio, lower), forecasts, 24, scale)
     return calibrate(samples.with_columns(predicted=pl.Series(p)), event="break_low", hours=24)
 
 

@@ -114,22 +114,3 @@ def test_a_median_counts_infinite_values():
 
 def test_the_rank_counts_equal_values_and_leaves_the_newest_out():
     assert windows.windowed_rank(np.array([[1.0, 2.0, 3.0, 4.0, 2.0]]), 4)[0, 4] == 0.5
-
-
-def test_logarithms_of_zero_and_of_less_are_defined():
-    assert windows.natural_log(np.array([[1.0, 0.0, -1.0, np.nan]])).tolist()[0][:2] == [0.0, -np.inf]
-    assert np.isnan(windows.natural_log(np.array([[-1.0, np.nan]]))).all()
-
-
-@pytest.mark.parametrize(
-    "function", [windows.natural_log, windows.exponential, lambda values: windows.power(values, 1.75)]
-)
-def test_a_logarithm_exponential_or_power_is_the_same_wherever_in_an_array_it_stands(function):
-    values = np.random.default_rng(7).uniform(1e-6, 50.0, 5_000)
-    expected = function(values)
-    assert [function(values[k : k + 1])[0] for k in range(values.size)] == expected.tolist()
-    for size in (2, 3, 5, 7, 8, 9, 15, 17, 31, 33, 1000):
-        for start in range(17):
-            shifted = np.concatenate([np.ones(start), values[start : start + size]])[start:]
-            assert np.array_equal(function(shifted), expected[start : start + size])
-            assert np.array_equal(function(values[start::3][:size]), expected[start::3][:size])
