@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import typer
-from filelock import FileLock, Timeout
 
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
@@ -49,7 +48,8 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search better thresholds on the past, and judge them on what came after. It proposes; it switches nothing."""
-    # Imported here because optuna takes a moment to load.
+    from filelock import FileLock, Timeout
+
     from mm_dagster.evaluation.evaluate import LEAD_BARS
     from mm_dagster.research import space, tuning, worth
 

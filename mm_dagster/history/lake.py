@@ -159,7 +159,7 @@ class Lake:
         with interruptible(), asking():
             begun = False
             for attempt in range(2):
-                with self._reading_at(at) as connection:
+                with self._reading_at(at, anew=attempt > 0) as connection:
                     wall.check(connection, query)
                     try:
                         with closing(_parts(connection, query)) as parts:
@@ -176,15 +176,26 @@ class Lake:
                             raise
 
     @contextmanager
-    def _reading_at(self, at: datetime | None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own for reading.
+    def _reading_at(self, at: datetime | None, *, anew: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for reading: of the present it shares what the one that reads has opened.
+
+        To open it all again takes longer than most queries: DuckDB proves the signatures of its extensions each time.
+
+        Args:
+            at: as it was stored at that time; None: as it is now.
+            anew: share nothing, since what was opened is behind.
 
         Raises:
             LakeError: nothing is kept of that time.
         """
         try:
-            connection = self._attached_for_reading(at).connection
-            connections.lock_down(connection, self._folder / "files")
+            if at is None and not anew:
+                with self._reading() as reader:
+                    connection = reader.connection.cursor()
+                    connection.execute("USE history")
+            else:
+                connection = self._attached_for_reading(at).connection
+                connections.lock_down(connection, self._folder / "files")
         except duckdb.InvalidInputException as error:
             if at is None or "snapshot" not in str(error):
                 raise
@@ -657,13 +668,17 @@ def _parts(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[pl.Da
     Raises:
         LakeError: a column has a type that no file format here has.
     """
+    # Imported here because DuckDB and polars, too, import it only where rows are read.
+    import pyarrow as pa
+
     parts = connection.execute(query).to_arrow_reader(_BATCH_ROWS)
     for column in parts.schema:
         if "interval" in str(column.type):
             raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
     try:
         part = next(parts, None)  # an error of the query shows before anything is given out
-        yield _frame(parts.schema.empty_table())
+        # Not `schema.empty_table()`, which imports pandas where it is installed.
+        yield _frame(pa.Table.from_batches([], parts.schema))
         while part is not None:
             yield _frame(part)
             part = next(parts, None)

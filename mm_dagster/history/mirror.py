@@ -30,6 +30,7 @@ from filelock import FileLock
 
 from mm_dagster import environment
 from mm_dagster.environment import VariableError
+from mm_dagster.text import ForeseenError
 
 # Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -51,7 +52,7 @@ _NAMED = 20
 _NAME, _EMAIL = "mm_dagster", "mm_dagster@localhost"
 
 
-class MirrorError(Exception):
+class MirrorError(ForeseenError):
     """The repository or its remote refused. One line, without credentials."""
 
 

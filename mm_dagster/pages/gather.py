@@ -14,7 +14,6 @@ from mm_dagster.alerts.responses import answers_of
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.history.lake import Lake
-from mm_dagster.history.mirror import MirrorError
 from mm_dagster.pages.page import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables.regime import WARMUP_BARS
@@ -195,6 +194,9 @@ def _next_digest(clock: datetime, alerts: AlertsConfig) -> datetime | None:
 def _waiting(project: Project) -> int | str | None:
     if project.config.history.mirror.remote is None:
         return None
+    # Imported here because without a remote nobody needs git.
+    from mm_dagster.history.mirror import MirrorError
+
     try:
         return project.mirror.waiting()
     except MirrorError as error:

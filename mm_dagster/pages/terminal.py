@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mm_dagster.bars import iso
+from mm_dagster.pages.colours import COLOURS
 from mm_dagster.pages.page import GridStanding, MarketStanding, Page, is_held_back
 from mm_dagster.pages.sentences import (
     answered,
@@ -29,13 +30,6 @@ from mm_dagster.pages.sentences import (
 from mm_dagster.pictures.extent import price_range
 from mm_dagster.tables.words import NOT_JUDGED_YET
 from mm_dagster.text import counted, price_text, spoken, words
-
-COLOURS = {
-    "NORMAL": "green", "WARNING": "yellow", "LATEST_ACCEPTABLE_EXIT": "dark_orange", "MANDATORY_EXIT": "bold red",
-    "RANGE_OK": "green", "RANGE_WEAK": "yellow", "TRANSITION": "dark_orange", "TREND": "red",
-    "OK": "green", "ENTER": "green", "WATCH": "yellow",
-    "HOLDS": "green", "DIFFERS": "bold red", "NOTHING COMPARED": "yellow",
-}  # fmt: skip
 
 _WIDEST = 110
 """Columns; longer lines are hard to read."""

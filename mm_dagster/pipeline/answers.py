@@ -7,9 +7,9 @@ import polars as pl
 from mm_dagster.alerts.responses import response
 from mm_dagster.grid import episode
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.venue import did_you_mean
 from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
+from mm_dagster.text import did_you_mean
 
 
 def answer(
