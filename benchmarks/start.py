@@ -1,4 +1,4 @@
-"""How fast a command starts, `make bench`: processor time of whole processes, beside two imports that it needs at least.
+"""How fast a command starts, `make bench`: processor time of whole processes, beside two imports that it must pay for.
 
 Each contender is a process of its own, as a shell would start it, on a small data folder of the demo: a tick's tables
 and no bar. All take turns, round by round, so that what else the machine does meets each of them. The first round is

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.terminal import status_page
-from mm_dagster_tests.pages import AS_OF, CLOCK, grid, message_row, page, standing, told
+from mm_dagster_tests.pages.rows import AS_OF, CLOCK, grid, message_row, page, standing, told
 
 LATER = AS_OF + timedelta(hours=3)
 
@@ -87,7 +87,7 @@ def test_colour_only_repeats_what_the_words_say() -> None:
 def test_the_bar_shows_the_price_where_it_is(price: float, order: str) -> None:
     from dataclasses import replace
 
-    from mm_dagster_tests.pages import risk_row
+    from mm_dagster_tests.pages.rows import risk_row
 
     one = standing(grid())
     said = printed(page(replace(one, risk=risk_row(one.grid, price))), 80)

@@ -12,7 +12,7 @@ from mm_dagster.pages.sentences import answered, became_of, deadline, money
 from mm_dagster.tables.registry import dtypes, empty
 from mm_dagster.tables.words import NOT_JUDGED_YET
 from mm_dagster.text import spoken
-from mm_dagster_tests.pages import (
+from mm_dagster_tests.pages.rows import (
     ALERTS,
     AS_OF,
     CLOCK,

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.report import render
-from mm_dagster_tests.pages import AS_OF, CLOCK, drawings, exit_row, grid, message_row, page, standing, told
+from mm_dagster_tests.pages.rows import AS_OF, CLOCK, drawings, exit_row, grid, message_row, page, standing, told
 
 HOSTILE = "<script>fetch('http://example.com')</script><img src=x onerror=alert(1)> \u202egnp.exe " + "W" * 400
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -167,7 +167,7 @@ CONTRAST = """() => {
 def test_a_row_of_an_exit_state_is_like_those_of_the_lake() -> None:
     # The pages of these tests are made by hand; this holds them to the contract.
     from mm_dagster.tables.registry import broken_rules
-    from mm_dagster_tests.pages import frame
+    from mm_dagster_tests.pages.rows import frame
 
     row = exit_row(grid(), "WARNING", config_hash="", code_version="")
     assert broken_rules(frame("exit_state", row), "exit_state") == {}
