@@ -27,7 +27,8 @@ from mm_dagster.tables.words import RESPONSES
 from mm_dagster.text import ForeseenError, did_you_mean
 
 if TYPE_CHECKING:
-    from mm_dagster.pages.page import GridStanding, Page
+    from mm_dagster.pages.grid import GridOnPage
+    from mm_dagster.pages.page import Page
 
 PANEL = "Operate"
 
@@ -225,7 +226,7 @@ def respond(
         err.print(more, soft_wrap=True, highlight=False, markup=False)
 
 
-def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: bool) -> None:
+def print_decisions(grids: Sequence[GridOnPage], as_of: datetime, as_json: bool) -> None:
     """The decisions of one quarter hour: a table, with the reasons below it, since they are sentences."""
     from mm_dagster.pages.sentences import money
 
@@ -249,9 +250,9 @@ def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: boo
             out.print(f"  - {stands}", highlight=False)
 
 
-def decision_of(one: GridStanding) -> dict[str, Any]:
+def decision_of(one: GridOnPage) -> dict[str, Any]:
     """A grid's decision as JSON: what the stored rows say."""
-    from mm_dagster.pages.page import MONEY
+    from mm_dagster.pages.grid import MONEY
 
     decided, verdict, risk = one.decided, one.verdict, one.risk
     running = one.grid.enabled
@@ -273,9 +274,9 @@ def decision_of(one: GridStanding) -> dict[str, Any]:
     }
 
 
-def row_of(one: GridStanding, found: Page) -> dict[str, Any]:
+def row_of(one: GridOnPage, found: Page) -> dict[str, Any]:
     """All that `mm status` knows of a grid as JSON: its decision, how old it is, what is at stake, what was told."""
-    from mm_dagster.pages.page import DISTANCES, STAKES
+    from mm_dagster.pages.grid import AT_RISK, DISTANCES
 
     grid, decided, risk, alert, response = one.grid, one.decided, one.risk, one.alert, one.response
     market = next(market for market in found.markets if market.symbol == grid.symbol)
@@ -295,7 +296,7 @@ def row_of(one: GridStanding, found: Page) -> dict[str, Any]:
         "lower": grid.lower,
         "upper": grid.upper,
         "stop": grid.stop,
-        **{name: risk[name] if risk else None for name in (*DISTANCES, *STAKES)},
+        **{name: risk[name] if risk else None for name in (*DISTANCES, *AT_RISK)},
         "alert": {name: alert[name] for name in _TOLD} if alert else None,
         "response": {"at": response["responded_at"]} | {name: response[name] for name in _DONE} if response else None,
         "newest_bar": market.newest,
