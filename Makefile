@@ -58,6 +58,7 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.queries
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.start
 
 evidence: setup  ## write docs/evidence.md from the recorded candles
 	$(BIN)/python -m benchmarks.evidence --out docs/evidence.md \

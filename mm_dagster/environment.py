@@ -6,11 +6,12 @@ takes the quotes away. What is unset and what is empty are the same.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from mm_dagster.text import ForeseenError, closest
 
 CONFIG_DIR, DATA_DIR, DAGSTER_DIR = "MM_CONFIG_DIR", "MM_DATA_DIR", "MM_DAGSTER_DIR"
 TICK_OFFSET = "MM_TICK_OFFSET_MINUTES"
@@ -22,7 +23,7 @@ OFFSET_MINUTES = 1
 """Where MM_TICK_OFFSET_MINUTES says nothing."""
 
 
-class VariableError(ValueError):
+class VariableError(ForeseenError, ValueError):
     """A variable of the environment holds what it cannot. One line: variable, value, what would be right."""
 
 
@@ -66,8 +67,8 @@ def choice(variable: str, choices: Iterable[str], default: str, fold: Callable[[
     if not value:
         return default
     if fold(value) not in choices:
-        close = difflib.get_close_matches(fold(value), list(choices), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        close = closest(fold(value), choices, cutoff=0.6)
+        hint = f"; did you mean {close}?" if close else ""
         raise VariableError(f"{variable}: {value!r} is none of {', '.join(choices)}{hint}")
     return fold(value)
 
@@ -218,6 +219,6 @@ def faults(named: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
     known = {*_OURS, *_OTHERS, *named}
     for variable in sorted(os.environ):
         if variable.startswith("MM_") and variable not in known:
-            close = difflib.get_close_matches(variable, _OURS, n=1, cutoff=0.85)
+            close = closest(variable, _OURS, cutoff=0.85)
             if close:
-                yield variable, f"{variable}: is read by nobody; did you mean {close[0]}?"
+                yield variable, f"{variable}: is read by nobody; did you mean {close}?"

@@ -12,12 +12,14 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+from mm_dagster.text import ForeseenError
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MOST = 1_000_000
 """Files that are looked at, at most."""
 
 
-class ModesError(Exception):
+class ModesError(ForeseenError):
     """Others may read what they should not. One line, with the remedy."""
 
 

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from datetime import timedelta
 
 
-def did_you_mean(word: str, known: set[str] | list[str]) -> str:
-    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+class ForeseenError(Exception):
+    """What can go wrong and says in one line what to do. `mm` shows the line alone, without a trace."""
+
+
+_NAMED = 8
+"""Known names that are listed, at most."""
+
+
+def closest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The known name that is most like a word; None: none is.
+
+    Args:
+        word: what was given.
+        known: the names that there are.
+        cutoff: how like it must be, from 0 to 1, the same.
+    """
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error about a name that is not known: the known one that is closest, or a few that there are."""
+    names = sorted(known)
+    close = closest(word, names)
     if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known here: {', '.join(sorted(known))}" if known else ""
+        return f"; did you mean {close}?"
+    return f"; there are {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
 
 
 def price_text(price: float) -> str:

@@ -22,7 +22,7 @@ settings.load_profile("house")
 PROJECT = Path(__file__).resolve().parent.parent
 
 SLOW_FIRST = (
-    "test_cli",
+    "cli/test_cli",
     "defs/test_trouble",
     "defs/test_flash_crash",
     "defs/test_live_equals_backfill",

@@ -20,7 +20,7 @@ from mm_dagster.defs import automation
 from mm_dagster.environment import VariableError
 from mm_dagster.history.lake import LakeError
 from mm_dagster.history.mirror import Mirror, MirrorError
-from mm_dagster_tests.test_config import GRID, MARKETS
+from mm_dagster_tests.config.test_config import GRID, MARKETS
 
 
 @pytest.fixture(autouse=True)

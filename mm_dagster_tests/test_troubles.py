@@ -17,7 +17,7 @@ from mm_dagster.config.errors import ConfigError
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.notify import count_due, notify_troubles
 from mm_dagster.pipeline.project import Project
-from mm_dagster_tests.test_config_faults import BROKEN, pipe, vanish_file, vanish_folder
+from mm_dagster_tests.config.test_config_faults import BROKEN, pipe, vanish_file, vanish_folder
 
 GRID = {
     "id": "eth-v3", "symbol": "ETH-USDT", "activated_at": "2026-06-23", "lower": 2550, "upper": 2820, "levels": 12,

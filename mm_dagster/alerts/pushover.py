@@ -24,6 +24,7 @@ from pushover_complete.pushover_api import PUSHOVER_API_URL
 
 from mm_dagster import logs, web
 from mm_dagster.config.alerts import PushoverConfig
+from mm_dagster.text import ForeseenError
 
 IMAGE_LIMIT = 5 * 1024 * 1024
 """A larger picture is refused together with its message, so it is left out."""
@@ -43,7 +44,7 @@ _SHOWN = 300
 """Characters of an error."""
 
 
-class PushoverRefused(Exception):
+class PushoverRefused(ForeseenError):
     """Pushover said no, and would again: the message must not be sent again as it is."""
 
 
@@ -51,7 +52,7 @@ class PushoverUnknown(PushoverRefused):
     """It does not know the receipt, or no longer: they are kept for a week."""
 
 
-class PushoverUnavailable(Exception):
+class PushoverUnavailable(ForeseenError):
     """No usable answer. The message may or may not have been accepted."""
 
 

@@ -1,4 +1,9 @@
-"""The `mm` command: run the pipeline, look at it, ask it, keep it well."""
+"""The `mm` command: run the pipeline, look at it, ask it, keep it well.
+
+Every command's module is imported whatever is asked for, since the help names all of them. So they import at their top
+only what options and tables need, and a command imports the rooms that it works with itself: benchmarks/start.py says
+what it costs, mm_dagster_tests/cli/test_start.py what must not be loaded.
+"""
 
 from mm_dagster.cli import ask, drill, evaluate, examine, health, keep, operate, pipeline, take_in, tune
 from mm_dagster.cli.app import app, main, project_here

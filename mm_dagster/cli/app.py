@@ -10,20 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import dagster as dg
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from mm_dagster import environment, logs, modes
-from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
 from mm_dagster.cli.remedies import can_be_said, in_words, remedy, unforeseen
-from mm_dagster.config.errors import ConfigError
 from mm_dagster.environment import VariableError
-from mm_dagster.history.backup import BackupError
-from mm_dagster.history.lake import LakeError
-from mm_dagster.history.mirror import MirrorError
-from mm_dagster.market.venue import VenueError
+from mm_dagster.text import ForeseenError
 
 app = typer.Typer(
     add_completion=False,
@@ -36,23 +30,8 @@ out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 
-class CommandError(Exception):
+class CommandError(ForeseenError):
     """What the user asked for cannot be done. One line, with the remedy."""
-
-
-FORESEEN = (
-    BackupError,
-    CommandError,
-    ConfigError,
-    LakeError,
-    MirrorError,
-    modes.ModesError,
-    VenueError,
-    VariableError,
-    PushoverRefused,
-    PushoverUnavailable,
-)
-"""Errors that say what to do in one line."""
 
 
 INTERRUPTED = 130
@@ -122,7 +101,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except typer.Exit as error:
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort, dg.DagsterExecutionInterruptedError):
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read has seen enough. What is still in the buffer would be complained of at the end.
@@ -143,7 +122,7 @@ def _say_what_went_wrong(error: BaseException) -> int:
     if chosen.debug:
         err.print_exception()
     asked_wrongly = getattr(error, "format_message", None)
-    if isinstance(error, FORESEEN):
+    if isinstance(error, ForeseenError):
         says, help_ = str(error), remedy(error)
         line = f"{says} ({help_})" if help_ else says
     elif asked_wrongly:
@@ -151,4 +130,4 @@ def _say_what_went_wrong(error: BaseException) -> int:
     else:
         line = in_words(error) or unforeseen(error)
     err.print(f"[bold red]error:[/] {escape(logs.redact(line))}", soft_wrap=True, highlight=False)
-    return 2 if asked_wrongly and not isinstance(error, FORESEEN) else 1
+    return 2 if asked_wrongly and not isinstance(error, ForeseenError) else 1

@@ -10,8 +10,8 @@ import typer
 from mm_dagster.cli.app import AsJson, CommandError, app, err, project_here
 from mm_dagster.cli.operate import PANEL
 from mm_dagster.cli.printing import print_rows
-from mm_dagster.market.venue import did_you_mean
 from mm_dagster.tables.words import RESPONSES
+from mm_dagster.text import did_you_mean
 
 
 @app.command(

@@ -10,10 +10,10 @@ import typer
 
 from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, iso
-from mm_dagster.cli.app import FORESEEN, CommandError, app, project_here
+from mm_dagster.cli.app import CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
-from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.text import ForeseenError
 
 PANEL = "Keep it well"
 
@@ -29,12 +29,14 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _examine() -> list[dict[str, Any]]:
     """One row for each part of the system: OK, or what to do."""
+    from mm_dagster.config.markets import CcxtVenue
+
     rows: list[dict[str, Any]] = []
 
     def check(part: str, examine: Callable[[], str]) -> None:
         try:
             rows.append({"part": part, "result": "OK", "detail": examine()})
-        except FORESEEN as error:
+        except ForeseenError as error:
             rows.append({"part": part, "result": "TO DO", "detail": str(error)})
         except BaseException as error:
             if not can_be_said(error):

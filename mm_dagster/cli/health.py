@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-import dagster as dg
 import typer
 
 from mm_dagster.bars import iso
-from mm_dagster.cli.app import FORESEEN, CommandError, app, out, project_here
+from mm_dagster.cli.app import CommandError, app, out, project_here
 from mm_dagster.cli.examine import PANEL, freshness
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
+from mm_dagster.text import ForeseenError
 
 HEARTBEAT = timedelta(minutes=5)
 """Age from which a daemon counts as dead; each reports twice a minute."""
@@ -62,7 +62,7 @@ def _answers(question: Question, longest: timedelta, now: datetime) -> list[dict
     def check(part: str, examine: Callable[[], str]) -> bool:
         try:
             rows.append({"part": part, "result": "OK", "detail": examine()})
-        except FORESEEN as error:
+        except ForeseenError as error:
             rows.append({"part": part, "result": "NOT OK", "detail": str(error)})
         except BaseException as error:
             if not can_be_said(error):
@@ -84,6 +84,8 @@ def _answers(question: Question, longest: timedelta, now: datetime) -> list[dict
 
 def _daemon(now: datetime) -> str:
     """When the daemon whose last beat is the oldest beat last."""
+    import dagster as dg
+
     try:
         with dg.DagsterInstance.get() as instance:
             required = instance.get_required_daemon_types()

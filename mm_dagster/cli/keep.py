@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from filelock import FileLock, Timeout
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mm_dagster import environment
 from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
-from mm_dagster.history import backup as backups
+
+if TYPE_CHECKING:
+    from mm_dagster.history import backup as backups
 
 PANEL = "Keep it well"
 history = typer.Typer(help="The history as a whole: `mm history rescue` rebuilds a lost catalogue.")
@@ -40,6 +41,8 @@ def backup(
     It waits for the run that is under way, takes everything as of one moment, and is read back and compared before it
     gets its name. Secrets are not in it: they are nowhere in the data.
     """
+    from mm_dagster.history import backup as backups
+
     if not to.resolve().parent.is_dir():
         raise CommandError(f"--to {to}: there is no folder {to.resolve().parent}; make it first")
     project = project_here()
@@ -66,6 +69,8 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup back. Nothing changes until all is unpacked and every checksum is right. Stop `make up` first."""
+    from mm_dagster.history import backup as backups
+
     folder = data.resolve() if data else environment.data_folder()
     places = backups.Places(folder, folder / "dagster" if data else environment.dagster_folder(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +120,8 @@ def _say(where: Path, done: backups.Backup, as_json: bool, title: str) -> None:
 @contextmanager
 def _turn(data: Path) -> Iterator[None]:
     """The pipeline's turn; says so when it must wait for it."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(data / "pipeline.lock")
     try:
         lock.acquire(timeout=0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
@@ -20,14 +20,15 @@ from rich.text import Text
 
 from mm_dagster import modes
 from mm_dagster.bars import iso, parse_time
-from mm_dagster.cli.app import FORESEEN, CommandError, app, err, out, project_here
+from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
-from mm_dagster.market.venue import did_you_mean
-from mm_dagster.pages.gather import drawn, page
-from mm_dagster.pages.page import DISTANCES, MONEY, STAKES, GridStanding, Page
-from mm_dagster.pages.sentences import money
 from mm_dagster.tables.words import RESPONSES
+from mm_dagster.text import ForeseenError, did_you_mean
+
+if TYPE_CHECKING:
+    from mm_dagster.pages.grid import GridOnPage
+    from mm_dagster.pages.page import Page
 
 PANEL = "Operate"
 
@@ -90,6 +91,7 @@ def report(
     opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write all of it as one web page that needs nothing else, fit for a phone: states, pictures, alerts, quality."""
+    from mm_dagster.pages.gather import drawn
     from mm_dagster.pages.report import render
 
     if to == "-" and opened:
@@ -117,6 +119,8 @@ def report(
 
 def _page_at(as_of: str | None, grid: str | None, days: int = 7) -> Page:
     """The page of the present, or of a time that was asked for; of one grid, if one is named."""
+    from mm_dagster.pages.gather import page
+
     project = project_here()
     clock = moment_of(as_of, "--as-of") if as_of else datetime.now(UTC)
     found = page(project, clock, looked_up=as_of is not None, days=days)
@@ -141,20 +145,20 @@ def only(found: Page, grid: str) -> Page:
 
 def _watch(grid: str | None, seconds: int) -> None:
     """The page again and again; Ctrl-C is the way to leave, so it ends with 0."""
+    from mm_dagster.pages.gather import page
     from mm_dagster.pages.terminal import status_page
+    from mm_dagster.pipeline.project import Project
 
     project_here()
 
     def look() -> RenderableType:
-        from mm_dagster.pipeline.project import Project
-
         try:
             # A project of its own each time: the configuration may have changed.
             found = page(Project.here(), datetime.now(UTC))
             return status_page(only(found, grid) if grid else found, out.width)
         except CommandError:
             raise
-        except FORESEEN as error:
+        except ForeseenError as error:
             return Text(f"NOT KNOWN at {iso(datetime.now(UTC))}: {error}", style="bold red")
 
     try:
@@ -222,8 +226,10 @@ def respond(
         err.print(more, soft_wrap=True, highlight=False, markup=False)
 
 
-def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: bool) -> None:
+def print_decisions(grids: Sequence[GridOnPage], as_of: datetime, as_json: bool) -> None:
     """The decisions of one quarter hour: a table, with the reasons below it, since they are sentences."""
+    from mm_dagster.pages.sentences import money
+
     if as_json:
         print_rows([decision_of(one) | {"as_of": one.as_of or as_of} for one in grids], as_json)
         return
@@ -244,8 +250,10 @@ def print_decisions(grids: Sequence[GridStanding], as_of: datetime, as_json: boo
             out.print(f"  - {stands}", highlight=False)
 
 
-def decision_of(one: GridStanding) -> dict[str, Any]:
+def decision_of(one: GridOnPage) -> dict[str, Any]:
     """A grid's decision as JSON: what the stored rows say."""
+    from mm_dagster.pages.grid import MONEY
+
     decided, verdict, risk = one.decided, one.verdict, one.risk
     running = one.grid.enabled
     return {
@@ -266,8 +274,10 @@ def decision_of(one: GridStanding) -> dict[str, Any]:
     }
 
 
-def row_of(one: GridStanding, found: Page) -> dict[str, Any]:
+def row_of(one: GridOnPage, found: Page) -> dict[str, Any]:
     """All that `mm status` knows of a grid as JSON: its decision, how old it is, what is at stake, what was told."""
+    from mm_dagster.pages.grid import AT_RISK, DISTANCES
+
     grid, decided, risk, alert, response = one.grid, one.decided, one.risk, one.alert, one.response
     market = next(market for market in found.markets if market.symbol == grid.symbol)
     running = decided if grid.enabled else None
@@ -286,7 +296,7 @@ def row_of(one: GridStanding, found: Page) -> dict[str, Any]:
         "lower": grid.lower,
         "upper": grid.upper,
         "stop": grid.stop,
-        **{name: risk[name] if risk else None for name in (*DISTANCES, *STAKES)},
+        **{name: risk[name] if risk else None for name in (*DISTANCES, *AT_RISK)},
         "alert": {name: alert[name] for name in _TOLD} if alert else None,
         "response": {"at": response["responded_at"]} | {name: response[name] for name in _DONE} if response else None,
         "newest_bar": market.newest,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
-import dagster as dg
 import polars as pl
 import typer
 from rich.markup import escape
@@ -17,11 +16,11 @@ from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.arguments import closed, configured, whole_days
 from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
-from mm_dagster.market.venue import VenueError
-from mm_dagster.pages.gather import at_bar
 from mm_dagster.tables.words import VERDICTS
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from mm_dagster.regime.proofs import Proof
 
 PANEL = "Run"
@@ -35,6 +34,7 @@ def tick(
     """Run the newest quarter hour now: candles, regime, risk, exit states, alerts, snapshot."""
     from mm_dagster.defs.partitions import partition_of
     from mm_dagster.logs import TICK_TAG
+    from mm_dagster.pages.gather import at_bar
 
     time = closed(as_of) if as_of else newest_as_of(project_here())
     run_job(
@@ -304,23 +304,28 @@ def run_job(
     Raises:
         CommandError: a step failed; with the first line of the error.
     """
+    import dagster as dg
+
     from mm_dagster.defs.loading import load
 
     _ = project_here()  # it says where Dagster keeps its own things
-    result = (
-        load()
-        .resolve_job_def(job)
-        .execute_in_process(
-            instance=dg.DagsterInstance.get(),
-            partition_key=partition_key,
-            run_config={
-                "resources": {"turn": {"config": turn}},
-                "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
-            },
-            tags={**tags, "mm/by": "mm"},
-            raise_on_error=chosen.debug,
+    try:
+        result = (
+            load()
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=dg.DagsterInstance.get(),
+                partition_key=partition_key,
+                run_config={
+                    "resources": {"turn": {"config": turn}},
+                    "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
+                },
+                tags={**tags, "mm/by": "mm"},
+                raise_on_error=chosen.debug,
+            )
         )
-    )
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
     if not result.success:
         if any(_was_interrupted(event) for event in result.all_events):
             raise KeyboardInterrupt
@@ -350,6 +355,8 @@ def _first_failure(result: dg.ExecuteInProcessResult) -> str:
 
 def newest_as_of(project: Any) -> datetime:
     """The quarter hour that closed last, by the venues' clocks; by ours where none says."""
+    from mm_dagster.market.venue import VenueError
+
     times = []
     for symbol in project.config.symbols:
         try:

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import err, out
-from mm_dagster.pages.terminal import COLOURS
+from mm_dagster.pages.colours import COLOURS
 from mm_dagster.tables.words import VERDICTS
 
 AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]

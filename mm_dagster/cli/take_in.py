@@ -10,7 +10,7 @@ import typer
 from mm_dagster.bars import FIRST_DAY, Span, iso
 from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
-from mm_dagster.market.venue import did_you_mean
+from mm_dagster.text import did_you_mean
 
 PANEL = "Run"
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import typer
-from filelock import FileLock, Timeout
 
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
@@ -49,7 +48,8 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search better thresholds on the past, and judge them on what came after. It proposes; it switches nothing."""
-    # Imported here because optuna takes a moment to load.
+    from filelock import FileLock, Timeout
+
     from mm_dagster.evaluation.evaluate import LEAD_BARS
     from mm_dagster.research import space, tuning, worth
 
@@ -208,6 +208,25 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
         as_json=False,
         title="Keys that a search changed; by past, the shortest first",
     )
+    _print_figures(figures)
+    print_rows(
+        [
+            {"deflation": "sets of values tried on the longest past", "value": proposal.tried},
+            {"deflation": "edge to noise in sample, by block of 2 weeks", "value": proposal.ratio},
+            {"deflation": "that of the best of so many by luck alone", "value": proposal.luck},
+            {"deflation": "probability that the true one is above that", "value": proposal.deflated},
+            {"deflation": "probability that the edge out of sample is real", "value": proposal.real},
+        ],
+        as_json=False,
+    )
+    out.print(f"[bold]{proposal.verdict}[/]", highlight=False, soft_wrap=True)
+    for path in written:
+        err.print(f"written: {path}", highlight=False, soft_wrap=True)
+    err.print("nothing is switched: a person copies what convinces", highlight=False)
+
+
+def _print_figures(figures: list[dict[str, Any]]) -> None:
+    """A table for each part of the days: what each signal did as it is and as it is proposed."""
     for part in dict.fromkeys(row["part"] for row in figures):
         of_part = [row for row in figures if row["part"] == part]
         print_rows(
@@ -224,20 +243,6 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
             as_json=False,
             title=f"{part.capitalize()}, {of_part[0]['grids']:,} grids",
         )
-    print_rows(
-        [
-            {"deflation": "sets of values tried on the longest past", "value": proposal.tried},
-            {"deflation": "edge to noise in sample, by block of 2 weeks", "value": proposal.ratio},
-            {"deflation": "that of the best of so many by luck alone", "value": proposal.luck},
-            {"deflation": "probability that the true one is above that", "value": proposal.deflated},
-            {"deflation": "probability that the edge out of sample is real", "value": proposal.real},
-        ],
-        as_json=False,
-    )
-    out.print(f"[bold]{proposal.verdict}[/]", highlight=False, soft_wrap=True)
-    for path in written:
-        err.print(f"written: {path}", highlight=False, soft_wrap=True)
-    err.print("nothing is switched: a person copies what convinces", highlight=False)
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None, form: str = ".2f") -> str:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mm_dagster.text import ForeseenError
+
 LONGEST = 600
 """Characters of a line: what stands in a file may be as long as the file."""
 
 
-class ConfigError(Exception):
+class ConfigError(ForeseenError):
     """A configuration that must not run. The message is one line: file, key, value, what would be right."""
 
     def __init__(self, message: str) -> None:

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 class Model(BaseModel):
     """Unknown keys are refused; nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    # No `use_attribute_docstrings`: it reads the source of every model at each start, a third of a second. The
+    # reference reads the docstrings where it is written.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     only_for_checks: ClassVar[bool] = False
     """Whether its keys change no row, only how far a check looks."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal, get_args, get_origin
 
 from mm_dagster.config.grid import GridConfig
@@ -42,19 +46,34 @@ def reference() -> str:
 
 def _keys(model: type[Model], prefix: str, defaults: Model | None = None) -> Iterator[tuple[str, str, str]]:
     """Key, default and meaning of every key below a model; a nested model's own words stand at its first key."""
+    docstrings = _docstrings(model)
     for name, field in model.model_fields.items():
+        said = field.description or docstrings.get(name, "")
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Model):
             nested = getattr(defaults, name) if defaults is not None else field.default
             for place, (key, default, meaning) in enumerate(_keys(annotation, f"{prefix}{name}.", nested)):
-                first = f"{field.description or ''} {meaning} {_text(annotation)}".strip()
+                first = f"{said} {meaning} {_text(annotation)}".strip()
                 yield key, default, meaning if place else first
             continue
         value = getattr(defaults, name) if defaults is not None else field.default
         default = f"`{json.dumps(value)}`" if defaults is not None or not field.is_required() else "required"
         choices = [str(choice) for choice in get_args(annotation)] if get_origin(annotation) is Literal else []
-        meaning = (field.description or "") + (f" One of {', '.join(choices)}." if choices else "")
+        meaning = said + (f" One of {', '.join(choices)}." if choices else "")
         yield f"{prefix}{name}", default, meaning.strip()
+
+
+def _docstrings(model: type[Model]) -> dict[str, str]:
+    """What stands below each key of a model and of those that it is made from, by the key."""
+    found = {}
+    for one in reversed([one for one in model.__mro__ if issubclass(one, Model)]):
+        [written] = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(written, ast.ClassDef)
+        for key, below in pairwise(written.body):
+            match key, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+    return found
 
 
 def _text(model: type[Model]) -> str:

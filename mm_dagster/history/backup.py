@@ -28,7 +28,7 @@ from typing import IO
 from mm_dagster.bars import iso
 from mm_dagster.history import sqlite_files
 from mm_dagster.history.lake import Lake
-from mm_dagster.history.mirror import Mirror
+from mm_dagster.text import ForeseenError
 
 FORMAT = 1
 PARTS = ("history", "mirror", "config", "dagster")
@@ -47,7 +47,7 @@ Advance = Callable[[int], None]
 """Told how many bytes more are done."""
 
 
-class BackupError(Exception):
+class BackupError(ForeseenError):
     """The backup cannot be made or restored. One line, with the remedy."""
 
 
@@ -95,6 +95,9 @@ def stage(places: Places, folder: Path) -> tuple[str, ...]:
     Lake(places.of("history")).copy_to(folder / "history")
     if (places.of("mirror") / ".git").is_dir():
         (folder / "mirror").mkdir()
+        # Imported here because every command asks this module whether a restore ended, and few need git.
+        from mm_dagster.history.mirror import Mirror
+
         Mirror(places.of("mirror"), None, _ANY).bundle(folder / _BUNDLE)
     for path in _files(places.of("config")):
         if _LOGIN_IN_ADDRESS.search(path.read_bytes()):
@@ -202,6 +205,8 @@ def restore(archive: Path, places: Places, *, force: bool, advance: Advance) -> 
             restored = _read(archive, fresh, advance)
             bundle = fresh / _BUNDLE
             if bundle.is_file():
+                from mm_dagster.history.mirror import Mirror
+
                 Mirror(fresh / "repository", None, _ANY).unbundle(bundle)
                 shutil.rmtree(fresh / "mirror")
                 (fresh / "repository").rename(fresh / "mirror")

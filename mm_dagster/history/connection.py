@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
+from mm_dagster.text import ForeseenError
 
 METADATA = "__ducklake_metadata_history"
 """What DuckLake calls the database of its own tables, when the lake is attached as `history`."""
@@ -22,7 +23,7 @@ _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
 
 
-class LakeError(Exception):
+class LakeError(ForeseenError):
     """The history cannot be read or written as asked. One line, with the remedy."""
 
 

@@ -149,7 +149,7 @@ class Lake:
         with interruptible(), asking():
             begun = False
             for attempt in range(2):
-                with self.sessions.reading_at(at) as connection:
+                with self.sessions.reading_at(at, anew=attempt > 0) as connection:
                     wall.check(connection, query)
                     try:
                         with closing(parts(connection, query)) as found:

@@ -29,6 +29,7 @@ from filelock import FileLock
 
 from mm_dagster.environment import VariableError
 from mm_dagster.history import git_settings, remains, worktree
+from mm_dagster.text import ForeseenError
 
 # Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -47,7 +48,7 @@ _NAMED = 20
 """Commits that cannot be read are named in the log, at most so many of them."""
 
 
-class MirrorError(Exception):
+class MirrorError(ForeseenError):
     """The repository or its remote refused. One line, without credentials."""
 
 

@@ -74,13 +74,17 @@ def parts(connection: duckdb.DuckDBPyConnection, query: str) -> Generator[pl.Dat
     Raises:
         LakeError: a column has a type that no file format here has.
     """
+    # Imported here because DuckDB and polars, too, import it only where rows are read.
+    import pyarrow as pa
+
     batches = connection.execute(query).to_arrow_reader(BATCH_ROWS)
     for column in batches.schema:
         if "interval" in str(column.type):
             raise LakeError(f"{column.name} is an INTERVAL, which no file format here has; cast it to VARCHAR")
     try:
         part = next(batches, None)  # an error of the query shows before anything is given out
-        yield _frame(batches.schema.empty_table())
+        # Not `schema.empty_table()`, which imports pandas where it is installed.
+        yield _frame(pa.Table.from_batches([], batches.schema))
         while part is not None:
             yield _frame(part)
             part = next(batches, None)

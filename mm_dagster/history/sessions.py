@@ -89,18 +89,26 @@ class Sessions:
                 raise self._failure(error, "see `mm doctor`") from error
 
     @contextmanager
-    def reading_at(self, at: datetime | None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own for reading.
+    def reading_at(self, at: datetime | None, *, anew: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for reading: of the present it shares what the one that reads has opened.
+
+        To open it all again takes longer than most queries: DuckDB proves the signatures of its extensions each time.
 
         Args:
             at: the lake as it was stored at that time; None: as it is now.
+            anew: share nothing, since what was opened is behind.
 
         Raises:
             LakeError: nothing is kept of that time.
         """
         try:
-            connection = self._attached_for_reading(at).connection
-            connections.lock_down(connection, self.files)
+            if at is None and not anew:
+                with self.reading() as reader:
+                    connection = reader.connection.cursor()
+                    connection.execute("USE history")
+            else:
+                connection = self._attached_for_reading(at).connection
+                connections.lock_down(connection, self.files)
         except duckdb.InvalidInputException as error:
             if at is None or "snapshot" not in str(error):
                 raise

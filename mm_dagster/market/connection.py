@@ -26,7 +26,8 @@ from mm_dagster.bars import EPOCH
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.pace import Pace
-from mm_dagster.market.venue import VenueError, did_you_mean
+from mm_dagster.market.venue import VenueError
+from mm_dagster.text import did_you_mean
 
 T = TypeVar("T")
 

@@ -12,8 +12,9 @@ import polars as pl
 from mm_dagster.bars import Span, iso
 from mm_dagster.config.markets import RecordedVenue
 from mm_dagster.market.files import CandleFileError, read_candles
-from mm_dagster.market.venue import Answer, VenueError, did_you_mean
+from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.tables.market import MarketRules
+from mm_dagster.text import did_you_mean
 
 
 class RecordedMarket:

@@ -6,8 +6,7 @@ in candles.py.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +15,7 @@ import polars as pl
 
 from mm_dagster.bars import TIME, Span
 from mm_dagster.tables.market import MarketRules
+from mm_dagster.text import ForeseenError
 
 ROWS = pl.Schema(
     {
@@ -30,7 +30,7 @@ ROWS = pl.Schema(
 """Columns of an answer: prices in quote currency, volume in base currency."""
 
 
-class VenueError(Exception):
+class VenueError(ForeseenError):
     """A venue that cannot be used as configured. The message is one line: venue, symbol, address, what to do."""
 
 
@@ -99,12 +99,3 @@ class Venue(Protocol):
         Raises:
             VenueError: it cannot be reached.
         """
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error about a name that is not known: the known one that is closest, or a few that there are."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""

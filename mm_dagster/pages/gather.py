@@ -14,8 +14,8 @@ from mm_dagster.alerts.responses import answers_of
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.history.lake import Lake
-from mm_dagster.history.mirror import MirrorError
-from mm_dagster.pages.page import DAY, GridStanding, MarketStanding, Page, in_order, stand, with_responses
+from mm_dagster.pages.grid import GridOnPage, by_urgency, grid_on_page
+from mm_dagster.pages.page import DAY, MarketOnPage, Page, with_responses
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import empty
@@ -36,7 +36,7 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
     """
     config, lake = project.config, project.lake
     alerts = with_responses(lake.read("notification"), lake.read("operator_response"), clock)
-    grids = in_order(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock))))
+    grids = by_urgency(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock))))
     newest = max((one.as_of for one in grids if one.as_of), default=clock)
     ticks = lake.sql(f"SELECT max(as_of) AS newest FROM tick WHERE as_of <= '{iso(clock)}'")["newest"][0]
     tick = lake.read("tick", span=Span(ticks - BAR, ticks)).row(0, named=True) if ticks else None
@@ -58,13 +58,13 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
     )
 
 
-def at_bar(project: Project, as_of: datetime) -> tuple[GridStanding, ...]:
+def at_bar(project: Project, as_of: datetime) -> tuple[GridOnPage, ...]:
     """What one quarter hour decided of each grid, in the order of the configuration, and nothing older."""
     alerts = with_responses(project.lake.read("notification"), project.lake.read("operator_response"), as_of)
     return tuple(_grids(project, as_of, alerts, Span(as_of - BAR, as_of)))
 
 
-def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Span) -> list[GridStanding]:
+def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Span) -> list[GridOnPage]:
     """Each grid by its newest decision within a window."""
     lake, grids = project.lake, project.config.grids
     decisions = {
@@ -84,7 +84,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     running = [grid for grid in grids if grid.enabled]
     waits_for = unfinished(project, running, decisions["exit_state"], clock)
     return [
-        stand(
+        grid_on_page(
             grid,
             project.config.market(grid.symbol).is_simulated,
             decisions["exit_state" if grid.enabled else "entry_assessment"],
@@ -116,7 +116,7 @@ def _last(lake: Lake, table: str, grids: Sequence[str], window: Span) -> pl.Data
     return pl.concat(found)
 
 
-def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> tuple[MarketStanding, ...]:
+def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> tuple[MarketOnPage, ...]:
     lake, config = project.lake, project.config
     until = iso(clock)
     bars = lake.sql(
@@ -151,7 +151,7 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
         mine = said.filter(pl.col("symbol") == symbol)
         total = mine["bars"].sum()
         found.append(
-            MarketStanding(
+            MarketOnPage(
                 symbol=symbol,
                 simulated=project.config.market(symbol).is_simulated,
                 newest=time,
@@ -195,6 +195,9 @@ def _next_digest(clock: datetime, alerts: AlertsConfig) -> datetime | None:
 def _waiting(project: Project) -> int | str | None:
     if project.config.history.mirror.remote is None:
         return None
+    # Imported here because without a remote nobody needs git.
+    from mm_dagster.history.mirror import MirrorError
+
     try:
         return project.mirror.waiting()
     except MirrorError as error:

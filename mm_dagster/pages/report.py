@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 
 from mm_dagster.bars import iso
 from mm_dagster.pages import sentences
-from mm_dagster.pages.page import GridStanding, Page, without_money
+from mm_dagster.pages.grid import GridOnPage
+from mm_dagster.pages.page import Page, without_money
 from mm_dagster.pictures.colours import STATE_COLOURS, on_colour
 from mm_dagster.pictures.drawings import HEIGHT, Drawing
 from mm_dagster.tables.words import STATES, VERDICTS
@@ -73,14 +74,14 @@ def with_commands(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def rank_of(one: GridStanding) -> str:
+def rank_of(one: GridOnPage) -> str:
     """The colour of a grid's state: 0 to 3 from calm to danger, `u` for unknown; `off` where none may be believed."""
     if not one.grid.enabled or (one.stale and one.urgency <= 2 and one.as_of):
         return "off"
     return str(STATES.index(one.state)) if one.state in STATES else "u"
 
 
-def describe(one: GridStanding, drawing: Drawing) -> str:
+def describe(one: GridOnPage, drawing: Drawing) -> str:
     """What a drawing shows, for those who do not see it."""
     grid, price = one.grid, one.price
     closed = [piece for piece in drawing.states if piece.rank]

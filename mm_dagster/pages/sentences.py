@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 
 from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.bars import iso
-from mm_dagster.pages.page import GridStanding, Page, Row
+from mm_dagster.pages.grid import GridOnPage, Row
+from mm_dagster.pages.page import Page
 from mm_dagster.text import counted, spoken
 
 
-def deadline(one: GridStanding, clock: datetime) -> str | None:
+def deadline(one: GridOnPage, clock: datetime) -> str | None:
     """By when to act, with the time that is left or gone; None: there is no window."""
     by = one.act_by
     if by is None or not one.window_minutes:
@@ -20,7 +21,7 @@ def deadline(one: GridStanding, clock: datetime) -> str | None:
     )
 
 
-def chances(one: GridStanding) -> str | None:
+def chances(one: GridOnPage) -> str | None:
     """How likely the price is to leave, in one line; None: not known."""
     risk = one.risk
     if risk is None or not one.grid.enabled:
@@ -34,7 +35,7 @@ def chances(one: GridStanding) -> str | None:
     return ", ".join(parts) or None
 
 
-def distances(one: GridStanding) -> str | None:
+def distances(one: GridOnPage) -> str | None:
     """How far the price is from stop and bounds, percent of the price, in one line; None: not known."""
     risk = one.risk
     if risk is None or risk["distance_stop_percent"] is None:
@@ -47,7 +48,7 @@ def distances(one: GridStanding) -> str | None:
     )
 
 
-def money(one: GridStanding) -> str | None:
+def money(one: GridOnPage) -> str | None:
     """Where a grid stands, in one line whose figures add up; None: it holds nothing, or it is not known."""
     risk = one.risk
     if risk is None or risk["total_pnl"] is None:
@@ -60,7 +61,7 @@ def money(one: GridStanding) -> str | None:
     return f"stands at {risk['total_pnl']:+,.2f} {one.quote}: {', '.join(parts)} ({of}){at_risk}"
 
 
-def waiting_costs(one: GridStanding) -> str | None:
+def waiting_costs(one: GridOnPage) -> str | None:
     """What the time until the operator acts may cost, in one line; None: nothing, or not known."""
     risk = one.risk
     if risk is None or not risk["profit_giveback"]:

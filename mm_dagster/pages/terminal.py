@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mm_dagster.bars import iso
-from mm_dagster.pages.page import GridStanding, MarketStanding, Page, is_held_back
+from mm_dagster.pages.colours import COLOURS
+from mm_dagster.pages.grid import GridOnPage
+from mm_dagster.pages.page import MarketOnPage, Page, is_held_back
 from mm_dagster.pages.sentences import (
     answered,
     became_of,
@@ -29,13 +31,6 @@ from mm_dagster.pages.sentences import (
 from mm_dagster.pictures.extent import price_range
 from mm_dagster.tables.words import NOT_JUDGED_YET
 from mm_dagster.text import counted, price_text, spoken, words
-
-COLOURS = {
-    "NORMAL": "green", "WARNING": "yellow", "LATEST_ACCEPTABLE_EXIT": "dark_orange", "MANDATORY_EXIT": "bold red",
-    "RANGE_OK": "green", "RANGE_WEAK": "yellow", "TRANSITION": "dark_orange", "TREND": "red",
-    "OK": "green", "ENTER": "green", "WATCH": "yellow",
-    "HOLDS": "green", "DIFFERS": "bold red", "NOTHING COMPARED": "yellow",
-}  # fmt: skip
 
 _WIDEST = 110
 """Columns; longer lines are hard to read."""
@@ -66,69 +61,93 @@ def _head(page: Page) -> Iterator[RenderableType]:
         yield _labelled("!", problem, "bold yellow")
 
 
-def _grid(one: GridStanding, page: Page, width: int) -> Iterator[RenderableType]:
-    grid = one.grid
-    head = Text(overflow="fold")
-    if one.stale:
-        head.append("STALE ", style="bold red")
-    calm = one.stale and one.urgency <= 2
-    style = "" if calm else COLOURS.get(one.state or "", "yellow" if one.state == NOT_JUDGED_YET else "")
-    head.append(one.headline if grid.enabled else f"NOT RUNNING · {one.headline}", style=f"bold {style}")
-    head.append(f"  {grid.id}", style="bold")
-    head.append(f"  {grid.symbol}")
-    if one.price is not None:
-        head.append(f"  {price_text(one.price)}", style="bold")
-    if one.simulated:
-        head.append("  SIMULATED", style="magenta")
-    yield head
+_Line = tuple[str, str | Text | None, str]
+"""A label, what stands beside it, and its style; without words there is no line."""
+
+
+def _grid(one: GridOnPage, page: Page, width: int) -> Iterator[RenderableType]:
+    yield _title(one)
     if one.as_of is None:
         yield Text(one.advice or "Not evaluated yet.", style="yellow")
         return
-    lines = Table.grid(padding=(0, 1))
-    lines.add_column(width=7, style="dim")
-    lines.add_column(overflow="fold", ratio=1)
-
-    def say(label: str, text: str | Text | None, style: str = "") -> None:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=7, style="dim")
+    table.add_column(overflow="fold", ratio=1)
+    lines = (*_to_do(one, page), *_reasons(one), *_figures(one, width), *_alert(one, page))
+    for label, text, style in lines:
         if text:
-            lines.add_row(label, text if isinstance(text, Text) else Text(text, style=style))
+            table.add_row(label, text if isinstance(text, Text) else Text(text, style=style))
+    yield table
 
-    say("so far", one.happened, "bold")
+
+def _title(one: GridOnPage) -> Text:
+    grid = one.grid
+    title = Text(overflow="fold")
+    if one.stale:
+        title.append("STALE ", style="bold red")
+    calm = one.stale and one.urgency <= 2
+    style = "" if calm else COLOURS.get(one.state or "", "yellow" if one.state == NOT_JUDGED_YET else "")
+    title.append(one.headline if grid.enabled else f"NOT RUNNING · {one.headline}", style=f"bold {style}")
+    title.append(f"  {grid.id}", style="bold")
+    title.append(f"  {grid.symbol}")
+    if one.price is not None:
+        title.append(f"  {price_text(one.price)}", style="bold")
+    if one.simulated:
+        title.append("  SIMULATED", style="magenta")
+    return title
+
+
+def _to_do(one: GridOnPage, page: Page) -> Iterator[_Line]:
+    """What happened, since when, and what to do by when."""
+    yield "so far", one.happened, "bold"
     if one.since:
         held = "" if one.stale else f", for {spoken(page.clock - one.since)}"
-        say("since", f"{iso(one.since)}{held}")
-    if one.stale:
-        say("as of", f"{iso(one.as_of)}, {spoken(page.clock - one.as_of)} ago", "bold red")
-    if one.urgency or not grid.enabled or one.stopped or (one.decided and not one.decided["complete"]):
-        say("do", one.advice, "bold")
-    say("when", deadline(one, page.clock), "bold")
-    say("live", one.live_reason, "bold")
+        yield "since", f"{iso(one.since)}{held}", ""
+    if one.stale and one.as_of:
+        yield "as of", f"{iso(one.as_of)}, {spoken(page.clock - one.as_of)} ago", "bold red"
+    if one.urgency or not one.grid.enabled or one.stopped or (one.decided and not one.decided["complete"]):
+        yield "do", one.advice, "bold"
+    yield "when", deadline(one, page.clock), "bold"
+    yield "live", one.live_reason, "bold"
+
+
+def _reasons(one: GridOnPage) -> Iterator[_Line]:
+    """What speaks for the decision, and what would fire next."""
     for number, reason in enumerate(one.why if one.is_decisive else [f"(not decisive) {text}" for text in one.why]):
-        say("why" if number == 0 else "", reason)
-    if not one.why and not (grid.enabled and not one.judged):
-        say("why", "No trigger fires.")
+        yield "why" if number == 0 else "", reason, ""
+    if not one.why and not (one.grid.enabled and not one.judged):
+        yield "why", "No trigger fires.", ""
     for number, sentence in enumerate(one.next[:2]):
-        say("next" if number == 0 else "", sentence)
-    say("where", _bar(one, width - 9))
-    say("", distances(one))
-    say("odds", chances(one))
-    say("money", money(one))
-    say("", waiting_costs(one))
+        yield "next" if number == 0 else "", sentence, ""
+
+
+def _figures(one: GridOnPage, width: int) -> Iterator[_Line]:
+    """Where the price is, how likely it is to leave, the money and the market."""
+    yield "where", _bar(one, width - 9), ""
+    yield "", distances(one), ""
+    yield "odds", chances(one), ""
+    yield "money", money(one), ""
+    yield "", waiting_costs(one), ""
     if one.verdict and one.verdict["verdict"]:
-        say("market", f"{words(one.verdict['verdict'])}, confidence {one.verdict['confidence']:+.2f}")
-    if one.alert:
-        say("alert", f"{words(one.alert['kind'])} {words(one.alert['state'])}: {became_of(one.alert, page.clock)}")
-        if one.response:
-            say("", f"response: {answered(one.response)}")
-        elif one.answer:
-            say("", f"response: {one.answer['action']} at {iso(one.answer['at'])}")
-        elif one.urgency and one.alert["kind"] in ("ESCALATION", "REMINDER"):
-            say("", f"no response noted; `mm respond {grid.id} stopped`, or kept, reduced")
-    elif grid.enabled:
-        say("alert", "none in this episode")
-    yield lines
+        yield "market", f"{words(one.verdict['verdict'])}, confidence {one.verdict['confidence']:+.2f}", ""
 
 
-def _bar(one: GridStanding, width: int) -> Text | None:
+def _alert(one: GridOnPage, page: Page) -> Iterator[_Line]:
+    """The newest message, what became of it, and what the operator did."""
+    alert = one.alert
+    if alert is None:
+        yield "alert", "none in this episode" if one.grid.enabled else None, ""
+        return
+    yield "alert", f"{words(alert['kind'])} {words(alert['state'])}: {became_of(alert, page.clock)}", ""
+    if one.response:
+        yield "", f"response: {answered(one.response)}", ""
+    elif one.answer:
+        yield "", f"response: {one.answer['action']} at {iso(one.answer['at'])}", ""
+    elif one.urgency and alert["kind"] in ("ESCALATION", "REMINDER"):
+        yield "", f"no response noted; `mm respond {one.grid.id} stopped`, or kept, reduced", ""
+
+
+def _bar(one: GridOnPage, width: int) -> Text | None:
     """Price against stop and bounds: below the grid dotted, within it a line, the price a dot."""
     if one.price is None:
         return None
@@ -193,12 +212,12 @@ def _system(page: Page) -> Iterator[RenderableType]:
     yield lines
 
 
-def _verdict(one: MarketStanding) -> Text:
+def _verdict(one: MarketOnPage) -> Text:
     verdict = one.verdict["verdict"] if one.verdict else None
     return Text(words(verdict or "not known"), style=COLOURS.get(verdict or "", ""))
 
 
-def _newest(one: MarketStanding, page: Page) -> Text:
+def _newest(one: MarketOnPage, page: Page) -> Text:
     if one.newest is None:
         return Text("none", style="bold red")
     text = f"{iso(one.newest)}, {spoken(page.clock - one.newest)}"

@@ -8,11 +8,11 @@ from mm_dagster.alerts.responses import response
 from mm_dagster.config.whole import SIMULATED
 from mm_dagster.grid import episode
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.venue import did_you_mean
 from mm_dagster.pictures import quality
 from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
+from mm_dagster.text import did_you_mean
 
 
 def answer(

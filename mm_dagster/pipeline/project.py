@@ -23,13 +23,13 @@ from mm_dagster.config.whole import Config
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
-from mm_dagster.history.mirror import Mirror
 from mm_dagster.history.sources import Sources
 from mm_dagster.market.open import open_venue
 from mm_dagster.market.venue import Venue, VenueError
 from mm_dagster.pipeline.adoption import adopt_rows
 
 if TYPE_CHECKING:
+    from mm_dagster.history.mirror import Mirror
     from mm_dagster.market.account import ExchangeAccount
 
 logger = logging.getLogger("mm_dagster")
@@ -191,6 +191,9 @@ class Project:
     @property
     def mirror(self) -> Mirror:
         """The git repository of snapshots."""
+        # Imported here because few commands need git.
+        from mm_dagster.history.mirror import Mirror
+
         settings = self.config.history.mirror
         return Mirror(self.data / "mirror", settings.remote, settings.branch)
 

@@ -17,7 +17,8 @@ from mm_dagster.alerts.alert import PLAIN, Alert
 from mm_dagster.bars import BAR
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.exit.reasons import why
-from mm_dagster.pages.page import stand, with_responses
+from mm_dagster.pages.grid import grid_on_page
+from mm_dagster.pages.page import with_responses
 from mm_dagster.pages.sentences import deadline
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import RESPONSES
@@ -89,7 +90,7 @@ def test_no_message_contradicts_the_ledger_or_the_risk(
                     raise AssertionError("a grid that is not judged is in no danger")
             outgoing.append((alert, title, text))
         _send(ledger, phone, outgoing, seen, clock, responses)
-        page = stand(
+        page = grid_on_page(
             GRID, False, seen, pl.DataFrame([risk]), registry.empty("regime_verdict"),
             with_responses(ledger.read(), responses, clock), clock, CONFIG, answer, waits.get(GRID.id),
         )  # fmt: skip

@@ -11,7 +11,8 @@ import polars as pl
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.pages.page import GridStanding, MarketStanding, Page, in_order, stand, with_responses
+from mm_dagster.pages.grid import GridOnPage, by_urgency, grid_on_page
+from mm_dagster.pages.page import MarketOnPage, Page, with_responses
 from mm_dagster.pictures.drawings import Drawing, draw_decision, draw_equity
 from mm_dagster.tables.registry import dtypes
 from mm_dagster.tables.words import STATES, VERDICTS
@@ -88,18 +89,18 @@ def told(*messages: dict[str, Any], responses: tuple[dict[str, Any], ...] = (), 
     return with_responses(frame("notification", *messages), frame("operator_response", *answers), clock)
 
 
-def standing(
+def on_page(
     one: GridConfig, state: str = "NORMAL", *, clock: datetime = CLOCK, alerts: Any = (), simulated: bool = False,
     **changes: Any,
-) -> GridStanding:  # fmt: skip
+) -> GridOnPage:  # fmt: skip
     """Where a grid stands that was judged at AS_OF."""
-    return stand(
+    return grid_on_page(
         one, simulated, frame("exit_state", exit_row(one, state, **changes)), frame("grid_risk", risk_row(one)),
         frame("regime_verdict", verdict_row(one.symbol)), alerts, clock, ALERTS,
     )  # fmt: skip
 
 
-def page(*grids: GridStanding, clock: datetime = CLOCK, **changes: Any) -> Page:
+def page(*grids: GridOnPage, clock: datetime = CLOCK, **changes: Any) -> Page:
     """A page on which nothing is wrong but what the grids say."""
     tick = {
         "as_of": AS_OF, "started_at": AS_OF + timedelta(minutes=1), "finished_at": AS_OF + timedelta(minutes=1.1),
@@ -107,9 +108,9 @@ def page(*grids: GridStanding, clock: datetime = CLOCK, **changes: Any) -> Page:
     }  # fmt: skip
     stale = clock - AS_OF >= timedelta(minutes=45)
     shares = dict(zip((*VERDICTS, None), (0.5, 0.2, 0.15, 0.1, 0.05), strict=True))
-    market = MarketStanding("ETH-USDT", False, AS_OF, stale, 0, 0, verdict_row(), shares)
+    market = MarketOnPage("ETH-USDT", False, AS_OF, stale, 0, 0, verdict_row(), shares)
     given = {
-        "clock": clock, "looked_up": False, "days": 7, "stale_after": timedelta(minutes=45), "grids": in_order(grids),
+        "clock": clock, "looked_up": False, "days": 7, "stale_after": timedelta(minutes=45), "grids": by_urgency(grids),
         "markets": (market,), "tick": tick,
     }  # fmt: skip
     return Page(**(given | changes))

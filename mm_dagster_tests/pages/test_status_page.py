@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.terminal import status_page
-from mm_dagster_tests.pages import AS_OF, CLOCK, grid, message_row, page, standing, told
+from mm_dagster_tests.pages.rows import AS_OF, CLOCK, grid, message_row, on_page, page, told
 
 LATER = AS_OF + timedelta(hours=3)
 
@@ -26,7 +26,7 @@ def troubled() -> Page:
     worst = grid("sol-range")
     alerts = told(message_row(worst), message_row(grid("eth"), alert_id="f", status="FAILED", detail="[/] is invalid"))
     return page(
-        standing(grid("eth")), standing(worst, "LATEST_ACCEPTABLE_EXIT", alerts=alerts, simulated=True), alerts=alerts,
+        on_page(grid("eth")), on_page(worst, "LATEST_ACCEPTABLE_EXIT", alerts=alerts, simulated=True), alerts=alerts,
         quiet_until=CLOCK + timedelta(hours=5), digest_at=CLOCK + timedelta(hours=6), waiting=2,
         config_error="grids/eth.yaml: stop: 9999 is not below lower",
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_every_line_fits_and_nothing_is_cut_off(width: int) -> None:
 
 
 def test_what_is_old_is_said_first_and_in_words() -> None:
-    said = printed(page(standing(grid(), clock=LATER), clock=LATER), 80)
+    said = printed(page(on_page(grid(), clock=LATER), clock=LATER), 80)
     assert said.startswith("STALE no grid was judged since 2026-03-01T12:00:00Z, 3 h ago.")
     assert "STALE was NORMAL  eth-range" in said
     assert "may go on" not in said
@@ -87,9 +87,9 @@ def test_colour_only_repeats_what_the_words_say() -> None:
 def test_the_bar_shows_the_price_where_it_is(price: float, order: str) -> None:
     from dataclasses import replace
 
-    from mm_dagster_tests.pages import risk_row
+    from mm_dagster_tests.pages.rows import risk_row
 
-    one = standing(grid())
+    one = on_page(grid())
     said = printed(page(replace(one, risk=risk_row(one.grid, price))), 80)
     (bar,) = (line for line in said.splitlines() if line.startswith("where"))
     assert "".join(mark for mark in bar if mark in "●×┃") == order

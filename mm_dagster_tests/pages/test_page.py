@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from mm_dagster.pages.page import is_held_back, stand, without_money
+from mm_dagster.pages.grid import grid_on_page
+from mm_dagster.pages.page import is_held_back, without_money
 from mm_dagster.pages.sentences import answered, became_of, deadline, money
 from mm_dagster.tables.registry import dtypes, empty
 from mm_dagster.tables.words import NOT_JUDGED_YET
 from mm_dagster.text import spoken
-from mm_dagster_tests.pages import (
+from mm_dagster_tests.pages.rows import (
     ALERTS,
     AS_OF,
     CLOCK,
@@ -20,9 +21,9 @@ from mm_dagster_tests.pages import (
     frame,
     grid,
     message_row,
+    on_page,
     page,
     risk_row,
-    standing,
     told,
     verdict_row,
 )
@@ -31,7 +32,7 @@ LATER = AS_OF + timedelta(hours=3)
 
 
 def test_an_old_normal_is_not_shown_as_if_it_were_of_now() -> None:
-    fresh, old = standing(grid()), standing(grid(), clock=LATER)
+    fresh, old = on_page(grid()), on_page(grid(), clock=LATER)
     assert (fresh.stale, fresh.urgency, fresh.advice, fresh.headline) == (False, 0, "The grid may go on.", "NORMAL")
     assert (old.stale, old.urgency, old.headline) == (True, 2, "was NORMAL")
     assert old.advice is not None
@@ -45,7 +46,7 @@ def test_an_old_normal_is_not_shown_as_if_it_were_of_now() -> None:
 
 
 def test_what_an_old_row_asked_for_may_still_be_to_do() -> None:
-    old = standing(grid(), "MANDATORY_EXIT", clock=LATER)
+    old = on_page(grid(), "MANDATORY_EXIT", clock=LATER)
     assert old.urgency == 4
     assert old.advice is not None
     assert old.advice.endswith("What was advised last: Stop the grid.")
@@ -53,7 +54,7 @@ def test_what_an_old_row_asked_for_may_still_be_to_do() -> None:
 
 def test_a_grid_that_was_never_judged_is_urgent() -> None:
     one = grid()
-    never = stand(
+    never = grid_on_page(
         one, False, empty("exit_state"), empty("grid_risk"), empty("regime_verdict"), (), one.activated_at, ALERTS
     )
     assert (never.state, never.as_of, never.urgency, never.price) == (NOT_JUDGED_YET, None, 2, None)
@@ -62,21 +63,21 @@ def test_a_grid_that_was_never_judged_is_urgent() -> None:
     assert (never.stale, page(never).stale) == (False, None)
     old = replace(never, stale=True)
     assert page(old).stale == "no grid was ever judged; `mm doctor` says what is missing."
-    assert "ago (1 never)." in str(page(old, standing(grid("b"), clock=LATER), clock=LATER).stale)
+    assert "ago (1 never)." in str(page(old, on_page(grid("b"), clock=LATER), clock=LATER).stale)
 
 
 def test_a_row_of_an_earlier_episode_says_nothing_of_this_one() -> None:
     before = grid(activated_at=AS_OF - timedelta(days=9))
     rows = frame("exit_state", exit_row(before, "MANDATORY_EXIT")), frame("grid_risk", risk_row(before))
-    now = stand(grid(), False, *rows, frame("regime_verdict", verdict_row()), (), CLOCK, ALERTS)
+    now = grid_on_page(grid(), False, *rows, frame("regime_verdict", verdict_row()), (), CLOCK, ALERTS)
     assert (now.state, now.risk, now.as_of) == (NOT_JUDGED_YET, None, None)
 
 
 def test_what_only_the_live_run_knew_counts_when_it_is_worse() -> None:
-    seen = standing(grid(), "NORMAL", live_state="MANDATORY_EXIT", live_reason="last price 84 is at the stop 85")
+    seen = on_page(grid(), "NORMAL", live_state="MANDATORY_EXIT", live_reason="last price 84 is at the stop 85")
     assert (seen.state, seen.since, seen.seen_live, seen.urgency) == ("MANDATORY_EXIT", AS_OF, True, 4)
     assert seen.advice == "Look at the exchange yourself now. Stop the grid now and sell the inventory."
-    milder = standing(grid(), "LATEST_ACCEPTABLE_EXIT", live_state="WARNING", live_reason="late")
+    milder = on_page(grid(), "LATEST_ACCEPTABLE_EXIT", live_state="WARNING", live_reason="late")
     assert (milder.state, milder.seen_live) == ("LATEST_ACCEPTABLE_EXIT", False)
 
 
@@ -85,12 +86,12 @@ def test_the_worst_comes_first_and_what_does_not_run_last() -> None:
     entry = dict.fromkeys(dtypes("entry_assessment")) | {
         "grid_id": resting.id, "as_of": AS_OF, "symbol": resting.symbol, "advice": "ENTER", "reasons": ["Calm."],
     }  # fmt: skip
-    rested = stand(
+    rested = grid_on_page(
         resting, False, frame("entry_assessment", entry), empty("grid_risk"), empty("regime_verdict"), (), CLOCK, ALERTS
     )
     states = {"b": "NORMAL", "c": "WARNING", "d": "MANDATORY_EXIT", "e": "LATEST_ACCEPTABLE_EXIT"}
-    old = replace(standing(grid("f")), stale=True)
-    found = page(rested, old, *(standing(grid(name), state) for name, state in states.items()))
+    old = replace(on_page(grid("f")), stale=True)
+    found = page(rested, old, *(on_page(grid(name), state) for name, state in states.items()))
     assert [one.grid.id for one in found.grids] == ["d", "e", "f", "c", "b", "a-resting"]
     assert found.worst is not None
     assert found.worst.grid.id == "d"
@@ -99,13 +100,13 @@ def test_the_worst_comes_first_and_what_does_not_run_last() -> None:
 
 
 def test_the_time_that_is_left_is_counted_from_the_state_s_beginning() -> None:
-    one = standing(grid(), "LATEST_ACCEPTABLE_EXIT")
+    one = on_page(grid(), "LATEST_ACCEPTABLE_EXIT")
     assert deadline(one, CLOCK) == "by 2026-03-01T12:30:00Z, 28 min left"
     assert deadline(one, LATER) == "overdue since 2026-03-01T12:30:00Z, 2 h 30 min"
     # Nobody could know of what a history says is old.
-    old = standing(grid(), "LATEST_ACCEPTABLE_EXIT", since=AS_OF - timedelta(days=300))
+    old = on_page(grid(), "LATEST_ACCEPTABLE_EXIT", since=AS_OF - timedelta(days=300))
     assert deadline(old, CLOCK) == "by 2026-03-01T13:00:00Z, 58 min left"
-    assert deadline(standing(grid()), CLOCK) is None
+    assert deadline(on_page(grid()), CLOCK) is None
 
 
 def test_what_became_known_later_is_left_out_of_a_page_of_the_past() -> None:
@@ -123,7 +124,7 @@ def test_what_became_known_later_is_left_out_of_a_page_of_the_past() -> None:
     assert became_of(now, LATER).endswith("acknowledged 2026-03-01T15:00:00Z on phone")
     assert answered(now) == "stopped at 2026-03-01T15:00:00Z, 3 h 29 min after the alert, after the recommended time"
     assert told(message_row(one, created_at=LATER)) == ()
-    known = standing(one, "LATEST_ACCEPTABLE_EXIT", alerts=(now,))
+    known = on_page(one, "LATEST_ACCEPTABLE_EXIT", alerts=(now,))
     assert known.alert is not None
     assert known.response is not None
     assert known.response["note"] == "by hand"
@@ -135,7 +136,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     refused = message_row(one, alert_id="f", status="FAILED", detail="user is invalid", sent_at=None)
     waits = message_row(one, alert_id="p", status="PENDING", sent_at=None)
     ill = page(
-        standing(one), alerts=told(held, refused, waits, message_row(one)), config_error="grids/x.yaml: stop",
+        on_page(one), alerts=told(held, refused, waits, message_row(one)), config_error="grids/x.yaml: stop",
         waiting=3,
     )  # fmt: skip
     assert ill.problems == [
@@ -147,7 +148,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     assert ill.alerts_24h == {"SENT": 1, "PENDING": 1, "FAILED": 1, "held_back": 1}
     assert is_held_back(next(row for row in ill.alerts if row["alert_id"] == "h"))
     assert ill.tick is not None
-    failed = page(standing(one), tick={**ill.tick, "finished_at": None, "reason": "ETH-USDT: no answer"}, clock=LATER)
+    failed = page(on_page(one), tick={**ill.tick, "finished_at": None, "reason": "ETH-USDT: no answer"}, clock=LATER)
     assert failed.problems == [
         "The schedule does not run: the last tick was of 2026-03-01T12:00:00Z, 3 h ago.",
         "The tick of 2026-03-01T12:00:00Z has not finished.",
@@ -155,7 +156,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
         "The bars of ETH-USDT are old: the newest closed 2026-03-01T12:00:00Z, 3 h ago.",
     ]
     early = AS_OF - timedelta(hours=1)
-    assert page(standing(one), clock=early).problems == [
+    assert page(on_page(one), clock=early).problems == [
         "This computer's clock is behind: a bar is known that closes at 2026-03-01T12:00:00Z."
     ]
 
@@ -165,7 +166,7 @@ def test_a_page_without_money_has_no_amount_left() -> None:
     noted = told(
         message_row(one, status="FAILED", detail="secret words", kind="FAILURE", state="exit_state: 748.24 is too much")
     )
-    whole = page(standing(one, alerts=noted), alerts=noted, config_error="capital: 12345", waiting="12345")
+    whole = page(on_page(one, alerts=noted), alerts=noted, config_error="capital: 12345", waiting="12345")
     bare = without_money(whole)
     for secret in ("748.24", "711.29", "716.53", "731.87", "12345", "secret words"):
         assert secret in repr(whole)

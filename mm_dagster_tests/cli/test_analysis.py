@@ -13,9 +13,9 @@ from mm_dagster.cli.analysis import asked
 from mm_dagster.history.questions import QUESTIONS
 from mm_dagster.history.views import VIEWS
 from mm_dagster.tables import registry
+from mm_dagster_tests.conftest import PROJECT
 
-ROOT = Path(__file__).resolve().parents[1]
-WRITTEN = ROOT / "docs" / "analysis.md"
+WRITTEN = PROJECT / "docs" / "analysis.md"
 
 
 def test_the_document_has_every_table_view_and_question_as_the_code_has_it() -> None:
@@ -32,11 +32,11 @@ def test_the_document_has_every_table_view_and_question_as_the_code_has_it() -> 
 @pytest.mark.long
 def test_the_answers_are_those_of_the_demo(tmp_path: Path) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
-    environment = {**own, "MM_CONFIG_DIR": str(ROOT / "configs" / "demo"), "MM_DATA_DIR": str(tmp_path)}
+    environment = {**own, "MM_CONFIG_DIR": str(PROJECT / "configs" / "demo"), "MM_DATA_DIR": str(tmp_path)}
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, *arguments], env=environment, cwd=ROOT, check=True, capture_output=True, text=True
+            [sys.executable, *arguments], env=environment, cwd=PROJECT, check=True, capture_output=True, text=True
         )
         return done.stdout
 

@@ -10,7 +10,7 @@ import polars as pl
 from mm_dagster.bars import BAR, Span
 from mm_dagster.pictures.drawings import HEIGHT, POINTS, draw_decision, draw_equity
 from mm_dagster.tables.registry import dtypes, empty
-from mm_dagster_tests.pages import AS_OF, drawings, grid
+from mm_dagster_tests.pages.rows import AS_OF, drawings, grid
 
 WEEK = Span(AS_OF - timedelta(days=7), AS_OF)
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.report import render
-from mm_dagster_tests.pages import AS_OF, CLOCK, drawings, exit_row, grid, message_row, page, standing, told
+from mm_dagster_tests.pages.rows import AS_OF, CLOCK, drawings, exit_row, grid, message_row, on_page, page, told
 
 HOSTILE = "<script>fetch('http://example.com')</script><img src=x onerror=alert(1)> \u202egnp.exe " + "W" * 400
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -30,8 +30,8 @@ def troubled(**changes: Any) -> Page:
     }  # fmt: skip
     alerts = told(message_row(worst, title=HOSTILE, message=HOSTILE), responses=(answer,))
     return page(
-        standing(worst, "LATEST_ACCEPTABLE_EXIT", alerts=alerts, live_reason=HOSTILE), standing(calm, simulated=True),
-        standing(grid("eth"), "WARNING"), alerts=alerts, config_error=HOSTILE, **changes,
+        on_page(worst, "LATEST_ACCEPTABLE_EXIT", alerts=alerts, live_reason=HOSTILE), on_page(calm, simulated=True),
+        on_page(grid("eth"), "WARNING"), alerts=alerts, config_error=HOSTILE, **changes,
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_what_people_wrote_stays_text() -> None:
 
 
 def test_the_page_names_no_address_but_its_own_parts() -> None:
-    text = written(page(standing(grid(), "WARNING")))
+    text = written(page(on_page(grid(), "WARNING")))
     assert not re.findall(r"""(?:src|srcset|poster|action|data)\s*=\s*["']""", text)
     assert set(re.findall(r'href="([^"]*)"', text)) == {"data:,", "#eth-range"}
     assert not re.findall(r"url\(|@import|https?:", text)
@@ -68,7 +68,7 @@ def test_the_page_names_no_address_but_its_own_parts() -> None:
 
 
 def test_twenty_grids_of_a_quarter_stay_small() -> None:
-    many = [standing(grid(f"grid-{number}")) for number in range(20)]
+    many = [on_page(grid(f"grid-{number}")) for number in range(20)]
     drawn = drawings(many[0].grid, days=92)
     text = render(page(*many), {one.grid.id: drawn for one in many}, generated_at=CLOCK)
     assert len(text.encode()) < 1_500_000
@@ -85,7 +85,7 @@ def test_a_page_to_share_shows_no_amount_and_nobody_s_words() -> None:
 
 def test_old_simulated_and_looked_up_are_said_before_anything_else() -> None:
     later = AS_OF + timedelta(hours=5)
-    old = page(standing(grid(), clock=later, simulated=True), clock=later, looked_up=True)
+    old = page(on_page(grid(), clock=later, simulated=True), clock=later, looked_up=True)
     text = written(replace(old, markets=tuple(replace(one, simulated=True) for one in old.markets)))
     body = text.partition("<body>")[2]
     places = [body.index(word) for word in ("STALE: no grid was judged", "SIMULATED", "Looked up", "<h1")]
@@ -167,7 +167,7 @@ CONTRAST = """() => {
 def test_a_row_of_an_exit_state_is_like_those_of_the_lake() -> None:
     # The pages of these tests are made by hand; this holds them to the contract.
     from mm_dagster.tables.registry import broken_rules
-    from mm_dagster_tests.pages import frame
+    from mm_dagster_tests.pages.rows import frame
 
     row = exit_row(grid(), "WARNING", config_hash="", code_version="")
     assert broken_rules(frame("exit_state", row), "exit_state") == {}

@@ -28,7 +28,7 @@ from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import GoneGrid, Kept, answered, follow, load_or_last_valid
 from mm_dagster.config.load import Reading, load, read
 from mm_dagster.config.whole import Config
-from mm_dagster_tests.test_config import GRID, MARKETS
+from mm_dagster_tests.config.test_config import GRID, MARKETS
 
 SECONDS = 10.0
 """Of the processor: a load takes milliseconds, the worst file that is taken in takes two seconds."""

@@ -1,0 +1,65 @@
+"""What a command loads before it does anything: benchmarks/start.py measures what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mm_dagster_tests.conftest import PROJECT
+
+HEAVY = {"dagster", "ccxt", "matplotlib", "optuna", "numba"}
+"""Each takes from a quarter of a second to two of a processor."""
+
+LOADED = """
+import json, sys
+note = sys.argv.pop()
+from mm_dagster.cli import main
+try:
+    main()
+finally:
+    loaded = sorted({name.partition(".")[0] for name in sys.modules})
+    print(json.dumps(loaded), file=open(note, "w"))
+"""
+
+
+def loaded_by(command: tuple[str, ...], folder: Path) -> tuple[int, set[str]]:
+    """The exit code of a command in a process of its own on an empty folder, and the packages that it loaded."""
+    places = {"MM_CONFIG_DIR": str(PROJECT / "configs" / "demo"), "MM_DATA_DIR": str(folder)}
+    places |= {"MM_DAGSTER_DIR": str(folder / "dagster"), "DAGSTER_HOME": str(PROJECT)}
+    note = folder / "loaded.json"
+    # A file of its own: nothing that a command says is mistaken for it.
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *command, str(note)],
+        env={**os.environ, **places}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert note.is_file(), done.stderr
+    return done.returncode, set(json.loads(note.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "needs"),
+    [
+        (("--help",), 0, set()),
+        (("sql", "select 1"), 0, set()),
+        (("status",), 0, set()),
+        # The beats of the daemon are in Dagster's storage, which only Dagster reads; on an empty folder there are none.
+        (("health", "live"), 1, {"dagster"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_command_loads_none_of_the_heavy_packages_that_it_does_not_need(
+    command: tuple[str, ...], code: int, needs: set[str], tmp_path: Path
+) -> None:
+    ended, loaded = loaded_by(command, tmp_path)
+    assert ended == code
+    assert loaded & HEAVY == needs
+
+
+def test_the_help_opens_neither_the_history_nor_the_configuration(tmp_path: Path) -> None:
+    _, loaded = loaded_by(("--help",), tmp_path)
+    assert not loaded & {"duckdb", "dataframely", "pydantic", "sqlalchemy", "git", "requests"}
