@@ -75,7 +75,8 @@ def test_every_path_that_is_named_exists(page: str) -> None:
     }
     # A file of the user's configuration is named without a folder.
     theirs = {path.name for path in (PROJECT / "configs").rglob("*.yaml")}
-    assert sorted(path for path in paths if found(path) is None and path not in theirs) == []
+    absent = sorted(path for path in paths if found(path) is None and path not in theirs)
+    assert not absent, f"{page} names {', '.join(absent)}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -91,7 +92,7 @@ def test_every_function_and_test_that_is_named_is_there(page: str) -> None:
             missing.append(f"{path} is no file")
         elif name not in names_in(module):
             missing.append(f"{path} has no {name}")
-    assert missing == []
+    assert not missing, f"{page}: {'; '.join(missing)}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -104,16 +105,18 @@ def test_every_link_leads_somewhere(page: str) -> None:
         file = (PROJECT / page).parent / path if path else PROJECT / page
         if not file.exists() or (anchor and anchor not in anchors(file)):
             broken.append(target)
-    assert broken == []
+    assert not broken, f"{page} links to {', '.join(broken)}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_that_is_named_can_be_called(page: str) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", text_of("Makefile")))
     written = "\n".join([*spans(page), *blocks(page)])
-    assert set(re.findall(r"(?m)^make ([a-z-]+)", written)) <= targets
+    asked = set(re.findall(r"(?m)^make ([a-z-]+)", written))
+    assert asked <= targets, f"{page} asks for make {', '.join(sorted(asked - targets))}"
     modules = set(re.findall(r"python -m ([\w.]+)", written))
-    assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
+    absent = sorted(name for name in modules if importlib.util.find_spec(name) is None)
+    assert not absent, f"{page} calls {', '.join(absent)}"
 
 
 def drawn() -> list[tuple[str, ...]]:
