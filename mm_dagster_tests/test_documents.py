@@ -150,7 +150,8 @@ def test_the_hooks_are_the_tools_of_the_project_and_download_nothing() -> None:
     lint = re.search(r"(?m)^lint:.*\n((?:\t.*\n)+)", text_of("Makefile"))
     assert lint is not None
     commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in lint[1].splitlines()]
-    assert [one["entry"] for one in local["hooks"]] == commands
+    entries = {one["entry"] for one in local["hooks"]}
+    assert entries <= set(commands), f"`make lint` does not call {entries - set(commands)}"
 
 
 def test_the_workflow_runs_what_the_readme_says_and_knows_no_secret() -> None:
