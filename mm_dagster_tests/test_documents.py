@@ -1,0 +1,175 @@
+"""What contributors read is true: each path, function, link and command that it names exists; so are the floors."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mm_dagster_tests.conftest import PROJECT
+
+PAGES = ("docs/contributing.md", "docs/architecture.md", "docs/style.md", "SECURITY.md", "CHANGELOG.md")
+ROOTS = (PROJECT, PROJECT / "mm_dagster", PROJECT / "mm_dagster_tests")
+"""What a path on a page may begin below."""
+ELSEWHERE = ("data/", ".venv/", "../")
+"""What a run or a set-up makes, and what lies beside the project."""
+SUFFIXES = (".py", ".md", ".yaml", ".toml", ".txt", ".jinja")
+
+
+def text_of(page: str) -> str:
+    return (PROJECT / page).read_text(encoding="utf-8")
+
+
+def spans(page: str) -> Iterator[str]:
+    """What stands between backticks in a line, outside of blocks."""
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text_of(page)))
+
+
+def blocks(page: str) -> Iterator[str]:
+    yield from re.findall(r"(?ms)^```\w*\n(.*?)^```$", text_of(page))
+
+
+def found(path: str) -> Path | None:
+    return next((root / path for root in ROOTS if (root / path).exists()), None)
+
+
+@cache
+def names_in(path: Path) -> frozenset[str]:
+    """Functions, classes with their methods, and variables at the top of a module."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                names.add(node.name)
+            case ast.ClassDef():
+                methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef)]
+                names |= {node.name, *(f"{node.name}.{method}" for method in methods)}
+            case ast.Assign():
+                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+    return frozenset(names)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a host makes of a page's headings."""
+    headings = re.findall(r"(?m)^#+ (.+)$", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_is_named_exists(page: str) -> None:
+    paths = {
+        span
+        for span in spans(page)
+        if re.fullmatch(r"[\w./-]+", span)
+        and ("/" in span or span.endswith(SUFFIXES))
+        and not span.startswith(ELSEWHERE)
+    }
+    # A file of the user's configuration is named without a folder.
+    theirs = {path.name for path in (PROJECT / "configs").rglob("*.yaml")}
+    absent = sorted(path for path in paths if found(path) is None and path not in theirs)
+    assert not absent, f"{page} names {', '.join(absent)}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_function_and_test_that_is_named_is_there(page: str) -> None:
+    missing = []
+    for span in spans(page):
+        named = re.fullmatch(r"([\w/.]+\.py)::?(\S+)", span)
+        if named is None:
+            continue
+        path, name = named.groups()
+        module = found(path)
+        if module is None:
+            missing.append(f"{path} is no file")
+        elif name not in names_in(module):
+            missing.append(f"{path} has no {name}")
+    assert not missing, f"{page}: {'; '.join(missing)}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (PROJECT / page).parent / path if path else PROJECT / page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken, f"{page} links to {', '.join(broken)}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_is_named_can_be_called(page: str) -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):", text_of("Makefile")))
+    written = "\n".join([*spans(page), *blocks(page)])
+    asked = set(re.findall(r"(?m)^make ([a-z-]+)", written))
+    assert asked <= targets, f"{page} asks for make {', '.join(sorted(asked - targets))}"
+    modules = set(re.findall(r"python -m ([\w.]+)", written))
+    absent = sorted(name for name in modules if importlib.util.find_spec(name) is None)
+    assert not absent, f"{page} calls {', '.join(absent)}"
+
+
+def drawn() -> list[tuple[str, ...]]:
+    """The rooms of each floor as docs/architecture.md draws them, top first."""
+    drawing = next(block for block in blocks("docs/architecture.md") if block.startswith("definitions "))
+    return [tuple(re.split(r"  +", line)[0].split(" | ")) for line in drawing.splitlines()]
+
+
+def test_the_floors_that_are_drawn_are_those_that_are_held() -> None:
+    linter = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]
+    (layers,) = [one["layers"] for one in linter["contracts"] if one["type"] == "layers"]
+    assert drawn() == [tuple(line.split(" | ")) for line in layers]
+
+
+def test_every_room_is_said_what_belongs_in_it() -> None:
+    section = text_of("docs/architecture.md").split("| room |")[1].split("\n\n")[0]
+    assert re.findall(r"(?m)^\| `(\w+)` \|", section) == [room for floor in drawn() for room in floor]
+
+
+def test_the_readme_leads_contributors_to_their_pages() -> None:
+    readme = text_of("README.md")
+    assert "(docs/contributing.md)" in readme
+    assert "(docs/architecture.md)" in readme
+
+
+def test_the_hooks_are_the_tools_of_the_project_and_download_nothing() -> None:
+    hooks = yaml.safe_load(text_of(".pre-commit-config.yaml"))
+    assert [one["repo"] for one in hooks["repos"]] == ["local"]
+    (local,) = hooks["repos"]
+    assert {one["language"] for one in local["hooks"]} == {"system"}
+    lint = re.search(r"(?m)^lint:.*\n((?:\t.*\n)+)", text_of("Makefile"))
+    assert lint is not None
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in lint[1].splitlines()]
+    entries = {one["entry"] for one in local["hooks"]}
+    assert entries <= set(commands), f"`make lint` does not call {entries - set(commands)}"
+
+
+def test_the_workflow_runs_what_the_readme_says_and_knows_no_secret() -> None:
+    text = text_of(".github/workflows/test.yaml")
+    jobs = yaml.safe_load(text)["jobs"]
+    commands = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    assert ".ci/run" in commands
+    assert "secrets." not in text
+    newest = max(jobs["newer"]["strategy"]["matrix"]["python"], key=lambda version: int(version.partition(".")[2]))
+    floor = tomllib.loads(text_of("pyproject.toml"))["project"]["requires-python"].removeprefix(">=")
+    assert jobs["house"]["steps"][1]["with"]["python-version"] == floor
+    assert int(newest.partition(".")[2]) > int(floor.partition(".")[2])
+
+
+def test_no_line_of_the_program_places_an_order() -> None:
+    asks = re.compile(
+        r"\.(create_\w*order\w*|edit_order\w*|cancel_\w*order\w*|withdraw|transfer|(?:private|v\d\w*)_(?:post|delete|put)_\w+)\("
+    )
+    sources = {path: path.read_text(encoding="utf-8") for path in (PROJECT / "mm_dagster").rglob("*.py")}
+    assert len(sources) > 100
+    assert [f"{path}: {match[0]}" for path, text in sources.items() for match in asks.finditer(text)] == []
