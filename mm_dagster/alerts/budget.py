@@ -39,8 +39,8 @@ def admit(alerts: Sequence[Alert], ledger: pl.DataFrame, clock: datetime, config
     """What of the due alerts is sent now, and what is noted as held back.
 
     Args:
-        alerts: all that is due, of `policy.due`, `policy.untold_failures`, `policy.failure` and `digest.due`; tests
-            do not come here.
+        alerts: all that is due, of `policy.due`, `failures.untold_failures`, `failures.failure` and `digest.due`;
+            tests do not come here.
         ledger: all rows of `notification` that count: of real markets, or of simulated ones on the same clock.
         clock: the tick's clock, UTC.
         config: the limits.

@@ -148,7 +148,7 @@ def failure(alert: Alert, link: str | None) -> tuple[str, str]:
     """Title and message of a FAILURE: what failed, with what, and what to do.
 
     Args:
-        alert: made by `policy.failure`.
+        alert: made by `failures.failure`.
         link: `alerts.link`; None: there is none.
     """
     asset, _, error = alert.state.partition(": ")
@@ -168,7 +168,7 @@ def trial(alert: Alert) -> tuple[str, str]:
     """Title and message of a TEST.
 
     Args:
-        alert: made by `policy.trial`.
+        alert: made by `failures.trial`.
     """
     return _cut(_clean(f"TEST · {alert.state}"), TITLE_LIMIT), _fit(
         [

@@ -15,7 +15,7 @@ Where METHOD leaves room, this is what holds:
   price then falls below the grid in the same episode, that escalates once more, as an emergency.
 - **An unknown price** counts as one below the grid: the worse of both.
 - **What `budget.admit` holds back** was not sent, so it is found again for as long as it is true, under the same
-  alert_id. A state that came down unheard and is back is a new escalation, not the old one.
+  alert_id. A state that came down while that was held back, and is back is a new escalation, not the old one.
 - **A set-up that is not finished** is no danger: it is said once an episode, plainly. When such a grid is judged for
   the first time and calm, one quiet line says so; otherwise its escalation does.
 - **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was sent before it: it

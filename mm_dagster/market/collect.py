@@ -6,7 +6,7 @@ What is stored decides only whether an answer is believed: see contradiction.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -124,6 +124,46 @@ def collect(
     is_said_twice = seen.held.height > 0 and _was_said_before(venue, symbol, seen, known, is_news=is_news)
     if is_said_twice:
         seen = replace(seen, held=seen.held.clear())
+    reached, answer, seen = _followed_back(
+        venue, symbol, closed, answer, seen, settings, known, is_news=is_news, is_said_twice=is_said_twice
+    )
+    judged = reached.back(settings.max_no_trade + 2)
+    # A row without a time is kept at the first bar of the span that it may be of.
+    answer = replace(answer, unread=tuple((max(start, reached.start), row) for start, row in answer.unread))
+    asked_at = venue.now()
+    assembled = assemble(symbol, venue.name, answer, judged, now, asked_at, settings.max_no_trade, seen.held)
+    inside = reached.opens()
+    candles = assembled.candles.filter(inside)
+    # What was not answered before the span or after it is not the caller's concern.
+    error = answer.error if candles["observed_at"].has_nulls() else None
+    if not seen.held.is_empty():
+        error = contradiction.in_words(seen.held, venue.name, symbol)
+    quarantined = assembled.quarantined.filter(inside)
+    error = error or _said_of(answer, seen, quarantined, f"{venue.name}: {symbol}")
+    opens = _doubtful_opens(symbol, venue.name, seen, closed, asked_at)
+    return Collected(
+        candles,
+        pl.concat([quarantined, *opens]),
+        error,
+        asked_at,
+        assembled.holes.filter(inside),
+        answer.kept_from,
+    )
+
+
+def _followed_back(
+    venue: Venue,
+    symbol: str,
+    closed: Span,
+    answer: Answer,
+    seen: _Seen,
+    settings: CandlesConfig,
+    known: Known,
+    *,
+    is_news: bool,
+    is_said_twice: bool,
+) -> tuple[Span, Answer, _Seen]:
+    """The span as far back as what is stored proves wrong, and the answer for all of it."""
     reached = closed
     # Where the oldest bars are other ones than stored, what lies before them may be wrong as well.
     while _goes_on_before(answer, seen, reached):
@@ -139,34 +179,19 @@ def collect(
         if more.error is not None or further == reached or (beside.held.height and not is_said_twice):
             break
         reached, answer, seen = further, more, replace(beside, held=beside.held.clear())
-    judged = reached.back(settings.max_no_trade + 2)
-    # A row without a time is kept at the first bar of the span that it may be of.
-    answer = replace(answer, unread=tuple((max(start, reached.start), row) for start, row in answer.unread))
-    asked_at = venue.now()
-    assembled = assemble(symbol, venue.name, answer, judged, now, asked_at, settings.max_no_trade, seen.held)
-    inside = reached.opens()
-    candles = assembled.candles.filter(inside)
-    # What was not answered before the span or after it is not the caller's concern.
-    error = answer.error if candles["observed_at"].has_nulls() else None
-    if not seen.held.is_empty():
-        error = contradiction.in_words(seen.held, venue.name, symbol)
-    error = error or _said_of(answer, seen, assembled.quarantined.filter(inside), f"{venue.name}: {symbol}")
-    quarantined = assembled.quarantined.filter(inside)
+    return reached, answer, seen
+
+
+def _doubtful_opens(
+    symbol: str, venue_name: str, seen: _Seen, closed: Span, asked_at: datetime
+) -> Iterator[pl.DataFrame]:
+    """Of a bar in progress that is held back only the open is final: it is what the next answer must agree with."""
     doubtful = seen.good.join(seen.held, on="open_time").filter(pl.col("open_time") >= closed.end)
     for row in doubtful.iter_rows(named=True):
-        # Of the bar in progress only the open is final: it is what the next answer must agree with.
         opened = {name: row[name] if name == "open" else None for name in VALUES}
         noted = {"symbol": symbol, "open_time": row["open_time"], "reason": contradiction.UNSURE + row["reason"]}
-        noted |= {"payload": payload(row | opened), "venue": venue.name, "observed_at": asked_at}
-        quarantined = pl.concat([quarantined, pl.DataFrame([noted], schema=QUARANTINE)])
-    return Collected(
-        candles,
-        quarantined,
-        error,
-        asked_at,
-        assembled.holes.filter(inside),
-        answer.kept_from,
-    )
+        noted |= {"payload": payload(row | opened), "venue": venue_name, "observed_at": asked_at}
+        yield pl.DataFrame([noted], schema=QUARANTINE)
 
 
 def _said_of(answer: Answer, seen: _Seen, quarantined: pl.DataFrame, label: str) -> str | None:

@@ -1,7 +1,7 @@
 """What a venue is: where candles come from, whether an exchange, recorded files or a simulated market.
 
 A venue says what it sent and which intervals it answered for, and judges neither. What becomes of an answer is decided
-in candles.py.
+in collect.py and candles.py.
 """
 
 from __future__ import annotations
