@@ -19,7 +19,7 @@ from mm_dagster.market.collect_each import Wanted, collect_each
 from mm_dagster.market.contradiction import held_back
 from mm_dagster.market.files import CandleFileError, read_candles
 from mm_dagster.market.venue import Answer, VenueError
-from mm_dagster.pipeline import holes
+from mm_dagster.pipeline import holes, tick_row
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
 from mm_dagster.pipeline.work import Work, unsettled
@@ -82,12 +82,12 @@ def collect(job: Work, tell: Callable[[datetime, int], None] = lambda month, cha
     with ThreadPoolExecutor(1) as beside:
         # ccxt takes as long to load as DuckDB its extensions, which needs no interpreter.
         beside.submit(open_venues, job)
-        job.begin_tick()
+        tick_row.begin_tick(job)
     gathered = Gathered()
     for month, changed, apart in _fetch(job, gathered.problems):
         gathered.months[month] = (changed, apart)
         tell(month, changed)
-    job.note_problems(gathered.problems)
+    tick_row.note_problems(job, gathered.problems)
     return gathered
 
 

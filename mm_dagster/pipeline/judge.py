@@ -18,6 +18,7 @@ from mm_dagster.grid import account, entry, episode, risk
 from mm_dagster.market.candles import sift
 from mm_dagster.market.contradiction import UNSURE, held_back, ticker_doubt
 from mm_dagster.market.venue import VenueError
+from mm_dagster.pipeline import tick_row
 from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS
@@ -114,7 +115,7 @@ def judge(job: Work) -> States:
         changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
         newest.append(rows.filter(pl.col("as_of") == span.end))
     job.settle("exit_state")
-    job.end_tick(refused)
+    tick_row.end_tick(job, refused)
     return States(changed, newest, active)
 
 
@@ -215,7 +216,7 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
     longest = timedelta(minutes=job.config.alerts.max_age_minutes)
     fresh = [grid for grid in grids if clocks[grid.symbol] - job.tick < longest]
     prices = _last_prices(job, sorted({grid.symbol for grid in fresh}))
-    problems = job.problems()
+    problems = tick_row.problems(job)
     unjudged = set(rows.filter((pl.col("as_of") == job.tick) & pl.col("state").is_null())["grid_id"])
     live, looked_at = [], dict[str, BarInProgress]()
     for grid in fresh:

@@ -1,10 +1,9 @@
-"""What one run is to do: which bars each stage computes, and how it writes them."""
+"""What one run is to do: which bars each stage computes, and how it writes them. The tick's own row: tick_row.py."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 import polars as pl
 
@@ -313,75 +312,6 @@ class Work:
             )
             self.project.lake.upsert("candle_revision", rows, commit=self.commit("candle_revision", self.window))
 
-    def begin_tick(self) -> None:
-        """Notes that a tick began, so that one that never ends can be seen."""
-        if self.tick:
-            kept = self._noted()
-            self._note({"started_at": datetime.now(UTC), **{name: self._others(kept, name) for name in _LISTS}})
-
-    def note_problems(self, problems: Mapping[str, str]) -> None:
-        """Notes what failed at the markets of this tick, so that every later stage knows it, in whichever run it is."""
-        if not self.tick:
-            return
-        row = self._noted()
-        mine = [{"symbol": symbol, "reason": why} for symbol, why in sorted(problems.items())]
-        self._note({**row, "problems": sorted([*self._others(row, "problems"), *mine], key=_symbol_of)})
-
-    def problems(self) -> dict[str, str]:
-        """What failed at the markets at this tick, by symbol, as the stage that asked them noted it."""
-        noted = self._noted()["problems"] or [] if self.tick else []
-        return {one["symbol"]: one["reason"] for one in noted if one["symbol"] in self.symbols}
-
-    def end_tick(self, refused: Mapping[str, str]) -> None:
-        """Notes that a tick is done, which markets it knows, and why others or some grids are not judged.
-
-        Args:
-            refused: why a grid is not judged, by grid.
-        """
-        if not self.tick:
-            return
-        row = self._noted()
-        last = self.project.lake.read("candles", span=Span(self.tick - BAR, self.tick), symbols=self.symbols)
-        known = set(last.filter(pl.col("status") != "MISSING")["symbol"])
-        failed = {one["symbol"]: one["reason"] for one in row["problems"] or []}
-        reasons = sorted({**failed, **refused}.items())
-        self._note(
-            {
-                **row,
-                "finished_at": datetime.now(UTC),
-                "symbols_ok": sorted([*self._others(row, "symbols_ok"), *known]),
-                "symbols_failed": sorted([*self._others(row, "symbols_failed"), *(set(self.symbols) - known)]),
-                "reason": "; ".join(f"{name}: {why}" for name, why in reasons) or None,
-            }
-        )
-
-    def _noted(self) -> dict[str, Any]:
-        """The row of this tick, or one that says that it begins now."""
-        assert self.tick is not None
-        stored = self.project.lake.read("tick", span=Span(self.tick - BAR, self.tick))
-        if stored.height:
-            return stored.row(0, named=True)
-        return {**dict.fromkeys(dtypes("tick")), "as_of": self.tick, "started_at": datetime.now(UTC)}
-
-    def _others(self, row: Mapping[str, Any], column: str) -> list[Any]:
-        """What a row says of the markets that this run was narrowed not to look at."""
-        others = set(self.config.symbols) - set(self.symbols)
-        return [one for one in row[column] or [] if _symbol_of(one) in others]
-
-    def _note(self, row: Mapping[str, Any]) -> None:
-        assert self.tick is not None
-        lists = {name: row.get(name) or [] for name in ("symbols_ok", "symbols_failed")}
-        whole = {**dict.fromkeys(dtypes("tick")), **row, **lists, "as_of": self.tick}
-        with self.project.turn_lock():
-            self.project.lake.upsert(
-                "tick",
-                pl.DataFrame([whole], schema=dtypes("tick")),
-                commit=self.commit("tick", Span(self.tick - BAR, self.tick)),
-            )
-
-
-_LISTS = ("problems", "symbols_ok", "symbols_failed")
-
 
 def unsettled(lake: Lake, symbols: Sequence[str]) -> pl.DataFrame:
     """The changed candles of which not all is computed that depends on them, as rows of tables.CandleRevision."""
@@ -469,10 +399,6 @@ def _of_grid(rows: pl.DataFrame, grid: GridConfig) -> pl.DataFrame:
     if "activated_at" in rows.columns:
         mine &= pl.col("activated_at") == grid.activated_at
     return rows.filter(mine)
-
-
-def _symbol_of(one: str | Mapping[str, str]) -> str:
-    return one if isinstance(one, str) else one["symbol"]
 
 
 def _first_absent(needed: Span, stored: pl.Series) -> datetime:

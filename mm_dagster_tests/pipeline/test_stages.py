@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR
+from mm_dagster.pipeline import tick_row
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import MADE_BY, run_tick
 from mm_dagster.pipeline.work import Work
@@ -143,10 +143,11 @@ def test_a_tick_that_failed_at_a_stage_is_run_again_from_there(
         raise Crash
 
     with monkeypatch.context() as patched:
-        name: Callable[..., object] | str = "write" if moment == "before it writes" else "settle"
-        if stage in ("candles", "account_snapshot"):
-            name = "begin_tick" if moment == "before it writes" else "note_problems"
-        patched.setattr(Work, str(name), crash)
+        of_tick = stage in ("candles", "account_snapshot")
+        if moment == "before it writes":
+            patched.setattr(*((tick_row, "begin_tick") if of_tick else (Work, "write")), crash)
+        else:
+            patched.setattr(*((tick_row, "note_problems") if of_tick else (Work, "settle")), crash)
         if stage != "account_snapshot":
             with pytest.raises(Crash):
                 tick(before, data, stage)

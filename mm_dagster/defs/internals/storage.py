@@ -1,7 +1,15 @@
 """Dagster's storage in SQLite files, where the days of a long run are noted together.
 
 A run over years plans and notes each day of each asset: 13,000 events for three years. Dagster's own class opens two
-files, writes and syncs them for every one of them. As in PostgreSQL, what belongs together is one transaction here.
+files, writes and syncs them for every one of them; its batches (DAGSTER_EVENT_BATCH_SIZE) help in PostgreSQL only. As
+there, what belongs together is one transaction here. What the job `history` of the demo takes, in seconds of the clock
+and of the processor, on two cores that others used, too (Dagster 1.13.27):
+
+    days  events  storage          storing       whole run
+      90   1,137  this one          18    3.6    122    31
+      90   1,137  storage: sqlite  165   25.7    249    50
+     365   4,446  this one          36    8.5    147    46
+     365   4,446  storage: sqlite  487  100.8    581   143
 """
 
 import os

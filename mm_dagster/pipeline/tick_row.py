@@ -1,0 +1,92 @@
+"""The row of a tick: that it began, what failed at its markets, that it is done. A run over whole days has none."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from mm_dagster.bars import BAR, Span
+from mm_dagster.pipeline.work import Work
+from mm_dagster.tables.registry import dtypes
+
+_LISTS = ("problems", "symbols_ok", "symbols_failed")
+
+
+def begin_tick(job: Work) -> None:
+    """Notes that a tick began, so that one that never ends can be seen."""
+    if job.tick:
+        kept = _noted(job)
+        _note(job, {"started_at": datetime.now(UTC), **{name: _others(job, kept, name) for name in _LISTS}})
+
+
+def note_problems(job: Work, problems: Mapping[str, str]) -> None:
+    """Notes what failed at the markets of this tick, so that every later stage knows it, in whichever run it is."""
+    if not job.tick:
+        return
+    row = _noted(job)
+    mine = [{"symbol": symbol, "reason": why} for symbol, why in sorted(problems.items())]
+    _note(job, {**row, "problems": sorted([*_others(job, row, "problems"), *mine], key=_symbol_of)})
+
+
+def problems(job: Work) -> dict[str, str]:
+    """What failed at the markets at this tick, by symbol, as the stage that asked them noted it."""
+    noted = _noted(job)["problems"] or [] if job.tick else []
+    return {one["symbol"]: one["reason"] for one in noted if one["symbol"] in job.symbols}
+
+
+def end_tick(job: Work, refused: Mapping[str, str]) -> None:
+    """Notes that a tick is done, which markets it knows, and why others or some grids are not judged.
+
+    Args:
+        job: the run.
+        refused: why a grid is not judged, by grid.
+    """
+    if not job.tick:
+        return
+    row = _noted(job)
+    last = job.project.lake.read("candles", span=Span(job.tick - BAR, job.tick), symbols=job.symbols)
+    known = set(last.filter(pl.col("status") != "MISSING")["symbol"])
+    failed = {one["symbol"]: one["reason"] for one in row["problems"] or []}
+    reasons = sorted({**failed, **refused}.items())
+    _note(
+        job,
+        {
+            **row,
+            "finished_at": datetime.now(UTC),
+            "symbols_ok": sorted([*_others(job, row, "symbols_ok"), *known]),
+            "symbols_failed": sorted([*_others(job, row, "symbols_failed"), *(set(job.symbols) - known)]),
+            "reason": "; ".join(f"{name}: {why}" for name, why in reasons) or None,
+        },
+    )
+
+
+def _noted(job: Work) -> dict[str, Any]:
+    """The row of this tick, or one that says that it begins now."""
+    assert job.tick is not None
+    stored = job.project.lake.read("tick", span=Span(job.tick - BAR, job.tick))
+    if stored.height:
+        return stored.row(0, named=True)
+    return {**dict.fromkeys(dtypes("tick")), "as_of": job.tick, "started_at": datetime.now(UTC)}
+
+
+def _others(job: Work, row: Mapping[str, Any], column: str) -> list[Any]:
+    """What a row says of the markets that this run was narrowed not to look at."""
+    others = set(job.config.symbols) - set(job.symbols)
+    return [one for one in row[column] or [] if _symbol_of(one) in others]
+
+
+def _note(job: Work, row: Mapping[str, Any]) -> None:
+    assert job.tick is not None
+    lists = {name: row.get(name) or [] for name in ("symbols_ok", "symbols_failed")}
+    whole = {**dict.fromkeys(dtypes("tick")), **row, **lists, "as_of": job.tick}
+    with job.project.turn_lock():
+        job.project.lake.upsert(
+            "tick",
+            pl.DataFrame([whole], schema=dtypes("tick")),
+            commit=job.commit("tick", Span(job.tick - BAR, job.tick)),
+        )
+
+
+def _symbol_of(one: str | Mapping[str, str]) -> str:
+    return one if isinstance(one, str) else one["symbol"]
