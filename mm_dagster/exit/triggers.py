@@ -68,21 +68,11 @@ TRIGGERS = (
 Reading = tuple[Floats, Floats, Logic]
 """Value, threshold and fired of one trigger, each of shape (n,); NaN in the first two is unknown."""
 
-
 _BAR_MINUTES = BAR // timedelta(minutes=1)
 LAG = FOUR_HOUR_BARS
 """Base bars before the activation that triggers look back to."""
 
-
-FEATURES = (
-    "half_life",
-    "half_life_baseline",
-    "atr_expansion",
-    "efficiency_ratio",
-    "range_high",
-    "range_low",
-    "atr",
-)
+FEATURES = ("half_life", "half_life_baseline", "atr_expansion", "efficiency_ratio", "range_high", "range_low", "atr")
 """Columns of `regime_features` that the triggers read."""
 CANDLES = ("close_time", "close", "low")
 """Those of `candles`."""

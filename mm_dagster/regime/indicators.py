@@ -21,14 +21,23 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from mm_dagster.arrays import Floats, kernel, natural_log, power
+from mm_dagster.arrays import Floats, natural_log, power
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, WEEK_BARS, weekend_bars
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import ornstein_uhlenbeck
 from mm_dagster.regime.rolling import Bars
+from mm_dagster.regime.terms import (
+    before,
+    change,
+    directional_index,
+    directional_movement,
+    range_terms,
+    seasonless_sizes,
+    swing,
+    true_ranges,
+)
 from mm_dagster.regime.variance_ratio import variance_ratio as ratio_and_z
 from mm_dagster.regime.windows import (
-    KNOWN,
     decayed_mean,
     windowed_mean,
     windowed_median,
@@ -98,7 +107,7 @@ def change_24h(bars: Bars) -> Floats:
     Warm-up: 97 bars.
     Null: also when the older bar is MISSING.
     """
-    return 100.0 * (_over(bars.close, _before(bars.close, DAY_BARS)) - 1.0)
+    return 100.0 * (_over(bars.close, before(bars.close, DAY_BARS)) - 1.0)
 
 
 def volume_24h(bars: Bars) -> Floats:
@@ -231,7 +240,7 @@ def half_life_baseline(bars: Bars) -> Floats:
     Window: 720 fits of 193 bars each, ending 192 bars before the newest.
     Warm-up: 1104 bars.
     """
-    return _before(windowed_median(mean_reversion(bars)[4], BASELINE), BASELINE_LAG)
+    return before(windowed_median(mean_reversion(bars)[4], BASELINE), BASELINE_LAG)
 
 
 def efficiency_ratio(bars: Bars) -> Floats:
@@ -245,7 +254,7 @@ def efficiency_ratio(bars: Bars) -> Floats:
     Null: also in a flat window, and when the bar at its far end is MISSING.
     """
     path = windowed_mean(np.abs(_returns(bars)), EFFICIENCY, bars.anchor) * EFFICIENCY
-    way = np.abs(bars.log_close - _before(bars.log_close, EFFICIENCY))
+    way = np.abs(bars.log_close - before(bars.log_close, EFFICIENCY))
     # The way cannot be longer than the path; rounding can make it so.
     return np.minimum(_over(way, path), 1.0)
 
@@ -260,7 +269,7 @@ def swings(bars: Bars) -> tuple[Floats, Floats]:
     Window: pivots of the last 192 bars, and their sides.
     Warm-up: 196 bars.
     """
-    return _swing(bars.high, SWINGS, PIVOT_SIDE, 1.0), _swing(bars.low, SWINGS, PIVOT_SIDE, -1.0)
+    return swing(bars.high, SWINGS, PIVOT_SIDE, 1.0), swing(bars.low, SWINGS, PIVOT_SIDE, -1.0)
 
 
 def exponential_average(bars: Bars, span: int) -> Floats:
@@ -289,9 +298,9 @@ def adx(bars: Bars) -> Floats:
     """
     decay = 1.0 - 1.0 / ADX_PERIOD
     plus, minus = (
-        decayed_mean(moved, decay, ADX_WINDOW, bars.anchor) for moved in _directional_movement(bars.high, bars.low)
+        decayed_mean(moved, decay, ADX_WINDOW, bars.anchor) for moved in directional_movement(bars.high, bars.low)
     )
-    return decayed_mean(_directional_index(plus, minus, bars.close), decay, ADX_WINDOW, bars.anchor)
+    return decayed_mean(directional_index(plus, minus, bars.close), decay, ADX_WINDOW, bars.anchor)
 
 
 def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Floats, Floats]:
@@ -322,7 +331,7 @@ def range_volatility(bars: Bars) -> tuple[Floats, Floats, Floats]:
     Null: Garman-Klass also where its mean is below 0.
     """
     opens, highs, lows = (natural_log(price) for price in (bars.open, bars.high, bars.low))
-    terms = _range_terms(opens, highs, lows, bars.log_close)
+    terms = range_terms(opens, highs, lows, bars.log_close)
     parkinson, garman_klass, rogers_satchell = (windowed_mean(term, VOLATILITY, bars.anchor) for term in terms)
     return np.sqrt(parkinson / (4.0 * math.log(2.0))), np.sqrt(garman_klass), np.sqrt(rogers_satchell)
 
@@ -337,7 +346,7 @@ def jump_share(bars: Bars) -> Floats:
     Warm-up: 98 bars.
     Null: also in a flat window.
     """
-    both = np.abs(_returns(bars) * _before(_returns(bars), 1))
+    both = np.abs(_returns(bars) * before(_returns(bars), 1))
     bipower = 0.5 * math.pi * windowed_mean(both, VOLATILITY, bars.anchor)
     return np.maximum(1.0 - _over(bipower, _mean_square(bars, VOLATILITY)), 0.0)
 
@@ -359,7 +368,7 @@ def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Floats:
     """
     week = np.arange(bars.anchor, bars.anchor + WEEK_BARS)
     season = np.where(weekend_bars(week, 1) == 1, vol.weekend, 1.0)
-    powers = power(_seasonless_sizes(_returns(bars), season), vol.power)
+    powers = power(seasonless_sizes(_returns(bars), season), vol.power)
     fast, slow = (
         decayed_mean(powers, 0.5 ** (1.0 / half_life), FORECAST_LENGTH * half_life, bars.anchor)
         for half_life in (HOUR_BARS * vol.half_life_fast_hours, HOUR_BARS * vol.half_life_slow_hours)
@@ -383,7 +392,7 @@ def realised_volatility(bars: Bars, returns: int) -> Floats:
 
 @_shared
 def _returns(bars: Bars) -> Floats:
-    return _change(bars.log_close)
+    return change(bars.log_close)
 
 
 @_shared
@@ -398,7 +407,7 @@ def _mean_square(bars: Bars, returns: int) -> Floats:
 
 @_shared
 def _true_range(bars: Bars) -> Floats:
-    return _true_ranges(bars.high, bars.low, bars.close)
+    return true_ranges(bars.high, bars.low, bars.close)
 
 
 @_shared
@@ -418,117 +427,4 @@ def _flag(condition: np.ndarray, needed: Floats) -> Floats:
 
 def _range_before(bars: Bars) -> tuple[Floats, Floats]:
     high, low = windowed_range(bars.high, bars.low, RANGE, bars.anchor)
-    return _before(high, 1), _before(low, 1)
-
-
-@kernel
-def _before(values: Floats, bars: int) -> Floats:
-    """The series as they were that many bars before."""
-    shifted = np.empty_like(values)
-    for lane in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            shifted[lane, i] = values[lane, i - bars] if i >= bars else np.nan
-    return shifted
-
-
-@kernel
-def _change(values: Floats) -> Floats:
-    """Each value minus the one before."""
-    result = np.empty_like(values)
-    for lane in range(values.shape[0]):
-        result[lane, :1] = np.nan
-        for i in range(1, values.shape[1]):
-            result[lane, i] = values[lane, i] - values[lane, i - 1]
-    return result
-
-
-@kernel
-def _seasonless_sizes(returns: Floats, season: Floats) -> Floats:
-    """Sizes of the returns over their season's standard deviation; `season` is of one period, which comes again."""
-    sizes = np.empty_like(returns)
-    for lane in range(returns.shape[0]):
-        for start in range(0, returns.shape[1], season.size):
-            series, found = returns[lane, start : start + season.size], sizes[lane, start : start + season.size]
-            for k in range(series.size):
-                found[k] = abs(series[k] / season[k])
-    return sizes
-
-
-@kernel
-def _true_ranges(high: Floats, low: Floats, close: Floats) -> Floats:
-    result = np.empty_like(high)
-    for lane in range(high.shape[0]):
-        result[lane, :1] = np.nan
-        for i in range(1, high.shape[1]):
-            previous = close[lane, i - 1]
-            above, below = high[lane, i], low[lane, i]
-            if math.isnan(previous) or math.isnan(above):
-                result[lane, i] = np.nan
-            else:
-                result[lane, i] = max(above - below, max(abs(above - previous), abs(below - previous)))
-    return result
-
-
-@kernel
-def _swing(prices: Floats, window: int, side: int, direction: float) -> Floats:
-    """Highs with direction 1, lows with -1: every comparison with a MISSING bar is false, and there is no pivot."""
-    lanes, bars = prices.shape
-    needed = window + side + 1
-    sign = np.full((lanes, bars), np.nan)
-    peak = np.zeros(bars, np.bool_)
-    inside = max(0, bars - 2 * side)
-    for lane in range(lanes):
-        price = prices[lane]
-        top, pivots = price[side : side + inside], peak[side : side + inside]
-        pivots[:] = True
-        for j in range(1, side + 1):
-            older, newer = price[side - j :], price[side + j :]
-            for k in range(inside):
-                pivots[k] &= (direction * top[k] > direction * older[k]) & (direction * top[k] >= direction * newer[k])
-        known, last, previous = 0, -window, -window
-        for i in range(bars):
-            known += not math.isnan(price[i])
-            known -= i >= needed and not math.isnan(price[i - needed])
-            if i >= 2 * side and peak[i - side]:
-                last, previous = i - side, last
-            if i >= needed - 1 and known >= KNOWN * needed:
-                found = previous >= i - window
-                sign[lane, i] = np.sign(price[last] - price[previous]) if found else 0.0
-    return sign
-
-
-@kernel
-def _directional_movement(high: Floats, low: Floats) -> tuple[Floats, Floats]:
-    plus, minus = np.full_like(high, np.nan), np.full_like(high, np.nan)
-    for lane in range(high.shape[0]):
-        for i in range(1, high.shape[1]):
-            up, down = high[lane, i] - high[lane, i - 1], low[lane, i - 1] - low[lane, i]
-            if not math.isnan(up):
-                plus[lane, i] = up if up > down and up > 0.0 else 0.0
-                minus[lane, i] = down if down > up and down > 0.0 else 0.0
-    return plus, minus
-
-
-@kernel
-def _directional_index(plus: Floats, minus: Floats, close: Floats) -> Floats:
-    index = np.empty_like(plus)
-    for lane in range(plus.shape[0]):
-        for i in range(plus.shape[1]):
-            both = plus[lane, i] + minus[lane, i]
-            known = both > 0.0 and not math.isnan(close[lane, i])
-            index[lane, i] = 100.0 * (abs(plus[lane, i] - minus[lane, i]) / both) if known else np.nan
-    return index
-
-
-@kernel
-def _range_terms(opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of each bar, from the logarithms of its prices: what Parkinson, Garman and Klass, Rogers and Satchell average."""
-    parkinson, garman_klass, rogers_satchell = np.empty_like(opens), np.empty_like(opens), np.empty_like(opens)
-    share = 2.0 * math.log(2.0) - 1.0
-    for lane in range(opens.shape[0]):
-        for i in range(opens.shape[1]):
-            o, c, up, down = opens[lane, i], closes[lane, i], highs[lane, i], lows[lane, i]
-            parkinson[lane, i] = (up - down) * (up - down)
-            garman_klass[lane, i] = 0.5 * ((up - down) * (up - down)) - share * ((c - o) * (c - o))
-            rogers_satchell[lane, i] = (up - c) * (up - o) + (down - c) * (down - o)
-    return parkinson, garman_klass, rogers_satchell
+    return before(high, 1), before(low, 1)

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from mm_dagster.arrays import Floats, Integers, kernel
+from mm_dagster.arrays import Flags, Floats, Integers, kernel
 
 KNOWN = 0.9
 """The share of a window that must be known."""
@@ -382,17 +382,7 @@ def _median_by_rank(blocks: Floats, order: Integers, bars: int) -> Floats:
                 newest = (b - 1) * width + t - 1
                 if newest < width - 1 or known < KNOWN * width:
                     continue
-                while below > known // 2 or not present[middle]:
-                    if below > known // 2:
-                        middle -= 1
-                        below -= present[middle]
-                    else:
-                        middle += 1
-                while below < known // 2:
-                    below += 1
-                    middle += 1
-                    while not present[middle]:
-                        middle += 1
+                middle, below = _walk(present, middle, below, known // 2)
                 value = ordered[middle]
                 if known % 2 == 0:
                     lower = middle - 1
@@ -401,6 +391,23 @@ def _median_by_rank(blocks: Floats, order: Integers, bars: int) -> Floats:
                     value = 0.5 * (ordered[lower] + value)
                 median[lane, newest] = value
     return median
+
+
+@kernel
+def _walk(present: Flags, middle: int, below: int, wanted: int) -> tuple[int, int]:
+    """From a rank with `below` present values before it to the present one with as many as are wanted; both anew."""
+    while below > wanted or not present[middle]:
+        if below > wanted:
+            middle -= 1
+            below -= present[middle]
+        else:
+            middle += 1
+    while below < wanted:
+        below += 1
+        middle += 1
+        while not present[middle]:
+            middle += 1
+    return middle, below
 
 
 @kernel

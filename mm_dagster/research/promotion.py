@@ -16,7 +16,7 @@ from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import LEAD_BARS, compute
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
-from mm_dagster.research import candidates, gate
+from mm_dagster.research import candidates, gate, models
 from mm_dagster.research.gate import Gain
 from mm_dagster.research.placebo import flip
 from mm_dagster.research.questions import Questions, ask, forecast, join
@@ -140,7 +140,7 @@ class _Source:
     def of(self, symbol: str, span: Span) -> candidates.Fit:
         known = candidates.Stored(self._stored.get(symbol, empty("candidate_parameters")))
 
-        def model(kind: type[candidates.Model], month: int, past: Floats) -> candidates.Model:
+        def model(kind: type[models.Model], month: int, past: Floats) -> models.Model:
             found = known.model(kind, candidates.time_of(month, span), past)
             if found is None:
                 self.fitted += 1

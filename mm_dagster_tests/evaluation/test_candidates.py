@@ -13,8 +13,8 @@ import pytest
 
 from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, HOUR_BARS, Span
-from mm_dagster.research import candidates, promotion
-from mm_dagster.research.candidates import Garch, Markov
+from mm_dagster.research import candidates, models, promotion
+from mm_dagster.research.models import Garch, Markov
 from mm_dagster.tables import registry
 from mm_dagster_tests.evaluation.walks import CONFIG, START, SYMBOLS, WARM_UP_DAYS, walk
 
@@ -56,9 +56,7 @@ def test_the_forward_filter_ends_where_the_library_s_smoother_does() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(returns)
-    ours = candidates.forward(
-        returns[:, 0], model.startprob_, model.transmat_, model.means_[:, 0], model.covars_[:, 0, 0]
-    )
+    ours = models.forward(returns[:, 0], model.startprob_, model.transmat_, model.means_[:, 0], model.covars_[:, 0, 0])
     for hours in (1, 50, 600):
         # With nothing after it, the smoothed probability of the last hour is the filtered one.
         np.testing.assert_allclose(ours[hours - 1], model.predict_proba(returns[:hours])[-1], atol=1e-9)
@@ -73,7 +71,7 @@ def test_the_garch_forecast_is_the_library_s() -> None:
     returns = returns[~np.isnan(returns)] / np.nanstd(returns)
     result = arch_model(returns, mean="Zero", vol="GARCH", p=1, q=1, rescale=False).fit(disp="off")
     theirs = result.forecast(horizon=24).variance.to_numpy()[-1].mean()
-    ours = candidates.mean_ahead(returns, *result.params, before=float(np.mean(returns**2)))
+    ours = models.mean_ahead(returns, *result.params, before=float(np.mean(returns**2)))
     assert ours[-1] == pytest.approx(theirs, rel=1e-3)
 
 
@@ -96,10 +94,10 @@ def test_what_comes_later_changes_nothing_that_was_said_before() -> None:
 @pytest.mark.long
 def test_the_same_returns_give_the_same_parameters_and_others_give_others() -> None:
     libraries()
-    returns = rough_and_calm()[: candidates.FIT_HOURS]
+    returns = rough_and_calm()[: models.FIT_HOURS]
     nudged = returns.copy()
     nudged[900] += 1e-6
-    for kind in candidates.MODELS:
+    for kind in models.MODELS:
         one, again, other = (candidates.fit(kind, 0, past) for past in (returns, returns.copy(), nudged))
         assert one == again
         hashes = [candidates.parameters_hash(model.parameters()) for model in (one, again, other)]
@@ -120,14 +118,14 @@ def test_a_market_that_hardly_trades_is_fitted_and_says_so_or_is_left_out(seed: 
     generator = np.random.default_rng(seed)
     moved = generator.uniform(size=HOURS) < (0.02, 0.001, 0.5)[seed]
     returns = np.where(moved, (generator.normal(size=HOURS), 0.05, 0.01)[seed], 0.0)
-    for kind in candidates.MODELS:
-        model = candidates.fit(kind, 0, returns[: candidates.FIT_HOURS])
+    for kind in models.MODELS:
+        model = candidates.fit(kind, 0, returns[: models.FIT_HOURS])
         for said in model.said(returns):
             assert np.isfinite(said).all()
             assert (said >= 0).all()
 
 
-def row_of(model: candidates.Model) -> dict[str, object]:
+def row_of(model: models.Model) -> dict[str, object]:
     """What the lake holds of a model."""
     parameters = [{"name": name, "value": value} for name, value in model.parameters().items()]
     row = {"as_of": MONTH, "symbol": "A", "model": model.name, "parameters": parameters, "converged": model.converged}
@@ -168,7 +166,7 @@ def test_a_month_is_fitted_on_the_sixty_days_before_it() -> None:
 
 
 def test_a_model_that_cannot_be_fitted_says_nothing() -> None:
-    def stored(kind: type[candidates.Model], month: int, past: Floats) -> candidates.Model:
+    def stored(kind: type[models.Model], month: int, past: Floats) -> models.Model:
         if kind is Markov:
             raise ValueError("no parameters")
         return GARCH
@@ -197,7 +195,7 @@ def test_the_days_of_a_month_look_back_to_what_it_is_fitted_on() -> None:
     span = candidates.reach(days)
     assert candidates.months_of(days) == [MONTH, MONTH + timedelta(days=30)]
     place = candidates.place_of(MONTH, span)
-    assert (place, candidates.time_of(place, span)) == (candidates.FIT_HOURS + 1, MONTH)
+    assert (place, candidates.time_of(place, span)) == (models.FIT_HOURS + 1, MONTH)
     assert span.end == days.end
 
 
@@ -262,7 +260,7 @@ def test_on_a_random_walk_nothing_passes_and_what_is_stored_is_not_fitted_again(
     changed = fitted.rows.join(renewed.rows, on=["as_of", "model", "returns_hash"], how="anti")
     assert sorted({*changed["as_of"]}) == months[2:4]
     assert (renewed.fitted, changed.height) == (4, 4)
-    assert renewed.rows["fitted_from"][-1] == months[-1] - candidates.FIT_HOURS * HOUR_BARS * BAR
+    assert renewed.rows["fitted_from"][-1] == months[-1] - models.FIT_HOURS * HOUR_BARS * BAR
 
 
 @pytest.mark.long

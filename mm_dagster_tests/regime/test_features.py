@@ -14,7 +14,7 @@ import pytest
 
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.risk import VolatilityConfig
-from mm_dagster.regime import features, indicators
+from mm_dagster.regime import features, terms
 from mm_dagster.regime.features import definitions
 from mm_dagster.tables.regime import WARMUP_BARS, RegimeFeatures
 from mm_dagster_tests.regime import textbook
@@ -272,7 +272,7 @@ def test_a_flat_market_is_null_where_nothing_can_be_said():
     ],
 )
 def test_a_swing_compares_the_last_two_known_pivots(highs, expected):
-    assert indicators._swing(np.array([[0.0, *highs]]), 9, 3, 1.0)[0, -1] == expected
+    assert terms.swing(np.array([[0.0, *highs]]), 9, 3, 1.0)[0, -1] == expected
 
 
 def test_the_half_life_is_infinite_for_a_price_that_runs_away_and_zero_for_one_that_alternates():
