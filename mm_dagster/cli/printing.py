@@ -31,6 +31,7 @@ from mm_dagster.bars import iso
 from mm_dagster.cli.app import err, out
 from mm_dagster.pages.colours import COLOURS
 from mm_dagster.tables.words import VERDICTS
+from mm_dagster.text import price_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]
 
@@ -193,8 +194,10 @@ def _shown(name: str, value: Any) -> str:
         return "–"
     if isinstance(value, float) and name in _SHARES:
         return f"{value:.1%}"
+    if isinstance(value, float) and name == "confidence":
+        return f"{value:+.2f}"
     if isinstance(value, float):
-        return f"{value:,.6g}" if name != "confidence" else f"{value:+.2f}"
+        return price_text(value) if math.isfinite(value) else str(value)
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, list):

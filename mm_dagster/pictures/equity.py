@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 
@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from mm_dagster.bars import BAR, iso
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.pictures.colours import PALETTES, Theme
+from mm_dagster.pictures.colours import PALETTES, Palette, Theme
 from mm_dagster.pictures.style import (
     Floats,
     Label,
@@ -69,42 +69,12 @@ def equity_picture(
     )
     figure = new_figure(dots_per_inch, colours)
     worth, parts = stacked_panels(figure, [(0.4, 1.75)], colours, gap_above=0.18)
-    times = numbers(rows["close_time"])
     quote = grid.symbol.split("-")[1]
     value, optimistic = floats(rows, "liquidation_value"), floats(rows, "liquidation_value_optimistic")
     realised = floats(rows, "grid_profit") + floats(rows, "exit_pnl")
     unrealised, total = floats(rows, "unrealised_pnl"), floats(rows, "total_pnl")
-
-    band = Patch(facecolor=colours.grid, alpha=0.3, linewidth=0, label="conservative to optimistic path")
-    worth.fill_between(times, value, optimistic, color=colours.grid, alpha=0.3, linewidth=0)
-    (line,) = worth.plot(times, value, color=colours.grid, linewidth=1.6, label="if sold now (conservative)")
-    capital = worth.axhline(grid.capital, color=colours.ink, linewidth=1.2, linestyle=(0, (5, 3)), label="capital")
-    _fit(worth, [value, optimistic, np.array([grid.capital])], grid.capital)
-    draw_holes(worth, rows["close_time"], rows["liquidation_value"].is_null(), colours)
-    handles = [line, *([band] if np.isfinite(optimistic).any() else []), capital]
-    legend(worth, handles, colours)
-    labels = [Label(grid.capital, f"capital {money_text(grid.capital, grid.capital)}", colours.ink)]
-    label_right(worth, labels + _end(worth, times, "value", value, colours.grid, grid.capital), colours)
-    name_axis(worth, f"worth, {quote}", colours)
-
-    curves = (
-        ("realised", realised, colours.realised, "-"),
-        ("unrealised", unrealised, colours.unrealised, (0, (4, 1.5))),
-        ("total", total, colours.ink, "-"),
-    )
-    parts.axhline(0, color=colours.faint, linewidth=0.8)
-    handles = [
-        parts.plot(times, curve, color=colour, linestyle=style, linewidth=2.0 if name == "total" else 1.4, label=name)[
-            0
-        ]
-        for name, curve, colour, style in curves
-    ]
-    _fit(parts, [*(curve for _, curve, _, _ in curves), np.zeros(1)], grid.capital)
-    draw_holes(parts, rows["close_time"], rows["total_pnl"].is_null(), colours)
-    legend(parts, handles, colours)
-    ends = [_end(parts, times, name, curve, colour, grid.capital) for name, curve, colour, _ in curves]
-    label_right(parts, list(chain.from_iterable(ends)), colours)
-    name_axis(parts, f"profit, {quote}", colours)
+    _draw_worth(worth, rows, value, optimistic, grid, colours)
+    _draw_parts(parts, rows, {"realised": realised, "unrealised": unrealised, "total": total}, grid, colours)
     span = span_of(rows, "open_time", "close_time")
     stopped = rows["stopped_at"].drop_nulls().min()
     if isinstance(stopped, datetime) and span is not None:
@@ -120,6 +90,47 @@ def equity_picture(
     )  # fmt: skip
     foot(figure, "after fees; value and unrealised as if sold now: taker fee and slippage taken off", colours)
     return png(figure)
+
+
+def _draw_worth(
+    axes: Axes, rows: pl.DataFrame, value: Floats, optimistic: Floats, grid: GridConfig, colours: Palette
+) -> None:
+    """What is left if all is sold, as a band between the two paths, and the capital."""
+    times, quote = numbers(rows["close_time"]), grid.symbol.split("-")[1]
+    band = Patch(facecolor=colours.grid, alpha=0.3, linewidth=0, label="conservative to optimistic path")
+    axes.fill_between(times, value, optimistic, color=colours.grid, alpha=0.3, linewidth=0)
+    (line,) = axes.plot(times, value, color=colours.grid, linewidth=1.6, label="if sold now (conservative)")
+    capital = axes.axhline(grid.capital, color=colours.ink, linewidth=1.2, linestyle=(0, (5, 3)), label="capital")
+    _fit(axes, [value, optimistic, np.array([grid.capital])], grid.capital)
+    draw_holes(axes, rows["close_time"], rows["liquidation_value"].is_null(), colours)
+    handles = [line, *([band] if np.isfinite(optimistic).any() else []), capital]
+    legend(axes, handles, colours)
+    labels = [Label(grid.capital, f"capital {money_text(grid.capital, grid.capital)}", colours.ink)]
+    label_right(axes, labels + _end(axes, times, "value", value, colours.grid, grid.capital), colours)
+    name_axis(axes, f"worth, {quote}", colours)
+
+
+def _draw_parts(
+    axes: Axes, rows: pl.DataFrame, profits: Mapping[str, Floats], grid: GridConfig, colours: Palette
+) -> None:
+    """What was realised and what not, and their sum."""
+    times, quote = numbers(rows["close_time"]), grid.symbol.split("-")[1]
+    curves = (
+        ("realised", profits["realised"], colours.realised, "-"),
+        ("unrealised", profits["unrealised"], colours.unrealised, (0, (4, 1.5))),
+        ("total", profits["total"], colours.ink, "-"),
+    )
+    axes.axhline(0, color=colours.faint, linewidth=0.8)
+    handles = [
+        axes.plot(times, curve, color=colour, linestyle=style, linewidth=2.0 if name == "total" else 1.4, label=name)[0]
+        for name, curve, colour, style in curves
+    ]
+    _fit(axes, [*(curve for _, curve, _, _ in curves), np.zeros(1)], grid.capital)
+    draw_holes(axes, rows["close_time"], rows["total_pnl"].is_null(), colours)
+    legend(axes, handles, colours)
+    ends = [_end(axes, times, name, curve, colour, grid.capital) for name, curve, colour, _ in curves]
+    label_right(axes, list(chain.from_iterable(ends)), colours)
+    name_axis(axes, f"profit, {quote}", colours)
 
 
 def _what_it_made(rows: pl.DataFrame, value: Floats, total: Floats, grid: GridConfig, quote: str) -> str:
