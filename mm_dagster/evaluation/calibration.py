@@ -270,13 +270,13 @@ def verdict_of(calibration: Calibration) -> tuple[bool, str]:
     judged = [one for one in (likely, whole, *calibration.bins) if one.horizons >= ENOUGH_IN_BIN]
     off = [one for one in judged if _differs(one, 1 - 0.05 / len(judged))]
     if not off:
-        return True, f"The probability of {what} is honest as far as can be seen: {_told(judged[0])} ({seen})."
+        return True, f"The probability of {what} is honest as far as can be seen: {_in_words(judged[0])} ({seen})."
     plain = off[0] if off[0] in (likely, whole) else max(off, key=lambda one: abs(_gap(one)))
     direction = "high" if _gap(plain) > 0 else "low"
-    return False, f"The probability of {what} is too {direction}: {_told(plain)} ({seen})."
+    return False, f"The probability of {what} is too {direction}: {_in_words(plain)} ({seen})."
 
 
-def _told(one: Bin) -> str:
+def _in_words(one: Bin) -> str:
     """A bin as a person would say it."""
     predicted, observed, lower, upper = (
         f"{100 * (share or 0.0):.0f}" for share in (one.predicted, one.observed, one.lower, one.upper)

@@ -1,4 +1,4 @@
-"""What the signals were worth up to the end of a month: on the rule's grids, on the operator's, and as he was told."""
+"""What the signals were worth up to the end of a month: on the grids of the rule and of the operator, and as alerts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Assessment:
         rows: of `signal_quality`, all of one as_of.
         bins: how the break probability of the rule's grids came true; see `reliability`.
         grids: how many were judged, by whose.
-        censored: of the operator's, those that he ended or that still ran: cut there, and not left out.
+        censored: of the operator's, those that they ended or that still ran: cut there, and not left out.
         left_out: of the operator's, those that could not be judged, each with the reason.
     """
 
@@ -90,7 +90,7 @@ def assess(
     Args:
         symbols: markets on which the rule opens grids. The operator's are judged wherever they are.
         candles: rows of `candles` of a symbol, from LEAD_BARS before the days on, or as far back as they go.
-        operated: his grids, and what he was told. A grid that he ended is cut there.
+        operated: their grids, and what they were notified of. A grid that they ended is cut there.
         days: whole days; nothing later is looked at.
         config: under which everything is computed.
         progress: told the symbol after each market.
@@ -137,7 +137,7 @@ def assess(
 
 
 def real_grids(episodes: pl.DataFrame, days: Span) -> tuple[list[tuple[GridConfig, datetime | None]], list[str]]:
-    """The operator's running grids that were opened on these days, each with when he ended it, and who is no grid.
+    """The operator's running grids that were opened on these days, each with when they ended it, and who is no grid.
 
     Args:
         episodes: rows of `grid_episode`.

@@ -81,30 +81,30 @@ def measure(alerts: pl.DataFrame, followed: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def _of_level(level: str, told: pl.DataFrame) -> Iterator[Row]:
-    if told.is_empty():
+def _of_level(level: str, alerts: pl.DataFrame) -> Iterator[Row]:
+    if alerts.is_empty():
         return
-    every = np.ones(told.height, np.bool_)
-    rung = told["priority"].to_numpy() == EMERGENCY
-    to_acknowledge = (told["acknowledged_at"] - told["sent_at"]).dt.total_milliseconds() / 1000
-    right = told["right"].fill_null(False).to_numpy()
-    yield (POLICY, level, "alerts", float(told.height), None, None, told.height)
-    draws = _Draws(told)
+    every = np.ones(alerts.height, np.bool_)
+    rung = alerts["priority"].to_numpy() == EMERGENCY
+    to_acknowledge = (alerts["acknowledged_at"] - alerts["sent_at"]).dt.total_milliseconds() / 1000
+    right = alerts["right"].fill_null(False).to_numpy()
+    yield (POLICY, level, "alerts", float(alerts.height), None, None, alerts.height)
+    draws = _Draws(alerts)
     yield draws.share(level, "acknowledged_share", to_acknowledge.is_not_null().to_numpy(), rung)
     yield draws.median(level, "acknowledge_p50_seconds", to_acknowledge)
-    yield draws.share(level, "answered_share", told["responded_at"].is_not_null().to_numpy(), every)
-    yield draws.median(level, "response_p50_seconds", told["seconds_from_alert"])
-    yield draws.share(level, "within_window_share", told["within_window"].fill_null(False).to_numpy(), every)
-    yield draws.share(level, "precision", right, told["right"].is_not_null().to_numpy())
-    yield draws.median(level, "lead_p50_hours", told["lead"])
+    yield draws.share(level, "answered_share", alerts["responded_at"].is_not_null().to_numpy(), every)
+    yield draws.median(level, "response_p50_seconds", alerts["seconds_from_alert"])
+    yield draws.share(level, "within_window_share", alerts["within_window"].fill_null(False).to_numpy(), every)
+    yield draws.share(level, "precision", right, alerts["right"].is_not_null().to_numpy())
+    yield draws.median(level, "lead_p50_hours", alerts["lead"])
 
 
 class _Draws:
     """The alerts drawn anew in blocks, like grids."""
 
-    def __init__(self, told: pl.DataFrame) -> None:
-        days = np.array([time.toordinal() for time in told["sent_at"].to_list()], np.int64)
-        symbols = told["symbol"].rank("dense").to_numpy().astype(np.int64)
+    def __init__(self, alerts: pl.DataFrame) -> None:
+        days = np.array([time.toordinal() for time in alerts["sent_at"].to_list()], np.int64)
+        symbols = alerts["symbol"].rank("dense").to_numpy().astype(np.int64)
         self.weights = resample.draws(days, symbols)
         self.interval = resample.enough(days)
 

@@ -47,12 +47,12 @@ def advise_live(
     blind = config.blindness
     age = None if newest_known is None else clock - newest_known
     if not judged:
-        seen = 0
+        blindness_level = 0
     elif age is None or age >= timedelta(minutes=blind.latest_acceptable_exit_minutes):
-        seen = STATES.index("LATEST_ACCEPTABLE_EXIT")
+        blindness_level = STATES.index("LATEST_ACCEPTABLE_EXIT")
     else:
-        seen = STATES.index("WARNING") if age >= timedelta(minutes=blind.warning_minutes) else 0
-    if seen:
+        blindness_level = STATES.index("WARNING") if age >= timedelta(minutes=blind.warning_minutes) else 0
+    if blindness_level:
         reasons.append(
             "BLIND: no candle is known"
             if newest_known is None or age is None
@@ -60,5 +60,5 @@ def advise_live(
         )
     if failure:
         reasons.append(failure)
-    level = max(level, seen) if judged else 0
+    level = max(level, blindness_level) if judged else 0
     return STATES[level] if level else None, "; ".join(reasons) or None

@@ -144,8 +144,8 @@ def fills_of(grid: GridConfig, grids: Sequence[GridConfig], snapshots: pl.DataFr
         return f"its orders cannot be told from those of {', '.join(others)} on the same market"
     if snapshots["fills_from"].min() > grid.activated_at:  # type: ignore[operator]
         return "its fills are not read back to its activation yet"
-    told = snapshots.select(pl.col("fills").explode()).drop_nulls().unnest("fills")
-    mine = told.filter((pl.col("symbol") == grid.symbol) & (pl.col("at") >= grid.activated_at))
+    fills = snapshots.select(pl.col("fills").explode()).drop_nulls().unnest("fills")
+    mine = fills.filter((pl.col("symbol") == grid.symbol) & (pl.col("at") >= grid.activated_at))
     orders = complete.sort("as_of")["open_orders"][-1]
     if mine.is_empty() and not any(order["symbol"] == grid.symbol for order in orders):
         return "the account shows neither an order nor a fill of it; a key does not see those of an exchange's bot"
@@ -226,17 +226,17 @@ def differences(grid: GridConfig, model: pl.DataFrame, real: pl.DataFrame) -> li
         model: the row of `grid_risk` without the account.
         real: the row with it.
     """
-    modelled, told = model.row(0, named=True), real.row(0, named=True)
-    if told["source"] != "ACCOUNT" or modelled["inventory"] is None or told["inventory"] is None:
+    modelled, actual = model.row(0, named=True), real.row(0, named=True)
+    if actual["source"] != "ACCOUNT" or modelled["inventory"] is None or actual["inventory"] is None:
         return []
     levels = grid.prices
     cell = grid.capital / float(levels[:-1].sum())
     base, _, quote = grid.symbol.partition("-")
     found = []
-    if abs(told["inventory"] - modelled["inventory"]) > 1.5 * cell:
-        found.append(f"it holds {told['inventory']:.6g} {base}, the model {modelled['inventory']:.6g}")
-    if abs(told["fills"] - modelled["fills"]) > max(2, modelled["fills"] // 10):
-        found.append(f"it has {told['fills']} fills, the model {modelled['fills']}")
-    if found and None not in (told["total_pnl"], modelled["total_pnl"]):
-        found.append(f"it stands at {told['total_pnl']:+,.2f} {quote}, the model at {modelled['total_pnl']:+,.2f}")
+    if abs(actual["inventory"] - modelled["inventory"]) > 1.5 * cell:
+        found.append(f"it holds {actual['inventory']:.6g} {base}, the model {modelled['inventory']:.6g}")
+    if abs(actual["fills"] - modelled["fills"]) > max(2, modelled["fills"] // 10):
+        found.append(f"it has {actual['fills']} fills, the model {modelled['fills']}")
+    if found and None not in (actual["total_pnl"], modelled["total_pnl"]):
+        found.append(f"it stands at {actual['total_pnl']:+,.2f} {quote}, the model at {modelled['total_pnl']:+,.2f}")
     return [f"{grid.id}: the account differs from the model: {'; '.join(found)}"] if found else []

@@ -23,8 +23,8 @@ LATEST_START_BARS = HOUR_BARS
 PRICES = ("open", "high", "low", "close")
 """Columns of `candles` that a replay reads, in this order."""
 _OPTIMISTIC = ("grid_profit_optimistic", "liquidation_value_optimistic", "fills_optimistic")
-_AT_STAKE = ("capital_at_risk", "profit_giveback", "profit_giveback_share", "required_cash")
-COLUMNS = (*account.COLUMNS, *_OPTIMISTIC, *_AT_STAKE)
+_AT_RISK = ("capital_at_risk", "profit_giveback", "profit_giveback_share", "required_cash")
+COLUMNS = (*account.COLUMNS, *_OPTIMISTIC, *_AT_RISK)
 """Columns of `grid_risk` that are filled from here, `stopped_at` and `source` apart."""
 PRIVATE = (
     *account.COLUMNS, "capital_at_risk", "capital_at_risk_weighted", "profit_giveback", "profit_giveback_share"
@@ -83,8 +83,8 @@ def compute(
     if not known.size:
         # No row may tell what was found out after it.
         found_out = grid.first_as_of + (LATEST_START_BARS + 1) * BAR
-        why = "The position is not modelled: no candle is known at its activation; check activated_at."
-        return Position(remark=why, remark_from=found_out)
+        reason = "The position is not modelled: no candle is known at its activation; check activated_at."
+        return Position(remark=reason, remark_from=found_out)
     first = int(known[0])
     began = grid.first_as_of + first * BAR
     try:
@@ -111,7 +111,7 @@ def compute(
             lived = lived._replace(inventory=columns["inventory"], grid_profit=columns["grid_profit"])
             # The stop of the model is not one of the account, which may hold on.
             source, stopped = "ACCOUNT", None
-    columns |= _at_stake(book, lived, closes, sigma[-closes.size :], waiting)
+    columns |= _at_risk(book, lived, closes, sigma[-closes.size :], waiting)
     before = np.full(sigma.size - closes.size, np.nan)
     return Position(
         numbers={name: np.concatenate([before, values]) for name, values in columns.items()},
@@ -133,7 +133,7 @@ def _modelled(grid: GridConfig, lived: Replay) -> dict[str, np.ndarray]:
     return columns
 
 
-def _at_stake(book: Book, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback) -> dict[str, np.ndarray]:
+def _at_risk(book: Book, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback) -> dict[str, np.ndarray]:
     hours = waiting.response_minutes / 60.0
     giveback = at_risk.profit_giveback(book, lived, closes, sigma, hours, sigmas=waiting.sigmas)
     return {

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from mm_dagster.arrays import Floats, Integers, log_ratio
+from mm_dagster.arrays import Flags, Floats, Integers, log_ratio
 from mm_dagster.bars import BAR, TIME, Span, bar_number, by_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
@@ -125,20 +125,10 @@ def compute(
             source=pl.Series(["MODELLED", *(its.source for its in held)]).gather(np.where(begun, 1 + owner, 0)),
         )
     )
-    stops = [
-        f"The stop was reached by {iso(its.stopped)}: the grid holds nothing any more." if its.stopped else ""
-        for its in held
-    ]
-    sentences, counts = [], np.zeros(owner.size, np.int64)
-    # Most bars need no word.
-    for row in np.flatnonzero(over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)).tolist():
-        one, p_stop = owner[row], float(columns["p_stop_24h"][row])
-        said = [stops[one]] if over[row] else []
-        said += [held[one].remark] if remarked[row] else []
-        said += _recommend(grids[one], float(price[row]), p_stop, health[row], stop_risk[row])
-        sentences += said
-        counts[row] = len(said)
-    frame = frame.with_columns(recommendations=_lists(sentences, counts))
+    recommendations = _recommendations(
+        grids, held, owner, over, remarked, price, columns["p_stop_24h"], health, stop_risk
+    )
+    frame = frame.with_columns(recommendations=recommendations)
     return registry.conform(frame, "grid_risk").drop("config_hash", "code_version")
 
 
@@ -165,6 +155,46 @@ def _probabilities(
                 distance, volatility, first, hours, scale, risk.vol.weekend
             )
     return columns
+
+
+def _recommendations(
+    grids: Sequence[GridConfig],
+    held: Sequence[Position],
+    owner: Integers,
+    over: Flags,
+    remarked: Flags,
+    price: Floats,
+    p_stop: Floats,
+    health: Integers,
+    stop_risk: Integers,
+) -> pl.Series:
+    """What is to be said at each bar: of its stop and its position, then of where the price stands.
+
+    Args:
+        grids: the grids.
+        held: what each of them holds.
+        owner: place of the grid of each bar, shape (n,).
+        over: whether its stop was reached by then, shape (n,).
+        remarked: whether its position has a remark by then, shape (n,).
+        price: shape (n,).
+        p_stop: probability of the stop within 24 hours, shape (n,).
+        health: place in `tables.POSITION_HEALTH`, shape (n,).
+        stop_risk: place in `tables.STOP_LOSS_RISK`, shape (n,).
+    """
+    stops = [
+        f"The stop was reached by {iso(its.stopped)}: the grid holds nothing any more." if its.stopped else ""
+        for its in held
+    ]
+    sentences, counts = [], np.zeros(owner.size, np.int64)
+    # Most bars need no word.
+    for row in np.flatnonzero(over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)).tolist():
+        grid = owner[row]
+        said = [stops[grid]] if over[row] else []
+        said += [held[grid].remark] if remarked[row] else []
+        said += _recommend(grids[grid], float(price[row]), float(p_stop[row]), health[row], stop_risk[row])
+        sentences += said
+        counts[row] = len(said)
+    return _lists(sentences, counts)
 
 
 def _lists(texts: Sequence[str], counts: Integers) -> pl.Series:

@@ -346,8 +346,8 @@ def _compare(claim: Proof, grid: pl.DataFrame, one: pl.DataFrame, other: pl.Data
         symbol, as_of = rows["symbol"][row], rows["as_of"][row]
         values = (_value(frame[name][row]) for frame in (left, right))
         first = Difference(as_of, f"{symbol} at {iso(as_of)}: {name} {words.format(*values)}")
-    told = pl.Series(known.any(axis=0))
-    unknown = rows.filter(~told).with_columns(apart=pl.lit(UNKNOWN))
+    comparable = pl.Series(known.any(axis=0))
+    unknown = rows.filter(~comparable).with_columns(apart=pl.lit(UNKNOWN))
     apart = pl.concat([grid.filter(pl.col("apart").is_not_null()), unknown])
     counts: dict[str, dict[str, int]] = {}
     for reason, symbol, count in apart.group_by("apart", "symbol").len().sort("apart", "symbol").iter_rows():
@@ -356,7 +356,7 @@ def _compare(claim: Proof, grid: pl.DataFrame, one: pl.DataFrame, other: pl.Data
         claim,
         cells=int(known.sum()),
         differing=int(differs.sum()),
-        symbols=frozenset(rows.filter(told)["symbol"]),
+        symbols=frozenset(rows.filter(comparable)["symbol"]),
         first=first,
         apart=counts,
     )

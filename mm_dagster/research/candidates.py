@@ -212,8 +212,10 @@ def refit(
         hours = window(returns, place)
         if hours is None:
             few = int(np.count_nonzero(~np.isnan(returns[max(0, place - FIT_HOURS) : place])))
-            why = f"{few / 24:.0f} of {LEAST_HOURS / 24:.0f} days are known" if few < LEAST_HOURS else "no price moved"
-            left_out.append(f"{symbol}, {as_of:%Y-%m}: {why}")
+            reason = (
+                f"{few / 24:.0f} of {LEAST_HOURS / 24:.0f} days are known" if few < LEAST_HOURS else "no price moved"
+            )
+            left_out.append(f"{symbol}, {as_of:%Y-%m}: {reason}")
             continue
         past = returns[hours]
         for kind in MODELS:

@@ -159,14 +159,16 @@ def measure(steps: Walk, candidate: Floats) -> Gain:
         columns, sides = _enter(values, size, fold.base[:, 1], flag)
         model = np.column_stack([fold.base, columns])
         start = np.concatenate([fold.coefficients, np.zeros(columns.shape[1])])
-        told = _logistic(model[size:] @ _fit(model[:size], happened[:size], start, fold.base.shape[1]))
-        without = fold.expected[size:]
+        with_candidate = _logistic(model[size:] @ _fit(model[:size], happened[:size], start, fold.base.shape[1]))
+        without_candidate = fold.expected[size:]
         fires = max(sides, key=lambda side: _lift(side[:size], happened[:size], fold.expected[:size]))[size:]
         of = steps.grid[fold.test]
-        gained += np.bincount(of, log_loss(without, happened[size:]) - log_loss(told, happened[size:]), grids)
+        gained += np.bincount(
+            of, log_loss(without_candidate, happened[size:]) - log_loss(with_candidate, happened[size:]), grids
+        )
         count += np.bincount(of, minlength=grids)
         broke += np.bincount(of, fires & happened[size:], grids)
-        expected += np.bincount(of, np.where(fires, without, 0.0), grids)
+        expected += np.bincount(of, np.where(fires, without_candidate, 0.0), grids)
         fired += int(np.count_nonzero(fires))
     with np.errstate(divide="ignore", invalid="ignore"):
         return Gain(

@@ -150,8 +150,8 @@ class Markov(Model):
     def said(self, returns: Floats) -> tuple[Floats, Floats]:
         """See `Model.said`; probabilities."""
         parts = (np.array(part) for part in (self.start, self.transition, self.mean, self.variance))
-        told = forward(returns / self.unit, *parts)
-        return told[:, -1], told[:, int(np.argmin(self.mean))]
+        filtered = forward(returns / self.unit, *parts)
+        return filtered[:, -1], filtered[:, int(np.argmin(self.mean))]
 
     def flaw(self) -> str | None:
         """A state that the chain comes to in less than an hour of those that it was fitted on."""
