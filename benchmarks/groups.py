@@ -24,7 +24,7 @@ class Group:
         kind: which indicator, the same for bars of any length.
         step: base bars in a bar.
         bars: how many bars the first value needs.
-        columns: of `tables.RegimeFeatures`.
+        columns: of `regime_features`.
     """
 
     name: str

@@ -127,7 +127,7 @@ class RedactedError(Exception):
 
 
 @contextmanager
-def told(**known: str | None) -> Iterator[None]:
+def bound(**known: str | None) -> Iterator[None]:
     """Binds what is known to every line of this thread, and lets no error out that holds a secret.
 
     Raises:

@@ -223,10 +223,10 @@ def test_an_error_leaves_a_step_without_its_secret(said: io.StringIO) -> None:
         def __str__(self) -> str:
             return f"always {SECRET}"
 
-    with pytest.raises(ValueError, match=r"wrong: \*\*\*") as plain, logs.told():
+    with pytest.raises(ValueError, match=r"wrong: \*\*\*") as plain, logs.bound():
         raise ValueError(f"wrong: {SECRET}")
     assert SECRET not in repr(plain.value)
-    with pytest.raises(logs.RedactedError, match=r"OwnWords: always \*\*\*"), logs.told():
+    with pytest.raises(logs.RedactedError, match=r"OwnWords: always \*\*\*"), logs.bound():
         raise OwnWords
 
 

@@ -38,7 +38,7 @@ class Alert:
 
     Attributes:
         alert_id: the same for the same news.
-        kind: see tables.ALERT_KINDS.
+        kind: see words.ALERT_KINDS.
         grid_id: the grid; EVERY_GRID for a digest, a failure, a test.
         symbol: its market; likewise.
         activated_at: its episode; of a digest the beginning of its day, of a failure or test its time.

@@ -72,7 +72,7 @@ def response(alert_id: str, sent_at: datetime, action: str, at: datetime, note: 
     Args:
         alert_id: the drill.
         sent_at: when it was sent, UTC.
-        action: see tables.RESPONSES.
+        action: see words.RESPONSES.
         at: when it was answered, UTC.
         note: in words.
         minutes: how long a real one leaves.

@@ -137,7 +137,7 @@ def event(
 
     Args:
         row: the row of `notification`.
-        name: see tables.ALERT_EVENTS.
+        name: see words.ALERT_EVENTS.
         at: when it happened, UTC.
         channel: on which channel; None: on none.
         detail: a sentence.

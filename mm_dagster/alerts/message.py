@@ -182,7 +182,7 @@ def url(kind: str, link: str | None) -> str | None:
     """Where to read on in the Dagster UI: the table behind an alert, or the runs; None: no address, or too long.
 
     Args:
-        kind: see tables.ALERT_KINDS.
+        kind: see words.ALERT_KINDS.
         link: `alerts.link`.
     """
     if not link:

@@ -218,7 +218,7 @@ def _spaced_warning(
         return [new]
     if any(row["alert_id"] == new.alert_id for row in past):
         return []
-    detail = f"held back until {iso(again)}: a WARNING of this grid was told at {iso(max(sent))}"
+    detail = f"held back until {iso(again)}: a WARNING of this grid was sent at {iso(max(sent))}"
     return [replace(new, status="SUPPRESSED", detail=detail)]
 
 

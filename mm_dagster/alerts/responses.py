@@ -63,7 +63,7 @@ def response(
 
     Args:
         grid_id: the grid that was acted on, even one that is no longer configured.
-        action: see tables.RESPONSES.
+        action: see words.RESPONSES.
         at: when, UTC.
         note: in the operator's words.
         ledger: rows of `notification`.
@@ -100,7 +100,7 @@ def response(
         & (pl.col("status") == "SENT")
     ).filter(pl.col("sent_at") <= at)
     if escalations.is_empty() and action == "kept":
-        raise ValueError(f"{grid_id}: no alert was told before {at:%Y-%m-%d %H:%M} UTC; nothing to respond to")
+        raise ValueError(f"{grid_id}: no alert was sent before {at:%Y-%m-%d %H:%M} UTC; nothing to respond to")
     alert = escalations.sort("sent_at", "alert_id").row(-1, named=True) if escalations.height else None
     seconds = (at - alert["sent_at"]).total_seconds() if alert else None
     row = {

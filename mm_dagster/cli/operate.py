@@ -179,14 +179,14 @@ def alert_test(as_json: AsJson = False) -> None:
     """Send a test message to each channel, and say what came back."""
     from mm_dagster.pipeline.notify import try_channels
 
-    told = try_channels(project_here())
-    if told.is_empty():
+    sent = try_channels(project_here())
+    if sent.is_empty():
         raise CommandError(
             "there is no channel: set PUSHOVER_TOKEN and PUSHOVER_USER in the environment, or name an address under "
             "`apprise` in alerts.yaml"
         )
-    print_frame(told.select("channel", "status", "attempts", "sent_at", "detail"), as_json)
-    if set(told["status"]) != {"SENT"}:
+    print_frame(sent.select("channel", "status", "attempts", "sent_at", "detail"), as_json)
+    if set(sent["status"]) != {"SENT"}:
         raise typer.Exit(1)
 
 
@@ -219,9 +219,9 @@ def respond(
         row, more = answer(project, grid, action, done, note)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    told = row.row(0, named=True)
+    noted = row.row(0, named=True)
     columns = ("grid_id", "action", "at", "seconds_from_alert", "within_window", "note")
-    print_rows([{name: told[name] for name in columns}], as_json)
+    print_rows([{name: noted[name] for name in columns}], as_json)
     if more:
         err.print(more, soft_wrap=True, highlight=False, markup=False)
 

@@ -133,7 +133,7 @@ every_month = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="The tick, a minute or so after each quarter hour, when the venues have closed their bars.",
 )
-@logs.told()
+@logs.bound()
 def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The tick: as_of is the quarter hour that just ended, the partition the day in which its last bar opened."""
     as_of = floor_bar(context.scheduled_execution_time)
@@ -151,7 +151,7 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run of send_alerts when something is due. Off: nobody is notified of anything.",
 )
-@logs.told()
+@logs.bound()
 def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.RunRequest | dg.SkipReason:
     """Asks for a run when something is due; the run itself decides again what, and sends."""
     if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
@@ -172,7 +172,7 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Follows an emergency at Pushover until it was acknowledged or has expired.",
 )
-@logs.told()
+@logs.bound()
 def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.SkipReason:
     """Asks Pushover every few seconds what became of an emergency, until it was acknowledged or has expired."""
     waiting = follow_receipts(project)
@@ -184,7 +184,7 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Notifies of a run that failed: which asset, and the first line of the error. See tick_log.",
 )
-@logs.told()
+@logs.bound()
 def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> None:
     """Notifies of a run that failed: which asset, and the error's first line; not of a backfill started by hand."""
     run = context.dagster_run
@@ -203,7 +203,7 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> 
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Notifies of the checks of severity ERROR that a run did not pass, each failure once.",
 )
-@logs.told()
+@logs.bound()
 def a_check_failed(context: dg.RunStatusSensorContext, project: ProjectOfRun) -> None:
     """Notifies of the checks of severity ERROR that a run did not pass."""
     run_id = context.dagster_run.run_id

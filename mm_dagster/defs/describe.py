@@ -56,7 +56,7 @@ def stage_asset(
         def step(*arguments: Any, **resources: Any) -> dg.MaterializeResult:
             known = _tags_of_run(resources.get("turn"))
             run = dg.AssetExecutionContext.get().run
-            with logs.told(tick=known.get(logs.TICK_TAG), run_id=run.run_id, job=run.job_name, asset=name):
+            with logs.bound(tick=known.get(logs.TICK_TAG), run_id=run.run_id, job=run.job_name, asset=name):
                 return function(*arguments, **resources)
 
         return dg.asset(

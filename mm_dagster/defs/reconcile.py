@@ -28,7 +28,7 @@ LONGEST_RUN = timedelta(hours=3)
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for days that are missing or stale, oldest first, one month a run. Off: holes stay.",
 )
-@logs.told()
+@logs.bound()
 def the_past_is_not_whole(
     context: dg.SensorEvaluationContext, project: ProjectOfRun
 ) -> dg.SensorResult | dg.SkipReason:
@@ -59,7 +59,7 @@ def request(repair: Repair) -> dg.RunRequest:
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Asks the venues once more for the last two days, since some revise their bars hours later.",
 )
-@logs.told()
+@logs.bound()
 def every_night_again(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The last two whole days, asked for although they are known."""
     today = midnight(context.scheduled_execution_time.date())

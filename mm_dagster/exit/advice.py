@@ -31,7 +31,7 @@ def advise(
 
     Args:
         readings: the triggers at its n bars.
-        state: place in `tables.STATES`, shape (n,); -1 where it is not judged yet.
+        state: place in `words.STATES`, shape (n,); -1 where it is not judged yet.
         since: bar at which it was entered, shape (n,).
         counted: the highest level for which each trigger counts, shape (n, triggers); 0: it does not count.
         first: the first bar that is asked for.

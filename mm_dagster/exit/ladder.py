@@ -110,7 +110,7 @@ def compute(
 
 @dataclass(frozen=True)
 class Ladder:
-    """State, state of the bar alone, and the bar at which the state was entered; places in `tables.STATES`, shape (n,).
+    """State, state of the bar alone, and the bar at which the state was entered; places in `words.STATES`, shape (n,).
 
     The entered bar is counted from the activation. All are -1 at bars that are not judged yet.
     """
@@ -414,7 +414,7 @@ def _windows(state: Integers, config: ExitConfig) -> pl.Series:
 
 
 def _structs(table: pl.DataFrame, level: Integers) -> pl.Series:
-    """The list of tables.TRIGGER of each bar."""
+    """The list of `TRIGGER` of each bar."""
 
     def by_bar(what: str) -> pl.Series:
         columns = [table[f"{trigger.name}.{what}"] for trigger in TRIGGERS]

@@ -156,11 +156,11 @@ def evaluate(
       came before the grid.
     - CLOSES_OUTSIDE: closes in a row beyond one bound since activation, negative below and positive above the grid,
       0 inside; the number that fires, with the same sign.
-    - REGIME_TREND: place of the verdict in `tables.VERDICTS`; that of TREND.
+    - REGIME_TREND: place of the verdict in `words.VERDICTS`; that of TREND.
     - RANGE_INVALIDATED: how far the close is outside the range frozen at activation, in ATRs frozen with it
       (negative inside); ATRs.
     - TRANSITION_PERSISTS: the larger of the least verdict now and 1, 2, 3 hours before and the lesser verdict of now
-      and 4 hours before, as places in `tables.VERDICTS`; that of TRANSITION.
+      and 4 hours before, as places in `words.VERDICTS`; that of TRANSITION.
     - REVERSION_LOST: half-life, hours; multiple of its baseline.
     - VOLATILITY_EXPANDED: expansion; limit.
     - TRANSITION_LIKELY: transition probability; limit.
@@ -219,7 +219,7 @@ def look_up(
 
     Returns:
         By column, shape (symbols, bars of the axis), NaN where unknown: close, low and age_minutes of the candles,
-        FEATURES, and VERDICT with the verdict as its place in `tables.VERDICTS`.
+        FEATURES, and VERDICT with the verdict as its place in `words.VERDICTS`.
     """
     # The newest known bar may be older than the axis.
     oldest = candles["close_time"].min() if candles.height else axis.end

@@ -87,7 +87,7 @@ class Lake:
         """Rows of a table of the sources in force, sorted by its key.
 
         Args:
-            table: see tables.TABLES.
+            table: see registry.TABLES.
             span: rows whose bar opens in it (tables by open_time) or closes in it (tables by as_of); None: all.
             symbols: only these markets; None: all.
             grids: only these grids; None: all.
@@ -234,7 +234,7 @@ class Lake:
         """Makes the rows of a span, of these symbols or grids, exactly those of the frame, in one transaction.
 
         Rows that are the same stay as they are; a write that changes nothing leaves no snapshot. What only a live run
-        knows (tables.LIVE_ONLY) counts only where the new row has it: null never replaces a row that is otherwise
+        knows (registry.LIVE_ONLY) counts only where the new row has it: null never replaces a row that is otherwise
         equal, so that a backfill erases nothing. Of `observed_at` only its presence counts: the same answer at another
         time is the same answer. A row that differs elsewhere replaces the stored one as a whole.
 

@@ -122,7 +122,7 @@ QUESTIONS = (
         """,
     ),
     _question(
-        "Which alerts were told, and what did the operator do?",
+        "Which alerts were sent, and what did the operator do?",
         "One row for each escalation; action is null until `mm respond` notes what was done.",
         """
         SELECT sent_at, grid_id, state, acknowledged_at, action, seconds_from_alert

@@ -324,11 +324,11 @@ VIEWS = {
         """,
     ),
     "alert_responses": View(
-        "One row for each escalation that was told, with the first thing that the operator did about it.",
+        "One row for each escalation that the operator was notified of, with the first thing that the operator did about it.",
         {
             "alert_id": "Alert.",
             **_GRID,
-            "state": "Exit state that it told of.",
+            "state": "Exit state that it is about.",
             "priority": "Pushover priority; 2 is an emergency.",
             "sent_at": "When the channel took it; UTC.",
             "acknowledged_at": "When the operator acknowledged it; UTC.",
@@ -357,8 +357,8 @@ VIEWS = {
         "By month and state: how soon the operator acted, and how often not at all.",
         {
             **_MONTH,
-            "state": "Exit state that the alerts told of.",
-            "alerts": "Escalations that were told.",
+            "state": "Exit state that the alerts are about.",
+            "alerts": "Escalations that the operator was notified of.",
             "responses": "Of these, answered.",
             "p50_seconds": "Median time to the response, seconds.",
             "p95_seconds": "95 % of the responses came sooner, seconds.",
@@ -393,7 +393,7 @@ VIEWS = {
         {
             "as_of": "End of the days that were looked at; UTC.",
             "grids": "rule: opened every day by a rule; real: the operator's.",
-            "policy": "confirmed or literal, trigger, control, or real: what the operator was told.",
+            "policy": "confirmed or literal, trigger, control, or real: what the operator was notified of.",
             "signal": "Exit state, trigger or control.",
             **_worth(),
         },
@@ -433,8 +433,8 @@ def _dictionary() -> View:
     wholes = {name: " ".join((schema.__doc__ or "").split()) for name, schema in registry.TABLES.items()}
     wholes |= {name: view.about for name, view in VIEWS.items()} | {"data_dictionary": about}
     values = [(name, None, whole) for name, whole in wholes.items()]
-    told = ", ".join(f"({', '.join(map(_literal, row))})" for row in [*values, *rows])
-    return View(about, _DICTIONARY, f"FROM (VALUES {told}) AS t({', '.join(_DICTIONARY)})")
+    rows_of_it = ", ".join(f"({', '.join(map(_literal, row))})" for row in [*values, *rows])
+    return View(about, _DICTIONARY, f"FROM (VALUES {rows_of_it}) AS t({', '.join(_DICTIONARY)})")
 
 
 def _literal(text: str | None) -> str:

@@ -141,7 +141,7 @@ class ExchangeAccount:
             known: symbol and fill_id of fills that are left out, since they are stored.
 
         Returns:
-            One row of tables.AccountSnapshot. Where `complete` is false, `detail` says what is missing and why; what
+            One row of `account_snapshot`. Where `complete` is false, `detail` says what is missing and why; what
             was answered is there nevertheless, and what was not is an empty list.
         """
         missing: dict[str, list[str]] = {}

@@ -39,8 +39,8 @@ class Assembled:
     """One answer as rows of the tables.
 
     Attributes:
-        candles: rows of tables.Candles without config_hash and code_version, one for every closed bar.
-        quarantined: rows of tables.Quarantine.
+        candles: rows of `candles` without config_hash and code_version, one for every closed bar.
+        quarantined: rows of `quarantine`.
         holes: `open_time` of the bars that were answered without a row that can be used, and `between`: whether there
             is one before and one after it.
     """

@@ -37,7 +37,7 @@ class Known(Protocol):
         """Stored candles of a span that are not MISSING, ascending."""
 
     def doubts(self, symbol: str, span: Span) -> pl.DataFrame:
-        """Rows of tables.Quarantine of a span."""
+        """Rows of `quarantine` of a span."""
 
 
 class _Nothing:
@@ -58,8 +58,8 @@ class Collected:
     """What a venue had for a span.
 
     Attributes:
-        candles: rows of tables.Candles without config_hash and code_version, one for every closed bar of the span.
-        quarantined: rows of tables.Quarantine.
+        candles: rows of `candles` without config_hash and code_version, one for every closed bar of the span.
+        quarantined: rows of `quarantine`.
         error: why some of it was not answered, or is not believed, in one line; None: all was.
         asked_at: when the venue answered, by its own clock.
         holes: as of Assembled.

@@ -229,7 +229,7 @@ def agrees(held: pl.DataFrame, noted: pl.DataFrame, since: datetime | None, now:
 
     Args:
         held: columns of venue.ROWS of what is held back now.
-        noted: rows of tables.Quarantine of these bars.
+        noted: rows of `quarantine` of these bars.
         since: when the newest stored bar was answered: older notes are refuted by it. None: nothing is stored.
         now: when this answer was given.
     """

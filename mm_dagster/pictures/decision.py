@@ -64,9 +64,9 @@ def decision_picture(
 
     Args:
         grid: whose levels are drawn.
-        candles: rows of tables.Candles, the span to be shown; other markets are ignored.
-        verdicts: rows of tables.RegimeVerdict of the same span; other markets are ignored.
-        states: rows of tables.ExitState of the same span, empty for a grid that is not running; other grids are
+        candles: rows of `candles`, the span to be shown; other markets are ignored.
+        verdicts: rows of `regime_verdict` of the same span; other markets are ignored.
+        states: rows of `exit_state` of the same span, empty for a grid that is not running; other grids are
             ignored.
         title_prefix: put before the title, to label synthetic data.
         dots_per_inch: resolution; the picture is 8 by 5.4 inches.
@@ -216,7 +216,7 @@ def _where_it_stands(grid: GridConfig, bars: pl.DataFrame) -> str:
         return f"{iso(until)} · price not known{since}"
 
     def away(name: str, level: float) -> str:
-        # Of the price, like the distances in tables.GridRisk.
+        # Of the price, like the distances in `grid_risk`.
         return f"{100 * abs(close - level) / close:.1f} % {'above' if close >= level else 'below'} {name}"
 
     bound = away("upper", grid.upper) if 2 * close > grid.lower + grid.upper else away("lower", grid.lower)

@@ -54,7 +54,7 @@ def equity_picture(
 
     Args:
         grid: whose episode is drawn: rows of other grids and other activations are ignored.
-        risk_rows: rows of tables.GridRisk, the span to be shown.
+        risk_rows: rows of `grid_risk`, the span to be shown.
         title_prefix: put before the title, to label synthetic data.
         dots_per_inch: resolution; the picture is 8 by 5.4 inches.
         theme: light or dark background.

@@ -22,7 +22,7 @@ def glance(grid: GridConfig, candles: pl.DataFrame) -> str:
 
     Args:
         grid: whose bounds and stop are drawn, where they are in sight of the price: see `price_range`.
-        candles: rows of tables.Candles, cut into at most GLANCE_POINTS equal pieces of which the last close is
+        candles: rows of `candles`, cut into at most GLANCE_POINTS equal pieces of which the last close is
             drawn; other markets are ignored.
 
     Returns:
@@ -61,7 +61,7 @@ def ticks_glance(ticks: pl.DataFrame, until: datetime) -> str:
     A tick that never ran is a hole with a red mark, too, but not before the first that is known.
 
     Args:
-        ticks: rows of tables.Tick.
+        ticks: rows of `tick`.
         until: the newest of them to be drawn; TICKS_SHOWN quarter hours end there.
 
     Returns:

@@ -63,9 +63,9 @@ def reliability_picture(
         ("Brier skill", calibration.brier_skill),
         ("AUC", calibration.auc),
     )
-    told = " · ".join(f"{name} {'not known' if value is None else f'{value:.3f}'}" for name, value in scores)
+    figures = " · ".join(f"{name} {'not known' if value is None else f'{value:.3f}'}" for name, value in scores)
     head(
-        figure, f"{title_prefix}Probability of {EVENTS[calibration.event]} within {calibration.hours} h", told, colours
+        figure, f"{title_prefix}Probability of {EVENTS[calibration.event]} within {calibration.hours} h", figures, colours
     )
     foot(figure, looked_at, colours)
     return png(figure)
@@ -179,9 +179,9 @@ def response_picture(
     name_axis(counts, "alerts", colours)
     if handles:
         legend(times, handles, colours)
-    told, answered = int(kpis["alerts"].sum()), int(kpis["responses"].sum())
-    head(figure, f"{title_prefix}What the operator did", f"{told} alerts, {answered} answered", colours)
-    foot(figure, "dot: half of the answers came by then, line: 95 % · full bar: answered, pale: told", colours)
+    alerts, answered = int(kpis["alerts"].sum()), int(kpis["responses"].sum())
+    head(figure, f"{title_prefix}What the operator did", f"{alerts} alerts, {answered} answered", colours)
+    foot(figure, "dot: half of the answers came by then, line: 95 % · full bar: answered, pale: notified", colours)
     return png(figure)
 
 
@@ -223,8 +223,8 @@ def quality_reliability_picture(
     known = {row["metric"]: row for row in rows.filter(pl.col("value").is_not_null()).iter_rows(named=True)}
     _draw_reliability(figure, bins, known["base_rate"]["value"] if known else None, colours)
     names = {"ece": "calibration error", "brier_skill": "Brier skill", "auc": "AUC"}
-    told = " · ".join(f"{name} {known[key]['value']:.3f}" for key, name in names.items() if key in known)
-    head(figure, f"{title_prefix}Probability of two closes below the grid within 24 h", told, colours)
+    figures = " · ".join(f"{name} {known[key]['value']:.3f}" for key, name in names.items() if key in known)
+    head(figure, f"{title_prefix}Probability of two closes below the grid within 24 h", figures, colours)
     foot(figure, f"{int(floats(bins, 'count').sum()):,} hours · intervals: two-week blocks drawn anew", colours)
     return png(figure)
 
@@ -278,8 +278,8 @@ def quality_picture(
         if column == 0:
             shrink_to(_NAMES_WIDE - 0.2, axes.get_yticklabels())
     grids = max((row["n"] for key, row in known.items() if key[2] == "mean_equity"), default=0)
-    told = f"{grids:,} grids · grey: rules that anybody could follow" if grids else "no grid could be judged"
-    head(figure, f"{title_prefix}What the signals were worth", told, colours)
+    about = f"{grids:,} grids · grey: rules that anybody could follow" if grids else "no grid could be judged"
+    head(figure, f"{title_prefix}What the signals were worth", about, colours)
     foot(figure, "lead: half of the breaks had less · money: percent of the capital · line: 95 % interval", colours)
     return png(figure)
 

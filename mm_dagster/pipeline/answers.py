@@ -23,7 +23,7 @@ def answer(
     Args:
         project: where the ledger is.
         grid_id: a grid of the configuration, or one of former episodes, whose file may be gone.
-        action: see tables.RESPONSES.
+        action: see words.RESPONSES.
         at: when it was done, UTC.
         note: in the operator's words.
 

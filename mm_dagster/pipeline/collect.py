@@ -70,14 +70,14 @@ class Gathered:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def collect(job: Work, tell: Callable[[datetime, int], None] = lambda month, changed: None) -> Gathered:
+def collect(job: Work, say: Callable[[datetime, int], None] = lambda month, changed: None) -> Gathered:
     """Asks for what is needed, and writes month by month, oldest first, while the venues go on answering.
 
     What was answered by then is written, too, when it is interrupted.
 
     Args:
         job: the run.
-        tell: is told of each month when it is written, and how many rows of it changed.
+        say: is given each month when it is written, and how many rows of it changed.
     """
     with ThreadPoolExecutor(1) as beside:
         # ccxt takes as long to load as DuckDB its extensions, which needs no interpreter.
@@ -86,7 +86,7 @@ def collect(job: Work, tell: Callable[[datetime, int], None] = lambda month, cha
     gathered = Gathered()
     for month, changed, apart in _fetch(job, gathered.problems):
         gathered.months[month] = (changed, apart)
-        tell(month, changed)
+        say(month, changed)
     tick_row.note_problems(job, gathered.problems)
     return gathered
 
@@ -95,7 +95,7 @@ def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> t
     """Reads and stores what each account holds that there are keys for; nothing in a run over whole days.
 
     Returns:
-        Rows of tables.AccountSnapshot, and what was not answered.
+        Rows of `account_snapshot`, and what was not answered.
     """
     problems, rows = [], []
     for venue in project.config.markets.venues if as_of else ():
@@ -156,7 +156,7 @@ class _Stored:
         return rows.filter(pl.col("status") != "MISSING")
 
     def doubts(self, symbol: str, span: Span) -> pl.DataFrame:
-        """Rows of tables.Quarantine of a span."""
+        """Rows of `quarantine` of a span."""
         return self._lake.read("quarantine", span=span, symbols=[symbol])
 
 
@@ -273,7 +273,7 @@ def _holes(
         found: each market with its answer.
 
     Returns:
-        All rows of tables.CandleHole of these markets, or None where there were none and are none; and `symbol`,
+        All rows of `candle_hole` of these markets, or None where there were none and are none; and `symbol`,
         `open_time` and `settled_at` of the bars of which their venue said twice that nobody traded.
     """
     none = pl.DataFrame(schema={"symbol": pl.String, "open_time": TIME, "settled_at": TIME})
@@ -379,7 +379,7 @@ def _revisions(job: Work, stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFr
         rows: the same as they will be.
 
     Returns:
-        Rows of tables.CandleRevision.
+        Rows of `candle_revision`.
     """
     key = ["symbol", "open_time"]
     old = stored.select(

@@ -81,7 +81,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         project: where the ledger is.
         planned: see `plan`.
         wait_seconds: how long an acknowledgement is waited for.
-        answer: asks the operator what they did, one of tables.RESPONSES; None: the acknowledgement is the answer.
+        answer: asks the operator what they did, one of words.RESPONSES; None: the acknowledgement is the answer.
         say: is told of each step.
     """
     ledger = LakeLedger(project, "drill")
@@ -104,12 +104,12 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         words = drill.words(grid.id, start, reminds=reminds, simulated=not planned.is_real)
         image = _picture(project, grid) if planned.is_real and not reminds else None
         with lock:
-            told = dispatch(
+            sent = dispatch(
                 # Its row is of no single market; that of one that is none has no channel to go to, see above.
                 [Outgoing(alert, *words, project.config.kind, link, image)],
                 ledger=ledger, channel=channel, second=second, clock=now,
             )  # fmt: skip
-        row = told.row(0, named=True)
+        row = sent.row(0, named=True)
         say(f"{'reminder' if reminds else 'emergency'}: {row['status']} by {row['channel']}")
         return alert.alert_id
 

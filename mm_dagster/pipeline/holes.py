@@ -27,7 +27,7 @@ _JITTER = BAR
 
 
 def bars_of(holes: pl.DataFrame) -> pl.DataFrame:
-    """Rows of tables.CandleHole as one row for each bar."""
+    """Rows of `candle_hole` as one row for each bar."""
     quarter = timedelta(minutes=15)
     return (
         holes.with_columns(pl.datetime_ranges("open_time", "until", quarter, closed="left").alias("open_time"))
@@ -42,7 +42,7 @@ def resting(holes: pl.DataFrame, now: datetime | None) -> pl.DataFrame:
     """`symbol` and `open_time` of the bars that are not asked for: not yet, or never again.
 
     Args:
-        holes: rows of tables.CandleHole.
+        holes: rows of `candle_hole`.
         now: whose turn it is; None: all that may have come meanwhile, however soon.
     """
     waits = pl.col("due_at").is_null()
@@ -59,14 +59,14 @@ def noted(
     Args:
         symbol: market.
         venue: name of the venue in markets.yaml.
-        was: its rows of tables.CandleHole until now.
+        was: its rows of `candle_hole` until now.
         known: bars that are holes no more.
         open: `open_time` of the bars that the answer had no row for, and `kept`: false where the venue showed that it
             keeps none so old.
         now: when the answer was given.
 
     Returns:
-        Rows of tables.CandleHole.
+        Rows of `candle_hole`.
     """
     before = bars_of(was).filter(~pl.col("open_time").is_in(known.implode()))
     asked = open.join(before.drop("symbol", "venue"), on="open_time", how="left").with_columns(

@@ -238,8 +238,8 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
             failure=failure,
         )
         live.append({"grid_id": grid.id, "as_of": job.tick, "live_state": state, "live_reason": reason})
-    told = pl.DataFrame(live, schema={name: dtypes("exit_state")[name] for name in _LIVE}, orient="row")
-    return rows.drop("live_state", "live_reason").join(told, on=["grid_id", "as_of"], how="left").select(rows.columns)
+    seen = pl.DataFrame(live, schema={name: dtypes("exit_state")[name] for name in _LIVE}, orient="row")
+    return rows.drop("live_state", "live_reason").join(seen, on=["grid_id", "as_of"], how="left").select(rows.columns)
 
 
 def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueError | None]:

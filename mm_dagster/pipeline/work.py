@@ -314,7 +314,7 @@ class Work:
 
 
 def unsettled(lake: Lake, symbols: Sequence[str]) -> pl.DataFrame:
-    """The changed candles of which not all is computed that depends on them, as rows of tables.CandleRevision."""
+    """The changed candles of which not all is computed that depends on them, as rows of `candle_revision`."""
     noted = lake.read("candle_revision", symbols=symbols).filter(pl.col("recomputed_at").is_null())
     # A row from before the stages noted themselves.
     return noted.with_columns(pl.col("recomputed").fill_null([]))

@@ -63,7 +63,7 @@ class Definition:
 
 
 def definitions(vol: VolatilityConfig) -> tuple[Definition, ...]:
-    """Every feature there is; together they fill `tables.RegimeFeatures`."""
+    """Every feature there is; together they fill `regime_features`."""
     i = indicators
     reach = i.FORECAST_LENGTH * HOUR_BARS * max(vol.half_life_fast_hours, vol.half_life_slow_hours) + 1
     reversion = ("ou_phi", "ou_mu", "ou_sigma", "ou_tau", "half_life", "ou_z")
@@ -141,14 +141,14 @@ def compute(
     symbol's first stored candle; a feature whose window begins before the first candle given is null.
 
     Args:
-        candles: rows of `tables.Candles`, in any order; only symbol, open_time, prices and volume are read.
+        candles: rows of `candles`, in any order; only symbol, open_time, prices and volume are read.
         span: the bars whose `as_of` get a row.
         vol: the half-lives and weights of the volatility forecast.
         warmup_bars: how far before the span to look, each indicator in proportion; `WARMUP_BARS` is enough for all.
         threads: how many to use.
 
     Returns:
-        `tables.RegimeFeatures` without its stamps, sorted by symbol and as_of: one row for every symbol in `candles`
+        `regime_features` without its stamps, sorted by symbol and as_of: one row for every symbol in `candles`
         and every bar of `span`.
     """
     # Runs of one symbol: there are few where candles come sorted, and then hardly a string is looked at.

@@ -57,10 +57,10 @@ class Evidence:
         span: the bars whose features and verdicts are looked at.
         symbols: the markets.
         config: the configuration in force.
-        candles: rows of `tables.Candles`, from `max(WARMUPS)` warm-ups before the span on. Later ones than the span,
+        candles: rows of `candles`, from `max(WARMUPS)` warm-ups before the span on. Later ones than the span,
             where there are any, give a look-ahead something to look at.
-        features: rows of `tables.RegimeFeatures` as stored, from `LEAD_BARS` before the span on.
-        verdicts: rows of `tables.RegimeVerdict` as stored.
+        features: rows of `regime_features` as stored, from `LEAD_BARS` before the span on.
+        verdicts: rows of `regime_verdict` as stored.
     """
 
     span: Span

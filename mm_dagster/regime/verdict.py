@@ -46,13 +46,13 @@ def compute(features: pl.DataFrame, span: Span, regime: RegimeConfig) -> pl.Data
     """The verdict of every symbol at every bar of the span.
 
     Args:
-        features: rows of `tables.RegimeFeatures`, in any order, from `span.back(HYSTERESIS_BARS - 1)` on; a bar
+        features: rows of `regime_features`, in any order, from `span.back(HYSTERESIS_BARS - 1)` on; a bar
             without a row counts as unknown.
         span: the bars whose `as_of` get a row.
         regime: thresholds, weights, hysteresis.
 
     Returns:
-        `tables.RegimeVerdict` without its stamps, sorted by symbol and as_of: one row for every symbol in `features`
+        `regime_verdict` without its stamps, sorted by symbol and as_of: one row for every symbol in `features`
         and every bar of `span`. When an input is null, all but the key is.
     """
     symbols = features["symbol"].unique().sort()
@@ -144,7 +144,7 @@ def _range_score(inputs: dict[str, Floats], score: RangeScore) -> Floats:
 
 
 def _logits(trend: Floats, trend_4h: Floats, reversion: Floats, range_: Floats, logits: Logits) -> Floats:
-    """Shape (4, symbols, bars), in the order of `tables.VERDICTS`; NaN where an input is unknown."""
+    """Shape (4, symbols, bars), in the order of `words.VERDICTS`; NaN where an input is unknown."""
     suitability = 0.5 * (reversion + range_)
     range_ok = logits.range_slope * (suitability - logits.range_midpoint)
     range_ok -= logits.range_trend_slope * np.maximum(0.0, trend - logits.range_trend_from)

@@ -207,7 +207,7 @@ def _part(cohort: Cohort, rows: slice) -> Cohort:
 
 
 def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: Config) -> np.ndarray:
-    """States of the active policy, as places in `tables.STATES`, up to the bar that ends what there is to warn of."""
+    """States of the active policy, as places in `words.STATES`, up to the bar that ends what there is to warn of."""
     market, cohort = ground.market, _part(ground.cohort, rows)
     over, away = cohort.over, ground.away[rows]
     known = dict(market.known)

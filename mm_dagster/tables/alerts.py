@@ -12,7 +12,7 @@ from mm_dagster.tables.words import ALERT_EVENTS, ALERT_KINDS, ALERT_STATUS, RES
 class Notification(dy.Schema):
     """The ledger of alerts: a row before anything is sent, updated with what became of it."""
 
-    alert_id = text("The same for the same news, so that it is told once.", key=True)
+    alert_id = text("The same for the same news, so that it is sent once.", key=True)
     grid_id = text("Grid; `all` for a digest, a failure, a test.")
     activated_at = time("Episode;")
     symbol = text("Market; `all` likewise.")

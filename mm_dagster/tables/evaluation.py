@@ -28,7 +28,7 @@ class SignalQuality(dy.Schema):
     )
     policy = text(
         "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; real: what "
-        "the operator was told, and did.",
+        "the operator was notified of, and did.",
         key=True,
     )
     signal = text("Exit state, trigger or control that is judged, or p_break_low_24h.", key=True)
@@ -41,7 +41,7 @@ class SignalQuality(dy.Schema):
     high = number("Upper end.")
     n = count(
         "What it is a figure of: hours for the probability, alarms for the precision, breaks for the recall, breaks "
-        "warned of for the leads, alerts for what was told, else grids."
+        "warned of for the leads, alerts for what was sent, else grids."
     )
     config_hash = hash_of_configuration()
     code_version = version_of_code()

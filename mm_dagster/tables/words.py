@@ -56,7 +56,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "gain_vs_null": ("percent of the capital", "mean_equity less what the same exits left at other dates"),
     "p_null": ("probability", "of doing as well with the same exits at other dates"),
     "p_random": ("probability", "of doing as well with the same exits dealt at random among a market's grids"),
-    "alerts": ("count", "escalations that were told"),
+    "alerts": ("count", "escalations that the operator was notified of"),
     "acknowledged_share": ("share", "emergencies that were acknowledged; nothing else asks for it"),
     "acknowledge_p50_seconds": ("seconds", "half of them within"),
     "answered_share": ("share", "alerts that `mm respond` noted an action for"),

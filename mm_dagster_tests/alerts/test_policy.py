@@ -213,7 +213,7 @@ def test_a_warning_that_comes_again_within_four_hours_is_noted_once_and_not_told
     assert [kind for kind, *_ in ledger.told()] == ["ESCALATION", "DEESCALATION"]
     held = [row for row in ledger.rows.values() if row["status"] == "SUPPRESSED"]
     assert [row["detail"] for row in held] == [
-        "held back until 2026-01-10T16:01:00Z: a WARNING of this grid was told at 2026-01-10T12:01:00Z"
+        "held back until 2026-01-10T16:01:00Z: a WARNING of this grid was sent at 2026-01-10T12:01:00Z"
     ]
     assert ledger.commits == 2 * len(ledger.told()) + len(held)
 

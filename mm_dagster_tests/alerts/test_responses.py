@@ -79,7 +79,7 @@ def test_the_same_response_twice_is_one():
 
 
 def test_without_an_alert_there_is_nothing_to_answer():
-    with pytest.raises(ValueError, match="eth-v3: no alert was told before 2026-01-10 11:59 UTC"):
+    with pytest.raises(ValueError, match="eth-v3: no alert was sent before 2026-01-10 11:59 UTC"):
         answer("kept", T0 - timedelta(seconds=1), ledger(("a", T0, "WARNING")))
     with pytest.raises(ValueError, match="nothing to respond to"):
         answer("kept", T0, ledger())

@@ -1,4 +1,4 @@
-"""Candles for the tests of this room: real ones, and hand-made ones, as frames of `tables.Candles`."""
+"""Candles for the tests of this room: real ones, and hand-made ones, as frames of `candles`."""
 
 from __future__ import annotations
 
