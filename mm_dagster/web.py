@@ -205,7 +205,7 @@ class Requests:
                 vars(module)["requests"] = self
 
 
-def why(error: requests.RequestException, seconds: float, setting: str) -> str:
+def reason(error: requests.RequestException, seconds: float, setting: str) -> str:
     """Why there was no answer, in a few words without an address.
 
     Args:

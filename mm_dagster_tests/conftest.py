@@ -29,7 +29,7 @@ SLOW_FIRST = (
     "history/test_lost_catalog",
     "history/test_lake",
     "history/test_lake_postgres",
-    "test_troubles",
+    "pipeline/test_troubles",
     "market/test_faulty_answers",
     "pipeline/test_stages",
     "faults/test_sample",

@@ -22,7 +22,7 @@ import requests
 
 from mm_dagster import logs, web
 from mm_dagster.alerts import heartbeat
-from mm_dagster.alerts.apprise import Second, SecondUnavailable
+from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable
 from mm_dagster.alerts.pushover import Pushover, PushoverElsewhere, PushoverRefused, PushoverUnavailable
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.alerts import PushoverConfig
@@ -69,7 +69,7 @@ def pushover(url: str, seconds: float = SECONDS) -> Pushover:
 
 def told_by(ask: Callable[[], object]) -> str:
     """What an error says; nothing but what is foreseen comes out."""
-    with pytest.raises((VenueError, PushoverUnavailable, PushoverRefused, SecondUnavailable)) as caught:
+    with pytest.raises((VenueError, PushoverUnavailable, PushoverRefused, SecondChannelUnavailable)) as caught:
         ask()
     return str(caught.value)
 
@@ -81,9 +81,9 @@ CLIENTS: dict[str, Callable[[str], str]] = {
     "receipt": lambda url: told_by(lambda: pushover(url).receipt("r" * 30)),
     "heartbeat": lambda url: str(heartbeat.beat(f"{url}/ping/{TOKEN}")),
     "apprise": lambda url: told_by(
-        lambda: Second([url.replace("http", "json", 1) + f"/{TOKEN}?redirect=yes"], timeout_seconds=SECONDS).send(
-            "t", "m"
-        )
+        lambda: SecondChannel(
+            [url.replace("http", "json", 1) + f"/{TOKEN}?redirect=yes"], timeout_seconds=SECONDS
+        ).send("t", "m")
     ),
 }
 
@@ -251,7 +251,7 @@ def test_every_client_has_a_bound(client: str, most: int) -> None:
 def test_an_answer_that_is_none_is_an_error_of_requests(said: bytes) -> None:
     with Wire(said) as server, web.Session(BOUND) as session, pytest.raises(requests.RequestException) as caught:
         session.get(server.url, timeout=1)
-    assert "\n" not in web.why(caught.value, 1, "x")
+    assert "\n" not in web.reason(caught.value, 1, "x")
 
 
 def test_what_is_left_over_of_one_answer_is_no_part_of_the_next() -> None:
@@ -449,7 +449,7 @@ def test_contract_with_apprise_every_service_calls_the_module_requests() -> None
 
 def test_contract_with_apprise_its_services_speak_by_our_rules() -> None:
     with Wire(answer(b"ok")) as server:
-        second = Second([server.url.replace("http", "json", 1)], timeout_seconds=5)
+        second = SecondChannel([server.url.replace("http", "json", 1)], timeout_seconds=5)
         assert second.send("t", "m")
         assert isinstance(importlib.import_module("apprise.plugins.custom_json").requests, web.Requests)
 

@@ -23,15 +23,15 @@ TIMEOUT_SECONDS = 15.0
 _MOST_BYTES = 2**20
 
 
-class SecondUnavailable(Exception):
+class SecondChannelUnavailable(Exception):
     """No address took the message. It may or may not have arrived."""
 
 
-class SecondUrlError(ValueError):
+class SecondChannelUrlError(ValueError):
     """An address that apprise cannot read."""
 
 
-class Second:
+class SecondChannel:
     """One or several addresses in the notation of apprise, all of which are given each message."""
 
     name = "apprise"
@@ -44,13 +44,13 @@ class Second:
             timeout_seconds: for one message to one address, all in all.
 
         Raises:
-            SecondUrlError: there is none, or one cannot be read; it says which, not what it is.
+            SecondChannelUrlError: there is none, or one cannot be read; it says which, not what it is.
         """
         # Costs as much as the rest of a command's start, and most configurations have no second channel.
         import apprise
 
         if not urls:
-            raise SecondUrlError("the second channel has no address")
+            raise SecondChannelUrlError("the second channel has no address")
         self._timeout_seconds = timeout_seconds
         asset = apprise.AppriseAsset(app_id="mm_dagster", app_desc="", app_url="", storage_mode="memory")
         self._services: list[tuple[str, apprise.NotifyBase]] = []
@@ -58,7 +58,7 @@ class Second:
             with _unlogged():
                 service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
             if not isinstance(service, apprise.NotifyBase):
-                raise SecondUrlError(f"address {number} of the second channel is none that apprise can read")
+                raise SecondChannelUrlError(f"address {number} of the second channel is none that apprise can read")
             service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
             # Its plugins follow redirects with their tokens, and read whatever is sent.
             web.Requests(_MOST_BYTES).stand_in("apprise.plugins")
@@ -77,7 +77,7 @@ class Second:
             Who took it, and who did not.
 
         Raises:
-            SecondUnavailable: nobody took it within the timeout.
+            SecondChannelUnavailable: nobody took it within the timeout.
         """
         body = f"{message}\n{url}" if url else message
         took: list[str] = []
@@ -94,7 +94,7 @@ class Second:
         missed = [label for label, _ in self._services if label not in taken]
         failure = f"{', '.join(missed)} did not take it within {self._timeout_seconds:g} s"
         if not taken:
-            raise SecondUnavailable(failure)
+            raise SecondChannelUnavailable(failure)
         return f"{', '.join(taken)} took it" + (f"; {failure}" if missed else "")
 
     @staticmethod

@@ -39,7 +39,7 @@ def admit(alerts: Sequence[Alert], ledger: pl.DataFrame, clock: datetime, config
     """What of the due alerts is sent now, and what is noted as held back.
 
     Args:
-        alerts: all that is due, of `policy.due`, `failures.untold_failures`, `failures.failure` and `digest.due`;
+        alerts: all that is due, of `policy.due`, `failures.unsent_failures`, `failures.failure` and `digest.due`;
             tests do not come here.
         ledger: all rows of `notification` that count: of real markets, or of simulated ones on the same clock.
         clock: the tick's clock, UTC.

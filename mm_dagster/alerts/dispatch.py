@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from mm_dagster.alerts.alert import EMERGENCY, UNCONFIRMED, Alert, Cancellation
-from mm_dagster.alerts.apprise import SecondUnavailable
+from mm_dagster.alerts.apprise import SecondChannelUnavailable
 from mm_dagster.alerts.ledger import CANCELLED, NOT_TAKEN, Book, Ledger, event, frame, repeat_id
 from mm_dagster.alerts.pushover import PushoverNotTaken, PushoverRefused, PushoverUnavailable, Sent
 from mm_dagster.config.sources import is_real, kind_of
@@ -56,13 +56,13 @@ class Channel(Protocol):
         """Stops an emergency, or raises PushoverRefused or PushoverUnavailable."""
 
 
-class Second(Protocol):
+class SecondChannel(Protocol):
     """The second way."""
 
     name: str
 
     def send(self, title: str, message: str, *, url: str | None) -> str:
-        """Sends a message and says who took it, or raises SecondUnavailable."""
+        """Sends a message and says who took it, or raises SecondChannelUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def dispatch(
     *,
     ledger: Ledger,
     channel: Channel | None,
-    second: Second | None = None,
+    second: SecondChannel | None = None,
     clock: Callable[[], datetime],
 ) -> pl.DataFrame:
     """Notes and sends alerts, and stops the emergencies that are over. Nothing else sends.
@@ -182,7 +182,7 @@ class _Outcome:
 class _Sender:
     book: Book
     channel: Channel | None
-    second: Second | None
+    second: SecondChannel | None
     clock: Callable[[], datetime]
 
     def send(self, one: Outgoing) -> None:
@@ -302,7 +302,7 @@ class _Sender:
             ):
                 self._beside(row, _give(self.second, row["title"], row["message"], None))
 
-    def _both(self, one: Outgoing, channel: Channel, second: Second) -> None:
+    def _both(self, one: Outgoing, channel: Channel, second: SecondChannel) -> None:
         """Both channels at once: neither waits for the other to give up."""
         now = self.clock()
         took = self.book.last(one.alert.alert_id, "SENT", second.name)
@@ -386,12 +386,12 @@ class _Sender:
 class _InThread:
     """The second channel in a thread of its own. It ends with the process, so a crash never waits for it."""
 
-    def __init__(self, second: Second, one: Outgoing) -> None:
+    def __init__(self, second: SecondChannel, one: Outgoing) -> None:
         self._found: list[_Outcome | BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(second, one), daemon=True)
         self._thread.start()
 
-    def _run(self, second: Second, one: Outgoing) -> None:
+    def _run(self, second: SecondChannel, one: Outgoing) -> None:
         try:
             self._found.append(_hand(second, one))
         except BaseException as error:
@@ -422,12 +422,12 @@ def _push(channel: Channel, one: Outgoing, created: datetime) -> _Outcome:
     return _Outcome("SENT", channel.name, None, sent.receipt)
 
 
-def _hand(second: Second, one: Outgoing) -> _Outcome:
+def _hand(second: SecondChannel, one: Outgoing) -> _Outcome:
     return _give(second, one.title, one.message, one.url)
 
 
-def _give(second: Second, title: str, message: str, url: str | None) -> _Outcome:
+def _give(second: SecondChannel, title: str, message: str, url: str | None) -> _Outcome:
     try:
         return _Outcome("SENT", second.name, second.send(title, message, url=url))
-    except SecondUnavailable as error:
+    except SecondChannelUnavailable as error:
         return _Outcome("UNANSWERED", second.name, str(error))

@@ -57,7 +57,7 @@ def trial(channel: str, at: datetime, number: int) -> Alert:
     return _general("TEST", name, channel, PLAIN, at)
 
 
-def untold_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
+def unsent_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
     """The failures that were noted and not sent, word for word: without an answer, or held back.
 
     Of those held back it is the newest of each asset, unless a later one was sent. What is older than FAILURE_OVER

@@ -23,5 +23,5 @@ def beat(url: str) -> str | None:
         with web.Session(_MOST_BYTES, (url,)) as session:
             answer = session.get(url, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:
-        return web.why(error, TIMEOUT_SECONDS, "the address")
+        return web.reason(error, TIMEOUT_SECONDS, "the address")
     return None if answer.ok else f"answered with HTTP {answer.status_code}"

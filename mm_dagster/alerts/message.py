@@ -34,7 +34,7 @@ def render(
     row: Mapping[str, Any] | None,
     risk: Mapping[str, Any] | None,
     grid: GridConfig,
-    why: Sequence[str],
+    reasons: Sequence[str],
     simulated: bool,
     answer: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
@@ -45,7 +45,7 @@ def render(
         row: the newest row of `exit_state`; for an entry the one of `entry_assessment`; None: there is none.
         risk: the newest row of `grid_risk`; None: there is none.
         grid: the grid.
-        why: the fired triggers as sentences, the most urgent first. What was seen live is added here.
+        reasons: the fired triggers as sentences, the most urgent first. What was seen live is added here.
         simulated: whether its market is synthetic; the title says so.
         answer: the newest row of `operator_response` of its episode; None: there is none.
 
@@ -65,7 +65,7 @@ def render(
         case "DEESCALATION":
             lines = _down(alert, row, risk, grid)
         case _:
-            lines = _up(alert, row, risk, grid, why)
+            lines = _up(alert, row, risk, grid, reasons)
     prefix = "SIMULATED " if simulated else ""
     title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
     text = _fit([_clean(line) for line in lines], _clean(came or ""))
@@ -215,18 +215,18 @@ def _up(
     row: Mapping[str, Any] | None,
     risk: Mapping[str, Any] | None,
     grid: GridConfig,
-    why: Sequence[str],
+    reasons: Sequence[str],
 ) -> list[str]:
     """What to do; why (the second line, which gives way); what waiting costs; price and bounds."""
     live = row is not None and row["state"] != alert.state
-    reason = row["live_reason"] if row is not None else None
-    reasons = [f"seen live: {reason}"] if reason else []
-    reasons += [sentence for sentence in why if sentence != reason]
+    seen = row["live_reason"] if row is not None else None
+    said = [f"seen live: {seen}"] if seen else []
+    said += [sentence for sentence in reasons if sentence != seen]
     if row is not None and row["nearest"] and alert.state != "MANDATORY_EXIT":
-        reasons.append(f"next: {row['nearest'][0]}")
+        said.append(f"next: {row['nearest'][0]}")
     return [
         _do(alert, None if live else row, risk, grid),
-        f"Why: {'; '.join(reasons) or 'not known'}",
+        f"Why: {'; '.join(said) or 'not known'}",
         _waiting(risk, grid),
         _at_risk(risk, grid),
         f"{_where(risk, grid)} {_words(alert.state)} since {iso(alert.state_since)}; as of {iso(alert.as_of)}.",

@@ -251,7 +251,7 @@ class Pushover:
             kind: type[PushoverUnavailable] = PushoverUnavailable if departure.begun else PushoverUnreachable
             if isinstance(error, web.Redirected):
                 kind = PushoverElsewhere
-            said = web.why(error, self._config.timeout_seconds, "pushover.api_url in alerts.yaml")
+            said = web.reason(error, self._config.timeout_seconds, "pushover.api_url in alerts.yaml")
             raise kind(f"{where}: {said}") from None
         return dict(answer)
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster.alerts import drill
 from mm_dagster.alerts.alert import EMERGENCY, Alert
-from mm_dagster.alerts.dispatch import Channel, Outgoing, Second, dispatch
+from mm_dagster.alerts.dispatch import Channel, Outgoing, SecondChannel, dispatch
 from mm_dagster.alerts.ledger import Book, Ledger, repeat_id
 from mm_dagster.alerts.pending import is_answered
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
@@ -45,7 +45,7 @@ def poll(
     ledger: Ledger,
     channel: Followed,
     clock: Callable[[], datetime],
-    second: Second | None = None,
+    second: SecondChannel | None = None,
     responses: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Asks for every open receipt, notes what came of it, and repeats an emergency that has just expired.

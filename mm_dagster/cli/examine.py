@@ -83,11 +83,11 @@ def _heartbeat(variable: str) -> str:
 
 def _second_channel(variable: str) -> str:
     """That apprise can read the address in a variable, which is never shown."""
-    from mm_dagster.alerts.apprise import Second, SecondUrlError
+    from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUrlError
 
     try:
-        Second([_address_in(variable)])
-    except SecondUrlError:
+        SecondChannel([_address_in(variable)])
+    except SecondChannelUrlError:
         raise CommandError(f"{variable} holds no address that apprise can read; write it like mailto://...") from None
     return f"{variable} can be read; `mm alert-test` tries it"
 

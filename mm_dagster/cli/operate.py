@@ -243,7 +243,7 @@ def print_decisions(grids: Sequence[GridOnPage], as_of: datetime, as_json: bool)
         mark = "(not decisive) " if row["state"] == "NORMAL" and row["why"] else ""
         for reason in row["why"] or ["No trigger fires." if row["state"] else one.advice or "Not judged yet."]:
             out.print(f"  - {mark}{escape(reason)}", highlight=False)
-        for sentence in one.next[:1]:
+        for sentence in one.next_triggers[:1]:
             out.print(f"  - next: {escape(sentence)}", highlight=False)
         stands = money(one)
         if stands:
@@ -268,7 +268,7 @@ def decision_of(one: GridOnPage) -> dict[str, Any]:
         "confidence": verdict["confidence"] if verdict else None,
         "state": decided["state" if running else "advice"] if decided else None,
         "since": decided["since"] if decided and running else None,
-        "why": one.why,
+        "why": one.reasons,
         "next": (decided["nearest"] or []) if decided and running else [],
         **{name: risk[name] if risk else None for name in MONEY},
     }

@@ -38,7 +38,7 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.advice import advise
-from mm_dagster.exit.next_triggers import nearest
+from mm_dagster.exit.next_triggers import nearest_triggers
 from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Logic, Readings, evaluate, table, times
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import STATES
@@ -101,7 +101,7 @@ def compute(
         state=_names(state),
         raw_state=_names(stack(lambda one: one.ladder.raw)),
         triggers=_structs(said, np.where(counted > 0, counted, listed)),
-        nearest=nearest(said, config),
+        nearest=nearest_triggers(said, config),
         recommended_window_minutes=_windows(state, config),
         advice=pl.Series([words for one, first in asked for words in _advice(one, first, config)], dtype=pl.String),
     )

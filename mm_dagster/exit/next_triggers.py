@@ -46,7 +46,7 @@ _UNKNOWN = {
 """What is not known when a trigger is null."""
 
 
-def nearest(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
+def nearest_triggers(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
     """The unfired triggers of each bar that are nearest to firing, and what would fire them.
 
     A probability names the price at which it would reach its threshold with the volatility of that bar. Figures are

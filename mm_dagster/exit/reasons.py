@@ -9,7 +9,7 @@ from typing import Any
 from mm_dagster.tables.words import STATES
 
 
-def why(triggers: Sequence[Mapping[str, Any]], state: str | None) -> list[str]:
+def reasons_of(triggers: Sequence[Mapping[str, Any]], state: str | None) -> list[str]:
     """Tells what speaks for a state.
 
     Args:

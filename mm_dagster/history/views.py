@@ -324,7 +324,7 @@ VIEWS = {
         """,
     ),
     "alert_responses": View(
-        "One row for each escalation that the operator was notified of, with the first thing that the operator did about it.",
+        "One row for each escalation that the operator was notified of, with the first thing that they did about it.",
         {
             "alert_id": "Alert.",
             **_GRID,

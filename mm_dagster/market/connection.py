@@ -331,7 +331,7 @@ class Connection:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, _OURS):
             setting = "api_url in markets.yaml" if self._settings.api_url else "it with api_url in markets.yaml"
-            return web.why(cause, self._settings.timeout_seconds, setting)
+            return web.reason(cause, self._settings.timeout_seconds, setting)
         match error:
             case ccxt.RequestTimeout():
                 return f"no answer within {self._settings.timeout_seconds:g} s"

@@ -14,7 +14,7 @@ from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.exit.reasons import why
+from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.tables.registry import empty
 from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES
 from mm_dagster.text import words
@@ -55,7 +55,7 @@ class GridOnPage:
         alert: its newest message, sent or not.
         response: what the operator did about its last escalation.
         answer: the newest row of `operator_response` of its episode.
-        heard_at: when its state was told first; None: it was not.
+        first_notified_at: when its state was told first; None: it was not.
         waits_for: what its set-up waits for, in a sentence; None: nothing, or not known.
     """
 
@@ -72,7 +72,7 @@ class GridOnPage:
     alert: Row | None = None
     response: Row | None = None
     answer: Row | None = None
-    heard_at: datetime | None = None
+    first_notified_at: datetime | None = None
     waits_for: str | None = None
 
     @property
@@ -109,13 +109,13 @@ class GridOnPage:
         return self.grid.symbol.partition("-")[2]
 
     @property
-    def why(self) -> list[str]:
+    def reasons(self) -> list[str]:
         """What speaks for the decision, in sentences."""
         if self.decided is None:
             return []
         if not self.grid.enabled:
             return list(self.decided["reasons"])
-        return why(self.decided["triggers"], self.decided["state"])
+        return reasons_of(self.decided["triggers"], self.decided["state"])
 
     @property
     def live_reason(self) -> str | None:
@@ -136,7 +136,7 @@ class GridOnPage:
         return self.decided is None or not self.grid.enabled or self.decided["state"] not in (None, "NORMAL")
 
     @property
-    def next(self) -> list[str]:
+    def next_triggers(self) -> list[str]:
         """What would fire next, nearest first; nothing where all has fired."""
         if self.decided is None or not self.judged or self.state == STATES[-1]:
             return []
@@ -159,8 +159,8 @@ class GridOnPage:
         if self.decided is None or self.since is None or self.window_minutes is None:
             return None
         window = timedelta(minutes=self.window_minutes)
-        if self.heard_at is not None:
-            return max(self.since, self.heard_at) + window
+        if self.first_notified_at is not None:
+            return max(self.since, self.first_notified_at) + window
         as_of: datetime = self.decided["as_of"]
         return (self.since if self.since + window > as_of else as_of) + window
 
@@ -252,7 +252,7 @@ def grid_on_page(
         alert=next(iter(told), None),
         response=escalation if escalation and escalation["responded_at"] else None,
         answer=answer if grid.enabled else None,
-        heard_at=escalation["sent_at"] if escalation and escalation["state"] == state else None,
+        first_notified_at=escalation["sent_at"] if escalation and escalation["state"] == state else None,
         waits_for=waits_for,
     )
 

@@ -113,11 +113,13 @@ def _to_do(one: GridOnPage, page: Page) -> Iterator[_Line]:
 
 def _reasons(one: GridOnPage) -> Iterator[_Line]:
     """What speaks for the decision, and what would fire next."""
-    for number, reason in enumerate(one.why if one.is_decisive else [f"(not decisive) {text}" for text in one.why]):
+    for number, reason in enumerate(
+        one.reasons if one.is_decisive else [f"(not decisive) {text}" for text in one.reasons]
+    ):
         yield "why" if number == 0 else "", reason, ""
-    if not one.why and not (one.grid.enabled and not one.judged):
+    if not one.reasons and not (one.grid.enabled and not one.judged):
         yield "why", "No trigger fires.", ""
-    for number, sentence in enumerate(one.next[:2]):
+    for number, sentence in enumerate(one.next_triggers[:2]):
         yield "next" if number == 0 else "", sentence, ""
 
 

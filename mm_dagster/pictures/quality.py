@@ -64,9 +64,8 @@ def reliability_picture(
         ("AUC", calibration.auc),
     )
     figures = " · ".join(f"{name} {'not known' if value is None else f'{value:.3f}'}" for name, value in scores)
-    head(
-        figure, f"{title_prefix}Probability of {EVENTS[calibration.event]} within {calibration.hours} h", figures, colours
-    )
+    title = f"{title_prefix}Probability of {EVENTS[calibration.event]} within {calibration.hours} h"
+    head(figure, title, figures, colours)
     foot(figure, looked_at, colours)
     return png(figure)
 

@@ -21,7 +21,7 @@ from mm_dagster.bars import floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.exhibits import grid_picture
-from mm_dagster.pipeline.notify import LakeLedger, channel_of, second_of
+from mm_dagster.pipeline.notify import LakeLedger, channel_of, second_channel_of
 from mm_dagster.pipeline.project import Project
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,9 @@ class Plan:
 def plan(project: Project, grid: GridConfig) -> Plan:
     """What a drill of a grid will do."""
     is_real = project.config.market(grid.symbol).kind == "ccxt"
-    found = [one.name for one in (channel_of(project), second_of(project)) if one is not None] if is_real else []
+    found = (
+        [one.name for one in (channel_of(project), second_channel_of(project)) if one is not None] if is_real else []
+    )
     return Plan(grid, is_real, tuple(found) or ("log",))
 
 
@@ -94,7 +96,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         update={"emergency_retry_seconds": drill.RETRY_SECONDS, "emergency_expire_seconds": drill.EXPIRE_SECONDS}
     )
     channel = channel_of(project, quiet) if planned.is_real else None
-    second = second_of(project) if planned.is_real else None
+    second = second_channel_of(project) if planned.is_real else None
     lock = FileLock(project.data / "alerts.lock")
     number = ledger.read().filter(pl.col("kind") == drill.KIND).height
     link = message.url(drill.KIND, project.config.alerts.link)

@@ -14,7 +14,7 @@ from filelock import FileLock
 from mm_dagster import environment
 from mm_dagster.alerts import budget, digest, drill, failures, message, policy, receipts
 from mm_dagster.alerts.alert import EVERY_GRID, Alert, Cancellation
-from mm_dagster.alerts.apprise import Second, SecondUnavailable, SecondUrlError
+from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable, SecondChannelUrlError
 from mm_dagster.alerts.dispatch import Outgoing, dispatch
 from mm_dagster.alerts.heartbeat import beat
 from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
@@ -23,7 +23,7 @@ from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
-from mm_dagster.exit.reasons import why
+from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
@@ -48,7 +48,7 @@ def send_due(project: Project, run_id: str, at: datetime | None) -> tuple[pl.Dat
         The rows of `notification` that were touched, and all of them.
     """
     ledger = LakeLedger(project, run_id)
-    channel, second = channel_of(project), second_of(project)
+    channel, second = channel_of(project), second_channel_of(project)
     rows = []
     with FileLock(project.data / "alerts.lock"):
         if channel is not None and receipts.open_receipts(ledger.read()).height:
@@ -161,7 +161,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
     states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
     ledger = _counted(project, not simulated)
-    due = failures.untold_failures(ledger, clock)
+    due = failures.unsent_failures(ledger, clock)
     if grids:
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | (pl.col("kind") == "DIGEST"))
         due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated)
@@ -223,7 +223,7 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
     grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
     row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
     answer = news.answers.get((grid.id, grid.activated_at))
-    reasons = why(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
+    reasons = reasons_of(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
     title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated, answer)
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
@@ -250,12 +250,12 @@ def channel_of(project: Project, config: PushoverConfig | None = None) -> Pushov
     return Pushover(token, user, config or project.config.alerts.pushover) if token and user else None
 
 
-def second_of(project: Project) -> Second | None:
+def second_channel_of(project: Project) -> SecondChannel | None:
     """The second channel, if the environment has its addresses; one that is not set or cannot be read is left out."""
     urls = [environment.secret(one.url_env) for one in project.config.alerts.apprise]
     try:
-        return Second([url for url in urls if url]) if any(urls) else None
-    except SecondUrlError as error:
+        return SecondChannel([url for url in urls if url]) if any(urls) else None
+    except SecondChannelUrlError as error:
         logger.error("%s; `mm doctor` says which variable", error)
         return None
 
@@ -295,7 +295,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
             title, text = message.failure(alert, link)
             outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, message.url(alert.kind, link)))
         dispatch(
-            outgoing, ledger=ledger, channel=channel_of(project), second=second_of(project),
+            outgoing, ledger=ledger, channel=channel_of(project), second=second_channel_of(project),
             clock=project.real_clock,
         )  # fmt: skip
     return len(admitted)
@@ -376,7 +376,7 @@ def try_channels(project: Project) -> pl.DataFrame:
     Returns:
         Rows of `notification`, one for each channel.
     """
-    channel, second = channel_of(project), second_of(project)
+    channel, second = channel_of(project), second_channel_of(project)
     ledger, now = LakeLedger(project, "alert-test"), project.real_clock()
     tried = []
     with FileLock(project.data / "alerts.lock"):
@@ -392,7 +392,7 @@ def try_channels(project: Project) -> pl.DataFrame:
 class _AsFirst:
     """The second channel in the place of the first, for a test of it alone."""
 
-    def __init__(self, second: Second) -> None:
+    def __init__(self, second: SecondChannel) -> None:
         self.second, self.name = second, second.name
 
     def send(
@@ -401,7 +401,7 @@ class _AsFirst:
         """Sends a message, or raises PushoverUnavailable."""
         try:
             self.second.send(title, message, url=url)
-        except SecondUnavailable as error:
+        except SecondChannelUnavailable as error:
             raise PushoverUnavailable(str(error)) from None
         return Sent(None, None)
 
@@ -416,7 +416,7 @@ def follow_receipts(project: Project) -> int:
     if channel is not None and waiting:
         with FileLock(project.data / "alerts.lock"):
             receipts.poll(
-                ledger, channel, project.real_clock, second_of(project), project.lake.read("operator_response")
+                ledger, channel, project.real_clock, second_channel_of(project), project.lake.read("operator_response")
             )
     return waiting
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster.alerts import budget, dispatch, message, policy
 from mm_dagster.alerts.alert import Alert
-from mm_dagster.alerts.apprise import SecondUnavailable
+from mm_dagster.alerts.apprise import SecondChannelUnavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
@@ -46,7 +46,7 @@ class EventLedger(MemoryLedger):
 
 @dataclass
 class Other:
-    """A second channel that takes everything, but what `fault` raises SecondUnavailable for."""
+    """A second channel that takes everything, but what `fault` raises SecondChannelUnavailable for."""
 
     fault: Callable[[], None] = lambda: None
     sent: list[tuple[str, str]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Other:
 
 
 def silent() -> None:
-    raise SecondUnavailable("JSON did not take it within 1 s")
+    raise SecondChannelUnavailable("JSON did not take it within 1 s")
 
 
 def run(
@@ -70,7 +70,7 @@ def run(
     exit_states: pl.DataFrame | None = None,
     price: float | None = PRICE,
     channel: dispatch.Channel | None = None,
-    second: dispatch.Second | None = None,
+    second: dispatch.SecondChannel | None = None,
     simulated: bool = False,
     config: AlertsConfig = CONFIG,
 ) -> list[Alert]:

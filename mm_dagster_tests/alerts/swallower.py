@@ -172,7 +172,7 @@ def send_once(folder: Path, api_url: str, second: bool, minute: float, timeout: 
     channel = Pushover("t" * 30, "u" * 30, PushoverConfig(api_url=api_url, timeout_seconds=timeout), wait_seconds=0.01)
     clock = T0 + timedelta(minutes=minute)
     rows = states(state(of, T0, "MANDATORY_EXIT"))
-    taker: dispatch.Second | None = Taker(folder) if second else None
+    taker: dispatch.SecondChannel | None = Taker(folder) if second else None
     ledgers.run(ledger, clock, [of], exit_states=rows, price=3_060.0, channel=channel, second=taker)  # type: ignore[arg-type]
     return ledger.read().filter(pl.col("kind") == "ESCALATION").row(0, named=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mm_dagster.alerts.apprise import Second, SecondUnavailable, SecondUrlError
+from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable, SecondChannelUrlError
 
 SECRET = "passw0rd-of-the-operator"
 
@@ -73,7 +73,7 @@ def service() -> Iterator[JsonServer]:
 
 def test_a_message_arrives_word_for_word_with_the_link_as_its_last_line(service: JsonServer):
     text = "Zeile 1\nZeile 2 <b>🦀</b> & more"
-    assert Second([service.url]).send("Titel · é", text, url="http://mm.example/assets") == "JSON took it"
+    assert SecondChannel([service.url]).send("Titel · é", text, url="http://mm.example/assets") == "JSON took it"
     (posted,) = service.posted
     assert (posted["title"], posted["message"]) == ("Titel · é", f"{text}\nhttp://mm.example/assets")
     assert posted["type"] == "warning"
@@ -83,8 +83,8 @@ def test_a_message_arrives_word_for_word_with_the_link_as_its_last_line(service:
 def test_what_was_not_taken_is_said_in_one_line_and_in_time(service: JsonServer, behaviour: str):
     service.behaviour = behaviour
     begin = time.monotonic()
-    with pytest.raises(SecondUnavailable, match=r"^JSON did not take it within 0\.3 s$"):
-        Second([service.url], timeout_seconds=0.3).send("title", "words")
+    with pytest.raises(SecondChannelUnavailable, match=r"^JSON did not take it within 0\.3 s$"):
+        SecondChannel([service.url], timeout_seconds=0.3).send("title", "words")
     assert time.monotonic() - begin < 2
     assert len(service.posted) <= 1
 
@@ -92,20 +92,20 @@ def test_what_was_not_taken_is_said_in_one_line_and_in_time(service: JsonServer,
 def test_nobody_there_is_no_surprise():
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    with pytest.raises(SecondUnavailable):
-        Second([f"json://127.0.0.1:{port}/"], timeout_seconds=1).send("title", "words")
+    with pytest.raises(SecondChannelUnavailable):
+        SecondChannel([f"json://127.0.0.1:{port}/"], timeout_seconds=1).send("title", "words")
 
 
 def test_one_of_two_addresses_is_enough_and_a_silent_one_does_not_hold_up_the_other(service: JsonServer):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         urls = [f"json://127.0.0.1:{silent.getsockname()[1]}/", service.url]
-        said = Second(urls, timeout_seconds=0.5).send("title", "words")
+        said = SecondChannel(urls, timeout_seconds=0.5).send("title", "words")
     assert said == "JSON (address 2) took it; JSON (address 1) did not take it within 0.5 s"
     assert len(service.posted) == 1
 
 
 def test_several_messages_in_a_row_all_arrive(service: JsonServer):
-    second = Second([service.url])
+    second = SecondChannel([service.url])
     for number in range(5):
         second.send(f"title {number}", "words")
     assert [one["title"] for one in service.posted] == [f"title {number}" for number in range(5)]
@@ -113,11 +113,14 @@ def test_several_messages_in_a_row_all_arrive(service: JsonServer):
 
 @pytest.mark.parametrize("url", [f"nothing-known://{SECRET}", SECRET, "", f"json://:{SECRET}@"])
 def test_an_address_that_cannot_be_read_is_refused_without_being_shown(url: str, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.DEBUG), pytest.raises(SecondUrlError, match=r"^address 2 of the second") as caught:
-        Second(["json://127.0.0.1", url])
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(SecondChannelUrlError, match=r"^address 2 of the second") as caught,
+    ):
+        SecondChannel(["json://127.0.0.1", url])
     assert SECRET not in f"{caught.value!r}" + caplog.text
-    with pytest.raises(SecondUrlError, match="no address"):
-        Second([])
+    with pytest.raises(SecondChannelUrlError, match="no address"):
+        SecondChannel([])
 
 
 def test_no_address_is_in_any_error_log_line_or_repr(
@@ -126,11 +129,11 @@ def test_no_address_is_in_any_error_log_line_or_repr(
     # What migrates Dagster's storage disables the loggers that there are, in whichever test it does so first.
     monkeypatch.setattr(logging.getLogger("apprise"), "disabled", False)
     with caplog.at_level(logging.DEBUG):
-        second = Second([service.url], timeout_seconds=0.2)
+        second = SecondChannel([service.url], timeout_seconds=0.2)
         said = second.send("title", "words") + repr(second)
         for behaviour in ("500", "slow", "closed"):
             service.behaviour = behaviour
-            with pytest.raises(SecondUnavailable) as caught:
+            with pytest.raises(SecondChannelUnavailable) as caught:
                 second.send("title", "words")
             said += f"{caught.value!r}{caught.value.__cause__!r}{caught.value.__context__!r}"
         logging.getLogger("apprise").debug("others are heard as ever")

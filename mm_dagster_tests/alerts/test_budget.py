@@ -240,7 +240,7 @@ def test_a_failure_in_quiet_hours_is_told_when_they_end_once_for_each_asset():
         at = EVENING + minutes(30 * number)
         for asset, error in (("candles", "TimeoutError"), ("exit_state", f"KeyError {number // 10}")):
             found = failures.failure(f"run {number}", asset, error, at, ledger.read())
-            alerts = [*failures.untold_failures(ledger.read(), at), *([found] if found else [])]
+            alerts = [*failures.unsent_failures(ledger.read(), at), *([found] if found else [])]
             admitted = budget.admit(alerts, ledger.read(), at, NIGHT)
             send(ledger, admitted, at)
     told = [(row["state"], row["sent_at"]) for row in ledger.rows.values() if row["status"] == "SENT"]

@@ -16,7 +16,7 @@ from mm_dagster.alerts import happened, message, policy
 from mm_dagster.alerts.alert import PLAIN, Alert
 from mm_dagster.bars import BAR
 from mm_dagster.config.alerts import AlertsConfig
-from mm_dagster.exit.reasons import why
+from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.pages.grid import grid_on_page
 from mm_dagster.pages.page import with_responses
 from mm_dagster.pages.sentences import deadline
@@ -81,7 +81,7 @@ def test_no_message_contradicts_the_ledger_or_the_risk(
         for alert in due:
             title, text = alert.title, alert.message
             if title is None or text is None:
-                reasons = why(row["triggers"], row["state"])
+                reasons = reasons_of(row["triggers"], row["state"])
                 title, text = message.render(alert, row, risk, GRID, reasons, False, answer)
                 _holds(alert, title, text, risk, answer, stopped)
                 if alert.kind == "ESCALATION":

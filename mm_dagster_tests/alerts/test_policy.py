@@ -601,7 +601,7 @@ def test_a_failure_is_told_once_until_its_error_changes_or_four_hours_have_passe
         (9, "candles: TimeoutError: no answer", 1),
         (25, "candles: TimeoutError: no answer", 1),
     ]
-    assert failures.untold_failures(ledger, T0) == []
+    assert failures.unsent_failures(ledger, T0) == []
 
 
 def test_a_failure_without_an_answer_is_tried_again_and_given_up_after_a_day():
@@ -611,7 +611,7 @@ def test_a_failure_without_an_answer_is_tried_again_and_given_up_after_a_day():
     ledger = pl.DataFrame([row], schema=registry.dtypes("notification"), orient="row")
 
     def found(hours: float) -> list[tuple[str, str | None, str | None]]:
-        alerts = failures.untold_failures(ledger, T0 + timedelta(hours=hours))
+        alerts = failures.unsent_failures(ledger, T0 + timedelta(hours=hours))
         return [(one.status, one.message, one.detail) for one in alerts]
 
     assert found(0) == []

@@ -15,7 +15,7 @@ import pytest
 
 from mm_dagster.alerts import receipts
 from mm_dagster.alerts.alert import UNCONFIRMED
-from mm_dagster.alerts.apprise import SecondUnavailable
+from mm_dagster.alerts.apprise import SecondChannelUnavailable
 from mm_dagster.alerts.pushover import Pushover, Receipt, Sent
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import BELOW, T0, grid, minutes, state, states
@@ -67,7 +67,7 @@ class World:
 
     def hinder(self) -> None:
         if not self.healthy and self.other_random.random() < 0.3:
-            raise SecondUnavailable("JSON did not take it within 1 s")
+            raise SecondChannelUnavailable("JSON did not take it within 1 s")
 
     def live(self) -> None:
         """One run of the sender, and perhaps one of the receipts' sensor."""

@@ -19,7 +19,7 @@ from mm_dagster.config.markets import SimulatedVenue
 from mm_dagster.config.sources import source_of
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.research import candidates, promotion
-from mm_dagster_tests.evaluation.test_tuning import DAYS, START, walk
+from mm_dagster_tests.research.test_tuning import DAYS, START, walk
 
 ASKED = ("--from", "2025-03-01", "--to", "2025-07-10", "--keys", "exit.persist.on,exit.confirm")
 Said = tuple[int, str, str]
@@ -178,7 +178,7 @@ def test_a_proposal_is_a_difference_that_a_person_can_take_over(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mm_dagster.cli import tune
-    from mm_dagster_tests.evaluation.test_tuning import judged_as
+    from mm_dagster_tests.research.test_tuning import judged_as
 
     proposal = judged_as(0.1, 0.02, 0.2, 0.1, 0.99)
     proposal.current.clear()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mm_dagster.exit.reasons import sentence, why
+from mm_dagster.exit.reasons import reasons_of, sentence
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster_tests.exit.synthetic import climb, episode
 
@@ -46,7 +46,7 @@ def test_every_trigger_has_a_sentence() -> None:
 def test_the_most_urgent_comes_first_and_what_is_measured_before_what_is_read_into_it() -> None:
     frame = climb(episode(2, {"atr_expansion": 1.3, "verdict": ["TREND"] * 2, "p_break_low_24h": 0.71}), 2)
     row = frame.row(1, named=True)
-    assert why(row["triggers"], row["state"]) == [
+    assert reasons_of(row["triggers"], row["state"]) == [
         "Verdict: TREND",
         "Break below the grid within 24 h: 71 % (limit 60 %)",
         "True range against its week: 1.30 (limit 1.25)",
@@ -60,16 +60,16 @@ def test_the_most_urgent_comes_first_and_what_is_measured_before_what_is_read_in
 
 def test_an_unknown_probability_is_told_where_it_may_be_the_reason() -> None:
     row = climb(episode(2, {"p_break_low_24h": [0.1, None]}), 2).row(1, named=True)
-    assert why(row["triggers"], row["state"]) == ["The probability of a break below the grid cannot be known"]
-    assert why(row["triggers"], "NORMAL") == []
+    assert reasons_of(row["triggers"], row["state"]) == ["The probability of a break below the grid cannot be known"]
+    assert reasons_of(row["triggers"], "NORMAL") == []
 
 
 def test_silence_is_explained_where_the_state_is_not_normal() -> None:
     frame = climb(episode(4, {"p_break_low_24h": [0.4, 0.4]}), 4)
     row = frame.row(3, named=True)
-    assert why(row["triggers"], row["state"]) == [
+    assert reasons_of(row["triggers"], row["state"]) == [
         "No trigger fires at this bar; WARNING stays until nothing has counted for some time"
     ]
-    assert why(row["triggers"], "NORMAL") == []
+    assert reasons_of(row["triggers"], "NORMAL") == []
     blind = climb(episode(5, missing=range(1, 5)), 5).row(4, named=True)
-    assert why(blind["triggers"], blind["state"]) == ["12 of 12 triggers cannot be known"]
+    assert reasons_of(blind["triggers"], blind["state"]) == ["12 of 12 triggers cannot be known"]
