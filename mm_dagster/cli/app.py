@@ -49,7 +49,6 @@ class _Chosen:
 
 
 chosen = _Chosen()
-AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]
 
 
 @app.callback(invoke_without_command=True)
