@@ -80,7 +80,7 @@ def readings(one: Lot) -> Iterator[list[Readings]]:
             first = (grid.first_as_of - one.span.start) // BAR - 1
             known = {name: values[first - LAG : first + count] for name, values in market.known.items()}
             known["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), probability[row, :count]])
-            found.append(triggers.read(grid, known, CONFIG.exit.thresholds))
+            found.append(triggers.read_triggers(grid, known, CONFIG.exit.thresholds))
         yield found
 
 
@@ -188,7 +188,7 @@ def _judged(
     figures = {}
     with np.errstate(divide="ignore", invalid="ignore"):
         for key in keys:
-            all_alarms, left = alarms.together(found[key]), np.concatenate(equity[key])
+            all_alarms, left = alarms.pooled(found[key]), np.concatenate(equity[key])
             true, false = weights @ all_alarms.true, weights @ all_alarms.false
             warned = np.flatnonzero(all_alarms.lead > 0)
             figures[key] = [

@@ -18,11 +18,11 @@ from benchmarks.regime import Size, candles, origin_of_candles
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.evaluate import LEAD_BARS, compute, judge_grids
+from mm_dagster.evaluation.evaluate import HISTORY_BARS, judge_grids, measured_markets
 from mm_dagster.evaluation.quality import measure
 
 MARKETS = 10
-WARM_UP_DAYS = -(-LEAD_BARS // DAY_BARS)
+WARM_UP_DAYS = -(-HISTORY_BARS // DAY_BARS)
 CONFIG = Config.model_validate(
     {"markets": {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "BTC-USDT", "venue": "main"}]}}
 )
@@ -44,7 +44,7 @@ def main() -> None:
     for bars in candles(size):
         started = time.perf_counter()
         known = bars.with_columns(close_time=pl.col("open_time") + BAR, status=pl.lit("TRADED"))
-        (market,) = compute(known["symbol"].unique().to_list(), known, days, CONFIG)
+        (market,) = measured_markets(known["symbol"].unique().to_list(), known, days, CONFIG)
         seconds[first] += time.perf_counter() - started
         started = time.perf_counter()
         judged.append(judge_grids(market, open_daily(market, days, CONFIG.evaluation)[:opened], CONFIG))

@@ -25,7 +25,7 @@ from mm_dagster.bars import Span
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import quality
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.evaluate import compute, judge_grids
+from mm_dagster.evaluation.evaluate import judge_grids, measured_markets
 from mm_dagster.evaluation.quality import Judged
 from mm_dagster.evaluation.signals import CONTROL, LEVELS, POLICIES, TRIGGER, Name
 
@@ -98,7 +98,7 @@ def judged_market(one: Set, symbol: str, config: Config = CONFIG) -> Judged | No
     assert isinstance(newest, datetime)
     start = max(one.first or opened, opened).replace(hour=0, minute=0)
     days = Span(start, start + (min(one.end or newest, newest) - start) // timedelta(days=1) * timedelta(days=1))
-    for market in compute([symbol], known, days, config):
+    for market in measured_markets([symbol], known, days, config):
         if grids := open_daily(market, days, config.evaluation):
             return judge_grids(market, grids, config)
     return None

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from mm_dagster.arrays import Floats
 from mm_dagster.config.grid import Fees, prices
-from mm_dagster.grid.replay import Book, book, quantity_per_cell, replay
+from mm_dagster.grid.replay import GridTerms, quantity_per_cell, replay, terms
 
 PROJECT = Path(__file__).resolve().parent.parent
 LEVELS = (20, 60, 200, 1000)
@@ -85,13 +85,13 @@ def candles() -> list[Floats] | None:
     return [np.ascontiguousarray(frame[name].to_numpy()) for name in ("open", "high", "low", "close")]
 
 
-def open_grid(levels: int, columns: list[Floats]) -> Book:
+def open_grid(levels: int, columns: list[Floats]) -> GridTerms:
     """A grid over the range of the year, whose stop is never reached."""
     _, highs, lows, closes = columns
     grid_prices = prices(0.99 * lows.min(), 1.01 * highs.max(), levels, "intervals", "geometric")
     fees = Fees()
     quantity = quantity_per_cell(grid_prices, closes[0], CAPITAL, fees)
-    return book(grid_prices, quantity, closes[0], CAPITAL, 0.9 * lows.min(), fees)
+    return terms(grid_prices, quantity, closes[0], CAPITAL, 0.9 * lows.min(), fees)
 
 
 def keep_memory(kept: bool) -> None:
@@ -103,7 +103,7 @@ def keep_memory(kept: bool) -> None:
         mallopt(mmap_threshold, 2**25 if kept else 2**16)
 
 
-def bars_per_second(grid: Book, columns: list[Floats], kept: bool) -> float:
+def bars_per_second(grid: GridTerms, columns: list[Floats], kept: bool) -> float:
     """Median over many replays."""
     keep_memory(kept)
     seconds = []

@@ -21,7 +21,7 @@ from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, by_bar, floor_bar
 from mm_dagster.config.markets import CandlesConfig, RecordedVenue
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import resample
-from mm_dagster.evaluation.cohort import Cohort, follow
+from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.market.collect import collect
@@ -30,7 +30,7 @@ from mm_dagster.regime import features, verdict
 from mm_dagster.research import gate, promotion
 from mm_dagster.research.placebo import flip
 from mm_dagster.research.promotion import SIGNS, Result
-from mm_dagster.research.questions import Questions, ask, join
+from mm_dagster.research.questions import Questions, pooled, questions_on
 from mm_dagster.research.questions import forecast as expected
 
 SHARED = Path(os.environ.get("MM_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -126,13 +126,13 @@ def lot(name: str, placebo: bool = False) -> Lot:
         grids = open_daily(market, span, CONFIG.evaluation)
         if grids:
             found.append(market)
-            cohorts.append(follow(market, grids, CONFIG.evaluation.life_days * DAY_BARS))
+            cohorts.append(cohort_of(market, grids, CONFIG.evaluation.life_days * DAY_BARS))
     return Lot(name, span, known, measured, judged, found, cohorts)
 
 
 def questions(one: Lot) -> Questions:
     """On all grids of a lot."""
-    return join(ask(market, cohort, CONFIG) for market, cohort in zip(one.markets, one.cohorts, strict=True))
+    return pooled(questions_on(market, cohort, CONFIG) for market, cohort in zip(one.markets, one.cohorts, strict=True))
 
 
 def forecast(one: Lot) -> Floats:
@@ -161,7 +161,7 @@ def put(real: tuple[Questions, Candidates], placebo: tuple[Questions, Candidates
     (asked, candidates), (other, others) = real, placebo
     steps, flipped = asked.walk(), other.walk()
     for group, members in candidates.items():
-        for found in promotion.put((steps, members), (flipped, others[group])):
+        for found in promotion.results_of((steps, members), (flipped, others[group])):
             yield Row(found.candidate, found.gain, found.placebo, group)
 
 
@@ -208,7 +208,7 @@ def with_pool(names: Sequence[str], tables: Sequence[Titled]) -> list[Titled]:
     for same in zip(*members, strict=True):
         assert len({(row.group, row.candidate) for row in same}) == 1
         kinds = ([row.gain for row in same], [row.placebo for row in same])
-        rows.append(Row(same[0].candidate, *(gate.together(gains) for gains in kinds), same[0].group))
+        rows.append(Row(same[0].candidate, *(gate.pooled(gains) for gains in kinds), same[0].group))
     title = " and ".join(RECORDINGS[name].title for name in names if name in MAIN)
     return [(f"{title} together: {rows[0].gain.tested:,} questions tested", rows), *tables]
 

@@ -22,7 +22,7 @@ import polars as pl
 
 from mm_dagster.alerts.alert import EMERGENCY, UNCONFIRMED, Alert, Cancellation
 from mm_dagster.alerts.apprise import SecondChannelUnavailable
-from mm_dagster.alerts.ledger import CANCELLED, NOT_TAKEN, Book, Ledger, event, frame, repeat_id
+from mm_dagster.alerts.ledger import CANCELLED, NOT_TAKEN, KnownLedger, Ledger, event, frame, repeat_id
 from mm_dagster.alerts.pushover import PushoverNotTaken, PushoverRefused, PushoverUnavailable, Sent
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.tables import registry
@@ -109,7 +109,7 @@ def dispatch(
 
     Args:
         outgoing: what `policy.due` found, in its order.
-        cancellations: what `policy.over` found.
+        cancellations: what `policy.cancellations` found.
         ledger: where rows and events are kept.
         channel: the way to the operator; None: there are no credentials.
         second: the other way; None: there is none.
@@ -118,7 +118,7 @@ def dispatch(
     Returns:
         The rows of `notification` as they were last committed, by alert_id.
     """
-    book = Book(ledger, clock())
+    book = KnownLedger(ledger, clock())
     sender = _Sender(book, channel, second, clock)
     settled = {alert_id for alert_id, row in book.rows.items() if row["status"] in ("SENT", "FAILED")}
     unsettled = [one for one in outgoing if one.alert.alert_id not in settled]
@@ -180,7 +180,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Sender:
-    book: Book
+    book: KnownLedger
     channel: Channel | None
     second: SecondChannel | None
     clock: Callable[[], datetime]

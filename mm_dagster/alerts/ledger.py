@@ -38,7 +38,7 @@ class Ledger(Protocol):
         """
 
 
-class Book:
+class KnownLedger:
     """The ledger as one run knows it. What is committed here is accompanied by its events, each of them once."""
 
     def __init__(self, ledger: Ledger, now: datetime) -> None:

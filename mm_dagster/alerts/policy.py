@@ -114,7 +114,7 @@ def due(
     )
 
 
-def over(
+def cancellations(
     exit_states: pl.DataFrame,
     ledger: pl.DataFrame,
     clock: datetime,

@@ -12,7 +12,7 @@ import polars as pl
 from mm_dagster.alerts import drill
 from mm_dagster.alerts.alert import EMERGENCY, Alert
 from mm_dagster.alerts.dispatch import Channel, Outgoing, SecondChannel, dispatch
-from mm_dagster.alerts.ledger import Book, Ledger, repeat_id
+from mm_dagster.alerts.ledger import KnownLedger, Ledger, repeat_id
 from mm_dagster.alerts.pending import is_answered
 from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
 from mm_dagster.alerts.responses import answers_of
@@ -67,7 +67,7 @@ def poll(
     Returns:
         The rows of `notification` that have changed, by alert_id.
     """
-    book = Book(ledger, clock())
+    book = KnownLedger(ledger, clock())
     everything = ledger.read()
     answers = answers_of(responses, everything)
     repeats: list[Outgoing] = []
@@ -113,7 +113,7 @@ def _outcome(row: dict[str, Any], channel: Followed, now: datetime) -> dict[str,
     return None
 
 
-def _is_news(row: dict[str, Any], book: Book, now: datetime) -> bool:
+def _is_news(row: dict[str, Any], book: KnownLedger, now: datetime) -> bool:
     others = (one for one in book.rows.values() if one["alert_id"] != row["alert_id"])
     repeated = {repeat_id(one["alert_id"]) for one in book.rows.values() if one["receipt"]}
     return (

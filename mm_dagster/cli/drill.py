@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mm_dagster.cli.app import AsJson, CommandError, app, err, project_here
+from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.operate import PANEL
-from mm_dagster.cli.printing import print_rows
+from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.tables.words import RESPONSES
 from mm_dagster.text import did_you_mean
 

@@ -117,10 +117,10 @@ def evaluate(
 @contextmanager
 def _candles(days: Span, symbols: Sequence[str]) -> Iterator[tuple[Candles, Progress]]:
     """How the candles of a market are read, and what is told when it is done; the bar is drawn meanwhile."""
-    from mm_dagster.evaluation.evaluate import LEAD_BARS
+    from mm_dagster.evaluation.evaluate import HISTORY_BARS
 
     project = project_here()
-    reach = days.back(LEAD_BARS)
+    reach = days.back(HISTORY_BARS)
     with days_done("evaluate", unit="markets", transient=True) as progress:
         bar = progress.add_task("", total=len(symbols))
 
@@ -162,12 +162,12 @@ def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
     Raises:
         CommandError: no grid could be opened, and why.
     """
-    from mm_dagster.evaluation.evaluate import LEAD_BARS, evaluate
+    from mm_dagster.evaluation.evaluate import HISTORY_BARS, evaluate
 
     with _candles(days, symbols) as (candles, progress):
         found = evaluate(symbols, candles, days, project_here().config, progress)
     if found.is_empty():
-        reach = days.back(LEAD_BARS)
+        reach = days.back(HISTORY_BARS)
         raise CommandError(
             f"no grid can be judged from {days}: the features need candles from {iso(reach.start)[:10]} on; fetch them "
             f"with `mm backfill --from {iso(reach.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose later days"

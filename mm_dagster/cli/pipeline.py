@@ -242,7 +242,7 @@ def _replayed(span: Span, symbols: Sequence[str]) -> list[dict[str, Any]]:
 def _proven(span: Span, symbols: Sequence[str]) -> list[Proof]:
     """The proofs over a span, month by month."""
     from mm_dagster.pipeline.proofs import evidence
-    from mm_dagster.regime.proofs import prove, together
+    from mm_dagster.regime.proofs import pooled, prove
 
     project = project_here()
     months = []
@@ -256,7 +256,7 @@ def _proven(span: Span, symbols: Sequence[str]) -> list[Proof]:
                 progress.update(bar, completed=begun + share * month.bars / DAY_BARS)
 
             months.append(prove(evidence(project.lake, project.config, month, symbols), advance))
-    return [together(parts) for parts in zip(*months, strict=True)]
+    return [pooled(parts) for parts in zip(*months, strict=True)]
 
 
 def print_proofs(proofs: Sequence[Proof], as_json: bool) -> None:

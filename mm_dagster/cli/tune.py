@@ -50,7 +50,7 @@ def tune(
     """Search better thresholds on the past, and judge them on what came after. It proposes; it switches nothing."""
     from filelock import FileLock, Timeout
 
-    from mm_dagster.evaluation.evaluate import LEAD_BARS
+    from mm_dagster.evaluation.evaluate import HISTORY_BARS
     from mm_dagster.research import space, tuning, worth
 
     if not NAME.fullmatch(study):
@@ -66,7 +66,7 @@ def tune(
     try:
         wanted = space.keys_of(keys or before.get("keys", "exit"))
         cost = price if price is not None else float(before.get("price", worth.PRICE))
-        days = _days(project.lake, chosen, first, last, LEAD_BARS)
+        days = _days(project.lake, chosen, first, last, HISTORY_BARS)
         worth.folds(days, project.config.evaluation.life_days)
         with FileLock(folder / "lock", timeout=0):
             grounds = _prepared(project, chosen, days)
@@ -100,11 +100,11 @@ def _days(lake: Any, symbols: list[str], first: str | None, last: str | None, le
 
 
 def _prepared(project: Any, symbols: list[str], days: Span) -> list[Any]:
-    from mm_dagster.evaluation.evaluate import LEAD_BARS
+    from mm_dagster.evaluation.evaluate import HISTORY_BARS
     from mm_dagster.research import worth
 
     lake = project.lake
-    span = days.back(LEAD_BARS)
+    span = days.back(HISTORY_BARS)
 
     def candles(symbol: str) -> pl.DataFrame:
         found: pl.DataFrame = lake.read("candles", span=span, symbols=[symbol])

@@ -105,7 +105,7 @@ def _judge(
     return true, false, unknown, weeks, lead
 
 
-def together(parts: Sequence[Alarms]) -> Alarms:
+def pooled(parts: Sequence[Alarms]) -> Alarms:
     """The alarms of several cohorts as one."""
     return Alarms(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 

@@ -17,7 +17,7 @@ from mm_dagster.arrays import Flags, Floats, Integers
 from mm_dagster.bars import BAR, DAY_BARS
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.market import Market
-from mm_dagster.grid.replay import book_of, replay
+from mm_dagster.grid.replay import replay, terms_of
 
 NEVER = np.iinfo(np.int64).max
 """The column of what does not happen."""
@@ -69,7 +69,7 @@ class Cohort:
         return self.left[np.arange(len(self.grids)), self.last]
 
 
-def follow(
+def cohort_of(
     market: Market, grids: Sequence[GridConfig], bars: int, ended: Sequence[datetime | None] | None = None
 ) -> Cohort:
     """Follows grids for so many bars, or as long as candles are known.
@@ -123,7 +123,7 @@ def _left(
     """Equity of leaving at each column, percent of the capital."""
     # The grid begins flat at the close of its first bar.
     first = np.full(1, closes[0])
-    book = book_of(grid, float(closes[0]))
+    book = terms_of(grid, float(closes[0]))
     lived = replay(
         book,
         *(np.concatenate([first, prices[1 : last + 1]]) for prices in (opens, highs, lows, closes)),

@@ -10,15 +10,15 @@ import polars as pl
 from mm_dagster.bars import DAY_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation.cohort import follow
+from mm_dagster.evaluation.cohort import cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.evaluation.quality import Judged, judge, measure
-from mm_dagster.evaluation.signals import listen
+from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.regime import features, verdict
 from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 
-LEAD_BARS = WARMUP_BARS + HYSTERESIS_BARS
+HISTORY_BARS = WARMUP_BARS + HYSTERESIS_BARS
 """Bars before the first day that the features and verdicts of it look back on."""
 
 Progress = Callable[[str], None]
@@ -47,14 +47,14 @@ def evaluate(
     """
     judged = []
     for symbol in symbols:
-        for market in compute([symbol], candles(symbol), days, config):
+        for market in measured_markets([symbol], candles(symbol), days, config):
             grids = open_daily(market, days, config.evaluation)
             judged += [judge_grids(market, grids, config)] if grids else []
         progress(symbol)
     return measure(judged, config.exit.policy)
 
 
-def compute(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: Config) -> Iterator[Market]:
+def measured_markets(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: Config) -> Iterator[Market]:
     """The markets with everything that the signals read, from candles alone; those without a candle are left out."""
     known = candles.filter(pl.col("symbol").is_in(list(symbols)), pl.col("open_time") < days.end)
     if known.is_empty():
@@ -62,7 +62,7 @@ def compute(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: C
     oldest, newest = known["open_time"].min(), known["close_time"].max()
     assert isinstance(oldest, datetime)
     assert isinstance(newest, datetime)
-    span = Span(max(days.back(LEAD_BARS).start, oldest), newest)
+    span = Span(max(days.back(HISTORY_BARS).start, oldest), newest)
     measured = features.compute(known, span, config.risk.vol)
     judged = verdict.compute(measured, span, config.regime)
     yield from markets(known["symbol"].unique().sort().to_list(), known, measured, judged, span)
@@ -70,5 +70,5 @@ def compute(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: C
 
 def judge_grids(market: Market, grids: Sequence[GridConfig], config: Config) -> Judged:
     """Some grids of one market, at least one, reduced to what the figures need."""
-    cohort = follow(market, grids, config.evaluation.life_days * DAY_BARS)
-    return judge(cohort, listen(cohort, market, config))
+    cohort = cohort_of(market, grids, config.evaluation.life_days * DAY_BARS)
+    return judge(cohort, signals_of(cohort, market, config))

@@ -53,7 +53,7 @@ def markets(
         bars, measured, judged = (frame.filter(pl.col("symbol") == symbol) for frame in (candles, features, verdicts))
         lane = pl.DataFrame({"symbol": [symbol]})
         prices = by_bar(bars, span, lane, "open", "high", "low", "close", time="close_time")
-        known = triggers.look_up([symbol], bars, measured, judged, span) | by_bar(measured, span, lane, *FEATURES)
+        known = triggers.inputs_by_bar([symbol], bars, measured, judged, span) | by_bar(measured, span, lane, *FEATURES)
         yield Market(
             symbol,
             span,

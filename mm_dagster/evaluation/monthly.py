@@ -15,13 +15,13 @@ from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import probability, resample, responses
-from mm_dagster.evaluation.cohort import Cohort, follow
+from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import NEEDED, open_daily
-from mm_dagster.evaluation.evaluate import compute, judge_grids
+from mm_dagster.evaluation.evaluate import judge_grids, measured_markets
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.probability import CALIBRATION_BINS
 from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
-from mm_dagster.evaluation.signals import listen
+from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.exit.triggers import LAG
 from mm_dagster.tables.registry import CODE_VERSIONS, conform
 from mm_dagster.tables.words import STATES
@@ -100,7 +100,7 @@ def assess(
     by_rule, real, followed = [], [], []
     for symbol in sorted({*symbols, *(grid.symbol for grid, _ in opened)}):
         mine = [(grid, ended) for grid, ended in opened if grid.symbol == symbol]
-        market = next(compute([symbol], candles(symbol), days, config), None)
+        market = next(measured_markets([symbol], candles(symbol), days, config), None)
         known = [one for one in mine if market is not None and _speaks(market, one[0])]
         left_out += [
             f"{grid.id} of {iso(grid.activated_at)}: the history does not reach back far enough"
@@ -111,8 +111,8 @@ def assess(
             grids = open_daily(market, days, config.evaluation) if symbol in symbols else []
             by_rule += [judge_grids(market, grids, config)] if grids else []
             for cohort in _cohorts(market, known):
-                real.append(judge(cohort, listen(cohort, market, config)))
-                followed.append(responses.follow_up(alerts, cohort, market))
+                real.append(judge(cohort, signals_of(cohort, market, config)))
+                followed.append(responses.outcomes(alerts, cohort, market))
         progress(symbol)
     active = config.exit.policy
     rows = [
@@ -175,7 +175,7 @@ def _cohorts(market: Market, grids: Sequence[tuple[GridConfig, datetime | None]]
     many = max(1, _CELLS // (bars + 1))
     for first in range(0, len(grids), many):
         some = grids[first : first + many]
-        yield follow(market, [grid for grid, _ in some], bars, [ended for _, ended in some])
+        yield cohort_of(market, [grid for grid, _ in some], bars, [ended for _, ended in some])
 
 
 def _count(judged: Sequence[Judged]) -> int:
@@ -192,7 +192,7 @@ def reliability(judged: Sequence[Judged]) -> pl.DataFrame:
     schema = dict.fromkeys(("low", "high", "count", "predicted", "observed", "lower", "upper"), pl.Float64())
     if not judged:
         return pl.DataFrame(schema=schema)
-    samples = probability.together([one.samples for one in judged], [one.day.size for one in judged])
+    samples = probability.pooled([one.samples for one in judged], [one.day.size for one in judged])
     day = np.concatenate([one.day for one in judged])
     symbol = np.repeat(np.arange(len(judged)), [one.day.size for one in judged])
     sums = probability.summarise(samples, day.size)

@@ -82,7 +82,7 @@ def sample(probability: Floats, cohort: Cohort, fold: Integers) -> Samples:
     )
 
 
-def together(parts: Sequence[Samples], sizes: Sequence[int]) -> Samples:
+def pooled(parts: Sequence[Samples], sizes: Sequence[int]) -> Samples:
     """Samples of several cohorts as one; the grids are counted on.
 
     Args:

@@ -192,14 +192,14 @@ def _figure(name: Name, metric: str, values: Floats, n: int) -> Row:
 
 
 def _of_probability(pool: Pool, active: str) -> Iterator[Row]:
-    samples = probability.together([one.samples for one in pool.judged], [one.day.size for one in pool.judged])
+    samples = probability.pooled([one.samples for one in pool.judged], [one.day.size for one in pool.judged])
     sums = probability.summarise(samples, pool.day.size)
     for metric, values in probability.figures(sums, pool.weights).items():
         yield _figure((active, PROBABILITY), metric, values, samples.predicted.size)
 
 
 def _of_alarms(pool: Pool, name: Name) -> Iterator[Row]:
-    found = alarms.together([one.alarms[name] for one in pool.judged])
+    found = alarms.pooled([one.alarms[name] for one in pool.judged])
     weights = pool.weights
     warned = np.flatnonzero(found.lead > 0)
     early = np.flatnonzero(found.lead >= 1)

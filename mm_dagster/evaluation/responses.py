@@ -32,7 +32,7 @@ NOTHING = pl.DataFrame(
 Row = tuple[str, str, str, float | None, float | None, float | None, int]
 
 
-def follow_up(alerts: pl.DataFrame, cohort: Cohort, market: Market) -> pl.DataFrame:
+def outcomes(alerts: pl.DataFrame, cohort: Cohort, market: Market) -> pl.DataFrame:
     """What the price did after each alert of some grids.
 
     Args:
@@ -71,7 +71,7 @@ def measure(alerts: pl.DataFrame, followed: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         alerts: rows of the view `alert_responses`.
-        followed: what `follow_up` says of them; an alert that it does not know counts as told, not as right or wrong.
+        followed: what `outcomes` says of them; an alert that it does not know counts as told, not as right or wrong.
 
     Returns:
         As `quality.measure`, with the policy `real`; the signal is the level that the alert told of.

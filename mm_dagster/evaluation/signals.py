@@ -64,7 +64,7 @@ def places(cohort: Cohort, market: Market) -> np.ndarray:
     return np.minimum(start[:, None] + np.arange(cohort.close.shape[1]), market.span.bars - 1)
 
 
-def listen(cohort: Cohort, market: Market, config: Config) -> Signals:
+def signals_of(cohort: Cohort, market: Market, config: Config) -> Signals:
     """Everything that is judged, on the grids of one cohort.
 
     The states are those of the ladder, from the same code that runs every quarter hour. A trigger alone, and a control
@@ -80,7 +80,7 @@ def listen(cohort: Cohort, market: Market, config: Config) -> Signals:
         life = slice(first - LAG, first + count)
         known = {name: values[life] for name, values in market.known.items()}
         known["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), probability[row, :count]])
-        episode = ladder.fold(triggers.read(grid, known, config.exit.thresholds), config.exit)
+        episode = ladder.fold(triggers.read_triggers(grid, known, config.exit.thresholds), config.exit)
         for policy in POLICIES:
             states[policy][row, :count] = episode.ladders[policy].state
         for number, trigger in enumerate(TRIGGERS):

@@ -13,7 +13,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES
 
 
-def advise_live(
+def live_state(
     grid: GridConfig,
     config: ExitConfig,
     *,

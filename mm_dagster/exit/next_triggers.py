@@ -26,7 +26,7 @@ from mm_dagster.config.exit import ExitConfig
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.tables.words import VERDICTS
 
-MOST = 3
+MOST_SENTENCES = 3
 """Sentences a bar at most."""
 
 _UNKNOWN = {
@@ -62,7 +62,7 @@ def nearest_triggers(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
         triggers are unknown, the last sentence says which.
     """
     bars = _Bars(table, config)
-    order = np.argsort(-bars.near, axis=1, kind="stable")[:, :MOST]
+    order = np.argsort(-bars.near, axis=1, kind="stable")[:, :MOST_SENTENCES]
     order = np.where(np.take_along_axis(bars.near, order, axis=1) > 0, order, -1)
     partly = bars.unknown.any(axis=1)
     order[partly, -1] = -1

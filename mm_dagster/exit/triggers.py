@@ -189,7 +189,7 @@ def evaluate(
     ends = [max(floor_bar(end), grid.first_as_of - BAR) for grid in grids]
     axis = Span(min(begins), max(ends))
     symbols = sorted({grid.symbol for grid in grids})
-    of_market = look_up(symbols, candles, features, verdict, axis)
+    of_market = inputs_by_bar(symbols, candles, features, verdict, axis)
     episodes = pl.DataFrame(
         [(grid.id, grid.activated_at) for grid in grids],
         schema={"grid_id": pl.String, "activated_at": TIME},
@@ -201,11 +201,11 @@ def evaluate(
         life = slice((begins[number] - axis.start) // BAR, (ends[number] - axis.start) // BAR)
         known = {name: values[symbols.index(grid.symbol), life] for name, values in of_market.items()}
         known |= {name: values[number, life] for name, values in of_grid.items()}
-        found.append(read(grid, known, config.thresholds))
+        found.append(read_triggers(grid, known, config.thresholds))
     return found
 
 
-def look_up(
+def inputs_by_bar(
     symbols: Sequence[str], candles: pl.DataFrame, features: pl.DataFrame, verdict: pl.DataFrame, axis: Span
 ) -> dict[str, Floats]:
     """What the triggers read of some markets.
@@ -305,12 +305,12 @@ def times(grid: GridConfig, bars: Integers) -> pl.Series:
     return pl.Series(first + step * bars).cast(TIME)
 
 
-def read(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds) -> Readings:
+def read_triggers(grid: GridConfig, known: Mapping[str, Floats], limits: Thresholds) -> Readings:
     """The readings of one episode.
 
     Args:
         grid: the grid.
-        known: what `look_up` found of its market, and RISK of the grid itself, at the bars of the episode and LAG
+        known: what `inputs_by_bar` found of its market, and RISK of the grid itself, at the bars of the episode and LAG
             bars before it, each of shape (LAG + n,).
         limits: the thresholds.
     """

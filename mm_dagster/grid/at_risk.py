@@ -17,10 +17,10 @@ import math
 import numpy as np
 
 from mm_dagster.arrays import Floats, Integers, kernel
-from mm_dagster.grid.replay import Book, Replay
+from mm_dagster.grid.replay import GridTerms, Replay
 
 
-def capital_at_risk(grid: Book, lived: Replay, closes: Floats) -> Floats:
+def capital_at_risk(grid: GridTerms, lived: Replay, closes: Floats) -> Floats:
     """loss(P, S): what is lost from here to the stop S, its fills on the way and the sale there included.
 
     Equal to E(P) - [cash - sum of c_i + (B + k h) S v] over the k waiting cells, since all of them lie above S.
@@ -37,7 +37,7 @@ def capital_at_risk(grid: Book, lived: Replay, closes: Floats) -> Floats:
 
 
 def profit_giveback(
-    grid: Book, lived: Replay, closes: Floats, sigma: Floats, hours: float, sigmas: float = 1.645
+    grid: GridTerms, lived: Replay, closes: Floats, sigma: Floats, hours: float, sigmas: float = 1.645
 ) -> Floats:
     """loss(P, x) with x = max(S, P exp(-sigmas sigma sqrt(hours))): what waiting for the operator may cost.
 
@@ -66,13 +66,13 @@ def share_of_profit(giveback: Floats, grid_profit: Floats) -> Floats:
     return giveback / np.where(grid_profit > 0, grid_profit, np.nan)
 
 
-def required_cash(grid: Book, lived: Replay) -> Floats:
+def required_cash(grid: GridTerms, lived: Replay) -> Floats:
     """What the waiting buys need when they all fill, sum of c_i, shape (bars,), quote currency; 0 from the stop on."""
     return grid.cost[lived.waiting]
 
 
 @kernel
-def _loss(grid: Book, waits: Integers, inventories: Floats, closes: Floats, levels: Floats) -> Floats:
+def _loss(grid: GridTerms, waits: Integers, inventories: Floats, closes: Floats, levels: Floats) -> Floats:
     """loss(P, x) at every bar; nothing held and nothing waiting loses nothing, whatever is unknown."""
     losses = np.zeros(closes.size)
     for bar in range(closes.size):

@@ -14,7 +14,7 @@ from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import Giveback
 from mm_dagster.grid import account, at_risk
-from mm_dagster.grid.replay import Book, Replay, book_of, replay
+from mm_dagster.grid.replay import GridTerms, Replay, replay, terms_of
 from mm_dagster.tables.market import MarketRules
 
 LATEST_START_BARS = HOUR_BARS
@@ -88,7 +88,7 @@ def compute(
     first = int(known[0])
     began = grid.first_as_of + first * BAR
     try:
-        book = book_of(grid, float(prices[3, first]), rules)
+        book = terms_of(grid, float(prices[3, first]), rules)
     except ValueError as error:
         return Position(remark=f"The position is not modelled: {error}.", remark_from=began)
     opens, highs, lows, closes = prices[:, first:].copy()
@@ -133,7 +133,7 @@ def _modelled(grid: GridConfig, lived: Replay) -> dict[str, np.ndarray]:
     return columns
 
 
-def _at_risk(book: Book, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback) -> dict[str, np.ndarray]:
+def _at_risk(book: GridTerms, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback) -> dict[str, np.ndarray]:
     hours = waiting.response_minutes / 60.0
     giveback = at_risk.profit_giveback(book, lived, closes, sigma, hours, sigmas=waiting.sigmas)
     return {

@@ -37,7 +37,7 @@ from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, 
 from mm_dagster.tables.market import NO_RULES, MarketRules
 
 
-class Book(NamedTuple):
+class GridTerms(NamedTuple):
     """What the cells of one activated grid cost and yield. Sums over the lowest k cells stand at index k.
 
     Attributes:
@@ -96,11 +96,11 @@ def quantity_per_cell(grid_prices: Floats, p0: float, capital: float, fees: Fees
         capital: quote currency.
         fees: fees and slippage, fractions.
     """
-    one = book(grid_prices, 1.0, p0, capital, 0.0, fees)
+    one = terms(grid_prices, 1.0, p0, capital, 0.0, fees)
     return capital / (float(one.cost[one.waiting]) + (one.cells - one.waiting) * one.first_cost)
 
 
-def book(grid_prices: Floats, quantity: float, p0: float, capital: float, stop: float, fees: Fees) -> Book:
+def terms(grid_prices: Floats, quantity: float, p0: float, capital: float, stop: float, fees: Fees) -> GridTerms:
     """The book of a grid that is activated at a price.
 
     Args:
@@ -127,7 +127,7 @@ def book(grid_prices: Floats, quantity: float, p0: float, capital: float, stop: 
     yields = held * sells * (1.0 - fees.maker)
     at_market = p0 * (1.0 + fees.slippage)
     first_cost = held * at_market * (1.0 + fees.taker) if in_quote else held * at_market / (1.0 - fees.taker)
-    return Book(
+    return GridTerms(
         prices=grid_prices,
         capital=capital,
         stop=stop,
@@ -153,7 +153,7 @@ def _sums(values: Floats) -> Floats:
     return np.concatenate([np.zeros(1), np.cumsum(values)])
 
 
-def book_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES) -> Book:
+def terms_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES) -> GridTerms:
     """The book of a configured grid: prices at the venue's ticks, quantity at its lots.
 
     Args:
@@ -171,7 +171,7 @@ def book_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES) -> Book:
     quantity = round_quantity(quantity_per_cell(rounded, p0, grid.capital, grid.fees), rules)
     if too_small := order_too_small(rounded, quantity, rules):
         raise ValueError(f"grid {grid.id}: {too_small}")
-    return book(rounded, quantity, p0, grid.capital, grid.stop, grid.fees)
+    return terms(rounded, quantity, p0, grid.capital, grid.stop, grid.fees)
 
 
 class Replay(NamedTuple):
@@ -220,7 +220,7 @@ class Replay(NamedTuple):
         return self._replace(**{name: rows[first:] for name, rows in self._asdict().items() if name != "stopped"})
 
 
-def replay(grid: Book, opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> Replay:
+def replay(grid: GridTerms, opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> Replay:
     """Replays the candles that follow the activation. A row depends on the rows before it and on nothing after.
 
     A bar that is flat at p0 changes nothing: put in front, it gives the row of the activation itself.
@@ -240,7 +240,7 @@ def replay(grid: Book, opens: Floats, highs: Floats, lows: Floats, closes: Float
 
 
 @kernel
-def _replay(grid: Book, opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> Replay:
+def _replay(grid: GridTerms, opens: Floats, highs: Floats, lows: Floats, closes: Floats) -> Replay:
     """`replay`, first by the shorter way and then by the longer one, of which three columns are kept."""
     bars, cells = closes.size, grid.prices.size - 1
     waits, all_fills, fills_longer = np.empty(bars, np.int64), np.empty(bars, np.int64), np.empty(bars, np.int64)

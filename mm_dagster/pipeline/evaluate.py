@@ -10,7 +10,7 @@ import polars as pl
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.whole import SIMULATED, Config
 from mm_dagster.evaluation import monthly
-from mm_dagster.evaluation.evaluate import LEAD_BARS
+from mm_dagster.evaluation.evaluate import HISTORY_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
@@ -82,7 +82,7 @@ def judge_signals(
     if newest is None:
         return None
     days = monthly.window(until or newest, settings.evaluation.window_days)
-    reach = days.back(LEAD_BARS)
+    reach = days.back(HISTORY_BARS)
     found = monthly.assess(
         judged_markets(project, settings),
         lambda symbol: lake.read("candles", span=reach, symbols=[symbol]),

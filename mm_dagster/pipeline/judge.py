@@ -13,7 +13,7 @@ from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.bars import BAR, TIME, Span, floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit import ladder, triggers
-from mm_dagster.exit.live import advise_live
+from mm_dagster.exit.live import live_state
 from mm_dagster.grid import account, entry, episode, risk
 from mm_dagster.market.candles import sift
 from mm_dagster.market.contradiction import UNSURE, held_back, ticker_doubt
@@ -228,7 +228,7 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
             last_price, failure = None, "; ".join(filter(None, [failure, doubt]))
         elif last_price is not None and last_price <= grid.stop:
             last_price = _asked_again(job, grid.symbol, last_price)
-        state, reason = advise_live(
+        state, reason = live_state(
             grid,
             job.config.exit,
             judged=grid.id not in unjudged,

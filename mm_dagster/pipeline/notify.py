@@ -137,7 +137,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         due = policy.due(states, entries, mine, clock, config.alerts, grids, prices, waits_for, responses, sources)
         yield News(
             alerts=budget.admit(due, ledger, clock, config.alerts),
-            cancellations=policy.over(states, mine, clock, config.alerts, config.grids, responses),
+            cancellations=policy.cancellations(states, mine, clock, config.alerts, config.grids, responses),
             states=states,
             entries=entries,
             risks=risks,

@@ -13,7 +13,7 @@ from mm_dagster.pictures import quality
 from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
-from mm_dagster.regime.proofs import LEAD_BARS, Evidence, Proof
+from mm_dagster.regime.proofs import FOLDED_BARS, Evidence, Proof
 
 
 def honesty(project: Project, event: Event, check: str) -> Finding:
@@ -87,7 +87,7 @@ def evidence(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -> 
         symbols=tuple(symbols),
         config=config,
         candles=lake.read("candles", span=Evidence.candle_span(span), symbols=symbols),
-        features=lake.read("regime_features", span=span.back(LEAD_BARS), symbols=symbols),
+        features=lake.read("regime_features", span=span.back(FOLDED_BARS), symbols=symbols),
         verdicts=lake.read("regime_verdict", span=span, symbols=symbols),
     )
 

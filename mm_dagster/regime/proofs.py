@@ -35,7 +35,7 @@ Progress = Callable[[float], None]
 WARMUPS = (1.0, 1.5, 2.0)
 """Lengths of history before the span that must give the same, in multiples of `WARMUP_BARS`."""
 
-LEAD_BARS = HYSTERESIS_BARS - 1
+FOLDED_BARS = HYSTERESIS_BARS - 1
 """Bars before a verdict whose features it is drawn from, too."""
 
 NO_CANDLE = "have no candle"
@@ -59,7 +59,7 @@ class Evidence:
         config: the configuration in force.
         candles: rows of `candles`, from `max(WARMUPS)` warm-ups before the span on. Later ones than the span,
             where there are any, give a look-ahead something to look at.
-        features: rows of `regime_features` as stored, from `LEAD_BARS` before the span on.
+        features: rows of `regime_features` as stored, from `FOLDED_BARS` before the span on.
         verdicts: rows of `regime_verdict` as stored.
     """
 
@@ -142,7 +142,7 @@ class Proof:
         )
 
 
-def together(proofs: Sequence[Proof]) -> Proof:
+def pooled(proofs: Sequence[Proof]) -> Proof:
     """Several parts of one proof, tables or neighbouring spans, as one."""
     apart: dict[str, dict[str, int]] = {}
     for proof in proofs:
@@ -170,15 +170,15 @@ def prove(evidence: Evidence, progress: Progress | None = None) -> tuple[Proof, 
         progress: of `no_look_ahead`.
     """
     found = no_look_ahead(evidence, progress), warm_up_suffices(evidence), live_equals_backfill(evidence)
-    ahead, warm, live = (together(list(by_table.values())) for by_table in found)
+    ahead, warm, live = (pooled(list(by_table.values())) for by_table in found)
     return ahead, warm, live
 
 
 def recompute(
     candles: pl.DataFrame, span: Span, config: Config, warmup_bars: int = WARMUP_BARS
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Features and verdicts of a span in one run; the features begin `LEAD_BARS` before it."""
-    measured = features.compute(candles, span.back(LEAD_BARS), config.risk.vol, warmup_bars=warmup_bars)
+    """Features and verdicts of a span in one run; the features begin `FOLDED_BARS` before it."""
+    measured = features.compute(candles, span.back(FOLDED_BARS), config.risk.vol, warmup_bars=warmup_bars)
     return measured, verdict.compute(measured, span, config.regime)
 
 
@@ -186,7 +186,7 @@ def no_look_ahead(evidence: Evidence, progress: Progress | None = None) -> dict[
     """Every bar of the span recomputed on history cut at that bar, against one run over all of it.
 
     For each `as_of` t the features of t are computed from candles with open_time < t alone, and the verdict of t from
-    such features of the bars up to t alone: those of the `LEAD_BARS` before the span are computed on cuts too. So
+    such features of the bars up to t alone: those of the `FOLDED_BARS` before the span are computed on cuts too. So
     what stands at t in the cut runs is a function of candles that had closed by t, whatever the code does. Where the
     whole run has the same bits in every column, it used nothing else either.
 
@@ -200,7 +200,7 @@ def no_look_ahead(evidence: Evidence, progress: Progress | None = None) -> dict[
     span, config = evidence.span, evidence.config
     candles = evidence.candles.sort("open_time")
     whole = recompute(candles, span, config)
-    wide = span.back(LEAD_BARS)
+    wide = span.back(FOLDED_BARS)
     cuts = _Steps(wide.bars + span.bars, progress)
     measured = _in_one(
         features.compute(_before(candles, "open_time", bar.end), bar, config.risk.vol) for bar in cuts.over(wide)
@@ -254,7 +254,7 @@ def warm_up_suffices(evidence: Evidence) -> dict[str, Proof]:
             words = f"is {{}} with the declared warm-up, and {{}} with {length:g} times as much"
             proofs[table].append(_compare(claim, grid.select(*_KEY, apart=apart), one, other, words))
     # A row that is apart at both lengths is one row.
-    return {table: replace(together(parts), apart=parts[-1].apart) for table, parts in proofs.items()}
+    return {table: replace(pooled(parts), apart=parts[-1].apart) for table, parts in proofs.items()}
 
 
 def live_equals_backfill(evidence: Evidence) -> dict[str, Proof]:
@@ -269,13 +269,13 @@ def live_equals_backfill(evidence: Evidence) -> dict[str, Proof]:
     span = evidence.span
     found = recompute(evidence.candles.filter(pl.col("open_time") < span.end), span, evidence.config)
     grid = _grid(evidence)
-    lead = _grid(evidence, span.back(LEAD_BARS))
+    lead = _grid(evidence, span.back(FOLDED_BARS))
     measured = _apart_by_stamp(lead, evidence.features, "regime_features", evidence)
     spoilt = measured.filter(pl.col("apart").is_not_null()).select("symbol", "as_of", since="as_of").sort("as_of")
     drawn = (
         _apart_by_stamp(grid, evidence.verdicts, "regime_verdict", evidence)
         .sort("as_of")
-        .join_asof(spoilt, on="as_of", by="symbol", tolerance=LEAD_BARS * BAR, check_sortedness=False)
+        .join_asof(spoilt, on="as_of", by="symbol", tolerance=FOLDED_BARS * BAR, check_sortedness=False)
         .with_columns(
             apart=pl.when(pl.col("apart").is_null() & pl.col("since").is_not_null())
             .then(pl.lit(OTHER_FEATURES))

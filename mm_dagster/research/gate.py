@@ -180,7 +180,7 @@ def measure(steps: Walk, candidate: Floats) -> Gain:
         )
 
 
-def together(parts: Sequence[Gain]) -> Gain:
+def pooled(parts: Sequence[Gain]) -> Gain:
     """What a candidate adds on several recordings, each counting by its size; they are drawn independently."""
     tested = np.array([one.tested for one in parts], np.float64)
     expected = np.array([one.expected for one in parts])

@@ -11,15 +11,15 @@ import polars as pl
 from mm_dagster.arrays import Floats, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation.cohort import follow
+from mm_dagster.evaluation.cohort import cohort_of
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.evaluate import LEAD_BARS, compute
+from mm_dagster.evaluation.evaluate import HISTORY_BARS, measured_markets
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
 from mm_dagster.research import candidates, gate, models
 from mm_dagster.research.gate import Gain
 from mm_dagster.research.placebo import flip
-from mm_dagster.research.questions import Questions, ask, forecast, join
+from mm_dagster.research.questions import Questions, forecast, pooled, questions_on
 from mm_dagster.tables.registry import empty
 
 SIGNS = 1
@@ -50,7 +50,7 @@ Values = Mapping[str, Floats]
 """Of each candidate at each question."""
 
 
-def put(real: tuple[gate.Walk, Values], placebo: tuple[gate.Walk, Values]) -> Iterator[Result]:
+def results_of(real: tuple[gate.Walk, Values], placebo: tuple[gate.Walk, Values]) -> Iterator[Result]:
     """Every candidate through the gate.
 
     Args:
@@ -83,7 +83,7 @@ class Findings:
 
 def reach(days: Span) -> Span:
     """The days, with all that features and candidates look back on."""
-    return Span(min(days.back(LEAD_BARS).start, candidates.reach(days).start), days.end)
+    return Span(min(days.back(HISTORY_BARS).start, candidates.reach(days).start), days.end)
 
 
 def judge(
@@ -117,10 +117,10 @@ def judge(
             progress(symbol)
         opened = [asked.day for asked, _ in parts if asked.grid.size]
         _enough(int(np.ptp(np.concatenate(opened))) + 1 if opened else 0, days)
-        asked = join(questions for questions, _ in parts)
+        asked = pooled(questions for questions, _ in parts)
         sides.append((asked, {name: np.concatenate([values[name] for _, values in parts]) for name in parts[0][1]}))
     (asked, values), (other, others) = sides
-    results = tuple(put((asked.walk(), values), (other.walk(), others)))
+    results = tuple(results_of((asked.walk(), values), (other.walk(), others)))
     tested = results[0].gain.tested
     if not tested or not results[0].placebo.tested:
         raise PromotionError(
@@ -155,10 +155,10 @@ def _of_market(
     symbol: str, candles: pl.DataFrame, days: Span, config: Config, source: _Source
 ) -> Iterator[tuple[Questions, dict[str, Floats]]]:
     """The questions on one market, and what the candidates say at each; nothing where no grid can be opened."""
-    for market in compute([symbol], candles, days, config):
+    for market in measured_markets([symbol], candles, days, config):
         grids = open_daily(market, days, config.evaluation)
         if grids:
-            asked = ask(market, follow(market, grids, config.evaluation.life_days * DAY_BARS), config)
+            asked = questions_on(market, cohort_of(market, grids, config.evaluation.life_days * DAY_BARS), config)
             said = _said(candles, market, days, source.of(symbol, candidates.reach(days)))
             over = values_of(said, forecast(market, config))
             yield asked, {name: values[asked.place] for name, values in over.items()}

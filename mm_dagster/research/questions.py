@@ -51,7 +51,7 @@ class Questions:
         return gate.walk(self.grid, self.predicted, self.happened, self.day, self.symbol)
 
 
-def ask(market: Market, cohort: Cohort, config: Config) -> Questions:
+def questions_on(market: Market, cohort: Cohort, config: Config) -> Questions:
     """Asks every STRIDE bars while a grid lives and the next day is known."""
     predicted = signals.break_probability(cohort, market, config)
     happened, known = probability.outcome(cohort, STRIDE)
@@ -68,7 +68,7 @@ def ask(market: Market, cohort: Cohort, config: Config) -> Questions:
     )
 
 
-def join(parts: Iterable[Questions]) -> Questions:
+def pooled(parts: Iterable[Questions]) -> Questions:
     """The questions of several markets, at least one, whose grids and symbols are numbered on."""
     known: list[Questions] = []
     grids = 0

@@ -18,14 +18,14 @@ from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import resample
 from mm_dagster.research import deflation
 from mm_dagster.research.space import SPACE, Key, Values, _tidy, allowed, values_of, with_values
-from mm_dagster.research.worth import SEARCH_GRIDS, Fold, Ground, Outcome, edges, judge
+from mm_dagster.research.worth import SEARCH_GRIDS, Fold, Outcome, PreparedMarket, edges, judge
 
 WORTH_KEEPING = 0.05
 """A key whose return to its current value costs less than this share of the gain goes back: fewer changes to judge."""
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What the search on one past found.
 
     Attributes:
@@ -48,7 +48,7 @@ class Search:
 
     def __init__(
         self,
-        grounds: Sequence[Ground],
+        grounds: Sequence[PreparedMarket],
         config: Config,
         keys: Sequence[Key],
         price: float,
@@ -69,7 +69,7 @@ class Search:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.storage = JournalStorage(JournalFileBackend(str(journal)))
 
-    def run(self, fold: Fold, number: int, trials: int, progress: Callable[[int, float], None]) -> Found:
+    def run(self, fold: Fold, number: int, trials: int, progress: Callable[[int, float], None]) -> SearchResult:
         """Searches on the past of a fold.
 
         Args:
@@ -112,7 +112,9 @@ class Search:
         ratios = [float(trial.user_attrs["ratio"]) for trial in done]
         top = max(done, key=lambda trial: (trial.value, -trial.number), default=None)
         if top is None or top.value is None or top.value <= now.score:
-            return Found(dict(self.current), np.zeros(np.unique(now.day // resample.BLOCK_DAYS).size), np.array(ratios))
+            return SearchResult(
+                dict(self.current), np.zeros(np.unique(now.day // resample.BLOCK_DAYS).size), np.array(ratios)
+            )
         values, kept = self._allowed(top.params), judged(self._allowed(top.params))
         spare = WORTH_KEEPING * (kept.score - now.score)
         for key in reversed(self.keys):
@@ -123,7 +125,7 @@ class Search:
             ratios.append(deflation.ratio(edges(one, now)))
             if one.score >= kept.score - spare:
                 values, kept = back, one
-        return Found(values, edges(kept, now), np.array(ratios))
+        return SearchResult(values, edges(kept, now), np.array(ratios))
 
     def _every(self, fold: Fold) -> int:
         grids = sum(len(range(*ground.opened(fold.past).indices(ground.day.size))) for ground in self.grounds)

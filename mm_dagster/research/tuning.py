@@ -36,11 +36,22 @@ from mm_dagster.arrays import Floats
 from mm_dagster.bars import DAY_BARS, Span, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import alarms, resample
-from mm_dagster.evaluation.evaluate import LEAD_BARS
+from mm_dagster.evaluation.evaluate import HISTORY_BARS
 from mm_dagster.research import deflation
 from mm_dagster.research.search import Search
 from mm_dagster.research.space import SPACE, Key, TuningError, Values, with_values
-from mm_dagster.research.worth import BLOCKS, LEVELS, PRICE, SEARCH_GRIDS, Fold, Ground, Outcome, edges, folds, judge
+from mm_dagster.research.worth import (
+    BLOCKS,
+    LEVELS,
+    PRICE,
+    SEARCH_GRIDS,
+    Fold,
+    Outcome,
+    PreparedMarket,
+    edges,
+    folds,
+    judge,
+)
 from mm_dagster.tables.registry import CODE_VERSIONS
 
 SURE = 0.95
@@ -119,7 +130,9 @@ class Proposal:
         return self.figures.filter(part=part, metric="worth").select("difference", "low", "high").row(0)
 
 
-def about(grounds: Sequence[Ground], days: Span, config: Config, keys: Sequence[Key], price: float) -> dict[str, str]:
+def about(
+    grounds: Sequence[PreparedMarket], days: Span, config: Config, keys: Sequence[Key], price: float
+) -> dict[str, str]:
     """What a study stands on: trials under another of these must not be mixed with it."""
 
     def digest(*parts: bytes) -> str:
@@ -175,7 +188,7 @@ Progress = Callable[[int, int, float], None]
 def tune(
     name: str,
     folder: Path,
-    grounds: Sequence[Ground],
+    grounds: Sequence[PreparedMarket],
     days: Span,
     config: Config,
     keys: Sequence[Key],
@@ -203,7 +216,7 @@ def tune(
     if not any(len(ground.day[ground.opened(cut[0].past)]) for ground in grounds):
         raise TuningError(
             f"no grid could be opened from {iso(cut[0].past.start)[:10]} to {iso(cut[0].past.end)[:10]}: features need "
-            f"{LEAD_BARS // DAY_BARS} days of candles before; choose a later --from, or backfill earlier days"
+            f"{HISTORY_BARS // DAY_BARS} days of candles before; choose a later --from, or backfill earlier days"
         )
     claim(folder, about(grounds, days, config, keys, price))
     search = Search(grounds, config, keys, price, name, folder / "trials.journal")
@@ -261,7 +274,7 @@ def _together(parts: Sequence[Outcome]) -> Outcome:
     return Outcome(
         np.concatenate([part.day for part in parts]),
         np.concatenate([part.symbol for part in parts]),
-        {level: alarms.together([part.alarms[level] for part in parts]) for level in LEVELS},
+        {level: alarms.pooled([part.alarms[level] for part in parts]) for level in LEVELS},
         np.concatenate([part.worth for part in parts]),
         {level: np.concatenate([part.in_time[level] for part in parts]) for level in LEVELS},
     )

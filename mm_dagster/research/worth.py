@@ -15,9 +15,9 @@ from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, by_bar, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import alarms, resample
 from mm_dagster.evaluation.alarms import Alarms
-from mm_dagster.evaluation.cohort import Cohort, follow
+from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.evaluate import LEAD_BARS
+from mm_dagster.evaluation.evaluate import HISTORY_BARS
 from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.triggers import LAG
@@ -67,7 +67,7 @@ def folds(days: Span, life_days: int) -> list[Fold]:
 
 
 @dataclass(frozen=True)
-class Ground:
+class PreparedMarket:
     """Everything of one market that no trial changes.
 
     Attributes:
@@ -92,7 +92,7 @@ class Ground:
 
 def prepare(
     symbols: Sequence[str], candles: Callable[[str], pl.DataFrame], days: Span, config: Config
-) -> Iterator[Ground]:
+) -> Iterator[PreparedMarket]:
     """The markets, one after another; those on which no grid could be opened are left out.
 
     Args:
@@ -107,18 +107,18 @@ def prepare(
             continue
         oldest = known["open_time"].min()
         assert isinstance(oldest, datetime)
-        span = Span(max(days.back(LEAD_BARS).start, oldest), days.end)
+        span = Span(max(days.back(HISTORY_BARS).start, oldest), days.end)
         measured = features.compute(known, span, config.risk.vol)
         [market] = markets([symbol], known, measured, verdict.compute(measured, span, config.regime), span)
         grids = open_daily(market, days, config.evaluation)
         if not grids:
             continue
-        cohort = follow(market, grids, config.evaluation.life_days * DAY_BARS)
+        cohort = cohort_of(market, grids, config.evaluation.life_days * DAY_BARS)
         lower = np.broadcast_to(np.array([[grid.lower] for grid in grids]), cohort.close.shape)
         away = log_ratio(cohort.close.ravel(), lower.ravel()).reshape(cohort.close.shape)
         day = np.array([grid.activated_at.toordinal() for grid in grids], np.int64)
         # Equity is no part of the worth.
-        yield Ground(market, measured, replace(cohort, left=np.empty((len(grids), 0))), day, away)
+        yield PreparedMarket(market, measured, replace(cohort, left=np.empty((len(grids), 0))), day, away)
 
 
 LATEST, WARNING = "LATEST_ACCEPTABLE_EXIT", "WARNING"
@@ -162,7 +162,9 @@ class Outcome:
         return float(self.worth.sum()) / weeks if weeks > 0 else 0.0
 
 
-def judge(grounds: Sequence[Ground], days: Span, config: Config, base: Config, price: float, every: int = 1) -> Outcome:
+def judge(
+    grounds: Sequence[PreparedMarket], days: Span, config: Config, base: Config, price: float, every: int = 1
+) -> Outcome:
     """What the alarms of the active policy are worth on the grids opened on some days.
 
     Args:
@@ -187,7 +189,7 @@ def judge(grounds: Sequence[Ground], days: Span, config: Config, base: Config, p
             parts[level].append(alarms.judge(state >= STATES.index(level), cohort))
         day.append(ground.day[rows])
         symbol.append(np.full(day[-1].size, number, np.int64))
-    found = {level: alarms.together(part) for level, part in parts.items()}
+    found = {level: alarms.pooled(part) for level, part in parts.items()}
     in_time = {
         level: (one.lead >= max(hours[level], BAR / timedelta(hours=1))) & (one.lead <= LATEST_USEFUL_HOURS)
         for level, one in found.items()
@@ -206,7 +208,7 @@ def _part(cohort: Cohort, rows: slice) -> Cohort:
     return replace(cohort, **cut)
 
 
-def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: Config) -> np.ndarray:
+def _states(ground: PreparedMarket, rows: slice, until: datetime, config: Config, base: Config) -> np.ndarray:
     """States of the active policy, as places in `words.STATES`, up to the bar that ends what there is to warn of."""
     market, cohort = ground.market, _part(ground.cohort, rows)
     over, away = cohort.over, ground.away[rows]
@@ -225,12 +227,12 @@ def _states(ground: Ground, rows: slice, until: datetime, config: Config, base: 
             away[row, :count], seen["volatility_forecast"][LAG:], ahead, 24, scale, config.risk.vol.weekend
         )
         seen["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), p])
-        episode = ladder.fold(triggers.read(grid, seen, config.exit.thresholds), config.exit)
+        episode = ladder.fold(triggers.read_triggers(grid, seen, config.exit.thresholds), config.exit)
         states[row, :count] = episode.ladder.state
     return states
 
 
-def _verdicts(ground: Ground, until: datetime, config: Config) -> dict[str, Floats]:
+def _verdicts(ground: PreparedMarket, until: datetime, config: Config) -> dict[str, Floats]:
     """The verdict's columns under another `regime.yaml`, NaN from `until` on."""
     market = ground.market
     span = Span(market.span.start, min(market.span.end, until))

@@ -198,6 +198,6 @@ def run(
         )
         source = "simulated:1" if simulated else "ccxt"
         outgoing.append(dispatch.Outgoing(alert, alert.title or title, alert.message or text, source))
-    over = policy.over(exit_states, ledger.read(), clock, config, grids, responses)
+    over = policy.cancellations(exit_states, ledger.read(), clock, config, grids, responses)
     dispatch.dispatch(outgoing, over, ledger=ledger, channel=channel, clock=lambda: clock)
     return found

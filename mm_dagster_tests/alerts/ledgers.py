@@ -90,6 +90,6 @@ def run(
                 alert, alert.title or title, alert.message or text, "simulated:1" if simulated else "ccxt"
             )
         )
-    over = policy.over(exit_states, ledger.read(), clock, config, grids)
+    over = policy.cancellations(exit_states, ledger.read(), clock, config, grids)
     dispatch.dispatch(outgoing, over, ledger=ledger, channel=channel, second=second, clock=lambda: clock)
     return found

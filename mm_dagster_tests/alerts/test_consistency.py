@@ -159,6 +159,6 @@ def _send(
 ) -> None:
     from mm_dagster.alerts import dispatch
 
-    over = policy.over(seen, ledger.read(), clock, CONFIG, [GRID], responses)
+    over = policy.cancellations(seen, ledger.read(), clock, CONFIG, [GRID], responses)
     words = [dispatch.Outgoing(alert, title, text, "ccxt") for alert, title, text in outgoing]
     dispatch.dispatch(words, over, ledger=ledger, channel=phone, clock=lambda: clock)

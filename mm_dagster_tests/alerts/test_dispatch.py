@@ -233,7 +233,7 @@ def test_an_emergency_whose_receipt_is_refused_counts_as_silent(server: Pushover
 def test_an_emergency_that_another_run_has_cancelled_is_left_alone():
     ledger, channel = EventLedger(), Listener()
     run(ledger, T0, [GRID], exit_states=MANDATORY, channel=channel)
-    over = policy.over(states(), ledger.read(), T0 + minutes(1), CONFIG, [])
+    over = policy.cancellations(states(), ledger.read(), T0 + minutes(1), CONFIG, [])
     for _ in range(2):
         dispatch.dispatch([], over, ledger=ledger, channel=channel, clock=lambda: T0 + minutes(1))
     assert channel.cancelled == ["receipt-1"]

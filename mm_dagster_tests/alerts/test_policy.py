@@ -561,13 +561,13 @@ def ringing() -> MemoryLedger:
 )
 def test_an_emergency_is_cancelled_when_its_state_or_its_episode_is_over(grids, name, age, cancelled):
     clock = T0 + minutes(age)
-    over = policy.over(states(state(GRID, clock, name)), ringing().read(), clock, CONFIG, grids)
+    over = policy.cancellations(states(state(GRID, clock, name)), ringing().read(), clock, CONFIG, grids)
     assert [one.receipt for one in over] == (["receipt-1"] if cancelled else [])
 
 
 def test_an_emergency_whose_end_is_not_known_goes_on_ringing():
     clock = T0 + minutes(49)
-    assert policy.over(states(state(GRID, T0)), ringing().read(), clock, CONFIG, [GRID]) == []
+    assert policy.cancellations(states(state(GRID, T0)), ringing().read(), clock, CONFIG, [GRID]) == []
 
 
 def test_an_emergency_that_was_acknowledged_or_has_expired_is_left_alone():
@@ -575,7 +575,7 @@ def test_an_emergency_that_was_acknowledged_or_has_expired_is_left_alone():
         ledger = ringing()
         ledger.update("ESCALATION", **change)
         clock = T0 + minutes(15)
-        assert policy.over(states(state(GRID, clock)), ledger.read(), clock, CONFIG, [GRID]) == []
+        assert policy.cancellations(states(state(GRID, clock)), ledger.read(), clock, CONFIG, [GRID]) == []
 
 
 # failures -------------------------------------------------------------------------------------------------------------

@@ -225,8 +225,8 @@ def test_what_cannot_be_searched_is_said_in_one_line(
 
 def test_the_days_that_are_searched_are_those_that_can_be_judged(folder: Path) -> None:
     from mm_dagster.cli.tune import _days
-    from mm_dagster.evaluation.evaluate import LEAD_BARS
+    from mm_dagster.evaluation.evaluate import HISTORY_BARS
 
-    days = _days(Lake(folder / "data" / "history"), ["AAA-USDT"], None, None, LEAD_BARS)
+    days = _days(Lake(folder / "data" / "history"), ["AAA-USDT"], None, None, HISTORY_BARS)
     assert DAYS.start <= days.start
     assert days.end == DAYS.end

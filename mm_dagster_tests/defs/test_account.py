@@ -15,7 +15,7 @@ import yaml
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.grid.replay import book_of
+from mm_dagster.grid.replay import terms_of
 from mm_dagster_tests.defs.live import Live, grid_file, loopback
 from mm_dagster_tests.kucoin import fill, order
 
@@ -45,7 +45,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterato
         grid = GridConfig.model_validate(grid_file("eth"))
         close = live.exchange.candles["ETH-USDT"].filter(pl.col("open_time") == ACTIVATED - BAR)["close"][0]
         levels = grid.prices
-        cell = book_of(grid, close).held
+        cell = terms_of(grid, close).held
         bought = ACTIVATED + timedelta(minutes=1)
         account.fills = [_fill(k, bought, close, cell) for k, level in enumerate(levels[:-1]) if level >= close]
         account.orders = [order(9, "ETH-USDT", "buy", f"{levels[0]}", f"{cell}")]

@@ -19,7 +19,7 @@ from mm_dagster.bars import Span
 from mm_dagster.definitions import defs
 from mm_dagster.defs import automation, evaluation
 from mm_dagster.defs.resources import Turn
-from mm_dagster.evaluation.evaluate import LEAD_BARS
+from mm_dagster.evaluation.evaluate import HISTORY_BARS
 from mm_dagster.history.lake import Commit
 from mm_dagster.history.views import VIEWS
 from mm_dagster.market.collect import collect
@@ -57,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def give(project: Project) -> None:
     config, lake = project.config, project.lake
-    kept = Span(WINDOW.back(LEAD_BARS).start, END + timedelta(hours=6))
+    kept = Span(WINDOW.back(HISTORY_BARS).start, END + timedelta(hours=6))
     candles = collect(project.venue("ETH-USDT"), "ETH-USDT", kept, config.markets.candles, lambda seconds: None).candles
     stamps = {"config_hash": config.hash_of("candles", "ETH-USDT"), "code_version": registry.CODE_VERSIONS["candles"]}
     rows = candles.with_columns(**{name: pl.lit(value) for name, value in stamps.items()})

@@ -11,11 +11,11 @@ import pytest
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.evaluation.cohort import NEVER, Cohort, follow
+from mm_dagster.evaluation.cohort import NEVER, Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.evaluate import compute
+from mm_dagster.evaluation.evaluate import measured_markets
 from mm_dagster.evaluation.market import Market
-from mm_dagster.grid.replay import book_of, replay
+from mm_dagster.grid.replay import replay, terms_of
 from mm_dagster_tests.evaluation.walks import CONFIG, START, days_of, walk
 
 DAYS = 70
@@ -24,7 +24,7 @@ LIFE = 14 * DAY_BARS
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return next(compute(["AAA-USDT"], walk("AAA-USDT", DAYS, seed=5), days_of(DAYS), CONFIG))
+    return next(measured_markets(["AAA-USDT"], walk("AAA-USDT", DAYS, seed=5), days_of(DAYS), CONFIG))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def grids(market: Market) -> list[GridConfig]:
 
 @pytest.fixture(scope="module")
 def cohort(market: Market, grids: list[GridConfig]) -> Cohort:
-    return follow(market, grids, LIFE)
+    return cohort_of(market, grids, LIFE)
 
 
 def test_a_grid_is_opened_every_midnight_around_the_price(market: Market, grids: list[GridConfig]) -> None:
@@ -53,7 +53,7 @@ def test_the_rule_knows_nothing_that_comes_later(grids: list[GridConfig]) -> Non
     cut = START + timedelta(days=60)
     known = walk("AAA-USDT", DAYS, seed=5).filter(pl.col("open_time") < cut)
     days = Span(days_of(DAYS).start, cut)
-    early = next(compute(["AAA-USDT"], known, days, CONFIG))
+    early = next(measured_markets(["AAA-USDT"], known, days, CONFIG))
     assert open_daily(early, days, EvaluationConfig()) == [grid for grid in grids if grid.activated_at < cut]
 
 
@@ -64,7 +64,7 @@ def test_leaving_is_what_the_replay_holds_then_sold_at_the_next_open(market: Mar
     life = slice(first, first + int(cohort.last[row]) + 1)
     opens, highs, lows, closes = (market.prices[name][life].copy() for name in ("open", "high", "low", "close"))
     opens[0] = highs[0] = lows[0] = closes[0]
-    lived = replay(book_of(grid, float(closes[0])), opens, highs, lows, closes)
+    lived = replay(terms_of(grid, float(closes[0])), opens, highs, lows, closes)
     for column in (0, 17, 400, closes.size - 2):
         price = opens[column + 1] * (1 - grid.fees.slippage) * (1 - grid.fees.taker)
         value = lived.cash[column] + (lived.inventory[column] * price if lived.inventory[column] else 0.0)
@@ -79,19 +79,19 @@ def test_two_closes_break_a_bound_and_one_does_not(market: Market, grids: list[G
     closes[first + 40] = closes[first + 41] = 130.0
     quiet = Market("AAA-USDT", market.span, dict.fromkeys(("open", "high", "low", "close"), closes), market.known)
     grid = grids[0].model_copy(update={"lower": 90.0, "upper": 110.0, "stop": 70.0})
-    found = follow(quiet, [grid], LIFE)
+    found = cohort_of(quiet, [grid], LIFE)
     assert (found.broken_low[0], found.broken_high[0], found.stopped[0]) == (21, 41, NEVER)
     assert found.over[0] == 21
-    stopped = follow(quiet, [grid.model_copy(update={"stop": 85.0})], LIFE)
+    stopped = cohort_of(quiet, [grid.model_copy(update={"stop": 85.0})], LIFE)
     assert (stopped.stopped[0], stopped.broken[0]) == (10, 10)
     assert (stopped.left[0, 10:] == stopped.left[0, 10]).all()
 
 
 def test_a_life_that_the_data_or_the_operator_cut_is_not_whole(market: Market, grids: list[GridConfig]) -> None:
-    found = follow(market, grids, LIFE)
+    found = cohort_of(market, grids, LIFE)
     until_end = np.array([(market.span.end - grid.activated_at) // BAR for grid in grids])
     assert (found.last == np.minimum(LIFE, until_end)).all()
     assert (found.whole == (until_end >= LIFE)).all()
-    ended = follow(market, grids[:1], LIFE, [grids[0].activated_at + 33 * BAR])
+    ended = cohort_of(market, grids[:1], LIFE, [grids[0].activated_at + 33 * BAR])
     assert (ended.last[0], ended.whole[0]) == (33, False)
     assert (ended.left[0, 33:] == ended.left[0, 33]).all()

@@ -14,7 +14,7 @@ import pytest
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation import alarms, monthly, probability, responses
-from mm_dagster.evaluation.cohort import Cohort, follow
+from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.market import Market
 from mm_dagster.tables import evaluation, registry, words
 
@@ -41,7 +41,7 @@ def grid(**changes: Any) -> GridConfig:
 
 
 def cohort(of: Market, ended: datetime | None = None) -> Cohort:
-    return follow(of, [grid()], 4 * 24 * HOUR_BARS, [ended])
+    return cohort_of(of, [grid()], 4 * 24 * HOUR_BARS, [ended])
 
 
 def alerts(hours: Sequence[float], **columns: Sequence[Any]) -> pl.DataFrame:
@@ -62,7 +62,7 @@ def alerts(hours: Sequence[float], **columns: Sequence[Any]) -> pl.DataFrame:
 
 
 def followed(hours: Sequence[float], of: Market, ended: datetime | None = None) -> list[tuple[Any, ...]]:
-    return responses.follow_up(alerts(hours), cohort(of, ended), of).select("warned", "right", "lead").rows()
+    return responses.outcomes(alerts(hours), cohort(of, ended), of).select("warned", "right", "lead").rows()
 
 
 def test_an_alert_is_right_when_the_break_comes_within_a_day_of_it() -> None:
@@ -119,7 +119,7 @@ def test_the_figures_of_the_alerts_are_those_computed_by_hand() -> None:
         seconds_from_alert=[None, 3600.0, 4000.0, None],
         within_window=[None, True, False, None],
     )
-    rows = responses.measure(given, responses.follow_up(given, cohort(of), of))
+    rows = responses.measure(given, responses.outcomes(given, cohort(of), of))
     found = {(row["signal"], row["metric"]): (row["value"], row["n"]) for row in rows.iter_rows(named=True)}
     assert set(rows["policy"]) == {responses.POLICY}
     assert found["WARNING", "alerts"] == (3.0, 3)

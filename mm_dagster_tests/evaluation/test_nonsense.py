@@ -12,11 +12,11 @@ from scipy import stats
 
 from mm_dagster.bars import DAY_BARS
 from mm_dagster.evaluation import alarms, quality
-from mm_dagster.evaluation.cohort import NEVER, Cohort, follow
+from mm_dagster.evaluation.cohort import NEVER, Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
-from mm_dagster.evaluation.evaluate import compute
+from mm_dagster.evaluation.evaluate import measured_markets
 from mm_dagster.evaluation.quality import Judged, judge
-from mm_dagster.evaluation.signals import CONTROL, Signals, listen
+from mm_dagster.evaluation.signals import CONTROL, Signals, signals_of
 from mm_dagster.research.placebo import flip
 from mm_dagster_tests.evaluation.walks import CONFIG, SYMBOLS, days_of, walk
 
@@ -30,9 +30,9 @@ def heard(candles: pl.DataFrame) -> Heard:
     """The grids of every market, and what was said of them."""
     days = days_of(DAYS)
     found = []
-    for market in compute(SYMBOLS, candles, days, CONFIG):
-        cohort = follow(market, open_daily(market, days, CONFIG.evaluation), 14 * DAY_BARS)
-        found.append((cohort, listen(cohort, market, CONFIG)))
+    for market in measured_markets(SYMBOLS, candles, days, CONFIG):
+        cohort = cohort_of(market, open_daily(market, days, CONFIG.evaluation), 14 * DAY_BARS)
+        found.append((cohort, signals_of(cohort, market, CONFIG)))
     return found
 
 
@@ -167,7 +167,7 @@ def test_a_grid_that_is_held_runs_to_its_stop_and_no_longer(chance: Heard) -> No
 
 def test_the_lead_of_an_alarm_that_always_stands_is_the_whole_life(chance: Heard) -> None:
     judged = judged_as(chance, (np.ones_like(signals.probability, np.bool_) for _, signals in chance))
-    found = alarms.together([one.alarms[LATEST] for one in judged])
+    found = alarms.pooled([one.alarms[LATEST] for one in judged])
     broke = found.broke
     assert (found.true + found.false + found.open <= 1).all()
     assert found.lead[broke] == pytest.approx(found.weeks[broke] * 168)

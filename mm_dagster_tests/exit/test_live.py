@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from mm_dagster.config.exit import ExitConfig
-from mm_dagster.exit.live import advise_live
+from mm_dagster.exit.live import live_state
 from mm_dagster_tests.exit.synthetic import START, grid
 
 
@@ -29,7 +29,7 @@ from mm_dagster_tests.exit.synthetic import START, grid
 def test_last_price_and_blindness_make_the_live_state(
     minutes: int | None, price: float | None, failure: str | None, state: str | None, reason: str | None
 ) -> None:
-    found, said = advise_live(
+    found, said = live_state(
         grid(),
         ExitConfig(),
         judged=True,
@@ -44,7 +44,7 @@ def test_last_price_and_blindness_make_the_live_state(
 
 def test_what_was_never_judged_is_not_lost_so_nothing_calls_for_a_state() -> None:
     for newest in (None, START):
-        found, said = advise_live(
+        found, said = live_state(
             grid(),
             ExitConfig(),
             judged=False,

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mm_dagster.config.grid import Fees, Spacing, prices
-from mm_dagster.grid.replay import Book, Replay, book, quantity_per_cell, replay
+from mm_dagster.grid.replay import GridTerms, Replay, quantity_per_cell, replay, terms
 
 Candle = tuple[float, float, float, float]
 """Open, high, low, close; NaN where the bar is missing."""
@@ -126,7 +126,7 @@ class Cells:
         )
 
 
-def replayed(ours: Book, candles: Sequence[Candle]) -> Replay:
+def replayed(ours: GridTerms, candles: Sequence[Candle]) -> Replay:
     columns = np.array(candles, dtype=np.float64).reshape(-1, 4).T
     return replay(ours, *(np.ascontiguousarray(column) for column in columns))
 
@@ -147,8 +147,8 @@ class Case:
         return quantity_per_cell(np.array(self.levels), self.p0, self.capital, self.fees)
 
     @property
-    def book(self) -> Book:
-        return book(np.array(self.levels), self.quantity, self.p0, self.capital, self.stop, self.fees)
+    def book(self) -> GridTerms:
+        return terms(np.array(self.levels), self.quantity, self.p0, self.capital, self.stop, self.fees)
 
 
 @st.composite

@@ -16,7 +16,7 @@ from mm_dagster.bars import BAR
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import account, risk
-from mm_dagster.grid.replay import book_of, replay
+from mm_dagster.grid.replay import replay, terms_of
 from mm_dagster.tables import registry
 from mm_dagster_tests.grid.synthetic import START, candles, features, grid, span, stamped
 
@@ -107,7 +107,7 @@ def test_what_is_earned_is_what_is_left_less_what_was_put_in(
 
 def grid_fills(closes: list[float]) -> list[dict[str, Any]]:
     """What an exchange would send for SMALL: its purchase at the first close, and a fill for each cell crossed."""
-    held = book_of(SMALL, closes[0]).held
+    held = terms_of(SMALL, closes[0]).held
     lower = [level for level in (100.0, 101.0, 102.0, 103.0) if level >= closes[0]]
     fills = [fill(k, 0, "buy", closes[0], held, maker=False) for k, _ in enumerate(lower)]
     cells = set(lower)
@@ -130,7 +130,7 @@ def test_an_account_that_traded_as_the_model_has_the_model_s_figures(closes: lis
     found = rows(fills, closes)
     opens = np.array([closes[0], *closes[:-1]])
     ends = np.array(closes)
-    lived = replay(book_of(SMALL, closes[0]), opens, np.maximum(opens, ends), np.minimum(opens, ends), ends)
+    lived = replay(terms_of(SMALL, closes[0]), opens, np.maximum(opens, ends), np.minimum(opens, ends), ends)
     assert found["inventory"].to_list() == pytest.approx(lived.inventory.tolist())
     assert found["grid_profit"].to_list() == pytest.approx(lived.grid_profit.tolist(), abs=1e-9)
     assert found["total_pnl"].to_list() == pytest.approx(lived.total_pnl.tolist(), abs=1e-9)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.config.grid import FeeCurrency, Fees, prices
 from mm_dagster.grid import at_risk as stakes
-from mm_dagster.grid.replay import Book, book, quantity_per_cell, replay
+from mm_dagster.grid.replay import GridTerms, quantity_per_cell, replay, terms
 from mm_dagster_tests.grid.cells import Case, cases, replayed
 
 
@@ -64,7 +64,7 @@ def test_figures_by_hand(paid_in: FeeCurrency) -> None:
     # In quote three are worth 3 x 113 x .9751 = 330.5589 at 113, four 4 x 90 x .9751 = 351.0360 at the stop, and the
     # fourth costs 101. In base a cell holds .99: 327.253311, 347.52564, and the fourth costs 100.
     fees = Fees(maker=0.01, taker=0.02, slippage=0.005, paid_in=paid_in)
-    ours = book(prices(100, 140, 5, "levels", "arithmetic"), 1.0, 115.0, 1000.0, 90.0, fees)
+    ours = terms(prices(100, 140, 5, "levels", "arithmetic"), 1.0, 115.0, 1000.0, 90.0, fees)
     found = replayed(ours, [(115, 116, 112, 114), (114, 115, 110, 113)])
     closes = np.array([114.0, 113.0])
     in_quote = paid_in == "quote"
@@ -131,14 +131,14 @@ def test_after_the_stop_nothing_is_at_stake_whatever_is_unknown() -> None:
     assert stakes.required_cash(ours, found).tolist() == [0.0, 0.0]
 
 
-def stopped_at_once() -> Book:
+def stopped_at_once() -> GridTerms:
     levels = prices(95, 120, 5, "intervals", "arithmetic")
-    return book(levels, quantity_per_cell(levels, 100.0, 1000.0, Fees()), 100.0, 1000.0, 90.0, Fees())
+    return terms(levels, quantity_per_cell(levels, 100.0, 1000.0, Fees()), 100.0, 1000.0, 90.0, Fees())
 
 
 def test_row_has_the_same_bits_alone_and_among_others() -> None:
     levels = prices(1500, 4500, 100, "intervals", "geometric")
-    ours = book(levels, 0.01, 3000.0, 100_000.0, 1400.0, Fees())
+    ours = terms(levels, 0.01, 3000.0, 100_000.0, 1400.0, Fees())
     closes = 3000 + 400 * np.sin(np.arange(301) / 7.0)
     found = replay(ours, closes, closes, closes, closes)
     sigma = np.linspace(0.001, 0.05, 301)

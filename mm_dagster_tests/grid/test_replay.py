@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.config.grid import FeeCurrency, Fees, LevelConvention, Spacing, prices
 from mm_dagster.grid.levels import round_prices
-from mm_dagster.grid.replay import Book, Replay, book, book_of, quantity_per_cell
+from mm_dagster.grid.replay import GridTerms, Replay, quantity_per_cell, terms, terms_of
 from mm_dagster.tables.market import MarketRules
 from mm_dagster_tests.grid.cells import MISSING, Candle, Case, Cells, cases, replayed
 from mm_dagster_tests.grid.synthetic import grid as configured
@@ -60,7 +60,7 @@ class ByHand:
     grid_profit_optimistic: list[float]
 
 
-def grid_of_five(convention: LevelConvention, spacing: Spacing, paid_in: FeeCurrency) -> Book:
+def grid_of_five(convention: LevelConvention, spacing: Spacing, paid_in: FeeCurrency) -> GridTerms:
     top = {
         ("levels", "arithmetic"): 140.0,
         ("intervals", "arithmetic"): 150.0,
@@ -70,7 +70,7 @@ def grid_of_five(convention: LevelConvention, spacing: Spacing, paid_in: FeeCurr
     # Powers of 1.1 in floats miss 110 by a bit in the last place; the venue's tick puts them right.
     levels = round_prices(prices(100, top, 5, convention, spacing), MarketRules(price_tick=0.001))
     fees = Fees(maker=0.01, taker=0.02 if paid_in == "quote" else 0.01, slippage=0.005, paid_in=paid_in)
-    return book(levels, 1.0, 115.0, 1000.0, 90.0, fees)
+    return terms(levels, 1.0, 115.0, 1000.0, 90.0, fees)
 
 
 def test_five_levels_in_quote_by_hand_in_every_column() -> None:
@@ -301,7 +301,7 @@ def test_after_the_stop_everything_is_known_and_nothing_happens() -> None:
 def test_flat_bar_at_the_activation_changes_nothing(p0: float) -> None:
     fees = Fees()
     levels = prices(100, 140, 4, "intervals", "arithmetic")
-    ours = book(levels, 1.0, p0, 1000.0, 90.0, fees)
+    ours = terms(levels, 1.0, p0, 1000.0, 90.0, fees)
     later: list[Candle] = [(p0, 141, 101, 120), (120, 125, 99, 110)]
     found, longer = replayed(ours, later), replayed(ours, [(p0, p0, p0, p0), *later])
     assert longer.fills[0] == 0
@@ -311,7 +311,7 @@ def test_flat_bar_at_the_activation_changes_nothing(p0: float) -> None:
 
 
 def test_price_on_a_level_at_activation_holds_the_cell_above_and_waits_for_the_one_below() -> None:
-    ours = book(prices(100, 140, 4, "intervals", "arithmetic"), 1.0, 120.0, 1000.0, 90.0, Fees())
+    ours = terms(prices(100, 140, 4, "intervals", "arithmetic"), 1.0, 120.0, 1000.0, 90.0, Fees())
     assert ours.waiting == 2
 
 
@@ -348,13 +348,13 @@ def test_capital_pays_for_every_cell_once() -> None:
 
 def test_configured_grid_stands_on_ticks_and_buys_lots() -> None:
     grid = configured(lower=3070.04, upper=3185.03, levels=8)
-    ours = book_of(grid, 3120.0, MarketRules(price_tick=0.1, amount_lot=0.001, amount_min=0.001, cost_min=1.0))
+    ours = terms_of(grid, 3120.0, MarketRules(price_tick=0.1, amount_lot=0.001, amount_min=0.001, cost_min=1.0))
     assert ours.prices[0] == 3070.0
     assert ours.prices[-1] == 3185.0
     assert ours.cells == 8
     # Four cells below 3,120 at 12,366.4 together, x 1.001, and four bought for 3,120 x 1.0005 x 1.001 each: 24,877.5.
     assert ours.held == 0.04
-    assert book_of(grid, 3120.0).held == pytest.approx(1000 / 24877.5, abs=1e-7)
+    assert terms_of(grid, 3120.0).held == pytest.approx(1000 / 24877.5, abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_configured_grid_stands_on_ticks_and_buys_lots() -> None:
 )
 def test_configured_grid_that_the_venue_would_not_take_is_refused(rules: MarketRules, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        book_of(configured(), 3120.0, rules)
+        terms_of(configured(), 3120.0, rules)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_configured_grid_that_the_venue_would_not_take_is_refused(rules: MarketR
 def test_impossible_book_is_refused(change: dict[str, Any], words: str) -> None:
     possible = {"grid_prices": np.array([100.0, 110.0]), "quantity": 1.0, "p0": 105.0, "capital": 1000.0, "stop": 90.0}
     with pytest.raises(ValueError, match=words):
-        book(**(possible | change), fees=Fees())
+        terms(**(possible | change), fees=Fees())
 
 
 # What must always hold ------------------------------------------------------------------------------------------------

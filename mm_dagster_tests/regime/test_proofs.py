@@ -18,11 +18,11 @@ from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.config.whole import Config
 from mm_dagster.regime import features, proofs, verdict
 from mm_dagster.regime.proofs import (
-    LEAD_BARS,
+    FOLDED_BARS,
     Evidence,
     live_equals_backfill,
     no_look_ahead,
-    together,
+    pooled,
     warm_up_suffices,
 )
 from mm_dagster.tables.regime import WARMUP_BARS
@@ -89,7 +89,7 @@ def test_progress_grows_to_one(stored: Evidence) -> None:
     no_look_ahead(replace(stored, symbols=("ETH-USDT",)), told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
-    assert len(told) == LEAD_BARS + 2 * SPAN.bars
+    assert len(told) == FOLDED_BARS + 2 * SPAN.bars
 
 
 # engines with a fault -------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_dependence_on_the_start_is_not_mistaken_for_look_ahead(
 
 def test_a_declared_warm_up_that_is_too_short_is_found(stored: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proofs, "WARMUP_BARS", WARMUP_BARS - 200)
-    found = together(list(warm_up_suffices(stored).values()))
+    found = pooled(list(warm_up_suffices(stored).values()))
     assert found.result == "DIFFERS"
     assert found.first
     assert "is null with the declared warm-up, and " in found.first.sentence
@@ -325,7 +325,7 @@ def test_a_market_without_candles_is_counted_apart(candles: pl.DataFrame) -> Non
 def test_months_add_up_to_one_proof(stored: Evidence) -> None:
     parts = live_equals_backfill(stored)
     changed, before = altered(stored, "regime_verdict", 3, "trend_score", 0.0)
-    whole = together([*parts.values(), *live_equals_backfill(changed).values()])
+    whole = pooled([*parts.values(), *live_equals_backfill(changed).values()])
     assert whole.cells == 2 * sum(part.cells for part in parts.values())
     assert whole.differing == 1
     assert whole.first

@@ -121,7 +121,7 @@ def test_several_recordings_count_by_their_size() -> None:
     steps, _ = honest_walk(9)
     noise = gate.measure(steps, np.random.default_rng(9).normal(size=steps.happened.size))
     oracle = gate.measure(steps, steps.happened + np.random.default_rng(9).normal(size=steps.happened.size))
-    both = gate.together([noise, oracle, oracle])
+    both = gate.pooled([noise, oracle, oracle])
     assert both.log_loss[0] == pytest.approx((noise.log_loss[0] + 2 * oracle.log_loss[0]) / 3)
     assert both.tested == noise.tested + 2 * oracle.tested
-    assert gate.together([oracle]).lift[0] == pytest.approx(oracle.lift[0])
+    assert gate.pooled([oracle]).lift[0] == pytest.approx(oracle.lift[0])

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.markets import MarketsConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation.evaluate import LEAD_BARS
-from mm_dagster.evaluation.signals import listen
+from mm_dagster.evaluation.evaluate import HISTORY_BARS
+from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.research import deflation, space, tuning, worth
 from mm_dagster.research.search import Search
 from mm_dagster.research.space import TuningError
 from mm_dagster.research.tuning import Proposal
-from mm_dagster.research.worth import Ground
+from mm_dagster.research.worth import PreparedMarket
 from mm_dagster.tables.words import STATES
 from mm_dagster_tests.regime.markets import PRICES, traded
 
@@ -39,7 +39,7 @@ LIKELY = space.keys_of("exit.thresholds.break_likely")
 
 def walk(seed: int, symbol: str, days: Span = DAYS) -> pl.DataFrame:
     """A market without memory, from the warm-up before the days to their end."""
-    span = days.back(LEAD_BARS)
+    span = days.back(HISTORY_BARS)
     random = np.random.default_rng(seed)
     close = 100.0 * np.exp(np.cumsum(random.normal(0.0, 0.002, span.bars)))
     opens = np.concatenate([[100.0], close[:-1]])
@@ -72,19 +72,23 @@ def candles() -> dict[str, pl.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def grounds(candles: dict[str, pl.DataFrame], config: Config) -> list[Ground]:
+def grounds(candles: dict[str, pl.DataFrame], config: Config) -> list[PreparedMarket]:
     """A grid a day on both."""
     return list(worth.prepare(SYMBOLS, candles.__getitem__, DAYS, config))
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, grounds: list[Ground], config: Config) -> tuple[Path, Proposal]:
+def study(
+    tmp_path_factory: pytest.TempPathFactory, grounds: list[PreparedMarket], config: Config
+) -> tuple[Path, Proposal]:
     """A study in a single go, and where its trials are."""
     folder = tmp_path_factory.mktemp("study")
     return folder, tuning.tune("one", folder, grounds, DAYS, config, LIKELY, TRIALS)
 
 
-def trials(folder: Path, name: str, grounds: Sequence[Ground], config: Config) -> list[list[tuple[dict, float | None]]]:
+def trials(
+    folder: Path, name: str, grounds: Sequence[PreparedMarket], config: Config
+) -> list[list[tuple[dict, float | None]]]:
     """Values and worth of the finished trials of a study, by past."""
     storage = Search(grounds, config, LIKELY, worth.PRICE, name, folder / "trials.journal").storage
     return [
@@ -152,13 +156,15 @@ def test_every_set_of_values_is_one_that_the_configuration_accepts(config: Confi
         assert confirm.warning <= confirm.latest_acceptable_exit
 
 
-def test_a_trial_judges_the_states_that_production_would_have_shown(grounds: list[Ground], config: Config) -> None:
+def test_a_trial_judges_the_states_that_production_would_have_shown(
+    grounds: list[PreparedMarket], config: Config
+) -> None:
     tried = space.with_values(
         config, {"exit.thresholds.break_likely.warning_on": 0.5, "exit.persist.on": 3, "regime.hysteresis.up": 1}
     )
     ground = grounds[0]
     known = {**ground.market.known, **worth._verdicts(ground, DAYS.end, tried)}
-    said = listen(ground.cohort, replace(ground.market, known=known), tried)
+    said = signals_of(ground.cohort, replace(ground.market, known=known), tried)
     states = worth._states(ground, slice(None), DAYS.end, tried, config)
     watched = np.arange(states.shape[1]) < ground.cohort.over[:, None]
     for level in ("WARNING", "LATEST_ACCEPTABLE_EXIT"):
@@ -167,7 +173,7 @@ def test_a_trial_judges_the_states_that_production_would_have_shown(grounds: lis
         assert np.array_equal(shown & watched, (states >= STATES.index(level)) & watched)
 
 
-def test_an_alarm_that_always_stands_catches_nothing(grounds: list[Ground], config: Config) -> None:
+def test_an_alarm_that_always_stands_catches_nothing(grounds: list[PreparedMarket], config: Config) -> None:
     always = {"exit.thresholds.break_likely.warning_on": 0.0, "exit.thresholds.break_likely.warning_off": 0.0,
               "exit.thresholds.break_likely.latest_acceptable_exit_on": 0.0,
               "exit.thresholds.break_likely.latest_acceptable_exit_off": 0.0}  # fmt: skip
@@ -184,7 +190,7 @@ def test_what_happens_from_the_last_block_on_changes_no_trial(
     candles: dict[str, pl.DataFrame],
     config: Config,
     study: tuple[Path, Proposal],
-    grounds: list[Ground],
+    grounds: list[PreparedMarket],
     tmp_path: Path,
 ) -> None:
     folder, proposal = study
@@ -206,7 +212,7 @@ def test_what_happens_from_the_last_block_on_changes_no_trial(
 
 @pytest.mark.long
 def test_a_study_that_was_interrupted_goes_on_to_what_it_would_have_found(
-    study: tuple[Path, Proposal], grounds: list[Ground], config: Config, tmp_path: Path
+    study: tuple[Path, Proposal], grounds: list[PreparedMarket], config: Config, tmp_path: Path
 ) -> None:
     folder, proposal = study
     with pytest.raises(KeyboardInterrupt):
@@ -223,7 +229,7 @@ def test_a_study_that_was_interrupted_goes_on_to_what_it_would_have_found(
 
 
 def test_a_study_goes_on_only_under_what_it_began_with(
-    study: tuple[Path, Proposal], grounds: list[Ground], config: Config
+    study: tuple[Path, Proposal], grounds: list[PreparedMarket], config: Config
 ) -> None:
     folder, _ = study
     stricter = space.with_values(config, {"exit.persist.on": 4})
