@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from mm_dagster.alerts.budget import moment, quiet_hours
 from mm_dagster.alerts.responses import answers_of
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
-from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.history.lake import Lake
 from mm_dagster.pages.grid import GridOnPage, by_urgency, grid_on_page
+from mm_dagster.pages.lines import lines
 from mm_dagster.pages.page import DAY, MarketOnPage, Page, with_responses
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables.regime import WARMUP_BARS
@@ -40,7 +38,6 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
     newest = max((one.as_of for one in grids if one.as_of), default=clock)
     ticks = lake.sql(f"SELECT max(as_of) AS newest FROM tick WHERE as_of <= '{iso(clock)}'")["newest"][0]
     tick = lake.read("tick", span=Span(ticks - BAR, ticks)).row(0, named=True) if ticks else None
-    hours = quiet_hours(clock, config.alerts)
     return Page(
         clock=clock,
         looked_up=looked_up,
@@ -50,8 +47,7 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
         markets=_markets(project, clock, newest, days),
         tick=tick,
         alerts=tuple(row for row in alerts if row["created_at"] > newest - days * DAY or row["status"] == "PENDING"),
-        quiet_until=hours[1] if hours else None,
-        digest_at=_next_digest(clock, config.alerts),
+        lines=lines(project, clock),
         waiting=_waiting(project),
         config_error=project.config_error,
         vanished=tuple(project.vanished),
@@ -182,14 +178,6 @@ def _begins(project: Project, clock: datetime) -> dict[str, datetime]:
 
 _REMARKED = timedelta(days=30)
 """How long after a market is fully judged it is still said since when."""
-
-
-def _next_digest(clock: datetime, alerts: AlertsConfig) -> datetime | None:
-    if alerts.digest_at is None:
-        return None
-    today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
-    times = (moment(today + number * DAY, alerts.digest_at, alerts.timezone) for number in range(2))
-    return next((time for time in times if time > clock), None)
 
 
 def _waiting(project: Project) -> int | str | None:

@@ -61,6 +61,21 @@ class MarketOnPage:
 
 
 @dataclass(frozen=True)
+class Line:
+    """One line of the page.
+
+    Attributes:
+        label: what it is about, in a word of at most seven letters.
+        text: what it says.
+        amounts: whether it names money, which a page to share leaves out.
+    """
+
+    label: str
+    text: str
+    amounts: bool = False
+
+
+@dataclass(frozen=True)
 class Page:
     """All of it at a moment.
 
@@ -73,8 +88,7 @@ class Page:
         markets: in the order of markets.yaml.
         tick: the newest row of `tick`.
         alerts: messages of the days, newest first, each with its `responded_at`, `action` and `note`.
-        quiet_until: end of the quiet hours that hold; None: none do.
-        digest_at: the next daily summary; None: there is none.
+        lines: what else there is to say of the whole; see lines.py.
         waiting: commits that the git remote does not have, or what is wrong with it; None: there is no remote.
         config_error: why the configuration in the folder is not in force.
         vanished: files and grids that are gone from the folder and still count, in sentences.
@@ -88,8 +102,7 @@ class Page:
     markets: tuple[MarketOnPage, ...]
     tick: Row | None = None
     alerts: tuple[Row, ...] = ()
-    quiet_until: datetime | None = None
-    digest_at: datetime | None = None
+    lines: tuple[Line, ...] = ()
     waiting: int | str | None = None
     config_error: str | None = None
     vanished: tuple[str, ...] = ()
@@ -209,6 +222,7 @@ def without_money(page: Page) -> Page:
         tick={**tick, "reason": left_out} if tick and tick["reason"] else tick,
         waiting=left_out if isinstance(page.waiting, str) else page.waiting,
         config_error=left_out if page.config_error else None,
+        lines=tuple(line for line in page.lines if not line.amounts),
     )
 
 

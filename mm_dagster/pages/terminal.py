@@ -205,10 +205,8 @@ def _system(page: Page) -> Iterator[RenderableType]:
     for row in page.alerts:
         if row["status"] in ("PENDING", "FAILED") or is_held_back(row):
             lines.add_row("", Text(f"{row['title']}: {became_of(row, page.clock)}"))
-    if page.quiet_until:
-        lines.add_row("quiet", Text(f"quiet hours until {iso(page.quiet_until)}: only MANDATORY EXIT makes a sound"))
-    if page.digest_at:
-        lines.add_row("digest", Text(f"next {iso(page.digest_at)}"))
+    for line in page.lines:
+        lines.add_row(line.label, Text(line.text))
     if isinstance(page.waiting, int):
         lines.add_row("git", Text(f"{counted(page.waiting, 'commit')} to push"))
     yield lines

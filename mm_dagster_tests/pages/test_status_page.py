@@ -8,7 +8,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from mm_dagster.pages.page import Page
+from mm_dagster.bars import iso
+from mm_dagster.pages.page import Line, Page
 from mm_dagster.pages.terminal import status_page
 from mm_dagster_tests.pages.rows import AS_OF, CLOCK, grid, message_row, on_page, page, told
 
@@ -27,7 +28,11 @@ def troubled() -> Page:
     alerts = told(message_row(worst), message_row(grid("eth"), alert_id="f", status="FAILED", detail="[/] is invalid"))
     return page(
         on_page(grid("eth")), on_page(worst, "LATEST_ACCEPTABLE_EXIT", alerts=alerts, simulated=True), alerts=alerts,
-        quiet_until=CLOCK + timedelta(hours=5), digest_at=CLOCK + timedelta(hours=6), waiting=2,
+        lines=(
+            Line("quiet", f"quiet hours until {iso(CLOCK + timedelta(hours=5))}: only MANDATORY EXIT makes a sound"),
+            Line("digest", f"next {iso(CLOCK + timedelta(hours=6))}"),
+        ),
+        waiting=2,
         config_error="grids/eth.yaml: stop: 9999 is not below lower",
     )  # fmt: skip
 

@@ -1,0 +1,44 @@
+"""The lines below the markets, an entry each: what a table or a setting has to say of the whole, in one sentence.
+
+A new table whose news fits into a line needs a function here and nothing else: terminal and report show every line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from mm_dagster.alerts.budget import moment, quiet_hours
+from mm_dagster.bars import iso
+from mm_dagster.pages.page import DAY, Line
+
+if TYPE_CHECKING:
+    from mm_dagster.pipeline.project import Project
+
+
+def quiet(project: Project, clock: datetime) -> Line | None:
+    """Until when only an emergency makes a sound."""
+    hours = quiet_hours(clock, project.config.alerts)
+    return Line("quiet", f"quiet hours until {iso(hours[1])}: only MANDATORY EXIT makes a sound") if hours else None
+
+
+def digest(project: Project, clock: datetime) -> Line | None:
+    """When the next daily summary comes."""
+    alerts = project.config.alerts
+    if alerts.digest_at is None:
+        return None
+    today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
+    times = (moment(today + number * DAY, alerts.digest_at, alerts.timezone) for number in range(2))
+    coming = next((time for time in times if time > clock), None)
+    return Line("digest", f"next {iso(coming)}") if coming else None
+
+
+ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (quiet, digest)
+"""What makes each line, in the order of the page; None: it has nothing to say."""
+
+
+def lines(project: Project, clock: datetime) -> tuple[Line, ...]:
+    """Every line that there is at a moment, UTC."""
+    return tuple(line for entry in ENTRIES if (line := entry(project, clock)) is not None)
