@@ -22,7 +22,7 @@ from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.pipeline import holes, tick_row
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
-from mm_dagster.pipeline.work import Work, unsettled
+from mm_dagster.pipeline.work import Work, makes, unsettled
 from mm_dagster.tables import registry
 from mm_dagster.tables.registry import conform, empty
 
@@ -70,6 +70,7 @@ class Gathered:
     problems: dict[str, str] = field(default_factory=dict)
 
 
+@makes("candles")
 def collect(job: Work, say: Callable[[datetime, int], None] = lambda month, changed: None) -> Gathered:
     """Asks for what is needed, and writes month by month, oldest first, while the venues go on answering.
 

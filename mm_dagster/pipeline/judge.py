@@ -22,7 +22,7 @@ from mm_dagster.pipeline import tick_row
 from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS
-from mm_dagster.pipeline.work import Work, in_batches
+from mm_dagster.pipeline.work import Work, in_batches, makes
 from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.tables.registry import dtypes
 
@@ -46,6 +46,7 @@ class Risks(Computed):
     differing: list[str]
 
 
+@makes("grid_risk")
 def assess_risk(job: Work) -> Risks:
     """Keeps the episodes, then computes and stores `grid_risk`."""
     lake = job.project.lake
@@ -76,6 +77,7 @@ def assess_risk(job: Work) -> Risks:
     return Risks(changed, last, followed, refused, compared, differing)
 
 
+@makes("entry_assessment")
 def assess_entry(job: Work) -> Computed:
     """Computes and stores `entry_assessment`."""
     lake = job.project.lake
@@ -104,6 +106,7 @@ class States(Computed):
     active: list[GridConfig]
 
 
+@makes("exit_state")
 def judge(job: Work) -> States:
     """Computes and stores `exit_state`, and notes that the tick is done."""
     changed, newest = 0, []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from mm_dagster.pipeline.work import Work
+from mm_dagster.pipeline.work import Work, makes
 from mm_dagster.regime import features, verdict
 from mm_dagster.tables import regime
 from mm_dagster.tables.regime import HYSTERESIS_BARS
@@ -26,6 +26,7 @@ class Computed:
     newest: list[pl.DataFrame]
 
 
+@makes("regime_features")
 def measure(job: Work) -> Computed:
     """Computes and stores `regime_features`."""
     changed, newest = 0, []
@@ -41,6 +42,7 @@ def measure(job: Work) -> Computed:
     return Computed(changed, newest)
 
 
+@makes("regime_verdict")
 def decide(job: Work) -> Computed:
     """Computes and stores `regime_verdict`."""
     changed, newest = 0, []

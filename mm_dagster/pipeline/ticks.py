@@ -1,30 +1,24 @@
 """A tick and a backfill without Dagster: each stage for itself, in the order of the flow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from mm_dagster.bars import Span
 from mm_dagster.pipeline import collect, judge, measure
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.work import Work, plan
+from mm_dagster.pipeline.work import MAKERS, Work, makes, plan
 from mm_dagster.tables import registry
 
 
+@makes("account_snapshot")
 def _accounts(job: Work) -> object:
     return collect.collect_accounts(job.project, job.tick, job.run_id)
 
 
-_MAKERS: dict[str, Callable[[Work], object]] = {
-    "account_snapshot": _accounts,
-    "candles": collect.collect,
-    "entry_assessment": judge.assess_entry,
-    "exit_state": judge.judge,
-    "grid_risk": judge.assess_risk,
-    "regime_features": measure.measure,
-    "regime_verdict": measure.decide,
-}
+_MODULES = (collect, measure, judge)
+"""Each notes what it makes when it is imported."""
 
-MADE_BY = {table: _MAKERS[table] for table in registry.STAGES if table in _MAKERS}
+MADE_BY = {table: MAKERS[table] for table in registry.STAGES if table in MAKERS}
 """What makes a table of a tick, in the order of the flow. None is handed anything by another: what it must know stands
 in the lake."""
 

@@ -1,9 +1,10 @@
 """What one run is to do: which bars each stage computes, and how it writes them. The tick's own row: tick_row.py."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import TypeVar
 
 import polars as pl
 
@@ -311,6 +312,22 @@ class Work:
                 .otherwise(pl.col("recomputed_at"))
             )
             self.project.lake.upsert("candle_revision", rows, commit=self.commit("candle_revision", self.window))
+
+
+MAKERS: dict[str, Callable[[Work], object]] = {}
+"""What makes a table of a tick, noted by `makes`; `ticks.py` has them in the order of the flow."""
+
+_Maker = TypeVar("_Maker", bound=Callable[..., object])
+
+
+def makes(table: str) -> Callable[[_Maker], _Maker]:
+    """Notes that a function makes a table for the bars of a `Work`, whether Dagster calls it or not."""
+
+    def note(maker: _Maker) -> _Maker:
+        MAKERS[table] = maker
+        return maker
+
+    return note
 
 
 def unsettled(lake: Lake, symbols: Sequence[str]) -> pl.DataFrame:
