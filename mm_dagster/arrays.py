@@ -12,12 +12,15 @@ The logarithm of a constant, or of a setting, is `math.log`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -34,7 +37,29 @@ def kernel(loop: _Loop) -> _Loop:
     # Who only names arrays does not pay for the compiler.
     from numba import njit
 
-    return cast(_Loop, njit(cache=True, error_model="numpy", nogil=True)(loop))
+    compiled = njit(cache=True, error_model="numpy", nogil=True)(loop)
+    _forget_what_cannot_be_read(compiled._cache)
+    return cast(_Loop, compiled)
+
+
+def _forget_what_cannot_be_read(cache: Any) -> None:
+    """Begins a loop's cache anew where its index cannot be read, instead of failing at each call for ever.
+
+    An index names the classes of the arguments, and numba reads it before it looks whether it is of this source: one
+    that an older program left may name a class that is no more, and a disk may have torn it. Numba has no setting for
+    that; a test holds that its cache still has these two methods.
+    """
+    load = cache.load_overload
+
+    def load_or_forget(*of: Any) -> Any:
+        try:
+            return load(*of)
+        except Exception as error:
+            logger.info("%s is compiled anew: its cache cannot be read: %s", cache.cache_path, error)
+            cache.flush()
+            return None
+
+    cache.load_overload = load_or_forget
 
 
 def natural_log(values: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Logarithms, powers and compiled loops: the same bits wherever a value stands."""
 
 import math
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from mm_dagster.arrays import exponential, kernel, log_ratio, natural_log, power
+from mm_dagster_tests.conftest import PROJECT
 
 
 def test_logarithms_of_zero_and_of_less_are_defined():
@@ -44,3 +46,59 @@ def test_a_compiled_loop_divides_by_zero_to_infinity():
 def test_who_only_names_arrays_does_not_pay_for_the_compiler():
     code = "import sys; import mm_dagster.arrays, mm_dagster.grid.touch; print('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+OLD = """
+from typing import NamedTuple
+import numpy as np
+from mm_dagster.arrays import kernel
+class {name}(NamedTuple):
+    factor: float
+@kernel
+def scaled(values, by):
+    return values[0] * by.factor
+print(scaled(np.ones(1), {name}(3.0)))
+"""
+
+
+def run(folder, source):
+    """What a module prints that an upgrade leaves in place, with the cache of the program before it."""
+    (folder / "loops.py").write_text(source)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": f"{folder}:{PROJECT}"}
+    command = [sys.executable, "-c", "import loops"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    return done.returncode, done.stdout, done.stderr[-500:]
+
+
+def test_a_cache_of_a_program_before_that_names_a_class_that_is_gone_is_begun_anew(tmp_path):
+    assert run(tmp_path, OLD.format(name="Book")) == (0, "3.0\n", "")
+    indices = list((tmp_path / "cache").rglob("*.nbi"))
+    assert len(indices) == 1
+    assert b"Book" in indices[0].read_bytes()
+    assert run(tmp_path, OLD.format(name="Terms")) == (0, "3.0\n", "")
+    # What was compiled anew is kept: the next process reads it.
+    assert b"Terms" in indices[0].read_bytes()
+    written = indices[0].stat().st_mtime_ns
+    assert run(tmp_path, OLD.format(name="Terms")) == (0, "3.0\n", "")
+    assert indices[0].stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("left", [b"", b"torn", "half"])
+def test_a_torn_cache_is_begun_anew(tmp_path, left):
+    assert run(tmp_path, OLD.format(name="Terms"))[0] == 0
+    (index,) = (tmp_path / "cache").rglob("*.nbi")
+    whole = index.read_bytes()
+    index.write_bytes(whole[: len(whole) // 2] if left == "half" else left)
+    assert run(tmp_path, OLD.format(name="Terms")) == (0, "3.0\n", "")
+
+
+def test_contract_with_numba_the_cache_of_a_loop_is_loaded_and_flushed_by_these_methods():
+    from numba.core.caching import FunctionCache
+
+    assert all(hasattr(FunctionCache, name) for name in ("load_overload", "flush", "cache_path"))
+
+    @kernel
+    def one(values):
+        return values[0]
+
+    assert isinstance(one._cache, FunctionCache)

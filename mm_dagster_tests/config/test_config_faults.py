@@ -318,7 +318,7 @@ def test_an_error_that_nobody_foresaw_is_one_line(
     def breaks(*_: object) -> None:
         raise kind("unheard of\nin two lines")
 
-    monkeypatch.setattr("mm_dagster.config.prices", breaks)
+    monkeypatch.setattr("mm_dagster.config.grid.prices", breaks)
     assert str(outcome(folder)).startswith(f"{folder / 'grids' / 'eth-v3.yaml'}: ")
 
 
@@ -326,7 +326,7 @@ def test_ctrl_c_is_no_configuration_error(folder: Path, monkeypatch: pytest.Monk
     def stops(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mm_dagster.config.prices", stops)
+    monkeypatch.setattr("mm_dagster.config.grid.prices", stops)
     with pytest.raises(KeyboardInterrupt):
         load(folder)
 
