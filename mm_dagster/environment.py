@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mm_dagster.text import ForeseenError, closest
+from mm_dagster.errors import ForeseenError
+from mm_dagster.text import closest
 
 CONFIG_DIR, DATA_DIR, DAGSTER_DIR = "MM_CONFIG_DIR", "MM_DATA_DIR", "MM_DAGSTER_DIR"
 TICK_OFFSET = "MM_TICK_OFFSET_MINUTES"

@@ -12,7 +12,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from mm_dagster.text import ForeseenError
+from mm_dagster.errors import ForeseenError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MOST = 1_000_000

@@ -7,11 +7,6 @@ import math
 from collections.abc import Iterable
 from datetime import timedelta
 
-
-class ForeseenError(Exception):
-    """What can go wrong and says in one line what to do. `mm` shows the line alone, without a trace."""
-
-
 _NAMED = 8
 """Known names that are listed, at most."""
 

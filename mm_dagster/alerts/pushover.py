@@ -24,7 +24,7 @@ from pushover_complete.pushover_api import PUSHOVER_API_URL
 
 from mm_dagster import logs, web
 from mm_dagster.config.alerts import PushoverConfig
-from mm_dagster.text import ForeseenError
+from mm_dagster.errors import ForeseenError
 
 IMAGE_LIMIT = 5 * 1024 * 1024
 """A larger picture is refused together with its message, so it is left out."""

@@ -17,7 +17,7 @@ from rich.markup import escape
 from mm_dagster import environment, logs, modes
 from mm_dagster.cli.remedies import can_be_said, in_words, remedy, unforeseen
 from mm_dagster.environment import VariableError
-from mm_dagster.text import ForeseenError
+from mm_dagster.errors import ForeseenError
 
 app = typer.Typer(
     add_completion=False,

@@ -13,7 +13,7 @@ from mm_dagster.bars import BAR, iso
 from mm_dagster.cli.app import CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
-from mm_dagster.text import ForeseenError
+from mm_dagster.errors import ForeseenError
 
 PANEL = "Keep it well"
 

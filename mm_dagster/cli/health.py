@@ -14,7 +14,7 @@ from mm_dagster.cli.app import CommandError, app, out, project_here
 from mm_dagster.cli.examine import PANEL, freshness
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
-from mm_dagster.text import ForeseenError
+from mm_dagster.errors import ForeseenError
 
 HEARTBEAT = timedelta(minutes=5)
 """Age from which a daemon counts as dead; each reports twice a minute."""

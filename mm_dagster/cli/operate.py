@@ -23,8 +23,9 @@ from mm_dagster.bars import iso, parse_time
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
+from mm_dagster.errors import ForeseenError
 from mm_dagster.tables.words import RESPONSES
-from mm_dagster.text import ForeseenError, did_you_mean
+from mm_dagster.text import did_you_mean
 
 if TYPE_CHECKING:
     from mm_dagster.pages.grid import GridOnPage

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mm_dagster.text import ForeseenError
+from mm_dagster.errors import ForeseenError
 
 LONGEST = 600
 """Characters of a line: what stands in a file may be as long as the file."""

@@ -26,9 +26,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mm_dagster.bars import iso
+from mm_dagster.errors import ForeseenError
 from mm_dagster.history import sqlite_files
 from mm_dagster.history.lake import Lake
-from mm_dagster.text import ForeseenError
 
 FORMAT = 1
 PARTS = ("history", "mirror", "config", "dagster")

@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from mm_dagster.errors import ForeseenError
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
-from mm_dagster.text import ForeseenError
 
 METADATA = "__ducklake_metadata_history"
 """What DuckLake calls the database of its own tables, when the lake is attached as `history`."""

@@ -28,8 +28,8 @@ from typing import IO, TypeVar
 from filelock import FileLock
 
 from mm_dagster.environment import VariableError
+from mm_dagster.errors import ForeseenError
 from mm_dagster.history import git_settings, remains, worktree
-from mm_dagster.text import ForeseenError
 
 # Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")

@@ -14,8 +14,8 @@ from typing import Protocol
 import polars as pl
 
 from mm_dagster.bars import TIME, Span
+from mm_dagster.errors import ForeseenError
 from mm_dagster.tables.market import MarketRules
-from mm_dagster.text import ForeseenError
 
 ROWS = pl.Schema(
     {
