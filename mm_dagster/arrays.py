@@ -37,7 +37,7 @@ def kernel(loop: _Loop) -> _Loop:
     # Who only names arrays does not pay for the compiler.
     from numba import njit
 
-    compiled = njit(cache=True, error_model="numpy", nogil=True)(loop)
+    compiled: Any = njit(cache=True, error_model="numpy", nogil=True)(loop)
     _forget_what_cannot_be_read(compiled._cache)
     return cast(_Loop, compiled)
 
