@@ -27,6 +27,9 @@ _PRICES = ("open", "high", "low", "close")
 
 VALUES = (*_PRICES, "volume")
 
+SEEN_BEFORE = 2
+"""How many bars before one the close before is looked for; as many more than a hole's are asked for in any answer."""
+
 CANDLES = {k: v for k, v in dtypes("candles").items() if k not in ("config_hash", "code_version", "source")}
 
 QUARANTINE = {k: v for k, v in dtypes("quarantine").items() if k != "source"}
@@ -92,7 +95,7 @@ def assemble(
     bars = closed.open_times().to_frame().join(good, on="open_time", how="left", maintain_order="left")
     number = np.arange(bars.height)
     sent = bars["close"].is_not_null().to_numpy()
-    quiet = bars.select(is_quiet()).to_series().fill_null(False).to_numpy() & answer.has_volume
+    quiet = bars.select(_is_quiet_bar()).to_series().fill_null(False).to_numpy() & answer.has_volume
     traded = sent & ~quiet
     refused = bars["open_time"].is_in(bad["bar"].unique().to_list()).to_numpy()
     asked = covered(answer.answered, closed)
@@ -136,9 +139,21 @@ def assemble(
 
 
 def is_quiet() -> pl.Expr:
-    """Whether nobody traded in a bar that was sent: no volume, and every price is the close before."""
-    before = pl.col("close").forward_fill().shift(1)
-    return (pl.col("volume") == 0) & pl.all_horizontal(pl.col(name) == before for name in _PRICES)
+    """Whether nobody traded in a row, as the row before it shows: no volume, and every price is the close before."""
+    return _repeats(pl.col("close").shift(1))
+
+
+def _is_quiet_bar() -> pl.Expr:
+    """Likewise of bars, which may not have been sent.
+
+    The close before is that of the last `SEEN_BEFORE` bars. Where none of these was sent it counts as the same: an
+    older one may or may not be in an answer, and a label must not depend on where an answer begins.
+    """
+    return _repeats(pl.col("close").forward_fill(limit=SEEN_BEFORE - 1).shift(1).fill_null(pl.col("open")))
+
+
+def _repeats(close_before: pl.Expr) -> pl.Expr:
+    return (pl.col("volume") == 0) & pl.all_horizontal(pl.col(name) == close_before for name in _PRICES)
 
 
 def _unread(rows: Sequence[tuple[datetime, str]], span: Span) -> pl.DataFrame:

@@ -16,7 +16,18 @@ import polars as pl
 from mm_dagster.bars import BAR, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.config.markets import CandlesConfig
 from mm_dagster.market import contradiction
-from mm_dagster.market.candles import CANDLES, HOLES, QUARANTINE, VALUES, assemble, covered, is_quiet, payload, sift
+from mm_dagster.market.candles import (
+    CANDLES,
+    HOLES,
+    QUARANTINE,
+    SEEN_BEFORE,
+    VALUES,
+    assemble,
+    covered,
+    is_quiet,
+    payload,
+    sift,
+)
 from mm_dagster.market.venue import ROWS, Answer, Venue, VenueError
 from mm_dagster.tables.registry import dtypes
 
@@ -127,7 +138,7 @@ def collect(
     reached, answer, seen = _followed_back(
         venue, symbol, closed, answer, seen, settings, known, is_news=is_news, is_said_twice=is_said_twice
     )
-    judged = reached.back(settings.max_no_trade + 2)
+    judged = reached.back(settings.max_no_trade + SEEN_BEFORE)
     # A row without a time is kept at the first bar of the span that it may be of.
     answer = replace(answer, unread=tuple((max(start, reached.start), row) for start, row in answer.unread))
     asked_at = venue.now()
@@ -237,7 +248,7 @@ class _Seen:
 
 def _asked(closed: Span, settings: CandlesConfig, *, is_news: bool) -> Span:
     """What is asked for, so that closed bars can be judged; of now the one in progress, too: it proves the last."""
-    judged = closed.back(settings.max_no_trade + 2)
+    judged = closed.back(settings.max_no_trade + SEEN_BEFORE)
     return Span(judged.start, closed.end + BAR) if is_news else judged
 
 
@@ -274,7 +285,7 @@ def _settled(
 
 
 def _seen(answer: Answer, closed: Span, settings: CandlesConfig, symbol: str, known: Known) -> _Seen:
-    judged = closed.back(settings.max_no_trade + 2)
+    judged = closed.back(settings.max_no_trade + SEEN_BEFORE)
     good, bad = sift(answer.rows, Span(judged.start, closed.end + BAR))
     good, none = good.sort("open_time"), pl.DataFrame(schema={"open_time": ROWS["open_time"], "reason": pl.String()})
     if answer.final:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.bars import BAR, EPOCH, TIME, Span
@@ -306,7 +306,7 @@ def test_a_file_without_any_volume_is_exempt() -> None:
 
 
 class Frozen(Script):
-    """The same, and Z: a row without volume that repeats the close before."""
+    """The same, Z: a row without volume that repeats the close before; Y: one at another price."""
 
     def fetch(self, symbol: str, span: Span) -> Answer:
         answer = super().fetch(symbol, span)
@@ -315,13 +315,17 @@ class Frozen(Script):
             if what == "T":
                 before = bar(number, price=100.0 + number)[4]
             time = START + number * BAR
-            if what == "Z" and span.start <= time < span.end:
+            if what == "Y":
+                before += 0.5
+            if what in "ZY" and span.start <= time < span.end:
                 sent.append((time, before, before, before, before, 0.0))
         return Answer(pl.concat([answer.rows, rows(*sent)]), answer.answered, answer.error, final=self.final)
 
 
-@settings(max_examples=40)
-@given(play=st.text(alphabet="TTNZZZZ", min_size=1, max_size=40), cuts=st.sets(st.integers(1, 39), max_size=6))
+@settings(max_examples=200)
+@example(play="NNNNNNZN", cuts={7})
+@example(play="NNZZ", cuts={3})
+@given(play=st.text(alphabet="TTNNZZZY", min_size=1, max_size=40), cuts=st.sets(st.integers(1, 39), max_size=6))
 def test_the_labels_do_not_depend_on_where_an_answer_begins(play: str, cuts: set[int]) -> None:
     whole = Span(START, START + len(play) * BAR)
     borders = [START, *(START + cut * BAR for cut in sorted(cuts) if cut < len(play)), whole.end]
