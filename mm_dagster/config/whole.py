@@ -85,13 +85,13 @@ class Config(Model):
         Raises:
             StopIteration: it is not watched.
         """
-        name = next(market.venue for market in self.markets.markets if market.symbol == symbol)
-        return Market(symbol, name, self.markets.venues[name])
+        return next(market for market in self.watched if market.symbol == symbol)
 
     @property
     def watched(self) -> list[Market]:
         """Every watched market, in the order of the file."""
-        return [self.market(symbol) for symbol in self.symbols]
+        venues = self.markets.venues
+        return [Market(one.symbol, one.venue, venues[one.venue]) for one in self.markets.markets]
 
     @property
     def kind(self) -> str:
@@ -137,8 +137,5 @@ class Config(Model):
 
 def _plain(model: Model) -> dict[str, Any]:
     """What of a model changes rows."""
-    return {
-        name: _plain(value) if isinstance(value, Model) else model.model_dump(mode="json", include={name})[name]
-        for name, value in model
-        if not (isinstance(value, Model) and value.only_for_checks)
-    }
+    left_out = {name for name, value in model if isinstance(value, Model) and value.only_for_checks}
+    return model.model_dump(mode="json", exclude=left_out)

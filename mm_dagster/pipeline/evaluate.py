@@ -28,14 +28,14 @@ HEARD, SANE = "signals_are_worth_hearing", "parameters_are_sane"
 """Names of the checks."""
 
 
-def judged_markets(project: Project, config: Config) -> list[str]:
+def judged_markets(config: Config) -> list[str]:
     """The watched markets; the synthetic ones only where there is no other, since they would flatter or blame."""
-    return [one for one in config.symbols if project.config.is_simulated or not project.config.market(one).is_simulated]
+    return [one.symbol for one in config.watched if config.is_simulated or not one.is_simulated]
 
 
 def operated(project: Project, config: Config) -> monthly.Operated:
     """The operator's grids and alerts on the same markets, and on those that they no longer watch."""
-    apart = [one for one in config.symbols if one not in judged_markets(project, config)]
+    apart = [one for one in config.symbols if one not in judged_markets(config)]
     of_these = ~pl.col("symbol").is_in(apart)
     alerts = project.lake.sql(f"FROM alert_responses WHERE {project.lake.in_force('notification')}")
     return monthly.Operated(project.lake.read("grid_episode").filter(of_these), alerts.filter(of_these))
@@ -84,7 +84,7 @@ def judge_signals(
     days = monthly.window(until or newest, settings.evaluation.window_days)
     reach = days.back(HISTORY_BARS)
     found = monthly.assess(
-        judged_markets(project, settings),
+        judged_markets(settings),
         lambda symbol: lake.read("candles", span=reach, symbols=[symbol]),
         operated(project, settings),
         days,
@@ -209,7 +209,7 @@ def fit_candidates(project: Project, run_id: str, say: Callable[[str], None], wa
     rows: list[pl.DataFrame] = []
     left_out: list[str] = []
     fitted = changed = 0
-    for symbol in judged_markets(project, settings):
+    for symbol in judged_markets(settings):
         found = candidates.refit(
             symbol,
             lake.read("candles", span=candidates.reach(days), symbols=[symbol], columns=candidates.COLUMNS),

@@ -52,7 +52,7 @@ from mm_dagster.research.worth import (
     folds,
     judge,
 )
-from mm_dagster.tables.registry import CODE_VERSIONS
+from mm_dagster.tables.registry import CODE_VERSIONS, EVERY_BAR
 
 SURE = 0.95
 
@@ -139,6 +139,7 @@ def about(
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
     parts = [config.regime, config.risk, config.exit, config.evaluation]
+    versions = {table: CODE_VERSIONS[table] for table in EVERY_BAR}
     prices = [values.tobytes() for ground in grounds for values in ground.market.prices.values()]
     return {
         "symbols": ",".join(ground.market.symbol for ground in grounds),
@@ -147,7 +148,7 @@ def about(
         "price": f"{price:g}",
         "candles": digest(*prices),
         "configuration": digest(*(part.model_dump_json().encode() for part in parts)),
-        "code": digest(repr((SPACE, BLOCKS, SEARCH_GRIDS, LEVELS, CODE_VERSIONS)).encode()),
+        "code": digest(repr((SPACE, BLOCKS, SEARCH_GRIDS, LEVELS, versions)).encode()),
     }
 
 

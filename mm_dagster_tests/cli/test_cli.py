@@ -31,6 +31,7 @@ from mm_dagster.bars import BAR, Span, iso, parse_time
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.history.views import VIEWS
 from mm_dagster.tables.registry import TABLES, dtypes
+from mm_dagster_tests.cli.small import configure
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 400
@@ -40,15 +41,7 @@ PATIENCE_SECONDS = 400
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small configuration, and two days of history."""
     folder = tmp_path_factory.mktemp("cli")
-    configuration = folder / "configuration"
-    (configuration / "grids").mkdir(parents=True)
-    markets = {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "ETH-USDT", "venue": "main"}]}
-    grid = {
-        "id": "eth", "symbol": "ETH-USDT", "activated_at": "2026-06-23", "lower": 2550, "upper": 2820, "levels": 12,
-        "stop": 2480, "capital": 1000,
-    }  # fmt: skip
-    (configuration / "markets.yaml").write_text(yaml.safe_dump(markets))
-    (configuration / "grids" / "eth.yaml").write_text(yaml.safe_dump(grid))
+    configure(folder)
     assert run(folder, "backfill", "--from", "2026-06-25", "--to", "2026-06-26").returncode == 0
     return folder
 

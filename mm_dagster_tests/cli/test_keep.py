@@ -13,12 +13,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 from filelock import FileLock
 from polars.testing import assert_frame_equal
 
 from mm_dagster.history.lake import Lake
 from mm_dagster.tables import registry
+from mm_dagster_tests.cli.small import configure
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 240
@@ -29,15 +29,7 @@ SECRET = "a-token-that-nobody-may-read"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project after one tick, and a backup of it."""
     folder = tmp_path_factory.mktemp("keep")
-    configuration = folder / "configuration"
-    (configuration / "grids").mkdir(parents=True)
-    markets = {"venues": {"main": {"kind": "simulated"}}, "markets": [{"symbol": "ETH-USDT", "venue": "main"}]}
-    grid = {
-        "id": "eth", "symbol": "ETH-USDT", "activated_at": "2026-06-23", "lower": 2550, "upper": 2820, "levels": 12,
-        "stop": 2480, "capital": 1000,
-    }  # fmt: skip
-    (configuration / "markets.yaml").write_text(yaml.safe_dump(markets))
-    (configuration / "grids" / "eth.yaml").write_text(yaml.safe_dump(grid))
+    configure(folder)
     assert mm(folder, "tick", "--as-of", "2026-06-27T00:00Z").returncode == 0
     done = mm(folder, "backup", "--to", str(folder / "b.tar.gz"), "--json")
     assert done.returncode == 0
