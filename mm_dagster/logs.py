@@ -22,10 +22,6 @@ from functools import lru_cache
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote
 
-import stamina.instrumentation
-import structlog
-from structlog.stdlib import ProcessorFormatter
-
 from mm_dagster import environment
 from mm_dagster.environment import VariableError
 
@@ -133,6 +129,9 @@ def bound(**known: str | None) -> Iterator[None]:
     Raises:
         RedactedError: in the place of an error that cannot be cleaned.
     """
+    import structlog
+
+    adopt_structlog()
     with structlog.contextvars.bound_contextvars(**{name: value for name, value in known.items() if value}):
         try:
             yield
@@ -255,12 +254,6 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None) -> None:
     protect(())
     logging.setLogRecordFactory(_record)
     logging.captureWarnings(True)
-    stamina.instrumentation.set_on_retry_hooks((_say_retry,))
-    structlog.configure(
-        processors=[structlog.stdlib.PositionalArgumentsFormatter(), ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
     root, ours = logging.getLogger(), logging.getLogger("mm_dagster")
     for logger, kind in ((root, Handler), (ours, _Mark)):
         for old in [one for one in logger.handlers if isinstance(one, kind)]:
@@ -302,35 +295,50 @@ class Handler(logging.StreamHandler):
     def __init__(self, style: str, level: str | int, stream: TextIO | None = None) -> None:
         logging.Handler.__init__(self, level)
         self.style, self.fixed = style, stream
-        self.setFormatter(_Formatter(style, self.stream.isatty()))
 
     @property
     def stream(self) -> TextIO:
         """Where lines go."""
         return self.fixed or sys.stderr
 
-
-class _Formatter(ProcessorFormatter):
-    """A record as one line, or several where it has a trace and is for people."""
-
-    def __init__(self, style: str, colours: bool) -> None:
-        renderer: list[Any]
-        if style == "json":
-            renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
-        else:
-            plain = structlog.dev.plain_traceback
-            renderer = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
-        super().__init__(
-            processors=[
-                structlog.contextvars.merge_contextvars,
-                _describe,
-                ProcessorFormatter.remove_processors_meta,
-                *renderer,
-            ]
-        )
-
     def format(self, record: logging.LogRecord) -> str:
+        # Made with the first line: structlog takes as long to load as a third of polars, and many commands say nothing.
+        if self.formatter is None:
+            self.setFormatter(_formatter(self.style, colours=self.stream.isatty()))
         return redact(super().format(record))
+
+
+def adopt_structlog() -> None:
+    """Sends what libraries say by structlog to the logs of this process, too."""
+    import structlog
+    from structlog.stdlib import ProcessorFormatter
+
+    structlog.configure(
+        processors=[structlog.stdlib.PositionalArgumentsFormatter(), ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _formatter(style: str, *, colours: bool) -> logging.Formatter:
+    """Makes of a record one line, or several where it has a trace and is for people."""
+    import structlog
+    from structlog.stdlib import ProcessorFormatter
+
+    renderer: list[Any]
+    if style == "json":
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    else:
+        plain = structlog.dev.plain_traceback
+        renderer = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
+    return ProcessorFormatter(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _describe,
+            ProcessorFormatter.remove_processors_meta,
+            *renderer,
+        ]
+    )
 
 
 class _Mark(logging.Handler):
@@ -382,14 +390,3 @@ def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
     if record.exc_info and record.exc_info[1] is not None and (safe := _safe(record.exc_info[1])):
         record.exc_info = (type(safe), safe, None)
     return record
-
-
-def _say_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    """A retry, without the arguments of the call: keys may be among them."""
-    logging.getLogger("mm_dagster.retry").info(
-        "%s: attempt %d failed (%s); again in %.1f s",
-        details.name,
-        details.retry_num,
-        type(details.caused_by).__name__,
-        details.wait_for,
-    )

@@ -19,12 +19,12 @@ import pytest
 import stamina
 import structlog
 
-from mm_dagster import logs
+from mm_dagster import logs, retries
 from mm_dagster.bars import BAR, iso
-from mm_dagster.defs import audit
 from mm_dagster.defs.describe import stage_asset
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.environment import VariableError
+from mm_dagster.pipeline import snapshots
 from mm_dagster.tables import registry
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file
 
@@ -93,6 +93,7 @@ def test_a_line_for_people_is_the_default(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_libraries_that_use_structlog_are_heard_alike(said: io.StringIO) -> None:
+    logs.adopt_structlog()
     structlog.get_logger("a.library").warning("it happened", key=SECRET, count=1)
     (line,) = lines(said)
     assert (line["logger"], line["event"], line["key"], line["count"]) == ("a.library", "it happened", "***", 1)
@@ -132,6 +133,7 @@ def test_a_run_writes_each_line_once_with_tick_run_job_and_asset(said: io.String
 
 def test_a_retry_is_told_without_the_arguments_of_the_call(said: io.StringIO) -> None:
     tries = []
+    retries.say_each()
 
     @stamina.retry(on=OSError, attempts=2, wait_initial=0.001, wait_max=0.002)
     def call(key: str) -> None:
@@ -277,7 +279,7 @@ def test_no_secret_is_in_anything_that_a_failing_project_writes(
         logs.configure()
         assert _run(live, "tick").success
         assert _run(live, "send_alerts").success
-        monkeypatch.setattr(audit, "render_snapshot", _fail)
+        monkeypatch.setattr(snapshots, "render_snapshot", _fail)
         failed = _run(live, "tick")
         assert not failed.success
         for command in (("status",), ("doctor",), ("alert-test",)):

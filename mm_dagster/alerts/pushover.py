@@ -18,13 +18,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-import stamina
 from pushover_complete import PushoverAPI, PushoverCompleteError
 from pushover_complete.pushover_api import PUSHOVER_API_URL
 
 from mm_dagster import logs, web
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.errors import ForeseenError
+from mm_dagster.retries import retry_context
 
 IMAGE_LIMIT = 5 * 1024 * 1024
 """A larger picture is refused together with its message, so it is left out."""
@@ -220,7 +220,7 @@ class Pushover:
         return [self._shown(str(device)) for device in devices] if isinstance(devices, list) else []
 
     def _call(self, again: type[PushoverUnavailable], method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
-        attempts = stamina.retry_context(
+        attempts = retry_context(
             on=lambda error: isinstance(error, again) and not isinstance(error, PushoverElsewhere),
             attempts=ATTEMPTS,
             timeout=None,

@@ -59,7 +59,8 @@ def sql(
 ) -> None:
     """Ask the history. Read only; it never blocks the pipeline, nor the pipeline it."""
     text, chosen, then = _query(query, file), _format(form, target, as_json), _then(at)
-    lake = project_here().lake
+    # Rows of every source are shown, so nobody need look at whose they are.
+    lake = project_here().whole_lake
     parts = lake.stream(text, at=then) if text else iter([lake.contents()])
     if target is not None:
         with _whole_or_nothing(target) as written:

@@ -52,10 +52,10 @@ def _examine() -> list[dict[str, Any]]:
     for name in config.markets.venues:
         symbol = next((symbol for symbol in config.symbols if config.market(symbol).venue == name), None)
         if symbol:
-            check(f"venue {name}", lambda symbol=symbol: project.venue(symbol).check())  # type: ignore[misc]
+            check(f"venue {name}", lambda symbol=symbol: project.venues.of(symbol).check())  # type: ignore[misc]
     for name, venue in config.markets.venues.items():
         if isinstance(venue, CcxtVenue) and venue.account:
-            check(f"account {name}", lambda name=name: project.account(name).check())  # type: ignore[misc]
+            check(f"account {name}", lambda name=name: project.venues.account(name).check())  # type: ignore[misc]
     check("newest bar", lambda: freshness(project, project.clock))
     check("candles", lambda: _candles(project))
     check("Pushover", lambda: _pushover(project))
@@ -108,7 +108,7 @@ def _configuration(project: Any) -> str:
     running = sum(grid.enabled for grid in grids)
     # A market that is made up or recorded has no present.
     real = [grid for grid in grids if project.config.market(grid.symbol).is_real]
-    ahead = [grid for grid in real if grid.activated_at > project.real_clock()]
+    ahead = [grid for grid in real if grid.activated_at > project.venues.real_clock()]
     if ahead:
         raise CommandError(
             f"{ahead[0].id}: activated_at: {iso(ahead[0].activated_at)} lies ahead, and until then it is not watched; "

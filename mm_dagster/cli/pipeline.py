@@ -360,7 +360,7 @@ def newest_as_of(project: Any) -> datetime:
     times = []
     for symbol in project.config.symbols:
         try:
-            times.append(project.venue(symbol).now())
+            times.append(project.venues.of(symbol).now())
         except VenueError as error:
             err.print(f"[yellow]{symbol}:[/] {error}", soft_wrap=True)
     return floor_bar(max(times, default=datetime.now(UTC)))

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 def load() -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors of the project."""
+    logs.adopt_structlog()
     if not logs.is_configured():
         try:
             logs.configure()

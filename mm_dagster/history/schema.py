@@ -8,7 +8,7 @@ import duckdb
 import polars as pl
 
 from mm_dagster.history import views
-from mm_dagster.history.connection import Commit, LakeError, count, quote, quoted, transaction
+from mm_dagster.history.connection import METADATA, Commit, LakeError, count, quote, quoted, transaction
 from mm_dagster.tables import registry
 
 
@@ -29,8 +29,13 @@ def is_complete(folder: Path, connection: duckdb.DuckDBPyConnection) -> bool:
             f"{folder}: was written by a newer program (schema {version}, this one knows "
             f"{registry.SCHEMA_VERSION}); update mm_dagster"
         )
-    said = "SELECT comment FROM duckdb_tables() WHERE database_name = 'history' AND table_name = 'lake_schema'"
-    if connection.execute(said).fetchall() != [(about(),)]:
+    # duckdb_tables() has the comment, too; it looks at all files of all tables for it, which every command would pay.
+    said = connection.execute(
+        f"SELECT value FROM {METADATA}.ducklake_tag tag JOIN {METADATA}.ducklake_table ON object_id = table_id "
+        "WHERE table_name = 'lake_schema' AND key = 'comment' "
+        "AND tag.end_snapshot IS NULL AND ducklake_table.end_snapshot IS NULL"
+    ).fetchall()
+    if said != [(about(),)]:
         return False
     needed = {(table, name) for table in registry.TABLES for name in registry.dtypes(table)}
     return version == registry.SCHEMA_VERSION and needed <= set(columns)

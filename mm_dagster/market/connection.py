@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 import ccxt
 import requests
-import stamina
 
 from mm_dagster import logs, web
 from mm_dagster.bars import EPOCH
@@ -27,6 +26,7 @@ from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError
+from mm_dagster.retries import retry_context
 from mm_dagster.text import did_you_mean
 
 T = TypeVar("T")
@@ -275,7 +275,7 @@ class Connection:
         if self._failures >= _LEAVE_ALONE_AFTER:
             raise NotAnswered(f"left alone for this tick, since {self._last_failure}", passes=True)
         try:
-            for attempt in stamina.retry_context(
+            for attempt in retry_context(
                 on=lambda error: isinstance(error, NotAnswered) and error.passes,
                 attempts=attempts or self._retry.attempts,
                 timeout=None,

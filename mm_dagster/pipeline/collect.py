@@ -54,7 +54,7 @@ def open_venues(job: Work) -> None:
     """Opens what is about to be asked; what cannot be opened says so when it is."""
     for symbol in job.symbols:
         with suppress(VenueError):
-            job.project.venue(symbol)
+            job.project.venues.of(symbol)
 
 
 @dataclass
@@ -101,7 +101,7 @@ def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> t
     problems, rows = [], []
     for venue in project.config.markets.venues if as_of else ():
         try:
-            account = project.account(venue)
+            account = project.venues.account(venue)
             if account is not None:
                 rows.append(read_account(project, account, venue, floor_bar(as_of)))  # type: ignore[arg-type]
         except VenueError as error:
@@ -120,7 +120,7 @@ def _fetch(job: Work, problems: dict[str, str]) -> Iterator[tuple[datetime, int,
     wanted, known = [], _Stored(job)
     for symbol, spans in job.fetch_spans().items():
         try:
-            venue = job.project.venue(symbol)
+            venue = job.project.venues.of(symbol)
         except VenueError as error:
             problems[symbol] = str(error)
             continue

@@ -187,7 +187,7 @@ def _row(ledger: LakeLedger, alert_id: str) -> dict[str, Any]:
 def _picture(project: Project, grid: GridConfig) -> bytes | None:
     """The grid's picture of now, as a real alert has it; none before its first evaluation."""
     try:
-        return grid_picture(project, grid, floor_bar(project.clock(grid.symbol)))
+        return grid_picture(project, grid, floor_bar(project.venues.clock(grid.symbol)))
     except Exception as error:
         logger.warning("%s: no picture for the drill: %s", grid.id, error)
         return None

@@ -184,7 +184,7 @@ def _has_run(job: Work, grid: GridConfig) -> bool:
 def _rules(job: Work, grid: GridConfig) -> MarketRules:
     """What the grid's venue asks of an order; nothing where it cannot be asked."""
     try:
-        return job.project.venue(grid.symbol).rules(grid.symbol) or NO_RULES
+        return job.project.venues.of(grid.symbol).rules(grid.symbol) or NO_RULES
     except VenueError:
         return NO_RULES
 
@@ -215,7 +215,7 @@ def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.Data
         for row in recent.filter(pl.col("status") != "MISSING").sort("open_time").iter_rows(named=True)
     }
     known = {symbol: row["close_time"] for symbol, row in newest.items()}
-    clocks = {grid.symbol: job.project.clock(grid.symbol) for grid in grids}
+    clocks = {grid.symbol: job.project.venues.clock(grid.symbol) for grid in grids}
     longest = timedelta(minutes=job.config.alerts.max_age_minutes)
     fresh = [grid for grid in grids if clocks[grid.symbol] - job.tick < longest]
     prices = _last_prices(job, sorted({grid.symbol for grid in fresh}))
@@ -255,7 +255,7 @@ def _last_prices(job: Work, symbols: Sequence[str]) -> dict[str, float | VenueEr
     for _, of_venue in groupby(sorted(symbols, key=venue), key=venue):
         group = list(of_venue)
         try:
-            prices |= job.project.venue(group[0]).last_prices(group)
+            prices |= job.project.venues.of(group[0]).last_prices(group)
         except VenueError as error:
             prices |= dict.fromkeys(group, error)
     return prices
@@ -313,7 +313,7 @@ def _in_progress(job: Work, symbol: str, newest: Row | None) -> BarInProgress:
     """The bar in progress, if its row can be true and joins on to the newest bar."""
     nothing = BarInProgress(None, None)
     try:
-        venue = job.project.venue(symbol)
+        venue = job.project.venues.of(symbol)
         begin = floor_bar(venue.now())
         answer = venue.fetch(symbol, Span(begin, begin + BAR))
     except VenueError:

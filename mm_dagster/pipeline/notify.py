@@ -53,7 +53,7 @@ def send_due(project: Project, run_id: str, at: datetime | None) -> tuple[pl.Dat
     with FileLock(project.data / "alerts.lock"):
         if channel is not None and receipts.open_receipts(ledger.read()).height:
             # Before anything is cancelled, lest an acknowledgement is missed.
-            receipts.poll(ledger, channel, project.real_clock, second, project.lake.read("operator_response"))
+            receipts.poll(ledger, channel, project.venues.real_clock, second, project.lake.read("operator_response"))
         for part in news(project, at):
             due = [outgoing(project, part, alert) for alert in part.alerts]
             rows.append(
@@ -98,7 +98,7 @@ class News:
 
     def clock_now(self) -> datetime:
         """The time on which these markets run."""
-        return self.at or (self.project.clock(self.symbol) if self.symbol else self.project.real_clock())
+        return self.at or (self.project.venues.clock(self.symbol) if self.symbol else self.project.venues.real_clock())
 
 
 def news(project: Project, at: datetime | None) -> Iterator[News]:
@@ -117,7 +117,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         grids = list(group)
         symbol = grids[0].symbol
         set_to = at if project.config.market(symbol).is_simulated else None
-        clock = set_to or project.clock(symbol)
+        clock = set_to or project.venues.clock(symbol)
         ids = [grid.id for grid in grids]
         # Read anew, since what was sent meanwhile for another venue counts.
         ledger = _counted(project, project.config.market(symbol).is_real)
@@ -156,7 +156,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     simulated = not project.config.is_real
     grids = [grid for grid in followed if simulated or project.config.market(grid.symbol).is_real]
     set_to = at if simulated else None
-    clock = set_to or project.real_clock()
+    clock = set_to or project.venues.real_clock()
     ids = [grid.id for grid in grids]
     recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
     states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
@@ -280,7 +280,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
         else:
             concerning.append((asset, line))
     ledger = LakeLedger(project, key)
-    source, at = project.config.kind, project.real_clock()
+    source, at = project.config.kind, project.venues.real_clock()
     with FileLock(project.data / "alerts.lock"):
         found = []
         for asset, line in concerning:
@@ -296,7 +296,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
             outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, message.url(alert.kind, link)))
         dispatch(
             outgoing, ledger=ledger, channel=channel_of(project), second=second_channel_of(project),
-            clock=project.real_clock,
+            clock=project.venues.real_clock,
         )  # fmt: skip
     return len(admitted)
 
@@ -377,7 +377,7 @@ def try_channels(project: Project) -> pl.DataFrame:
         Rows of `notification`, one for each channel.
     """
     channel, second = channel_of(project), second_channel_of(project)
-    ledger, now = LakeLedger(project, "alert-test"), project.real_clock()
+    ledger, now = LakeLedger(project, "alert-test"), project.venues.real_clock()
     tried = []
     with FileLock(project.data / "alerts.lock"):
         for one in [channel, _AsFirst(second) if second else None]:
@@ -385,7 +385,7 @@ def try_channels(project: Project) -> pl.DataFrame:
                 before = ledger.read().filter(pl.col("kind") == "TEST").height
                 alert = failures.trial(one.name, now, before)
                 outgoing = Outgoing(alert, *message.trial(alert), "ccxt")
-                tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.real_clock))
+                tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.venues.real_clock))
     return pl.concat(tried) if tried else empty("notification")
 
 
@@ -415,9 +415,8 @@ def follow_receipts(project: Project) -> int:
     waiting = receipts.open_receipts(ledger.read()).height
     if channel is not None and waiting:
         with FileLock(project.data / "alerts.lock"):
-            receipts.poll(
-                ledger, channel, project.real_clock, second_channel_of(project), project.lake.read("operator_response")
-            )
+            said = project.lake.read("operator_response")
+            receipts.poll(ledger, channel, project.venues.real_clock, second_channel_of(project), said)
     return waiting
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,20 +15,17 @@ from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.alert import EVERY_GRID
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
-from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.config.sources import source_of
 from mm_dagster.config.whole import Config
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.sources import Sources
-from mm_dagster.market.open import open_venue
-from mm_dagster.market.venue import Venue, VenueError
 from mm_dagster.pipeline.adoption import adopt_rows
+from mm_dagster.pipeline.venues import Venues
 
 if TYPE_CHECKING:
     from mm_dagster.history.mirror import Mirror
-    from mm_dagster.market.account import ExchangeAccount
 
 logger = logging.getLogger("mm_dagster")
 
@@ -63,9 +58,8 @@ class Project:
         self.config_dir = config_dir
         self.data_dir = data_dir
         self._in_force: InForce | None = None
-        self._venues: dict[str, Venue] = {}
+        self._venues: Venues | None = None
         self._lake: Lake | None = None
-        self._accounts: dict[str, ExchangeAccount] = {}
 
     @classmethod
     def here(cls) -> Project:
@@ -197,52 +191,12 @@ class Project:
         settings = self.config.history.mirror
         return Mirror(self.data / "mirror", settings.remote, settings.branch)
 
-    def venue(self, symbol: str) -> Venue:
-        """The venue that a symbol trades on, opened once a run, so that its circuit breaker holds for the run.
-
-        Raises:
-            VenueError: it cannot be opened.
-        """
-        market = self.config.market(symbol)
-        name = market.venue
-        if name not in self._venues:
-            symbols = [one.symbol for one in self.config.watched if one.venue == name]
-            self._venues[name] = open_venue(name, market.settings, Path(self.config_dir), symbols)
-        return self._venues[name]
-
-    def account(self, venue: str) -> ExchangeAccount | None:
-        """The account on a venue, opened once a run; None: no keys are configured for it.
-
-        Raises:
-            VenueError: a variable with a part of the key is not set, or the exchange cannot be used with it.
-        """
-        settings = self.config.markets.venues[venue]
-        if not isinstance(settings, CcxtVenue) or settings.account is None:
-            return None
-        if venue not in self._accounts:
-            # Imported here because ccxt takes a second to load.
-            from mm_dagster.market.account import ExchangeAccount, credentials
-
-            try:
-                key = credentials(settings.account, os.environ)
-            except VenueError as error:
-                raise VenueError(f"{venue}: {error}") from None
-            self._accounts[venue] = ExchangeAccount(venue, settings, key)
-        return self._accounts[venue]
-
-    def clock(self, symbol: str) -> datetime:
-        """What time it is on a market: its venue's time, or ours where the venue does not say or is a recording."""
-        if self.config.market(symbol).kind != "recorded":
-            try:
-                return self.venue(symbol).now()
-            except VenueError as error:
-                logger.info("%s: the computer's clock is used: %s", symbol, error)
-        return datetime.now(UTC)
-
-    def real_clock(self) -> datetime:
-        """What time it is on the first live market, so that all that is told runs on one clock; else ours."""
-        live = [market for market in self.config.watched if market.is_real]
-        return self.clock(live[0].symbol) if live else datetime.now(UTC)
+    @property
+    def venues(self) -> Venues:
+        """The connections to the venues of the configuration in force, opened when they are first needed."""
+        if self._venues is None:
+            self._venues = Venues(self.config, Path(self.config_dir))
+        return self._venues
 
     @contextmanager
     def turn_lock(self) -> Iterator[None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataframely as dy
-
 from mm_dagster.tables.columns import count, flag, number, one_of, source_of_candles, text, time
+from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import ALERT_EVENTS, ALERT_KINDS, ALERT_STATUS, RESPONSES
 

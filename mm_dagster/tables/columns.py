@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import dataframely as dy
+from mm_dagster.tables.dataframely_internals import dy
 
 
 def time(description: str, *, key: bool = False, nullable: bool = False) -> dy.Datetime:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataframely as dy
-
 from mm_dagster.tables.columns import (
     count,
     flag,
@@ -15,6 +13,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import METRICS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataframely as dy
 import polars as pl
 
 from mm_dagster.tables.columns import (
@@ -16,6 +15,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import STATES
 

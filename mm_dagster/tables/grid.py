@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataframely as dy
-
 from mm_dagster.tables.columns import (
     count,
     flag,
@@ -16,6 +14,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import ENTRY_ADVICE, POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import dataframely as dy
 import polars as pl
 
 from mm_dagster.tables.columns import (
@@ -19,6 +18,7 @@ from mm_dagster.tables.columns import (
     time,
     version_of_code,
 )
+from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import CANDLE_STATUS, SIDES
 

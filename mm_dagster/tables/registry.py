@@ -6,10 +6,10 @@ import hashlib
 from functools import cache
 from typing import Any
 
-import dataframely as dy
 import polars as pl
 
 from mm_dagster.tables import alerts, evaluation, exit, grid, market, regime
+from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
 SCHEMA_VERSION = 1

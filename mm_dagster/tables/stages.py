@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import dataframely as dy
+from mm_dagster.tables.dataframely_internals import dy
 
 Whose = Literal["market", "grid", "running_grid", "idle_grid"]
 """Of what there is one row for every bar."""

@@ -12,8 +12,8 @@ import pytest
 
 from mm_dagster_tests.conftest import PROJECT
 
-HEAVY = {"dagster", "ccxt", "matplotlib", "optuna", "numba"}
-"""Each takes from a quarter of a second to two of a processor."""
+HEAVY = {"dagster", "ccxt", "matplotlib", "optuna", "numba", "sqlalchemy"}
+"""Each takes from a sixth of a second to two of a processor."""
 
 LOADED = """
 import json, sys
@@ -48,7 +48,7 @@ def loaded_by(command: tuple[str, ...], folder: Path) -> tuple[int, set[str]]:
         (("sql", "select 1"), 0, set()),
         (("status",), 0, set()),
         # The beats of the daemon are in Dagster's storage, which only Dagster reads; on an empty folder there are none.
-        (("health", "live"), 1, {"dagster"}),
+        (("health", "live"), 1, {"dagster", "sqlalchemy"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -63,3 +63,13 @@ def test_a_command_loads_none_of_the_heavy_packages_that_it_does_not_need(
 def test_the_help_opens_neither_the_history_nor_the_configuration(tmp_path: Path) -> None:
     _, loaded = loaded_by(("--help",), tmp_path)
     assert not loaded & {"duckdb", "dataframely", "pydantic", "sqlalchemy", "git", "requests"}
+
+
+def test_the_tables_load_no_sqlalchemy_and_leave_it_to_whoever_needs_it() -> None:
+    """A contract with dataframely: its schemas work without, see tables/dataframely_internals.py."""
+    script = (
+        "import sys; from mm_dagster.tables import registry; assert not any(n.startswith('sqlalchemy') for n in "
+        "sys.modules); registry.TABLES['candles'].create_empty(); import sqlalchemy.orm; import dagster"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -30,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     before = dict(os.environ)
     os.environ.update(MM_CONFIG_DIR=str(folder / "configuration"), MM_DATA_DIR=str(folder / "data"))
     try:
-        price = float(Project.here().venue("ETH-USDT").fetch("ETH-USDT", _day("2026-06-23")).rows["close"][0])
+        price = float(Project.here().venues.of("ETH-USDT").fetch("ETH-USDT", _day("2026-06-23")).rows["close"][0])
         for name, width in (("runs", 0.02), ("waits", 0.04)):
             grid = {
                 "id": name,

@@ -58,7 +58,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def give(project: Project) -> None:
     config, lake = project.config, project.lake
     kept = Span(WINDOW.back(HISTORY_BARS).start, END + timedelta(hours=6))
-    candles = collect(project.venue("ETH-USDT"), "ETH-USDT", kept, config.markets.candles, lambda seconds: None).candles
+    candles = collect(
+        project.venues.of("ETH-USDT"), "ETH-USDT", kept, config.markets.candles, lambda seconds: None
+    ).candles
     stamps = {"config_hash": config.hash_of("candles", "ETH-USDT"), "code_version": registry.CODE_VERSIONS["candles"]}
     rows = candles.with_columns(**{name: pl.lit(value) for name, value in stamps.items()})
     lake.write("candles", registry.conform(rows, "candles"), span=kept, commit=GIVEN)

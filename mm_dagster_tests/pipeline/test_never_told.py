@@ -13,6 +13,7 @@ from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.market.simulated import simulate
 from mm_dagster.pipeline.notify import notify_failures, send_due
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.venues import Venues
 from mm_dagster.pipeline.ticks import run_tick
 from mm_dagster_tests.kucoin import KucoinServer
 from mm_dagster_tests.pipeline.recordings import configure, grid
@@ -87,7 +88,7 @@ def test_a_failure_of_simulated_markets_alone_is_told_to_nobody_beside_real_ones
         configure(folder, [grid("g", SOL, 100.0)], venues, {ETH: "real", SOL: "demo", "ADA-USDT": "files"})
         (folder / "alerts.yaml").write_text(yaml.safe_dump({"pushover": {"api_url": pushover.api_url}}))
         project = Project(str(folder), str(tmp_path / "data"))
-        monkeypatch.setattr(Project, "real_clock", lambda self: datetime.now(UTC))
+        monkeypatch.setattr(Venues, "real_clock", lambda self: datetime.now(UTC))
         assert notify_failures(project, [("grid_risk", "it broke")], "run-1", [SOL]) == 0
         assert notify_failures(project, [("candles", "The newest bar of SOL-USDT, ADA-USDT is older")], "run-2") == 0
         assert notify_failures(project, [("exit_state", "No state for g.")], "run-3") == 0
