@@ -30,7 +30,7 @@ class Venues:
         """
         self._config = config
         self._folder = folder
-        self._opened: dict[str, Venue] = {}
+        self.opened: dict[str, Venue] = {}
         self._accounts: dict[str, ExchangeAccount] = {}
 
     def of(self, symbol: str) -> Venue:
@@ -41,10 +41,10 @@ class Venues:
         """
         market = self._config.market(symbol)
         name = market.venue
-        if name not in self._opened:
+        if name not in self.opened:
             symbols = [one.symbol for one in self._config.watched if one.venue == name]
-            self._opened[name] = open_venue(name, market.settings, self._folder, symbols)
-        return self._opened[name]
+            self.opened[name] = open_venue(name, market.settings, self._folder, symbols)
+        return self.opened[name]
 
     def account(self, venue: str) -> ExchangeAccount | None:
         """The account on a venue, opened once a run; None: no keys are configured for it.

@@ -121,7 +121,7 @@ class Watch:
 
     def job(self, window: Span, tick: datetime | None, *, again: bool = False) -> Work:
         project = Project(str(self.folder / "configuration"), str(self.folder / "data"))
-        project._venues["main"] = self.exchange
+        project.venues.opened["main"] = self.exchange
         return Work(project, project.config, project.config.symbols, window, tick, "run", again)
 
     def tick(self, as_of: datetime, seconds: float = 60) -> int:

@@ -13,8 +13,8 @@ from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.market.simulated import simulate
 from mm_dagster.pipeline.notify import notify_failures, send_due
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.venues import Venues
 from mm_dagster.pipeline.ticks import run_tick
+from mm_dagster.pipeline.venues import Venues
 from mm_dagster_tests.kucoin import KucoinServer
 from mm_dagster_tests.pipeline.recordings import configure, grid
 from mm_dagster_tests.pushover import PushoverServer
