@@ -56,7 +56,7 @@ def _examine() -> list[dict[str, Any]]:
     for name, venue in config.markets.venues.items():
         if isinstance(venue, CcxtVenue) and venue.account:
             check(f"account {name}", lambda name=name: project.venues.account(name).check())  # type: ignore[misc]
-    check("newest bar", lambda: freshness(project, project.clock))
+    check("newest bar", lambda: freshness(project, project.venues.clock))
     check("candles", lambda: _candles(project))
     check("Pushover", lambda: _pushover(project))
     for secret in config.alerts.apprise:
