@@ -72,6 +72,9 @@ def project_here() -> Any:
     from mm_dagster.pipeline.project import Project
 
     project = Project.here()
+    fallen_back = environment.fallen_back()
+    if fallen_back:
+        err.print(escape(fallen_back), soft_wrap=True, highlight=False)
     environment.made(environment.DATA_DIR, project.data)
     folder = environment.made(environment.DAGSTER_DIR, environment.dagster_folder(project.data))
     # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.

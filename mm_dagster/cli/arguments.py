@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from mm_dagster.bars import FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
 from mm_dagster.cli.app import CommandError, project_here
@@ -21,7 +21,7 @@ def closed(text: str) -> datetime:
     Raises:
         CommandError: no bar of the history has closed by then, or that one has not closed yet.
     """
-    time, newest = floor_bar(_time(text, "--as-of")), floor_bar(datetime.now(UTC))
+    time, newest = floor_bar(_time(text, "--as-of")), floor_bar(project_here().now())
     if not FIRST_DAY < time <= newest:
         raise CommandError(
             f"--as-of {text}: choose a quarter hour after {iso(FIRST_DAY)[:10]} that has closed; the last one is "
@@ -36,7 +36,7 @@ def moment_of(text: str, option: str) -> datetime:
     Raises:
         CommandError: it is no time, or lies outside of the history.
     """
-    time, now = _time(text, option), datetime.now(UTC)
+    time, now = _time(text, option), project_here().now()
     if not FIRST_DAY < time <= now:
         raise CommandError(f"{option} {text}: choose a time after {iso(FIRST_DAY)[:10]} that has passed")
     return time
@@ -48,7 +48,7 @@ def whole_days(first: str, last: str | None) -> Span:
     Raises:
         CommandError: they are not in this order, or not of this history.
     """
-    today = midnight(datetime.now(UTC).date())
+    today = midnight(project_here().now().date())
     start = midnight(_time(first, "--from").date())
     end = midnight(_time(last, "--to").date()) if last else today
     if not FIRST_DAY <= start <= end <= today:

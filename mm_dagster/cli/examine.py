@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import typer
@@ -136,7 +136,7 @@ def _candles(project: Any) -> str:
     """What must be known of the candles of the markets: since when they are kept, and traded."""
     from mm_dagster.pages.gather import page
 
-    remarks = [remark for market in page(project, datetime.now(UTC)).markets for remark in market.remarks]
+    remarks = [remark for market in page(project, project.now()).markets for remark in market.remarks]
     return " ".join(remarks) or "all markets are traded, and kept as far back as is needed"
 
 

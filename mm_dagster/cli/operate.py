@@ -98,7 +98,7 @@ def report(
     if to == "-" and opened:
         raise CommandError("--open: there is no file to open with `--out -`; name one")
     found = _page_at(as_of, None, days)
-    text = render(found, drawn(project_here(), found), generated_at=datetime.now(UTC), money=not no_money)
+    text = render(found, drawn(project_here(), found), generated_at=project_here().now(), money=not no_money)
     if to == "-":
         sys.stdout.write(text)
         return
@@ -123,7 +123,7 @@ def _page_at(as_of: str | None, grid: str | None, days: int = 7) -> Page:
     from mm_dagster.pages.gather import page
 
     project = project_here()
-    clock = moment_of(as_of, "--as-of") if as_of else datetime.now(UTC)
+    clock = moment_of(as_of, "--as-of") if as_of else project.now()
     found = page(project, clock, looked_up=as_of is not None, days=days)
     return only(found, grid) if grid else found
 
@@ -155,7 +155,8 @@ def _watch(grid: str | None, seconds: int) -> None:
     def look() -> RenderableType:
         try:
             # A project of its own each time: the configuration may have changed.
-            found = page(Project.here(), datetime.now(UTC))
+            project = Project.here()
+            found = page(project, project.now())
             return status_page(only(found, grid) if grid else found, out.width)
         except CommandError:
             raise
@@ -212,7 +213,7 @@ def respond(
     project = project_here()
     if action not in RESPONSES:
         raise CommandError(f"{action!r} is no response{did_you_mean(action, RESPONSES)}")
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = project.now().replace(microsecond=0)
     try:
         done = parse_time(at) if at else now
         if done > now:

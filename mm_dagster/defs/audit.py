@@ -1,7 +1,5 @@
 """Stage 6, audit: what the operator could have seen, kept where git keeps it."""
 
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from mm_dagster.bars import parse_time
@@ -67,7 +65,7 @@ def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.Mat
     """
     # By its tag, since a tick that cannot be read must not fail its own page.
     tag = context.run.tags.get(TICK_TAG)
-    now = parse_time(tag) if tag else datetime.now(UTC)
+    now = parse_time(tag) if tag else project.now()
     runs = _runs_before(context)
     log = ticks.tick_log(project.lake, now, runs, lambda name: _seen(context, runs[name]))
     return dg.MaterializeResult(

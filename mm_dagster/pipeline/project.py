@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.sources import Sources
+from mm_dagster.pipeline import clock
 from mm_dagster.pipeline.adoption import adopt_rows
 from mm_dagster.pipeline.venues import Venues
 
@@ -195,8 +197,21 @@ class Project:
     def venues(self) -> Venues:
         """The connections to the venues of the configuration in force, opened when they are first needed."""
         if self._venues is None:
-            self._venues = Venues(self.config, Path(self.config_dir))
+            self._venues = Venues(self.config, Path(self.config_dir), self.now)
         return self._venues
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the time that counts here is ahead of the computer's: nothing where a market is not simulated.
+
+        Raises:
+            ConfigError: the data folder has a clock that cannot be read.
+        """
+        return clock.ahead(self.data) if self.config.is_simulated else timedelta(0)
+
+    def now(self) -> datetime:
+        """What time it is here: the computer's, or the demo's."""
+        return datetime.now(UTC) + self.ahead
 
     @contextmanager
     def turn_lock(self) -> Iterator[None]:
