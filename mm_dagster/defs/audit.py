@@ -25,7 +25,7 @@ def snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tur
     Committed at every live tick; pushed when history.yaml names a remote. A push that fails loses nothing: the commits
     wait and go with the next.
     """
-    kept = keep_snapshots(project, turn.symbols, turn.time)
+    kept = keep_snapshots(project, turn.symbols, turn.time, context.run.run_id)
     if kept.problem:
         context.log.warning(kept.problem)
     return dg.MaterializeResult(

@@ -10,6 +10,7 @@ from mm_dagster import environment, logs
 from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import GROUPS, KIND_TAG, RECONCILE, cause
+from mm_dagster.defs.exit import JUDGED
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
@@ -23,8 +24,8 @@ from mm_dagster.tables.registry import EVERY_BAR
 logger = logging.getLogger(__name__)
 
 PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
-HISTORY = dg.AssetSelection.assets(*EVERY_BAR) - PROOFS
-"""With the checks that the assets make themselves, but not the proofs, which look at whole days."""
+HISTORY = dg.AssetSelection.assets(*EVERY_BAR) - PROOFS - dg.AssetSelection.checks(JUDGED)
+"""With the checks that the assets make themselves, but not the proofs, which look at whole days, and the present."""
 
 
 def _offset_minutes() -> int:
@@ -59,7 +60,9 @@ LASTED = timedelta(minutes=1)
 
 tick = dg.define_asset_job(
     "tick",
-    selection=HISTORY | dg.AssetSelection.assets("account_snapshot", "snapshot", "tick_log"),
+    selection=HISTORY
+    | dg.AssetSelection.checks(JUDGED)
+    | dg.AssetSelection.assets("account_snapshot", "snapshot", "tick_log"),
     description="The newest bar, from candles to exit states and the snapshot; heals what earlier ticks missed.",
     tags={KIND_TAG: "tick"},
     executor_def=dg.in_process_executor,

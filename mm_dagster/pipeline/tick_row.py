@@ -34,8 +34,8 @@ def problems(job: Work) -> dict[str, str]:
     return {one["symbol"]: one["reason"] for one in noted if one["symbol"] in job.symbols}
 
 
-def end_tick(job: Work, refused: Mapping[str, str]) -> None:
-    """Notes that a tick is done, which markets it knows, and why others or some grids are not judged.
+def note_judged(job: Work, refused: Mapping[str, str]) -> None:
+    """Notes which markets a tick knows, and why others or some grids are not judged.
 
     Args:
         job: the run.
@@ -52,12 +52,17 @@ def end_tick(job: Work, refused: Mapping[str, str]) -> None:
         job,
         {
             **row,
-            "finished_at": job.project.now(),
             "symbols_ok": sorted([*_others(job, row, "symbols_ok"), *known]),
             "symbols_failed": sorted([*_others(job, row, "symbols_failed"), *(set(job.symbols) - known)]),
             "reason": "; ".join(f"{name}: {why}" for name, why in reasons) or None,
         },
     )
+
+
+def end_tick(job: Work) -> None:
+    """Notes that a tick is done: its snapshot, the last that is made, is written."""
+    if job.tick:
+        _note(job, {**_noted(job), "finished_at": job.project.now()})
 
 
 def _noted(job: Work) -> dict[str, Any]:
