@@ -93,11 +93,15 @@ def git_config_count() -> int:
     """How many settings the environment gives to git.
 
     Raises:
-        VariableError: it is no number.
+        VariableError: it is no number, or one of the settings is not there.
     """
     value = given(GIT_COUNT) or "0"
     if not re.fullmatch(r"[0-9]{1,4}", value):
         raise VariableError(f"{GIT_COUNT}: {value!r} is no number of settings; unset it, or write how many there are")
+    for number in range(int(value)):
+        for part in (f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}"):
+            if part not in os.environ:
+                raise VariableError(f"{GIT_COUNT}: {value} settings, but {part} is not set; unset it, or set that, too")
     return int(value)
 
 

@@ -19,9 +19,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from mm_dagster import modes
-from mm_dagster.bars import iso, parse_time
+from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
-from mm_dagster.cli.arguments import moment_of
+from mm_dagster.cli.arguments import moment_of, time_of
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
 from mm_dagster.errors import ForeseenError
 from mm_dagster.tables.words import RESPONSES
@@ -215,7 +215,7 @@ def respond(
         raise CommandError(f"{action!r} is no response{did_you_mean(action, RESPONSES)}")
     now = project.now().replace(microsecond=0)
     try:
-        done = parse_time(at) if at else now
+        done = time_of(at, "--at") if at else now
         if done > now:
             raise ValueError(f"{iso(done)} lies in the future; write when it was done")
         row, more = answer(project, grid, action, done, note)

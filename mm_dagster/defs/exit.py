@@ -18,7 +18,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
 
     The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
     only a live run knows, the last price and the clock, stands beside it in live_state. Of a tick `states` below is the
-    answer of now, the picture the grid that most needs a look. When it is red: a grid is not judged, and so not watched.
+    answer of now, the picture the grid that most needs a look. When it is red: a grid is not judged, so not watched.
     """
     job = work(context, project, turn)
     done = judge.judge(job)

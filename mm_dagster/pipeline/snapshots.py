@@ -87,13 +87,16 @@ def keep_snapshots(project: Project, symbols: Sequence[str], tick: datetime | No
     wanted = symbols or project.config.symbols
     as_of = floor_bar(tick) if tick else max(project.lake.newest("regime_verdict").values(), default=None)
     files = snapshots(project, wanted, Span(as_of - BAR, as_of)) if as_of else {}
-    mirror, problem, commit = project.mirror, None, None
+    problem, commit, waiting = None, None, 0
     try:
+        mirror = project.mirror
         if as_of and files:
             commit = mirror.write(files, f"{iso(as_of)}: {', '.join(sorted(wanted))}")
+        waiting = mirror.waiting()
         mirror.push()
+        waiting = mirror.waiting()
     except MirrorError as error:
         problem = str(error)
     if tick:
         end_tick(plan(project, run_id, as_of=tick, symbols=symbols))
-    return Kept(files, commit, problem, mirror.waiting())
+    return Kept(files, commit, problem, waiting)
