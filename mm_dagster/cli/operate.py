@@ -155,7 +155,7 @@ def _watch(grid: str | None, seconds: int) -> None:
     def look() -> RenderableType:
         try:
             # A project of its own each time: the configuration may have changed.
-            project = Project.here()
+            project = Project.here(says_troubles=False)
             found = page(project, project.now())
             return status_page(only(found, grid) if grid else found, out.width)
         except CommandError:

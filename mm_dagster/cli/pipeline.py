@@ -38,7 +38,7 @@ def tick(
     from mm_dagster.pages.gather import at_bar
 
     time = closed(as_of) if as_of else newest_as_of(project_here())
-    run_job(
+    result = run_job(
         "tick",
         partition_key=partition_of(time),
         turn={"as_of": iso(time)},
@@ -48,6 +48,7 @@ def tick(
     print_decisions(at_bar(project_here(), time), time, as_json)
     if not as_json:
         _save_pictures(time)
+    _say_what_was_not_kept(result)
     _say_what_failed(time)
 
 
@@ -438,6 +439,15 @@ def _say_what_failed(as_of: datetime) -> None:
         raise CommandError(row["reason"] or f"{', '.join(row['symbols_failed'])}: the newest bar is not known yet")
 
 
+def _say_what_was_not_kept(result: dg.ExecuteInProcessResult) -> None:
+    """Why the snapshot is not where it should be: the decisions stand all the same."""
+    for event in result.all_events:
+        if event.is_step_materialization and event.step_key == "snapshot":
+            problem = event.step_materialization_data.materialization.metadata.get("problem")
+            if problem:
+                err.print(f"[yellow]to do:[/] snapshot: {escape(str(problem.value))}", soft_wrap=True, highlight=False)
+
+
 def _save_pictures(as_of: datetime) -> None:
     """Draws each grid's week into data/pictures and says where."""
     from mm_dagster.pipeline.exhibits import grid_picture
@@ -445,6 +455,9 @@ def _save_pictures(as_of: datetime) -> None:
     project = project_here()
     folder = project.data / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
+    if not project.config.grids:
+        err.print("no grid is configured: add one under grids/ of the configuration", soft_wrap=True, highlight=False)
+        return
     for grid in project.config.grids:
         (folder / f"{grid.id}.png").write_bytes(grid_picture(project, grid, as_of))
     err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `make up`", soft_wrap=True, highlight=False)

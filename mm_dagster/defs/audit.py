@@ -32,6 +32,7 @@ def snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tur
         metadata={
             "files": len(kept.files),
             "commit": kept.commit or "nothing changed",
+            **({"problem": kept.problem} if kept.problem else {}),
             "preview": dg.MetadataValue.md(f"```yaml\n{next(iter(kept.files.values()), '# nothing yet')[:4000]}\n```"),
         },
         check_results=[checked(kept.finding)],

@@ -84,12 +84,14 @@ class RecordedMarket:
         rows, recorded = self._recording(symbol)
         answered = Span(max(span.start, recorded.start), min(span.end, recorded.end))
         error = None
-        if answered.start > span.start or answered.end < span.end:
+        if recorded.end < min(span.end, self.now()):
             error = f"{self.name}: {symbol}: {self._path(symbol)} holds {recorded} and was asked for {span}"
         return Answer(
             rows.filter(span.opens()),
             (answered,) if answered.bars else (),
             error,
+            # What is before its first row nobody will ever know; it is no fault of the recording.
+            kept_from=recorded.start,
             final=True,
             has_volume=self._has_volume[symbol],
             note=self._notes.get(symbol),

@@ -30,6 +30,10 @@ ROWS = pl.Schema(
 """Columns of an answer: prices in quote currency, volume in base currency."""
 
 
+UNKNOWN_MARKET = "is no spot market of it"
+"""What the error of a market says that an exchange does not have, or not any more: asking again cannot help."""
+
+
 class VenueError(ForeseenError):
     """A venue that cannot be used as configured. The message is one line: venue, symbol, address, what to do."""
 

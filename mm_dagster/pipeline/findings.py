@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
+from mm_dagster.market.venue import UNKNOWN_MARKET
 from mm_dagster.pipeline.judge import Risks
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.work import Work
@@ -113,12 +114,13 @@ def _fresh(job: Work, bars: pl.DataFrame, problems: Mapping[str, str]) -> Findin
     """Whether the newest known bar of each market closed shortly before the end of the window."""
     known = bars.filter((pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR))
     fresh = set(known["symbol"])
-    late = [symbol for symbol in job.symbols if symbol not in fresh]
+    # What an exchange has no longer need not grow old first.
+    late = [symbol for symbol in job.symbols if symbol not in fresh or UNKNOWN_MARKET in problems.get(symbol, "")]
     because = f" ({'; '.join(problems.values())})" if problems else ""
     return Finding(
         "newest_bar_is_fresh",
         not late or job.tick is None,
-        f"The newest bar of {', '.join(late)} is older than {FRESH_BARS * 15} minutes{because}."
+        f"Of {', '.join(late)} there is no bar of the last {FRESH_BARS * 15} minutes, or the market is gone{because}."
         if late
         else f"All {len(job.symbols)} markets are known up to {iso(job.window.end)}.",
         is_error=True,

@@ -51,12 +51,14 @@ def _say(sentence: str) -> None:
 class Project:
     """The configuration, the lake, the venues and the mirror. The configuration is read once: make one a run."""
 
-    def __init__(self, config_dir: str, data_dir: str) -> None:
+    def __init__(self, config_dir: str, data_dir: str, *, says_troubles: bool = True) -> None:
         """
         Args:
             config_dir: folder of the configuration.
             data_dir: everything that the program writes is below it.
+            says_troubles: whether what is wrong with the folder is logged; a command says it itself.
         """
+        self._says_troubles = says_troubles
         self.config_dir = config_dir
         self.data_dir = data_dir
         self._in_force: InForce | None = None
@@ -64,8 +66,8 @@ class Project:
         self._lake: Lake | None = None
 
     @classmethod
-    def here(cls) -> Project:
-        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR.
+    def here(cls, *, says_troubles: bool = True) -> Project:
+        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR; see `__init__`.
 
         Raises:
             VariableError: one of them cannot be a folder.
@@ -73,6 +75,7 @@ class Project:
         found = cls(
             config_dir=str(environment.config_folder()),
             data_dir=str(environment.data_folder()),
+            says_troubles=says_troubles,
         )
         modes.tighten(found.data)
         return found
@@ -101,7 +104,7 @@ class Project:
                 answered(folder, kept, stopped)
                 self._in_force = self._in_force.without(stopped)
             logs.protect(logs.named_secrets(self._in_force.config.model_dump()))
-            for trouble in self._in_force.troubles:
+            for trouble in self._in_force.troubles if self._says_troubles else ():
                 _say(trouble.sentence)
         return self._in_force
 
