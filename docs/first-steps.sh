@@ -14,11 +14,14 @@ ln -s "$checkout/.venv" .venv
 export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH=$PWD COLUMNS=120 LC_ALL=C.UTF-8
 unset MM_CONFIG_DIR MM_DATA_DIR MM_DAGSTER_DIR DAGSTER_HOME PUSHOVER_TOKEN PUSHOVER_USER
 
-show() {  # show COMMAND [LINES]: the command, its output (of long ones the last lines), its code if it is not 0
+# What is installed in the checkout is there: make must not install it again, which would lead the checkout astray.
+make="make --old-file=.venv/runs"
+
+show() {  # show COMMAND [LINES] [INSTEAD]: the command, what it prints (the last lines), its code if it is not 0
     echo '```text'
     echo "\$ $1"
     local output code
-    output=$(eval "$1" 2>&1)
+    output=$(eval "${3:-$1}" 2>&1)
     code=$?
     echo "$output" | sed -e 's/\x1b\[[0-9;]*m//g' -e "s#$place/#~/#g" -e 's/[[:space:]]*$//' | cat -s | tail -n "${2:-40}"
     [ $code -ne 0 ] && echo "[ends with $code]"
@@ -36,7 +39,7 @@ A stranger's first ten minutes, as `bash docs/first-steps.sh` replays them in an
 `make demo` installs what is needed to run, once, and says so; then it computes 120 days of a **simulated** market and one tick.
 
 TEXT
-show 'make demo' 26
+show 'make demo' 26 "$make demo"
 cat <<'TEXT'
 The demo stands in its own time: its clock starts when it is made, and runs on. A command without `MM_CONFIG_DIR` and `MM_DATA_DIR` shows it, and says so first.
 
@@ -50,7 +53,7 @@ cat <<'TEXT'
 `make up` runs until Ctrl-C: the UI on http://127.0.0.1:3000, the schedule, the alerts. It logs what happened, and nothing of what did not.
 
 TEXT
-show "timeout --signal INT 50 make up PORT=${PORT:-3917} 2>&1 | cut -c 1-150" 12
+show 'make up' 12 "timeout --signal INT 60 $make up PORT=${PORT:-3917} 2>&1 | cut -c 1-150"
 cat <<'TEXT'
 ## Candles of your own
 
