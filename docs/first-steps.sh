@@ -44,7 +44,7 @@ cat <<'TEXT'
 The demo stands in its own time: its clock starts when it is made, and runs on. A command without `MM_CONFIG_DIR` and `MM_DATA_DIR` shows it, and says so first.
 
 TEXT
-show 'mm status --grid sol-range' 30
+show 'mm status --grid sol-range' 36
 show 'mm report --out demo.html'
 show 'mm doctor' 30
 cat <<'TEXT'
@@ -53,7 +53,7 @@ cat <<'TEXT'
 `make up` runs until Ctrl-C: the UI on http://127.0.0.1:3000, the schedule, the alerts. It logs what happened, and nothing of what did not.
 
 TEXT
-show 'make up' 12 "timeout --signal INT 60 $make up PORT=${PORT:-3917} 2>&1 | cut -c 1-150"
+show 'make up' 60 "timeout --signal INT 60 $make up PORT=${PORT:-3917} 2>&1 | cut -c 1-150"
 cat <<'TEXT'
 ## Candles of your own
 
