@@ -422,8 +422,9 @@ def newest_as_of(project: Any) -> datetime:
     for symbol in project.config.symbols:
         try:
             times.append(project.venues.of(symbol).now())
-        except VenueError as error:
-            err.print(f"[yellow]{symbol}:[/] {error}", soft_wrap=True)
+        except VenueError:
+            # The tick asks it, too, and says why it does not answer.
+            continue
     return floor_bar(max(times, default=project.now()))
 
 
