@@ -483,7 +483,7 @@ def test_candles_of_another_host_never_arrive() -> None:
     ("proxy", "used"),
     [(None, "http://127.0.0.1:3128"), ("none", None), ("http://127.0.0.1:8888", "http://127.0.0.1:8888")],
 )
-def test_a_caller_may_name_a_proxy_or_none(monkeypatch: pytest.MonkeyPatch, proxy: str | None, used: str | None) -> None:
+def test_a_caller_names_a_proxy_or_none(monkeypatch: pytest.MonkeyPatch, proxy: str | None, used: str | None) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
     with web.Session(1_000, proxy=proxy) as session:
         settings = session.merge_environment_settings("https://api.example.com/x", {}, None, None, None)
