@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
-from datetime import timedelta
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from zoneinfo import ZoneInfo
 
 _NAMED = 8
 """Known names that are listed, at most."""
+_MOST_DECIMALS = 18
+"""As many as the coins with the finest units have."""
+_CENTS = 2
+"""Decimals that an amount with decimals has at least."""
+_NOISE = 1e-12
+"""Share of the capital below which an amount is what the arithmetic of floats leaves of nothing."""
+_TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+"""A time as `bars.iso` writes it."""
 
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
@@ -31,26 +42,126 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; there are {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
 
 
-def price_text(price: float) -> str:
-    """A price to six significant digits, never in exponents: 300,000 and 0.0000123456 alike."""
-    if not price:
-        return "0"
-    decimals = max(0, 5 - math.floor(math.log10(abs(price))))
-    text = f"{price:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
+def number_text(number: float, digits: int = 6, *, signed: bool = False) -> str:
+    """A figure to so many significant digits and never cut before its point: `0.00000123456`, `15,234,567`, `0.4`.
+
+    No exponent, no zeros at the end. What is nearer to 0 than 18 decimals show is `about 0`, and no zero.
+
+    Args:
+        number: in any unit; infinities and NaN are named.
+        digits: how many significant ones; a whole part that is longer is written out.
+        signed: whether what is above 0 is written with a +.
+    """
+    if not number or not math.isfinite(number):
+        return str(number) if number else "0"
+    decimals = min(max(0, digits - 1 - math.floor(math.log10(abs(number)))), _MOST_DECIMALS)
+    text = f"{number:{'+' if signed else ''},.{decimals}f}"
+    if decimals:
+        text = text.rstrip("0").rstrip(".")
+    return text if text.strip("+-0") else "about 0"
+
+
+def price_text(price: float, tick: float | None = None) -> str:
+    """A price to six significant digits, never in exponents: 300,000 and 0.0000123456 alike.
+
+    Args:
+        price: quote currency.
+        tick: the venue's smallest step between prices, which decides the decimals; None: not known.
+    """
+    if not tick or not math.isfinite(price):
+        return number_text(price)
+    _, _, decimals = plain_text(tick).removesuffix(".0").partition(".")
+    return f"{price:,.{len(decimals)}f}"
+
+
+def plain_text(number: float) -> str:
+    """The shortest decimal that reads back as the same float, for files: no exponent, no thousands separator."""
+    if not math.isfinite(number):
+        return str(number)
+    text = f"{Decimal(repr(number)):f}"
+    return text if "." in text else f"{text}.0"
 
 
 def money_text(amount: float, capital: float, *, signed: bool = False) -> str:
     """An amount to the cent; of a capital below 1,000 to its hundred-thousandth, of one from 100,000 on whole.
+
+    A zero is `0`, and so is what only the arithmetic of floats has left; of anything else something shows, however
+    small it is.
 
     Args:
         amount: quote currency.
         capital: the size that it belongs to, quote currency.
         signed: whether a gain is written with a +.
     """
-    decimals = 0 if capital >= 100_000 else max(2, 5 - math.floor(math.log10(capital)))
-    text = f"{amount:{'+' if signed else ''},.{decimals}f}"
-    return text.lstrip("+-") if not float(text.replace(",", "")) else text
+    decimals = _decimals(max(capital, abs(amount)))
+    return _amount_text(amount, _units(amount, decimals), decimals, capital, signed)
+
+
+def money_texts(parts: Sequence[float | None], total: float | None, capital: float) -> tuple[list[str], str]:
+    """Gains and losses and their sum, all to the same decimals, so that what is read adds up.
+
+    The total is rounded by itself, as it stands elsewhere. Where the rounded parts miss it, those that rounding
+    changed most give way. Parts that do not add up before they are rounded are left as they are.
+
+    Args:
+        parts: quote currency; None: not known.
+        total: what they add up to, quote currency; None: not known.
+        capital: the size that they belong to, quote currency.
+
+    Returns:
+        The parts and the total, each with its sign; empty words for what is not known.
+    """
+    known = [part for part in parts if part is not None]
+    decimals = _decimals(max(capital, *(abs(amount) for amount in (*known, total or 0.0))))
+    units = [_units(part, decimals) for part in known]
+    whole = 0 if total is None else _units(total, decimals)
+    missing = whole - sum(units)
+    if total is not None and len(known) == len(parts) and abs(missing) <= len(parts):
+        step = 1 if missing > 0 else -1
+        cut = [step * (Decimal(part).scaleb(decimals) - unit) for part, unit in zip(known, units, strict=True)]
+        uneven = sorted((place for place, part in enumerate(known) if part), key=lambda place: -cut[place])
+        for place in uneven[: abs(missing)]:
+            units[place] += step
+    said = iter(_amount_text(one, unit, decimals, capital, True) for one, unit in zip(known, units, strict=True))
+    return (
+        ["" if part is None else next(said) for part in parts],
+        "" if total is None else _amount_text(total, whole, decimals, capital, signed=True),
+    )
+
+
+def scale_texts(marks: Sequence[float], step: float) -> list[str]:
+    """The marks of a scale, all with as many decimals as tell neighbours apart.
+
+    Args:
+        marks: evenly spaced values.
+        step: the distance between two.
+    """
+    decimals = max(0, 1 - math.floor(math.log10(step)))
+    texts = [f"{mark:,.{decimals}f}" for mark in marks]
+    while decimals and all(text.endswith("0") for text in texts):
+        decimals -= 1
+        texts = [text[:-1].rstrip(".") for text in texts]
+    return texts
+
+
+def _decimals(size: float) -> int:
+    """How many decimals amounts of this size have."""
+    return 0 if size >= 100_000 else max(2, 5 - math.floor(math.log10(size)))
+
+
+def _units(amount: float, decimals: int) -> int:
+    """An amount in steps of its last decimal, rounded as a format rounds it."""
+    return int(Decimal(amount).scaleb(decimals).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _amount_text(amount: float, units: int, decimals: int, capital: float, signed: bool) -> str:
+    if not units:
+        return "0" if abs(amount) < _NOISE * capital else number_text(amount, 2, signed=signed)
+    text = f"{Decimal(units).scaleb(-decimals):{'+' if signed else ''},.{decimals}f}"
+    if decimals <= _CENTS:
+        return text
+    # Digits that show nothing: 0.00412, not 0.0041200. Cents stay two.
+    return f"{text[: _CENTS - decimals]}{text[_CENTS - decimals :].rstrip('0')}"
 
 
 def spoken(time: timedelta) -> str:
@@ -64,6 +175,38 @@ def spoken(time: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def local_time(time: datetime, zone: str) -> str:
+    """A time as people read it, to the minute, in their zone with UTC beside it: `2026-06-29 18:45 CEST (16:45 UTC)`.
+
+    Where the zone is UTC it is said once; where UTC has another day, that day is said.
+
+    Args:
+        time: with a zone of its own.
+        zone: the reader's, like Europe/Berlin.
+    """
+    there, here = time.astimezone(UTC), time.astimezone(ZoneInfo(zone))
+    if here.tzname() == "UTC":
+        return f"{there:%Y-%m-%d %H:%M} UTC"
+    day = "" if here.date() == there.date() else f"{there:%Y-%m-%d} "
+    return f"{here:%Y-%m-%d %H:%M %Z} ({day}{there:%H:%M} UTC)"
+
+
+def in_local_time(sentence: str, zone: str) -> str:
+    """A sentence with every time that stands in it as tables have it, ISO 8601 UTC, as people read it.
+
+    Rows are written without knowing who reads them where. So whoever shows their words puts in the reader's time.
+    """
+
+    def said(found: re.Match[str]) -> str:
+        try:
+            return local_time(datetime.fromisoformat(found[0]), zone)
+        except (ValueError, OverflowError):
+            # No time, or one at the end of the calendar.
+            return found[0]
+
+    return _TIME.sub(said, sentence)
 
 
 def counted(number: int, what: str) -> str:

@@ -27,7 +27,7 @@ from mm_dagster.market import ccxt_internals
 from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import VenueError
 from mm_dagster.retries import retry_context
-from mm_dagster.text import did_you_mean
+from mm_dagster.text import did_you_mean, number_text
 
 T = TypeVar("T")
 
@@ -334,7 +334,7 @@ class Connection:
             return web.reason(cause, self._settings.timeout_seconds, setting)
         match error:
             case ccxt.RequestTimeout():
-                return f"no answer within {self._settings.timeout_seconds:g} s"
+                return f"no answer within {number_text(self._settings.timeout_seconds)} s"
             case ccxt.RateLimitExceeded() | ccxt.DDoSProtection():
                 return f"too many requests{because}"
             case ccxt.ExchangeNotAvailable():

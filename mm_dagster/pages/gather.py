@@ -51,6 +51,7 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
         waiting=_waiting(project),
         config_error=project.config_error,
         vanished=tuple(project.vanished),
+        timezone=config.alerts.timezone,
     )
 
 

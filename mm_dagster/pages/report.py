@@ -21,7 +21,7 @@ from mm_dagster.pages.page import Page, without_money
 from mm_dagster.pictures.colours import STATE_COLOURS, on_colour
 from mm_dagster.pictures.drawings import HEIGHT, Drawing
 from mm_dagster.tables.words import STATES, VERDICTS
-from mm_dagster.text import counted, price_text, spoken, words
+from mm_dagster.text import counted, in_local_time, money_text, price_text, spoken, words
 
 Drawings = Mapping[str, tuple[Drawing | None, Drawing | None]]
 """By grid: its decisions, and its money."""
@@ -47,6 +47,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         "iso": iso,
         "words": words,
         "price": price_text,
+        "money": money_text,
         "spoken": spoken,
     }
     environment.filters["commands"] = with_commands
@@ -66,7 +67,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         sources=sorted({one.risk["source"] for one in page.running if one.risk and one.risk["source"]}),
         describe=describe,
     )
-    return text.replace(" %", "&nbsp;%")
+    return in_local_time(text, page.timezone).replace(" %", "&nbsp;%")
 
 
 def with_commands(text: str) -> Markup:

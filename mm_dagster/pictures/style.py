@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from mm_dagster.bars import BAR, Span
 from mm_dagster.pictures.colours import Palette, on_colour
 from mm_dagster.pictures.extent import stretches
+from mm_dagster.text import number_text, scale_texts
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,8 +90,15 @@ def stacked_panels(
         axes.tick_params(colors=colours.ink, labelsize=SMALL, length=0, pad=4)
         for side in axes.spines.values():
             side.set_visible(False)
+        plain_numbers(axes)
         panels.append(axes)
     return panels
+
+
+def plain_numbers(axes: Axes) -> None:
+    """Figures beside the axes as everywhere: no exponent, and no offset that a reader would have to add."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: number_text(value))
 
 
 def name_axis(axes: Axes, name: str, colours: Palette) -> None:
@@ -227,12 +235,7 @@ def value_ticks(axes: Axes) -> None:
         tick for tick in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top) if bottom <= tick <= top
     ]
     step = ticks[1] - ticks[0] if len(ticks) > 1 else abs(top - bottom)
-    decimals = max(0, 1 - math.floor(math.log10(step)))
-    texts = [f"{tick:,.{decimals}f}" for tick in ticks]
-    while decimals and all(text.endswith("0") for text in texts):
-        decimals -= 1
-        texts = [text[:-1].rstrip(".") for text in texts]
-    axes.set_yticks(ticks, texts)
+    axes.set_yticks(ticks, scale_texts(ticks, step))
     shrink_to(_LEFT - 0.3, axes.get_yticklabels())
 
 
