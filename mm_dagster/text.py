@@ -83,7 +83,7 @@ def plain_text(number: float) -> str:
 
 
 def money_text(amount: float, capital: float, *, signed: bool = False) -> str:
-    """An amount to the cent; of a capital below 1,000 to its hundred-thousandth, of one from 100,000 on whole.
+    """An amount to the cent; of a capital below 100 to its ten-thousandth or finer, of one from 100,000 on whole.
 
     A zero is `0`, and so is what only the arithmetic of floats has left; of anything else something shows, however
     small it is.
@@ -93,6 +93,8 @@ def money_text(amount: float, capital: float, *, signed: bool = False) -> str:
         capital: the size that it belongs to, quote currency.
         signed: whether a gain is written with a +.
     """
+    if not math.isfinite(amount):
+        return number_text(amount)
     decimals = _decimals(max(capital, abs(amount)))
     return _amount_text(amount, _units(amount, decimals), decimals, capital, signed)
 
@@ -111,22 +113,24 @@ def money_texts(parts: Sequence[float | None], total: float | None, capital: flo
     Returns:
         The parts and the total, each with its sign; empty words for what is not known.
     """
-    known = [part for part in parts if part is not None]
-    decimals = _decimals(max(capital, *(abs(amount) for amount in (*known, total or 0.0))))
-    units = [_units(part, decimals) for part in known]
-    whole = 0 if total is None else _units(total, decimals)
-    missing = whole - sum(units)
-    if total is not None and len(known) == len(parts) and abs(missing) <= len(parts):
+    known = [one for one in (*parts, total) if one is not None and math.isfinite(one)]
+    if len(known) <= len(parts):
+        *said, whole = ("" if one is None else money_text(one, capital, signed=True) for one in (*parts, total))
+        return said, whole
+    decimals = _decimals(max(capital, *map(abs, known)))
+    *units, rounded = (_units(one, decimals) for one in known)
+    missing = rounded - sum(units)
+    if abs(missing) <= len(parts):
         step = 1 if missing > 0 else -1
-        cut = [step * (Decimal(part).scaleb(decimals) - unit) for part, unit in zip(known, units, strict=True)]
-        uneven = sorted((place for place, part in enumerate(known) if part), key=lambda place: -cut[place])
+        cut = [step * (Decimal(one).scaleb(decimals) - unit) for one, unit in zip(known, units, strict=False)]
+        uneven = sorted((place for place, part in enumerate(parts) if part), key=lambda place: -cut[place])
         for place in uneven[: abs(missing)]:
             units[place] += step
-    said = iter(_amount_text(one, unit, decimals, capital, True) for one, unit in zip(known, units, strict=True))
-    return (
-        ["" if part is None else next(said) for part in parts],
-        "" if total is None else _amount_text(total, whole, decimals, capital, signed=True),
+    *said, whole = (
+        _amount_text(one, unit, decimals, capital, signed=True)
+        for one, unit in zip(known, (*units, rounded), strict=True)
     )
+    return said, whole
 
 
 def scale_texts(marks: Sequence[float], step: float) -> list[str]:
@@ -146,7 +150,7 @@ def scale_texts(marks: Sequence[float], step: float) -> list[str]:
 
 def _decimals(size: float) -> int:
     """How many decimals amounts of this size have."""
-    return 0 if size >= 100_000 else max(2, 5 - math.floor(math.log10(size)))
+    return 0 if size >= 100_000 else max(_CENTS, 4 - math.floor(math.log10(size)))
 
 
 def _units(amount: float, decimals: int) -> int:

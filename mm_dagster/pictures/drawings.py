@@ -167,7 +167,7 @@ def draw_equity(grid: GridConfig, risks: pl.DataFrame, span: Span) -> Drawing | 
     def height(value: float) -> int:
         return round(HEIGHT * (high - value) / (high - low))
 
-    ends = [rows[name].drop_nulls().last() for name in names]
+    ends = [next(reversed(rows[name].drop_nulls().to_list()), None) for name in names]
     parts, whole = money_texts(ends[:2], ends[2], grid.capital)
     return Drawing(
         width=span.bars,

@@ -130,10 +130,16 @@ def head(figure: Figure, title: str, line: str, colours: Palette, chip: tuple[st
 
 def shrink_to(room: float, texts: Sequence[Text]) -> None:
     """Sets texts smaller, all alike, where one is wider than so many inches."""
-    widest = max((_inches(text) for text in texts), default=0.0)
-    for text in texts if widest > room else ():
-        # A little more than needed: hinted glyphs do not shrink in exact proportion.
-        text.set_fontsize(0.95 * float(text.get_fontsize()) * room / widest)
+    for _ in range(_TRIES):
+        widest = max((_inches(text) for text in texts), default=0.0)
+        if widest <= room:
+            return
+        for text in texts:
+            # A little more than needed, and again: hinted glyphs do not shrink in proportion, but in steps.
+            text.set_fontsize(0.95 * float(text.get_fontsize()) * room / widest)
+
+
+_TRIES = 4
 
 
 def _inches(text: Text) -> float:
