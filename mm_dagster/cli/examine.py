@@ -14,6 +14,7 @@ from mm_dagster.cli.app import CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
+from mm_dagster.text import spoken
 
 PANEL = "Keep it well"
 
@@ -126,8 +127,8 @@ def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
         age = clock(symbol) - newest[symbol] - BAR
         if age > timedelta(minutes=project.config.alerts.blind_after_minutes):
             raise CommandError(
-                f"{symbol}: the newest bar closed {iso(newest[symbol] + BAR)}, {age // timedelta(minutes=1)} minutes "
-                "ago; run `mm tick`, or `make up` for the schedule"
+                f"{symbol}: the newest bar closed {iso(newest[symbol] + BAR)}, {spoken(age)} ago; "
+                "run `mm tick`, or `make up` for the schedule"
             )
     return f"{len(newest)} markets, the newest closed {iso(max(newest.values()) + BAR)}"
 

@@ -202,5 +202,7 @@ def _shown(name: str, value: Any) -> str:
         return iso(value)
     if isinstance(value, list):
         return "\n".join(_shown(name, item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(key, item)}" for key, item in value.items())
     text = str(value)
     return f"[{COLOURS[text]}]{text}[/]" if text in COLOURS else escape(text)

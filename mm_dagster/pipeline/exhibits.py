@@ -43,6 +43,8 @@ def text_of(value: Any) -> str:
         return iso(value)
     if isinstance(value, list):
         return ", ".join(text_of(item) for item in value)
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {text_of(item)}' for name, item in value.items() if item is not None)})"
     return str(value)
 
 
