@@ -96,7 +96,10 @@ def money_text(amount: float, capital: float, *, signed: bool = False) -> str:
     if not math.isfinite(amount):
         return number_text(amount)
     decimals = _decimals(max(capital, abs(amount)))
-    return _amount_text(amount, _units(amount, decimals), decimals, capital, signed)
+    text = _amount_text(amount, _units(amount, decimals), decimals, capital, signed)
+    # Digits that show nothing: 0.00412, not 0.004120. Cents stay two.
+    kept, _, rest = text.partition(".")
+    return f"{kept}.{rest[:_CENTS]}{rest[_CENTS:].rstrip('0')}" if rest else kept
 
 
 def money_texts(parts: Sequence[float | None], total: float | None, capital: float) -> tuple[list[str], str]:
@@ -117,14 +120,20 @@ def money_texts(parts: Sequence[float | None], total: float | None, capital: flo
     if len(known) <= len(parts):
         *said, whole = ("" if one is None else money_text(one, capital, signed=True) for one in (*parts, total))
         return said, whole
-    decimals = _decimals(max(capital, *map(abs, known)))
+    largest = max(map(abs, known))
+    decimals = _decimals(max(capital, largest))
+    if largest > _NOISE * capital:
+        decimals = max(decimals, 1 - math.floor(math.log10(largest)))
     *units, rounded = (_units(one, decimals) for one in known)
-    missing = rounded - sum(units)
+    exact = [Decimal(one).scaleb(decimals) for one in known]
+    # What is too small for these decimals is shown as it is, and the others make room for it.
+    beside = sum((one for one, unit in zip(exact, units, strict=False) if not unit), Decimal(0))
+    missing = int((rounded - beside).to_integral_value(ROUND_HALF_EVEN)) - sum(units)
     if abs(missing) <= len(parts):
         step = 1 if missing > 0 else -1
-        cut = [step * (Decimal(one).scaleb(decimals) - unit) for one, unit in zip(known, units, strict=False)]
-        uneven = sorted((place for place, part in enumerate(parts) if part), key=lambda place: -cut[place])
-        for place in uneven[: abs(missing)]:
+        movable = [place for place, unit in enumerate(units) if unit and unit + step]
+        movable.sort(key=lambda place: step * (units[place] - exact[place]))
+        for place in movable[: abs(missing)]:
             units[place] += step
     *said, whole = (
         _amount_text(one, unit, decimals, capital, signed=True)
@@ -161,11 +170,7 @@ def _units(amount: float, decimals: int) -> int:
 def _amount_text(amount: float, units: int, decimals: int, capital: float, signed: bool) -> str:
     if not units:
         return "0" if abs(amount) < _NOISE * capital else number_text(amount, 2, signed=signed)
-    text = f"{Decimal(units).scaleb(-decimals):{'+' if signed else ''},.{decimals}f}"
-    if decimals <= _CENTS:
-        return text
-    # Digits that show nothing: 0.00412, not 0.0041200. Cents stay two.
-    return f"{text[: _CENTS - decimals]}{text[_CENTS - decimals :].rstrip('0')}"
+    return f"{Decimal(units).scaleb(-decimals):{'+' if signed else ''},.{decimals}f}"
 
 
 def spoken(time: timedelta) -> str:
