@@ -2,6 +2,10 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
+# The demo has a data folder of its own: no other configuration falls back to it.
+ifndef MM_CONFIG_DIR
+export MM_DATA_DIR ?= $(CURDIR)/data/demo
+endif
 export MM_CONFIG_DIR ?= $(CURDIR)/configs/demo
 export MM_DATA_DIR ?= $(CURDIR)/data
 export MM_DAGSTER_DIR ?= $(MM_DATA_DIR)/dagster
@@ -15,20 +19,26 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/installed  ## install everything into .venv
+setup: .venv/installed  ## install everything into .venv, what the tests need, too
 
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+# What runs is installed by itself: it is less than half, and is there for more versions of Python.
+.venv/runs: pyproject.toml deploy/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	@echo 'installing what it needs to run into .venv, once: a minute or so'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: setup  ## 120 days of a simulated market, one tick, the decisions
-	@$(BIN)/mm backfill --from 2026-03-01 --to 2026-06-28
-	@$(BIN)/mm tick --as-of 2026-06-29T16:45Z
+.venv/installed: .venv/runs constraints.txt
+	@echo 'installing what the tests need, too, once: a minute or so'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
+	@touch $@
 
-up: setup  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
+demo: .venv/runs  ## 120 days of a simulated market, one tick, the decisions
+	@$(BIN)/mm demo
+
+up: .venv/runs  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
 	@umask 077 && mkdir -p $(MM_DAGSTER_DIR)
 	@$(BIN)/mm tick || echo 'the UI starts all the same'
 	umask 077 && $(BIN)/dg dev --host 127.0.0.1 --port $(PORT) --log-format $(if $(filter json,$(MM_LOG_FORMAT)),json,colored)

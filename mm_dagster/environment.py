@@ -23,6 +23,9 @@ NUMBA = "NUMBA_CACHE_DIR"
 OFFSET_MINUTES = 1
 """Where MM_TICK_OFFSET_MINUTES says nothing."""
 
+DEMO_CONFIG, DEMO_DATA = "configs/demo", "data/demo"
+"""Where the demo is, below the working folder."""
+
 
 class VariableError(ForeseenError, ValueError):
     """A variable of the environment holds what it cannot. One line: variable, value, what would be right."""
@@ -90,11 +93,15 @@ def git_config_count() -> int:
     """How many settings the environment gives to git.
 
     Raises:
-        VariableError: it is no number.
+        VariableError: it is no number, or one of the settings is not there.
     """
     value = given(GIT_COUNT) or "0"
     if not re.fullmatch(r"[0-9]{1,4}", value):
         raise VariableError(f"{GIT_COUNT}: {value!r} is no number of settings; unset it, or write how many there are")
+    for number in range(int(value)):
+        for part in (f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}"):
+            if part not in os.environ:
+                raise VariableError(f"{GIT_COUNT}: {value} settings, but {part} is not set; unset it, or set that, too")
     return int(value)
 
 
@@ -107,16 +114,31 @@ def config_folder() -> Path:
     Raises:
         VariableError: it cannot be a folder.
     """
-    return _absolute(CONFIG_DIR, "configs/demo")
+    return _absolute(CONFIG_DIR, DEMO_CONFIG)
 
 
 def data_folder() -> Path:
-    """The folder that everything is written below.
+    """The folder that everything is written below; the demo's own where no variable names a configuration.
 
     Raises:
         VariableError: it cannot be one.
     """
-    return _place(DATA_DIR, "data")
+    return _place(DATA_DIR, "data" if given(CONFIG_DIR) else DEMO_DATA)
+
+
+def fallen_back() -> str | None:
+    """Which folders were taken because no variable names them, in one line; None: both are named.
+
+    Raises:
+        VariableError: one cannot be a folder.
+    """
+    unset = [variable for variable in (CONFIG_DIR, DATA_DIR) if not given(variable)]
+    if not unset:
+        return None
+    folders = f"configuration {config_folder()}, data {data_folder()}"
+    if len(unset) == 2:
+        return f"demo (simulated): {folders}"
+    return f"{unset[0]} is not set: {folders}"
 
 
 def dagster_folder(data: Path) -> Path:

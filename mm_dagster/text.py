@@ -30,7 +30,9 @@ def closest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
         known: the names that there are.
         cutoff: how like it must be, from 0 to 1, the same.
     """
-    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)), None)
+    # Capitals are no difference; of names that differ in nothing else the first is taken.
+    names = {name.casefold(): name for name in sorted(known, reverse=True)}
+    return next((names[one] for one in difflib.get_close_matches(word.casefold(), sorted(names), 1, cutoff)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,8 @@ arrives, and keeps whatever is sent. What is below here does none of it, whichev
 - `timeout` counts from the first packet to the last byte, connecting, encryption and a proxy's greeting included;
 - a body is read up to a bound, counted after it is unpacked;
 - a secret that a server repeats is taken out of the answer before anybody reads it;
-- a proxy of the environment (HTTPS_PROXY, NO_PROXY) is used as by every other program, never for this computer;
+- a proxy of the environment (HTTPS_PROXY, NO_PROXY) is used as by every other program, never for this computer, unless
+  the caller names another one, or none;
 - it is known whether any byte of a request left: what never left was not taken, what left may have been, whatever came
   back. An error's name does not say it: a failing handshake and an answer cut off look alike.
 
@@ -67,13 +68,15 @@ class BrokenOff(requests.ConnectionError):
 class Session(requests.Session):
     """A session of `requests` by the rules of this module. Not safe for use by several threads at once."""
 
-    def __init__(self, most_bytes: int, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, most_bytes: int, secrets: Sequence[str] = (), proxy: str | None = None) -> None:
         """
         Args:
             most_bytes: of an answer's body, unpacked.
             secrets: what is taken out of answers.
+            proxy: address of a proxy; `none`: none; None: the environment's.
         """
         super().__init__()
+        self._proxy = proxy
         # Proxies and certificates of the environment are looked up below; a login of ~/.netrc is nobody's wish here.
         self.trust_env = False
         for scheme in ("https://", "http://"):
@@ -81,7 +84,9 @@ class Session(requests.Session):
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
         """Adds the environment's proxy and certificates."""
-        if not proxies and not is_loopback(urlsplit(url).hostname or ""):
+        if self._proxy is not None:
+            proxies = {} if self._proxy == "none" else {"http": self._proxy, "https": self._proxy}
+        elif not proxies and not is_loopback(urlsplit(url).hostname or ""):
             proxies = get_environ_proxies(url)
         if verify is None or verify is True:
             verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     help="Every quarter hour: may this grid go on, and if not, how long is left to get out.",
-    epilog="Where things are: MM_CONFIG_DIR (default configs/demo), MM_DATA_DIR (default data).",
+    epilog="Where things are: MM_CONFIG_DIR and MM_DATA_DIR; without both it is the demo, configs/demo and data/demo.",
 )
 # A pipe has no width of its own: 80 columns would fold every name.
 out = Console(width=None if sys.stdout.isatty() else 120)
@@ -60,6 +61,9 @@ def options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
     chosen.debug = debug
+    with suppress(VariableError):
+        # Before anything compiled is loaded; what is wrong with the folder is said by the command.
+        environment.find_numba_cache(environment.data_folder())
     try:
         logs.configure(level="INFO" if debug else "WARNING")
     except VariableError as error:
@@ -71,14 +75,16 @@ def project_here() -> Any:
     """The project that the environment names; Dagster's own folders are put below its data."""
     from mm_dagster.pipeline.project import Project
 
-    project = Project.here()
+    project = Project.here(says_troubles=False)
+    fallen_back = environment.fallen_back()
+    if fallen_back:
+        err.print(escape(fallen_back), soft_wrap=True, highlight=False)
     environment.made(environment.DATA_DIR, project.data)
     folder = environment.made(environment.DAGSTER_DIR, environment.dagster_folder(project.data))
     # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.
     os.environ[environment.DAGSTER_DIR] = str(folder)
     modes.tighten(project.data)
     os.environ.setdefault("DAGSTER_HOME", str(Path(__file__).resolve().parents[2]))
-    environment.find_numba_cache(project.data)
     _ = project.config  # an invalid configuration is said before anything runs
     for trouble in project.troubles:
         _warn(trouble.sentence)

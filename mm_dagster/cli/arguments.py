@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from mm_dagster.bars import FIRST_DAY, Span, floor_bar, iso, midnight, parse_time
-from mm_dagster.cli.app import CommandError, project_here
+from mm_dagster.bars import FIRST_DAY, Span, floor_bar, iso, midnight
+from mm_dagster.cli.app import CommandError, err, project_here
+from mm_dagster.config import written
+from mm_dagster.text import did_you_mean
 
 
-def _time(text: str, option: str) -> datetime:
+def time_of(text: str, option: str) -> datetime:
+    """A time as people write it; where it names no zone it is in that of the configuration, which is said."""
+    zone = ZoneInfo(project_here().config.alerts.timezone)
     try:
-        return parse_time(text)
+        time = written.moment(text, zone)
+        if time != written.moment(text, UTC):
+            err.print(f"{option} {text} is read in {zone}: {iso(time)}", soft_wrap=True, highlight=False)
     except ValueError as error:
-        raise CommandError(f"{option}: {error}") from None
+        raise CommandError(f"{option}: {text!r} {error}") from None
+    return time
+
+
+def _day(text: str, option: str) -> datetime:
+    """The UTC midnight of a day."""
+    try:
+        return midnight(written.moment(text, UTC).date())
+    except ValueError as error:
+        raise CommandError(f"{option}: {text!r} {error}") from None
 
 
 def closed(text: str) -> datetime:
@@ -21,7 +37,7 @@ def closed(text: str) -> datetime:
     Raises:
         CommandError: no bar of the history has closed by then, or that one has not closed yet.
     """
-    time, newest = floor_bar(_time(text, "--as-of")), floor_bar(datetime.now(UTC))
+    time, newest = floor_bar(time_of(text, "--as-of")), floor_bar(project_here().now())
     if not FIRST_DAY < time <= newest:
         raise CommandError(
             f"--as-of {text}: choose a quarter hour after {iso(FIRST_DAY)[:10]} that has closed; the last one is "
@@ -36,7 +52,7 @@ def moment_of(text: str, option: str) -> datetime:
     Raises:
         CommandError: it is no time, or lies outside of the history.
     """
-    time, now = _time(text, option), datetime.now(UTC)
+    time, now = time_of(text, option), project_here().now()
     if not FIRST_DAY < time <= now:
         raise CommandError(f"{option} {text}: choose a time after {iso(FIRST_DAY)[:10]} that has passed")
     return time
@@ -48,9 +64,9 @@ def whole_days(first: str, last: str | None) -> Span:
     Raises:
         CommandError: they are not in this order, or not of this history.
     """
-    today = midnight(datetime.now(UTC).date())
-    start = midnight(_time(first, "--from").date())
-    end = midnight(_time(last, "--to").date()) if last else today
+    today = midnight(project_here().now().date())
+    start = _day(first, "--from")
+    end = _day(last, "--to") if last else today
     if not FIRST_DAY <= start <= end <= today:
         given = f"--from {first} --to {last}" if last else f"--from {first}"
         raise CommandError(f"{given}: choose days from {iso(FIRST_DAY)[:10]} to today, the first one first")
@@ -62,5 +78,5 @@ def configured(text: str | None) -> list[str]:
     wanted = [symbol.strip() for symbol in text.split(",")] if text else known
     for symbol in wanted:
         if symbol not in known:
-            raise CommandError(f"--symbols: {symbol!r} is not in markets.yaml; there are {', '.join(known)}")
+            raise CommandError(f"--symbols: {symbol!r} is not in markets.yaml{did_you_mean(symbol, known)}")
     return wanted

@@ -14,8 +14,9 @@ from typing import Annotated, BinaryIO
 import polars as pl
 import typer
 
-from mm_dagster.bars import iso, parse_time
+from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, err, project_here
+from mm_dagster.cli.arguments import time_of
 from mm_dagster.cli.printing import AsJson, print_frame, write_csv, write_json, write_parquet
 
 PANEL = "Ask"
@@ -101,10 +102,7 @@ def _format(form: Format | None, target: Path | None, as_json: bool) -> Format:
 def _then(at: str | None) -> datetime | None:
     if at is None:
         return None
-    try:
-        then = parse_time(at)
-    except ValueError as error:
-        raise CommandError(f"--at: {error}") from None
+    then = time_of(at, "--at")
     if then > datetime.now(UTC):
         raise CommandError(f"--at {at}: {iso(then)} lies in the future")
     return then

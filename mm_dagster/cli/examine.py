@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import typer
 
 from mm_dagster import environment, logs, modes
-from mm_dagster.bars import BAR, iso
+from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.cli.app import CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
-from mm_dagster.text import spoken
+from mm_dagster.text import counted, price_text, spoken
+
+if TYPE_CHECKING:
+    from mm_dagster.config.grid import GridConfig
 
 PANEL = "Keep it well"
 
@@ -47,6 +54,8 @@ def _examine() -> list[dict[str, Any]]:
     project = project_here()
     config = project.config
     check("configuration", lambda: _configuration(project))
+    for grid in config.grids:
+        check(f"grid {grid.id}", lambda grid=grid: _grid(project, grid))  # type: ignore[misc]
     check("environment", lambda: _environment(project))
     check("lake", lambda: project.lake.check())
     check("copies of the catalogue", lambda: project.lake.check_copies())
@@ -66,8 +75,16 @@ def _examine() -> list[dict[str, Any]]:
     if heart:
         check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
     check("git mirror", lambda: project.mirror.check())
-    check("data folder", lambda: modes.check(project.data))
+    check("data folder", lambda: _data_folder(project.data))
     return rows
+
+
+def _data_folder(data: Path) -> str:
+    """That all that is written can be, and that nobody else reads it."""
+    for folder in (data, data / "history", data / "history" / "files", data / "mirror", data / "dagster"):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise CommandError(f"{folder}: cannot be written to; let the user who runs this write there")
+    return modes.check(data)
 
 
 def _address_in(variable: str) -> str:
@@ -97,47 +114,90 @@ def _environment(project: Any) -> str:
     wrong = [line for _, line in environment.faults(logs.named_secrets(project.config.model_dump()))]
     if wrong:
         raise CommandError("; ".join(wrong))
-    return f"MM_DATA_DIR is {project.data}; a tick runs {environment.tick_offset_minutes()} minutes after a quarter"
+    offset = environment.tick_offset_minutes()
+    return f"MM_DATA_DIR is {project.data}; a tick runs {counted(offset, 'minute')} after a quarter hour"
 
 
 def _configuration(project: Any) -> str:
+    from mm_dagster.web import is_loopback
+
     if project.config_error:
         raise CommandError(project.config_error)
     if project.vanished:
         raise CommandError("; ".join(project.vanished))
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
-    # A market that is made up or recorded has no present.
-    real = [grid for grid in grids if project.config.market(grid.symbol).is_real]
-    ahead = [grid for grid in real if grid.activated_at > project.venues.real_clock()]
-    if ahead:
+    link = project.config.alerts.link
+    if link and project.config.is_real and is_loopback(urlsplit(link if "//" in link else f"//{link}").hostname or ""):
         raise CommandError(
-            f"{ahead[0].id}: activated_at: {iso(ahead[0].activated_at)} lies ahead, and until then it is not watched; "
-            "times are UTC unless they say otherwise: write the hour in UTC, or with its zone, like 14:30:00+02:00"
+            f"alerts.yaml: link: {link} is this computer, which a phone cannot open; write an address that it reaches"
         )
-    return f"{project.config_dir}: {len(project.config.symbols)} markets, {running} of {len(grids)} grids enabled"
+    return (
+        f"{project.config_dir}: {counted(len(project.config.symbols), 'market')}, {running} of "
+        f"{counted(len(grids), 'grid')} enabled"
+    )
+
+
+def _grid(project: Any, grid: GridConfig) -> str:
+    """A grid as it was read, so that a slip of a point or a zone can be seen."""
+    market = project.config.market(grid.symbol)
+    # A recording ends where it ends, and a grid may begin after it.
+    now = project.venues.real_clock() if market.kind != "recorded" else project.venues.of(grid.symbol).now()
+    began = said_in(grid.activated_at, project.config.alerts.timezone)
+    if grid.activated_at > now:
+        raise CommandError(
+            f"{grid.id}: activated_at: {began} lies ahead, and it is not watched before; without a zone a time is of "
+            f"{project.config.alerts.timezone}, as alerts.yaml says: write it in UTC, or with its zone, like "
+            "14:30:00+02:00"
+        )
+    quote = grid.symbol.partition("-")[2]
+    return (
+        f"{grid.symbol} {price_text(grid.lower)} to {price_text(grid.upper)}, {grid.levels} {grid.level_convention}, "
+        f"stop {price_text(grid.stop)}, {price_text(grid.capital)} {quote}, "
+        f"{'active' if grid.enabled else 'watched'} since {began}"
+    )
+
+
+def said_in(time: datetime, zone: str) -> str:
+    """A moment in a time zone, with UTC beside it."""
+    local = f"{time.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M %Z}"
+    return iso(time) if zone == "UTC" else f"{local} ({iso(time)})"
 
 
 def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
-    """How old the newest bar of each market is, by the clock of its symbol."""
-    newest = project.lake.newest("candles")
+    """How old the newest bar that is known of each market is.
+
+    Args:
+        project: where the candles are.
+        clock: what time it is on a market. A recording is judged by its own, which stands at its end.
+    """
+    newest = project.lake.newest("candles", known=True)
     for symbol in project.config.symbols:
+        market = project.config.market(symbol)
+        remedy = "run `mm tick`, or `make up` for the schedule"
+        if market.kind == "recorded":
+            now = project.venues.of(symbol).now()
+            remedy = f"run `mm tick --as-of {iso(floor_bar(now))}`, or `mm backfill`"
+        else:
+            now = clock(symbol)
         if symbol not in newest:
-            raise CommandError(f"{symbol}: no candle yet; run `mm tick`, or `make up` and wait a quarter hour")
-        age = clock(symbol) - newest[symbol] - BAR
+            raise CommandError(f"{symbol}: no candle is known yet; {remedy}")
+        age = now - newest[symbol] - BAR
         if age > timedelta(minutes=project.config.alerts.blind_after_minutes):
             raise CommandError(
-                f"{symbol}: the newest bar closed {iso(newest[symbol] + BAR)}, {spoken(age)} ago; "
-                "run `mm tick`, or `make up` for the schedule"
+                f"{symbol}: the newest known bar closed {iso(newest[symbol] + BAR)}, {spoken(age)} ago; {remedy}"
             )
-    return f"{len(newest)} markets, the newest closed {iso(max(newest.values()) + BAR)}"
+    return f"{counted(len(newest), 'market')}, the newest bar closed {iso(max(newest.values()) + BAR)}"
 
 
 def _candles(project: Any) -> str:
     """What must be known of the candles of the markets: since when they are kept, and traded."""
     from mm_dagster.pages.gather import page
 
-    remarks = [remark for market in page(project, datetime.now(UTC)).markets for remark in market.remarks]
+    lacking = sorted(set(project.config.symbols) - project.lake.newest("candles", known=True).keys())
+    if lacking:
+        raise CommandError(f"{', '.join(lacking)}: nothing is known, so nothing can be said")
+    remarks = [remark for market in page(project, project.now()).markets for remark in market.remarks]
     return " ".join(remarks) or "all markets are traded, and kept as far back as is needed"
 
 

@@ -44,7 +44,7 @@ def health(
     `live`: configuration and lake can be read, and Dagster's daemon has beaten within five minutes. `ready`: also, the
     code location loads, a tick finished lately, and the newest bar of each market is fresh.
     """
-    rows = _answers(question, timedelta(minutes=tick_minutes), datetime.now(UTC))
+    rows = _answers(question, timedelta(minutes=tick_minutes), project_here().now())
     wrong = [f"{row['part']}: {row['detail']}" for row in rows if row["result"] != "OK"]
     if as_json:
         print_rows(rows, as_json)

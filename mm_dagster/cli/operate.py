@@ -19,9 +19,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from mm_dagster import modes
-from mm_dagster.bars import iso, parse_time
+from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
-from mm_dagster.cli.arguments import moment_of
+from mm_dagster.cli.arguments import moment_of, time_of
 from mm_dagster.cli.printing import AsJson, print_frame, print_rows
 from mm_dagster.errors import ForeseenError
 from mm_dagster.tables.words import RESPONSES
@@ -98,7 +98,7 @@ def report(
     if to == "-" and opened:
         raise CommandError("--open: there is no file to open with `--out -`; name one")
     found = _page_at(as_of, None, days)
-    text = render(found, drawn(project_here(), found), generated_at=datetime.now(UTC), money=not no_money)
+    text = render(found, drawn(project_here(), found), generated_at=project_here().now(), money=not no_money)
     if to == "-":
         sys.stdout.write(text)
         return
@@ -123,7 +123,7 @@ def _page_at(as_of: str | None, grid: str | None, days: int = 7) -> Page:
     from mm_dagster.pages.gather import page
 
     project = project_here()
-    clock = moment_of(as_of, "--as-of") if as_of else datetime.now(UTC)
+    clock = moment_of(as_of, "--as-of") if as_of else project.now()
     found = page(project, clock, looked_up=as_of is not None, days=days)
     return only(found, grid) if grid else found
 
@@ -155,7 +155,8 @@ def _watch(grid: str | None, seconds: int) -> None:
     def look() -> RenderableType:
         try:
             # A project of its own each time: the configuration may have changed.
-            found = page(Project.here(), datetime.now(UTC))
+            project = Project.here(says_troubles=False)
+            found = page(project, project.now())
             return status_page(only(found, grid) if grid else found, out.width)
         except CommandError:
             raise
@@ -212,9 +213,9 @@ def respond(
     project = project_here()
     if action not in RESPONSES:
         raise CommandError(f"{action!r} is no response{did_you_mean(action, RESPONSES)}")
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = project.now().replace(microsecond=0)
     try:
-        done = parse_time(at) if at else now
+        done = time_of(at, "--at") if at else now
         if done > now:
             raise ValueError(f"{iso(done)} lies in the future; write when it was done")
         row, more = answer(project, grid, action, done, note)

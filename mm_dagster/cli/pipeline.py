@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from mm_dagster.cli.arguments import closed, configured, whole_days
 from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.tables.words import VERDICTS
+from mm_dagster.text import counted
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -37,7 +38,7 @@ def tick(
     from mm_dagster.pages.gather import at_bar
 
     time = closed(as_of) if as_of else newest_as_of(project_here())
-    run_job(
+    result = run_job(
         "tick",
         partition_key=partition_of(time),
         turn={"as_of": iso(time)},
@@ -47,6 +48,7 @@ def tick(
     print_decisions(at_bar(project_here(), time), time, as_json)
     if not as_json:
         _save_pictures(time)
+    _say_what_was_not_kept(result)
     _say_what_failed(time)
 
 
@@ -77,7 +79,9 @@ def backfill(
     todo = [(month, _parts(month, wanted, lacking)) for month in days.months()]
     asked_for = days.bars // DAY_BARS * len(wanted)
     total = sum(part.bars // DAY_BARS * len(names) for _, parts in todo for part, names in parts)
-    done = []
+    done: list[dict[str, Any]] = []
+    known: list[pl.DataFrame] = []
+    said = _Said()
     with days_done("backfill", unit="market days", transient=as_json) as progress:
         bar = progress.add_task("", total=total)
         for month, parts in todo:
@@ -91,10 +95,13 @@ def backfill(
                 )
                 changed += _counted(result, "rows_changed")
                 quarantined += _counted(result, "rows_quarantined")
-                _say_what_venues_said(result)
+                said.hear(result)
                 progress.advance(bar, part.bars // DAY_BARS * len(names))
             computed = sum(part.bars // DAY_BARS * len(names) for part, names in parts)
-            candles = project.lake.read("candles", span=month, symbols=wanted, columns=["status"])
+            candles = project.lake.read("candles", span=month, symbols=wanted, columns=["symbol", "status"])
+            known.append(candles.filter(pl.col("status") != "MISSING"))
+            if known[-1].height:
+                said.tell()
             done.append(
                 {
                     "month": f"{month.start:%Y-%m}",
@@ -102,7 +109,7 @@ def backfill(
                     "skipped_days": month.bars // DAY_BARS * len(wanted) - computed,
                     "rows_changed": changed,
                     "rows_quarantined": quarantined,
-                    "missing_bars": candles.filter(pl.col("status") == "MISSING").height,
+                    "missing_bars": candles.height - known[-1].height,
                     "seconds": round(monotonic() - began, 1),
                 }
             )
@@ -115,10 +122,74 @@ def backfill(
             "were skipped; --again computes them anew",
             soft_wrap=True,
         )
-    err.print(
-        f"{days.bars // DAY_BARS} days of {len(wanted)} markets are in the lake; "
-        "ask them with `mm sql`, see `mm status`"
+    _say_what_is_known(days, wanted, pl.concat(known)["symbol"], done, said)
+
+
+def _say_what_is_known(
+    days: Span, symbols: Sequence[str], known: pl.Series, done: Sequence[dict[str, Any]], said: _Said
+) -> None:
+    """The last line of a backfill: how much of what was asked for is known now.
+
+    Args:
+        days: what was asked for.
+        symbols: the markets.
+        known: the market of each bar that is known.
+        done: what was done, by month.
+        said: what the venues said.
+
+    Raises:
+        CommandError: of a market no bar is known.
+    """
+    missing = sum(row["missing_bars"] for row in done)
+    apart = sum(row["rows_quarantined"] for row in done)
+    sentence = (
+        f"{counted(days.bars // DAY_BARS, 'day')} of {counted(len(symbols), 'market')}: "
+        f"{counted(known.len(), 'bar')} known"
     )
+    if missing:
+        sentence += f", {missing:,} not known"
+    if apart:
+        sentence += f', {counted(apart, "row")} set apart (`mm sql "FROM quarantine"`)'
+    none = [symbol for symbol in symbols if symbol not in known]
+    if none:
+        why = said.failure(none)
+        said.tell()
+        raise CommandError(
+            f"{sentence}; of {', '.join(none)} nothing is known from {days}: "
+            f"{why or 'the venue answered, and has no candle of these days; choose later ones'}"
+        )
+    said.tell()
+    err.print(f"{sentence}; ask them with `mm sql`, see `mm status`", soft_wrap=True)
+
+
+class _Said:
+    """What the venues said while a backfill ran: each line is told once, whichever months repeat it."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def hear(self, result: dg.ExecuteInProcessResult) -> None:
+        """Takes in what a run noted of its candles."""
+        for event in result.all_events:
+            if event.is_step_materialization and event.step_key == "candles":
+                noted = event.step_materialization_data.materialization.metadata
+                self._lines |= {str(noted[kind].value): kind for kind in ("errors", "notes") if kind in noted}
+
+    def tell(self) -> None:
+        """Prints what was not told yet."""
+        for line, kind in self._lines.items():
+            if line not in self._told:
+                start = "[yellow]not all is known:[/]" if kind == "errors" else "read as it is written:"
+                err.print(f"{start} {escape(line)}", soft_wrap=True, highlight=False)
+        self._told |= self._lines.keys()
+
+    def failure(self, symbols: Sequence[str]) -> str | None:
+        """The error that one of these markets is named in. It counts as told."""
+        errors = [line for line, kind in self._lines.items() if kind == "errors"]
+        found = next((line for line in errors if any(symbol in line for symbol in symbols)), None)
+        self._told |= {found} if found else set()
+        return found
 
 
 def _parts(month: Span, symbols: list[str], lacking: pl.DataFrame | None) -> list[tuple[Span, list[str]]]:
@@ -143,16 +214,6 @@ def _counted(result: dg.ExecuteInProcessResult, name: str) -> int:
             if name in noted.metadata:
                 found[noted.asset_key] = int(noted.metadata[name].value)  # type: ignore[arg-type]
     return sum(found.values())
-
-
-def _say_what_venues_said(result: dg.ExecuteInProcessResult) -> None:
-    """Why some candles of a run are not known: they are asked for again with the next backfill of these days."""
-    for event in result.all_events:
-        if event.is_step_materialization and event.step_key == "candles":
-            errors = event.step_materialization_data.materialization.metadata.get("errors")
-            if errors:
-                err.print(f"[yellow]not all is known:[/] {escape(str(errors.value))}", soft_wrap=True, highlight=False)
-            return
 
 
 @app.command(
@@ -190,7 +251,7 @@ def _with_candles(days: Span, symbols: Sequence[str]) -> Span:
     """
     stored = project_here().lake.read("candles", span=days, symbols=symbols, columns=["symbol", "open_time"])
     newest = max((time + BAR for time in stored["open_time"]), default=days.start)
-    span = Span(days.start, min(days.end, max(newest, midnight(datetime.now(UTC).date()))))
+    span = Span(days.start, min(days.end, max(newest, midnight(project_here().now().date()))))
     for symbol in symbols:
         own = stored.filter(pl.col("symbol") == symbol)
         absent = span.open_times().to_frame().join(own, on="open_time", how="anti")["open_time"]
@@ -363,7 +424,7 @@ def newest_as_of(project: Any) -> datetime:
             times.append(project.venues.of(symbol).now())
         except VenueError as error:
             err.print(f"[yellow]{symbol}:[/] {error}", soft_wrap=True)
-    return floor_bar(max(times, default=datetime.now(UTC)))
+    return floor_bar(max(times, default=project.now()))
 
 
 def _say_what_failed(as_of: datetime) -> None:
@@ -378,6 +439,15 @@ def _say_what_failed(as_of: datetime) -> None:
         raise CommandError(row["reason"] or f"{', '.join(row['symbols_failed'])}: the newest bar is not known yet")
 
 
+def _say_what_was_not_kept(result: dg.ExecuteInProcessResult) -> None:
+    """Why the snapshot is not where it should be: the decisions stand all the same."""
+    for event in result.all_events:
+        if event.is_step_materialization and event.step_key == "snapshot":
+            problem = event.step_materialization_data.materialization.metadata.get("problem")
+            if problem:
+                err.print(f"[yellow]to do:[/] snapshot: {escape(str(problem.value))}", soft_wrap=True, highlight=False)
+
+
 def _save_pictures(as_of: datetime) -> None:
     """Draws each grid's week into data/pictures and says where."""
     from mm_dagster.pipeline.exhibits import grid_picture
@@ -385,6 +455,9 @@ def _save_pictures(as_of: datetime) -> None:
     project = project_here()
     folder = project.data / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
+    if not project.config.grids:
+        err.print("no grid is configured: add one under grids/ of the configuration", soft_wrap=True, highlight=False)
+        return
     for grid in project.config.grids:
         (folder / f"{grid.id}.png").write_bytes(grid_picture(project, grid, as_of))
     err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `make up`", soft_wrap=True, highlight=False)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
 from mm_dagster.bars import FIRST_DAY, iso
+from mm_dagster.config import written
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.errors import ConfigError, foreseen
 from mm_dagster.config.evaluation import EvaluationConfig
@@ -22,7 +25,7 @@ from mm_dagster.config.model import CREDENTIALS, Model
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.config.yaml_files import parse, read_folder
+from mm_dagster.config.yaml_files import parse, read_folder, texts
 from mm_dagster.text import did_you_mean
 
 LAST_DAY = datetime(2200, 1, 1, tzinfo=UTC)
@@ -81,14 +84,22 @@ def read(folder: Path) -> Reading:
         parts: dict[str, Any] = {
             names[path.name]: _model(path, content, FILES[names[path.name]]) for path, content in tops.items()
         }
-        grids = {path: _model(path, content, GridConfig) for path, content in contents.items() if path not in tops}
+        zone = ZoneInfo(parts.get("alerts", AlertsConfig()).timezone)
+        of_grids = {path: content for path, content in contents.items() if path not in tops}
+        grids = {path: _model(path, content, GridConfig, zone) for path, content in of_grids.items()}
         config = Config(**parts, grids=tuple(sorted(grids.values(), key=lambda grid: grid.id)))
         _cross_check(config, folder, grids)
         return Reading(config, frozenset(parts))
 
 
-def _model(path: Path, content: bytes, model: type[M]) -> M:
+def _model(path: Path, content: bytes, model: type[M], zone: tzinfo = UTC) -> M:
     """A file as a model of ours.
+
+    Args:
+        path: of the file.
+        content: what stands in it.
+        model: what it must fit.
+        zone: of the times that name none.
 
     Raises:
         ConfigError: it does not fit, or is empty: nobody wishes for defaults by saying nothing.
@@ -98,8 +109,14 @@ def _model(path: Path, content: bytes, model: type[M]) -> M:
         required = any(field.is_required() for field in model.model_fields.values())
         raise ConfigError(f"{path}: is empty; {'write its keys into it' if required else _FOR_DEFAULTS}")
     with foreseen(path):
+        capital = texts(content).get("capital", "")
+        if written.is_ambiguous(capital):
+            thousands = capital.replace(".", "")
+            raise ConfigError(
+                f"{path}: capital: {capital} may be meant in thousands; write {float(capital):g} or {thousands}"
+            )
         try:
-            return model.model_validate(values)
+            return model.model_validate(values, context={"zone": zone})
         except ValidationError as error:
             raise ConfigError(f"{path}: {_first_error(error, model)}") from None
 
@@ -123,9 +140,23 @@ def _first_error(error: ValidationError, model: type[Model]) -> str:
     if not key:
         return f"{message}{more}"
     # Who writes a secret where its variable's name belongs must not find it in a log.
-    hidden = key.endswith("_env")
-    shown = "***" if hidden else CREDENTIALS.sub("***@", repr(first["input"]))
+    hidden = key.endswith("_env") or key.split(".")[0] in _OF_SECRETS or "account" in key.split(".")
+    shown = "***" if hidden else CREDENTIALS.sub("***@", _with_urls_cut(repr(first["input"])))
+    if first["type"] in _NUMBERS and isinstance(first["input"], str) and not hidden:
+        return f"{key}: {shown:.80} is no number; {written.plain_number(first['input'])}{more}"
+    if message.startswith("is "):
+        return f"{key}: {shown:.80} {message}{more}"
     return f"{key}: {shown:.80} is wrong: {message}{more}"
+
+
+_OF_SECRETS = ("apprise", "heartbeat")
+"""Keys below which only the names of variables stand: what is there instead may be what these hold."""
+_NUMBERS = ("float_parsing", "int_parsing", "float_type", "int_type")
+
+
+def _with_urls_cut(text: str) -> str:
+    """Of an address only the host: its path may be a secret."""
+    return re.sub(r"(://[^/\s'\"?#]+)[/?#][^\s'\"]*", r"\1/***", text)
 
 
 def _keys_at(model: type[Model], where: tuple[int | str, ...]) -> set[str]:

@@ -30,6 +30,8 @@ class CcxtVenue(Model):
     timeout_seconds: Positive = 10.0
     requests_per_second: Positive | None = None
     """How often it is asked at most; null: as often as ccxt says that the exchange allows."""
+    proxy: Address | None = None
+    """Address of a proxy for its requests; `none`: none; null: that of the environment (HTTPS_PROXY, NO_PROXY)."""
     account: AccountKeys | None = None
     """Variables of a read-only key: `{key_env: A, secret_env: B, passphrase_env: C}`; null: positions are modelled."""
 

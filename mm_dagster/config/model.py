@@ -6,7 +6,9 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+from mm_dagster.config import written
 
 
 class Model(BaseModel):
@@ -32,11 +34,13 @@ class Model(BaseModel):
         return merged
 
 
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+def _utc(value: Any, info: ValidationInfo) -> datetime:
+    """In the zone that is given as the context where it names none."""
+    return written.moment(value, (info.context or {}).get("zone", UTC))
 
 
 CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+_TOKEN = re.compile(r"(?i)[?&#;][^=]*(?:token|key|secret|passw|auth|sig)[^=]*=")
 
 
 def _without_credentials(address: str) -> str:
@@ -44,28 +48,37 @@ def _without_credentials(address: str) -> str:
     found = CREDENTIALS.search(address)
     if found and (address.startswith("http") or ":" in found[0]):
         raise ValueError("an address with a login in it would be kept and shown; leave the login to the environment")
+    if _TOKEN.search(address):
+        raise ValueError("an address with a key in it would be kept and shown; leave the key to the environment")
     return address
 
 
 def _variable(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("must be the name of a variable of the environment, like MM_SECRET, and not what it holds")
+    """A name as variables have: in capitals, and no long word without an underscore, as keys are."""
+    looks_like_a_key = len(name) >= _LONG_WORD and "_" not in name and any(letter.isdigit() for letter in name)
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", name) or looks_like_a_key:
+        raise ValueError(
+            "must be the name of a variable of the environment, in capitals like MM_SECRET, and not what it holds"
+        )
     return name
+
+
+_LONG_WORD = 16
 
 
 VariableName = Annotated[str, AfterValidator(_variable)]
 
 Address = Annotated[str, AfterValidator(_without_credentials)]
 
-UtcTime = Annotated[datetime, AfterValidator(_utc)]
+UtcTime = Annotated[datetime, BeforeValidator(_utc)]
 
-Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$", description="Base and quote, like ETH-USDT.")]
+Symbol = Annotated[str, BeforeValidator(written.symbol), Field(description="Base and quote, like ETH-USDT.")]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
-LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+LocalTime = Annotated[str, BeforeValidator(written.local_time)]
 
 Positive = Annotated[float, Field(gt=0)]
 

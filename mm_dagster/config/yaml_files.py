@@ -210,6 +210,12 @@ def parse(path: Path, content: bytes) -> dict[str, Any] | None:
     return values
 
 
+def texts(content: bytes) -> dict[str, str]:
+    """What stands in a file that can be parsed, as it is written there, by key with dots."""
+    node = _Loader(content.decode("utf-8")).get_single_node()
+    return {key: scalar.value for key, scalar in _scalars(node, "")} if node else {}
+
+
 def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 

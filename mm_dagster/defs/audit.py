@@ -1,7 +1,5 @@
 """Stage 6, audit: what the operator could have seen, kept where git keeps it."""
 
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from mm_dagster.bars import parse_time
@@ -27,13 +25,14 @@ def snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tur
     Committed at every live tick; pushed when history.yaml names a remote. A push that fails loses nothing: the commits
     wait and go with the next.
     """
-    kept = keep_snapshots(project, turn.symbols, turn.time)
+    kept = keep_snapshots(project, turn.symbols, turn.time, context.run.run_id)
     if kept.problem:
         context.log.warning(kept.problem)
     return dg.MaterializeResult(
         metadata={
             "files": len(kept.files),
             "commit": kept.commit or "nothing changed",
+            **({"problem": kept.problem} if kept.problem else {}),
             "preview": dg.MetadataValue.md(f"```yaml\n{next(iter(kept.files.values()), '# nothing yet')[:4000]}\n```"),
         },
         check_results=[checked(kept.finding)],
@@ -67,7 +66,7 @@ def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.Mat
     """
     # By its tag, since a tick that cannot be read must not fail its own page.
     tag = context.run.tags.get(TICK_TAG)
-    now = parse_time(tag) if tag else datetime.now(UTC)
+    now = parse_time(tag) if tag else project.now()
     runs = _runs_before(context)
     log = ticks.tick_log(project.lake, now, runs, lambda name: _seen(context, runs[name]))
     return dg.MaterializeResult(

@@ -7,35 +7,52 @@ from typing import Any
 import dagster as dg
 
 from mm_dagster import environment, logs
-from mm_dagster.bars import floor_bar, iso
+from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import GROUPS, KIND_TAG, RECONCILE, cause
+from mm_dagster.defs.exit import JUDGED
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
+from mm_dagster.errors import ForeseenError
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline.notify import count_due, follow_receipts, notify_checks, notify_failures, notify_troubles
+from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.registry import EVERY_BAR
 
 logger = logging.getLogger(__name__)
 
 PROOFS = dg.AssetSelection.checks(*CHECKS, *CHECK_KEYS)
-HISTORY = dg.AssetSelection.assets(*EVERY_BAR) - PROOFS
-"""With the checks that the assets make themselves, but not the proofs, which look at whole days."""
+HISTORY = dg.AssetSelection.assets(*EVERY_BAR) - PROOFS - dg.AssetSelection.checks(JUDGED)
+"""With the checks that the assets make themselves, but not the proofs, which look at whole days, and the present."""
 
 
 def _offset_minutes() -> int:
     """That of the environment; where that cannot be read the ticks go on all the same, and it is said."""
     try:
-        return environment.tick_offset_minutes()
+        offset = environment.tick_offset_minutes()
     except environment.VariableError as error:
         logger.error("%s; %d is taken", error, environment.OFFSET_MINUTES)
-        return environment.OFFSET_MINUTES
+        offset = environment.OFFSET_MINUTES
+    return (offset + _late_minutes()) % 15
+
+
+def _late_minutes() -> int:
+    """How long after a quarter hour of ours one ends here: a demo's clock starts at any minute."""
+    try:
+        late = -Project.here().ahead % BAR
+    except ForeseenError:
+        # What is wrong is said by whatever is asked for.
+        return 0
+    return -(-late // timedelta(minutes=1))
 
 
 OFFSET_MINUTES = _offset_minutes()
-"""Minutes after the close of a bar at which the tick runs: venues need a moment to close theirs."""
+"""Minutes after a quarter hour at which the tick runs: venues need a moment to close their bars."""
+
+BETWEEN = OFFSET_MINUTES + 7
+"""Half-way between two ticks: where what runs once a day is in nobody's way."""
 
 LONGEST_SENDING = timedelta(minutes=10)
 LASTED = timedelta(minutes=1)
@@ -43,7 +60,9 @@ LASTED = timedelta(minutes=1)
 
 tick = dg.define_asset_job(
     "tick",
-    selection=HISTORY | dg.AssetSelection.assets("account_snapshot", "snapshot", "tick_log"),
+    selection=HISTORY
+    | dg.AssetSelection.checks(JUDGED)
+    | dg.AssetSelection.assets("account_snapshot", "snapshot", "tick_log"),
     description="The newest bar, from candles to exit states and the snapshot; heals what earlier ticks missed.",
     tags={KIND_TAG: "tick"},
     executor_def=dg.in_process_executor,
@@ -111,15 +130,17 @@ def _daily(name: str, job: Any, minute: int, says: str) -> dg.ScheduleDefinition
 every_day = _daily(
     "every_day",
     proofs,
-    OFFSET_MINUTES + 22,
+    BETWEEN + 15,
     "Half-way between two ticks, so that none writes what is compared; yesterday is complete by then.",
 )
-every_morning = _daily("every_morning", audit, OFFSET_MINUTES + 37, "Half-way between two ticks, once a day.")
+every_morning = _daily("every_morning", audit, BETWEEN + 30, "Half-way between two ticks, once a day.")
+
+every_night = _daily("every_night", maintenance, BETWEEN, "Half-way between two ticks, once a day.")
 
 every_month = dg.ScheduleDefinition(
     name="every_month",
     job=evaluation,
-    cron_schedule=f"{OFFSET_MINUTES + 40} 4 1 * *",
+    cron_schedule=f"{BETWEEN + 30} 4 1 * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Between two ticks, on the first of the month, when the last one is complete.",
@@ -134,9 +155,9 @@ every_month = dg.ScheduleDefinition(
     description="The tick, a minute or so after each quarter hour, when the venues have closed their bars.",
 )
 @logs.bound()
-def every_quarter_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def every_quarter_hour(context: dg.ScheduleEvaluationContext, project: ProjectOfRun) -> dg.RunRequest:
     """The tick: as_of is the quarter hour that just ended, the partition the day in which its last bar opened."""
-    as_of = floor_bar(context.scheduled_execution_time)
+    as_of = floor_bar(context.scheduled_execution_time + project.ahead)
     return dg.RunRequest(
         run_key=iso(as_of),
         partition_key=partition_of(as_of),

@@ -48,7 +48,9 @@ def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, con
     """
     done = judge_signals(project, context.run.run_id, _until(config.until), context.log.info)
     if done is None:
-        return dg.MaterializeResult(check_results=[checked(Finding(HEARD, True, "No candle is stored yet."))])
+        return dg.MaterializeResult(
+            check_results=[checked(Finding(HEARD, False, "Nothing was judged: no candle is stored yet."))]
+        )
     found = done.assessment
     for reason in found.left_out:
         context.log.warning(f"not judged: {reason}")

@@ -8,28 +8,25 @@ from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import exhibits, findings, judge
 from mm_dagster.pipeline.notify import give_sign_of_life
 
+JUDGED = dg.AssetCheckKey(dg.AssetKey("exit_state"), findings.JUDGED)
+"""Looks at the present, so no run over whole days makes it."""
 
-@history_asset(
-    "exit_state",
-    kinds={"polars"},
-    checks={
-        "every_active_grid_is_judged": "Each active grid has a state. If not: `mm status` says what its set-up waits "
-        "for; a grid that is not judged is not watched, so look at it by hand."
-    },
-)
+
+@history_asset("exit_state", kinds={"polars"})
 def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """May the grid go on? NORMAL, WARNING, LATEST_ACCEPTABLE_EXIT or MANDATORY_EXIT, with every trigger and its value.
 
     The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
-    only a live run knows, the last price and the clock, stands beside it in live_state. `states` below is the answer of
-    now, the picture the grid that most needs a look. When it is red: a grid is not judged, and so not watched.
+    only a live run knows, the last price and the clock, stands beside it in live_state. Of a tick `states` below is the
+    answer of now, the picture the grid that most needs a look. When it is red: a grid is not judged, so not watched.
     """
     job = work(context, project, turn)
     done = judge.judge(job)
-    if job.tick:
-        missed = give_sign_of_life(project)
-        if missed:
-            context.log.warning(missed)
+    if not job.tick:
+        return dg.MaterializeResult(metadata={"rows_changed": done.changed, "days": str(job.window)})
+    missed = give_sign_of_life(project)
+    if missed:
+        context.log.warning(missed)
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
     states = exhibits.stacked(done.newest, shown)
     worst = exhibits.worst_grid(done.active, states)
@@ -39,5 +36,15 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
             "states": preview(states),
             **(page(exhibits.pictures_of(project, worst, job.window.end)) if worst else {}),
         },
-        check_results=[checked(findings.of_states(job, done, states))],
     )
+
+
+@dg.asset_check(
+    asset=JUDGED.asset_key,
+    name=JUDGED.name,
+    description="Each active grid has a state. If not: `mm status` says what its set-up waits for; a grid that is not "
+    "judged is not watched, so look at it by hand.",
+)
+def every_active_grid_is_judged(project: ProjectOfRun, turn: Turn) -> dg.AssetCheckResult:
+    """Whether the newest tick, or the one of this run, left no grid out."""
+    return checked(findings.of_states(project, turn.symbols, turn.time))

@@ -42,13 +42,3 @@ def maintenance() -> None:
     """Two steps; neither waits for the other to succeed."""
     upkeep()
     forget_old_runs()
-
-
-every_night = dg.ScheduleDefinition(
-    name="every_night",
-    job=maintenance,
-    cron_schedule="8 3 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Between two ticks, once a day.",
-)

@@ -53,6 +53,7 @@ def candles(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn
             "preview": preview(bars.tail(8)),
             **({"by_month": preview(exhibits.by_month(bars, done.months))} if job.tick is None else {}),
             **({"errors": "; ".join(done.problems.values())} if done.problems else {}),
+            **({"notes": "; ".join(done.notes.values())} if done.notes else {}),
         },
         check_results=[checked(finding) for finding in findings.of_candles(job, bars, done.problems)],
     )

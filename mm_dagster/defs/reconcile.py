@@ -5,13 +5,13 @@ a time, and never while a tick is under way. Runs of the job `history` send noth
 """
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 
 from mm_dagster import logs
 from mm_dagster.bars import Span, midnight
-from mm_dagster.defs.automation import OFFSET_MINUTES, history, tick, under_way
+from mm_dagster.defs.automation import BETWEEN, history, tick, under_way
 from mm_dagster.defs.describe import KIND_TAG, RECONCILE
 from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.defs.resources import ProjectOfRun
@@ -33,7 +33,7 @@ def the_past_is_not_whole(
     context: dg.SensorEvaluationContext, project: ProjectOfRun
 ) -> dg.SensorResult | dg.SkipReason:
     """Asks for days that are missing or stale, oldest first, one month a run; never while a tick is under way."""
-    now = datetime.now(UTC)
+    now = project.now()
     if any(under_way(context.instance, job.name, LONGEST_RUN) for job in (tick, history)):
         return dg.SkipReason("a tick or a run over whole days is under way")
     tried = json.loads(context.cursor) if context.cursor else {}
@@ -54,15 +54,15 @@ def request(repair: Repair) -> dg.RunRequest:
 
 @dg.schedule(
     job=history,
-    cron_schedule=f"{OFFSET_MINUTES + 7} 4 * * *",
+    cron_schedule=f"{BETWEEN} 4 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Asks the venues once more for the last two days, since some revise their bars hours later.",
 )
 @logs.bound()
-def every_night_again(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def every_night_again(context: dg.ScheduleEvaluationContext, project: ProjectOfRun) -> dg.RunRequest:
     """The last two whole days, asked for although they are known."""
-    today = midnight(context.scheduled_execution_time.date())
+    today = midnight((context.scheduled_execution_time + project.ahead).date())
     return dg.RunRequest(
         run_key=f"again {partition_of(today)}",
         run_config={"resources": {"turn": {"config": {"again": True}}}},

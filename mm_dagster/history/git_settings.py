@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mm_dagster.environment import git_config_count
 
 _NAME, _EMAIL = "mm_dagster", "mm_dagster@localhost"
+
+
+@contextmanager
+def of_nobody() -> Iterator[None]:
+    """Lets git read no settings but its own."""
+    nothing = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_COUNT": "0"}
+    before = {name: os.environ.get(name) for name in nothing}
+    os.environ.update(nothing)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def environment(folder: Path, name: str, remote: str | None, branch: str) -> dict[str, str]:

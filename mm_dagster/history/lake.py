@@ -108,12 +108,18 @@ class Lake:
             ).pl()
         return rows.cast({name: types[name] for name in fetched}).sort(key).select(wanted)
 
-    def newest(self, table: str) -> dict[str, datetime]:
-        """The newest open_time or as_of of each symbol that has any."""
+    def newest(self, table: str, *, known: bool = False) -> dict[str, datetime]:
+        """The newest open_time or as_of of each symbol that has any.
+
+        Args:
+            table: with a column `symbol`.
+            known: of `candles` only the bars that are not MISSING.
+        """
         column = registry.time_column(table)
+        of_these = " AND status != 'MISSING'" if known else ""
         with self.sessions.reading() as connection:
             rows = connection.execute(
-                f"SELECT symbol, max({column}) AS newest FROM {table} WHERE {self.in_force(table)} "
+                f"SELECT symbol, max({column}) AS newest FROM {table} WHERE {self.in_force(table)}{of_these} "
                 "GROUP BY symbol ORDER BY symbol"
             ).pl()
         return dict(rows.iter_rows())

@@ -32,9 +32,11 @@ from mm_dagster.errors import ForeseenError
 from mm_dagster.history import git_settings, remains, worktree
 from mm_dagster.text import number_text
 
-# Without a git on the PATH GitPython refuses to be imported, and with it every command, whether it needs git or not.
+# GitPython asks git for its version when it is imported. Without a git on the PATH, or with one that cannot read the
+# settings of its user, it refuses, and with it every command, whether it needs git or not.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-import git
+with git_settings.of_nobody():
+    import git
 
 T = TypeVar("T")
 
@@ -151,9 +153,11 @@ class Mirror:
         """One line for `mm doctor`.
 
         Raises:
-            MirrorError: the remote cannot be reached.
+            MirrorError: git does not work, or the remote cannot be reached.
         """
         if self._remote is None:
+            with self._turn():
+                self._refuse_broken_surroundings()
             return f"{self._folder}: kept here only; set mirror.remote in history.yaml to push{self._aside()}"
         with self._turn():
             try:
@@ -270,8 +274,27 @@ class Mirror:
     def _is_whole(self) -> bool:
         return self._succeeds("fsck", "--no-dangling", "--no-progress")
 
+    def _refuse_broken_surroundings(self) -> None:
+        """Nothing is said of a repository by a git that works nowhere, as with a ~/.gitconfig that it cannot read.
+
+        Raises:
+            MirrorError: that is so.
+        """
+        try:
+            with self._git.custom_environment(GIT_DIR=str(self._folder / ".none")):
+                self._git.config("--list")
+        except git.GitError as error:
+            raise MirrorError(
+                f"git works nowhere here: {_one_line(error)}; see ~/.gitconfig and the variables GIT_*"
+            ) from None
+
     def _set_aside(self, fault: str) -> None:
-        """Renames the broken repository and begins anew; what was not pushed is brought over, or named."""
+        """Renames the broken repository and begins anew; what was not pushed is brought over, or named.
+
+        Raises:
+            MirrorError: it is not the repository that is broken.
+        """
+        self._refuse_broken_surroundings()
         number = 1
         while (aside := self._folder.with_name(f"{self._folder.name}.broken-{number}")).exists():
             number += 1

@@ -75,6 +75,7 @@ class Collected:
         asked_at: when the venue answered, by its own clock.
         holes: as of Assembled.
         kept_from: as of venue.Answer.
+        note: as of venue.Answer.
     """
 
     candles: pl.DataFrame
@@ -83,6 +84,7 @@ class Collected:
     asked_at: datetime
     holes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HOLES))
     kept_from: datetime | None = None
+    note: str | None = None
 
 
 def collect(
@@ -159,6 +161,7 @@ def collect(
         asked_at,
         assembled.holes.filter(inside),
         answer.kept_from,
+        answer.note,
     )
 
 

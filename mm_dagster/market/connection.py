@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -24,10 +24,11 @@ from mm_dagster import logs, web
 from mm_dagster.bars import EPOCH
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
+from mm_dagster.market.names import RENAMED
 from mm_dagster.market.pace import Pace
-from mm_dagster.market.venue import VenueError
+from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.retries import retry_context
-from mm_dagster.text import did_you_mean, number_text
+from mm_dagster.text import closest, did_you_mean, number_text
 
 T = TypeVar("T")
 
@@ -89,6 +90,18 @@ class NotAnswered(Exception):
         self.passes = passes
         self.refused = refused
         self.unknown_symbol = unknown_symbol
+
+
+def _instead(symbol: str, markets: Iterable[str]) -> str:
+    """What to do about a market that is not there: take its new name, one that is written alike, or look."""
+    base, _, quote = symbol.partition("-")
+    names = {name.replace("/", "-") for name in markets}
+    renamed = f"{RENAMED.get(base, '')}-{quote}"
+    if renamed in names:
+        return f"; {base} is {RENAMED[base]} now, so {renamed} may be what you want"
+    same_quote = {name for name in names if name.endswith(f"-{quote}")}
+    close = closest(symbol, same_quote or names, cutoff=0.8)
+    return f"; did you mean {close}?" if close else "; it may be renamed or delisted: see the exchange's announcements"
 
 
 class Connection:
@@ -162,7 +175,7 @@ class Connection:
                 "timeout": int(self._settings.timeout_seconds * 1000),
                 # The body of the last answer is the only way to tell "nothing" from an empty page.
                 "enableLastJsonResponse": True,
-                "session": web.Session(_MOST_BYTES, self._secrets),
+                "session": web.Session(_MOST_BYTES, self._secrets, proxy=self._settings.proxy),
             }
         )
         ccxt_internals.only_spot(client)
@@ -256,8 +269,7 @@ class Connection:
         markets = self.markets()
         market = symbol.replace("-", "/")
         if market not in markets:
-            hint = did_you_mean(symbol, (known.replace("/", "-") for known in markets))
-            raise VenueError(f"{self.label}: {symbol} is no spot market of it{hint}")
+            raise VenueError(f"{self.label}: {symbol} {UNKNOWN_MARKET}{_instead(symbol, markets)}")
         return market
 
     def call(self, ask: Callable[[], T], attempts: int | None = None) -> T:

@@ -22,10 +22,13 @@ from mm_dagster.market import ccxt_internals, pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, VenueError
 from mm_dagster.tables.market import MarketRules
+from mm_dagster.text import spoken
 
 _TIMEFRAME = "15m"
 _PAGE_BARS = 500
 """Bars a page where ccxt does not know the exchange's limit."""
+_CLOCKS_AGREE = timedelta(seconds=5)
+"""How far two clocks may be apart; a slow answer makes a second or two of it."""
 _ONE_TIME = timedelta(minutes=30)
 """Clocks that differ by no more tell the same time: no bar is late by it."""
 _WITNESSES = 3
@@ -47,7 +50,8 @@ class ExchangeVenue:
             name: name in markets.yaml.
             settings: which exchange, at which address.
             retry: how patiently a call is repeated.
-            markets: whose candles say which clock is right, where the exchange's is far from the computer's.
+            markets: those that are watched; candles of the first say which clock is right, where the exchange's is far
+                from the computer's.
 
         Raises:
             VenueError: ccxt does not know the exchange, it has no 15-minute candles, or the address is none.
@@ -55,7 +59,7 @@ class ExchangeVenue:
         self.name = name
         self._connection = Connection(name, settings, retry=retry)
         self._label = self._connection.label
-        self._markets = tuple(markets)[:_WITNESSES]
+        self._watched = tuple(markets)
         self._once = threading.Lock()
         self._is_checked = False
         self._own_clock: tuple[datetime, float] | None = None
@@ -99,7 +103,7 @@ class ExchangeVenue:
         end = floor_bar(later) + BAR
         newest = Span(max(floor_bar(earlier) + BAR, end - 5 * BAR), end)
         answers = 0
-        for symbol in self._markets:
+        for symbol in self._watched[:_WITNESSES]:
             try:
                 answer = self.fetch(symbol, newest)
             except VenueError:
@@ -189,19 +193,41 @@ class ExchangeVenue:
         )
 
     def check(self) -> str:
-        """That the exchange answers, and how far its clock is from the computer's.
+        """That the exchange answers, has the watched markets, and has the same time as the computer.
 
         Raises:
-            VenueError: it does not answer.
+            VenueError: one of these is not so.
         """
-        if not self._exchange.has["fetchTime"]:
-            try:
-                count = len(self._connection.markets())
-            except NotAnswered as failure:
-                raise VenueError(f"{self._label} does not answer: {failure}; check the network") from None
-            return f"{self._label} answers with {count} markets; it does not tell its time"
-        theirs, _ = self._connection.ask_time()
-        return f"{self._label} answers; its clock is {(theirs - datetime.now(UTC)).total_seconds():+.1f} s from ours"
+        try:
+            if not self._exchange.has["fetchTime"]:
+                said = f"answers with {len(self._connection.markets())} markets; it does not tell its time"
+            else:
+                theirs, _ = self._connection.ask_time()
+                said = f"answers; its clock is {self._checked_clock(theirs):+.1f} s from ours"
+            for symbol in self._watched:
+                if self._exchange.markets[self._connection.market(symbol)].get("active") is False:
+                    raise VenueError(
+                        f"{self._label}: {symbol} is halted there: nothing is traded, and what was known grows old; "
+                        "see the exchange's announcements, and take it out of markets.yaml if it does not come back"
+                    )
+        except NotAnswered as failure:
+            raise VenueError(f"{self._label} does not answer: {failure}; check the network") from None
+        return f"{self._label} {said}"
+
+    def _checked_clock(self, theirs: datetime) -> float:
+        """How many seconds the exchange's clock is ahead of the computer's.
+
+        Raises:
+            VenueError: more than a request takes.
+        """
+        ahead = theirs - datetime.now(UTC)
+        if abs(ahead) > _CLOCKS_AGREE:
+            raise VenueError(
+                f"{self._label} answers; the computer's clock is {spoken(abs(ahead))} "
+                f"{'behind' if ahead > timedelta(0) else 'ahead of'} its own; set it, by NTP: decisions "
+                "run on the exchange's time, but schedule, quiet hours and Pushover on the computer's"
+            )
+        return ahead.total_seconds()
 
     def _step(self, precision: Any) -> float | None:
         """The size of a step, whether ccxt gives that or a count of decimals; None where it gives something else."""

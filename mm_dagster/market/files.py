@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,21 @@ import polars as pl
 
 from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso, parse_time
 from mm_dagster.market.venue import ROWS
+from mm_dagster.text import counted
 
 _VALUES = ROWS.names()[1:]
 _COMMON = 0.05
 """Share of neighbouring rows that must lie an interval apart for a file to have that interval."""
 _REGULAR = 12
 """Steps in a row of one and the same multiple of the interval that no market makes by trading rarely."""
+_REGULAR_IN_A_WHOLE_FILE = 4
+"""Likewise in a file that has hardly another gap."""
+_WHOLE = 0.005
+"""Share of steps that may be gaps in such a file."""
+_GROUPED = r"^\D{0,3}\d{1,3}([,.'’_\s]\d{3})+([.,]\d+)?\D{0,3}$|^\d+,\d+$|^[^\d.+-]+[\d.,]+$"
+"""A number as people write it: with thousands separators, a decimal comma, or a currency before it."""
+_WRITTEN_OTHERWISE = 0.01
+"""Share of rows with a value that is no number from which it is the file that is wrong, and not a row."""
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 """What lies outside is no time of a candle."""
 _UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
@@ -35,13 +45,13 @@ class CandleFile:
         bars: columns of venue.ROWS, not validated.
         span: the bars that lie wholly inside of it.
         has_volume: whether any row has some.
-        units: how its times are written where they are numbers; empty: they are none.
+        notes: how it was read where that is not plain: the unit of its times, rows that were not used.
     """
 
     bars: pl.DataFrame
     span: Span
     has_volume: bool
-    units: str
+    notes: tuple[str, ...]
 
 
 def read_candles(path: Path) -> CandleFile:
@@ -70,11 +80,17 @@ def _read(path: Path) -> CandleFile:
             f"{', '.join(rows.columns[:12])}"
         )
     times, units = _times(rows["open_time"], path)
-    rows = rows.select(times, *(pl.col(name).cast(pl.Float64, strict=False) for name in _VALUES))
-    rows = rows.with_row_index("row").filter(pl.col("open_time").is_not_null())
-    if rows.is_empty():
+    rows = rows.select(times, *(_value(rows[name], path) for name in _VALUES)).with_row_index("row")
+    timed = rows.filter(pl.col("open_time").is_not_null())
+    if timed.is_empty():
         raise CandleFileError(f"{path} holds no candle; replace it or take its market out")
-    interval = _interval(rows, path)
+    notes = [f"times in {units}"] if units else []
+    if timed.height < rows.height:
+        notes.append(f"{counted(rows.height - timed.height, 'row')} without a time not used")
+    interval = _interval(timed, path)
+    rows, halves = _without_halves(timed)
+    if halves:
+        notes.append(f"{counted(halves, 'half candle')} gave way to the whole one of the same time")
     rows = rows.drop("row")
     first, last = rows["open_time"].min(), rows["open_time"].max()
     assert isinstance(first, datetime)
@@ -83,14 +99,54 @@ def _read(path: Path) -> CandleFile:
         rows if interval == BAR else _aggregated(rows),
         Span(ceil_bar(first), max(ceil_bar(first), floor_bar(last + interval))),
         bool((rows["volume"] != 0).any()),
-        units,
+        tuple(notes),
     )
 
 
-def _at(path: Path, row: int, value: object) -> str:
+def _at(path: Path, row: int, value: object, column: str = "open_time") -> str:
     """Where a value stands; the first row of a CSV file below its header is row 2, as editors count."""
     number = row + 2 if path.suffix == ".csv" else row + 1
-    return f"{path}: row {number:,}: open_time: {value!r}"
+    return f"{path}: row {number:,}: {column}: {value!r}"
+
+
+def _value(given: pl.Series, path: Path) -> pl.Series:
+    """A column of prices or volumes. What is no number in a single row is null, and only that row is set apart.
+
+    Raises:
+        CandleFileError: the file writes its numbers otherwise.
+    """
+    if given.dtype != pl.String:
+        return given.cast(pl.Float64, strict=False)
+    texts = given.str.strip_chars()
+    read = texts.cast(pl.Float64, strict=False)
+    wrong = (read.is_null() & texts.is_not_null() & (texts != "")).fill_null(False)
+    grouped = (wrong & texts.str.contains(_GROUPED)).fill_null(False)
+    blamed = grouped if grouped.any() else wrong
+    if grouped.any() or (wrong & texts.str.contains(r"\d")).sum() > _WRITTEN_OTHERWISE * len(texts):
+        row = int(blamed.arg_true()[0])
+        raise CandleFileError(
+            f"{_at(path, row, texts[row], given.name)} is no number, and so are {blamed.sum() - 1:,} more in this "
+            "column; write 3013.94, with a decimal point and nothing between the thousands"
+        )
+    return read
+
+
+def _without_halves(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Without the candles that were kept while they still grew, where the whole one stands, too; and how many.
+
+    Of rows of one time the one with most volume is whole, if it began at the same price as the other and is as wide.
+    All others stay, and are set apart as different rows for one bar.
+    """
+    plain = rows.unique(ROWS.names(), keep="last", maintain_order=True)
+    last = plain.sort("volume", maintain_order=True).group_by("open_time", maintain_order=True).last()
+    both = plain.join(last, on="open_time", suffix="_last").filter(pl.col("row") != pl.col("row_last"))
+    grown = both.filter(
+        (pl.col("open") == pl.col("open_last"))
+        & (pl.col("high") <= pl.col("high_last"))
+        & (pl.col("low") >= pl.col("low_last"))
+        & (pl.col("volume") < pl.col("volume_last"))
+    )
+    return plain.join(grown, on="row", how="anti"), grown.height
 
 
 def _times(times: pl.Series, path: Path) -> tuple[pl.Series, str]:
@@ -190,24 +246,32 @@ def _interval(rows: pl.DataFrame, path: Path) -> timedelta:
             f"{_at(path, row['row'], iso(row['open_time']))} is no multiple of {interval}: its candle would hold "
             "minutes of the next one; a row must open on a multiple of its interval"
         )
-    # The same multiple again and again is a coarser part, not a market that rarely trades.
-    multiple = steps.dt.total_microseconds() // micros
-    coarse = (multiple > 1) & (multiple == multiple.shift(1))
-    runs = pl.DataFrame({"coarse": coarse.fill_null(False), "place": pl.int_range(len(steps), eager=True)})
-    longest = (
-        runs.with_columns(run=(~pl.col("coarse")).cum_sum())
-        .group_by("run", maintain_order=True)
-        .agg(steps=pl.len(), place=pl.col("place").min())
-        .filter(pl.col("steps") >= _REGULAR)
-    )
-    for place in longest["place"]:
-        if multiple[place] > 1 and times.dt.epoch("us")[place] % (micros * multiple[place]) == 0:
+    for place in _coarser(steps.dt.total_microseconds() // micros):
+        step = steps[place]
+        if times.dt.epoch("us")[place] % (step // timedelta(microseconds=1)) == 0:
             row = order.row(place, named=True)
             raise CandleFileError(
-                f"{_at(path, row['row'], iso(row['open_time']))}: from here on there is a candle every {steps[place]}, "
+                f"{_at(path, row['row'], iso(row['open_time']))}: from here on there is a candle every {step}, "
                 f"elsewhere every {interval}; a file must have one interval"
             )
     return interval
+
+
+def _coarser(multiple: pl.Series) -> Iterator[int]:
+    """Where the same multiple of the interval comes again and again: a coarser part, not a market that rarely trades.
+
+    Args:
+        multiple: the steps between neighbouring rows, in intervals.
+    """
+    runs = (
+        pl.DataFrame({"multiple": multiple, "run": multiple.rle_id(), "place": pl.int_range(len(multiple), eager=True)})
+        .group_by("run", maintain_order=True)
+        .agg(pl.col("multiple").first(), place=pl.col("place").min(), steps=pl.len())
+        .filter(pl.col("multiple") > 1)
+    )
+    short = runs.filter(pl.col("steps") < _REGULAR_IN_A_WHOLE_FILE)["steps"].sum()
+    needed = _REGULAR_IN_A_WHOLE_FILE if short <= _WHOLE * len(multiple) else _REGULAR
+    yield from runs.filter(pl.col("steps") >= needed)["place"]
 
 
 def _aggregated(rows: pl.DataFrame) -> pl.DataFrame:

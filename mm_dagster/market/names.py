@@ -1,4 +1,21 @@
-"""The names that an exchange may have in markets.yaml."""
+"""Names: of the exchanges that markets.yaml may name, and of coins that were renamed."""
+
+RENAMED = {
+    "AGIX": "FET",
+    "EOS": "A",
+    "FTM": "S",
+    "GAL": "G",
+    "KLAY": "KAIA",
+    "LEND": "AAVE",
+    "MATIC": "POL",
+    "MKR": "SKY",
+    "OCEAN": "FET",
+    "RNDR": "RENDER",
+    "WAX": "WAXP",
+    "WAXP": "WAX",
+    "XRB": "NANO",
+}
+"""What a coin is called now, or at another exchange: no exchange's API says it. Only used to suggest a market."""
 
 
 def exchange_names() -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mm_dagster.config.markets import CcxtVenue, RecordedVenue, SimulatedVenue
@@ -10,7 +11,11 @@ from mm_dagster.market.venue import Venue
 
 
 def open_venue(
-    name: str, config: CcxtVenue | RecordedVenue | SimulatedVenue, folder: Path, markets: Sequence[str] = ()
+    name: str,
+    config: CcxtVenue | RecordedVenue | SimulatedVenue,
+    folder: Path,
+    markets: Sequence[str] = (),
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Venue:
     """The venue that a configuration describes.
 
@@ -19,6 +24,7 @@ def open_venue(
         config: its settings there.
         folder: the configuration folder, which relative paths start from.
         markets: those that are watched on it.
+        now: the time of a simulated market.
 
     Raises:
         VenueError: it cannot be used as configured.
@@ -34,4 +40,4 @@ def open_venue(
         return RecordedMarket(name, config, folder)
     from mm_dagster.market.simulated import SimulatedMarket
 
-    return SimulatedMarket(name)
+    return SimulatedMarket(name, now)

@@ -14,7 +14,7 @@ from mm_dagster.config.markets import RecordedVenue
 from mm_dagster.market.files import CandleFileError, read_candles
 from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.tables.market import MarketRules
-from mm_dagster.text import did_you_mean
+from mm_dagster.text import counted, did_you_mean
 
 
 class RecordedMarket:
@@ -40,7 +40,7 @@ class RecordedMarket:
         self._file = settings.file
         self._frames: dict[str, tuple[pl.DataFrame, Span]] = {}
         self._has_volume: dict[str, bool] = {}
-        self._units: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._now: datetime | None = None
         self._reading = threading.RLock()
         if Path(self._file).suffix not in (".parquet", ".csv"):
@@ -84,14 +84,17 @@ class RecordedMarket:
         rows, recorded = self._recording(symbol)
         answered = Span(max(span.start, recorded.start), min(span.end, recorded.end))
         error = None
-        if answered.start > span.start or answered.end < span.end:
+        if recorded.end < min(span.end, self.now()):
             error = f"{self.name}: {symbol}: {self._path(symbol)} holds {recorded} and was asked for {span}"
         return Answer(
             rows.filter(span.opens()),
             (answered,) if answered.bars else (),
             error,
+            # What is before its first row nobody will ever know; it is no fault of the recording.
+            kept_from=recorded.start,
             final=True,
             has_volume=self._has_volume[symbol],
+            note=self._notes.get(symbol),
         )
 
     def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
@@ -118,8 +121,10 @@ class RecordedMarket:
         until = iso(self.now())
         for symbol in self._symbols():
             self._recording(symbol)
-        units = "".join(f"; {symbol}: times in {unit}" for symbol, unit in sorted(self._units.items()))
-        return f"{len(self._symbols())} recorded markets in {self._folder}; their clock stands at {until}{units}"
+        notes = "".join(f"; {note}" for _, note in sorted(self._notes.items()))
+        return (
+            f"{counted(len(self._symbols()), 'recorded market')} in {self._folder}; the clock stands at {until}{notes}"
+        )
 
     def _path(self, symbol: str) -> Path:
         return self._folder / symbol / self._file
@@ -143,6 +148,6 @@ class RecordedMarket:
                 raise VenueError(f"{self.name}: {symbol}: {error}") from None
             self._frames[symbol] = recorded.bars, recorded.span
             self._has_volume[symbol] = recorded.has_volume
-            if recorded.units:
-                self._units[symbol] = recorded.units
+            if recorded.notes:
+                self._notes[symbol] = f"{symbol}: {', '.join(recorded.notes)}"
         return self._frames[symbol]

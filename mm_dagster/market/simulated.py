@@ -68,7 +68,7 @@ class SimulatedMarket:
         self._clock = clock
 
     def now(self) -> datetime:
-        """The computer's time."""
+        """The computer's time, or the demo's."""
         return self._clock()
 
     def fetch(self, symbol: str, span: Span) -> Answer:

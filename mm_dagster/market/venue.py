@@ -30,6 +30,10 @@ ROWS = pl.Schema(
 """Columns of an answer: prices in quote currency, volume in base currency."""
 
 
+UNKNOWN_MARKET = "is no spot market of it"
+"""What the error of a market says that an exchange does not have, or not any more: asking again cannot help."""
+
+
 class VenueError(ForeseenError):
     """A venue that cannot be used as configured. The message is one line: venue, symbol, address, what to do."""
 
@@ -47,6 +51,7 @@ class Answer:
         kept_from: the first bar that the venue keeps, if it showed that it keeps none before; None: it did not.
         final: whether asking again would bring the same, as of a file: then no row means no trade at once.
         has_volume: whether a volume of 0 says that nobody traded; a file may have none throughout.
+        note: how it was read, where that is not plain: nothing is wrong with it; None: there is nothing to say.
     """
 
     rows: pl.DataFrame
@@ -56,6 +61,7 @@ class Answer:
     kept_from: datetime | None = None
     final: bool = False
     has_volume: bool = True
+    note: str | None = None
 
 
 class Venue(Protocol):

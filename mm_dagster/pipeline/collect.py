@@ -64,10 +64,12 @@ class Gathered:
     Attributes:
         months: by month, oldest first, how many rows of candles changed, and how many rows were kept apart.
         problems: what failed, by symbol, in one line each.
+        notes: how files were read, by symbol, in one line each.
     """
 
     months: dict[datetime, tuple[int, int]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @makes("candles")
@@ -85,7 +87,7 @@ def collect(job: Work, say: Callable[[datetime, int], None] = lambda month, chan
         beside.submit(open_venues, job)
         tick_row.begin_tick(job)
     gathered = Gathered()
-    for month, changed, apart in _fetch(job, gathered.problems):
+    for month, changed, apart in _fetch(job, gathered):
         gathered.months[month] = (changed, apart)
         say(month, changed)
     tick_row.note_problems(job, gathered.problems)
@@ -115,21 +117,21 @@ def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> t
     return read, problems
 
 
-def _fetch(job: Work, problems: dict[str, str]) -> Iterator[tuple[datetime, int, int]]:
-    """Each month, and how many rows of it changed, and went into quarantine; what fails is added to the problems."""
+def _fetch(job: Work, gathered: Gathered) -> Iterator[tuple[datetime, int, int]]:
+    """Each month, and how many rows of it changed, and went into quarantine; what is said is added to `gathered`."""
     wanted, known = [], _Stored(job)
     for symbol, spans in job.fetch_spans().items():
         try:
             venue = job.project.venues.of(symbol)
         except VenueError as error:
-            problems[symbol] = str(error)
+            gathered.problems[symbol] = str(error)
             continue
         wanted += [Wanted(venue, symbol, part, known) for span in spans for part in _parts(job, span)]
     # Markets stay in their order within a month, so that what is written never depends on who answers first.
     wanted.sort(key=lambda one: _month(one.span))
     with closing(collect_each(wanted, job.config.markets.candles)) as answers:
         for month, of_month in groupby(answers, key=lambda answer: _month(answer[0].span)):
-            yield month, *_store_month(job, of_month, problems)
+            yield month, *_store_month(job, of_month, gathered)
 
 
 _IN_ONE_PIECE = timedelta(days=92)
@@ -162,7 +164,7 @@ class _Stored:
 
 
 def _store_month(
-    job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]], problems: dict[str, str]
+    job: Work, answers: Iterator[tuple[Wanted, Collected | VenueError]], gathered: Gathered
 ) -> tuple[int, int]:
     """Writes what was answered for a month, all of it or until now; returns how many rows changed and were apart."""
     fetched: dict[Span, list[tuple[str, Collected]]] = {}
@@ -171,10 +173,12 @@ def _store_month(
     try:
         for one, got in answers:
             if isinstance(got, VenueError):
-                problems.setdefault(one.symbol, str(got))
+                gathered.problems.setdefault(one.symbol, str(got))
                 continue
             if got.error:
-                problems.setdefault(one.symbol, got.error)
+                gathered.problems.setdefault(one.symbol, got.error)
+            if got.note:
+                gathered.notes.setdefault(one.symbol, got.note)
             if got.candles.height:
                 times = got.candles["open_time"]
                 stored = Span(times.min(), times.max() + BAR)  # type: ignore[arg-type,operator]

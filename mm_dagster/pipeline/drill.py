@@ -90,9 +90,9 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
     ledger = LakeLedger(project, "drill")
 
     def now() -> datetime:
-        return datetime.now(UTC)
+        return project.now()
 
-    grid, start = planned.grid, datetime.now(UTC)
+    grid, start = planned.grid, now()
     quiet = project.config.alerts.pushover.model_copy(
         update={"emergency_retry_seconds": drill.RETRY_SECONDS, "emergency_expire_seconds": drill.EXPIRE_SECONDS}
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from mm_dagster.bars import BAR, Span, floor_bar, iso
-from mm_dagster.pipeline.judge import Risks, States
+from mm_dagster.market.venue import UNKNOWN_MARKET
+from mm_dagster.pipeline.judge import Risks
+from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.work import Work
 from mm_dagster.tables.registry import broken_rules, conform
+from mm_dagster.text import counted
 
 FRESH_BARS = 2
 """How many bars behind the tick the newest known one may be."""
 REVISIONS_LISTED = timedelta(days=30)
 """How long a revised bar is spoken of."""
+JUDGED = "every_active_grid_is_judged"
+"""The name of the check on the states of now."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ def of_candles(job: Work, bars: pl.DataFrame, problems: Mapping[str, str]) -> li
         problems: what failed, by symbol.
     """
     invalid = job.project.config_error
+    some = bars.height > 0
     twice = bars.height - bars.n_unique(["symbol", "open_time"])
     broken = broken_rules(conform(bars, "candles"), "candles")
     missing = bars.filter(pl.col("status") == "MISSING")
@@ -59,17 +65,30 @@ def of_candles(job: Work, bars: pl.DataFrame, problems: Mapping[str, str]) -> li
             f"The last valid one stays in force: {invalid}" if invalid else "That of the folder is in force.",
             is_error=True,
         ),
-        Finding("no_duplicates", twice == 0, f"{twice} of {bars.height} bars are stored twice.", is_error=True),
-        Finding(
-            "prices_are_sane",
-            not broken,
-            f"{bars.height} bars keep every rule." if not broken else f"broken: {broken}",
-            is_error=True,
+        _over(
+            some,
+            Finding("no_duplicates", twice == 0, f"{twice} of {bars.height} bars are stored twice.", is_error=True),
         ),
-        Finding("no_gap", missing.is_empty(), f"{missing.height} of {bars.height} bars are MISSING{first}."),
+        _over(
+            some,
+            Finding(
+                "prices_are_sane",
+                not broken,
+                f"{counted(bars.height, 'bar')} keep every rule." if not broken else f"broken: {broken}",
+                is_error=True,
+            ),
+        ),
+        _over(
+            some, Finding("no_gap", missing.is_empty(), f"{missing.height} of {bars.height} bars are MISSING{first}.")
+        ),
         _revised(job),
         _fresh(job, bars, problems),
     ]
+
+
+def _over(anything: bool, finding: Finding) -> Finding:
+    """The finding; where there was nothing to look at it did not pass, and is no error either."""
+    return finding if anything else Finding(finding.check, False, "Nothing was looked at: no bar is stored here.")
 
 
 def _revised(job: Work) -> Finding:
@@ -95,12 +114,13 @@ def _fresh(job: Work, bars: pl.DataFrame, problems: Mapping[str, str]) -> Findin
     """Whether the newest known bar of each market closed shortly before the end of the window."""
     known = bars.filter((pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR))
     fresh = set(known["symbol"])
-    late = [symbol for symbol in job.symbols if symbol not in fresh]
+    # What an exchange has no longer need not grow old first.
+    late = [symbol for symbol in job.symbols if symbol not in fresh or UNKNOWN_MARKET in problems.get(symbol, "")]
     because = f" ({'; '.join(problems.values())})" if problems else ""
     return Finding(
         "newest_bar_is_fresh",
         not late or job.tick is None,
-        f"The newest bar of {', '.join(late)} is older than {FRESH_BARS * 15} minutes{because}."
+        f"Of {', '.join(late)} there is no bar of the last {FRESH_BARS * 15} minutes, or the market is gone{because}."
         if late
         else f"All {len(job.symbols)} markets are known up to {iso(job.window.end)}.",
         is_error=True,
@@ -127,23 +147,36 @@ def of_risks(done: Risks) -> list[Finding]:
     ]
 
 
-def of_states(job: Work, done: States, states: pl.DataFrame) -> Finding:
+def of_states(project: Project, symbols: Sequence[str], tick: datetime | None) -> Finding:
     """Whether each grid that runs is judged: an error is that one was judged before; what never was is being set up.
 
     Args:
-        job: the run.
-        done: what it computed.
-        states: the newest row of each grid.
+        project: configuration and lake.
+        symbols: only these markets; none named: all of the configuration.
+        tick: the tick's as_of; None: the newest that there was.
     """
+    lake = project.lake
+    as_of = tick or lake.read("tick", columns=["as_of"])["as_of"].max()
+    if not isinstance(as_of, datetime):
+        return Finding(JUDGED, False, "Nothing is judged: no tick ran yet.")
+    active = [
+        grid
+        for symbol in symbols or project.config.symbols
+        for grid in project.config.grids_on(symbol)
+        if grid.enabled and grid.first_as_of <= as_of
+    ]
+    if not active:
+        return Finding(JUDGED, False, f"Nothing is judged: no grid is active at {iso(as_of)}.")
+    states = lake.read("exit_state", span=Span(as_of - BAR, as_of), grids=[grid.id for grid in active])
     judged = set(states.filter(pl.col("state").is_not_null())["grid_id"])
-    left_out = [grid for grid in done.active if grid.id not in judged]
+    left_out = [grid for grid in active if grid.id not in judged]
     if not left_out:
-        sentence = f"All {len(done.active)} active grids are judged at {iso(job.window.end)}."
-        return Finding("every_active_grid_is_judged", True, sentence, is_error=True)
-    ever = job.project.lake.sql("SELECT DISTINCT grid_id, activated_at FROM exit_state WHERE state IS NOT NULL")
+        said = f"The active grid {active[0].id} is" if len(active) == 1 else f"All {len(active)} active grids are"
+        return Finding(JUDGED, True, f"{said} judged at {iso(as_of)}.", is_error=True)
+    ever = lake.sql("SELECT DISTINCT grid_id, activated_at FROM exit_state WHERE state IS NOT NULL")
     was_judged = {(grid.id, grid.activated_at) for grid in left_out} & set(ever.iter_rows())
     sentence = f"No state for {', '.join(grid.id for grid in left_out)}."
-    return Finding("every_active_grid_is_judged", False, sentence, is_error=bool(was_judged))
+    return Finding(JUDGED, False, sentence, is_error=bool(was_judged))
 
 
 def of_notices(sent: pl.DataFrame) -> Finding:

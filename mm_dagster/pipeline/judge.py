@@ -108,7 +108,7 @@ class States(Computed):
 
 @makes("exit_state")
 def judge(job: Work) -> States:
-    """Computes and stores `exit_state`, and notes that the tick is done."""
+    """Computes and stores `exit_state`, and notes what the tick knows."""
     changed, newest = 0, []
     refused = job.refusals()
     active = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.enabled]
@@ -118,7 +118,7 @@ def judge(job: Work) -> States:
         changed += job.write("exit_state", rows, span, grids=[grid.id for grid in grids])
         newest.append(rows.filter(pl.col("as_of") == span.end))
     job.settle("exit_state")
-    tick_row.end_tick(job, refused)
+    tick_row.note_judged(job, refused)
     return States(changed, newest, active)
 
 

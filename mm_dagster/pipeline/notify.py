@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -327,7 +327,7 @@ def notify_troubles(project: Project, lasted: timedelta = timedelta(0)) -> int:
     Returns:
         How many alerts were noted.
     """
-    now, notified = datetime.now(UTC), 0
+    now, notified = project.now(), 0
     for trouble in project.troubles:
         if trouble.since is None or now - trouble.since >= lasted:
             # The same trouble has one name for all processes: who looks twice finds one alert.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
 from mm_dagster.history.sources import Sources
+from mm_dagster.pipeline import clock
 from mm_dagster.pipeline.adoption import adopt_rows
 from mm_dagster.pipeline.venues import Venues
 
@@ -49,12 +51,14 @@ def _say(sentence: str) -> None:
 class Project:
     """The configuration, the lake, the venues and the mirror. The configuration is read once: make one a run."""
 
-    def __init__(self, config_dir: str, data_dir: str) -> None:
+    def __init__(self, config_dir: str, data_dir: str, *, says_troubles: bool = True) -> None:
         """
         Args:
             config_dir: folder of the configuration.
             data_dir: everything that the program writes is below it.
+            says_troubles: whether what is wrong with the folder is logged; a command says it itself.
         """
+        self._says_troubles = says_troubles
         self.config_dir = config_dir
         self.data_dir = data_dir
         self._in_force: InForce | None = None
@@ -62,8 +66,8 @@ class Project:
         self._lake: Lake | None = None
 
     @classmethod
-    def here(cls) -> Project:
-        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR.
+    def here(cls, *, says_troubles: bool = True) -> Project:
+        """The project that the environment names: MM_CONFIG_DIR and MM_DATA_DIR; see `__init__`.
 
         Raises:
             VariableError: one of them cannot be a folder.
@@ -71,6 +75,7 @@ class Project:
         found = cls(
             config_dir=str(environment.config_folder()),
             data_dir=str(environment.data_folder()),
+            says_troubles=says_troubles,
         )
         modes.tighten(found.data)
         return found
@@ -99,7 +104,7 @@ class Project:
                 answered(folder, kept, stopped)
                 self._in_force = self._in_force.without(stopped)
             logs.protect(logs.named_secrets(self._in_force.config.model_dump()))
-            for trouble in self._in_force.troubles:
+            for trouble in self._in_force.troubles if self._says_troubles else ():
                 _say(trouble.sentence)
         return self._in_force
 
@@ -195,8 +200,21 @@ class Project:
     def venues(self) -> Venues:
         """The connections to the venues of the configuration in force, opened when they are first needed."""
         if self._venues is None:
-            self._venues = Venues(self.config, Path(self.config_dir))
+            self._venues = Venues(self.config, Path(self.config_dir), self.now)
         return self._venues
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the time that counts here is ahead of the computer's: nothing where a market is not simulated.
+
+        Raises:
+            ConfigError: the data folder has a clock that cannot be read.
+        """
+        return clock.ahead(self.data) if self.config.is_simulated else timedelta(0)
+
+    def now(self) -> datetime:
+        """What time it is here: the computer's, or the demo's."""
+        return datetime.now(UTC) + self.ahead
 
     @contextmanager
     def turn_lock(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ def honesty(project: Project, event: Event, check: str) -> Finding:
     """
     found = measure(project, event)
     if found is None:
-        return Finding(check, True, "No grid was evaluated yet.")
+        return Finding(check, False, "Nothing was compared: no grid was evaluated yet.")
     scores = {
         "samples": found.whole.count,
         "base_rate": found.whole.observed,

@@ -11,6 +11,8 @@ from mm_dagster.history.mirror import MirrorError
 from mm_dagster.history.snapshot import render_snapshot, snapshot_path
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tick_row import end_tick
+from mm_dagster.pipeline.work import plan
 
 
 def snapshots(project: Project, symbols: Sequence[str], bar: Span) -> dict[str, str]:
@@ -71,22 +73,30 @@ class Kept:
         return Finding("nothing_waits_to_be_pushed", self.waiting == 0 and self.problem is None, sentence)
 
 
-def keep_snapshots(project: Project, symbols: Sequence[str], tick: datetime | None) -> Kept:
-    """Commits the snapshots of a tick to the mirror, and pushes what waits; a push that fails loses nothing.
+def keep_snapshots(project: Project, symbols: Sequence[str], tick: datetime | None, run_id: str) -> Kept:
+    """Commits the snapshots of a tick to the mirror, and pushes what waits; then the tick is done.
+
+    A push that fails loses nothing.
 
     Args:
         project: configuration, lake and mirror.
         symbols: only these markets; none named: all of the configuration.
         tick: the tick's as_of; None: the newest verdict.
+        run_id: the run.
     """
     wanted = symbols or project.config.symbols
     as_of = floor_bar(tick) if tick else max(project.lake.newest("regime_verdict").values(), default=None)
     files = snapshots(project, wanted, Span(as_of - BAR, as_of)) if as_of else {}
-    mirror, problem, commit = project.mirror, None, None
+    problem, commit, waiting = None, None, 0
     try:
+        mirror = project.mirror
         if as_of and files:
             commit = mirror.write(files, f"{iso(as_of)}: {', '.join(sorted(wanted))}")
+        waiting = mirror.waiting()
         mirror.push()
+        waiting = mirror.waiting()
     except MirrorError as error:
         problem = str(error)
-    return Kept(files, commit, problem, mirror.waiting())
+    if tick:
+        end_tick(plan(project, run_id, as_of=tick, symbols=symbols))
+    return Kept(files, commit, problem, waiting)

@@ -66,7 +66,7 @@ def tick_log(lake: Lake, now: datetime, runs: Collection[str], look: Callable[[s
     noted = {iso(row["as_of"]): row for row in ticks.iter_rows(named=True)}
     named = sorted({*before, *noted}, reverse=True)
     if not named:
-        return TickLog(Finding(WENT_WELL, True, "No tick ran yet."))
+        return TickLog(Finding(WENT_WELL, False, "No tick ran before this one."))
     last, began = named[0], named[-1]
     rows = [_row(name, noted.get(name), look(name) if name in before else None) for name in named[:TICKS_LISTED]]
     hour = [iso(parse_time(last) - back * BAR) for back in range(4)]

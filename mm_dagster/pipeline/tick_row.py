@@ -1,7 +1,6 @@
 """The row of a tick: that it began, what failed at its markets, that it is done. A run over whole days has none."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -17,7 +16,7 @@ def begin_tick(job: Work) -> None:
     """Notes that a tick began, so that one that never ends can be seen."""
     if job.tick:
         kept = _noted(job)
-        _note(job, {"started_at": datetime.now(UTC), **{name: _others(job, kept, name) for name in _LISTS}})
+        _note(job, {"started_at": job.project.now(), **{name: _others(job, kept, name) for name in _LISTS}})
 
 
 def note_problems(job: Work, problems: Mapping[str, str]) -> None:
@@ -35,8 +34,8 @@ def problems(job: Work) -> dict[str, str]:
     return {one["symbol"]: one["reason"] for one in noted if one["symbol"] in job.symbols}
 
 
-def end_tick(job: Work, refused: Mapping[str, str]) -> None:
-    """Notes that a tick is done, which markets it knows, and why others or some grids are not judged.
+def note_judged(job: Work, refused: Mapping[str, str]) -> None:
+    """Notes which markets a tick knows, and why others or some grids are not judged.
 
     Args:
         job: the run.
@@ -53,12 +52,17 @@ def end_tick(job: Work, refused: Mapping[str, str]) -> None:
         job,
         {
             **row,
-            "finished_at": datetime.now(UTC),
             "symbols_ok": sorted([*_others(job, row, "symbols_ok"), *known]),
             "symbols_failed": sorted([*_others(job, row, "symbols_failed"), *(set(job.symbols) - known)]),
             "reason": "; ".join(f"{name}: {why}" for name, why in reasons) or None,
         },
     )
+
+
+def end_tick(job: Work) -> None:
+    """Notes that a tick is done: its snapshot, the last that is made, is written."""
+    if job.tick:
+        _note(job, {**_noted(job), "finished_at": job.project.now()})
 
 
 def _noted(job: Work) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def _noted(job: Work) -> dict[str, Any]:
     stored = job.project.lake.read("tick", span=Span(job.tick - BAR, job.tick))
     if stored.height:
         return stored.row(0, named=True)
-    return {**dict.fromkeys(dtypes("tick")), "as_of": job.tick, "started_at": datetime.now(UTC)}
+    return {**dict.fromkeys(dtypes("tick")), "as_of": job.tick, "started_at": job.project.now()}
 
 
 def _others(job: Work, row: Mapping[str, Any], column: str) -> list[Any]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from mm_dagster.bars import Span
 from mm_dagster.pipeline import collect, judge, measure
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tick_row import end_tick
 from mm_dagster.pipeline.work import MAKERS, Work, makes, plan
 from mm_dagster.tables import registry
 
@@ -26,7 +27,7 @@ in the lake."""
 def run_tick(
     project: Project, as_of: datetime, *, run_id: str = "tick", symbols: Sequence[str] = (), stages: Sequence[str] = ()
 ) -> None:
-    """One tick.
+    """One tick, without its snapshot.
 
     Args:
         project: configuration and lake.
@@ -38,6 +39,8 @@ def run_tick(
     for table, make in MADE_BY.items():
         if table in stages or not stages:
             make(plan(project, run_id, as_of=as_of, symbols=symbols))
+    if not stages:
+        end_tick(plan(project, run_id, as_of=as_of, symbols=symbols))
 
 
 def run_days(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,14 @@ logger = logging.getLogger("mm_dagster")
 class Venues:
     """Each venue and account is opened once, when it is first needed, so that its circuit breaker holds for a run."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, now: Callable[[], datetime]) -> None:
         """
         Args:
             config: says which market trades on which venue.
             folder: the configuration's, below which recordings are looked for.
+            now: what time it is where no venue says.
         """
+        self._now = now
         self._config = config
         self._folder = folder
         self.opened: dict[str, Venue] = {}
@@ -43,7 +46,7 @@ class Venues:
         name = market.venue
         if name not in self.opened:
             symbols = [one.symbol for one in self._config.watched if one.venue == name]
-            self.opened[name] = open_venue(name, market.settings, self._folder, symbols)
+            self.opened[name] = open_venue(name, market.settings, self._folder, symbols, self._now)
         return self.opened[name]
 
     def account(self, venue: str) -> ExchangeAccount | None:
@@ -73,9 +76,9 @@ class Venues:
                 return self.of(symbol).now()
             except VenueError as error:
                 logger.info("%s: the computer's clock is used: %s", symbol, error)
-        return datetime.now(UTC)
+        return self._now()
 
     def real_clock(self) -> datetime:
         """What time it is on the first live market, so that all that is told runs on one clock; else ours."""
         live = [market for market in self._config.watched if market.is_real]
-        return self.clock(live[0].symbol) if live else datetime.now(UTC)
+        return self.clock(live[0].symbol) if live else self._now()

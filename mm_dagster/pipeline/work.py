@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TypeVar
 
@@ -308,7 +308,7 @@ class Work:
                 recomputed_at=pl.when(
                     pl.all_horizontal(pl.col("recomputed").list.contains(last) for last in registry.LAST)
                 )
-                .then(pl.lit(datetime.now(UTC)))
+                .then(pl.lit(self.project.now()))
                 .otherwise(pl.col("recomputed_at"))
             )
             self.project.lake.upsert("candle_revision", rows, commit=self.commit("candle_revision", self.window))

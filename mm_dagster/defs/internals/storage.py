@@ -22,6 +22,11 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
 
+from mm_dagster.defs.internals import idle
+
+# Dagster's daemon loads nothing else of ours.
+idle.leave_out()
+
 AT_ONCE = 100
 """Events in a transaction; each repeats the metadata of its asset, pictures too, up to some hundred KB."""
 

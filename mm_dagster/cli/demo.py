@@ -1,0 +1,36 @@
+"""The demo: a simulated market of 120 days, and a clock that starts with it."""
+
+from __future__ import annotations
+
+from mm_dagster.bars import iso, parse_time
+from mm_dagster.cli.app import CommandError, app, err, project_here
+from mm_dagster.cli.pipeline import PANEL, backfill, tick
+
+FIRST_DAY, LAST_DAY = "2026-03-01", "2026-06-28"
+STARTS = "2026-06-29T16:45:00Z"
+"""What time it is in the demo when it is made."""
+
+
+@app.command(rich_help_panel=PANEL, epilog="Examples: `mm demo`, `MM_DATA_DIR=/tmp/demo mm demo`")
+def demo() -> None:
+    """Make the demo: 120 days of a simulated market, one tick, the decisions; nothing leaves this computer.
+
+    From then on its clock runs at real speed, so that `mm status` and `make up` show it alive. Made again it shows the
+    same decisions, and its clock goes on; delete its data folder to begin anew.
+    """
+    from mm_dagster.pipeline import clock
+
+    project = project_here()
+    if not project.config.is_simulated:
+        raise CommandError(
+            f"{project.config_dir}: its markets are not simulated; for the demo unset MM_CONFIG_DIR and MM_DATA_DIR"
+        )
+    clock.start(project.data, parse_time(STARTS))
+    backfill(first=FIRST_DAY, last=LAST_DAY)
+    tick(as_of=STARTS)
+    now = iso(project.now().replace(microsecond=0))
+    err.print(
+        f"demo (simulated) in {project.data}: its clock stands at {now} and runs on; next `mm status`, or `make up`",
+        soft_wrap=True,
+        highlight=False,
+    )
