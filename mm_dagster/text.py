@@ -72,16 +72,13 @@ def price_text(price: float, tick: float | None = None) -> str:
     """
     if not tick or not math.isfinite(price):
         return number_text(price)
-    _, _, decimals = plain_text(tick).removesuffix(".0").partition(".")
+    _, _, decimals = plain_text(tick).partition(".")
     return f"{price:,.{len(decimals)}f}"
 
 
 def plain_text(number: float) -> str:
-    """The shortest decimal that reads back as the same float, for files: no exponent, no thousands separator."""
-    if not math.isfinite(number):
-        return str(number)
-    text = f"{Decimal(repr(number)):f}"
-    return text if "." in text else f"{text}.0"
+    """The shortest decimal that reads back as the same float, as files have it: no exponent, no thousands separator."""
+    return f"{Decimal(repr(float(number))):f}".removesuffix(".0") if math.isfinite(number) else str(number)
 
 
 def money_text(amount: float, capital: float, *, signed: bool = False) -> str:

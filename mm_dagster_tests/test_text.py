@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,8 +49,8 @@ def test_no_number_is_ever_written_with_an_exponent_or_as_the_zero_that_it_is_no
 
 @given(FINITE)
 def test_a_plain_number_reads_back_as_the_same_float(number: float) -> None:
-    assert yaml.safe_load(plain_text(number)) == number
-    assert re.fullmatch(r"-?\d+\.\d+", plain_text(number))
+    assert float(plain_text(number)) == number
+    assert re.fullmatch(r"-?\d+(\.\d+)?", plain_text(number))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class _Dumper(_SAFE):  # type: ignore[misc]
 
 def _decimal(dumper: Any, number: float) -> yaml.Node:
     text = plain_text(number) if math.isfinite(number) else {math.inf: ".inf", -math.inf: "-.inf"}.get(number, ".nan")
-    node: yaml.Node = dumper.represent_scalar("tag:yaml.org,2002:float", text)
+    node: yaml.Node = dumper.represent_scalar("tag:yaml.org,2002:float", text if "." in text else f"{text}.0")
     return node
 
 

@@ -405,10 +405,15 @@ def _before(rows: pl.DataFrame, column: str, time: datetime) -> pl.DataFrame:
 # wording --------------------------------------------------------------------------------------------------------------
 
 
+_LONG = 30
+"""Digits and zeros that can be read in one number."""
+
+
 def _value(value: object) -> str:
     if isinstance(value, float):
-        # All of its digits: the last one may be the difference.
-        return plain_text(value)
+        # All of its digits: the last one may be the difference. What a broken bit has made may have hundreds.
+        text = plain_text(value)
+        return text if len(text) <= _LONG else str(value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

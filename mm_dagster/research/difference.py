@@ -62,7 +62,7 @@ def _flow(parts: list[str], value: str) -> str:
 
 def _number(value: float) -> str:
     """A value to six significant digits, as YAML reads it back and a person reads it at all."""
-    return plain_text(float(f"{value:.6g}")).removesuffix(".0")
+    return plain_text(float(f"{value:.6g}"))
 
 
 def _key(name: str) -> str:
