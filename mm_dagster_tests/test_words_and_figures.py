@@ -307,6 +307,18 @@ def test_every_message_can_be_read(texts: list[tuple[str, str]]) -> None:
     assert any("9 days 11 h ago" in text for _, text in texts)
 
 
+def test_a_price_is_written_as_its_venue_writes_it(project: Project) -> None:
+    grid = next(one for one in project.config.grids if one.id == "eth-usdt-stopped")
+    risk, row = rows_of(project, "grid_risk", grid)[0], rows_of(project, "exit_state", grid)[0]
+    alert = next(alerts_of(grid))
+    said = {
+        tick: message.render(alert, row, risk, grid, [], False, price_tick=tick)[1].rpartition("\n")[2]
+        for tick in (None, 0.01)
+    }
+    assert "grid 3,033.63 to 3,283.82, stop 2,939.8. " in str(said[None])
+    assert "grid 3,033.63 to 3,283.82, stop 2,939.80. " in str(said[0.01])
+
+
 def test_times_on_a_phone_are_local_with_utc_beside_them(texts: list[tuple[str, str]]) -> None:
     assert not [text for _, text in texts if re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d", text)]
     assert any("as of 2026-03-02 13:00 CET (12:00 UTC)" in text for _, text in texts)

@@ -39,6 +39,7 @@ def render(
     simulated: bool,
     answer: Mapping[str, Any] | None = None,
     timezone: str = "UTC",
+    price_tick: float | None = None,
 ) -> tuple[str, str]:
     """Title and message of an alert of one grid; digest, failure and test have words of their own.
 
@@ -51,6 +52,7 @@ def render(
         simulated: whether its market is synthetic; the title says so.
         answer: the newest row of `operator_response` of its episode; None: there is none.
         timezone: the operator's.
+        price_tick: the step between prices of its venue; None: not known.
 
     Returns:
         Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
@@ -58,7 +60,7 @@ def render(
     came = happened(risk, grid, answer) if grid.enabled else None
     match alert.kind:
         case "ENTRY":
-            lines = _entry(alert, row)
+            lines = _entry(alert, row, price_tick)
         case "BLIND":
             lines = _blind(alert)
         case "SETUP":
@@ -66,9 +68,9 @@ def render(
         case "RECOVERED":
             lines = [f"Evaluations are back; the newest is of {iso(alert.as_of)}.", f"State: {words(alert.state)}."]
         case "DEESCALATION":
-            lines = _down(alert, row, risk, grid)
+            lines = _down(alert, row, risk, grid, price_tick)
         case _:
-            lines = _up(alert, row, risk, grid, reasons)
+            lines = _up(alert, row, risk, grid, reasons, price_tick)
     prefix = "SIMULATED " if simulated else ""
     title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
     text = _fit([_clean(line, timezone) for line in lines], _clean(came or "", timezone))
@@ -225,6 +227,7 @@ def _up(
     risk: Mapping[str, Any] | None,
     grid: GridConfig,
     reasons: Sequence[str],
+    price_tick: float | None,
 ) -> list[str]:
     """What to do; why (the second line, which gives way); what waiting costs; price and bounds."""
     live = row is not None and row["state"] != alert.state
@@ -238,7 +241,8 @@ def _up(
         f"Why: {'; '.join(said) or 'not known'}",
         _waiting(risk, grid),
         _at_risk(risk, grid),
-        f"{_where(risk, grid)} {words(alert.state)} since {iso(alert.state_since)}; as of {iso(alert.as_of)}.",
+        f"{_where(risk, grid, price_tick)} {words(alert.state)} since {iso(alert.state_since)}; "
+        f"as of {iso(alert.as_of)}.",
     ]
 
 
@@ -302,13 +306,20 @@ def _at_risk(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     return f"{', '.join(parts)}; t{so_far}."
 
 
-def _where(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+def _where(risk: Mapping[str, Any] | None, grid: GridConfig, price_tick: float | None) -> str:
     price = risk["price"] if risk is not None else None
-    shown = f"Price {price_text(price)}" if price is not None else "Price not known"
-    return f"{shown}; grid {price_text(grid.lower)} to {price_text(grid.upper)}, stop {price_text(grid.stop)}."
+    shown = f"Price {price_text(price, price_tick)}" if price is not None else "Price not known"
+    lower, upper, stop = (price_text(one, price_tick) for one in (grid.lower, grid.upper, grid.stop))
+    return f"{shown}; grid {lower} to {upper}, stop {stop}."
 
 
-def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> list[str]:
+def _down(
+    alert: Alert,
+    row: Mapping[str, Any] | None,
+    risk: Mapping[str, Any] | None,
+    grid: GridConfig,
+    price_tick: float | None,
+) -> list[str]:
     came = f" from {words(alert.before)}" if alert.before else ""
     advice = _do(alert, row, risk, grid) if row is not None and row["state"] == alert.state else ""
     return [
@@ -316,7 +327,7 @@ def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] |
         advice,
         _waiting(risk, grid),
         _at_risk(risk, grid),
-        _where(risk, grid),
+        _where(risk, grid, price_tick),
     ]
 
 
@@ -341,7 +352,7 @@ def _setup(alert: Alert) -> list[str]:
             return ["Nothing watches this grid yet, so look at the exchange yourself.", reason]
 
 
-def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
+def _entry(alert: Alert, row: Mapping[str, Any] | None, price_tick: float | None) -> list[str]:
     act = {
         "ENTER": "A moment to start this grid, if you want to.",
         "WATCH": "Not yet a moment to start this grid; watch it.",
@@ -355,7 +366,7 @@ def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
             f"{row['step_percent']:.2f} %."
         )
     price = row["price"] if row is not None else None
-    shown = f"Price {price_text(price)}" if price is not None else "Price not known"
+    shown = f"Price {price_text(price, price_tick)}" if price is not None else "Price not known"
     return [act, f"Why: {' '.join(reasons) or 'not known'}", proposed, f"{shown}; as of {iso(alert.as_of)}."]
 
 

@@ -30,7 +30,7 @@ from mm_dagster.pages.sentences import (
 )
 from mm_dagster.pictures.extent import price_range
 from mm_dagster.tables.words import NOT_JUDGED_YET
-from mm_dagster.text import counted, in_local_time, local_time, price_text, spoken, words
+from mm_dagster.text import counted, in_local_time, local_time, spoken, words
 
 _WIDEST = 110
 """Columns; longer lines are hard to read."""
@@ -93,7 +93,7 @@ def _title(one: GridOnPage) -> Text:
     title.append(f"  {grid.id}", style="bold")
     title.append(f"  {grid.symbol}")
     if one.price is not None:
-        title.append(f"  {price_text(one.price)}", style="bold")
+        title.append(f"  {one.price_text(one.price)}", style="bold")
     if one.simulated:
         title.append("  SIMULATED", style="magenta")
     return title
@@ -156,7 +156,7 @@ def _bar(one: GridOnPage, width: int) -> Text | None:
     if one.price is None:
         return None
     grid = one.grid
-    left, right = f"stop {price_text(grid.stop)} ", f" upper {price_text(grid.upper)}"
+    left, right = f"stop {one.price_text(grid.stop)} ", f" upper {one.price_text(grid.upper)}"
     cells = min(56, width - len(left) - len(right) - 1)
     if cells < 12:
         return None

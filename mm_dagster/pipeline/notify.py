@@ -25,6 +25,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
@@ -225,7 +226,15 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
     answer = news.answers.get((grid.id, grid.activated_at))
     reasons = reasons_of(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
     title, text = message.render(
-        alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated, answer, project.config.alerts.timezone
+        alert,
+        row,
+        _of(news.risks, alert.grid_id),
+        grid,
+        reasons,
+        simulated,
+        answer,
+        project.config.alerts.timezone,
+        price_ticks(project.lake).get((grid.id, grid.activated_at)),
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
