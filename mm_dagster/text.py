@@ -71,7 +71,7 @@ def price_text(price: float, tick: float | None = None) -> str:
         tick: the venue's smallest step between prices, which decides the decimals; None: not known. One so large
             that it would hide the price decides nothing.
     """
-    if not tick or not math.isfinite(price) or tick > abs(price) / 100:
+    if not tick or not math.isfinite(price) or tick > abs(price) / 10:
         return number_text(price)
     _, _, decimals = plain_text(tick).partition(".")
     return f"{price:,.{len(decimals)}f}"

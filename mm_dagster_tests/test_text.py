@@ -58,6 +58,7 @@ def test_a_plain_number_reads_back_as_the_same_float(number: float) -> None:
     [
         (3127, 0.01, "3,127.00"), (0.0000123, 1e-8, "0.00001230"), (15_234_567.2, 1.0, "15,234,567"),
         (3.14159, 0.05, "3.14"), (3127.456789, None, "3,127.46"), (30.0, 10.0, "30"), (math.nan, 0.1, "nan"),
+        (0.0412, 1.0, "0.0412"),
     ],
 )  # fmt: skip
 def test_a_tick_decides_the_decimals_of_a_price(price: float, tick: float | None, text: str) -> None:

@@ -19,6 +19,7 @@ from decimal import Decimal
 from html import unescape
 from itertools import chain, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,15 @@ from mm_dagster.alerts import digest, drill, failures, message
 from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.cli import printing
+from mm_dagster.cli.app import CommandError
+from mm_dagster.cli.examine import freshness
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.live import live_state
-from mm_dagster.exit.reasons import reasons_of
-from mm_dagster.grid import entry, levels
+from mm_dagster.exit.reasons import reasons_of, sentence
+from mm_dagster.grid import account, levels
+from mm_dagster.market.contradiction import held_back, ticker_doubt
 from mm_dagster.market.simulated import simulate
 from mm_dagster.pages.gather import drawn, page
 from mm_dagster.pages.report import render
@@ -115,10 +119,10 @@ def faults(text: str) -> list[str]:
             found.append(f"reads as nothing: {amount}")
         if len(digits) > MANY_DIGITS:
             found.append(f"digits: {amount}")
-    for sentence in SUM.finditer(text):
-        total, *parts = (number(one) for one in sentence.groups() if one)
-        if abs(sum(parts) - total) * 2 > last_place(sentence[1]):
-            found.append(f"does not add up: {sentence[0]}")
+    for one in SUM.finditer(text):
+        total, *parts = (number(part) for part in one.groups() if part)
+        if abs(sum(parts) - total) * 2 > last_place(one[1]):
+            found.append(f"does not add up: {one[0]}")
     return found
 
 
@@ -310,7 +314,7 @@ def test_every_message_can_be_read(texts: list[tuple[str, str]]) -> None:
 def test_a_price_is_written_as_its_venue_writes_it(project: Project) -> None:
     grid = next(one for one in project.config.grids if one.id == "eth-usdt-stopped")
     risk, row = rows_of(project, "grid_risk", grid)[0], rows_of(project, "exit_state", grid)[0]
-    alert = next(alerts_of(grid))
+    alert = next(one for one in alerts_of(grid) if one.kind == "ESCALATION")
     said = {
         tick: message.render(alert, row, risk, grid, [], False, price_tick=tick)[1].rpartition("\n")[2]
         for tick in (None, 0.01)
@@ -403,7 +407,46 @@ def test_what_is_refused_is_refused_in_words_that_can_be_read() -> None:
             # What pydantic adds is the input, which is not ours.
             said.append(str(refused.value).splitlines()[1].partition(" [type=")[0])
     assert not in_all(("refused", str(one)) for one in said)
-    assert entry.HORIZON_HOURS == 72
+
+
+def test_what_is_seldom_said_can_be_read() -> None:
+    said = [sentence({"name": "RANGE_INVALIDATED", "value": 1e7, "threshold": 1e-5})]
+    start = NOW - timedelta(minutes=15)
+    for market in MARKETS:
+        price = market.price
+        said.append(ticker_doubt(price * 3, price, price * 1.01, "the bar before"))
+        of = synthetic.grid(
+            symbol=market.symbol, capital=market.capital, lower=price * 0.97, upper=price * 1.05, stop=price * 0.9
+        )
+        model, real = (
+            pl.DataFrame([{"source": "ACCOUNT", "inventory": held, "fills": 1, "total_pnl": market.capital * share}])
+            for held, share in ((0.0, 1e-6), (market.capital / price, -3.3e-7))
+        )
+        found = account.differences(of, model, real)
+        assert found
+        said += found
+        rows = pl.DataFrame(
+            [
+                {"open_time": start + place * BAR, "open": one, "high": one, "low": one, "close": one, "volume": 1.0}
+                for place, one in enumerate((price, price * 0.00001))
+            ],
+            schema_overrides={"open_time": pl.Datetime("us", "UTC")},
+        )
+        said += held_back(rows, rows.head(1))["reason"].to_list()
+    assert len(said) == 1 + 3 * len(MARKETS)
+    assert not in_all(("seldom", str(one)) for one in said)
+    with pytest.raises(CommandError) as late:
+        freshness(Stale(), lambda symbol: NOW)  # type: ignore[arg-type]
+    assert "178 days ago" in str(late.value)
+
+
+class Stale:
+    """A project whose only market was last seen half a year ago."""
+
+    lake = SimpleNamespace(newest=lambda table, **_: {"ETH-USDT": NOW - timedelta(days=178, hours=17)})
+    config = SimpleNamespace(
+        symbols=["ETH-USDT"], alerts=AlertsConfig(), market=lambda symbol: SimpleNamespace(kind="ccxt")
+    )
 
 
 # pages ----------------------------------------------------------------------------------------------------------------
