@@ -111,13 +111,33 @@ def test_a_folder_that_cannot_be_one_is_named(
 def test_a_folder_is_found_as_a_shell_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for value, folder in (
-        ("~/mm", "home/mm"), ("~", "home"), ("relative", "relative"), (" /srv/mm\n", "/srv/mm"), ("", "data"),
+        ("~/mm", "home/mm"), ("~", "home"), ("relative", "relative"), (" /srv/mm\n", "/srv/mm"), ("", "data/demo"),
         ("Mein Ordner äö's #1 %", "Mein Ordner äö's #1 %"),
     ):  # fmt: skip
         monkeypatch.setenv("MM_DATA_DIR", value)
         assert environment.data_folder() == tmp_path / folder
     monkeypatch.setenv("MM_CONFIG_DIR", "~/mm")
     assert environment.config_folder() == tmp_path / "home" / "mm"
+    monkeypatch.setenv("MM_DATA_DIR", "")
+    assert environment.data_folder() == tmp_path / "data"
+
+
+def test_a_folder_that_no_variable_names_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MM_CONFIG_DIR", raising=False)
+    monkeypatch.delenv("MM_DATA_DIR", raising=False)
+    demo = f"demo (simulated): configuration {tmp_path}/configs/demo, data {tmp_path}/data/demo"
+    assert environment.fallen_back() == demo
+    monkeypatch.setenv("MM_CONFIG_DIR", "mine")
+    assert environment.fallen_back() == f"MM_DATA_DIR is not set: configuration {tmp_path}/mine, data {tmp_path}/data"
+    monkeypatch.setenv("MM_DATA_DIR", "kept")
+    assert environment.fallen_back() is None
+
+
+def test_a_setting_of_git_that_is_counted_and_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    with pytest.raises(VariableError, match="GIT_CONFIG_COUNT: 1 settings, but GIT_CONFIG_KEY_0 is not set"):
+        environment.git_config_count()
 
 
 def test_a_link_to_the_configuration_may_change_its_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,7 +152,7 @@ def test_a_working_folder_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(VariableError, match="MM_DATA_DIR: data: the working folder is not there"):
+    with pytest.raises(VariableError, match="MM_DATA_DIR: data/demo: the working folder is not there"):
         environment.data_folder()
     monkeypatch.chdir(tmp_path)
 
@@ -150,6 +170,9 @@ def test_a_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(("value", "count"), [("", 0), (" ", 0), ("3", 3)])
 def test_gits_settings_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str, count: int) -> None:
     monkeypatch.setenv("GIT_CONFIG_COUNT", value)
+    for number in range(count):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", "user.name")
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", "somebody")
     assert environment.git_config_count() == count
     Mirror(tmp_path / "mirror", None, "main")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -95,13 +97,30 @@ def _warn(sentence: str) -> None:
     err.print(f"[yellow]to do:[/] {escape(logs.redact(sentence))}", soft_wrap=True, highlight=False)
 
 
+_PLAIN = str.maketrans(
+    {"─": "-", "━": "-", "╸": "-", "╺": "-", "│": "|", "┃": "|", "●": "o", "·": ".", "×": "x", "–": "-", "—": "-",
+     "…": "...", "→": "->", "≤": "<=", "≥": ">=", "±": "+-", "µ": "u", "\u202f": " ", "\u00a0": " "}
+)  # fmt: skip
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal that is not UTF-8 shows in the place of what it cannot: a plain character that means the same."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    # A letter without its accent is better than none.
+    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore") or b"?"
+    return letters.decode(), error.end
+
+
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
     modes.keep_private()
+    codecs.register_error("plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show must not undo what was done.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="plain")
     try:
         code = app(standalone_mode=False)
     except typer.Exit as error:

@@ -197,8 +197,8 @@ def _candles(project: Any) -> str:
 def _pushover(project: Any) -> str:
     from mm_dagster.pipeline.notify import channel_of
 
-    if all(project.config.market(symbol).is_simulated for symbol in project.config.symbols):
-        return "not needed: a simulated market writes to the ledger and the log"
+    if not project.config.is_real:
+        return "not needed: what is said of simulated and recorded markets goes to the ledger and the log"
     missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not environment.secret(name)]
     channel = channel_of(project)
     if channel is None:

@@ -185,9 +185,9 @@ class _Said:
         self._told |= self._lines.keys()
 
     def failure(self, symbols: Sequence[str]) -> str | None:
-        """The error that one of these markets is named in. It counts as told."""
+        """The error that one of these markets is named in, or the first of all. It counts as told."""
         errors = [line for line, kind in self._lines.items() if kind == "errors"]
-        found = next((line for line in errors if any(symbol in line for symbol in symbols)), None)
+        found = next((line for line in errors if any(symbol in line for symbol in symbols)), next(iter(errors), None))
         self._told |= {found} if found else set()
         return found
 
@@ -422,8 +422,9 @@ def newest_as_of(project: Any) -> datetime:
     for symbol in project.config.symbols:
         try:
             times.append(project.venues.of(symbol).now())
-        except VenueError as error:
-            err.print(f"[yellow]{symbol}:[/] {error}", soft_wrap=True)
+        except VenueError:
+            # The tick asks it, too, and says why it does not answer.
+            continue
     return floor_bar(max(times, default=project.now()))
 
 

@@ -205,7 +205,8 @@ class ExchangeVenue:
                 theirs, _ = self._connection.ask_time()
                 said = f"answers; its clock is {self._checked_clock(theirs):+.1f} s from ours"
             for symbol in self._watched:
-                if self._exchange.markets[self._connection.market(symbol)].get("active") is False:
+                name = self._connection.market(symbol)
+                if self._exchange.market(name).get("active") is False:
                     raise VenueError(
                         f"{self._label}: {symbol} is halted there: nothing is traded, and what was known grows old; "
                         "see the exchange's announcements, and take it out of markets.yaml if it does not come back"

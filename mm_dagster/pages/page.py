@@ -163,7 +163,10 @@ class Page:
             found.append(f"The tick of {iso(self.tick['as_of'])} has not finished.")
         if self.tick and self.tick["reason"]:
             found.append(f"The last tick failed: {self.tick['reason']}")
-        found += [f"{one.grid.id}: {one.waits_for}" for one in self.running if one.waits_for and not one.stopped]
+        # What failed at a market was said above.
+        failed = self.tick["symbols_failed"] if self.tick and self.tick["reason"] else ()
+        waiting = (one for one in self.running if one.waits_for and not one.stopped and one.grid.symbol not in failed)
+        found += [f"{one.grid.id}: {one.waits_for}" for one in waiting]
         unknown = [one.symbol for one in self.markets if one.newest is None]
         if unknown:
             found.append(f"No candle is known of {', '.join(unknown)}.")

@@ -263,17 +263,23 @@ def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (("tick", "--as-of", "soon"), "--as-of: 'soon' is not a time; write 2026-01-31"),
+        (("tick", "--as-of", "soon"), "--as-of: 'soon' is no time; write it like 2026-01-31"),
         (("tick", "--as-of", "2016-12-31"), "choose a quarter hour after 2017-01-01"),
         (("tick", "--as-of", "2199-01-01"), "that has closed"),
         (("backfill",), "--from"),
-        (("backfill", "--from", "june"), "--from: 'june' is not a time"),
-        (("backfill", "--from", "2026-06-25", "--symbols", "ETH-USD"), "'ETH-USD' is not in markets.yaml; there are"),
+        (("backfill", "--from", "june"), "--from: 'june' is no time"),
+        (
+            ("backfill", "--from", "2026-06-25", "--symbols", "ETH-USD"),
+            "'ETH-USD' is not in markets.yaml; did you mean ETH-USDT?",
+        ),
         (("backfill", "--from", "2026-06-25", "--to", "2026-06-01"), "the first one first"),
         (("backfill", "--from", "2016-12-31", "--to", "2017-01-02"), "choose days from 2017-01-01"),
         (("backfill", "--from", "2026-06-25", "--to", "2199-01-01"), "to today"),
         (("replay", "--from", "2026-06-25", "--to", "2026-06-01"), "the first one first"),
-        (("replay", "--from", "2026-06-25", "--symbols", "ETH"), "'ETH' is not in markets.yaml; there are"),
+        (
+            ("replay", "--from", "2026-06-25", "--symbols", "ETH"),
+            "'ETH' is not in markets.yaml; did you mean ETH-USDT?",
+        ),
         (
             ("replay", "--from", "2026-01-30", "--to", "2026-02-02"),
             "ETH-USDT: 384 of 384 candles from 2026-01-30T00:00:00Z to 2026-02-03T00:00:00Z are not in the lake, the "
@@ -296,7 +302,7 @@ def test_without_a_command_the_help_is_all_that_is_said(mm: Callable[..., tuple[
         (("sql", "FROM tick", "--out", "rows.xls"), "--out rows.xls: a file is one of .csv, .json, .parquet"),
         (("sql", "FROM tick", "--out", "nowhere/rows.csv"), "--out nowhere/rows.csv: No such file or directory"),
         (("sql", "FROM tick", "--format", "csv", "--json"), "--json and --format csv contradict each other"),
-        (("sql", "FROM tick", "--at", "soon"), "--at: 'soon' is not a time"),
+        (("sql", "FROM tick", "--at", "soon"), "--at: 'soon' is no time"),
         (("sql", "FROM tick", "--at", "2199-01-01"), "--at 2199-01-01: 2199-01-01T00:00:00Z lies in the future"),
         (("sql", "FROM tick", "--at", "2020-01-01"), "nothing is kept of 2020-01-01T00:00:00Z; the oldest time"),
         (("sql", "--file", "nowhere.sql"), "--file nowhere.sql: No such file or directory"),

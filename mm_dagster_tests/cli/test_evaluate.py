@@ -205,7 +205,7 @@ def test_a_proposal_is_a_difference_that_a_person_can_take_over(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--symbols", "XYZ-USDT"), "--symbols: 'XYZ-USDT' is not in markets.yaml; there are AAA-USDT"),
+        (("--symbols", "XYZ-USDT"), "--symbols: 'XYZ-USDT' is not in markets.yaml; did you mean AAA-USDT?"),
         (("--keys", "exit.nothing"), "--keys: 'exit.nothing' fits no key; say all, exit, risk, regime, or like"),
         (("--from", "2025-06-01"), "are too few for 4 blocks of 21 days after a past"),
         (("--to", "2025-08-01"), "candles are stored until 2025-07-10; choose that, or `mm backfill` the rest"),

@@ -12,6 +12,7 @@ import pytest
 
 from mm_dagster_tests.conftest import PROJECT
 
+OF_THE_DEMO = {"MM_CONFIG_DIR": str(PROJECT / "configs" / "demo"), "DAGSTER_HOME": str(PROJECT)}
 HEAVY = {"dagster", "ccxt", "matplotlib", "optuna", "numba", "sqlalchemy"}
 """Each takes from a sixth of a second to two of a processor."""
 
@@ -73,3 +74,52 @@ def test_the_tables_load_no_sqlalchemy_and_leave_it_to_whoever_needs_it() -> Non
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+READ_ONLY = """
+import sys
+from mm_dagster import environment
+environment._can_write = lambda folder: False
+from mm_dagster.cli import main
+try:
+    main()
+except SystemExit as end:
+    import numba
+    print(numba.config.CACHE_DIR, end.code, file=open(sys.argv[-1], "w"))
+"""
+
+
+def test_where_code_and_home_are_read_only_kernels_are_kept_below_the_data(tmp_path: Path) -> None:
+    """numba looks for its folder when it is imported, and refuses to work without one."""
+    places = {
+        "MM_CONFIG_DIR": str(PROJECT / "configs" / "demo"),
+        "MM_DATA_DIR": str(tmp_path),
+        "DAGSTER_HOME": str(PROJECT),
+    }
+    clean = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    note = tmp_path / "note"
+    script = READ_ONLY.replace("sys.argv[-1]", repr(str(note)))
+    subprocess.run(
+        [sys.executable, "-c", script, "tick", "--as-of", "2026-03-02T12:00Z"],
+        env={**clean, **places}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert note.read_text().split() == [str(tmp_path / "cache" / "numba"), "0"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_a_terminal_that_is_not_utf_8_gets_plain_characters(tmp_path: Path, encoding: str) -> None:
+    script = "import sys; from mm_dagster.cli import main; main()"
+    places = {
+        "MM_CONFIG_DIR": str(PROJECT / "configs" / "demo"),
+        "MM_DATA_DIR": str(tmp_path),
+        "DAGSTER_HOME": str(PROJECT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, "sql", "SELECT 'Zoë ── ●×·–… ≥ 1' AS said"],
+        env={**os.environ, **places, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stdout.decode(encoding)
+    assert done.returncode == 0
+    assert "?" not in said
+    assert ("Zoe" if encoding == "ascii" else "Zoë") in said
+    assert ">= 1" in said

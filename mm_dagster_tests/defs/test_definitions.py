@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gc
-from datetime import UTC, datetime
+import importlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from mm_dagster.definitions import defs
+from mm_dagster.defs import automation
+from mm_dagster.defs.automation import BETWEEN
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG
 from mm_dagster.defs.proofs import CHECKS
+from mm_dagster.pipeline.project import Project
 from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
+from mm_dagster_tests.conftest import PROJECT
 
 HISTORY = {"candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"}
 MONTHLY = {"signal_quality"} | (set() if missing() else {"candidate_parameters"})
@@ -44,7 +51,7 @@ def test_a_backfill_neither_sends_nor_commits(everything: dg.Definitions) -> Non
 
 def test_signals_are_judged_once_a_month_in_a_run_of_their_own(everything: dg.Definitions) -> None:
     assert names(everything.resolve_job_def("evaluation")) == MONTHLY
-    assert everything.resolve_schedule_def("every_month").cron_schedule == "41 4 1 * *"
+    assert everything.resolve_schedule_def("every_month").cron_schedule == f"{BETWEEN + 30} 4 1 * *"
 
 
 def test_every_asset_has_what_a_newcomer_looks_for(everything: dg.Definitions) -> None:
@@ -125,12 +132,47 @@ def test_the_tick_belongs_to_the_day_in_which_its_last_bar_opened(
     everything: dg.Definitions, at: datetime, as_of: str, partition: str
 ) -> None:
     schedule = everything.resolve_schedule_def("every_quarter_hour")
-    context = dg.build_schedule_context(scheduled_execution_time=at, repository_def=everything.get_repository_def())
+    context = scheduled(everything, at)
     data = schedule.evaluate_tick(context)
     (request,) = data.run_requests or []
     assert request.partition_key == partition
     assert request.run_config == {"resources": {"turn": {"config": {"as_of": as_of}}}}
     assert request.run_key == as_of
+
+
+def scheduled(everything: dg.Definitions, at: datetime) -> dg.ScheduleEvaluationContext:
+    return dg.build_schedule_context(
+        scheduled_execution_time=at,
+        repository_def=everything.get_repository_def(),
+        resources={"project": Project.here()},
+    )
+
+
+@pytest.mark.parametrize("offset", range(15))
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=7, seconds=23), timedelta(minutes=14, seconds=59)])
+def test_what_runs_once_a_day_keeps_clear_of_the_tick_at_any_offset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offset: int, late: timedelta
+) -> None:
+    """In a demo, too, whose quarter hours begin at any minute of ours."""
+    monkeypatch.setenv("MM_CONFIG_DIR", str(PROJECT / "configs" / "demo"))
+    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MM_TICK_OFFSET_MINUTES", str(offset))
+    at = datetime(2026, 11, 29, 12, tzinfo=UTC) + late
+    (tmp_path / "clock.json").write_text(json.dumps({"shows": "2026-06-29T16:45:00Z", "at": at.isoformat()}))
+    try:
+        again = importlib.reload(automation)
+        minutes = again.every_quarter_hour.cron_schedule.split()[0].split(",")
+        ticks = {int(minute) for minute in minutes}
+        # So many minutes after a quarter hour of the demo has closed, and less than one more.
+        began = -(-late // timedelta(minutes=1))
+        assert {minute % 15 for minute in ticks} == {(offset + began) % 15}
+        for daily in (again.every_night, again.every_day, again.every_morning, again.every_month):
+            minute = int(daily.cron_schedule.split()[0])
+            assert min((minute - tick) % 60 for tick in ticks) >= 5
+            assert min((tick - minute) % 60 for tick in ticks) >= 5
+    finally:
+        monkeypatch.undo()
+        importlib.reload(automation)
 
 
 def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:
@@ -142,7 +184,7 @@ def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> N
 
 def test_every_night_the_venues_are_asked_again_for_the_last_two_days(everything: dg.Definitions) -> None:
     at = datetime(2026, 1, 10, 4, 8, tzinfo=UTC)
-    context = dg.build_schedule_context(scheduled_execution_time=at, repository_def=everything.get_repository_def())
+    context = scheduled(everything, at)
     (request,) = everything.resolve_schedule_def("every_night_again").evaluate_tick(context).run_requests or []
     assert request.run_config == {"resources": {"turn": {"config": {"again": True}}}}
     assert request.tags["dagster/asset_partition_range_start"] == "2026-01-08"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._loggers import default_loggers
 
-from mm_dagster.defs.internals import console, storage
+from mm_dagster.defs.internals import console, idle, storage
 
 BATCH_SIZE = "DAGSTER_EVENT_BATCH_SIZE"
 
@@ -117,3 +118,31 @@ def test_a_run_without_loggers_of_its_own_logs_through_ours() -> None:
     assert default_loggers()["console"] is console.console, (
         "Dagster takes its console logger from elsewhere: defs/internals/console.py does not reach it"
     )
+
+
+def test_the_daemon_still_says_so_when_nothing_happened() -> None:
+    """Its lines are told by their beginning: see idle.py."""
+    from dagster._daemon import sensor
+
+    said = inspect.getsource(sensor)
+    assert 'f"Checking for new runs for sensor: {' in said
+    assert 'f"No run requests returned for {' in said
+    assert 'f"Sensor {remote_sensor.name} skipped: {' in said
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "passes"),
+    [
+        ("Checking for new runs for sensor: alerts_are_due", logging.INFO, False),
+        ("Sensor alerts_are_due skipped: nothing is due", logging.INFO, False),
+        ("No run requests returned for alerts_are_due, skipping", logging.INFO, False),
+        ("Completed launch of run 1 for alerts_are_due", logging.INFO, True),
+        ("Sensor alerts_are_due skipped: it failed", logging.ERROR, True),
+    ],
+)
+def test_an_idle_look_is_left_out_of_the_daemon_s_log(line: str, level: int, passes: bool) -> None:
+    idle.leave_out()
+    for name in idle.DAEMONS:
+        logger = logging.getLogger(f"dagster.daemon.{name}")
+        assert sum(isinstance(one, idle.NothingHappened) for one in logger.filters) == 1
+        assert bool(logger.filter(logging.LogRecord("x", level, "", 0, line, (), None))) is passes

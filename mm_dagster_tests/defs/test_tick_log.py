@@ -62,9 +62,9 @@ def test_ticks_that_went_well_say_so(tmp_path: Path, instance: dg.DagsterInstanc
     assert table.count("| 2.5 |") == 8
 
 
-def test_before_the_first_tick_nothing_is_red(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_before_the_first_tick_nothing_is_red_and_nothing_passes(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     passed, says, table = told(tmp_path, instance)
-    assert (passed, says, table) == (True, "No tick ran yet.", "")
+    assert (passed, says, table) == (False, "No tick ran before this one.", "")
 
 
 @pytest.mark.parametrize(

@@ -284,3 +284,31 @@ def test_a_bundle_with_a_head_on_no_branch_is_one_line_and_none_is_made(tmp_path
     other.unbundle(tmp_path / "own")
     assert (tmp_path / "from own" / PATH).read_text() == "number: 1\n"
     assert "two" in run(tmp_path / "from own", "log", "--all", "--format=%s")
+
+
+SURROUNDINGS = {
+    "a setting that is counted and not there": {"GIT_CONFIG_COUNT": "1"},
+    "settings of the user that are none": {"GIT_CONFIG_GLOBAL": "{folder}/none"},
+    "a parameter that is none": {"GIT_CONFIG_PARAMETERS": "'core.x"},
+    "no git on the PATH": {"PATH": "{folder}"},
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_git_that_works_nowhere_condemns_no_repository(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Mirror(tmp_path / "mirror", None, "main").write({PATH: "number: 1\n"}, "tick 1")
+    before = run(tmp_path / "mirror", "rev-parse", "HEAD")
+    (tmp_path / "none").write_text("[user\nname")
+    with monkeypatch.context() as wrong:
+        for variable, value in SURROUNDINGS[name].items():
+            wrong.setenv(variable, value.format(folder=tmp_path))
+        with pytest.raises(MirrorError) as refused:
+            Mirror(tmp_path / "mirror", None, "main").write({PATH: "number: 2\n"}, "tick 2")
+        assert "\n" not in str(refused.value)
+        with pytest.raises(MirrorError):
+            Mirror(tmp_path / "mirror", None, "main").check()
+    assert not list(tmp_path.glob("mirror.broken-*"))
+    assert run(tmp_path / "mirror", "rev-parse", "HEAD") == before
+    assert Mirror(tmp_path / "mirror", None, "main").write({PATH: "number: 2\n"}, "tick 2")

@@ -74,7 +74,15 @@ def test_a_hole_inside_is_an_answer_and_what_lies_outside_is_not(tmp_path: Path)
     answer = recording(tmp_path, frame).fetch("ETH-USDT", Span(DAY - 4 * BAR, DAY + 12 * BAR))
     assert answer.answered == (Span(DAY, DAY + 8 * BAR),)
     assert answer.rows.height == 7
-    assert "ETH-USDT" in (answer.error or "")
+    # It ends where its own clock stands, and before it nobody will ever know.
+    assert (answer.error, answer.kept_from) == (None, DAY)
+
+
+def test_what_another_recording_knows_longer_is_said(tmp_path: Path) -> None:
+    recording(tmp_path, minutes(8, step=15))
+    venue = recording(tmp_path, minutes(12, step=15), "BTC-USDT")
+    assert "holds" in (venue.fetch("ETH-USDT", Span(DAY, DAY + 12 * BAR)).error or "")
+    assert venue.fetch("BTC-USDT", Span(DAY, DAY + 12 * BAR)).error is None
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])

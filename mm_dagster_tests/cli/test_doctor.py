@@ -1,0 +1,160 @@
+"""`mm doctor`: what is wrong with markets, clocks, links and grids is a line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from mm_dagster import cli
+from mm_dagster.bars import BAR, Span, floor_bar, iso
+from mm_dagster.cli import examine
+from mm_dagster.market.simulated import simulate
+from mm_dagster_tests import kucoin
+from mm_dagster_tests.kucoin import KucoinServer
+
+ETH, POL = "ETH-USDT", "POL-USDT"
+Doctor = Callable[..., dict[str, tuple[str, str]]]
+
+
+@pytest.fixture
+def server() -> Iterator[KucoinServer]:
+    now = datetime.now(UTC)
+    span = Span(floor_bar(now) - 60 * BAR, floor_bar(now) + 2 * BAR)
+    with KucoinServer({symbol: simulate(symbol, span) for symbol in (ETH, POL, "ADA-USDT")}, now) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
+    """Writes a configuration and gives what is said of each part: result and detail."""
+
+    def look(
+        venue: dict[str, object], symbols: list[str], grid: dict[str, object] | None = None, alerts: str = "{}"
+    ) -> dict[str, tuple[str, str]]:
+        folder = tmp_path / "configuration"
+        (folder / "grids").mkdir(parents=True, exist_ok=True)
+        listed = [{"symbol": symbol, "venue": "main"} for symbol in symbols]
+        (folder / "markets.yaml").write_text(yaml.safe_dump({"venues": {"main": venue}, "markets": listed}))
+        (folder / "alerts.yaml").write_text(alerts)
+        if grid:
+            (folder / "grids" / "eth.yaml").write_text(yaml.safe_dump(grid))
+        monkeypatch.setenv("MM_CONFIG_DIR", str(folder))
+        monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
+        cli.project_here.cache_clear()
+        return {row["part"]: (row["result"], row["detail"]) for row in examine._examine()}
+
+    yield look
+    cli.project_here.cache_clear()
+
+
+def at(server: KucoinServer) -> dict[str, object]:
+    return {"kind": "ccxt", "exchange": "kucoin", "api_url": server.url}
+
+
+@pytest.mark.parametrize(
+    ("off", "says"),
+    [
+        (timedelta(seconds=1), None),
+        (timedelta(seconds=90), "the computer's clock is 1 min behind its own"),
+        (timedelta(hours=-1), "the computer's clock is 1 h ahead of its own"),
+        (timedelta(days=-7), "the computer's clock is 7 days ahead of its own"),
+    ],
+)
+def test_a_clock_that_is_off_is_said(server: KucoinServer, doctor: Doctor, off: timedelta, says: str | None) -> None:
+    server.now = datetime.now(UTC) + off
+    result, detail = doctor(at(server), [ETH])["venue main"]
+    assert result == ("TO DO" if says else "OK")
+    assert says is None or (says in detail and "by NTP" in detail)
+
+
+def test_a_market_that_was_renamed_is_said_with_its_new_name(server: KucoinServer, doctor: Doctor) -> None:
+    result, detail = doctor(at(server), [ETH, "MATIC-USDT"])["venue main"]
+    assert result == "TO DO"
+    assert "MATIC-USDT is no spot market of it; MATIC is POL now, so POL-USDT may be what you want" in detail
+
+
+def test_a_market_that_is_gone_gets_no_silly_hint(server: KucoinServer, doctor: Doctor) -> None:
+    _, detail = doctor(at(server), [ETH, "XYZW-USDT"])["venue main"]
+    assert "it may be renamed or delisted: see the exchange's announcements" in detail
+    assert "did you mean" not in detail
+
+
+def test_a_market_that_is_halted_is_said(server: KucoinServer, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = kucoin._symbol
+    monkeypatch.setattr(kucoin, "_symbol", lambda name: listed(name) | {"enableTrading": name != ETH})
+    result, detail = doctor(at(server), [ETH])["venue main"]
+    assert result == "TO DO"
+    assert "ETH-USDT is halted there" in detail
+
+
+@pytest.mark.parametrize("link", ["http://127.0.0.1:3000", "http://localhost:3000", "http://[::1]:3000/"])
+def test_a_link_that_only_this_computer_opens_is_said(server: KucoinServer, doctor: Doctor, link: str) -> None:
+    result, detail = doctor(at(server), [ETH], alerts=f"link: '{link}'")["configuration"]
+    assert (result, "which a phone cannot open" in detail) == ("TO DO", True)
+    assert doctor(at(server), [ETH], alerts="link: http://192.168.1.5:3000")["configuration"][0] == "OK"
+
+
+GRID = {
+    "id": "eth", "symbol": ETH, "lower": 2900, "upper": 3100, "levels": 10, "stop": 2850, "capital": 1234.5,
+}  # fmt: skip
+
+
+def test_a_grid_is_shown_as_it_was_read(doctor: Doctor) -> None:
+    grid = GRID | {"activated_at": "10.01.2026 12:00"}
+    said = doctor({"kind": "simulated"}, [ETH], grid, "timezone: Europe/Berlin")["grid eth"]
+    assert said == (
+        "OK",
+        "ETH-USDT 2,900 to 3,100, 10 intervals, stop 2,850, 1,234.5 USDT, active since 2026-01-10 12:00 CET "
+        "(2026-01-10T11:00:00Z)",
+    )
+
+
+def test_a_grid_that_begins_in_the_future_is_said_on_any_market(doctor: Doctor) -> None:
+    ahead = (datetime.now(UTC) + timedelta(hours=7)).isoformat()
+    result, detail = doctor({"kind": "simulated"}, [ETH], GRID | {"activated_at": ahead})["grid eth"]
+    assert result == "TO DO"
+    assert "lies ahead, and it is not watched before" in detail
+
+
+def test_a_recording_is_judged_by_its_own_clock(doctor: Doctor, tmp_path: Path) -> None:
+    end = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    (tmp_path / "configuration" / "candles" / ETH).mkdir(parents=True)
+    rows = simulate(ETH, Span(end - 60 * BAR, end))
+    rows.write_parquet(tmp_path / "configuration" / "candles" / ETH / "15m.parquet")
+    venue = {"kind": "recorded", "path": "candles"}
+    nothing = doctor(venue, [ETH])
+    assert nothing["newest bar"] == (
+        "TO DO", f"{ETH}: no candle is known yet; run `mm tick --as-of {iso(end)}`, or `mm backfill`",
+    )  # fmt: skip
+    assert nothing["candles"][0] == "TO DO"
+    project = cli.project_here()
+    kept = project.lake.read("candles")
+    known = simulated_rows(rows, kept)
+    with project.turn_lock():
+        project.lake.upsert("candles", known, commit=_commit())
+    assert doctor(venue, [ETH])["newest bar"] == ("OK", f"1 market, the newest bar closed {iso(end)}")
+    # A row that is MISSING is no bar that is known.
+    with project.turn_lock():
+        prices = {name: pl.lit(None, dtype=pl.Float64) for name in ("open", "high", "low", "close", "volume")}
+        project.lake.upsert("candles", known.with_columns(status=pl.lit("MISSING"), **prices), commit=_commit())
+    assert doctor(venue, [ETH])["newest bar"][0] == "TO DO"
+
+
+def simulated_rows(rows: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `candles` of a recording."""
+    return rows.with_columns(
+        symbol=pl.lit(ETH), close_time=pl.col("open_time") + BAR, status=pl.lit("TRADED"), venue=pl.lit("main"),
+        observed_at=pl.col("open_time"), config_hash=pl.lit("x"), code_version=pl.lit("1"),
+        source=pl.lit("recorded:main"),
+    ).select(pl.col(name).cast(dtype) for name, dtype in like.schema.items())  # fmt: skip
+
+
+def _commit() -> object:
+    from mm_dagster.history.lake import Commit
+
+    return Commit(run_id="test", asset="candles", span="")
