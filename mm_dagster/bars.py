@@ -83,7 +83,7 @@ def is_aligned(time: datetime) -> bool:
 
 
 def iso(time: datetime) -> str:
-    """ISO 8601 in UTC, to the second, with a Z: the only way a time is shown."""
+    """ISO 8601 in UTC, to the second, with a Z: how rows, files and programs have times; people: `text.local_time`."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -42,6 +42,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.ssl_ import create_urllib3_context
 
 from mm_dagster import logs
+from mm_dagster.text import number_text
 
 SECONDS = 15.0
 """For an answer, where the caller says nothing."""
@@ -143,7 +144,7 @@ class _Adapter(HTTPAdapter):
                 raise
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 if _is_over():
-                    raise requests.ReadTimeout(f"no answer within {seconds:g} s", request=request) from None
+                    raise requests.ReadTimeout(f"no answer within {number_text(seconds)} s", request=request) from None
                 if isinstance(error, requests.RequestException):
                     raise
                 raise BrokenOff(f"the answer broke off ({type(error).__name__})", request=request) from None
@@ -224,7 +225,7 @@ def reason(error: requests.RequestException, seconds: float, setting: str) -> st
         case TooLarge():
             return str(error)
         case requests.Timeout():
-            return f"no answer within {seconds:g} s"
+            return f"no answer within {number_text(seconds)} s"
         case requests.exceptions.InvalidProxyURL():
             return f"{_PROXY} is none that is spoken here; give an address like http://proxy.example.com:8080"
         case requests.exceptions.ProxyError():

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mm_dagster import web
+from mm_dagster.text import number_text
 
 if TYPE_CHECKING:
     import apprise
@@ -92,7 +93,7 @@ class SecondChannel:
             thread.join(max(0.0, deadline - time.monotonic()))
         taken = list(took)
         missed = [label for label, _ in self._services if label not in taken]
-        failure = f"{', '.join(missed)} did not take it within {self._timeout_seconds:g} s"
+        failure = f"{', '.join(missed)} did not take it within {number_text(self._timeout_seconds)} s"
         if not taken:
             raise SecondChannelUnavailable(failure)
         return f"{', '.join(taken)} took it" + (f"; {failure}" if missed else "")

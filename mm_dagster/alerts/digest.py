@@ -95,7 +95,9 @@ def _words(
         newest = risks.filter(mine).sort("as_of").tail(1).to_dicts()
         risk: Mapping[str, float | None] = newest[0] if newest else {}
         lines.append(
-            message.GridLine(grid.id, grid.symbol, seen[grid.id].state, risk.get("price"), risk.get("total_pnl"))
+            message.GridLine(
+                grid.id, grid.symbol, seen[grid.id].state, risk.get("price"), risk.get("total_pnl"), grid.capital
+            )
         )
     at = pl.when(pl.col("status") == "SENT").then(pl.col("sent_at")).otherwise(pl.col("created_at"))
     lately = ledger.filter((at > clock - DAY) & (at <= clock))["status"].to_list()
@@ -107,4 +109,5 @@ def _words(
         suppressed=lately.count("SUPPRESSED"),
         failed=lately.count("FAILED"),
         simulated=simulated,
+        timezone=alerts.timezone,
     )

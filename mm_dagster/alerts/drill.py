@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.alerts.alert import EMERGENCY, EVERY_GRID, HIGH, Alert
-from mm_dagster.bars import iso
 from mm_dagster.tables import registry
+from mm_dagster.text import local_time
 
 KIND = "DRILL"
 RETRY_SECONDS = 30
@@ -47,7 +47,7 @@ def alert(grid_id: str, at: datetime, number: int, *, reminds: bool) -> Alert:
     )
 
 
-def words(grid_id: str, at: datetime, *, reminds: bool, simulated: bool) -> tuple[str, str]:
+def words(grid_id: str, at: datetime, *, reminds: bool, simulated: bool, timezone: str = "UTC") -> tuple[str, str]:
     """Title and message.
 
     Args:
@@ -55,11 +55,12 @@ def words(grid_id: str, at: datetime, *, reminds: bool, simulated: bool) -> tupl
         at: when it began, UTC.
         reminds: whether it is the reminder.
         simulated: whether the grid's market is none.
+        timezone: the operator's.
     """
     mark = "SIMULATED · " if simulated else ""
     title = f"{mark}DRILL · {grid_id} · MANDATORY EXIT{' · reminder' if reminds else ''}"
     lines = [
-        f"DRILL. This is a test that `mm drill` began at {iso(at)}. Nothing happened to {grid_id}.",
+        f"DRILL. This is a test that `mm drill` began at {local_time(at, timezone)}. Nothing happened to {grid_id}.",
         "Do not stop the grid. Acknowledge this message, as you would the real one.",
         "A real one says here why, what waiting costs, and where the price stands.",
     ]

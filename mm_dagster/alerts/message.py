@@ -16,6 +16,7 @@ from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import NOT_JUDGED_YET, STATES
+from mm_dagster.text import in_local_time, local_time, money_text, price_text, words
 
 TITLE_LIMIT = 250
 MESSAGE_LIMIT = 1024
@@ -37,6 +38,8 @@ def render(
     reasons: Sequence[str],
     simulated: bool,
     answer: Mapping[str, Any] | None = None,
+    timezone: str = "UTC",
+    price_tick: float | None = None,
 ) -> tuple[str, str]:
     """Title and message of an alert of one grid; digest, failure and test have words of their own.
 
@@ -48,6 +51,8 @@ def render(
         reasons: the fired triggers as sentences, the most urgent first. What was seen live is added here.
         simulated: whether its market is synthetic; the title says so.
         answer: the newest row of `operator_response` of its episode; None: there is none.
+        timezone: the operator's.
+        price_tick: the step between prices of its venue; None: not known.
 
     Returns:
         Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
@@ -55,20 +60,20 @@ def render(
     came = happened(risk, grid, answer) if grid.enabled else None
     match alert.kind:
         case "ENTRY":
-            lines = _entry(alert, row)
+            lines = _entry(alert, row, price_tick)
         case "BLIND":
             lines = _blind(alert)
         case "SETUP":
             lines = _setup(alert)
         case "RECOVERED":
-            lines = [f"Evaluations are back; the newest is of {iso(alert.as_of)}.", f"State: {_words(alert.state)}."]
+            lines = [f"Evaluations are back; the newest is of {iso(alert.as_of)}.", f"State: {words(alert.state)}."]
         case "DEESCALATION":
-            lines = _down(alert, row, risk, grid)
+            lines = _down(alert, row, risk, grid, price_tick)
         case _:
-            lines = _up(alert, row, risk, grid, reasons)
+            lines = _up(alert, row, risk, grid, reasons, price_tick)
     prefix = "SIMULATED " if simulated else ""
     title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
-    text = _fit([_clean(line) for line in lines], _clean(came or ""))
+    text = _fit([_clean(line, timezone) for line in lines], _clean(came or "", timezone))
     return _cut(_clean(title), TITLE_LIMIT), text
 
 
@@ -82,6 +87,7 @@ class GridLine:
         state: its exit state.
         price: the last price, quote currency.
         total_pnl: what it stands at, quote currency.
+        capital: what was put into it, quote currency.
     """
 
     grid_id: str
@@ -89,6 +95,7 @@ class GridLine:
     state: str | None
     price: float | None
     total_pnl: float | None
+    capital: float
 
 
 def digest(
@@ -100,6 +107,7 @@ def digest(
     suppressed: int,
     failed: int,
     simulated: bool,
+    timezone: str = "UTC",
 ) -> tuple[str, str]:
     """Title and message of the daily digest; of many grids the most urgent are named.
 
@@ -111,20 +119,21 @@ def digest(
         suppressed: alerts held back or given up meanwhile.
         failed: alerts that were refused meanwhile.
         simulated: whether the markets are synthetic; the title says so.
+        timezone: the operator's.
 
     Returns:
         Plain text within Pushover's limits, never empty.
     """
     ordered = sorted(grids, key=lambda one: (-_urgency(one.state), one.grid_id))
     counts = [(state, sum(one.state == state for one in grids)) for state in (*reversed(STATES), None)]
-    summary = ", ".join(f"{count} {_words(state or NOT_JUDGED_YET)}" for state, count in counts if count)
+    summary = ", ".join(f"{count} {words(state or NOT_JUDGED_YET)}" for state, count in counts if count)
     refused = f", {failed} refused" if failed else ""
     head = [
         f"Grids: {summary}." if grids else "No grid is enabled.",
         f"Not seen: {', '.join(blind)}; `mm doctor` says why." if blind else "",
         f"Alerts in 24 h: {sent} sent, {suppressed} held back{refused}; as of {iso(at)}.",
     ]
-    lines = [_cut(_clean(line), _LINE_LIMIT) for line in head if line]
+    lines = [_cut(_clean(line, timezone), _LINE_LIMIT) for line in head if line]
     named = [_cut(_clean(_line_of(one)), _LINE_LIMIT) for one in ordered]
     room = MESSAGE_LIMIT - sum(_length(line) + 1 for line in lines) - _MORE_LIMIT
     shown = 0
@@ -144,35 +153,37 @@ def _follows(part: str, at: str) -> str:
     return f"failed at {at}; until it works again its figures are old"
 
 
-def failure(alert: Alert, link: str | None) -> tuple[str, str]:
+def failure(alert: Alert, link: str | None, timezone: str = "UTC") -> tuple[str, str]:
     """Title and message of a FAILURE: what failed, with what, and what to do.
 
     Args:
         alert: made by `failures.failure`.
         link: `alerts.link`; None: there is none.
+        timezone: the operator's.
     """
     asset, _, error = alert.state.partition(": ")
     address = url("FAILURE", link)
     look = f" The run: {address}" if address else ""
     return _cut(_clean(f"FAILURE · {asset}"), TITLE_LIMIT), _fit(
         [
-            f"{_clean(asset)} {_follows(asset, iso(alert.as_of))}.",
-            _clean(error),
+            f"{_clean(asset)} {_follows(asset, local_time(alert.as_of, timezone))}.",
+            _clean(error, timezone),
             "Run `mm doctor`: it says what is wrong and what to do.",
             _clean(look) if _length(look) <= _LINE_LIMIT else "",
         ]
     )
 
 
-def trial(alert: Alert) -> tuple[str, str]:
+def trial(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
     """Title and message of a TEST.
 
     Args:
         alert: made by `failures.trial`.
+        timezone: the operator's.
     """
     return _cut(_clean(f"TEST · {alert.state}"), TITLE_LIMIT), _fit(
         [
-            f"`mm alert-test` sent this at {iso(alert.as_of)}. There is nothing to do.",
+            f"`mm alert-test` sent this at {local_time(alert.as_of, timezone)}. There is nothing to do.",
             f"It came by {_clean(alert.state)}; alerts of grids come the same way.",
         ]
     )
@@ -201,13 +212,13 @@ def _headline(alert: Alert) -> str:
         case "SETUP":
             return "Set-up is finished" if alert.state == JUDGED else "Set-up is not finished"
         case "DEESCALATION":
-            return f"Down to {_words(alert.state)}"
+            return f"Down to {words(alert.state)}"
         case "REMINDER":
-            return f"Still {_words(alert.state)}"
+            return f"Still {words(alert.state)}"
         case "ENTRY":
             return f"Entry: {alert.state}"
         case _:
-            return _words(alert.state)
+            return words(alert.state)
 
 
 def _up(
@@ -216,6 +227,7 @@ def _up(
     risk: Mapping[str, Any] | None,
     grid: GridConfig,
     reasons: Sequence[str],
+    price_tick: float | None,
 ) -> list[str]:
     """What to do; why (the second line, which gives way); what waiting costs; price and bounds."""
     live = row is not None and row["state"] != alert.state
@@ -229,7 +241,8 @@ def _up(
         f"Why: {'; '.join(said) or 'not known'}",
         _waiting(risk, grid),
         _at_risk(risk, grid),
-        f"{_where(risk, grid)} {_words(alert.state)} since {iso(alert.state_since)}; as of {iso(alert.as_of)}.",
+        f"{_where(risk, grid, price_tick)} {words(alert.state)} since {iso(alert.state_since)}; "
+        f"as of {iso(alert.as_of)}.",
     ]
 
 
@@ -282,37 +295,44 @@ def _at_risk(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
     if risk is None or risk["liquidation_value"] is None or risk["price"] is None:
         return ""
     quote = grid.symbol.partition("-")[2]
-    so_far = f"he grid stands at {_money(risk['total_pnl'], sign=True)} {quote}"
+    so_far = f"he grid stands at {money_text(risk['total_pnl'], grid.capital, signed=True)} {quote}"
     if holds_nothing(risk, grid):
         return f"T{so_far}."
-    parts = [f"At stake: {_money(risk['capital_at_risk'])} {quote} from here to the stop"]
+    parts = [f"At stake: {money_text(risk['capital_at_risk'], grid.capital)} {quote} from here to the stop"]
     if risk["profit_giveback"] is not None:
         share = risk["profit_giveback_share"]
         of_profit = "" if share is None else f" ({_percent(share)} % of the profit of its steps)"
-        parts.append(f"{_money(risk['profit_giveback'])} {quote} while you respond{of_profit}")
+        parts.append(f"{money_text(risk['profit_giveback'], grid.capital)} {quote} while you respond{of_profit}")
     return f"{', '.join(parts)}; t{so_far}."
 
 
-def _where(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+def _where(risk: Mapping[str, Any] | None, grid: GridConfig, price_tick: float | None) -> str:
     price = risk["price"] if risk is not None else None
-    shown = f"Price {_number(price)}" if price is not None else "Price not known"
-    return f"{shown}; grid {_number(grid.lower)} to {_number(grid.upper)}, stop {_number(grid.stop)}."
+    shown = f"Price {price_text(price, price_tick)}" if price is not None else "Price not known"
+    lower, upper, stop = (price_text(one, price_tick) for one in (grid.lower, grid.upper, grid.stop))
+    return f"{shown}; grid {lower} to {upper}, stop {stop}."
 
 
-def _down(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> list[str]:
-    came = f" from {_words(alert.before)}" if alert.before else ""
+def _down(
+    alert: Alert,
+    row: Mapping[str, Any] | None,
+    risk: Mapping[str, Any] | None,
+    grid: GridConfig,
+    price_tick: float | None,
+) -> list[str]:
+    came = f" from {words(alert.before)}" if alert.before else ""
     advice = _do(alert, row, risk, grid) if row is not None and row["state"] == alert.state else ""
     return [
-        f"The state came down{came} to {_words(alert.state)}; as of {iso(alert.as_of)}.",
+        f"The state came down{came} to {words(alert.state)}; as of {iso(alert.as_of)}.",
         advice,
         _waiting(risk, grid),
         _at_risk(risk, grid),
-        _where(risk, grid),
+        _where(risk, grid, price_tick),
     ]
 
 
 def _blind(alert: Alert) -> list[str]:
-    known = f"Last known state: {_words(alert.state)}." if alert.state != "UNKNOWN" else "No state was ever known."
+    known = f"Last known state: {words(alert.state)}." if alert.state != "UNKNOWN" else "No state was ever known."
     return [
         "Look at the exchange yourself now; `mm doctor` says what is wrong here.",
         f"Why: this grid has not been evaluated since {iso(alert.as_of)}. {known}",
@@ -325,14 +345,14 @@ def _setup(alert: Alert) -> list[str]:
     reason = alert.reason or ""
     match alert.state:
         case state if state == JUDGED:
-            return [f"This grid is judged since {iso(alert.state_since)}: {_words('NORMAL')}.", reason]
+            return [f"This grid is judged since {iso(alert.state_since)}: {words('NORMAL')}.", reason]
         case state if state == PARTLY_JUDGED:
             return ["Only its stop and closes outside the grid are watched yet.", reason]
         case _:
             return ["Nothing watches this grid yet, so look at the exchange yourself.", reason]
 
 
-def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
+def _entry(alert: Alert, row: Mapping[str, Any] | None, price_tick: float | None) -> list[str]:
     act = {
         "ENTER": "A moment to start this grid, if you want to.",
         "WATCH": "Not yet a moment to start this grid; watch it.",
@@ -342,11 +362,11 @@ def _entry(alert: Alert, row: Mapping[str, Any] | None) -> list[str]:
     proposed = "No bounds can be proposed."
     if row is not None and None not in (row["lower"], row["upper"], row["levels"], row["step_percent"]):
         proposed = (
-            f"Proposed: {_number(row['lower'])} to {_number(row['upper'])}, {row['levels']} intervals of "
+            f"Proposed: {price_text(row['lower'])} to {price_text(row['upper'])}, {row['levels']} intervals of "
             f"{row['step_percent']:.2f} %."
         )
     price = row["price"] if row is not None else None
-    shown = f"Price {_number(price)}" if price is not None else "Price not known"
+    shown = f"Price {price_text(price, price_tick)}" if price is not None else "Price not known"
     return [act, f"Why: {' '.join(reasons) or 'not known'}", proposed, f"{shown}; as of {iso(alert.as_of)}."]
 
 
@@ -356,27 +376,15 @@ def _urgency(state: str | None) -> int:
 
 
 def _line_of(one: GridLine) -> str:
-    price = "price not known" if one.price is None else f"price {_number(one.price)}"
-    pnl = "" if one.total_pnl is None else f", {_money(one.total_pnl, sign=True)} {one.symbol.partition('-')[2]}"
-    return f"{_words(one.state or NOT_JUDGED_YET)}: {one.grid_id} {one.symbol}, {price}{pnl}"
-
-
-def _words(state: str) -> str:
-    return state.replace("_", " ")
+    price = "price not known" if one.price is None else f"price {price_text(one.price)}"
+    pnl = ""
+    if one.total_pnl is not None:
+        pnl = f", {money_text(one.total_pnl, one.capital, signed=True)} {one.symbol.partition('-')[2]}"
+    return f"{words(one.state or NOT_JUDGED_YET)}: {one.grid_id} {one.symbol}, {price}{pnl}"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
-
-
-def _money(amount: float, sign: bool = False) -> str:
-    """Two decimals; of less than 1 three significant digits, since a quote currency may be bitcoin."""
-    digits = ",.2f" if abs(amount) >= 1 or amount == 0 else ".3g"
-    return f"{amount:{'+' if sign else ''}{digits}}"
-
-
-def _number(price: float) -> str:
-    return f"{price:,.6g}"
 
 
 def _fit(lines: Sequence[str], before: str = "") -> str:
@@ -388,9 +396,13 @@ def _fit(lines: Sequence[str], before: str = "") -> str:
     return "\n".join(line for line in text if line)
 
 
-def _clean(text: str) -> str:
-    """One line of what can be sent and shown: no control characters and, unprintable too, no half surrogate pairs."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+def _clean(text: str, timezone: str = "UTC") -> str:
+    """One line of what can be sent and shown, with the operator's times.
+
+    No control characters and, unprintable too, no half surrogate pairs.
+    """
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return in_local_time(" ".join(shown.split()), timezone)
 
 
 def _length(text: str) -> int:

@@ -70,7 +70,7 @@ from mm_dagster.history.lake import Lake
 
 lake = Lake(Path("data/history"))
 states = lake.sql("FROM state_change WHERE grid_id = 'eth-range'")  # a polars frame
-week = lake.read("regime_features", symbols=["ETH-USDT"])  # typed as in mm_dagster/tables.py
+week = lake.read("regime_features", symbols=["ETH-USDT"])  # typed as in mm_dagster/tables/
 ```
 
 Ask for the columns and the time that you need: `as_of` and `open_time` decide which files are read (one a table and
@@ -116,7 +116,7 @@ def document(lake: Lake) -> str:
     lines = [_INTRODUCTION, "## What there is", ""]
     lines += ["| table | one row |", "| --- | --- |"]
     lines += [f"| `{name}` | {' '.join((schema.__doc__ or '').split())} |" for name, schema in registry.TABLES.items()]
-    lines += ["", "Columns, units and rules stand in `mm_dagster/tables.py`, and in the view `data_dictionary`.", ""]
+    lines += ["", "Columns, units and rules stand in `mm_dagster/tables/`, and in the view `data_dictionary`.", ""]
     lines += ["| view | one row | columns |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {view.about} | {', '.join(view.columns)} |" for name, view in VIEWS.items()]
     lines += ["", "## Ten questions", ""]

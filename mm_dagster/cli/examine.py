@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -18,7 +17,7 @@ from mm_dagster.cli.app import CommandError, app, project_here
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
-from mm_dagster.text import counted, price_text, spoken
+from mm_dagster.text import counted, local_time, money_text, price_text, spoken
 
 if TYPE_CHECKING:
     from mm_dagster.config.grid import GridConfig
@@ -143,7 +142,7 @@ def _grid(project: Any, grid: GridConfig) -> str:
     market = project.config.market(grid.symbol)
     # A recording ends where it ends, and a grid may begin after it.
     now = project.venues.real_clock() if market.kind != "recorded" else project.venues.of(grid.symbol).now()
-    began = said_in(grid.activated_at, project.config.alerts.timezone)
+    began = local_time(grid.activated_at, project.config.alerts.timezone)
     if grid.activated_at > now:
         raise CommandError(
             f"{grid.id}: activated_at: {began} lies ahead, and it is not watched before; without a zone a time is of "
@@ -153,15 +152,9 @@ def _grid(project: Any, grid: GridConfig) -> str:
     quote = grid.symbol.partition("-")[2]
     return (
         f"{grid.symbol} {price_text(grid.lower)} to {price_text(grid.upper)}, {grid.levels} {grid.level_convention}, "
-        f"stop {price_text(grid.stop)}, {price_text(grid.capital)} {quote}, "
+        f"stop {price_text(grid.stop)}, {money_text(grid.capital, grid.capital)} {quote}, "
         f"{'active' if grid.enabled else 'watched'} since {began}"
     )
-
-
-def said_in(time: datetime, zone: str) -> str:
-    """A moment in a time zone, with UTC beside it."""
-    local = f"{time.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M %Z}"
-    return iso(time) if zone == "UTC" else f"{local} ({iso(time)})"
 
 
 def freshness(project: Any, clock: Callable[[str], datetime]) -> str:

@@ -15,6 +15,7 @@ from mm_dagster.cli.examine import PANEL, freshness
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
+from mm_dagster.text import spoken
 
 HEARTBEAT = timedelta(minutes=5)
 """Age from which a daemon counts as dead; each reports twice a minute."""
@@ -119,7 +120,7 @@ def _tick(longest: timedelta, now: datetime) -> str:
         raise CommandError("none has finished yet; the schedule every_quarter_hour runs the first one")
     last = iso(finished.replace(microsecond=0))
     if now - finished > longest:
-        raise CommandError(f"the last one finished {last}, {(now - finished) // timedelta(minutes=1)} minutes ago")
+        raise CommandError(f"the last one finished {last}, {spoken(now - finished)} ago")
     return f"the last one finished {last}"
 
 

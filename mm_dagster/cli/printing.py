@@ -31,7 +31,7 @@ from mm_dagster.bars import iso
 from mm_dagster.cli.app import err, out
 from mm_dagster.pages.colours import COLOURS
 from mm_dagster.tables.words import VERDICTS
-from mm_dagster.text import price_text
+from mm_dagster.text import number_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="An array of objects on stdout, and nothing else there.")]
 
@@ -197,10 +197,12 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, float) and name == "confidence":
         return f"{value:+.2f}"
     if isinstance(value, float):
-        return price_text(value) if math.isfinite(value) else str(value)
+        return number_text(value)
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, list):
         return "\n".join(_shown(name, item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(key, item)}" for key, item in value.items())
     text = str(value)
     return f"[{COLOURS[text]}]{text}[/]" if text in COLOURS else escape(text)

@@ -16,6 +16,7 @@ from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
+from mm_dagster.text import number_text
 
 if TYPE_CHECKING:
     from mm_dagster.research.tuning import Proposal
@@ -166,7 +167,7 @@ def _write(folder: Path, study: str, proposal: Proposal, configuration: Path) ->
 
 
 def _was(file: str, values: Mapping[str, float], current: Mapping[str, float]) -> list[str]:
-    return [f"{key}: {current[f'{file}.{key}']:g} -> {value:g}" for key, value in values.items()]
+    return [f"{key}: {number_text(current[f'{file}.{key}'])} -> {number_text(value)}" for key, value in values.items()]
 
 
 def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -> None:
@@ -200,7 +201,7 @@ def _print(study: str, proposal: Proposal, written: list[Path], as_json: bool) -
         return
     print_rows(
         [
-            {**row, "by_past": "  ".join(f"{value:g}" for value in row["by_past"])}
+            {**row, "by_past": "  ".join(number_text(value) for value in row["by_past"])}
             for row in keys
             if set(row["by_past"]) != {row["current"]}
         ]

@@ -79,7 +79,7 @@ class AlertsConfig(Model):
         None
     )
     timezone: str = "UTC"
-    """The operator's time zone, like Europe/Berlin, for the quiet hours and the digest."""
+    """The operator's time zone, like Europe/Berlin: for the times that they read, the quiet hours and the digest."""
     quiet_hours: QuietHours | None = None
     """`{start: "22:00", end: "07:00"}`: local hours in which only MANDATORY_EXIT makes a sound; null: none."""
     digest_at: LocalTime | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mm_dagster.config.model import Model, Positive, Probability
+from mm_dagster.text import plain_text
 
 
 class Confirm(Model):
@@ -31,7 +32,8 @@ class BreakLikely(Model):
             on, off = getattr(self, f"{level}_on"), getattr(self, f"{level}_off")
             if off > on:
                 raise ValueError(
-                    f"{level}_off: {off:g} is above {level}_on ({on:g}); a state must not end above its start"
+                    f"{level}_off: {plain_text(off)} is above {level}_on ({plain_text(on)}); "
+                    "a state must not end above its start"
                 )
         return self
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from mm_dagster.bars import ceil_bar
 from mm_dagster.config.model import Model, Name, Symbol, UtcTime
+from mm_dagster.text import plain_text
 
 Spacing = Literal["arithmetic", "geometric"]
 
@@ -105,9 +106,12 @@ class GridConfig(Model):
         if self.id == "all":
             raise ValueError("id: 'all' names every grid together; choose another")
         if self.upper <= self.lower:
-            raise ValueError(f"upper: {self.upper:g} is not above lower ({self.lower:g})")
+            raise ValueError(f"upper: {plain_text(self.upper)} is not above lower ({plain_text(self.lower)})")
         if self.stop >= self.lower:
-            raise ValueError(f"stop: {self.stop:g} is not below lower ({self.lower:g}); a stop lies under the grid")
+            raise ValueError(
+                f"stop: {plain_text(self.stop)} is not below lower ({plain_text(self.lower)}); "
+                "a stop lies under the grid"
+            )
         worst = worst_step_ratio(self.prices)
         needed = break_even_ratio(self.fees.maker, self.fees.paid_in)
         if worst <= needed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from datetime import timedelta
 
 from mm_dagster.arrays import Integers
 from mm_dagster.bars import BAR, iso
@@ -15,6 +16,7 @@ from mm_dagster.config.exit import ExitConfig
 from mm_dagster.exit.reasons import sentence, weight
 from mm_dagster.exit.triggers import TRIGGERS, TRUE, UNKNOWN, Readings
 from mm_dagster.tables.words import STATES
+from mm_dagster.text import number_text, price_text, spoken
 
 _WARNING, _LATEST, _MANDATORY = (STATES.index(state) for state in STATES[1:])
 _BY_WEIGHT = sorted(
@@ -79,11 +81,11 @@ class _Advice:
         """WARNING or LATEST_ACCEPTABLE_EXIT."""
         window, age = self._config.window_minutes, self._readings.numbers["age_minutes"][bar]
         if state == _LATEST:
-            act = f"Stop the grid within {window.latest_acceptable_exit} minutes"
+            act = f"Stop the grid within {_minutes(window.latest_acceptable_exit)}"
         else:
-            act = f"Be ready to stop the grid, and look again within {window.warning} minutes"
+            act = f"Be ready to stop the grid, and look again within {_minutes(window.warning)}"
         if age >= self._config.blindness.warning_minutes:
-            old = f"the data are {age:.0f} minutes old" if age != math.inf else "no candle is known"
+            old = f"the data are {_minutes(age)} old" if age != math.inf else "no candle is known"
             return f"{act}, or look at the exchange yourself: BLIND, {old}."
         reason = self._reason(bar, _WARNING) or self._not_known(bar)
         return f"{act}: {reason or 'nothing counts at this bar, but it has not been quiet for long enough'}."
@@ -95,7 +97,7 @@ class _Advice:
         if bar >= self._stopped_from:
             return self._stopped(held)
         if self._sold_out[bar] or (self._sold_out[entered] and not close <= grid.upper and not held > 0):
-            return f"Idle: re-centre; the price closed above {grid.upper:,.6g} and the grid is sold out."
+            return f"Idle: re-centre; the price closed above {price_text(grid.upper)} and the grid is sold out."
         if self._sold_out[entered]:
             return (
                 f"Idle: re-centre; the grid was sold out at {self._closed(entered)}, and would buy again now: "
@@ -111,9 +113,9 @@ class _Advice:
     def _stopped(self, held: float) -> str:
         """What the stop has left, `held` in base currency; NaN: not known."""
         stop, time = self._readings.grid.stop, self._closed(self._stopped_from)
-        came = f"the price reached the stop {stop:,.6g} at {time}"
+        came = f"the price reached the stop {price_text(stop)} at {time}"
         if held > 0:
-            return f"Stop the grid now and sell what is left: {came}, and {held:,.6g} are still held."
+            return f"Stop the grid now and sell what is left: {came}, and {number_text(held)} are still held."
         gone = "and all was sold" if held == 0 else "where all is to be sold"
         return f"Make sure on the exchange that the grid has stopped and holds nothing: {came}, {gone}."
 
@@ -141,3 +143,8 @@ class _Advice:
 
     def _closed(self, bar: int) -> str:
         return iso(self._readings.grid.first_as_of + bar * BAR)
+
+
+def _minutes(minutes: float) -> str:
+    """So many minutes as one says it."""
+    return spoken(timedelta(minutes=minutes))

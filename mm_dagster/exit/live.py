@@ -11,6 +11,7 @@ from mm_dagster.bars import iso
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables.words import STATES
+from mm_dagster.text import price_text, spoken
 
 
 def live_state(
@@ -43,7 +44,7 @@ def live_state(
     reasons = []
     if last_price is not None and last_price <= grid.stop:
         level = STATES.index("MANDATORY_EXIT")
-        reasons.append(f"last price {last_price:,.6g} is at or below the stop {grid.stop:,.6g}")
+        reasons.append(f"last price {price_text(last_price)} is at or below the stop {price_text(grid.stop)}")
     blind = config.blindness
     age = None if newest_known is None else clock - newest_known
     if not judged:
@@ -56,7 +57,7 @@ def live_state(
         reasons.append(
             "BLIND: no candle is known"
             if newest_known is None or age is None
-            else f"BLIND: the newest candle closed at {iso(newest_known)}, {age // timedelta(minutes=1)} minutes ago"
+            else f"BLIND: the newest candle closed at {iso(newest_known)}, {spoken(age)} ago"
         )
     if failure:
         reasons.append(failure)

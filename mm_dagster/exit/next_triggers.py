@@ -17,6 +17,7 @@ thresholds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,7 @@ from mm_dagster.arrays import Flags, Floats, Integers, log_ratio
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.tables.words import VERDICTS
+from mm_dagster.text import price_text
 
 MOST_SENTENCES = 3
 """Sentences a bar at most."""
@@ -191,7 +193,7 @@ class _Bars:
             case "STOP_BREACHED":
                 stop = self._stop[rows]
                 away = _write(_cut(100 * (self._close[rows] - stop) / self._close[rows], 1), ".1f")
-                return _join("Stop ", _write(stop, ",.6g"), ": ", away, " % below")
+                return _join("Stop ", _write(stop, price_text), ": ", away, " % below")
             case "CLOSES_OUTSIDE":
                 return self._say_closes(value, rows)
             case "BREAK_LIKELY":
@@ -228,7 +230,7 @@ class _Bars:
         down = np.where(value == 0, close - lower <= upper - close, value < 0)
         away = _cut(100 * np.where(down, close - lower, upper - close) / close, 1)
         beyond = _either(down, " (below ", " (above ")
-        bound = _write(np.where(down, lower, upper), ",.6g")
+        bound = _write(np.where(down, lower, upper), price_text)
         of = f" of {self._config.thresholds.closes_outside}"
         more = _write(np.where(value == 0, away, np.nan), ".1f", ", {} % away)", missing=")")
         side = _either(down, "Closes below the grid: ", "Closes above the grid: ")
@@ -239,7 +241,7 @@ class _Bars:
         down = close - below <= above - close
         away = _cut(100 * np.where(down, close - below, above - close) / close, 1)
         side = _either(down, "below ", "above ")
-        price = _write(np.where(down, below, above), ",.6g")
+        price = _write(np.where(down, below, above), price_text)
         return _join(
             "Range of the activation: inside (left at a close ", side, price, ", ", _write(away, ".1f"), " % away"
         )
@@ -249,7 +251,7 @@ class _Bars:
         price = price_of_probability(p, self._close[rows], lower, self._next[rows])
         # To the fourth digit of the bound: the probability is good to some points, so a price is to some parts in 1000.
         unit = np.array([10.0 ** (math.floor(math.log10(bound)) - 3) for bound in lower.tolist()])
-        at = _write(np.rint(price / unit) * unit, ",.6g", ", at a price of {})", missing=")")
+        at = _write(np.rint(price / unit) * unit, price_text, ", at a price of {})", missing=")")
         now, limit = _write(_cut(100 * p, 0), ".0f"), _write(100 * self._next[rows], ".0f")
         return _join("Break below the grid within 24 h: ", now, " % (fires at ", limit, " %", at)
 
@@ -273,10 +275,13 @@ def _cut(values: Floats, digits: int) -> Floats:
     return np.floor(values * scale + 1e-9) / scale
 
 
-def _write(values: Floats, spec: str, around: str = "{}", missing: str = "not known") -> pl.Series:
-    """Each value in words; equal ones, of which there are many, are written once."""
+def _write(
+    values: Floats, written: str | Callable[[float], str], around: str = "{}", missing: str = "not known"
+) -> pl.Series:
+    """Each value in words, by a format or a function; equal ones, of which there are many, are written once."""
+    said = written if callable(written) else lambda value: format(value, written)
     found, place = np.unique(values, return_inverse=True)
-    words = [missing if math.isnan(value) else around.format(format(value, spec)) for value in found.tolist()]
+    words = [missing if math.isnan(value) else around.format(said(value)) for value in found.tolist()]
     return pl.Series(words, dtype=pl.String).gather(place)
 
 

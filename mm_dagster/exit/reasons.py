@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mm_dagster.tables.words import STATES
+from mm_dagster.text import number_text, price_text
 
 
 def reasons_of(triggers: Sequence[Mapping[str, Any]], state: str | None) -> list[str]:
@@ -49,7 +50,7 @@ def sentence(trigger: Mapping[str, Any]) -> str:
     limit = math.nan if trigger["threshold"] is None else float(trigger["threshold"])
     match trigger["name"]:
         case "STOP_BREACHED":
-            return f"Low {value:,.6g} at or below the stop {limit:,.6g}"
+            return f"Low {price_text(value)} at or below the stop {price_text(limit)}"
         case "CLOSES_OUTSIDE":
             side = "below" if value < 0 else "above"
             return f"Closes in a row {side} the grid: {abs(value):.0f} (limit {abs(limit):.0f})"
@@ -57,7 +58,7 @@ def sentence(trigger: Mapping[str, Any]) -> str:
             return "Verdict: TREND"
         case "RANGE_INVALIDATED":
             now = f", now {_outside(value)}" if not math.isnan(value) else ""
-            return f"Range of the activation left by more than {limit:.2g} ATR{now}"
+            return f"Range of the activation left by more than {number_text(limit, 2)} ATR{now}"
         case "TRANSITION_PERSISTS":
             return "Verdict: TRANSITION or TREND, now and hours before"
         case "REVERSION_LOST":

@@ -15,6 +15,7 @@ import polars as pl
 
 from mm_dagster.arrays import Floats
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.text import money_text, number_text
 
 COLUMNS = (
     "inventory", "average_cost", "cash", "grid_profit", "exit_pnl", "unrealised_pnl", "total_pnl", "fees_paid",
@@ -56,7 +57,7 @@ class _Book:
                 self.lots.append((lot - taken, paid * (1.0 - taken / lot)))
             left -= taken
         if left > TOLERANCE * amount:
-            raise ValueError(f"{left:.6g} more was sold than was bought since its activation")
+            raise ValueError(f"{number_text(left)} more was sold than was bought since its activation")
         self.cash += gained
         self.profit += gained - cost
 
@@ -234,9 +235,11 @@ def differences(grid: GridConfig, model: pl.DataFrame, real: pl.DataFrame) -> li
     base, _, quote = grid.symbol.partition("-")
     found = []
     if abs(actual["inventory"] - modelled["inventory"]) > 1.5 * cell:
-        found.append(f"it holds {actual['inventory']:.6g} {base}, the model {modelled['inventory']:.6g}")
+        own, other = (number_text(one["inventory"]) for one in (actual, modelled))
+        found.append(f"it holds {own} {base}, the model {other}")
     if abs(actual["fills"] - modelled["fills"]) > max(2, modelled["fills"] // 10):
         found.append(f"it has {actual['fills']} fills, the model {modelled['fills']}")
     if found and None not in (actual["total_pnl"], modelled["total_pnl"]):
-        found.append(f"it stands at {actual['total_pnl']:+,.2f} {quote}, the model at {modelled['total_pnl']:+,.2f}")
+        own, other = (money_text(one["total_pnl"], grid.capital, signed=True) for one in (actual, modelled))
+        found.append(f"it stands at {own} {quote}, the model at {other}")
     return [f"{grid.id}: the account differs from the model: {'; '.join(found)}"] if found else []

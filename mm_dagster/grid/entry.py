@@ -18,6 +18,7 @@ from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import touch
 from mm_dagster.grid.proposal import propose
 from mm_dagster.tables import registry
+from mm_dagster.text import price_text
 
 HORIZON_HOURS = 72
 ENTER_BELOW = 0.60
@@ -141,15 +142,16 @@ def _advise(
     if price is not None and recent[0] is not None and recent[1] is not None:
         inside = recent[0] <= price <= recent[1]
         (support if inside else against).append(
-            f"The price {price:,.6g} is {'inside' if inside else 'outside'} the range {recent[0]:,.6g} to "
-            f"{recent[1]:,.6g} of the last 96 hours."
+            f"The price {price_text(price)} is {'inside' if inside else 'outside'} the range "
+            f"{price_text(recent[0])} to {price_text(recent[1])} of the last 96 hours."
         )
         if intervals is None:
             against.append("The range is too narrow for two steps that pay their fees.")
-    if p_leave is not None:
+    if p_leave is not None and proposed[0] is not None and proposed[1] is not None:
         (support if p_leave < WATCH_BELOW else against).append(
-            f"Leaving {proposed[0]:,.6g} to {proposed[1]:,.6g} within {HORIZON_HOURS} h: {100 * p_leave:.0f} %, both "
-            f"sides summed (ENTER below {100 * ENTER_BELOW:.0f} %, WATCH below {100 * WATCH_BELOW:.0f} %)."
+            f"Leaving {price_text(proposed[0])} to {price_text(proposed[1])} within {HORIZON_HOURS} h: "
+            f"{100 * p_leave:.0f} %, both sides summed (ENTER below {100 * ENTER_BELOW:.0f} %, WATCH below "
+            f"{100 * WATCH_BELOW:.0f} %)."
         )
     if against:
         return "WAIT", against + support
@@ -160,12 +162,12 @@ def _advise(
 
 def _where_configured(grid: GridConfig, price: float) -> str | None:
     """Why the grid as configured cannot start at this price; None: it can."""
-    bounds = f"the configured grid {grid.lower:,.6g} to {grid.upper:,.6g}"
+    bounds = f"the configured grid {price_text(grid.lower)} to {price_text(grid.upper)}"
     if price <= grid.stop:
         at = "below" if price < grid.stop else "at"
-        return f"The price {price:,.6g} is below {bounds} and {at} its stop {grid.stop:,.6g}."
+        return f"The price {price_text(price)} is below {bounds} and {at} its stop {price_text(grid.stop)}."
     if price < grid.lower:
-        return f"The price {price:,.6g} is below {bounds}."
+        return f"The price {price_text(price)} is below {bounds}."
     if price > grid.upper:
-        return f"The price {price:,.6g} is above {bounds}."
+        return f"The price {price_text(price)} is above {bounds}."
     return None

@@ -8,6 +8,7 @@ import numpy as np
 
 from mm_dagster.arrays import Floats
 from mm_dagster.tables.market import MarketRules
+from mm_dagster.text import number_text
 
 
 def round_prices(grid_prices: Floats, rules: MarketRules) -> Floats:
@@ -81,8 +82,5 @@ def _multiple(number: float, unit: Decimal, rounding: str) -> float:
 
 
 def _shown(number: float | None) -> str:
-    """A figure for people: up to 8 significant digits, no exponent, no trailing zeros."""
-    if not number:
-        return "0"
-    digits = f"{Decimal(f'{number:.8g}'):,f}"
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+    """A figure for people, to 8 significant digits: those of a tick count."""
+    return number_text(number or 0.0, 8)

@@ -35,6 +35,7 @@ from mm_dagster.arrays import Floats, Integers, kernel
 from mm_dagster.config.grid import Fees, GridConfig
 from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, round_quantity
 from mm_dagster.tables.market import NO_RULES, MarketRules
+from mm_dagster.text import number_text, price_text
 
 
 class GridTerms(NamedTuple):
@@ -117,9 +118,9 @@ def terms(grid_prices: Floats, quantity: float, p0: float, capital: float, stop:
     if grid_prices.size < 2 or not np.all(np.diff(grid_prices) > 0) or not grid_prices[0] > 0:
         raise ValueError(f"{grid_prices.size} prices from {grid_prices[:1]} do not ascend from above 0")
     if not 0 <= stop < grid_prices[0]:
-        raise ValueError(f"stop {stop:g} is not below the lowest price {grid_prices[0]:g}")
+        raise ValueError(f"stop {price_text(stop)} is not below the lowest price {price_text(grid_prices[0])}")
     if not p0 > 0 or not quantity > 0:
-        raise ValueError(f"price at activation {p0:g} and quantity {quantity:g} must be above 0")
+        raise ValueError(f"price at activation {price_text(p0)} and quantity {number_text(quantity)} must be above 0")
     in_quote = fees.paid_in == "quote"
     held = quantity if in_quote else quantity * (1.0 - fees.maker)
     buys, sells = grid_prices[:-1], grid_prices[1:]

@@ -18,6 +18,7 @@ from mm_dagster.grid.position import Position
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.tables.words import POSITION_HEALTH, RISK_LEVEL, STOP_LOSS_RISK
+from mm_dagster.text import price_text
 
 HORIZONS = (6, 12, 24)
 """Hours ahead for which touch probabilities are kept."""
@@ -275,18 +276,19 @@ def _recommend(grid: GridConfig, price: float, p_stop: float, health: int, stop_
     if health == _UNKNOWN:
         return ["The newest candle is missing: where the price stands is not known."]
     sentences = []
+    bounds = f"{price_text(grid.lower)} to {price_text(grid.upper)}"
     if stop_risk == _BREACHED:
         then = "sell what it holds" if grid.enabled else "do not start it as configured"
-        sentences.append(f"The price {price:,.6g} is at or below the stop {grid.stop:,.6g}: {then}.")
+        sentences.append(f"The price {price_text(price)} is at or below the stop {price_text(grid.stop)}: {then}.")
     elif health == _BELOW_GRID:
         then = "it only holds; decide before the stop" if grid.enabled else "do not start it as configured"
-        sentences.append(f"The price {price:,.6g} is below the grid {grid.lower:,.6g} to {grid.upper:,.6g}: {then}.")
+        sentences.append(f"The price {price_text(price)} is below the grid {bounds}: {then}.")
     elif health == _ABOVE_GRID:
         then = "it is sold out; stop it or re-centre it" if grid.enabled else "do not start it as configured"
-        sentences.append(f"The price {price:,.6g} is above the grid {grid.lower:,.6g} to {grid.upper:,.6g}: {then}.")
+        sentences.append(f"The price {price_text(price)} is above the grid {bounds}: {then}.")
     if stop_risk in (_NEAR, _CRITICAL):
         sentences.append(
-            f"The stop {grid.stop:,.6g} is touched within 24 h with {100 * p_stop:.0f} %: see the exit state."
+            f"The stop {price_text(grid.stop)} is touched within 24 h with {100 * p_stop:.0f} %: see the exit state."
         )
     if stop_risk == _UNKNOWN:
         sentences.append("The volatility is not known: no probability can be given.")

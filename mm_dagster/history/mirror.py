@@ -30,6 +30,7 @@ from filelock import FileLock
 from mm_dagster.environment import VariableError
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history import git_settings, remains, worktree
+from mm_dagster.text import number_text
 
 # GitPython asks git for its version when it is imported. Without a git on the PATH, or with one that cannot read the
 # settings of its user, it refuses, and with it every command, whether it needs git or not.
@@ -453,7 +454,7 @@ def _one_line(error: Exception) -> str:
         return "there is no git on the PATH; install git"
     text = str(getattr(error, "stderr", None) or error).strip()
     if text.startswith("Timeout: "):
-        return f"did not answer within {REMOTE_SECONDS:g} s"
+        return f"did not answer within {number_text(REMOTE_SECONDS)} s"
     if text.startswith("stderr: '"):
         text = text.removeprefix("stderr: '").removesuffix("'")
     said = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("hint:", "To "))]

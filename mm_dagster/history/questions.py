@@ -34,7 +34,7 @@ QUESTIONS = (
         "One row for each grid; one that does not run has entry advice in place of a state.",
         """
         SELECT
-            grid_id, as_of, price, verdict, coalesce(state, entry_advice) AS state, since, round(total_pnl, 2) AS pnl
+            grid_id, as_of, price, verdict, coalesce(state, entry_advice) AS state, since, total_pnl AS pnl
         FROM state_now
         ORDER BY grid_id
         """,
@@ -114,8 +114,7 @@ QUESTIONS = (
         "Realised and unrealised profit add up to the total; change is what the day brought.",
         """
         SELECT
-            day, price, round(grid_profit, 2) AS grid_profit, round(unrealised_pnl, 2) AS unrealised_pnl,
-            round(total_pnl, 2) AS total_pnl, round(change, 2) AS change, fills, source
+            day, price, grid_profit, unrealised_pnl, total_pnl, change, fills, source
         FROM pnl_by_day
         WHERE grid_id = 'eth-range' AND activated_at >= '2026-06-01T00:00:00Z'
         ORDER BY day

@@ -12,6 +12,7 @@ import yaml
 from mm_dagster.bars import iso
 from mm_dagster.tables.registry import dtypes
 from mm_dagster.tables.words import NOT_JUDGED_YET
+from mm_dagster.text import plain_text
 
 _READING = {
     "RANGE_OK": ("RANGE", "none"),
@@ -28,9 +29,22 @@ _FEATURES = (
 _SCORES = ("trend_score", "trend_score_4h", "mean_reversion_score", "range_score")
 _PROBABILITIES = ("p_range_ok", "p_range_weak", "p_transition", "p_trend")
 _ASSESSMENT = ("position_health", "stop_loss_risk", "risk_level", "recommendations")
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_SAFE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """libyaml's, where PyYAML was built with it: the same text, ten times as fast."""
 _ACCOUNT = ("source", "total", "available", "locked", "deployable_capital", "required_reserve")
+
+
+class _Dumper(_SAFE):  # type: ignore[misc]
+    """Writes numbers without exponents: 0.00000118 and not 1.18e-06, which YAML reads as the same."""
+
+
+def _decimal(dumper: Any, number: float) -> yaml.Node:
+    text = plain_text(number) if math.isfinite(number) else {math.inf: ".inf", -math.inf: "-.inf"}.get(number, ".nan")
+    node: yaml.Node = dumper.represent_scalar("tag:yaml.org,2002:float", text if "." in text else f"{text}.0")
+    return node
+
+
+_Dumper.add_representer(float, _decimal)
 
 
 def snapshot_path(as_of: datetime, symbol: str) -> str:
@@ -76,7 +90,7 @@ def render_snapshot(
         "grid_analysis": [_grid(grid) for grid in grids],
         "account_summary": {key: account[key] for key in _ACCOUNT},
     }
-    return str(yaml.dump(_readable(content), Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120))
+    return str(yaml.dump(_readable(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
 def _grid(grid: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mm_dagster.bars import Span
 from mm_dagster.config.markets import CandlesConfig
 from mm_dagster.market.collect import NOTHING, Collected, Known, collect
 from mm_dagster.market.venue import Venue, VenueError
+from mm_dagster.text import number_text
 
 logger = logging.getLogger("mm_dagster")
 
@@ -125,8 +126,8 @@ def _foreseen(
     """What came of a question, as one of two things."""
     if outcome is None:
         return VenueError(
-            f"{wanted.venue.name}: {wanted.symbol}: no answer within {settings.deadline_seconds:g} s; it is left "
-            "alone until the next time"
+            f"{wanted.venue.name}: {wanted.symbol}: no answer within {number_text(settings.deadline_seconds)} s; it is "
+            "left alone until the next time"
         )
     if isinstance(outcome, Collected | VenueError):
         return outcome

@@ -28,7 +28,7 @@ from mm_dagster.market.names import RENAMED
 from mm_dagster.market.pace import Pace
 from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.retries import retry_context
-from mm_dagster.text import closest, did_you_mean
+from mm_dagster.text import closest, did_you_mean, number_text
 
 T = TypeVar("T")
 
@@ -346,7 +346,7 @@ class Connection:
             return web.reason(cause, self._settings.timeout_seconds, setting)
         match error:
             case ccxt.RequestTimeout():
-                return f"no answer within {self._settings.timeout_seconds:g} s"
+                return f"no answer within {number_text(self._settings.timeout_seconds)} s"
             case ccxt.RateLimitExceeded() | ccxt.DDoSProtection():
                 return f"too many requests{because}"
             case ccxt.ExchangeNotAvailable():

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mm_dagster.bars import TIME, bar_numbers, iso
+from mm_dagster.text import number_text, price_text
 
 UNSURE = "unsure: "
 """What the reason of every row begins with that was held back by these rules."""
@@ -217,10 +218,10 @@ def _contradiction(before: _Bar, bar: _Bar, prices: Sequence[float]) -> str | No
     jump = bar.enter - before.leave
     if abs(jump) > _limit(hole):
         after = f" {hole} bars before" if hole else " before"
-        return f"it opens at {math.exp(jump):.4g} times the close{after}"
+        return f"it opens at {number_text(math.exp(jump), 4)} times the close{after}"
     farthest = max((price - before.leave for price in prices), key=abs)
     if abs(farthest) > _FACTOR:
-        return f"a price of it is {math.exp(farthest):.4g} times the close before"
+        return f"a price of it is {number_text(math.exp(farthest), 4)} times the close before"
     return None
 
 
@@ -273,7 +274,7 @@ def ticker_doubt(price: float | None, low: float | None, high: float | None, bar
         return "the venue gives no last price that can be true"
     if low is None or high is None or low * (1 - _WIDER) <= price <= high * (1 + _WIDER):
         return None
-    return f"the last price {price:.10g} is far from {bar} ({low:.10g} to {high:.10g})"
+    return f"the last price {price_text(price)} is far from {bar} ({price_text(low)} to {price_text(high)})"
 
 
 def in_words(held: pl.DataFrame, venue: str, symbol: str) -> str:

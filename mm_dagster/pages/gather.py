@@ -14,6 +14,7 @@ from mm_dagster.history.lake import Lake
 from mm_dagster.pages.grid import GridOnPage, by_urgency, grid_on_page
 from mm_dagster.pages.lines import lines
 from mm_dagster.pages.page import DAY, MarketOnPage, Page, with_responses
+from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import empty
@@ -51,6 +52,7 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
         waiting=_waiting(project),
         config_error=project.config_error,
         vanished=tuple(project.vanished),
+        timezone=config.alerts.timezone,
     )
 
 
@@ -78,6 +80,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     done = lake.read("operator_response").filter(pl.col("at") <= clock)
     answers = answers_of(done, lake.read("notification"))
     running = [grid for grid in grids if grid.enabled]
+    ticks = price_ticks(lake)
     waits_for = unfinished(project, running, decisions["exit_state"], clock)
     return [
         grid_on_page(
@@ -91,6 +94,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
             project.config.alerts,
             answers.get((grid.id, grid.activated_at)),
             waits_for.get(grid.id),
+            ticks.get((grid.id, grid.activated_at)),
         )
         for grid in grids
     ]

@@ -17,7 +17,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.tables.registry import empty
 from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES
-from mm_dagster.text import words
+from mm_dagster.text import price_text, words
 
 STOPPED = "STOPPED"
 """What is said of a grid that the operator stopped, whatever its file and its rows say."""
@@ -57,6 +57,7 @@ class GridOnPage:
         answer: the newest row of `operator_response` of its episode.
         first_notified_at: when its state was told first; None: it was not.
         waits_for: what its set-up waits for, in a sentence; None: nothing, or not known.
+        price_tick: the step between prices of its venue, quote currency; None: not known.
     """
 
     grid: GridConfig
@@ -74,6 +75,11 @@ class GridOnPage:
     answer: Row | None = None
     first_notified_at: datetime | None = None
     waits_for: str | None = None
+    price_tick: float | None = None
+
+    def price_text(self, price: float) -> str:
+        """One of its prices as its venue writes them."""
+        return price_text(price, self.price_tick)
 
     @property
     def stopped(self) -> bool:
@@ -201,6 +207,7 @@ def grid_on_page(
     config: AlertsConfig,
     answer: Row | None = None,
     waits_for: str | None = None,
+    price_tick: float | None = None,
 ) -> GridOnPage:
     """One grid by its newest decision.
 
@@ -215,6 +222,7 @@ def grid_on_page(
         config: after how long without a decision nobody is watching.
         answer: the newest row of `operator_response` of its episode by then.
         waits_for: what its set-up waits for, in a sentence.
+        price_tick: the step between prices of its venue; None: not known.
     """
     mine = pl.col("grid_id") == grid.id
     if grid.enabled:
@@ -254,6 +262,7 @@ def grid_on_page(
         answer=answer if grid.enabled else None,
         first_notified_at=escalation["sent_at"] if escalation and escalation["state"] == state else None,
         waits_for=waits_for,
+        price_tick=price_tick,
     )
 
 

@@ -92,6 +92,8 @@ class Page:
         waiting: commits that the git remote does not have, or what is wrong with it; None: there is no remote.
         config_error: why the configuration in the folder is not in force.
         vanished: files and grids that are gone from the folder and still count, in sentences.
+        timezone: the reader's. What the page says of times is UTC, as `bars.iso` writes it; whoever shows it puts in
+            the local ones, see `text.in_local_time`.
     """
 
     clock: datetime
@@ -106,6 +108,7 @@ class Page:
     waiting: int | str | None = None
     config_error: str | None = None
     vanished: tuple[str, ...] = ()
+    timezone: str = "UTC"
 
     @property
     def running(self) -> list[GridOnPage]:

@@ -21,7 +21,7 @@ from mm_dagster.pages.page import Page, without_money
 from mm_dagster.pictures.colours import STATE_COLOURS, on_colour
 from mm_dagster.pictures.drawings import HEIGHT, Drawing
 from mm_dagster.tables.words import STATES, VERDICTS
-from mm_dagster.text import counted, price_text, spoken, words
+from mm_dagster.text import counted, in_local_time, money_text, spoken, words
 
 Drawings = Mapping[str, tuple[Drawing | None, Drawing | None]]
 """By grid: its decisions, and its money."""
@@ -46,7 +46,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
     environment.filters |= {
         "iso": iso,
         "words": words,
-        "price": price_text,
+        "money": money_text,
         "spoken": spoken,
     }
     environment.filters["commands"] = with_commands
@@ -66,7 +66,7 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
         sources=sorted({one.risk["source"] for one in page.running if one.risk and one.risk["source"]}),
         describe=describe,
     )
-    return text.replace(" %", "&nbsp;%")
+    return in_local_time(text, page.timezone).replace(" %", "&nbsp;%")
 
 
 def with_commands(text: str) -> Markup:
@@ -87,10 +87,11 @@ def describe(one: GridOnPage, drawing: Drawing) -> str:
     closed = [piece for piece in drawing.states if piece.rank]
     worst = max(closed, key=lambda piece: piece.rank or 0, default=None)
     above = f" The highest exit state is {words(STATES[worst.rank or 0])}." if worst else ""
-    now = f", now {price_text(price)}" if price is not None else ""
+    now = f", now {one.price_text(price)}" if price is not None else ""
     return (
-        f"{grid.symbol}{now}: the price against the grid {price_text(grid.lower)} to {price_text(grid.upper)} and the "
-        f"stop {price_text(grid.stop)}, the regime and the exit states below.{above}"
+        f"{grid.symbol}{now}: the price against the grid {one.price_text(grid.lower)} to "
+        f"{one.price_text(grid.upper)} and the stop {one.price_text(grid.stop)}, the regime and the exit states "
+        f"below.{above}"
     )
 
 

@@ -8,7 +8,7 @@ from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.bars import iso
 from mm_dagster.pages.grid import GridOnPage, Row
 from mm_dagster.pages.page import Page
-from mm_dagster.text import counted, spoken
+from mm_dagster.text import counted, money_text, money_texts, spoken
 
 
 def deadline(one: GridOnPage, clock: datetime) -> str | None:
@@ -53,12 +53,29 @@ def money(one: GridOnPage) -> str | None:
     risk = one.risk
     if risk is None or risk["total_pnl"] is None:
         return None
-    parts = [f"realised {risk['grid_profit']:+,.2f}", f"unrealised {risk['unrealised_pnl']:+,.2f}"]
-    if risk["exit_pnl"]:
-        parts.append(f"sold at the stop {risk['exit_pnl']:+,.2f}")
+    parts, total = profits(one)
+    said = ", ".join(f"{name} {amount}" for name, amount in parts.items())
     of = "by its account" if risk["source"] == "ACCOUNT" else "modelled"
-    at_risk = f"; {risk['capital_at_risk']:,.2f} more at risk to the stop" if risk["capital_at_risk"] else ""
-    return f"stands at {risk['total_pnl']:+,.2f} {one.quote}: {', '.join(parts)} ({of}){at_risk}"
+    more = at_risk(one)
+    return f"stands at {total} {one.quote}: {said} ({of}){f'; {more}' if more else ''}"
+
+
+def profits(one: GridOnPage) -> tuple[dict[str, str], str]:
+    """What a grid made, by where it came from, and the total: amounts that add up as they are read."""
+    risk = one.risk
+    assert risk is not None, "asked only where the total is known"
+    parts = {"realised": risk["grid_profit"], "unrealised": risk["unrealised_pnl"]}
+    if risk["exit_pnl"]:
+        parts["sold at the stop"] = risk["exit_pnl"]
+    said, total = money_texts(list(parts.values()), risk["total_pnl"], one.grid.capital)
+    return dict(zip(parts, said, strict=True)), total
+
+
+def at_risk(one: GridOnPage) -> str | None:
+    """What is lost on top if the price falls to the stop, in one line; None: nothing, or not known."""
+    if one.risk is None or not one.risk["capital_at_risk"]:
+        return None
+    return f"{money_text(one.risk['capital_at_risk'], one.grid.capital)} more at risk to the stop"
 
 
 def waiting_costs(one: GridOnPage) -> str | None:
@@ -68,7 +85,7 @@ def waiting_costs(one: GridOnPage) -> str | None:
         return None
     share = risk["profit_giveback_share"]
     of = "" if share is None else f", {100 * share:.0f} % of the profit of its steps"
-    return f"waiting may cost {risk['profit_giveback']:,.2f} {one.quote}{of}"
+    return f"waiting may cost {money_text(risk['profit_giveback'], one.grid.capital)} {one.quote}{of}"
 
 
 def became_of(row: Row, clock: datetime) -> str:

@@ -30,7 +30,7 @@ from mm_dagster.pages.sentences import (
 )
 from mm_dagster.pictures.extent import price_range
 from mm_dagster.tables.words import NOT_JUDGED_YET
-from mm_dagster.text import counted, price_text, spoken, words
+from mm_dagster.text import counted, in_local_time, local_time, spoken, words
 
 _WIDEST = 110
 """Columns; longer lines are hard to read."""
@@ -50,15 +50,16 @@ def status_page(page: Page, width: int) -> RenderableType:
 
 def _head(page: Page) -> Iterator[RenderableType]:
     if page.stale:
-        yield _labelled("STALE", page.stale, "bold red")
-    title = Text(f"{'As it stood at' if page.looked_up else 'Now'} {iso(page.clock)}", style="bold")
+        yield _labelled("STALE", page, page.stale, "bold red")
+    now = f"{'As it stood at' if page.looked_up else 'Now'} {iso(page.clock)}"
+    title = Text(in_local_time(now, page.timezone), style="bold")
     if page.as_of:
-        title.append(f" · judged as of {iso(page.as_of)}", style="not bold")
+        title.append(in_local_time(f" · judged as of {iso(page.as_of)}", page.timezone), style="not bold")
     if page.simulated:
         title.append(" · SIMULATED", style="bold magenta")
     yield title
     for problem in page.problems:
-        yield _labelled("!", problem, "bold yellow")
+        yield _labelled("!", page, problem, "bold yellow")
 
 
 _Line = tuple[str, str | Text | None, str]
@@ -68,7 +69,7 @@ _Line = tuple[str, str | Text | None, str]
 def _grid(one: GridOnPage, page: Page, width: int) -> Iterator[RenderableType]:
     yield _title(one)
     if one.as_of is None:
-        yield Text(one.advice or "Not evaluated yet.", style="yellow")
+        yield Text(in_local_time(one.advice or "Not evaluated yet.", page.timezone), style="yellow")
         return
     table = Table.grid(padding=(0, 1))
     table.add_column(width=7, style="dim")
@@ -76,7 +77,8 @@ def _grid(one: GridOnPage, page: Page, width: int) -> Iterator[RenderableType]:
     lines = (*_to_do(one, page), *_reasons(one), *_figures(one, width), *_alert(one, page))
     for label, text, style in lines:
         if text:
-            table.add_row(label, text if isinstance(text, Text) else Text(text, style=style))
+            said = text if isinstance(text, Text) else Text(in_local_time(text, page.timezone), style=style)
+            table.add_row(label, said)
     yield table
 
 
@@ -91,7 +93,7 @@ def _title(one: GridOnPage) -> Text:
     title.append(f"  {grid.id}", style="bold")
     title.append(f"  {grid.symbol}")
     if one.price is not None:
-        title.append(f"  {price_text(one.price)}", style="bold")
+        title.append(f"  {one.price_text(one.price)}", style="bold")
     if one.simulated:
         title.append("  SIMULATED", style="magenta")
     return title
@@ -154,7 +156,7 @@ def _bar(one: GridOnPage, width: int) -> Text | None:
     if one.price is None:
         return None
     grid = one.grid
-    left, right = f"stop {price_text(grid.stop)} ", f" upper {price_text(grid.upper)}"
+    left, right = f"stop {one.price_text(grid.stop)} ", f" upper {one.price_text(grid.upper)}"
     cells = min(56, width - len(left) - len(right) - 1)
     if cells < 12:
         return None
@@ -195,7 +197,7 @@ def _system(page: Page) -> Iterator[RenderableType]:
     lines.add_column(width=7, style="dim")
     lines.add_column(overflow="fold", ratio=1)
     if page.tick:
-        lines.add_row("tick", Text(tick_line(page)))
+        lines.add_row("tick", Text(in_local_time(tick_line(page), page.timezone)))
     counts = page.alerts_24h
     told = (
         f"{counts['SENT']} sent, {counts['held_back']} held back, {counts['PENDING']} waiting, "
@@ -204,9 +206,10 @@ def _system(page: Page) -> Iterator[RenderableType]:
     lines.add_row("alerts", Text(told))
     for row in page.alerts:
         if row["status"] in ("PENDING", "FAILED") or is_held_back(row):
-            lines.add_row("", Text(f"{row['title']}: {became_of(row, page.clock)}"))
+            told = f"{row['title']}: {became_of(row, page.clock)}"
+            lines.add_row("", Text(in_local_time(told, page.timezone)))
     for line in page.lines:
-        lines.add_row(line.label, Text(line.text))
+        lines.add_row(line.label, Text(in_local_time(line.text, page.timezone)))
     if isinstance(page.waiting, int):
         lines.add_row("git", Text(f"{counted(page.waiting, 'commit')} to push"))
     yield lines
@@ -220,13 +223,13 @@ def _verdict(one: MarketOnPage) -> Text:
 def _newest(one: MarketOnPage, page: Page) -> Text:
     if one.newest is None:
         return Text("none", style="bold red")
-    text = f"{iso(one.newest)}, {spoken(page.clock - one.newest)}"
+    text = f"{local_time(one.newest, page.timezone)}, {spoken(page.clock - one.newest)}"
     return Text(f"STALE {text}", style="bold red") if one.stale else Text(text)
 
 
-def _labelled(label: str, text: str, style: str) -> Table:
+def _labelled(label: str, page: Page, text: str, style: str) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(style=style)
     table.add_column(overflow="fold", ratio=1)
-    table.add_row(label, Text(text))
+    table.add_row(label, Text(in_local_time(text, page.timezone)))
     return table

@@ -18,7 +18,7 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.pictures.extent import price_range, stretches
 from mm_dagster.tables.words import STATES, VERDICTS
-from mm_dagster.text import money_text, price_text
+from mm_dagster.text import money_texts, price_text
 
 HEIGHT = 1000
 """Units from the bottom to the top of a drawing; a bar is one unit wide."""
@@ -167,7 +167,8 @@ def draw_equity(grid: GridConfig, risks: pl.DataFrame, span: Span) -> Drawing | 
     def height(value: float) -> int:
         return round(HEIGHT * (high - value) / (high - low))
 
-    ends = [(name, rows[name].drop_nulls()[-1]) for name in names if rows[name].drop_nulls().len()]
+    ends = [next(reversed(rows[name].drop_nulls().to_list()), None) for name in names]
+    parts, whole = money_texts(ends[:2], ends[2], grid.capital)
     return Drawing(
         width=span.bars,
         curves=tuple(
@@ -179,8 +180,9 @@ def draw_equity(grid: GridConfig, risks: pl.DataFrame, span: Span) -> Drawing | 
         ),
         labels=_labels(
             [
-                (100 * (high - value) / (high - low), money_text(value, grid.capital, signed=True), name)
-                for name, value in ends
+                (100 * (high - value) / (high - low), text, name)
+                for name, value, text in zip(names, ends, [*parts, whole], strict=True)
+                if value is not None
             ]
         ),
         ticks=_days(span),

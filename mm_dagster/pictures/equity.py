@@ -35,7 +35,7 @@ from mm_dagster.pictures.style import (
     stacked_panels,
     value_ticks,
 )
-from mm_dagster.text import money_text
+from mm_dagster.text import money_text, money_texts
 
 
 def equity_picture(
@@ -106,7 +106,9 @@ def _draw_worth(
     handles = [line, *([band] if np.isfinite(optimistic).any() else []), capital]
     legend(axes, handles, colours)
     labels = [Label(grid.capital, f"capital {money_text(grid.capital, grid.capital)}", colours.ink)]
-    label_right(axes, labels + _end(axes, times, "value", value, colours.grid, grid.capital), colours)
+    now = _last(value)
+    worth = "" if now is None else money_text(now, grid.capital)
+    label_right(axes, labels + _end(axes, times, "value", value, colours.grid, worth), colours)
     name_axis(axes, f"worth, {quote}", colours)
 
 
@@ -128,7 +130,12 @@ def _draw_parts(
     _fit(axes, [*(curve for _, curve, _, _ in curves), np.zeros(1)], grid.capital)
     draw_holes(axes, rows["close_time"], rows["total_pnl"].is_null(), colours)
     legend(axes, handles, colours)
-    ends = [_end(axes, times, name, curve, colour, grid.capital) for name, curve, colour, _ in curves]
+    last = [_last(curve) for _, curve, _, _ in curves]
+    parts, whole = money_texts(last[:2], last[2], grid.capital)
+    ends = [
+        _end(axes, times, name, curve, colour, text)
+        for (name, curve, colour, _), text in zip(curves, [*parts, whole], strict=True)
+    ]
     label_right(axes, list(chain.from_iterable(ends)), colours)
     name_axis(axes, f"profit, {quote}", colours)
 
@@ -143,14 +150,18 @@ def _what_it_made(rows: pl.DataFrame, value: Floats, total: Floats, grid: GridCo
     return f"{until} · worth {money_text(value[-1], grid.capital)} {quote} · total {made}"
 
 
-def _end(axes: Axes, times: Floats, name: str, curve: Floats, colour: str, capital: float) -> list[Label]:
+def _last(curve: Floats) -> float | None:
+    known = curve[np.isfinite(curve)]
+    return float(known[-1]) if known.size else None
+
+
+def _end(axes: Axes, times: Floats, name: str, curve: Floats, colour: str, text: str) -> list[Label]:
     """Marks where a curve ends, and gives the words for it; none where nothing is known."""
     known = np.flatnonzero(np.isfinite(curve))
     if not known.size:
         return []
     last = float(curve[known[-1]])
     axes.plot(times[known[-1]], last, "o", color=colour, markersize=4.5, clip_on=False, zorder=6)
-    text = money_text(last, capital, signed=name != "value")
     return [Label(last, f"{name} {text}", colour, bold=name in ("total", "value"))]
 
 

@@ -25,6 +25,7 @@ from mm_dagster.pictures.style import (
     legend,
     name_axis,
     new_figure,
+    plain_numbers,
     png,
     shrink_to,
     stacked_panels,
@@ -129,6 +130,10 @@ def _short_count(count: int) -> str:
     return f"{count:,}" if count < 10_000 else f"{count / 1000:.0f}k"
 
 
+_MOST_MINUTES = 120
+"""Longer times are told in hours."""
+
+
 def response_picture(
     kpis: pl.DataFrame, *, title_prefix: str = "", dots_per_inch: int = 90, theme: Theme = "light"
 ) -> bytes:
@@ -149,6 +154,8 @@ def response_picture(
     months = kpis["month"].unique().sort().to_list()
     states = [state for state in STATES if state in set(kpis["state"])]
     width = 0.8 / max(1, len(states))
+    slowest = max((late for late in kpis["p95_seconds"] if late is not None), default=0.0)
+    unit, seconds = ("hours", 3600.0) if slowest > _MOST_MINUTES * 60 else ("minutes", 60.0)
     handles: list[Artist] = []
     for place, state in enumerate(states):
         mine = {row["month"]: row for row in kpis.filter(pl.col("state") == state).iter_rows(named=True)}
@@ -158,7 +165,7 @@ def response_picture(
                 continue
             row, x = mine[month], number - 0.4 + width * (place + 0.5)
             if row["p50_seconds"] is not None:
-                soon, late = row["p50_seconds"] / 60.0, row["p95_seconds"] / 60.0
+                soon, late = row["p50_seconds"] / seconds, row["p95_seconds"] / seconds
                 times.vlines(x, soon, late, color=colour, linewidth=3)
                 times.plot([x], [soon], "o", color=colour, markersize=6)
             counts.bar(x, row["alerts"], width=0.9 * width, color=colour, alpha=0.35, linewidth=0)
@@ -174,7 +181,7 @@ def response_picture(
     times.set_xticks([])
     counts.set_xticks(range(len(months)), months)
     counts.set_xlabel("month, UTC", color=colours.ink, fontsize=SMALL, loc="right", labelpad=2)
-    name_axis(times, "minutes to act", colours)
+    name_axis(times, f"{unit} to act", colours)
     name_axis(counts, "alerts", colours)
     if handles:
         legend(times, handles, colours)
@@ -257,6 +264,7 @@ def quality_picture(
         axes.tick_params(colors=colours.ink, labelsize=SMALL, length=0, pad=4)
         for side in axes.spines.values():
             side.set_visible(False)
+        plain_numbers(axes)
         for place, (policy, signal) in enumerate(signals):
             row = known.get((policy, signal, metric))
             if row is None or row["value"] is None:

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from mm_dagster.bars import BAR, Span
 from mm_dagster.pictures.colours import Palette, on_colour
 from mm_dagster.pictures.extent import stretches
+from mm_dagster.text import number_text, scale_texts
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,8 +90,15 @@ def stacked_panels(
         axes.tick_params(colors=colours.ink, labelsize=SMALL, length=0, pad=4)
         for side in axes.spines.values():
             side.set_visible(False)
+        plain_numbers(axes)
         panels.append(axes)
     return panels
+
+
+def plain_numbers(axes: Axes) -> None:
+    """Figures beside the axes as everywhere: no exponent, and no offset that a reader would have to add."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: number_text(value))
 
 
 def name_axis(axes: Axes, name: str, colours: Palette) -> None:
@@ -122,10 +130,16 @@ def head(figure: Figure, title: str, line: str, colours: Palette, chip: tuple[st
 
 def shrink_to(room: float, texts: Sequence[Text]) -> None:
     """Sets texts smaller, all alike, where one is wider than so many inches."""
-    widest = max((_inches(text) for text in texts), default=0.0)
-    for text in texts if widest > room else ():
-        # A little more than needed: hinted glyphs do not shrink in exact proportion.
-        text.set_fontsize(0.95 * float(text.get_fontsize()) * room / widest)
+    for _ in range(_TRIES):
+        widest = max((_inches(text) for text in texts), default=0.0)
+        if widest <= room:
+            return
+        for text in texts:
+            # A little more than needed, and again: hinted glyphs do not shrink in proportion, but in steps.
+            text.set_fontsize(0.95 * float(text.get_fontsize()) * room / widest)
+
+
+_TRIES = 4
 
 
 def _inches(text: Text) -> float:
@@ -227,12 +241,7 @@ def value_ticks(axes: Axes) -> None:
         tick for tick in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top) if bottom <= tick <= top
     ]
     step = ticks[1] - ticks[0] if len(ticks) > 1 else abs(top - bottom)
-    decimals = max(0, 1 - math.floor(math.log10(step)))
-    texts = [f"{tick:,.{decimals}f}" for tick in ticks]
-    while decimals and all(text.endswith("0") for text in texts):
-        decimals -= 1
-        texts = [text[:-1].rstrip(".") for text in texts]
-    axes.set_yticks(ticks, texts)
+    axes.set_yticks(ticks, scale_texts(ticks, step))
     shrink_to(_LEFT - 0.3, axes.get_yticklabels())
 
 

@@ -23,6 +23,7 @@ from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.notify import LakeLedger, channel_of, second_channel_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.text import number_text
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,9 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
 
     def send(*, reminds: bool) -> str:
         alert = drill.alert(grid.id, start, number, reminds=reminds)
-        words = drill.words(grid.id, start, reminds=reminds, simulated=not planned.is_real)
+        words = drill.words(
+            grid.id, start, reminds=reminds, simulated=not planned.is_real, timezone=project.config.alerts.timezone
+        )
         image = _picture(project, grid) if planned.is_real and not reminds else None
         with lock:
             sent = dispatch(
@@ -135,7 +138,7 @@ def _follow(
     """Asks for the receipt until somebody acknowledges or the time is over; half way there is one reminder."""
     assert channel is not None
     begin = time.monotonic()
-    say(f"waiting up to {seconds:g} s for somebody to acknowledge it")
+    say(f"waiting up to {number_text(seconds)} s for somebody to acknowledge it")
     while True:
         with lock:
             receipts.poll(ledger, channel, lambda: datetime.now(UTC))

@@ -1,6 +1,7 @@
-"""Which grids are not judged: those that were changed without a new activation. Known from stored rows alone."""
+"""Episodes of the grids: which are not judged, changed without a new activation, and how venues write their prices."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
@@ -32,3 +33,9 @@ def refusals(lake: Lake, grids: Iterable[GridConfig]) -> dict[str, str]:
                 "episode: give it a new activated_at"
             )
     return refused
+
+
+def price_ticks(lake: Lake) -> dict[tuple[str, datetime], float | None]:
+    """By grid and activation the step between the prices of its venue, quote currency; None: not known."""
+    rows = lake.read("grid_episode", columns=["grid_id", "activated_at", "price_tick"])
+    return {(row["grid_id"], row["activated_at"]): row["price_tick"] for row in rows.iter_rows(named=True)}

@@ -20,6 +20,7 @@ from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
 from mm_dagster.research import candidates
 from mm_dagster.tables.registry import empty
+from mm_dagster.text import number_text
 
 SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", "mean_equity", "shortfall_5pct")
 """Metrics of the table on the asset's page."""
@@ -177,7 +178,8 @@ class Fits:
         """The models of the newest month, one a line, hashes cut short."""
         newest = self.rows.filter(pl.col("as_of") == pl.col("as_of").max())
         parameters = [
-            ", ".join(f"{one['name']} {one['value']:.3g}" for one in row) for row in newest["parameters"].to_list()
+            ", ".join(f"{one['name']} {number_text(one['value'], 3)}" for one in row)
+            for row in newest["parameters"].to_list()
         ]
         return newest.select(
             "as_of",

@@ -12,6 +12,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.pictures import decision, equity, glance
 from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.words import STATES
+from mm_dagster.text import number_text
 
 MONTHS_SHOWN = 24
 """How many months a run tells apart."""
@@ -37,11 +38,13 @@ def text_of(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.6g}"
+        return number_text(value)
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, list):
         return ", ".join(text_of(item) for item in value)
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {text_of(item)}' for name, item in value.items() if item is not None)})"
     return str(value)
 
 

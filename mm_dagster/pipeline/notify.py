@@ -25,6 +25,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
@@ -224,7 +225,17 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
     row = _of(news.entries if alert.kind == "ENTRY" else news.states, alert.grid_id)
     answer = news.answers.get((grid.id, grid.activated_at))
     reasons = reasons_of(row["triggers"], row["state"]) if row and alert.kind != "ENTRY" else []
-    title, text = message.render(alert, row, _of(news.risks, alert.grid_id), grid, reasons, simulated, answer)
+    title, text = message.render(
+        alert,
+        row,
+        _of(news.risks, alert.grid_id),
+        grid,
+        reasons,
+        simulated,
+        answer,
+        project.config.alerts.timezone,
+        price_ticks(project.lake).get((grid.id, grid.activated_at)),
+    )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
 
@@ -292,7 +303,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
         prefix = "" if is_real(source) else f"{kind_of(source).upper()} "
         outgoing = []
         for alert in admitted:
-            title, text = message.failure(alert, link)
+            title, text = message.failure(alert, link, project.config.alerts.timezone)
             outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, message.url(alert.kind, link)))
         dispatch(
             outgoing, ledger=ledger, channel=channel_of(project), second=second_channel_of(project),
@@ -384,7 +395,7 @@ def try_channels(project: Project) -> pl.DataFrame:
             if one is not None:
                 before = ledger.read().filter(pl.col("kind") == "TEST").height
                 alert = failures.trial(one.name, now, before)
-                outgoing = Outgoing(alert, *message.trial(alert), "ccxt")
+                outgoing = Outgoing(alert, *message.trial(alert, project.config.alerts.timezone), "ccxt")
                 tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.venues.real_clock))
     return pl.concat(tried) if tried else empty("notification")
 

@@ -28,6 +28,7 @@ from mm_dagster.config.whole import Config
 from mm_dagster.regime import features, verdict
 from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 from mm_dagster.tables.registry import CODE_VERSIONS
+from mm_dagster.text import counted, number_text, plain_text
 
 Progress = Callable[[float], None]
 """Told the share of the work that is done, 0 to 1."""
@@ -123,7 +124,7 @@ class Proof:
         """The result for people, with its figures, and with what was not compared."""
         if self.cells:
             verb = "differs" if self.differing < 2 else "differ"
-            said = f"{_count(self.cells, 'cell')} of {_markets(self.symbols)} {_days(self.span)} {self.how}: "
+            said = f"{counted(self.cells, 'cell')} of {_markets(self.symbols)} {_days(self.span)} {self.how}: "
             said += f"{f'{self.differing:,}' if self.differing else 'none'} {verb}."
         else:
             said = f"Nothing was compared {_days(self.span)}."
@@ -137,7 +138,7 @@ class Proof:
     def not_compared(self) -> str:
         """How many rows of which markets could not be compared, and why; empty: all could."""
         return "; ".join(
-            f"{_count(sum(rows.values()), 'row')} of {', '.join(sorted(rows))} {reason}"
+            f"{counted(sum(rows.values()), 'row')} of {', '.join(sorted(rows))} {reason}"
             for reason, rows in self.apart.items()
         )
 
@@ -247,11 +248,11 @@ def warm_up_suffices(evidence: Evidence) -> dict[str, Proof]:
     for length in WARMUPS[1:]:
         reach, longer = run(length)
         short = (pl.col("open_time") > reach.start).fill_null(True)
-        reason = f"have less than {length:g} times the warm-up of {WARMUP_BARS:,} bars before them"
+        reason = f"have less than {number_text(length)} times the warm-up of {WARMUP_BARS:,} bars before them"
         apart = pl.coalesce(apart, pl.when(short).then(pl.lit(reason)))
         for table, one, other in zip(_TABLES, declared, longer, strict=True):
             claim = Proof("warm_up_suffices", span, "recomputed with 1.5 and 2 times the warm-up")
-            words = f"is {{}} with the declared warm-up, and {{}} with {length:g} times as much"
+            words = f"is {{}} with the declared warm-up, and {{}} with {number_text(length)} times as much"
             proofs[table].append(_compare(claim, grid.select(*_KEY, apart=apart), one, other, words))
     # A row that is apart at both lengths is one row.
     return {table: replace(pooled(parts), apart=parts[-1].apart) for table, parts in proofs.items()}
@@ -404,12 +405,16 @@ def _before(rows: pl.DataFrame, column: str, time: datetime) -> pl.DataFrame:
 # wording --------------------------------------------------------------------------------------------------------------
 
 
+_LONG = 30
+"""Digits and zeros that can be read in one number."""
+
+
 def _value(value: object) -> str:
+    if isinstance(value, float):
+        # All of its digits: the last one may be the difference. What a broken bit has made may have hundreds.
+        text = plain_text(value)
+        return text if len(text) <= _LONG else str(value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _markets(symbols: frozenset[str]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import yaml
 
+from mm_dagster.text import plain_text
+
 
 def changed(text: str, values: Mapping[str, float]) -> str:
     """The text with keys set to values.
@@ -15,7 +17,7 @@ def changed(text: str, values: Mapping[str, float]) -> str:
         values: by dotted path within the file; a key that is not there is added beside its nearest relatives.
     """
     for path, value in values.items():
-        text = _with(text, path.split("."), f"{value:g}")
+        text = _with(text, path.split("."), _number(value))
     return text
 
 
@@ -56,6 +58,11 @@ def _block(parts: list[str], value: str, column: int) -> str:
 
 def _flow(parts: list[str], value: str) -> str:
     return f"{_key(parts[0])}: " + (value if len(parts) == 1 else f"{{{_flow(parts[1:], value)}}}")
+
+
+def _number(value: float) -> str:
+    """A value to six significant digits, as YAML reads it back and a person reads it at all."""
+    return plain_text(float(f"{value:.6g}"))
 
 
 def _key(name: str) -> str:

@@ -83,7 +83,8 @@ STAGES = (
         group="exit",
         after=("regime_verdict", "grid_risk"),
         settings=("exit",),
-        code_version="3",
+        # 4: figures and durations in `nearest`, `advice` and `live_reason` as people write them; no decision changed.
+        code_version="4",
         every_bar="running_grid",
     ),
 )

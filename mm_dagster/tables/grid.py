@@ -134,7 +134,8 @@ STAGES = (
         after=("candles", "account_snapshot", "regime_features"),
         # Of the verdict it reads nothing; its settings were always in the hash of the row, and stay there.
         settings=("regime", "grid", "risk"),
-        code_version="3",
+        # 4: prices in `recommendations` without exponents; no figure changed.
+        code_version="4",
         every_bar="grid",
     ),
     Stage(
@@ -143,7 +144,8 @@ STAGES = (
         group="grid",
         after=("regime_verdict",),
         settings=("grid", "risk"),
-        code_version="2",
+        # 3: prices in `reasons` without exponents; no advice changed.
+        code_version="3",
         every_bar="idle_grid",
     ),
 )

@@ -46,8 +46,8 @@ def state(of: GridConfig, as_of: datetime, name: str = "NORMAL", **changes: Any)
     window = {"WARNING": 240, "LATEST_ACCEPTABLE_EXIT": 60, "MANDATORY_EXIT": 0}
     advice = {
         "NORMAL": "Keep running.",
-        "WARNING": "Be ready to stop the grid, and look again within 240 minutes.",
-        "LATEST_ACCEPTABLE_EXIT": "Stop the grid within 60 minutes.",
+        "WARNING": "Be ready to stop the grid, and look again within 4 h.",
+        "LATEST_ACCEPTABLE_EXIT": "Stop the grid within 1 h.",
         "MANDATORY_EXIT": "Stop the grid now and sell the inventory.",
     }
     return {

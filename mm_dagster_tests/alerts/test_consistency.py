@@ -22,6 +22,7 @@ from mm_dagster.pages.page import with_responses
 from mm_dagster.pages.sentences import deadline
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import RESPONSES
+from mm_dagster.text import in_local_time
 from mm_dagster_tests.alerts.given import RISK, Listener, MemoryLedger
 from mm_dagster_tests.alerts.given import grid as config_of
 from mm_dagster_tests.exit.synthetic import START, climb, episode
@@ -117,7 +118,7 @@ def _holds(
     if risk["stopped_at"] is not None and not risk["inventory"]:
         assert "is sold out" not in text
     came = happened.happened(risk, GRID, answer)
-    assert not came or text.startswith(came)
+    assert not came or text.startswith(in_local_time(came, "UTC"))
     if alert.kind != "REMINDER":
         assert "Overdue" not in text
     assert not stopped or alert.status == "SUPPRESSED"

@@ -117,7 +117,7 @@ def test_a_digest_tells_where_the_enabled_grids_stand_what_was_told_and_what_is_
     assert (alert.message or "").splitlines() == [
         "Grids: 1 MANDATORY EXIT, 1 NORMAL.",
         "Not seen: BTC-USDT; `mm doctor` says why.",
-        "Alerts in 24 h: 1 sent, 1 held back, 1 refused; as of 2026-01-10T12:00:00Z.",
+        "Alerts in 24 h: 1 sent, 1 held back, 1 refused; as of 2026-01-10 13:00 CET (12:00 UTC).",
         "MANDATORY EXIT: eth-v3 ETH-USDT, price 3,060, -21.40 USDT",
         "NORMAL: btc-v1 BTC-USDT, price not known",
     ]

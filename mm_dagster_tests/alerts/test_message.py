@@ -44,11 +44,11 @@ def alert(kind: str, name: str, **changes: Any) -> Alert:
 def test_a_warning_says_what_to_do_by_when_why_and_what_waiting_costs():
     assert message.render(alert("ESCALATION", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, WHY, False) == (
         "WARNING · eth-v3 ETH-USDT",
-        "By 2026-01-10T16:00:00Z: Be ready to stop the grid, and look again within 240 minutes.\n"
+        "By 2026-01-10 16:00 UTC: Be ready to stop the grid, and look again within 4 h.\n"
         "Why: Break below the grid within 24 h: 71 % (limit 60 %); True range against its week: 1.31 (limit 1.25)\n"
         f"{WAITING}\n{AT_STAKE}\n"
-        "Price 3,100; grid 3,070 to 3,185, stop 2,990. WARNING since 2026-01-10T11:45:00Z; "
-        "as of 2026-01-10T12:00:00Z.",
+        "Price 3,100; grid 3,070 to 3,185, stop 2,990. WARNING since 2026-01-10 11:45 UTC; "
+        "as of 2026-01-10 12:00 UTC.",
     )
 
 
@@ -64,7 +64,7 @@ def test_a_latest_acceptable_exit_names_the_hour_until_which_to_be_out():
     name = "LATEST_ACCEPTABLE_EXIT"
     title, text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
-    assert text.splitlines()[0] == "By 2026-01-10T13:00:00Z: Stop the grid within 60 minutes."
+    assert text.splitlines()[0] == "By 2026-01-10 13:00 UTC: Stop the grid within 1 h."
     assert text.splitlines()[2] == WAITING
 
 
@@ -73,7 +73,7 @@ def test_a_reminder_says_that_the_time_has_ended():
     late = alert("REMINDER", name, first_notified_at=T0 - minutes(60), found_at=T0)
     title, text = message.render(late, state(GRID, T0, name), RISK, GRID, WHY, False)
     assert title == "Still LATEST ACCEPTABLE EXIT · eth-v3 ETH-USDT"
-    assert text.splitlines()[0] == ("Overdue since 2026-01-10T12:00:00Z: Stop the grid within 60 minutes.")
+    assert text.splitlines()[0] == ("Overdue since 2026-01-10 12:00 UTC: Stop the grid within 1 h.")
 
 
 def test_a_mandatory_exit_is_now():
@@ -84,8 +84,8 @@ def test_a_mandatory_exit_is_now():
         "Stop the grid now and sell the inventory.\n"
         "Why: Break below the grid within 24 h: 71 % (limit 60 %)\n"
         f"{WAITING.replace('3.5', '2.3')}\n{AT_STAKE}\n"
-        "Price 3,060; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10T11:45:00Z; "
-        "as of 2026-01-10T12:00:00Z.",
+        "Price 3,060; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10 11:45 UTC; "
+        "as of 2026-01-10 12:00 UTC.",
     )
 
 
@@ -104,7 +104,7 @@ def test_a_grid_that_is_sold_out_costs_nothing_by_waiting():
     [
         (
             {"profit_giveback_share": None, "total_pnl": -0.5},
-            "6.15 USDT while you respond; the grid stands at -0.5 USDT.",
+            "6.15 USDT while you respond; the grid stands at -0.50 USDT.",
         ),
         ({"profit_giveback": None}, "At stake: 21.40 USDT from here to the stop; the grid stands at +2.50 USDT."),
         ({"stopped_at": T0}, "The grid stands at +2.50 USDT."),
@@ -125,8 +125,8 @@ def test_a_state_that_only_the_live_run_knows_says_how_it_was_seen():
         "Stop the grid now and sell the inventory.",
         "Why: seen live: last price 2,980 is at or below the stop 2,990",
         "Waiting: the chance of a break is not known.",
-        "Price not known; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10T11:45:00Z; "
-        "as of 2026-01-10T12:00:00Z.",
+        "Price not known; grid 3,070 to 3,185, stop 2,990. MANDATORY EXIT since 2026-01-10 11:45 UTC; "
+        "as of 2026-01-10 12:00 UTC.",
     ]
 
 
@@ -134,7 +134,7 @@ def test_a_de_escalation_says_from_where_to_where():
     down = alert("DEESCALATION", "NORMAL", before="LATEST_ACCEPTABLE_EXIT")
     assert message.render(down, state(GRID, T0), RISK, GRID, [], False) == (
         "Down to NORMAL · eth-v3 ETH-USDT",
-        "The state came down from LATEST ACCEPTABLE EXIT to NORMAL; as of 2026-01-10T12:00:00Z.\n"
+        "The state came down from LATEST ACCEPTABLE EXIT to NORMAL; as of 2026-01-10 12:00 UTC.\n"
         "Keep running.\n"
         f"{WAITING}\n{AT_STAKE}\n"
         "Price 3,100; grid 3,070 to 3,185, stop 2,990.",
@@ -145,7 +145,7 @@ def test_blindness_says_since_when():
     assert message.render(alert("BLIND", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, [], False) == (
         "BLIND · eth-v3 ETH-USDT",
         "Look at the exchange yourself now; `mm doctor` says what is wrong here.\n"
-        "Why: this grid has not been evaluated since 2026-01-10T12:00:00Z. Last known state: WARNING.\n"
+        "Why: this grid has not been evaluated since 2026-01-10 12:00 UTC. Last known state: WARNING.\n"
         "Waiting: whatever happens meanwhile goes unseen.",
     )
     assert "No state was ever known." in message.render(alert("BLIND", "UNKNOWN"), None, None, GRID, [], False)[1]
@@ -154,7 +154,7 @@ def test_blindness_says_since_when():
 def test_recovery_says_what_the_state_is():
     assert message.render(alert("RECOVERED", "WARNING"), state(GRID, T0, "WARNING"), RISK, GRID, [], False) == (
         "SEEING AGAIN · eth-v3 ETH-USDT",
-        "Evaluations are back; the newest is of 2026-01-10T12:00:00Z.\nState: WARNING.",
+        "Evaluations are back; the newest is of 2026-01-10 12:00 UTC.\nState: WARNING.",
     )
 
 
@@ -164,12 +164,12 @@ def test_an_entry_says_why_and_what_is_proposed():
         "No moment to start this grid.\n"
         "Why: The verdict is TRANSITION; a grid needs RANGE_OK.\n"
         "Proposed: 3,021.5 to 3,208.25, 9 intervals of 0.67 %.\n"
-        "Price 3,100; as of 2026-01-10T12:00:00Z.",
+        "Price 3,100; as of 2026-01-10 12:00 UTC.",
     )
     unknown = entry(GRID, T0, price=None, lower=None, upper=None, levels=None, step_percent=None)
     assert message.render(alert("ENTRY", "WAIT"), unknown, None, GRID, [], False)[1].splitlines()[2:] == [
         "No bounds can be proposed.",
-        "Price not known; as of 2026-01-10T12:00:00Z.",
+        "Price not known; as of 2026-01-10 12:00 UTC.",
     ]
 
 
@@ -186,11 +186,11 @@ def test_reasons_give_way_at_a_word_and_the_rest_stays():
     text = message.render(alert("ESCALATION", name), state(GRID, T0, name), RISK, GRID, WHY * 20, False)[1]
     lines = text.splitlines()
     assert 1000 < len(text) <= 1024
-    assert lines[0].startswith("By 2026-01-10T13:00:00Z")
+    assert lines[0].startswith("By 2026-01-10 13:00 UTC")
     assert lines[1].endswith("…")
     assert lines[1].rstrip("…").split()[-1] in {word.rstrip(";:") for sentence in WHY for word in sentence.split()}
     assert lines[2:4] == [WAITING, AT_STAKE]
-    assert lines[4].endswith("as of 2026-01-10T12:00:00Z.")
+    assert lines[4].endswith("as of 2026-01-10 12:00 UTC.")
 
 
 def test_an_endless_word_is_cut_where_the_room_ends():
@@ -256,7 +256,7 @@ def test_no_message_is_ever_too_long_or_empty_or_cannot_be_sent(
 
 
 def line(name: str | None, number: int = 3, price: float | None = PRICE, pnl: float | None = 2.5) -> message.GridLine:
-    return message.GridLine(f"eth-v{number}", "ETH-USDT", name, price, pnl)
+    return message.GridLine(f"eth-v{number}", "ETH-USDT", name, price, pnl, 1000)
 
 
 def test_a_digest_begins_with_what_is_worst_and_has_a_line_for_each_grid():
@@ -266,7 +266,7 @@ def test_a_digest_begins_with_what_is_worst_and_has_a_line_for_each_grid():
         "Digest: 1 MANDATORY EXIT, 2 NORMAL, 1 NOT JUDGED YET",
         "Grids: 1 MANDATORY EXIT, 2 NORMAL, 1 NOT JUDGED YET.\n"
         "Not seen: BTC-USDT, ETH-USDT; `mm doctor` says why.\n"
-        "Alerts in 24 h: 5 sent, 2 held back, 1 refused; as of 2026-01-10T12:00:00Z.\n"
+        "Alerts in 24 h: 5 sent, 2 held back, 1 refused; as of 2026-01-10 12:00 UTC.\n"
         "MANDATORY EXIT: eth-v3 ETH-USDT, price 3,060, -21.40 USDT\n"
         "NOT JUDGED YET: eth-v2 ETH-USDT, price not known\n"
         "NORMAL: eth-v1 ETH-USDT, price 3,100, +2.50 USDT\n"
@@ -277,7 +277,7 @@ def test_a_digest_begins_with_what_is_worst_and_has_a_line_for_each_grid():
 def test_a_digest_of_no_grid_says_so():
     title, text = message.digest(T0, [], blind=[], sent=0, suppressed=0, failed=0, simulated=True)
     assert title == "SIMULATED Digest: no grid"
-    assert text == "No grid is enabled.\nAlerts in 24 h: 0 sent, 0 held back; as of 2026-01-10T12:00:00Z."
+    assert text == "No grid is enabled.\nAlerts in 24 h: 0 sent, 0 held back; as of 2026-01-10 12:00 UTC."
 
 
 def test_a_digest_of_many_grids_names_the_most_urgent_and_counts_the_rest():
@@ -294,7 +294,7 @@ def test_a_failure_says_what_failed_with_what_and_what_to_do():
     assert alert is not None
     assert message.failure(alert, "http://mm.example:3000") == (
         "FAILURE · candles",
-        "candles failed at 2026-01-10T12:00:00Z; until it works again its figures are old.\n"
+        "candles failed at 2026-01-10 12:00 UTC; until it works again its figures are old.\n"
         "TimeoutError: no answer second\n"
         "Run `mm doctor`: it says what is wrong and what to do.\n"
         "The run: http://mm.example:3000/runs",
@@ -305,7 +305,7 @@ def test_a_failure_says_what_failed_with_what_and_what_to_do():
 def test_a_test_says_that_it_is_one():
     assert message.trial(failures.trial("pushover", T0, 0)) == (
         "TEST · pushover",
-        "`mm alert-test` sent this at 2026-01-10T12:00:00Z. There is nothing to do.\n"
+        "`mm alert-test` sent this at 2026-01-10 12:00 UTC. There is nothing to do.\n"
         "It came by pushover; alerts of grids come the same way.",
     )
 
@@ -318,7 +318,7 @@ def test_a_test_says_that_it_is_one():
     count=st.integers(0, 10**9),
 )
 def test_no_digest_failure_or_test_is_ever_too_long_or_empty_or_cannot_be_sent(words, lines, blind, count):
-    grids = [message.GridLine(name, f"A-{name}", state, number, number) for state, name, number in lines]
+    grids = [message.GridLine(name, f"A-{name}", state, number, number, 1000) for state, name, number in lines]
     failure = failures.failure("run", "asset", words, T0, registry.empty("notification"))
     assert failure is not None
     for title, text in (

@@ -150,7 +150,7 @@ def test_a_response_is_noted_beside_the_alert_that_it_answers(
     assert lake.sql(closed).rows() == [(parse_time("2026-06-26T12:50:00Z"), "stopped")]
     code, said, _ = mm("status", "--as-of", "2026-06-27T00:20:00Z", "--check")
     assert code == 0
-    assert "Stopped by you at 2026-06-26T12:50:00Z. Its file still reads" in " ".join(said.split())
+    assert "Stopped by you at 2026-06-26 12:50 UTC. Its file still reads" in " ".join(said.split())
     assert mm("respond", "eth", "reopened", "--at", "2026-06-26T13:00:00Z")[0] == 0
     assert lake.sql(closed).rows() == [(None, None)]
     code, _, errors = mm("respond", "eth", "reopened")
@@ -179,7 +179,7 @@ AT_NOON = ("--as-of", "2026-06-26T12:01Z")
 def test_the_page_of_a_time_says_what_was_true_then(mm: Callable[..., tuple[int, str, str]], folder: Path) -> None:
     code, said, _ = mm("status", *AT_NOON)
     assert code == 0
-    assert "As it stood at 2026-06-26T12:01:00Z · judged as of 2026-06-26T12:00:00Z · SIMULATED" in said
+    assert "As it stood at 2026-06-26 12:01 UTC · judged as of 2026-06-26 12:00 UTC · SIMULATED" in said
     assert "STALE" not in said
     (row,) = json.loads(mm("status", *AT_NOON, "--grid", "eth", "--json")[1])
     assert (row["as_of"], row["stale"], row["age_seconds"]) == ("2026-06-26T12:00:00Z", False, 60.0)
@@ -226,7 +226,7 @@ def test_a_report_is_written_whole_or_not_at_all(
     page = target.read_text()
     assert page.startswith("<!doctype html>")
     assert page.rstrip().endswith("</html>")
-    assert "As of <time>2026-06-26T12:00:00Z</time>" in page
+    assert "As of <time>2026-06-26 12:00 UTC</time>" in page
     assert page.count('class="plot') == 2
     assert str(folder) not in page
     code, said, errors = mm("report", "--out", "-", *AT_NOON, "--no-money")

@@ -109,8 +109,8 @@ def test_a_grid_is_shown_as_it_was_read(doctor: Doctor) -> None:
     said = doctor({"kind": "simulated"}, [ETH], grid, "timezone: Europe/Berlin")["grid eth"]
     assert said == (
         "OK",
-        "ETH-USDT 2,900 to 3,100, 10 intervals, stop 2,850, 1,234.5 USDT, active since 2026-01-10 12:00 CET "
-        "(2026-01-10T11:00:00Z)",
+        "ETH-USDT 2,900 to 3,100, 10 intervals, stop 2,850, 1,234.50 USDT, active since 2026-01-10 12:00 CET "
+        "(11:00 UTC)",
     )
 
 

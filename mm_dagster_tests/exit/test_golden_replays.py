@@ -252,7 +252,7 @@ def test_the_message_of_the_flash_crash_says_why_and_what_would_have_come_next(c
     said = {iso(row["as_of"])[11:16]: row for row in frame.iter_rows(named=True)}
     assert said["06:00"]["nearest"][0] == "Break below the grid within 24 h: 21 % (fires at 38 %, at a price of 4,328)"
     assert said["15:15"]["advice"] == (
-        "Stop the grid within 60 minutes: Break below the grid within 24 h: 86 % (limit 75 %); "
+        "Stop the grid within 1 h: Break below the grid within 24 h: 86 % (limit 75 %); "
         "Half-life of the reversion: none, no reversion (limit 242.6 h, from its baseline)."
     )
     assert said["15:15"]["recommended_window_minutes"] == 60

@@ -154,7 +154,7 @@ def test_under_confirmed_an_unknown_probability_at_a_known_bar_is_a_warning_at_o
     assert states(frame) == "NNNWWWWNN"
     assert states(frame, "raw_state") == "NNNWNNNNN"
     assert frame["advice"][3] == (
-        "Be ready to stop the grid, and look again within 240 minutes: "
+        "Be ready to stop the grid, and look again within 4 h: "
         "the probability of a break below the grid cannot be known."
     )
     lost = {"p_break_low_24h": [0.1] + [None] * 8, "verdict": "TREND"}

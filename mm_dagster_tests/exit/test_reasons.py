@@ -53,7 +53,7 @@ def test_the_most_urgent_comes_first_and_what_is_measured_before_what_is_read_in
     ]
     latest = climb(episode(2, {"atr_expansion": 1.3, "p_break_low_24h": 0.71}), 2)
     assert latest["advice"][1] == (
-        "Stop the grid within 60 minutes: Break below the grid within 24 h: 71 % (limit 60 %); "
+        "Stop the grid within 1 h: Break below the grid within 24 h: 71 % (limit 60 %); "
         "True range against its week: 1.30 (limit 1.25)."
     )
 

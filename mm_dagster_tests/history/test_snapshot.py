@@ -151,5 +151,10 @@ def test_both_of_yaml_s_writers_write_the_same_text(monkeypatch: pytest.MonkeyPa
     state = row("exit_state", state="WARNING", since=AS_OF, advice=advice, triggers=TRIGGERS)
     given = ("ETH-USDT", AS_OF, row("regime_features"), row("regime_verdict"), [grid(exit=state)], ACCOUNT, True)
     text = render_snapshot(*given)
-    monkeypatch.setattr(snapshot, "_DUMPER", yaml.SafeDumper)
+
+    class Slow(yaml.SafeDumper):
+        """PyYAML's own."""
+
+    Slow.add_representer(float, snapshot._decimal)
+    monkeypatch.setattr(snapshot, "_Dumper", Slow)
     assert render_snapshot(*given) == text

@@ -43,24 +43,24 @@ def test_every_line_fits_and_nothing_is_cut_off(width: int) -> None:
     assert max(map(len, said.splitlines())) <= min(width, 110)
     together = " ".join(said.split())
     for fact in (
-        "Now 2026-03-01T12:02:00Z · judged as of 2026-03-01T12:00:00Z",
+        "Now 2026-03-01 12:02 UTC · judged as of 2026-03-01 12:00 UTC",
         "LATEST ACCEPTABLE EXIT sol-range ETH-USDT 95 SIMULATED",
-        "since 2026-03-01T11:30:00Z, for 32 min",
+        "since 2026-03-01 11:30 UTC, for 32 min",
         "do Stop the grid.",
-        "when by 2026-03-01T12:31:00Z, 29 min left",
+        "when by 2026-03-01 12:31 UTC, 29 min left",
         "why Break below the grid within 24 h: 61 % (limit 60 %)",
         "next Closes below the grid: 0 of 2 (below 90, 5 % away)",
         "10.5 % above the stop, 5.3 % above the lower bound, 15.8 % below the upper",
         "break below the grid within 6/12/24 h 29/45/61 %, touch the stop within 24 h 18 %",
         "stands at -15.34 USDT: realised +716.53, unrealised -731.87 (modelled); 748.24 more at risk to the stop",
         "waiting may cost 711.29 USDT, 68 % of the profit of its steps",
-        "ESCALATION LATEST ACCEPTABLE EXIT: sent 2026-03-01T11:31:00Z, 31 min ago, by pushover",
+        "ESCALATION LATEST ACCEPTABLE EXIT: sent 2026-03-01 11:31 UTC, 31 min ago, by pushover",
         "no response noted; `mm respond sol-range stopped`",
-        "tick 2026-03-01T12:00:00Z, 2 min ago, took 6.0 s",
+        "tick 2026-03-01 12:00 UTC, 2 min ago, took 6.0 s",
         "alerts 1 sent, 0 held back, 0 waiting, 1 refused in 24 h",
         "refused: [/] is invalid",
-        "quiet hours until 2026-03-01T17:02:00Z",
-        "next 2026-03-01T18:02:00Z",
+        "quiet hours until 2026-03-01 17:02 UTC",
+        "next 2026-03-01 18:02 UTC",
         "2 commits to push",
         "! The last valid configuration stays in force: grids/eth.yaml: stop: 9999 is not below lower",
     ):
@@ -70,7 +70,7 @@ def test_every_line_fits_and_nothing_is_cut_off(width: int) -> None:
 
 def test_what_is_old_is_said_first_and_in_words() -> None:
     said = printed(page(on_page(grid(), clock=LATER), clock=LATER), 80)
-    assert said.startswith("STALE no grid was judged since 2026-03-01T12:00:00Z, 3 h ago.")
+    assert said.startswith("STALE no grid was judged since 2026-03-01 12:00 UTC, 3 h ago.")
     assert "STALE was NORMAL  eth-range" in said
     assert "may go on" not in said
     assert "for 3 h 30 min" not in said

@@ -27,6 +27,7 @@ from mm_dagster.regime.proofs import (
 )
 from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import CODE_VERSIONS
+from mm_dagster.text import plain_text
 from mm_dagster_tests.regime.markets import real, without
 
 MARKETS = ("ETH-USDT", "SOL-USDT")
@@ -212,6 +213,12 @@ def altered(stored: Evidence, table: str, row: int, column: str, value: object) 
 
 
 @settings(max_examples=40)
+def digits_of(value: float) -> str:
+    """All of them, and no exponent but where a broken bit has made hundreds of zeros."""
+    text = plain_text(value)
+    return text if len(text) <= 30 else str(value)
+
+
 @given(data=st.data(), row=st.integers(0, 2 * SPAN.bars - 1), bit=st.integers(0, 63))
 def test_one_altered_bit_is_found_and_named(stored: Evidence, data: st.DataObject, row: int, bit: int) -> None:
     table = data.draw(st.sampled_from(TABLES))
@@ -226,8 +233,8 @@ def test_one_altered_bit_is_found_and_named(stored: Evidence, data: st.DataObjec
     assert proof.differing == 1
     assert proof.first
     assert proof.first.sentence == (
-        f"{before['symbol']} at {iso(before['as_of'])}: {column} is stored as {flipped}, "
-        f"and recomputed as {'null' if value is None else value}"
+        f"{before['symbol']} at {iso(before['as_of'])}: {column} is stored as {digits_of(flipped)}, "
+        f"and recomputed as {'null' if value is None else digits_of(value)}"
     )
     assert [other.result for other in found.values()] == ["HOLDS"]
 
