@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.tables import registry
 
 NOT_TAKEN = "not taken: "
@@ -112,10 +113,11 @@ class KnownLedger:
         yield event(row, "NOTED", row["created_at"], attempt=0)
         if row["status"] == "SUPPRESSED":
             yield event(row, "SUPPRESSED", now, detail=row["detail"])
-        elif row["channel"] and row["attempts"]:
+        elif row["channel"] and (row["attempts"] or _is_unconfirmed(row)):
             outcomes = {_event_id(row, name, row["attempts"], row["channel"]) for name in _OUTCOMES}
             if outcomes.isdisjoint(self._ids) and outcomes.isdisjoint(before):
                 name = {"SENT": "SENT", "FAILED": "REFUSED", "PENDING": "UNANSWERED"}[row["status"]]
+                name = "UNANSWERED" if _is_unconfirmed(row) else name
                 yield event(row, name, row["sent_at"] or now, row["channel"], row["detail"])
         if row["acknowledged_at"]:
             device = row["acknowledged_by_device"]
@@ -123,6 +125,11 @@ class KnownLedger:
         if row["expired_at"]:
             name = "CANCELLED" if (row["detail"] or "").startswith(CANCELLED) else "EXPIRED"
             yield event(row, name, row["expired_at"], row["channel"], row["detail"])
+
+
+def _is_unconfirmed(row: dict[str, Any]) -> bool:
+    """Whether it counts as sent only because it may have been taken twice."""
+    return (row["detail"] or "").startswith(UNCONFIRMED)
 
 
 def event(
