@@ -255,7 +255,7 @@ def test_health_follows_the_daemon_the_tick_and_the_newest_bar(
     late = ready_at(now - timedelta(minutes=36), closed - 8 * BAR)
     assert re.match(r"not ready: tick: the last one finished .*, 36 min ago", str(late.exception))
     stale = ready_at(now, closed - 4 * BAR)
-    assert re.match("not ready: newest bar: ETH-USDT: the newest bar closed", str(stale.exception))
+    assert re.match("not ready: newest bar: ETH-USDT: the newest known bar closed", str(stale.exception))
     assert ready_at(now, closed).exit_code == 0
 
 

@@ -115,15 +115,21 @@ def _fresh(job: Work, bars: pl.DataFrame, problems: Mapping[str, str]) -> Findin
     known = bars.filter((pl.col("status") != "MISSING") & (pl.col("close_time") > job.window.end - FRESH_BARS * BAR))
     fresh = set(known["symbol"])
     # What an exchange has no longer need not grow old first.
-    late = [symbol for symbol in job.symbols if symbol not in fresh or UNKNOWN_MARKET in problems.get(symbol, "")]
+    gone = [symbol for symbol in job.symbols if UNKNOWN_MARKET in problems.get(symbol, "")]
+    late = [symbol for symbol in job.symbols if symbol not in fresh and symbol not in gone]
     because = f" ({'; '.join(problems.values())})" if problems else ""
+    wrong = [
+        *([f"The newest bar of {', '.join(late)} is older than {FRESH_BARS * 15} minutes"] if late else ()),
+        *([f"The exchange has {', '.join(gone)} no longer"] if gone else ()),
+    ]
     return Finding(
         "newest_bar_is_fresh",
-        not late or job.tick is None,
-        f"Of {', '.join(late)} there is no bar of the last {FRESH_BARS * 15} minutes, or the market is gone{because}."
-        if late
+        not wrong,
+        f"{'. '.join(wrong)}{because}."
+        if wrong
         else f"All {len(job.symbols)} markets are known up to {iso(job.window.end)}.",
-        is_error=True,
+        # Of days that are past it is no emergency.
+        is_error=job.tick is not None,
     )
 
 

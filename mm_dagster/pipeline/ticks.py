@@ -39,7 +39,7 @@ def run_tick(
     for table, make in MADE_BY.items():
         if table in stages or not stages:
             make(plan(project, run_id, as_of=as_of, symbols=symbols))
-    if not stages:
+    if not stages or "exit_state" in stages:
         end_tick(plan(project, run_id, as_of=as_of, symbols=symbols))
 
 
