@@ -90,8 +90,8 @@ echo 'The file says which row is wrong, and how to write it. The right one:'
 echo
 cp right.csv mine/candles/ETH-USDT/15m.csv
 show 'mm backfill --from 2026-06-27 --to 2026-06-27' 3
+show 'mm tick' 14
 show 'mm doctor' 30
-show 'mm tick --as-of 2026-06-27T12:00Z' 12
 cat <<'TEXT'
 ## What goes wrong, and what is said
 
