@@ -53,7 +53,7 @@ cat <<'TEXT'
 `make up` runs until Ctrl-C: the UI on http://127.0.0.1:3000, the schedule, the alerts. It logs what happened, and nothing of what did not.
 
 TEXT
-show 'make up' 60 "timeout --signal INT 60 $make up PORT=${PORT:-3917} 2>&1 | cut -c 1-150"
+show 'make up' 60 "timeout --signal INT 60 $make up PORT=${PORT:-3917} 2>&1 | sed -E 's,^(.{150}).*,\1,'"
 cat <<'TEXT'
 ## Candles of your own
 
