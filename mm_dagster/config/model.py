@@ -20,6 +20,8 @@ class Model(BaseModel):
 
     only_for_checks: ClassVar[bool] = False
     """Whether its keys change no row, only how far a check looks."""
+    only_for_tables: ClassVar[frozenset[str] | None] = None
+    """The tables whose rows its keys change; None: those of every table that depends on its file."""
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mm_dagster.config.model import Model, Positive, Probability
 
@@ -71,6 +71,25 @@ class Giveback(Model):
     """The fall, in standard deviations of the log price over that time."""
 
 
+class EntryConfig(Model):
+    """When a grid that is not running may be started."""
+
+    only_for_tables: ClassVar[frozenset[str]] = frozenset({"entry_assessment"})
+
+    enter_below: Annotated[float, Field(gt=0, le=2)] = 0.60
+    """ENTER needs a smaller p_leave_72h, which is the sum over both sides."""
+    watch_below: Annotated[float, Field(gt=0, le=2)] = 0.80
+    """WATCH needs a smaller p_leave_72h."""
+    max_break_low_24h: Probability = 0.20
+    """Both need a smaller probability that the proposed grid is broken below within 24 h; 1 asks nothing of it."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> EntryConfig:
+        if self.watch_below < self.enter_below:
+            raise ValueError(f"watch_below: {self.watch_below} is below enter_below ({self.enter_below})")
+        return self
+
+
 class CalibrationConfig(Model):
     """The check whether the touch probabilities came true."""
 
@@ -87,4 +106,5 @@ class RiskConfig(Model):
     touch: TouchConfig = TouchConfig()
     stop_loss: StopLossRisk = StopLossRisk()
     giveback: Giveback = Giveback()
+    entry: EntryConfig = EntryConfig()
     calibration: CalibrationConfig = CalibrationConfig()

@@ -118,24 +118,30 @@ class Config(Model):
 
         A table's hash covers what the tables before it depend on; see `tables/stages.py`.
         """
-        return sources.digest({path.rpartition(".")[2]: self._value(path, symbol, grid) for path in settings(table)})
+        return sources.digest(
+            {path.rpartition(".")[2]: self._value(path, symbol, grid, table) for path in settings(table)}
+        )
 
     def hash_of_quality(self) -> str:
         """Likewise over the keys that change the rows of `signal_quality`, which are of all markets together."""
         markets = {symbol: self.hash_of("regime_verdict", symbol) for symbol in self.symbols}
-        own = {path: _plain(getattr(self, path)) for path in STAGES["signal_quality"].settings}
+        own = {path: _plain(getattr(self, path), "signal_quality") for path in STAGES["signal_quality"].settings}
         return sources.digest({"markets": markets, **own})
 
-    def _value(self, path: str, symbol: str, grid: GridConfig | None) -> Any:
+    def _value(self, path: str, symbol: str, grid: GridConfig | None, table: str) -> Any:
         if path == "venue":
             return sources.hashed(self.market(symbol).settings)
         value: Any = grid if path == "grid" else self
         for name in path.split(".") if path != "grid" else ():
             value = getattr(value, name)
-        return _plain(value) if isinstance(value, Model) else value
+        return _plain(value, table) if isinstance(value, Model) else value
 
 
-def _plain(model: Model) -> dict[str, Any]:
-    """What of a model changes rows."""
-    left_out = {name for name, value in model if isinstance(value, Model) and value.only_for_checks}
+def _plain(model: Model, table: str) -> dict[str, Any]:
+    """What of a model changes rows of a table."""
+    left_out = {name for name, value in model if isinstance(value, Model) and not _changes(value, table)}
     return model.model_dump(mode="json", exclude=left_out)
+
+
+def _changes(model: Model, table: str) -> bool:
+    return not model.only_for_checks and (model.only_for_tables is None or table in model.only_for_tables)

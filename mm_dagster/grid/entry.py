@@ -1,6 +1,7 @@
 """Is this a moment to start a grid that is not running, and with which bounds?
 
-A calm market lengthens a grid's life. It was not found to make it earn more, and the advice says so.
+A calm market lengthens a grid's life. It was not found to make it earn more, and the advice says so. That no exit
+signal is near when a grid starts was found to pay: see docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -14,17 +15,14 @@ import polars as pl
 from mm_dagster.arrays import log_ratio
 from mm_dagster.bars import BAR, Span, bar_numbers
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.config.risk import RiskConfig
+from mm_dagster.config.risk import EntryConfig, RiskConfig
 from mm_dagster.grid import touch
 from mm_dagster.grid.proposal import propose
 from mm_dagster.tables import registry
 from mm_dagster.text import price_text
 
 HORIZON_HOURS = 72
-ENTER_BELOW = 0.60
-"""ENTER needs a smaller p_leave_72h."""
-WATCH_BELOW = 0.80
-"""WATCH needs a smaller p_leave_72h."""
+BREAK_HOURS = 24
 
 _CAVEAT = "A calm market lengthens a grid's life; it was not found to make it earn more."
 
@@ -37,16 +35,17 @@ def assess(
     Bounds and levels are proposed as `proposal` says.
 
     ENTER: verdict RANGE_OK, the price inside the range of the last 96 hours as it was before widening, and
-    p_leave_72h below 0.60. WATCH: verdict RANGE_OK or RANGE_WEAK, inside, and below 0.80. WAIT: everything else. So
-    a TRANSITION, a TREND, a price outside the range, and anything unknown always mean WAIT; so does a price outside
-    the grid as configured, or at its stop, since that is what would be started.
+    p_leave_72h below `enter_below`. WATCH: verdict RANGE_OK or RANGE_WEAK, inside, and below `watch_below`. Both need
+    p_break_low_24h of the proposed grid below `max_break_low_24h`. WAIT: everything else. So a TRANSITION, a TREND, a
+    price outside the range, and anything unknown always mean WAIT; so does a price outside the grid as configured, or
+    at its stop, since that is what would be started.
 
     Args:
         grid: the grid. An enabled one gets no rows: it has an exit state.
         features: rows of `regime_features`; other symbols and times are ignored.
         verdict: rows of `regime_verdict`; likewise.
         span: its bars; those with `as_of` before `grid.first_as_of` are left out.
-        risk: what a weekend is, and scales of the touch probability; the one for 24 hours is used.
+        risk: what a weekend is, scales of the touch probability, of which the one for 24 hours is used, and `entry`.
 
     Returns:
         Rows of `entry_assessment` without stamps, one per bar, by `as_of`.
@@ -68,6 +67,7 @@ def assess(
         for distance in (log_ratio(price, lower), log_ratio(upper, price))
     )
     p_leave = p_below + p_above
+    p_break = touch.probability_ahead(log_ratio(price, lower), volatility, first, BREAK_HOURS, scale, weekend)
 
     frame = rows.select("as_of", "verdict").with_columns(
         grid_id=pl.lit(grid.id),
@@ -84,6 +84,7 @@ def assess(
             dtype=pl.Float64,
         ),
         p_leave_72h=pl.Series(p_leave, dtype=pl.Float64).fill_nan(None),
+        p_break_low_24h=pl.Series(p_break, dtype=pl.Float64).fill_nan(None),
         range_low=pl.Series(low, dtype=pl.Float64).fill_nan(None),
         range_high=pl.Series(high, dtype=pl.Float64).fill_nan(None),
     )
@@ -95,7 +96,8 @@ def assess(
             (row["range_low"], row["range_high"]),
             (row["lower"], row["upper"]),
             row["levels"],
-            row["p_leave_72h"],
+            (row["p_leave_72h"], row["p_break_low_24h"]),
+            risk.entry,
         )
         for row in frame.iter_rows(named=True)
     ]
@@ -118,9 +120,22 @@ def _advise(
     recent: tuple[float | None, float | None],
     proposed: tuple[float | None, float | None],
     intervals: int | None,
-    p_leave: float | None,
+    chances: tuple[float | None, float | None],
+    limits: EntryConfig,
 ) -> tuple[str, list[str]]:
-    """Advice and reasons of one bar; the reasons against starting come first."""
+    """Advice and reasons of one bar; the reasons against starting come first.
+
+    Args:
+        grid: as configured.
+        verdict: of the market.
+        price: its close.
+        recent: the range of the last 96 hours.
+        proposed: the bounds of the proposed grid.
+        intervals: how many it has; None: it would not pay its fees.
+        chances: that it is left within 72 hours, both sides summed, and broken below within 24.
+        limits: what both are measured by.
+    """
+    p_leave, p_break = chances
     against: list[str] = []
     support: list[str] = []
     if price is not None:
@@ -148,14 +163,21 @@ def _advise(
         if intervals is None:
             against.append("The range is too narrow for two steps that pay their fees.")
     if p_leave is not None and proposed[0] is not None and proposed[1] is not None:
-        (support if p_leave < WATCH_BELOW else against).append(
+        (support if p_leave < limits.watch_below else against).append(
             f"Leaving {price_text(proposed[0])} to {price_text(proposed[1])} within {HORIZON_HOURS} h: "
-            f"{100 * p_leave:.0f} %, both sides summed (ENTER below {100 * ENTER_BELOW:.0f} %, WATCH below "
-            f"{100 * WATCH_BELOW:.0f} %)."
+            f"{100 * p_leave:.0f} %, both sides summed (ENTER below {100 * limits.enter_below:.0f} %, WATCH below "
+            f"{100 * limits.watch_below:.0f} %)."
+        )
+    if p_break is not None and proposed[0] is not None:
+        near = p_break >= limits.max_break_low_24h
+        what = "an exit signal is already near" if near else "no exit signal is near"
+        (against if near else support).append(
+            f"If it started now, {what}: a break below {price_text(proposed[0])} within {BREAK_HOURS} h: "
+            f"{100 * p_break:.0f} % (ENTER and WATCH below {100 * limits.max_break_low_24h:.0f} %)."
         )
     if against:
         return "WAIT", against + support
-    if verdict == "RANGE_OK" and p_leave is not None and p_leave < ENTER_BELOW:
+    if verdict == "RANGE_OK" and p_leave is not None and p_leave < limits.enter_below:
         return "ENTER", [*support, _CAVEAT]
     return "WATCH", support
 

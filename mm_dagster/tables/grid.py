@@ -120,6 +120,7 @@ class EntryAssessment(dy.Schema):
     levels = count("Proposed number of intervals, geometric.")
     step_percent = number("Proposed step between neighbouring prices, percent.", low=0.0)
     p_leave_72h = number("p_low + p_high of the proposed bounds within 72 hours; may exceed 1.", low=0.0)
+    p_break_low_24h = probability("Probability of two closes below the proposed grid within 24 hours.")
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()
@@ -144,8 +145,8 @@ STAGES = (
         group="grid",
         after=("regime_verdict",),
         settings=("grid", "risk"),
-        # 3: prices in `reasons` without exponents; no advice changed.
-        code_version="3",
+        # 3: prices in `reasons` without exponents; no advice changed. 4: the gate, and p_break_low_24h.
+        code_version="4",
         every_bar="idle_grid",
     ),
 )

@@ -72,6 +72,32 @@ def test_verdict_and_chance_of_leaving_make_the_advice(verdict: str | None, sigm
     assert found["reasons"]
 
 
+def gated(limit: float, **columns: Any) -> dict[str, Any]:
+    risk = RiskConfig.model_validate({"entry": {"max_break_low_24h": limit, "enter_below": 1.5, "watch_below": 1.6}})
+    known = features([3127.0], **(CALM | columns))
+    return entry.assess(OFF, known, verdicts(["RANGE_OK"]), span(1), risk).row(0, named=True)
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.004, 0.006])
+def test_a_grid_whose_exit_signal_is_near_already_waits_by_that_alone(sigma: float) -> None:
+    found = gated(1.0, volatility_forecast=sigma)
+    p = found["p_break_low_24h"]
+    away = math.log(3127 / found["lower"])
+    assert p == pytest.approx(2 * stats.t.cdf(-away / (0.74 * sigma * math.sqrt(24)), df=4))
+    assert found["advice"] == "ENTER"
+    assert gated(p * 1.001, volatility_forecast=sigma)["advice"] == "ENTER"
+    waits = gated(p, volatility_forecast=sigma)
+    assert waits["advice"] == "WAIT"
+    assert "an exit signal is already near: a break below" in waits["reasons"][0]
+    # All else speaks for it.
+    assert not any("near" in reason for reason in waits["reasons"][1:])
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"watch_below: 0\.5 is below enter_below"):
+        RiskConfig.model_validate({"entry": {"watch_below": 0.5}})
+
+
 @pytest.mark.parametrize(("close", "advice"), [(3075.0, "ENTER"), (3074.0, "WAIT"), (3181.0, "WAIT")])
 def test_inside_is_judged_by_the_range_before_widening(close: float, advice: str) -> None:
     assert row(close, volatility_forecast=0.001)["advice"] == advice
