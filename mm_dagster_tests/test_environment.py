@@ -263,7 +263,7 @@ def test_what_a_terminal_cannot_show_undoes_nothing(monkeypatch: pytest.MonkeyPa
         main()
     sys.stdout.flush()
     assert end.value.code == 0
-    assert b"NORMAL ? WARNING" in written.getvalue()
+    assert b"NORMAL -> WARNING" in written.getvalue()
 
 
 def test_an_error_of_the_disk_is_one_line_that_says_what_to_do(

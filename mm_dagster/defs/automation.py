@@ -35,17 +35,17 @@ def _offset_minutes() -> int:
     except environment.VariableError as error:
         logger.error("%s; %d is taken", error, environment.OFFSET_MINUTES)
         offset = environment.OFFSET_MINUTES
-    return (offset + _late_minutes()) % 15
-
-
-def _late_minutes() -> int:
-    """How long after a quarter hour of ours one ends here: a demo's clock starts at any minute."""
     try:
-        late = -Project.here().ahead % BAR
+        late = minutes_late(Project.here().ahead)
     except ForeseenError:
         # What is wrong is said by whatever is asked for.
-        return 0
-    return -(-late // timedelta(minutes=1))
+        late = 0
+    return (offset + late) % 15
+
+
+def minutes_late(ahead: timedelta) -> int:
+    """How many minutes after a quarter hour of ours one has ended where the clock is so far ahead, as in a demo."""
+    return -(-(-ahead % BAR) // timedelta(minutes=1))
 
 
 OFFSET_MINUTES = _offset_minutes()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import importlib
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from mm_dagster.bars import floor_bar
 from mm_dagster.definitions import defs
 from mm_dagster.defs import automation
 from mm_dagster.defs.automation import BETWEEN
@@ -20,7 +18,6 @@ from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.pipeline.project import Project
 from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
-from mm_dagster_tests.conftest import PROJECT
 
 HISTORY = {"candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"}
 MONTHLY = {"signal_quality"} | (set() if missing() else {"candidate_parameters"})
@@ -148,31 +145,31 @@ def scheduled(everything: dg.Definitions, at: datetime) -> dg.ScheduleEvaluation
     )
 
 
-@pytest.mark.parametrize("offset", range(15))
-@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=7, seconds=23), timedelta(minutes=14, seconds=59)])
-def test_what_runs_once_a_day_keeps_clear_of_the_tick_at_any_offset(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offset: int, late: timedelta
-) -> None:
-    """In a demo, too, whose quarter hours begin at any minute of ours."""
-    monkeypatch.setenv("MM_CONFIG_DIR", str(PROJECT / "configs" / "demo"))
-    monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("MM_TICK_OFFSET_MINUTES", str(offset))
-    at = datetime(2026, 11, 29, 12, tzinfo=UTC) + late
-    (tmp_path / "clock.json").write_text(json.dumps({"shows": "2026-06-29T16:45:00Z", "at": at.isoformat()}))
-    try:
-        again = importlib.reload(automation)
-        minutes = again.every_quarter_hour.cron_schedule.split()[0].split(",")
-        ticks = {int(minute) for minute in minutes}
-        # So many minutes after a quarter hour of the demo has closed, and less than one more.
-        began = -(-late // timedelta(minutes=1))
-        assert {minute % 15 for minute in ticks} == {(offset + began) % 15}
-        for daily in (again.every_night, again.every_day, again.every_morning, again.every_month):
-            minute = int(daily.cron_schedule.split()[0])
-            assert min((minute - tick) % 60 for tick in ticks) >= 5
-            assert min((tick - minute) % 60 for tick in ticks) >= 5
-    finally:
-        monkeypatch.undo()
-        importlib.reload(automation)
+def test_what_runs_once_a_day_is_half_way_between_two_ticks(everything: dg.Definitions) -> None:
+    ticks = everything.resolve_schedule_def("every_quarter_hour").cron_schedule
+    offset = int(str(ticks).split(",")[0])
+    for name in ("every_night", "every_day", "every_morning", "every_night_again", "every_month"):
+        minute = int(str(everything.resolve_schedule_def(name).cron_schedule).split()[0])
+        assert (minute - offset) % 15 == 7
+        assert minute < 60
+
+
+@pytest.mark.parametrize(
+    ("ahead", "late"),
+    [
+        (timedelta(0), 0),
+        (-timedelta(days=152), 0),
+        # Where it is 16:45 at 12:07:23 here, a quarter hour ends at 12:22:23, 12:37:23 and so on.
+        (timedelta(hours=4, minutes=37, seconds=37), 8),
+        (-timedelta(minutes=3), 3),
+        (-timedelta(seconds=1), 1),
+    ],
+)
+def test_in_a_demo_the_tick_runs_when_its_own_quarter_hour_has_ended(ahead: timedelta, late: int) -> None:
+    assert automation.minutes_late(ahead) == late
+    end = datetime(2026, 11, 29, 12, tzinfo=UTC) + timedelta(minutes=late)
+    there = end + ahead
+    assert timedelta(0) <= there - floor_bar(there) < timedelta(minutes=1)
 
 
 def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> None:

@@ -205,7 +205,7 @@ def test_an_empty_lake_has_nothing_to_judge(tmp_path: Path, project: Project, mo
     monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
     result = judge()
     (check,) = result.get_asset_check_evaluations()
-    assert (check.passed, check.description) == (True, "No candle is stored yet.")
+    assert (check.passed, check.description) == (False, "Nothing was judged: no candle is stored yet.")
 
 
 def fit(project: Project) -> tuple[dict[str, Any], dg.AssetCheckEvaluation, str]:
