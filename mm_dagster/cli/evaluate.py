@@ -86,6 +86,10 @@ def evaluate(
     models: Annotated[
         bool, typer.Option("--candidates", help="Instead: do models that nothing reads yet know more of a break?")
     ] = False,
+    mine: Annotated[
+        bool,
+        typer.Option("--mine", help="Instead: were the alerts of your own grids right, and what was it worth?"),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the advice on stored candles: every signal beside every control, with 95 % intervals.
@@ -101,6 +105,9 @@ def evaluate(
     if models and grids is Grids.REAL:
         raise CommandError("--candidates are judged on the rule's grids; leave --grids real out")
     days, wanted = whole_days(first, last), configured(symbols)
+    if mine:
+        print_outcomes(days, wanted, as_json)
+        return
     if models:
         print_candidates(judged_candidates(days, wanted), days, wanted, as_json)
         return
@@ -112,6 +119,27 @@ def evaluate(
         if simulated:
             out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
         print_quality(found, days)
+
+
+def print_outcomes(days: Span, symbols: Sequence[str], as_json: bool) -> None:
+    """What came after the alerts of some days, by state, beside what is expected."""
+    from mm_dagster.pipeline.outcomes import by_level, outcomes_of
+
+    project = project_here()
+    rows = outcomes_of(project).filter(days.opens("as_of") & pl.col("symbol").is_in(list(symbols)))
+    if rows.is_empty():
+        raise CommandError(f"no grid of yours entered a higher state from {days}; choose other days")
+    levels = by_level(project, rows)
+    if as_json:
+        print_rows(levels, as_json)
+        return
+    shown = ("state", "told", "alerts", "open", "known", "right", "hit_rate", "low", "high", "expected", "median_hours")
+    print_rows([{name: row[name] for name in shown} for row in levels], as_json, title=f"After alerts, {days}")
+    out.print(
+        "Right: two closes below the grid, or the stop, within 24 hours; low and high: 95 % (Wilson). Told false: "
+        "it would have been told, before anyone listened. One by one: mm sql \"FROM alert_outcome\"",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """Stage 6, audit: what the operator could have seen, kept where git keeps it."""
 
 import dagster as dg
+import polars as pl
 
 from mm_dagster.bars import parse_time
 from mm_dagster.defs.describe import GROUPS, cause, checked, page, picture, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.logs import TICK_TAG
+from mm_dagster.pipeline import outcomes
 from mm_dagster.pipeline import tick_log as ticks
 from mm_dagster.pipeline.answers import response_figures
 from mm_dagster.pipeline.snapshots import keep_snapshots
+from mm_dagster.tables.registry import STAGES
 
 
 @stage_asset(
@@ -47,6 +50,30 @@ def alert_audit(project: ProjectOfRun) -> dg.MaterializeResult:
     live exchange, rehearsals on recorded or simulated candles are left out.
     """
     return dg.MaterializeResult(metadata=page(response_figures(project)))
+
+
+@stage_asset(
+    kinds={"polars"},
+    cadence="day",
+    # What the operator answered comes from the command line and from no asset.
+    deps=[table for table in STAGES["alert_outcome"].after if table != "operator_response"],
+    code_version=STAGES["alert_outcome"].code_version,
+)
+def alert_outcome(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.MaterializeResult:
+    """What came after each escalation: did the grid break, and what was leaving then worth?
+
+    Of all that the operator was notified of, and, labelled so, of what they would have been before anyone listened. An
+    outcome is told when its 24 hours have passed, money after 14 days. `mm evaluate --mine` prints the hit rates.
+    """
+    rows, changed = outcomes.keep_outcomes(project, context.run.run_id)
+    levels = outcomes.by_level(project, rows)
+    return dg.MaterializeResult(
+        metadata={
+            "rows_changed": changed,
+            **({"by_level": preview(pl.DataFrame(levels, infer_schema_length=None))} if levels else {}),
+            "preview": preview(rows.tail(8).drop("config_hash", "code_version", "source")),
+        }
+    )
 
 
 @stage_asset(

@@ -388,6 +388,33 @@ VIEWS = {
         ORDER BY ALL
         """,
     ),
+    "alert_hit_rate": View(
+        "Were the alerts right? By month of UTC and state, what was told and what would have been told apart.",
+        {
+            **_MONTH,
+            "state": "State that was entered.",
+            "told": "Whether the operator was notified.",
+            "alerts": "How many there were.",
+            "known": "Of so many it is known: BROKE, STOPPED or HELD.",
+            "right": "Of these a break or the stop came within 24 hours.",
+            "hit_rate": "right over known; null where nothing is known.",
+            "median_hours": "From the alert to the break or the stop.",
+            "mean_gain_vs_hold_percent": "Leaving then against holding for 14 days, percent of the capital.",
+            **_SOURCE,
+        },
+        f"""
+        SELECT
+            strftime({_month("as_of")}, '%Y-%m') AS month, state, told, count(*) AS alerts,
+            count(*) FILTER (WHERE outcome IN ('BROKE', 'STOPPED', 'HELD')) AS known,
+            count(*) FILTER (WHERE outcome IN ('BROKE', 'STOPPED')) AS "right",
+            count(*) FILTER (WHERE outcome IN ('BROKE', 'STOPPED'))
+                / nullif(count(*) FILTER (WHERE outcome IN ('BROKE', 'STOPPED', 'HELD')), 0) AS hit_rate,
+            median(hours) AS median_hours, avg(gain_vs_hold_percent) AS mean_gain_vs_hold_percent, source
+        FROM alert_outcome
+        GROUP BY ALL
+        ORDER BY ALL
+        """,
+    ),
     "signal_worth": View(
         "What each signal and control was worth in the newest judgement: the main figures of signal_quality in a row.",
         {

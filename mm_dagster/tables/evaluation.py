@@ -7,6 +7,7 @@ from mm_dagster.tables.columns import (
     flag,
     hash_of_configuration,
     number,
+    one_of,
     source_of_candles,
     structs,
     text,
@@ -15,7 +16,7 @@ from mm_dagster.tables.columns import (
 )
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
-from mm_dagster.tables.words import METRICS
+from mm_dagster.tables.words import METRICS, OUTCOMES, RESPONSES, STATES
 
 
 class SignalQuality(dy.Schema):
@@ -69,7 +70,50 @@ class CandidateParameters(dy.Schema):
     source = source_of_candles()
 
 
+class AlertOutcome(dy.Schema):
+    """What came after each escalation of a grid: was it right, and what was leaving then worth?
+
+    A row is OPEN until 24 hours have passed, whatever has happened by then; its money is null until 14 days have.
+    """
+
+    grid_id = text("Grid.", key=True)
+    activated_at = time("Episode;", key=True)
+    as_of = time("The bar at which the state was entered;", key=True)
+    state = one_of(STATES, "The state that was entered.")
+    symbol = text("Market.")
+    told = flag("Whether the operator was notified; false: it would have been, before anyone listened.", nullable=False)
+    alert_id = text("The alert; null: there was none.", nullable=True)
+    outcome = one_of(
+        OUTCOMES,
+        "OPEN: 24 hours have not passed. BROKE: two closes in a row below the grid within them. STOPPED: the stop was "
+        "touched within them. HELD: neither. LATE: the grid was broken before. UNKNOWN: a bar of these hours is not "
+        "known.",
+    )
+    hours = number("From as_of to the close of the bar that broke or stopped it.", low=0.0)
+    gain_vs_hold = number(
+        "Value at as_of, sold then, less the value 14 days later or at the stop; quote currency. Fees and slippage of "
+        "both are in it."
+    )
+    gain_vs_hold_percent = number("The same, percent of the capital.")
+    gain_vs_next_level = number(
+        "Value at as_of less that when a higher state was entered within 14 days, quote currency; null: none was."
+    )
+    gain_vs_next_level_percent = number("The same, percent of the capital.")
+    action = one_of(RESPONSES, "The first thing that the operator did about it.", nullable=True)
+    seconds_to_action = number("From the alert to it, seconds.")
+    config_hash = hash_of_configuration()
+    code_version = version_of_code()
+    source = source_of_candles()
+
+
 STAGES = (
+    Stage(
+        "alert_outcome",
+        AlertOutcome,
+        group="evaluation",
+        after=("candles", "grid_risk", "exit_state", "notification", "operator_response"),
+        code_version="1",
+    ),
     Stage(
         "signal_quality",
         SignalQuality,

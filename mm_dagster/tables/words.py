@@ -5,6 +5,9 @@ from __future__ import annotations
 VERDICTS = ("RANGE_OK", "RANGE_WEAK", "TRANSITION", "TREND")
 """From the least to the most dangerous."""
 
+OUTCOMES = ("OPEN", "BROKE", "STOPPED", "HELD", "LATE", "UNKNOWN")
+"""What came after an alert; see tables/evaluation.py."""
+
 STATES = ("NORMAL", "WARNING", "LATEST_ACCEPTABLE_EXIT", "MANDATORY_EXIT")
 """From the least to the most urgent."""
 

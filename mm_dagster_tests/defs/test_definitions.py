@@ -35,7 +35,7 @@ def names(job: dg.JobDefinition) -> set[str]:
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY
-    others = {"account_snapshot", "alert_audit", "notification", "snapshot", "tick_log"} | MONTHLY
+    others = {"account_snapshot", "alert_audit", "alert_outcome", "notification", "snapshot", "tick_log"} | MONTHLY
     assert set(specs) - HISTORY == others
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
 
