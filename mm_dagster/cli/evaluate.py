@@ -76,7 +76,7 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...] = (
     rich_help_panel=PANEL,
     epilog="Examples: `mm evaluate --from 2026-04-20 --to 2026-06-28`, "
     "`mm evaluate --from 2025-01-01 --to 2025-12-27 --symbols ETH-USDT,SOL-USDT --json > quality.json`, "
-    "`mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
+    "`mm evaluate --from 2026-01-01 --mine`, `mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
 )
 def evaluate(
     first: Annotated[str, typer.Option("--from", help="First day on which grids are opened, UTC.")],

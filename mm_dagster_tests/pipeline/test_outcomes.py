@@ -36,8 +36,8 @@ def entered(project: Project) -> pl.DataFrame:
     """By SQL: where a state is higher than the one before."""
     ranks = "list_position(['NORMAL', 'WARNING', 'LATEST_ACCEPTABLE_EXIT', 'MANDATORY_EXIT'], state)"
     return project.lake.sql(
-        f"SELECT as_of, state FROM (SELECT as_of, state, {ranks} AS r, lag({ranks}, 1, 1) OVER (ORDER BY as_of) AS before "
-        "FROM exit_state) WHERE r > before ORDER BY as_of"
+        f"SELECT as_of, state FROM (SELECT as_of, state, {ranks} AS r, lag({ranks}, 1, 1) OVER (ORDER BY as_of) AS b "
+        "FROM exit_state) WHERE r > b ORDER BY as_of"
     )
 
 
