@@ -23,6 +23,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 SLOW_FIRST = (
     "cli/test_cli",
+    "test_words_and_figures",
     "defs/test_trouble",
     "defs/test_flash_crash",
     "defs/test_live_equals_backfill",
@@ -35,6 +36,7 @@ SLOW_FIRST = (
     "faults/test_sample",
     "history/test_analysts",
     "defs/test_account",
+    "cli/test_bad_inputs",
 )
 """The longest files: begun last, one of them would keep one worker while the others have nothing left to do."""
 

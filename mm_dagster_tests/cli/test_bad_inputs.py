@@ -20,6 +20,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import stamina
 import yaml
 
 from mm_dagster import cli
@@ -191,11 +192,13 @@ def called(folder: Path, wrong: Input) -> tuple[int, str]:
         contextlib.redirect_stdout(io.StringIO()),
     ):
         cli.project_here.cache_clear()
+        stamina.set_testing(True)  # whom nobody answers is not asked again with pauses
         try:
             cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
+            stamina.set_testing(False)
             cli.project_here.cache_clear()
     lines = [one for one in said.getvalue().splitlines() if one.strip()]
     return code, (lines[-1] if lines else "").replace(f"{folder}/", "")
