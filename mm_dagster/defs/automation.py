@@ -108,7 +108,7 @@ audit = dg.define_asset_job(
 evaluation = dg.define_asset_job(
     "evaluation",
     # candidate_parameters is there only where what fits them is installed.
-    selection=dg.AssetSelection.groups(GROUPS["evaluation"]) - dg.AssetSelection.assets("alert_outcome"),
+    selection=dg.AssetSelection.groups(GROUPS["evaluation"]),
     description="What the signals were worth in the last year, up to the last whole month; the candidates' parameters.",
     tags={KIND_TAG: "evaluation", "dagster/priority": "-1"},
     executor_def=dg.in_process_executor,

@@ -110,7 +110,7 @@ STAGES = (
     Stage(
         "alert_outcome",
         AlertOutcome,
-        group="evaluation",
+        group="audit",
         after=("candles", "grid_risk", "exit_state", "notification", "operator_response"),
         code_version="1",
     ),

@@ -17,6 +17,7 @@ from mm_dagster.tables.words import (
     ALERT_STATUS,
     CANDLE_STATUS,
     ENTRY_ADVICE,
+    OUTCOMES,
     POSITION_HEALTH,
     RESPONSES,
     RISK_LEVEL,
@@ -42,6 +43,7 @@ _WORDS = {
     "side": SIDES,
     "event": ALERT_EVENTS,
     "action": RESPONSES,
+    "outcome": OUTCOMES,
     "old_status": CANDLE_STATUS,
     "new_status": CANDLE_STATUS,
 }
