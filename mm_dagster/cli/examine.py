@@ -21,6 +21,7 @@ from mm_dagster.text import counted, local_time, money_text, price_text, spoken
 
 if TYPE_CHECKING:
     from mm_dagster.config.grid import GridConfig
+    from mm_dagster.config.whole import Config
 
 PANEL = "Keep it well"
 
@@ -114,7 +115,23 @@ def _environment(project: Any) -> str:
     if wrong:
         raise CommandError("; ".join(wrong))
     offset = environment.tick_offset_minutes()
-    return f"MM_DATA_DIR is {project.data}; a tick runs {counted(offset, 'minute')} after a quarter hour"
+    return (
+        f"MM_DATA_DIR is {project.data}; a tick runs {counted(offset, 'minute')} after a quarter hour"
+        f"{_proxies(project.config)}"
+    )
+
+
+def _proxies(config: Config) -> str:
+    """Who asks through a proxy: one for all clients, unless a venue says otherwise. No address is shown."""
+    named = [
+        name for name in ("HTTPS_PROXY", "ALL_PROXY") if environment.given(name) or environment.given(name.lower())
+    ]
+    own = {name: getattr(venue, "proxy", None) for name, venue in config.markets.venues.items()}
+    apart = [f"{name} through {'none' if proxy == 'none' else 'its own'}" for name, proxy in own.items() if proxy]
+    if not named and not apart:
+        return ""
+    every = f"the proxy of {named[0]}" if named else "no proxy"
+    return f"; all clients ask through {every}{', but ' + ', '.join(apart) if apart else ''}"
 
 
 def _configuration(project: Any) -> str:

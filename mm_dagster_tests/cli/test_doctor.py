@@ -158,3 +158,29 @@ def _commit() -> object:
     from mm_dagster.history.lake import Commit
 
     return Commit(run_id="test", asset="candles", span="")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "variable", "says"),
+    [
+        (None, None, "after a quarter hour"),
+        (None, "http://127.0.0.1:3128", "; all clients ask through the proxy of HTTPS_PROXY"),
+        ("none", "http://127.0.0.1:3128", "; all clients ask through the proxy of HTTPS_PROXY, but main through none"),
+        ("http://127.0.0.1:9", None, "; all clients ask through no proxy, but main through its own"),
+    ],
+)
+def test_a_proxy_that_not_all_clients_use_is_said(
+    server: KucoinServer,
+    doctor: Doctor,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str | None,
+    variable: str | None,
+    says: str,
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv("HTTPS_PROXY", variable)
+    result, detail = doctor({**at(server), "proxy": proxy}, [ETH])["environment"]
+    assert result == "OK"
+    assert detail.endswith(says)
