@@ -23,7 +23,7 @@ show() {  # show COMMAND [LINES] [INSTEAD]: the command, what it prints (the las
     local output code
     output=$(eval "${3:-$1}" 2>&1)
     code=$?
-    echo "$output" | sed -e 's/\x1b\[[0-9;]*m//g' -e "s#$place/#~/#g" -e 's/[[:space:]]*$//' | cat -s | tail -n "${2:-40}"
+    echo "$output" | sed -e 's/\x1b\[[0-9;]*m//g' -e "s#$place/#~/#g" -e "s#$checkout/#~/mm_dagster/#g" -e 's/[[:space:]]*$//' | cat -s | tail -n "${2:-40}"
     [ $code -ne 0 ] && echo "[ends with $code]"
     echo '```'
     echo
