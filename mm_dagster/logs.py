@@ -131,7 +131,6 @@ def bound(**known: str | None) -> Iterator[None]:
     """
     import structlog
 
-    adopt_structlog()
     with structlog.contextvars.bound_contextvars(**{name: value for name, value in known.items() if value}):
         try:
             yield

@@ -8,12 +8,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from mm_dagster import logs
 from mm_dagster_tests import postgres as real
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("house", deadline=None)
@@ -87,3 +91,22 @@ def postgres() -> Iterator[real.Postgres]:
         except Exception as error:
             pytest.skip(f"no PostgreSQL starts here: {type(error).__name__}: {error}")
         yield server
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is drawn in a test."""
+    # Imported here because matplotlib takes a second to load, and few tests draw.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from mm_dagster.pictures import style
+
+    kept: list[Figure] = []
+
+    class Kept(FigureCanvasAgg):
+        def __init__(self, figure: Figure) -> None:
+            kept.append(figure)
+            super().__init__(figure)
+
+    monkeypatch.setattr(style, "FigureCanvasAgg", Kept)
+    return kept

@@ -27,7 +27,6 @@ import polars as pl
 import pytest
 import stamina.instrumentation
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console
@@ -50,7 +49,7 @@ from mm_dagster.market.simulated import simulate
 from mm_dagster.pages.gather import drawn, page
 from mm_dagster.pages.report import render
 from mm_dagster.pages.terminal import status_page
-from mm_dagster.pictures import quality, style
+from mm_dagster.pictures import quality
 from mm_dagster.pictures.decision import decision_picture
 from mm_dagster.pictures.equity import equity_picture
 from mm_dagster.pipeline.exhibits import markdown_of
@@ -497,20 +496,6 @@ def words_of(figure: Figure) -> list[str]:
     figure.canvas.draw()
     offsets = [axis.get_offset_text().get_text() for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     return [*(text.get_text().replace("−", "-") for text in figure.findobj(Text)), *offsets]
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is drawn in a test."""
-    kept: list[Figure] = []
-
-    class Kept(FigureCanvasAgg):
-        def __init__(self, figure: Figure) -> None:
-            kept.append(figure)
-            super().__init__(figure)
-
-    monkeypatch.setattr(style, "FigureCanvasAgg", Kept)
-    return kept
 
 
 def test_every_picture_can_be_read(project: Project, figures: list[Figure]) -> None:

@@ -81,7 +81,13 @@ def _examine() -> list[dict[str, Any]]:
 
 def _data_folder(data: Path) -> str:
     """That all that is written can be, and that nobody else reads it."""
-    for folder in (data, data / "history", data / "history" / "files", data / "mirror", data / "dagster"):
+    for folder in (
+        data,
+        data / "history",
+        data / "history" / "files",
+        data / "mirror",
+        environment.dagster_folder(data),
+    ):
         if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
             raise CommandError(f"{folder}: cannot be written to; let the user who runs this write there")
     return modes.check(data)

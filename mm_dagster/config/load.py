@@ -109,7 +109,8 @@ def _model(path: Path, content: bytes, model: type[M], zone: tzinfo = UTC) -> M:
         required = any(field.is_required() for field in model.model_fields.values())
         raise ConfigError(f"{path}: is empty; {'write its keys into it' if required else _FOR_DEFAULTS}")
     with foreseen(path):
-        capital = texts(content).get("capital", "")
+        # How it is written shows only in the file, which is looked at again where it can matter.
+        capital = texts(content)["capital"] if isinstance(values.get("capital"), float) else ""
         if written.is_ambiguous(capital):
             thousands = capital.replace(".", "")
             raise ConfigError(

@@ -10,11 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from mm_dagster.bars import BAR, HOUR_BARS
+from mm_dagster.bars import BAR
 from mm_dagster.evaluation.alarms import HORIZON
 from mm_dagster.tables.words import STATES
 
@@ -45,6 +46,22 @@ class Life:
     values: Mapping[datetime, float]
     entered: Mapping[datetime, str]
     known_until: datetime
+
+    @cached_property
+    def broken(self) -> tuple[datetime, str] | None:
+        """When it was first broken below or touched its stop, and which; None: it was not."""
+        below_at = None
+        for time in sorted(self.bars):
+            if time < self.first_as_of:
+                continue
+            low, close = self.bars[time]
+            is_below = close is not None and close < self.lower
+            if low is not None and time > self.first_as_of and low <= self.stop:
+                return time, "STOPPED"
+            if is_below and below_at == time - BAR:
+                return time, "BROKE"
+            below_at = time if is_below else None
+        return None
 
 
 def escalations(states: pl.DataFrame) -> dict[datetime, str]:
@@ -95,35 +112,17 @@ def follow(life: Life, as_of: datetime, state: str) -> dict[str, Any]:
 
 
 def _came(life: Life, as_of: datetime) -> tuple[str, float | None]:
-    if _is_broken(life, as_of):
+    broken = life.broken
+    if broken is not None and broken[0] <= as_of:
         return "LATE", None
     if as_of + HORIZON * BAR > life.known_until:
         return "OPEN", None
-    within = [as_of + number * BAR for number in range(1, HORIZON + 1)]
+    within = (as_of + number * BAR for number in range(1, HORIZON + 1))
     if any(None in life.bars.get(time, (None, None)) for time in within):
         return "UNKNOWN", None
-    for number, time in enumerate(within, start=1):
-        low, close = life.bars[time]
-        before = life.bars.get(time - BAR, (None, None))[1]
-        assert low is not None
-        assert close is not None
-        if low <= life.stop:
-            return "STOPPED", number / HOUR_BARS
-        if close < life.lower and before is not None and before < life.lower:
-            return "BROKE", number / HOUR_BARS
-    return "HELD", None
-
-
-def _is_broken(life: Life, as_of: datetime) -> bool:
-    """Whether the grid was broken below or stopped by then."""
-    time, below = life.first_as_of, False
-    while time <= as_of:
-        low, close = life.bars.get(time, (None, None))
-        is_below = close is not None and close < life.lower
-        if (is_below and below) or (low is not None and time > life.first_as_of and low <= life.stop):
-            return True
-        time, below = time + BAR, is_below
-    return False
+    if broken is None or broken[0] > as_of + HORIZON * BAR:
+        return "HELD", None
+    return broken[1], (broken[0] - as_of) / timedelta(hours=1)
 
 
 class HitRate(NamedTuple):

@@ -1,7 +1,7 @@
 """Is this a moment to start a grid that is not running, and with which bounds?
 
-A calm market lengthens a grid's life. It was not found to make it earn more, and the advice says so. That no exit
-signal is near when a grid starts was found to pay: see docs/evidence.md.
+A calm market lengthens a grid's life. It was not found to make it earn more, and the advice says so. A grid whose exit
+signal is near already would only be left again: it is not advised to start.
 """
 
 from __future__ import annotations

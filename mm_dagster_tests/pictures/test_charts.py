@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.calibration import SAMPLE_SCHEMA, Calibration, calibrate
-from mm_dagster.pictures import colours, extent, glance, quality, style
+from mm_dagster.pictures import colours, extent, glance, quality
 from mm_dagster.pictures.decision import decision_picture
 from mm_dagster.pictures.equity import equity_picture
 from mm_dagster.tables import registry
@@ -249,20 +249,6 @@ PICTURES: dict[str, Callable[..., bytes]] = {
         BINS.clear(), worth().clear(), **options
     ),
 }  # fmt: skip
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is drawn in a test."""
-    kept: list[Figure] = []
-
-    class Kept(FigureCanvasAgg):
-        def __init__(self, figure: Figure) -> None:
-            kept.append(figure)
-            super().__init__(figure)
-
-    monkeypatch.setattr(style, "FigureCanvasAgg", Kept)
-    return kept
 
 
 @pytest.mark.parametrize("name", PICTURES)
