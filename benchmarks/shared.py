@@ -24,12 +24,12 @@ from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Market, markets
+from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.market.collect import collect
 from mm_dagster.market.recorded import RecordedMarket
 from mm_dagster.regime import features, verdict
 from mm_dagster.research import gate, promotion
-from mm_dagster.research.placebo import flip
-from mm_dagster.research.promotion import SIGNS, Result
+from mm_dagster.research.promotion import Result
 from mm_dagster.research.questions import Questions, pooled, questions_on
 from mm_dagster.research.questions import forecast as expected
 

@@ -20,6 +20,7 @@ from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 
 if TYPE_CHECKING:
+    from mm_dagster.evaluation.chains import Chained
     from mm_dagster.research.promotion import Findings, Result
 
 PANEL = "Ask"
@@ -62,13 +63,30 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...] = (
         (
             ("mean_equity", "mean equity", 2),
             ("shortfall_5pct", "worst 5 %", 2),
-            ("gain_vs_hold", "gain on holding", 2),
-            ("gain_vs_null", "gain on the null", 2),
+            ("hours_held", "hours held", 0),
+            ("gain_vs_hold", "mean on holding", 2),
+            ("shortfall_vs_hold", "worst 5 % on holding", 2),
+            ("gain_vs_null", "mean on other dates", 2),
+            ("shortfall_vs_null", "worst 5 % on other dates", 2),
             ("p_null", "p null", 2),
             ("p_random", "p random", 2),
-            ("hours_held", "hours held", 0),
         ),
     ),
+    (
+        "Money against simpler ways to leave, percent of the capital",
+        (
+            ("gain_vs_position", "mean on the lowest fifth", 2),
+            ("shortfall_vs_position", "worst 5 % on it", 2),
+            ("gain_vs_position_as_long", "mean on a place held as long", 2),
+            ("shortfall_vs_position_as_long", "worst 5 % on it", 2),
+            ("gain_vs_next_level", "mean on the next level", 2),
+            ("shortfall_vs_next_level", "worst 5 % on it", 2),
+        ),
+    ),
+)
+_CAVEAT = (
+    "Being out of grids that lose on average is no skill: on the placebo, the same markets with random signs, the same "
+    "states gain on holding, too; and what the lowest fifth of the grid does as well, anybody could do."
 )
 
 
@@ -76,7 +94,9 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...] = (
     rich_help_panel=PANEL,
     epilog="Examples: `mm evaluate --from 2026-04-20 --to 2026-06-28`, "
     "`mm evaluate --from 2025-01-01 --to 2025-12-27 --symbols ETH-USDT,SOL-USDT --json > quality.json`, "
-    "`mm evaluate --from 2026-01-01 --mine`, `mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
+    "`mm evaluate --from 2026-01-01 --mine`, "
+    "`mm evaluate --from 2025-01-01 --to 2025-12-27 --chains`, "
+    "`mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
 )
 def evaluate(
     first: Annotated[str, typer.Option("--from", help="First day on which grids are opened, UTC.")],
@@ -90,6 +110,10 @@ def evaluate(
         bool,
         typer.Option("--mine", help="Instead: were the alerts of your own grids right, and what was it worth?"),
     ] = False,
+    as_chains: Annotated[
+        bool,
+        typer.Option("--chains", help="Instead: what leaving, waiting and opening again makes of the capital."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the advice on stored candles: every signal beside every control, with 95 % intervals.
@@ -101,9 +125,16 @@ def evaluate(
     With --candidates, a hidden Markov model and a GARCH, fitted each month on the past alone, go through the promotion
     gate: does the log loss of the break probability fall with them, out of sample, and more than on the same market
     with random signs? A candidate that passes may become a trigger. Gains are in thousandths of a nat a question.
+
+    With --chains, the capital is followed through one grid after another: left when the break probability reaches .20,
+    .38 or .75, opened again at the next midnight, freely or only where that of the new grid is below the gate of
+    risk.yaml (entry.max_break_low_24h). Growth is in percent a week, waiting included; cash earns nothing.
     """
-    if models and grids is Grids.REAL:
-        raise CommandError("--candidates are judged on the rule's grids; leave --grids real out")
+    if sum((models, mine, as_chains)) > 1:
+        raise CommandError("--candidates, --mine and --chains are three questions; ask one at a time")
+    if (models or as_chains) and grids is Grids.REAL:
+        asked = "--candidates" if models else "--chains"
+        raise CommandError(f"{asked} are judged on the rule's grids; leave --grids real out")
     days, wanted = whole_days(first, last), configured(symbols)
     if mine:
         print_outcomes(days, wanted, as_json)
@@ -111,14 +142,20 @@ def evaluate(
     if models:
         print_candidates(judged_candidates(days, wanted), days, wanted, as_json)
         return
+    if as_chains:
+        print_chains(chained(days, wanted), days, wanted, as_json)
+        return
     found = judged(days, wanted) if grids is Grids.RULE else judged_real(days, wanted)
     if as_json:
         print_rows(found.to_dicts(), as_json)
     else:
-        simulated = any(project_here().config.market(symbol).is_simulated for symbol in wanted)
-        if simulated:
-            out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
+        _say_if_simulated(wanted)
         print_quality(found, days)
+
+
+def _say_if_simulated(symbols: Sequence[str]) -> None:
+    if any(project_here().config.market(symbol).is_simulated for symbol in symbols):
+        out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
 
 
 def print_outcomes(days: Span, symbols: Sequence[str], as_json: bool) -> None:
@@ -190,17 +227,78 @@ def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
     Raises:
         CommandError: no grid could be opened, and why.
     """
-    from mm_dagster.evaluation.evaluate import HISTORY_BARS, evaluate
+    from mm_dagster.evaluation.evaluate import evaluate
 
     with _candles(days, symbols) as (candles, progress):
         found = evaluate(symbols, candles, days, project_here().config, progress)
     if found.is_empty():
-        reach = days.back(HISTORY_BARS)
-        raise CommandError(
-            f"no grid can be judged from {days}: the features need candles from {iso(reach.start)[:10]} on; fetch them "
-            f"with `mm backfill --from {iso(reach.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose later days"
-        )
+        raise _nothing_judged(days)
     return found
+
+
+def _nothing_judged(days: Span) -> CommandError:
+    from mm_dagster.evaluation.evaluate import HISTORY_BARS
+
+    first = iso(days.back(HISTORY_BARS).start)[:10]
+    return CommandError(
+        f"no grid can be judged from {days}: the features need candles from {first} on; fetch them with "
+        f"`mm backfill --from {first} --to {iso(days.end - BAR)[:10]}`, or choose later days"
+    )
+
+
+def chained(days: Span, symbols: Sequence[str]) -> list[Chained]:
+    """What `evaluation.chains.measure` says of the stored candles.
+
+    Raises:
+        CommandError: no grid could be opened, and why.
+    """
+    from mm_dagster.evaluation import chains
+    from mm_dagster.evaluation.evaluate import daily_grids
+
+    config = project_here().config
+    markets = []
+    with _candles(days, symbols) as (candles, progress):
+        for symbol in symbols:
+            markets += [one.openings for one in daily_grids(symbol, candles(symbol), days, config)]
+            progress(symbol)
+    if not markets:
+        raise _nothing_judged(days)
+    return chains.measure(markets, config.risk.entry.max_break_low_24h)
+
+
+_CHAIN_COLUMNS = (
+    ("growth_percent_per_week", "growth"),
+    ("gain_vs_hold", "on holding"),
+    ("gain_vs_same_schedule", "on the same schedule"),
+    ("gain_of_gate", "of the gate"),
+)
+
+
+def print_chains(found: Sequence[Chained], days: Span, symbols: Sequence[str], as_json: bool) -> None:
+    """A row a chain, and a sentence that says whether any of them earns more than cash."""
+    if as_json:
+        print_rows([one._asdict() for one in found], as_json)
+        return
+    _say_if_simulated(symbols)
+    title = f"Chains of grids on {len(symbols)} markets, {days}: percent a week"
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids"):
+        table.add_column(name, justify="right", no_wrap=True)
+    cells = {(one.exit, one.entry, one.metric): one for one in found}
+    for limit, entry in dict.fromkeys((one.exit, one.entry) for one in found):
+        figures = [cells.get((limit, entry, metric)) for metric, _ in _CHAIN_COLUMNS]
+        shown = [_cell(None if one is None else (one.value, one.low, one.high, one.n), 2) for one in figures]
+        table.add_row(f"{limit:.2f}", entry, *shown, f"{cells[limit, entry, 'gain_vs_cash'].n:,}")
+    out.print(table)
+    growth = [one for one in found if one.metric == "gain_vs_cash"]
+    lose = [one for one in growth if one.value < 0]
+    surely = [one for one in growth if one.high is not None and one.high < 0]
+    out.print(
+        f"{len(lose)} of these {len(growth)} chains lose against cash, which earns nothing here; {len(surely)} of them "
+        "with a 95 % interval wholly below 0. What the columns mean: docs/evaluation.md.",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+    sys.stdout.flush()
 
 
 def judged_candidates(days: Span, symbols: Sequence[str]) -> Findings:
@@ -243,8 +341,7 @@ def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_jso
     if as_json:
         print_rows(rows, as_json)
         return
-    if any(project_here().config.market(symbol).is_simulated for symbol in symbols):
-        out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
+    _say_if_simulated(symbols)
     asked, tested = found.questions
     out.print(
         f"{asked:,} questions on {found.grids:,} grids opened {iso(days.start)[:10]} to {iso(days.end)[:10]}, the "
@@ -314,6 +411,7 @@ def print_quality(found: pl.DataFrame, days: Span) -> None:
             )
             before = policy
         out.print(table)
+    out.print(_CAVEAT, soft_wrap=True, highlight=False)
     sys.stdout.flush()
 
 

@@ -13,18 +13,18 @@ from mm_dagster.text import plain_text
 class Confirm(Model):
     """The p_break_low_24h from which a soft trigger counts at a level (policy `confirmed`)."""
 
-    mandatory: Probability = 0.70
-    latest_acceptable_exit: Probability = 0.55
-    warning: Probability = 0.36
+    mandatory: Probability = 0.67
+    latest_acceptable_exit: Probability = 0.53
+    warning: Probability = 0.35
 
 
 class BreakLikely(Model):
     """p_break_low_24h at which BREAK_LIKELY goes on and off, by level."""
 
-    warning_on: Probability = 0.38
+    warning_on: Probability = 0.37
     warning_off: Probability = 0.15
-    latest_acceptable_exit_on: Probability = 0.75
-    latest_acceptable_exit_off: Probability = 0.25
+    latest_acceptable_exit_on: Probability = 0.72
+    latest_acceptable_exit_off: Probability = 0.24
 
     @model_validator(mode="after")
     def _off_below_on(self) -> BreakLikely:

@@ -27,11 +27,11 @@ class VolatilityConfig(Model):
 class BreakScale(Model):
     """The factor k of the touch probability for two closes beyond a bound, by horizon."""
 
-    h6: Positive = 0.66
+    h6: Positive = 0.68
     """Within 6 hours."""
-    h12: Positive = 0.70
+    h12: Positive = 0.72
     """Within 12 hours."""
-    h24: Positive = 0.74
+    h24: Positive = 0.75
     """Within 24 hours and longer."""
 
 
@@ -51,6 +51,9 @@ class TouchConfig(Model):
 
     k_break: BreakScale = BreakScale()
     k_stop: StopScale = StopScale()
+    continuity: Annotated[float, Field(ge=0, le=5)] = 0.35
+    """How much farther away a bound is than it stands, since closes are looked at every quarter hour: in standard
+    deviations of a quarter hour. For breaks; a stop is touched at any time."""
 
 
 class StopLossRisk(Model):

@@ -13,6 +13,7 @@ from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.cohort import cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.market import Market, markets
+from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.quality import Judged, judge, measure
 from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.regime import features, verdict
@@ -45,13 +46,29 @@ def evaluate(
     Returns:
         As `quality.measure`.
     """
-    judged = []
+    judged, placebo = [], []
     for symbol in symbols:
-        for market in measured_markets([symbol], candles(symbol), days, config):
-            grids = open_daily(market, days, config.evaluation)
-            judged += [judge_grids(market, grids, config)] if grids else []
+        known = candles(symbol)
+        judged += daily_grids(symbol, known, days, config)
+        placebo += daily_grids(symbol, flip(known, SIGNS, days.back(HISTORY_BARS).start), days, config)
         progress(symbol)
-    return measure(judged, config.exit.policy)
+    return measure(judged, config.exit.policy, placebo=placebo)
+
+
+def daily_grids(symbol: str, candles: pl.DataFrame, days: Span, config: Config) -> list[Judged]:
+    """The rule's grids on a market, judged; none where no grid could be opened.
+
+    Args:
+        symbol: the market.
+        candles: rows of `candles`, as of `evaluate`.
+        days: whole days.
+        config: under which everything is computed.
+    """
+    found = []
+    for market in measured_markets([symbol], candles, days, config):
+        if grids := open_daily(market, days, config.evaluation):
+            found.append(judge_grids(market, grids, config))
+    return found
 
 
 def measured_markets(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: Config) -> Iterator[Market]:

@@ -17,8 +17,9 @@ from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import probability, resample, responses
 from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import NEEDED, open_daily
-from mm_dagster.evaluation.evaluate import judge_grids, measured_markets
+from mm_dagster.evaluation.evaluate import HISTORY_BARS, daily_grids, judge_grids, measured_markets
 from mm_dagster.evaluation.market import Market
+from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.probability import CALIBRATION_BINS
 from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
 from mm_dagster.evaluation.signals import signals_of
@@ -97,10 +98,11 @@ def assess(
     """
     opened, left_out = real_grids(operated.episodes, days)
     alerts = operated.alerts.filter(days.opens("sent_at"))
-    by_rule, real, followed = [], [], []
+    by_rule, placebo, real, followed = [], [], [], []
     for symbol in sorted({*symbols, *(grid.symbol for grid, _ in opened)}):
         mine = [(grid, ended) for grid, ended in opened if grid.symbol == symbol]
-        market = next(measured_markets([symbol], candles(symbol), days, config), None)
+        stored = candles(symbol)
+        market = next(measured_markets([symbol], stored, days, config), None)
         known = [one for one in mine if market is not None and _speaks(market, one[0])]
         left_out += [
             f"{grid.id} of {iso(grid.activated_at)}: the history does not reach back far enough"
@@ -109,14 +111,16 @@ def assess(
         ]
         if market is not None:
             grids = open_daily(market, days, config.evaluation) if symbol in symbols else []
-            by_rule += [judge_grids(market, grids, config)] if grids else []
+            if grids:
+                by_rule.append(judge_grids(market, grids, config))
+                placebo += daily_grids(symbol, flip(stored, SIGNS, days.back(HISTORY_BARS).start), days, config)
             for cohort in _cohorts(market, known):
                 real.append(judge(cohort, signals_of(cohort, market, config)))
                 followed.append(responses.outcomes(alerts, cohort, market))
         progress(symbol)
     active = config.exit.policy
     rows = [
-        (RULE, measure(by_rule, active)),
+        (RULE, measure(by_rule, active, placebo=placebo)),
         (REAL, measure(real, active, daily=False)),
         (REAL, responses.measure(alerts, pl.concat([responses.NOTHING, *followed]))),
     ]

@@ -14,18 +14,25 @@ import polars as pl
 
 from mm_dagster.arrays import Floats, Integers
 from mm_dagster.bars import HOUR_BARS
-from mm_dagster.evaluation import alarms, probability, resample
+from mm_dagster.evaluation import alarms, chains, probability, resample
 from mm_dagster.evaluation.alarms import Alarms
+from mm_dagster.evaluation.chains import Openings
 from mm_dagster.evaluation.cohort import Cohort
 from mm_dagster.evaluation.probability import Samples
-from mm_dagster.evaluation.signals import CONTROL, Name, Signals
+from mm_dagster.evaluation.signals import CONTROL, LEVELS, LOW_POSITION, Name, Signals
 
 PROBABILITY = "p_break_low_24h"
+POSITIONS = np.arange(101) / 100.0
+"""Places between the bounds, 0 the lower, at which anybody could leave."""
 SHORTFALL = 0.05
 """The share of the worst grids whose mean is the expected shortfall (Acerbi, Tasche 2002)."""
 PERMUTATIONS = 200
 LEAST_SHIFT_DAYS = 14
 """Nearer dates share the market of the grid whose exit is borrowed."""
+SHIFTS_OF_SHORTFALL = 12
+"""The shortfall of the null is the mean over so many dates, evenly apart: next ones hardly differ."""
+PLACEBO = "placebo"
+"""Stands in the place of a policy for the active one on the same markets with random signs."""
 
 SCHEMA = {
     "policy": pl.String(),
@@ -51,7 +58,10 @@ class Judged:
         left: see `Cohort.left`, shape (m, n).
         alarms: of every signal.
         exits: the column at which each signal leaves, n - 1 when it never does; shape (m,) each.
+        positions: the column at which the close first lies at or below each of POSITIONS, n - 1 where it never does;
+            shape (positions, m).
         samples: of the break probability.
+        openings: what a chain of these grids needs.
     """
 
     symbol: str
@@ -62,7 +72,9 @@ class Judged:
     left: Floats
     alarms: Mapping[Name, Alarms]
     exits: Mapping[Name, Integers]
+    positions: Integers
     samples: Samples
+    openings: Openings
 
 
 def judge(cohort: Cohort, signals: Signals) -> Judged:
@@ -78,17 +90,34 @@ def judge(cohort: Cohort, signals: Signals) -> Judged:
         left=cohort.left,
         alarms={name: alarms.judge(alarm, cohort) for name, alarm in signals.alarms.items()},
         exits={name: alarms.first(alarm, cohort) for name, alarm in signals.alarms.items()},
+        positions=_positions(cohort),
         samples=probability.sample(signals.probability, cohort, fold),
+        openings=chains.openings(cohort, signals.probability),
     )
 
 
+def _positions(cohort: Cohort) -> Integers:
+    """See `Judged.positions`."""
+    lower, upper = (np.array([[getattr(grid, name)] for grid in cohort.grids]) for name in ("lower", "upper"))
+    within = np.arange(cohort.close.shape[1]) <= cohort.last[:, None]
+    lowest = np.fmin.accumulate(np.where(within, (cohort.close - lower) / (upper - lower), np.nan), axis=1)
+    above = np.stack([np.count_nonzero(lowest > position, axis=1) for position in POSITIONS])
+    return np.where(above > cohort.last, cohort.close.shape[1] - 1, above)
+
+
 def measure(
-    judged: Sequence[Judged], active: str, *, daily: bool = True, signals: Collection[Name] | None = None
+    judged: Sequence[Judged],
+    active: str,
+    *,
+    placebo: Sequence[Judged] = (),
+    daily: bool = True,
+    signals: Collection[Name] | None = None,
 ) -> pl.DataFrame:
     """Every figure of every signal.
 
     Args:
         judged: the cohorts, each of one market.
+        placebo: the rule's grids on the same markets with random signs, if they are to stand beside.
         active: the policy in force; the break probability, on which it decides, is listed under it.
         daily: whether a grid was opened every day, so that exits can be borrowed from other dates.
         signals: only these signals and controls; without the controls that follow the holding times of another.
@@ -102,10 +131,29 @@ def measure(
     if not judged:
         return pl.DataFrame(schema=SCHEMA)
     pool = Pool(judged, daily)
-    found = pl.DataFrame(list(_rows(pool, active, signals)), schema=SCHEMA, orient="row")
+    parts = [_sure(pool, _rows(pool, active, signals))]
+    if other := [one for one in placebo if one.day.size]:
+        flipped = Pool(other, daily)
+        parts.append(_sure(flipped, _of_placebo(flipped, active)))
+    return pl.concat(parts)
+
+
+def _sure(pool: Pool, rows: Iterator[Row]) -> pl.DataFrame:
+    """The rows, without their intervals where the weeks are too few for one."""
+    found = pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
     if resample.enough(pool.day):
         return found
     return found.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("low", "high"))
+
+
+def _of_placebo(pool: Pool, active: str) -> Iterator[Row]:
+    """What the policy does for the money where no price has a direction: what stays is the shape of the grid."""
+    held = (PLACEBO, "hold_to_stop")
+    yield from _levels_of_money(pool, held, [one.exits[CONTROL, "hold_to_stop"] for one in pool.judged])
+    for level in LEVELS:
+        exits = [one.exits[active, level] for one in pool.judged]
+        yield from _levels_of_money(pool, (PLACEBO, level), exits)
+        yield from _against(pool, (PLACEBO, level), "hold", pool.equity(exits), pool.held)
 
 
 def _rows(pool: Pool, active: str, signals: Collection[Name] | None) -> Iterator[Row]:
@@ -117,14 +165,25 @@ def _rows(pool: Pool, active: str, signals: Collection[Name] | None) -> Iterator
         if name[1] != "hold_to_stop":
             yield from _of_alarms(pool, name)
         yield from _of_money(pool, name, exits[name])
+        if (following := _next_level(name)) in exits:
+            equity, later = pool.equity(exits[name]), pool.equity(exits[following])
+            yield from _against(pool, name, "next_level", equity, later)
     if signals is None:
         # What luck would have made of the same holding times, for the signal that asks to act.
         acted = exits[active, "LATEST_ACCEPTABLE_EXIT"]
         yield from _of_money(pool, (CONTROL, "mean_holding_time"), pool.mean_holding(acted))
+        yield from _of_money(pool, (CONTROL, "low_position_as_long"), pool.as_long(acted))
         yield from _random(pool, (CONTROL, "random_exits"), acted)
 
 
 Row = tuple[str, str, str, float | None, float | None, float | None, int]
+
+
+def _next_level(name: Name) -> Name:
+    """The state that follows a state under the same policy; itself where none does."""
+    policy, signal = name
+    place = LEVELS.index(signal) + 1 if signal in LEVELS else len(LEVELS)
+    return (policy, LEVELS[place] if place < len(LEVELS) else "")
 
 
 class Pool:
@@ -154,6 +213,13 @@ class Pool:
         """Every grid left after the same time, the mean of these."""
         column = round(float(self.held_hours(exits).mean()) * HOUR_BARS)
         return [np.full(one.day.size, min(column, one.left.shape[1] - 1), np.int64) for one in self.judged]
+
+    def as_long(self, exits: Sequence[Integers]) -> list[Integers]:
+        """Every grid left at the same place between its bounds, the one at which grids run as long as with these."""
+        hours = float(self.held_hours(exits).mean())
+        found = [self.held_hours([one.positions[place] for one in self.judged]) for place in range(POSITIONS.size)]
+        place = int(np.argmin([abs(float(one.mean()) - hours) for one in found]))
+        return [one.positions[place] for one in self.judged]
 
     def shifted(self, exits: Sequence[Integers]) -> Floats:
         """The null: every grid left when the same market's grid of another date was, all markets shifted alike.
@@ -224,29 +290,64 @@ def _mean(weights: Floats, values: Floats) -> Floats:
 def _shortfall(weights: Floats, values: Floats) -> Floats:
     """Mean of the worst SHORTFALL of the weight, shape (draws,)."""
     order = np.argsort(values, kind="stable")
-    ordered = weights[:, order]
-    total = ordered.sum(axis=1, keepdims=True)
-    before = np.cumsum(ordered, axis=1) - ordered
-    taken = np.clip(SHORTFALL * total - before, 0.0, ordered)
+    asked = SHORTFALL * weights.sum(axis=1, keepdims=True)
+    # Only the worst are looked at: some more of them, until every draw has its share.
+    many = min(order.size, max(1, round(4 * SHORTFALL * order.size)))
+    while True:
+        ordered = weights[:, order[:many]]
+        up_to = np.cumsum(ordered, axis=1)
+        if many == order.size or (up_to[:, -1:] >= asked).all():
+            break
+        many = min(order.size, 2 * many)
+    taken = np.clip(asked - (up_to - ordered), 0.0, ordered)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (taken @ values[order]) / taken.sum(axis=1)
+        return (taken @ values[order[:many]]) / taken.sum(axis=1)
+
+
+def _levels_of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
+    equity = pool.equity(exits)
+    yield _figure(name, "mean_equity", _mean(pool.weights, equity), equity.size)
+    yield _figure(name, "shortfall_5pct", _shortfall(pool.weights, equity), equity.size)
+    yield _figure(name, "hours_held", _mean(pool.weights, pool.held_hours(exits)), equity.size)
+
+
+def _against(pool: Pool, name: Name, what: str, equity: Floats, other: Floats) -> Iterator[Row]:
+    """Mean and worst grids against those of another way to leave the same grids, drawn together."""
+    yield _figure(name, f"gain_vs_{what}", _mean(pool.weights, equity - other), equity.size)
+    worse = _shortfall(pool.weights, equity) - _shortfall(pool.weights, other)
+    yield _figure(name, f"shortfall_vs_{what}", worse, equity.size)
 
 
 def _of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
     equity = pool.equity(exits)
     n = equity.size
-    yield _figure(name, "mean_equity", _mean(pool.weights, equity), n)
-    yield _figure(name, "shortfall_5pct", _shortfall(pool.weights, equity), n)
-    yield _figure(name, "hours_held", _mean(pool.weights, pool.held_hours(exits)), n)
+    yield from _levels_of_money(pool, name, exits)
     if name[1] == "hold_to_stop":
         return
-    yield _figure(name, "gain_vs_hold", _mean(pool.weights, equity - pool.held), n)
+    yield from _against(pool, name, "hold", equity, pool.held)
+    if name != LOW_POSITION:
+        yield from _against(
+            pool, name, "position", equity, pool.equity([one.exits[LOW_POSITION] for one in pool.judged])
+        )
+    if name[1] in LEVELS:
+        yield from _against(pool, name, "position_as_long", equity, pool.equity(pool.as_long(exits)))
     null = pool.shifted(exits) if pool.daily else np.empty(0)
     if null.size:
         by_shift = np.nanmean(null, axis=1)
         yield _figure(name, "gain_vs_null", _mean(pool.weights, equity - np.nanmean(null, axis=0)), n)
+        yield _figure(name, "shortfall_vs_null", _shortfall(pool.weights, equity) - _null_shortfall(pool, null), n)
         yield (*name, "p_null", p_value(equity.mean(), by_shift), None, None, by_shift.size)
     yield (*name, "p_random", p_value(equity.mean(), pool.permuted(exits).mean(axis=1)), None, None, PERMUTATIONS)
+
+
+def _null_shortfall(pool: Pool, null: Floats) -> Floats:
+    """The shortfall of the same exits at other dates, the mean over some of them, shape (draws,)."""
+    some = np.unique(np.linspace(0, len(null) - 1, SHIFTS_OF_SHORTFALL).round().astype(np.int64))
+    found = []
+    for equity in null[some]:
+        known = ~np.isnan(equity)
+        found.append(_shortfall(pool.weights[:, known], equity[known]))
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _random(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:

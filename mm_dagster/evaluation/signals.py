@@ -33,6 +33,10 @@ EXPANSION = 1.25
 Name = tuple[str, str]
 """Policy and signal."""
 
+POSITION = 0.20
+"""The control `low_position` leaves when a bar closes at or below this share of the grid's width."""
+LOW_POSITION: Name = (CONTROL, "low_position")
+
 
 @dataclass(frozen=True)
 class Signals:
@@ -54,7 +58,10 @@ def break_probability(cohort: Cohort, market: Market, config: Config) -> Floats:
     volatility = market.known["volatility_forecast"][place.ravel()]
     lower = np.broadcast_to(np.array([[grid.lower] for grid in cohort.grids]), place.shape)
     away = log_ratio(cohort.close.ravel(), lower.ravel())
-    p = touch.probability_ahead(away, volatility, first, 24, config.risk.touch.k_break.h24, config.risk.vol.weekend)
+    scales = config.risk.touch
+    p = touch.probability_ahead(
+        away, volatility, first, 24, scales.k_break.h24, config.risk.vol.weekend, scales.continuity
+    )
     return p.reshape(place.shape)
 
 
@@ -107,6 +114,7 @@ def _controls(cohort: Cohort, market: Market) -> dict[Name, Flags]:
         (CONTROL, "hold_to_stop"): np.zeros(place.shape, np.bool_),
         (CONTROL, "break_only"): column >= ends,
         (CONTROL, "near_bound"): raised(cohort.close <= lower + NEAR_BOUND * width),
+        LOW_POSITION: cohort.close <= lower + POSITION * width,
         (CONTROL, "tight_stop"): cohort.low <= lower + TIGHT_STOP * width,
         (CONTROL, "adx_25"): raised(adx > ADX),
         (CONTROL, "atr_expansion"): raised(expansion > EXPANSION),

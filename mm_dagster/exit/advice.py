@@ -1,4 +1,4 @@
-"""What to do with a grid at each bar, in one sentence with its main reason.
+"""What to do with a grid at each bar, in one sentence with its main reason; at WARNING, what leaving then is worth.
 
 What the account says goes before what the price lets expect: a grid whose stop was reached may still hold something,
 and one that the price has left above is idle only when it holds nothing.
@@ -13,6 +13,7 @@ from datetime import timedelta
 from mm_dagster.arrays import Integers
 from mm_dagster.bars import BAR, iso
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.exit.reasons import sentence, weight
 from mm_dagster.exit.triggers import TRIGGERS, TRUE, UNKNOWN, Readings
 from mm_dagster.tables.words import STATES
@@ -40,7 +41,7 @@ def advise(
         config: policy and windows.
 
     Returns:
-        One sentence a bar.
+        One sentence a bar, and the measured figure after it at WARNING.
     """
     at = _Advice(readings, since, counted, config)
     sentences = []
@@ -67,6 +68,7 @@ class _Advice:
         self._stopped_from = int(reached.argmax()) if reached.any() else readings.bars
         self._sold_out = above & ~(numbers["inventory"] > 0)
         self._sold_out[self._stopped_from :] = False
+        self._worth = worth_of_warning(config)
         self._unknown = readings.unknown_triggers
         # A reason is asked for again at every bar until a state ends.
         self._reason = functools.cache(self._deciding)
@@ -88,7 +90,8 @@ class _Advice:
             old = f"the data are {_minutes(age)} old" if age != math.inf else "no candle is known"
             return f"{act}, or look at the exchange yourself: BLIND, {old}."
         reason = self._reason(bar, _WARNING) or self._not_known(bar)
-        return f"{act}: {reason or 'nothing counts at this bar, but it has not been quiet for long enough'}."
+        said = f"{act}: {reason or 'nothing counts at this bar, but it has not been quiet for long enough'}."
+        return f"{said} {self._worth}" if state == _WARNING and self._worth is not None else said
 
     def mandatory(self, bar: int) -> str:
         """MANDATORY_EXIT, which lasts until the grid is activated anew."""

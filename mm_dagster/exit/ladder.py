@@ -37,6 +37,7 @@ from mm_dagster.arrays import Flags, Floats, Integers, kernel
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit.advice import advise
 from mm_dagster.exit.next_triggers import nearest_triggers
 from mm_dagster.exit.triggers import FALSE, TRIGGERS, TRUE, UNKNOWN, Logic, Readings, evaluate, table, times
@@ -54,6 +55,7 @@ def compute(
     risk: pl.DataFrame,
     span: Span,
     config: ExitConfig,
+    scales: TouchConfig,
 ) -> pl.DataFrame:
     """The exit states of episodes at the bars of a span; each episode is folded from its activation on.
 
@@ -70,6 +72,7 @@ def compute(
         risk: rows of `grid_risk` from the earliest `first_as_of` on.
         span: its bars; before the activation there are no rows.
         config: policy and thresholds.
+        scales: of the break probability, for the price at which it reaches a threshold.
 
     Returns:
         Rows of `exit_state` without stamps, one per grid and bar, in the order of the grids and by `as_of`;
@@ -101,7 +104,7 @@ def compute(
         state=_names(state),
         raw_state=_names(stack(lambda one: one.ladder.raw)),
         triggers=_structs(said, np.where(counted > 0, counted, listed)),
-        nearest=nearest_triggers(said, config),
+        nearest=nearest_triggers(said, config, scales),
         recommended_window_minutes=_windows(state, config),
         advice=pl.Series([words for one, first in asked for words in _advice(one, first, config)], dtype=pl.String),
     )

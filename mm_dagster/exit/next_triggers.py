@@ -24,7 +24,9 @@ import polars as pl
 
 from mm_dagster.arrays import Flags, Floats, Integers, log_ratio
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit.triggers import TRIGGERS
+from mm_dagster.grid import touch
 from mm_dagster.tables.words import VERDICTS
 from mm_dagster.text import price_text
 
@@ -48,7 +50,7 @@ _UNKNOWN = {
 """What is not known when a trigger is null."""
 
 
-def nearest_triggers(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
+def nearest_triggers(table: pl.DataFrame, config: ExitConfig, scales: TouchConfig) -> pl.Series:
     """The unfired triggers of each bar that are nearest to firing, and what would fire them.
 
     A probability names the price at which it would reach its threshold with the volatility of that bar. Figures are
@@ -58,12 +60,13 @@ def nearest_triggers(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
     Args:
         table: what `triggers.evaluate` returned, n bars; of several grids, one below the other, as well.
         config: policy and thresholds.
+        scales: of the break probability.
 
     Returns:
         Lists of at most MOST sentences, shape (n,): the nearest first (of equals, the first of TRIGGERS); where
         triggers are unknown, the last sentence says which.
     """
-    bars = _Bars(table, config)
+    bars = _Bars(table, config, scales)
     order = np.argsort(-bars.near, axis=1, kind="stable")[:, :MOST_SENTENCES]
     order = np.where(np.take_along_axis(bars.near, order, axis=1) > 0, order, -1)
     partly = bars.unknown.any(axis=1)
@@ -84,26 +87,29 @@ def nearest_triggers(table: pl.DataFrame, config: ExitConfig) -> pl.Series:
     return said.reshape(place.shape).arr.to_list().list.drop_nulls().alias("nearest")
 
 
-def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats) -> Floats:
+def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats, offset: float) -> Floats:
     """The price at which the touch probability of a lower bound would be `target`, with the volatility of now.
 
-    p = 2 F4(-d / (k sigma sqrt(h))) with d = ln(price / bound) gives the spread k sigma sqrt(h) = d / x(p), where
-    x(p) = -F4^-1(p / 2); at the same spread `target` lies at bound * (price / bound)^(x(target) / x(p)). So neither
-    the volatility nor the scale has to be known.
+    p = 2 F4(-(d / s + o)) with d = ln(price / bound), the spread s = k sigma sqrt(h) and the offset o gives
+    s = d / (x(p) - o), where x(p) = -F4^-1(p / 2); at the same spread `target` lies at
+    bound * (price / bound)^((x(target) - o) / (x(p) - o)). So the volatility does not have to be known.
 
     Args:
         p: the probability now, shape (n,).
         price: the price now, above the bound, shape (n,).
         bound: the bound, same unit, shape (n,).
         target: the probability asked for, shape (n,).
+        offset: see `touch.offset`.
 
     Returns:
-        Shape (n,); NaN where anything is not known, the price is not above the bound, or p is not within (0, 1).
+        Shape (n,); NaN where anything is not known, the price is not above the bound, p is not within (0, 1), or the
+        target is not reached above the bound.
     """
     known = (p > 0) & (p < 1) & (price > bound)
-    here = _t4_quantile(np.where(known, p, 0.5))
-    known &= here > 0
-    ratio = _t4_quantile(np.where(known, target, 1.0)) / np.where(known, here, 1.0)
+    here = _t4_quantile(np.where(known, p, 0.5)) - offset
+    there = _t4_quantile(np.where(known, target, 1.0)) - offset
+    known &= (here > 0) & (there >= 0)
+    ratio = there / np.where(known, here, 1.0)
     away = log_ratio(np.where(known, price, 1.0), np.where(known, bound, 1.0))
     # One by one, like the logarithms.
     nearer = np.array([math.exp(exponent) for exponent in (ratio * away).tolist()], dtype=np.float64)
@@ -136,8 +142,9 @@ class _Bars:
         unknown: whether a trigger is null, same shape.
     """
 
-    def __init__(self, table: pl.DataFrame, config: ExitConfig) -> None:
+    def __init__(self, table: pl.DataFrame, config: ExitConfig, scales: TouchConfig) -> None:
         self._config = config
+        self._offset = touch.offset(scales.k_break.h24, scales.continuity, 24)
         numbers = table.select(pl.col(pl.Float64).fill_null(math.nan))
         self._value = {trigger.name: numbers[f"{trigger.name}.value"].to_numpy() for trigger in TRIGGERS}
         self._threshold = {trigger.name: numbers[f"{trigger.name}.threshold"].to_numpy() for trigger in TRIGGERS}
@@ -248,7 +255,7 @@ class _Bars:
 
     def _say_break(self, p: Floats, rows: Integers) -> pl.Series:
         lower = self._lower[rows]
-        price = price_of_probability(p, self._close[rows], lower, self._next[rows])
+        price = price_of_probability(p, self._close[rows], lower, self._next[rows], self._offset)
         # To the fourth digit of the bound: the probability is good to some points, so a price is to some parts in 1000.
         unit = np.array([10.0 ** (math.floor(math.log10(bound)) - 3) for bound in lower.tolist()])
         at = _write(np.rint(price / unit) * unit, price_text, ", at a price of {})", missing=")")

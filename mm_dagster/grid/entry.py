@@ -61,13 +61,13 @@ def assess(
     )
     price = np.where(close > 0, close, np.nan)
     lower, upper, width, intervals = propose(price, low, high, grid.fees)
-    first, scale, weekend = bar_numbers(rows["as_of"]), risk.touch.k_break.h24, risk.vol.weekend
+    first, calibration = bar_numbers(rows["as_of"]), (risk.touch.k_break.h24, risk.vol.weekend, risk.touch.continuity)
     p_below, p_above = (
-        touch.probability_ahead(distance, volatility, first, HORIZON_HOURS, scale, weekend)
+        touch.probability_ahead(distance, volatility, first, HORIZON_HOURS, *calibration)
         for distance in (log_ratio(price, lower), log_ratio(upper, price))
     )
     p_leave = p_below + p_above
-    p_break = touch.probability_ahead(log_ratio(price, lower), volatility, first, BREAK_HOURS, scale, weekend)
+    p_break = touch.probability_ahead(log_ratio(price, lower), volatility, first, BREAK_HOURS, *calibration)
 
     frame = rows.select("as_of", "verdict").with_columns(
         grid_id=pl.lit(grid.id),

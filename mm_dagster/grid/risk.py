@@ -151,9 +151,9 @@ def _probabilities(
     columns = {}
     for hours in HORIZONS:
         for event, distance in distances.items():
-            scale: float = getattr(risk.touch.k_stop if event == "stop" else risk.touch.k_break, f"h{hours}")
+            scales, shift = (risk.touch.k_stop, 0.0) if event == "stop" else (risk.touch.k_break, risk.touch.continuity)
             columns[f"p_{event}_{hours}h"] = touch.probability_ahead(
-                distance, volatility, first, hours, scale, risk.vol.weekend
+                distance, volatility, first, hours, getattr(scales, f"h{hours}"), risk.vol.weekend, shift
             )
     return columns
 

@@ -52,30 +52,45 @@ def forecast(sigma: Floats, first: Integers, bars: int, weekend: float) -> Float
     return sigma * np.sqrt(1.0 - share + share * (weekend * weekend))
 
 
-def probability(distance: Floats, sigma: Floats, hours: float, scale: float) -> Floats:
+def probability(distance: Floats, sigma: Floats, hours: float, scale: float, shift: float = 0.0) -> Floats:
     """Probability that the price moves by `distance` against a bound within `hours`.
 
-    p = 2 F4(-max(0, d) / (k sigma sqrt(h))): the reflection principle with a fat-tailed step, k fitted on real grids.
+    p = 2 F4(-(max(0, d) + c sigma sqrt(1/4)) / (k sigma sqrt(h))): the reflection principle with a fat-tailed step, k
+    and c fitted on real grids. A price that is looked at every quarter hour passes a bound between two looks, so the
+    bound is c standard deviations of a bar farther away than it stands (Broadie, Glasserman, Kou 1997).
 
     Args:
-        distance: log distance to the bound, shape (n,); at or below 0 the price is already beyond it: p = 1.
+        distance: log distance to the bound, shape (n,); at or below 0 the price is already beyond it: p is at its
+            highest, 1 without a shift.
         sigma: forecast standard deviation of one hourly log return over these hours, see `forecast`, shape (n,).
         hours: horizon.
         scale: k; it absorbs what "beyond" asks for (a touch, or two closes) and the mean reversion of volatility.
+        shift: c; 0 for what a candle's low tells, which nobody has to look for.
 
     Returns:
         Shape (n,); NaN where distance or sigma is, and where sigma is 0 and the bound not reached.
     """
     spread = scale * sigma * math.sqrt(hours)
-    ahead = np.where(distance > 0, distance, 0.0)
+    ahead = np.where(distance > 0, distance, 0.0) + shift * sigma * math.sqrt(1.0 / HOUR_BARS)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         p = 2.0 * student_t4_cdf(-(ahead / spread))
     p = np.where(sigma > 0, p, np.where(distance <= 0, 1.0, np.nan))
     return np.where(np.isnan(distance) | np.isnan(sigma), np.nan, p)
 
 
+def offset(scale: float, shift: float, hours: float) -> float:
+    """How far away, in spreads k sigma sqrt(h), a bound still is that the price has reached; see `probability`."""
+    return shift * math.sqrt(1.0 / HOUR_BARS) / (scale * math.sqrt(hours))
+
+
 def probability_ahead(
-    distance: Floats, volatility: Floats, first: Integers, hours: int, scale: float, weekend: float
+    distance: Floats,
+    volatility: Floats,
+    first: Integers,
+    hours: int,
+    scale: float,
+    weekend: float,
+    shift: float = 0.0,
 ) -> Floats:
     """Probability that the price moves by `distance` against a bound within the hours from `as_of` on.
 
@@ -89,8 +104,9 @@ def probability_ahead(
         hours: horizon.
         scale: see there.
         weekend: see there.
+        shift: see `probability`.
 
     Returns:
         Shape (n,); NaN as of `probability`.
     """
-    return probability(distance, forecast(volatility, first, hours * HOUR_BARS, weekend), hours, scale)
+    return probability(distance, forecast(volatility, first, hours * HOUR_BARS, weekend), hours, scale, shift)

@@ -200,7 +200,7 @@ def evaluate(job: Work, grids: list[GridConfig], span: Span) -> pl.DataFrame:
     verdicts = lake.read("regime_verdict", span=whole, symbols=symbols, columns=[*key, *triggers.VERDICT])
     episode = ["grid_id", "activated_at", "as_of", *triggers.RISK]
     risks = lake.read("grid_risk", span=whole, grids=[grid.id for grid in grids], columns=episode)
-    return ladder.compute(grids, bars, measured, verdicts, risks, span, job.config.exit)
+    return ladder.compute(grids, bars, measured, verdicts, risks, span, job.config.exit, job.config.risk.touch)
 
 
 def with_live(job: Work, grids: list[GridConfig], rows: pl.DataFrame) -> pl.DataFrame:

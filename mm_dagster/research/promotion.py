@@ -15,15 +15,13 @@ from mm_dagster.evaluation.cohort import cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import HISTORY_BARS, measured_markets
 from mm_dagster.evaluation.market import Market
+from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
 from mm_dagster.research import candidates, gate, models
 from mm_dagster.research.gate import Gain
-from mm_dagster.research.placebo import flip
 from mm_dagster.research.questions import Questions, forecast, pooled, questions_on
 from mm_dagster.tables.registry import empty
 
-SIGNS = 1
-"""Seed of the placebo."""
 LEAST_DAYS = 2 * LEAST_BLOCKS * BLOCK_DAYS
 """Days with grids that the gate needs: the second half is tested, and is drawn anew in blocks."""
 

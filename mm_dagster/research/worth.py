@@ -215,7 +215,7 @@ def _states(ground: PreparedMarket, rows: slice, until: datetime, config: Config
     known = dict(market.known)
     if config.regime != base.regime:
         known |= _verdicts(ground, until, config)
-    scale = config.risk.touch.k_break.h24
+    scales = config.risk.touch
     states = np.zeros((len(cohort.grids), away.shape[1]), np.int8)
     for row, grid in enumerate(cohort.grids):
         count = int(over[row]) + 1
@@ -224,7 +224,13 @@ def _states(ground: PreparedMarket, rows: slice, until: datetime, config: Config
         seen = {name: values[life] for name, values in known.items()}
         ahead = bar_number(grid.first_as_of) + np.arange(count)
         p = touch.probability_ahead(
-            away[row, :count], seen["volatility_forecast"][LAG:], ahead, 24, scale, config.risk.vol.weekend
+            away[row, :count],
+            seen["volatility_forecast"][LAG:],
+            ahead,
+            24,
+            scales.k_break.h24,
+            config.risk.vol.weekend,
+            scales.continuity,
         )
         seen["p_break_low_24h"] = np.concatenate([np.full(LAG, np.nan), p])
         episode = ladder.fold(triggers.read_triggers(grid, seen, config.exit.thresholds), config.exit)

@@ -27,8 +27,8 @@ class SignalQuality(dy.Schema):
         "Whose grids: rule, opened every day by a rule that knows no signal, or real, the operator's.", key=True
     )
     policy = text(
-        "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; real: what "
-        "the operator was notified of, and did.",
+        "confirmed or literal; trigger: it decides by itself; control: a rule that anybody could follow; placebo: the "
+        "active policy on the same markets with random signs; real: what the operator was notified of, and did.",
         key=True,
     )
     signal = text("Exit state, trigger or control that is judged, or p_break_low_24h.", key=True)
@@ -120,7 +120,8 @@ STAGES = (
         group="evaluation",
         after=("candles", "grid_risk", "notification"),
         settings=("exit", "evaluation", "risk"),
-        code_version="1",
+        # 2: the placebo, the lowest fifth of the grid and the next level beside every mean and shortfall.
+        code_version="2",
     ),
     Stage("candidate_parameters", CandidateParameters, group="evaluation", after=("candles",), code_version="1"),
 )

@@ -70,7 +70,7 @@ class ExitState(dy.Schema):
         dy.String(), nullable=True, description="What is not fired and nearest to it, and what would fire it."
     )
     recommended_window_minutes = count("Minutes to act; null in NORMAL, 0: now.")
-    advice = text("What to do, in one sentence.")
+    advice = text("What to do, in one sentence; a WARNING adds what leaving then was measured to be worth.")
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()
@@ -84,7 +84,8 @@ STAGES = (
         after=("regime_verdict", "grid_risk"),
         settings=("exit",),
         # 4: figures and durations in `nearest`, `advice` and `live_reason` as people write them; no decision changed.
-        code_version="4",
+        # 5: thresholds beside the corrected probability, the price in `nearest`, the measured figure in `advice`.
+        code_version="5",
         every_bar="running_grid",
     ),
 )

@@ -136,7 +136,8 @@ STAGES = (
         # Of the verdict it reads nothing; its settings were always in the hash of the row, and stay there.
         settings=("regime", "grid", "risk"),
         # 4: prices in `recommendations` without exponents; no figure changed.
-        code_version="4",
+        # 5: the continuity correction of p_break_*.
+        code_version="5",
         every_bar="grid",
     ),
     Stage(
@@ -146,7 +147,8 @@ STAGES = (
         after=("regime_verdict",),
         settings=("grid", "risk"),
         # 3: prices in `reasons` without exponents; no advice changed. 4: the gate, and p_break_low_24h.
-        code_version="4",
+        # 5: the continuity correction of its probabilities.
+        code_version="5",
         every_bar="idle_grid",
     ),
 )

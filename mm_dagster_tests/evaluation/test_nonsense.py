@@ -15,9 +15,9 @@ from mm_dagster.evaluation import alarms, quality
 from mm_dagster.evaluation.cohort import NEVER, Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import measured_markets
+from mm_dagster.evaluation.placebo import flip
 from mm_dagster.evaluation.quality import Judged, judge
 from mm_dagster.evaluation.signals import CONTROL, Signals, signals_of
-from mm_dagster.research.placebo import flip
 from mm_dagster_tests.evaluation.walks import CONFIG, SYMBOLS, days_of, walk
 
 DAYS = 150

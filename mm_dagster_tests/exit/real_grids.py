@@ -17,7 +17,7 @@ from mm_dagster.bars import BAR, HOUR_BARS, Span, parse_time
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig, break_even_ratio
 from mm_dagster.config.regime import RegimeConfig
-from mm_dagster.config.risk import RiskConfig, VolatilityConfig
+from mm_dagster.config.risk import RiskConfig, TouchConfig, VolatilityConfig
 from mm_dagster.exit import ladder
 from mm_dagster.grid import risk as grid_risk
 from mm_dagster.pictures import decision, equity
@@ -71,7 +71,7 @@ def replay(candles: pl.DataFrame, grid: GridConfig, days: int) -> Stages:
     features = regime_features.compute(seen, measured, VolatilityConfig())
     verdict = regime_verdict.compute(features, judged, RegimeConfig())
     risk = grid_risk.compute([grid], features, seen, span, RiskConfig())
-    states = ladder.compute([grid], seen, features, verdict, risk, span, ExitConfig())
+    states = ladder.compute([grid], seen, features, verdict, risk, span, ExitConfig(), TouchConfig())
     return Stages(seen.filter(span.back(96).opens()), verdict.filter(span.back(96).closes()), risk, states)
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from mm_dagster.bars import BAR, EPOCH, TIME, Span, bar_number
 from mm_dagster.config.exit import BreakLikely, Confirm, ExitConfig, Persist, Thresholds
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.tables import registry
 
@@ -164,7 +165,9 @@ def climb(frames: Frames, bars: int, config: ExitConfig | None = None, of: GridC
     """The exit states of the example grid."""
     mine = of or grid()
     whole = Span(min(mine.first_as_of, end(bars)) - BAR, end(bars))
-    return ladder.compute([mine], frames.candles, frames.features, frames.verdict, frames.risk, whole, config or METHOD)
+    return ladder.compute(
+        [mine], frames.candles, frames.features, frames.verdict, frames.risk, whole, config or METHOD, TouchConfig()
+    )
 
 
 def states(frame: pl.DataFrame, column: str = "state") -> str:

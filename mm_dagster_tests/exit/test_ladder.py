@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.exit import ExitConfig, LiteralPolicy
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.tables import exit, registry
 from mm_dagster.tables.words import STATES
@@ -315,7 +316,9 @@ def test_many_grids_at_once_are_what_each_is_alone_and_what_is_followed() -> Non
     whole = Span(START + 2 * BAR, end(10))
 
     def compute(*grids: GridConfig) -> pl.DataFrame:
-        return ladder.compute(grids, frames.candles, frames.features, frames.verdict, frames.risk, whole, config)
+        return ladder.compute(
+            grids, frames.candles, frames.features, frames.verdict, frames.risk, whole, config, TouchConfig()
+        )
 
     together = compute(*many)
     assert_frame_equal(together, pl.concat([compute(one) for one in many]), check_exact=True)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.bars import BAR
-from mm_dagster.research.placebo import PRICES, flip
+from mm_dagster.evaluation.placebo import PRICES, flip
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 BARS = 400
