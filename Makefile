@@ -70,9 +70,8 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.start
 
-evidence: setup  ## write docs/evidence.md from the recorded candles
-	$(BIN)/python -m benchmarks.evidence --out docs/evidence.md \
-		--take-in benchmarks/tried.md benchmarks/information.md benchmarks/ablation.md
+evidence: setup  ## write docs/evidence.md and docs/evidence/ from the recorded candles
+	$(BIN)/python -m benchmarks.evidence --out docs
 
 docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md

@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mm_dagster.exit.measured import measured
 from mm_dagster_tests.conftest import PROJECT
 
-PAGES = ("docs/contributing.md", "docs/architecture.md", "docs/style.md", "SECURITY.md", "CHANGELOG.md")
+PAGES = (
+    "docs/contributing.md", "docs/architecture.md", "docs/style.md", "docs/evaluation.md", "docs/evidence.md",
+    "SECURITY.md", "CHANGELOG.md",
+)  # fmt: skip
+TABLES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs" / "evidence").glob("*.md"))
 ROOTS = (PROJECT, PROJECT / "mm_dagster", PROJECT / "mm_dagster_tests")
 """What a path on a page may begin below."""
 ELSEWHERE = ("data/", ".venv/", "../")
@@ -95,7 +100,7 @@ def test_every_function_and_test_that_is_named_is_there(page: str) -> None:
     assert not missing, f"{page}: {'; '.join(missing)}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *TABLES])
 def test_every_link_leads_somewhere(page: str) -> None:
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
@@ -173,3 +178,35 @@ def test_no_line_of_the_program_places_an_order() -> None:
     sources = {path: path.read_text(encoding="utf-8") for path in (PROJECT / "mm_dagster").rglob("*.py")}
     assert len(sources) > 100
     assert [f"{path}: {match[0]}" for path, text in sources.items() for match in asks.finditer(text)] == []
+
+
+def test_the_evidence_is_two_pages_and_names_every_table() -> None:
+    page = text_of("docs/evidence.md")
+    assert len(page.split()) < 1200, "a person reads two pages; what is longer belongs into docs/evidence/"
+    assert len(TABLES) > 10
+    unnamed = [table for table in TABLES if f"](evidence/{Path(table).name})" not in page]
+    assert not unnamed, f"docs/evidence.md does not name {', '.join(unnamed)}"
+
+
+def test_the_advice_quotes_the_evidence() -> None:
+    """What a WARNING says leaving is worth is what the page and the table of all sets say."""
+    found = measured()
+    page, table = text_of("docs/evidence.md"), text_of("docs/evidence/sets.md")
+    assert f"{found.grids:,} grids" in page
+    rows = [line for line in table.splitlines() if line.startswith("| confirmed WARNING |")]
+    for value, low, high in (found.mean, found.worst):
+        said = [_as_the_page_writes(one) for one in (value, low, high)]
+        assert f"{said[0]} ({said[1]} to {said[2]})" in page
+        assert any(f"| {value:.2f} ({low:.2f} … {high:.2f}) " in line for line in rows)
+
+
+def _as_the_page_writes(value: float) -> str:
+    return re.sub(r"(?<=[+-])0(?=\.)", "", f"{value:+.2f}")
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_no_page_sells_a_shorter_tail_as_skill(page: str) -> None:
+    """Whoever leaves before the stop has a shorter tail, where nothing can be known, too."""
+    for paragraph in text_of(page).split("\n\n"):
+        if "better" in paragraph and re.search(r"worst (5 %|twentieth)", paragraph):
+            assert re.search(r"no skill|random signs|LATEST_ACCEPTABLE_EXIT", paragraph), paragraph

@@ -19,11 +19,13 @@ from mm_dagster.evaluation.alarms import Alarms
 from mm_dagster.evaluation.chains import Openings
 from mm_dagster.evaluation.cohort import Cohort
 from mm_dagster.evaluation.probability import Samples
-from mm_dagster.evaluation.signals import CONTROL, LEVELS, LOW_POSITION, Name, Signals
+from mm_dagster.evaluation.signals import CONTROL, LEVELS, LOW_POSITION, POSITION, Name, Signals
 
 PROBABILITY = "p_break_low_24h"
 POSITIONS = np.arange(101) / 100.0
 """Places between the bounds, 0 the lower, at which anybody could leave."""
+LOWEST_FIFTH = round(100 * POSITION)
+"""Which of them the control `low_position` is."""
 SHORTFALL = 0.05
 """The share of the worst grids whose mean is the expected shortfall (Acerbi, Tasche 2002)."""
 PERMUTATIONS = 200
@@ -327,7 +329,7 @@ def _of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row
     yield from _against(pool, name, "hold", equity, pool.held)
     if name != LOW_POSITION:
         yield from _against(
-            pool, name, "position", equity, pool.equity([one.exits[LOW_POSITION] for one in pool.judged])
+            pool, name, "position", equity, pool.equity([one.positions[LOWEST_FIFTH] for one in pool.judged])
         )
     if name[1] in LEVELS:
         yield from _against(pool, name, "position_as_long", equity, pool.equity(pool.as_long(exits)))
