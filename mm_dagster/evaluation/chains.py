@@ -109,8 +109,9 @@ def measure(markets: Sequence[Openings], gate: float) -> list[Chained]:
 
 
 def _figures(markets: Sequence[Openings], gate: float) -> Iterator[Chained]:
-    day = np.concatenate([_days(market) for market in markets])
-    symbol = np.repeat(np.arange(len(markets)), [_days(market).size for market in markets])
+    counted = np.concatenate([_known(market) for market in markets])
+    day = np.concatenate([_days(market) for market in markets])[counted]
+    symbol = np.repeat(np.arange(len(markets)), [_days(market).size for market in markets])[counted]
     weights = resample.draws(day - day.min(), symbol)
     total = weights.sum(axis=1)
     sure = resample.enough(day)
@@ -131,7 +132,7 @@ def _figures(markets: Sequence[Openings], gate: float) -> Iterator[Chained]:
                 against["gain_of_gate"] = found.daily - growth[limit, FREE]
             for metric, values in against.items():
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    drawn = 100.0 * 7.0 * (weights @ values) / total
+                    drawn = 100.0 * 7.0 * (weights @ values[counted]) / total
                 low, high = resample.interval(drawn[1:]) if sure else (None, None)
                 yield Chained(limit, entry, metric, float(drawn[0]), low, high, found.grids)
 
@@ -163,6 +164,14 @@ def _grown(markets: Sequence[Openings], allowed: Sequence[Flags], exits: Sequenc
 def _days(one: Openings) -> Integers:
     """Every day from the first grid's to the last one's."""
     return np.arange(one.day[0], one.day[-1] + 1)
+
+
+def _known(one: Openings) -> Flags:
+    """Which of them count: a grid could be opened, or one may have lived. A year without candles is no year in cash."""
+    opened = _on_day(one) >= 0
+    life = one.left.shape[1] // DAY_BARS
+    before = np.concatenate([[0], np.cumsum(opened)])
+    return np.asarray(before[1:] > before[np.maximum(np.arange(opened.size) + 1 - life, 0)])
 
 
 def _on_day(one: Openings) -> Integers:

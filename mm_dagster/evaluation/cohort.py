@@ -21,6 +21,8 @@ from mm_dagster.grid.replay import replay, terms_of
 
 NEVER = np.iinfo(np.int64).max
 """The column of what does not happen."""
+HOLE = DAY_BARS
+"""A life is cut before so many unknown bars in a row: the next known price may be a year away, and sells no grid."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def cohort_of(
         np.where(inside, market.prices[name][clipped], np.nan) for name in ("open", "high", "low", "close")
     )
     lower, upper, stop = (np.array([[getattr(grid, name)] for grid in grids]) for name in ("lower", "upper", "stop"))
-    known = np.minimum(market.span.bars - 1 - start, bars)
+    known = np.minimum(np.minimum(market.span.bars - 1 - start, bars), _before_hole(np.isnan(closes)))
     if ended is not None:
         cut = [
             bars if end is None else max(0, (end - grid.first_as_of) // BAR)
@@ -141,6 +143,14 @@ def _next_known(values: Floats) -> Floats:
     """Each value, or the next known one where it is NaN; before the end, the last known one."""
     known = pl.Series(values).fill_nan(None)
     return known.fill_null(strategy="backward").fill_null(strategy="forward").to_numpy()
+
+
+def _before_hole(missing: Flags) -> Integers:
+    """The last column before a hole of HOLE bars or more, shape (m,); NEVER without one."""
+    column = np.arange(missing.shape[1])
+    since_known = column - np.maximum.accumulate(np.where(missing, -1, column), axis=1)
+    first = _first(since_known >= HOLE)
+    return np.where(first == NEVER, NEVER, first - HOLE)
 
 
 def _first(happens: Flags) -> Integers:

@@ -88,6 +88,35 @@ def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..
     assert f"{found['confirmed', 'p_break_low_24h', 'auc']['value']:.3f}" in text
 
 
+def test_chains_say_what_leaving_waiting_and_opening_again_makes_of_the_capital(mm: Callable[..., Said]) -> None:
+    days = ("--from", "2025-03-01", "--to", "2025-07-10", "--chains")
+    code, text, told = mm("evaluate", *days, "--json")
+    assert code == 0, told
+    rows = json.loads(text)
+    assert all(list(row) == ["exit", "entry", "metric", "value", "low", "high", "n"] for row in rows)
+    found = {(row["exit"], row["entry"], row["metric"]): row for row in rows}
+    metrics = ("growth_percent_per_week", "gain_vs_hold", "gain_vs_cash", "gain_vs_same_schedule")
+    assert set(found) == {
+        *((limit, entry, metric) for limit in (0.2, 0.38, 0.75) for entry in ("free", "gated") for metric in metrics),
+        *((limit, "gated", "gain_of_gate") for limit in (0.2, 0.38, 0.75)),
+    }
+    for row in rows:
+        assert row["low"] <= row["value"] <= row["high"], row
+        assert row["n"] > 3, row
+    for limit in (0.2, 0.38, 0.75):
+        free, gated = (found[limit, entry, "growth_percent_per_week"]["value"] for entry in ("free", "gated"))
+        assert found[limit, "gated", "gain_of_gate"]["value"] == pytest.approx(gated - free)
+
+    code, text, told = mm("evaluate", *days)
+    assert code == 0, told
+    assert "SIMULATED" in text
+    assert "of these 6 chains lose against cash" in " ".join(text.split())
+    for asked in (("--chains", "--mine"), ("--chains", "--candidates"), ("--chains", "--grids", "real")):
+        code, _, told = mm("evaluate", "--from", "2025-03-01", *asked)
+        assert code != 0
+        assert "ask one at a time" in told or "leave --grids real out" in told
+
+
 def test_days_too_early_for_the_features_are_refused_with_the_remedy(mm: Callable[..., Said]) -> None:
     code, _, told = mm("evaluate", "--from", "2024-01-01", "--to", "2024-01-20")
     assert code != 0
@@ -126,7 +155,9 @@ def test_candidates_go_through_the_gate_and_what_passed_is_said(
     for name in ("hmmlearn", "arch"):
         pytest.importorskip(name, reason=f"{name} is not installed; it is in the extra research")
     days = Span(START, START + timedelta(days=promotion.LEAST_DAYS + 1))
-    Lake(tmp_path / "history").upsert("candles", walk(0, "AAA-USDT", days), commit=Commit("test", "candles", "all"))
+    source = source_of("main", SimulatedVenue(kind="simulated"))
+    candles = walk(0, "AAA-USDT", days).with_columns(source=pl.lit(source))
+    Lake(tmp_path / "history").upsert("candles", candles, commit=Commit("test", "candles", "all"))
     monkeypatch.setenv("MM_DATA_DIR", str(tmp_path))
     asked = ("evaluate", "--from", iso(days.start)[:10], "--to", iso(days.end - BAR)[:10], "--candidates")
     code, text, told = mm(*asked, "--json")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 
-from mm_dagster.bars import DAY_BARS
+from mm_dagster.bars import DAY_BARS, Span
 from mm_dagster.evaluation import chains
 from mm_dagster.evaluation.chains import EXITS, FREE, GATED, Openings, openings
 from mm_dagster.evaluation.cohort import Cohort, cohort_of
@@ -113,6 +115,32 @@ def test_who_never_leaves_gains_nothing_on_holding(markets: list[Openings]) -> N
     for one in chains.measure(never, GATE):
         if one.metric == "gain_vs_hold":
             assert one.value == 0
+
+
+def test_a_year_without_candles_is_no_year_in_cash_and_sells_no_grid() -> None:
+    """The same candles with a hole of a year before them, and other candles before the hole."""
+    hole = timedelta(days=364)
+    early = walk(SYMBOLS[0], 80, 5)
+    late = walk(SYMBOLS[0], DAYS, 0).with_columns(pl.col("open_time", "close_time") + hole)
+    late = late.with_columns(pl.col("open", "high", "low", "close") * 7.0)
+
+    def follow(candles: pl.DataFrame, days: Span) -> Openings:
+        market = next(measured_markets([SYMBOLS[0]], candles, days, CONFIG))
+        cohort = cohort_of(market, open_daily(market, days, CONFIG.evaluation), 14 * DAY_BARS)
+        assert cohort.left.max() < 200, "a grid that ends in the hole is not sold a year later"
+        return openings(cohort, break_probability(cohort, market, CONFIG))
+
+    both = follow(pl.concat([early, late]), Span(days_of(80).start, days_of(DAYS).end + hole))
+    assert _known_days(follow(late, Span(days_of(DAYS).start + hole, days_of(DAYS).end + hole))) > 90
+    assert 120 < _known_days(both) < 80 + DAYS < _days(both)
+
+
+def _days(one: Openings) -> int:
+    return int(one.day[-1] - one.day[0])
+
+
+def _known_days(one: Openings) -> int:
+    return int(chains._known(one).sum())
 
 
 def test_no_market_no_figure_and_few_weeks_no_interval(markets: list[Openings]) -> None:
