@@ -1,0 +1,1 @@
+"""Leaving a grid: what it costs, over which time, and the plan."""
