@@ -1,7 +1,8 @@
 """The words of an alert: what to do and by when, why, what waiting costs, and where the price stands.
 
 Plain text in fixed lines, the most urgent first, since a locked phone shows only the beginning. Only the reasons give
-way when a message is too long.
+way when a message is too long; what leaving at a WARNING was measured to be worth comes last, and stays out where the
+reasons would have less than a line beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.tables.words import NOT_JUDGED_YET, STATES
+from mm_dagster.tables.words import MEASURED, NOT_JUDGED_YET, STATES
 from mm_dagster.text import in_local_time, local_time, money_text, price_text, words
 
 TITLE_LIMIT = 250
@@ -24,7 +25,8 @@ URL_LIMIT = 512
 """Pushover's limits. They are counted here in UTF-16 code units, so no way of counting finds more."""
 
 _LINE_LIMIT = 190
-"""No line but that of the reasons is longer; the five that there are at most leave them 70."""
+"""No line is longer but that of the reasons, to which the five others leave 70, and the measured one, which may be left
+out."""
 
 _MORE_LIMIT = 40
 """Room for the line that counts the grids that a digest does not name."""
@@ -58,6 +60,7 @@ def render(
         Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
     """
     came = happened(risk, grid, answer) if grid.enabled else None
+    worth = ""
     match alert.kind:
         case "ENTRY":
             lines = _entry(alert, row, price_tick)
@@ -71,9 +74,10 @@ def render(
             lines = _down(alert, row, risk, grid, price_tick)
         case _:
             lines = _up(alert, row, risk, grid, reasons, price_tick)
+            worth = _worth(alert, row, risk, grid)
     prefix = "SIMULATED " if simulated else ""
     title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
-    text = _fit([_clean(line, timezone) for line in lines], _clean(came or "", timezone))
+    text = _fit([_clean(line, timezone) for line in lines], _clean(came or "", timezone), _clean(worth))
     return _cut(_clean(title), TITLE_LIMIT), text
 
 
@@ -257,7 +261,7 @@ def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | N
         if alert.state == "MANDATORY_EXIT":
             return CLEAR if gone else f"Stop the grid now and {SELL}."
         return "Look at the exchange yourself now, and be ready to stop the grid."
-    advice: str = row["advice"]
+    advice, _ = _apart(row["advice"])
     if gone and SELL in advice:
         return CLEAR
     minutes = row["recommended_window_minutes"]
@@ -270,6 +274,19 @@ def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | N
         if end > found or alert.first_notified_at is None
         else f"Overdue since {iso(end)}: {advice}"
     )
+
+
+def _worth(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
+    """What leaving now was measured to be worth, if the advice says so, and if there is something to leave."""
+    if row is None or row["state"] != alert.state or holds_nothing(risk, grid):
+        return ""
+    return _apart(row["advice"])[1]
+
+
+def _apart(advice: str) -> tuple[str, str]:
+    """What to do, and the measured sentence after it; empty where it has none."""
+    act, begins, figures = advice.partition(f" {MEASURED}")
+    return act, (begins + figures).strip()
 
 
 def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
@@ -387,12 +404,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _fit(lines: Sequence[str], before: str = "") -> str:
-    """The lines as one text, with what goes before them; the second has what the others leave."""
+def _fit(lines: Sequence[str], before: str = "", after: str = "") -> str:
+    """The lines as one text, with what goes before and after them; the second has what the others leave.
+
+    What goes after them is there as a whole or not at all: half a figure says the wrong thing.
+    """
     others = [_cut(line, _LINE_LIMIT) for line in (lines[0], *lines[2:])]
     first = _cut(before, _LINE_LIMIT)
     left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in (first, *others) if line)
-    text = (first, others[0], _cut(lines[1], left), *others[1:])
+    last = after if _length(after) + 1 + min(_length(lines[1]), _LINE_LIMIT) <= left else ""
+    left -= _length(last) + 1 if last else 0
+    text = (first, others[0], _cut(lines[1], left), *others[1:], last)
     return "\n".join(line for line in text if line)
 
 

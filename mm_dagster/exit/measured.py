@@ -12,6 +12,7 @@ from importlib import resources
 from pydantic import BaseModel
 
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.tables.words import MEASURED
 
 FILE = "measured.json"
 
@@ -53,7 +54,7 @@ def worth_of_warning(config: ExitConfig) -> str | None:
         return None
     found = measured()
     return (
-        f"Measured on {found.grids:,} grids: leaving at WARNING and not at LATEST_ACCEPTABLE_EXIT was worth "
+        f"{MEASURED}{found.grids:,} grids: leaving at WARNING and not at LATEST_ACCEPTABLE_EXIT was worth "
         f"{_points(found.mean)} % of the capital on average, and {_points(found.worst)} % in the worst twentieth."
     )
 

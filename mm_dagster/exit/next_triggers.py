@@ -23,10 +23,10 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.arrays import Flags, Floats, Integers, log_ratio
+from mm_dagster.bars import HOUR_BARS
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit.triggers import TRIGGERS
-from mm_dagster.grid import touch
 from mm_dagster.tables.words import VERDICTS
 from mm_dagster.text import price_text
 
@@ -87,6 +87,14 @@ def nearest_triggers(table: pl.DataFrame, config: ExitConfig, scales: TouchConfi
     return said.reshape(place.shape).arr.to_list().list.drop_nulls().alias("nearest")
 
 
+def offset_of(scales: TouchConfig) -> float:
+    """How far away, in spreads k sigma sqrt(24), a bound is that the price has reached: c sqrt(1/4) / (k sqrt(24)).
+
+    The volatility cancels out, as everywhere in this file; `grid/touch.py` says what c is.
+    """
+    return scales.continuity * math.sqrt(1.0 / HOUR_BARS) / (scales.k_break.h24 * math.sqrt(24))
+
+
 def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats, offset: float) -> Floats:
     """The price at which the touch probability of a lower bound would be `target`, with the volatility of now.
 
@@ -99,7 +107,7 @@ def price_of_probability(p: Floats, price: Floats, bound: Floats, target: Floats
         price: the price now, above the bound, shape (n,).
         bound: the bound, same unit, shape (n,).
         target: the probability asked for, shape (n,).
-        offset: see `touch.offset`.
+        offset: see `offset_of`.
 
     Returns:
         Shape (n,); NaN where anything is not known, the price is not above the bound, p is not within (0, 1), or the
@@ -144,7 +152,7 @@ class _Bars:
 
     def __init__(self, table: pl.DataFrame, config: ExitConfig, scales: TouchConfig) -> None:
         self._config = config
-        self._offset = touch.offset(scales.k_break.h24, scales.continuity, 24)
+        self._offset = offset_of(scales)
         numbers = table.select(pl.col(pl.Float64).fill_null(math.nan))
         self._value = {trigger.name: numbers[f"{trigger.name}.value"].to_numpy() for trigger in TRIGGERS}
         self._threshold = {trigger.name: numbers[f"{trigger.name}.threshold"].to_numpy() for trigger in TRIGGERS}

@@ -78,11 +78,6 @@ def probability(distance: Floats, sigma: Floats, hours: float, scale: float, shi
     return np.where(np.isnan(distance) | np.isnan(sigma), np.nan, p)
 
 
-def offset(scale: float, shift: float, hours: float) -> float:
-    """How far away, in spreads k sigma sqrt(h), a bound still is that the price has reached; see `probability`."""
-    return shift * math.sqrt(1.0 / HOUR_BARS) / (scale * math.sqrt(hours))
-
-
 def probability_ahead(
     distance: Floats,
     volatility: Floats,

@@ -50,13 +50,13 @@ class Key:
 _BREAK = "exit.thresholds.break_likely"
 
 SPACE = (
-    Key(f"{_BREAK}.latest_acceptable_exit_on", 0.40, 0.80, 0.05),
-    Key(f"{_BREAK}.latest_acceptable_exit_off", 0.20, 0.70, 0.05, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
-    Key(f"{_BREAK}.warning_on", 0.20, 0.60, 0.02, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
+    Key(f"{_BREAK}.latest_acceptable_exit_on", 0.40, 0.80, 0.02),
+    Key(f"{_BREAK}.latest_acceptable_exit_off", 0.20, 0.70, 0.02, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
+    Key(f"{_BREAK}.warning_on", 0.20, 0.60, 0.01, at_most=f"{_BREAK}.latest_acceptable_exit_on"),
     Key(f"{_BREAK}.warning_off", 0.10, 0.50, 0.05, at_most=f"{_BREAK}.warning_on"),
-    Key("exit.confirm.mandatory", 0.40, 0.90, 0.05),
-    Key("exit.confirm.latest_acceptable_exit", 0.35, 0.80, 0.05, at_most="exit.confirm.mandatory"),
-    Key("exit.confirm.warning", 0.15, 0.60, 0.03, at_most="exit.confirm.latest_acceptable_exit"),
+    Key("exit.confirm.mandatory", 0.40, 0.90, 0.01),
+    Key("exit.confirm.latest_acceptable_exit", 0.35, 0.80, 0.01, at_most="exit.confirm.mandatory"),
+    Key("exit.confirm.warning", 0.15, 0.60, 0.01, at_most="exit.confirm.latest_acceptable_exit"),
     Key("exit.persist.on", 1, 4, 1),
     Key("exit.persist.off_warning", 2, 16, 2),
     Key("exit.persist.off_latest_acceptable_exit", 4, 32, 4),
@@ -68,7 +68,7 @@ SPACE = (
     Key("exit.thresholds.efficiency_rise", 0.05, 0.30, 0.05),
     Key("exit.thresholds.reversion_slowing_factor", 1.1, 2.0, 0.1),
     Key("exit.thresholds.soft_for_warning", 1, 4, 1),
-    Key("risk.touch.k_break.h24", 0.60, 0.90, 0.02),
+    Key("risk.touch.k_break.h24", 0.60, 0.90, 0.01),
     Key("regime.hysteresis.up", 1, 6, 1),
     Key("regime.hysteresis.down", 2, 12, 2),
     Key("regime.logits.range_midpoint", 0.45, 0.65, 0.05),

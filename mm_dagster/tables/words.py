@@ -11,6 +11,9 @@ OUTCOMES = ("OPEN", "BROKE", "STOPPED", "HELD", "LATE", "UNKNOWN")
 STATES = ("NORMAL", "WARNING", "LATEST_ACCEPTABLE_EXIT", "MANDATORY_EXIT")
 """From the least to the most urgent."""
 
+MEASURED = "Measured on "
+"""Begins the sentence that goes after the advice of a WARNING: what leaving then was measured to be worth."""
+
 NOT_JUDGED_YET = "NOT_JUDGED_YET"
 """What is said of a running grid of which no bar since its activation was known yet. No state: there it is null."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from mm_dagster.alerts import failures, message
 from mm_dagster.alerts.alert import Alert
+from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.tables import registry
-from mm_dagster.tables.words import ALERT_KINDS, STATES
+from mm_dagster.tables.words import ALERT_KINDS, MEASURED, STATES
 from mm_dagster_tests.alerts.given import ABOVE, BELOW, PRICE, RISK, T0, entry, grid, minutes, state
 
 GRID = grid()
@@ -191,6 +195,65 @@ def test_reasons_give_way_at_a_word_and_the_rest_stays():
     assert lines[1].rstrip("…").split()[-1] in {word.rstrip(";:") for sentence in WHY for word in sentence.split()}
     assert lines[2:4] == [WAITING, AT_STAKE]
     assert lines[4].endswith("as of 2026-01-10 12:00 UTC.")
+
+
+# what leaving at a WARNING was measured to be worth -------------------------------------------------------------------
+
+WORTH = worth_of_warning(ExitConfig()) or ""
+ACT = "Be ready to stop the grid, and look again within 4 h: Break below the grid within 24 h: 38 % (limit 37 %)."
+
+
+def warned(why: Sequence[str] = WHY, *, of: GridConfig = GRID, act: str = ACT, **risk: Any) -> list[str]:
+    """The lines of a WARNING whose advice ends with the figures."""
+    row = state(of, T0, "WARNING", advice=f"{act} {WORTH}", nearest=["Closes below the grid: 0 of 2 (below 3,070)"])
+    text = message.render(alert("ESCALATION", "WARNING"), row, RISK | risk, of, why, False)[1]
+    assert len(text.encode("utf-16-le")) <= 2 * message.MESSAGE_LIMIT
+    return text.splitlines()
+
+
+def test_a_warning_ends_with_what_leaving_then_was_worth():
+    assert warned() == [
+        f"By 2026-01-10 16:00 UTC: {ACT}",
+        f"Why: {'; '.join(WHY)}; next: Closes below the grid: 0 of 2 (below 3,070)",
+        WAITING,
+        AT_STAKE,
+        "Price 3,100; grid 3,070 to 3,185, stop 2,990. WARNING since 2026-01-10 11:45 UTC; as of 2026-01-10 12:00 UTC.",
+        WORTH,
+    ]
+
+
+def test_of_many_reasons_the_last_give_way_to_it():
+    few, many = warned(), warned(WHY * 6)
+    assert many[1].startswith(f"Why: {'; '.join(WHY)}")
+    assert many[1].endswith("…")
+    assert [*many[:1], *many[2:]] == [*few[:1], *few[2:]]
+
+
+def test_rather_than_the_price_or_the_stop_it_stays_out_and_never_by_halves():
+    widest = grid(symbol="A" * 200 + "-" + "B" * 40)
+    answer = {"at": T0, "action": "kept"}
+    row = state(widest, T0, "WARNING", advice=f"{ACT[:-1]}; {'reason ' * 30}. {WORTH}")
+    text = message.render(alert("ESCALATION", "WARNING"), row, RISK, widest, WHY * 6, False, answer)[1]
+    lines = text.splitlines()
+    assert MEASURED not in text
+    assert lines[0] == "You noted at 2026-01-10 12:00 UTC: kept."
+    assert lines[5].startswith("Price 3,100; grid 3,070 to 3,185, stop 2,990.")
+    for reason in range(0, 900, 7):
+        shown = warned(["x" * reason], act=f"{ACT[:-1]}; {'and ' * 20}.")
+        assert shown[4].startswith("Price 3,100; grid 3,070 to 3,185, stop 2,990.")
+        assert shown[4].endswith("as of 2026-01-10 12:00 UTC.")
+        assert shown[5:] in ([], [WORTH])
+
+
+def test_what_is_over_or_holds_nothing_has_no_worth_of_leaving():
+    row = state(GRID, T0, "WARNING", advice=f"{ACT} {WORTH}")
+    down = alert("DEESCALATION", "WARNING", before="LATEST_ACCEPTABLE_EXIT")
+    for told, risk in ((down, RISK), (alert("ESCALATION", "WARNING"), RISK | {"price": ABOVE})):
+        text = message.render(told, row, risk, GRID, WHY, False)[1]
+        assert ACT in text
+        assert MEASURED not in text
+    live = message.render(alert("ESCALATION", "MANDATORY_EXIT"), row, RISK, GRID, WHY, False)[1]
+    assert MEASURED not in live
 
 
 def test_an_endless_word_is_cut_where_the_room_ends():

@@ -17,6 +17,7 @@ from scipy import stats
 
 from mm_dagster.arrays import log_ratio
 from mm_dagster.bars import BAR, TIME, Span
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.evaluation import calibration
 from mm_dagster.evaluation.calibration import calibrate, observe, verdict_of, wilson_interval
 from mm_dagster.grid import touch
@@ -378,14 +379,14 @@ def test_the_touch_probability_is_honest_where_it_decides_on_real_candles_and_th
 ) -> None:
     candles = candles_of(shared_data, "SOL-USDT")
     close, low, times = candles["close"].to_numpy(), candles["low"].to_numpy(), candles["close_time"]
-    sigma = forecast(candles)
+    sigma, scales = forecast(candles), RiskConfig().touch
     episodes = []
     for opened in range(4 * 1500, close.size - 8 * 96, 2 * 96):
         lower = min(low[opened - 384 : opened].min(), close[opened] * 0.98) * 0.995
         upper = close[opened] * 2
         live = slice(opened, opened + 7 * 96)
         distance = log_ratio(close[live], np.full(7 * 96, lower))
-        p = touch.probability(distance, sigma[live], 24, 0.70)
+        p = touch.probability(distance, sigma[live], 24, scales.k_break.h24, scales.continuity)
         risk = rows(7 * 96, p.tolist(), hours=24).with_columns(as_of=times[live])
         nearby = candles[opened : opened + 8 * 96]
         episodes.append(observe(risk, nearby, event="break_low", lower=lower, upper=upper, stop=lower * 0.97))

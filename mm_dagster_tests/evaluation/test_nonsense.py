@@ -17,7 +17,7 @@ from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import measured_markets
 from mm_dagster.evaluation.placebo import flip
 from mm_dagster.evaluation.quality import Judged, judge
-from mm_dagster.evaluation.signals import CONTROL, Signals, signals_of
+from mm_dagster.evaluation.signals import CONTROL, LOW_POSITION, Signals, signals_of
 from mm_dagster_tests.evaluation.walks import CONFIG, SYMBOLS, days_of, walk
 
 DAYS = 150
@@ -53,9 +53,12 @@ def figures(judged: list[Judged], signals: list[quality.Name]) -> dict[tuple[str
 
 
 def judged_as(heard: Heard, say: Iterator[np.ndarray]) -> list[Judged]:
-    """The cohorts, with one signal that says what is given."""
+    """The cohorts, with one signal that says what is given, and the controls that it is held against."""
     return [
-        judge(cohort, replace(signals, alarms={LATEST: alarm, HOLD: np.zeros_like(alarm)}))
+        judge(
+            cohort,
+            replace(signals, alarms={LATEST: alarm, **{name: signals.alarms[name] for name in (HOLD, LOW_POSITION)}}),
+        )
         for (cohort, signals), alarm in zip(heard, say, strict=True)
     ]
 

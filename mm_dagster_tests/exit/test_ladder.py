@@ -118,12 +118,12 @@ def test_latest_acceptable_exit_falls_one_level_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([0.37, 0.38, 0.1], "NWW"),
-        ([0.38] + [0.14] * 8, "W" * 8 + "N"),
-        ([0.38] + [0.14] * 7 + [0.15], "W" * 9),
-        ([0.74, 0.75, 0.1], "WLL"),
-        ([0.75] + [0.24] * 16, "L" * 16 + "W"),
-        ([0.75] + [0.24] * 15 + [0.25], "L" * 17),
+        ([0.36, 0.37, 0.1], "NWW"),
+        ([0.37] + [0.14] * 8, "W" * 8 + "N"),
+        ([0.37] + [0.14] * 7 + [0.15], "W" * 9),
+        ([0.71, 0.72, 0.1], "WLL"),
+        ([0.72] + [0.23] * 16, "L" * 16 + "W"),
+        ([0.72] + [0.23] * 15 + [0.24], "L" * 17),
     ],
 )
 def test_by_default_one_look_raises_and_a_warning_ends_after_two_hours_a_latest_acceptable_exit_after_four(

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from mm_dagster.arrays import log_ratio
 from mm_dagster.config.exit import BreakLikely, Confirm, ExitConfig, Thresholds
-from mm_dagster.exit.next_triggers import price_of_probability
+from mm_dagster.config.risk import TouchConfig
+from mm_dagster.exit.next_triggers import offset_of, price_of_probability
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.grid import touch
 from mm_dagster_tests.exit.synthetic import LITERAL, climb, episode
 
+SCALES = TouchConfig()
 LAST = 20
 """The evaluation that is looked at; 4 hours before it is evaluation 4."""
 
@@ -168,10 +170,10 @@ def test_at_the_price_that_is_told_the_touch_probability_is_the_threshold(
     sigmas, price = np.array([sigma]), np.array([lower * math.exp(away)])
 
     def p_at(price: Any) -> Any:
-        return touch.probability(log_ratio(price, np.array([lower])), sigmas, 24, 0.72, 0.35)
+        distance = log_ratio(price, np.array([lower]))
+        return touch.probability(distance, sigmas, 24, SCALES.k_break.h24, SCALES.continuity)
 
-    offset = touch.offset(0.72, 0.35, 24)
-    told_price = price_of_probability(p_at(price), price, np.array([lower]), np.array([target]), offset)
+    told_price = price_of_probability(p_at(price), price, np.array([lower]), np.array([target]), offset_of(SCALES))
     assert p_at(told_price)[0] == pytest.approx(target, abs=1e-9)
 
 
@@ -180,8 +182,8 @@ def test_without_a_distance_there_is_no_price() -> None:
     price = np.array([90.0, 110.0, 110.0, math.nan, 100.0])
     assert np.isnan(price_of_probability(p, price, np.full(5, 100.0), np.full(5, 0.6), 0.0)).all()
     # The highest probability of all is that at the bound: what is above it is reached at no price.
-    offset = touch.offset(0.72, 0.35, 24)
-    most = float(touch.probability(np.zeros(1), np.ones(1), 24, 0.72, 0.35)[0])
+    offset = offset_of(SCALES)
+    most = float(touch.probability(np.zeros(1), np.ones(1), 24, SCALES.k_break.h24, SCALES.continuity)[0])
     near, beyond = np.array([most - 1e-3]), np.array([most + 1e-3])
     of = (np.array([0.5]), np.array([110.0]), np.array([100.0]))
     assert 100.0 < price_of_probability(*of, near, offset)[0] < 100.1

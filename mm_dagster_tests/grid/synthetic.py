@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
+from scipy import stats
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import RiskConfig
 from mm_dagster.tables import registry
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -28,6 +31,15 @@ def grid(**changes: Any) -> GridConfig:
         "capital": 1000,
     }
     return GridConfig.model_validate(values | changes)
+
+
+def chance_of_break(distance: float, sigma: float, hours: int, weekend_hours: float = 0) -> float:
+    """The formula of a break by default, from scipy's distribution; a weekend hour has .49 of a weekday's variance."""
+    touch = RiskConfig().touch
+    scale: float = getattr(touch.k_break, f"h{min(hours, 24)}")
+    mean = sigma * math.sqrt((hours - weekend_hours + 0.49 * weekend_hours) / hours)
+    away = distance + touch.continuity * mean * math.sqrt(1 / 4)
+    return float(2 * stats.t.cdf(-away / (scale * mean * math.sqrt(hours)), df=4))
 
 
 def span(bars: int) -> Span:

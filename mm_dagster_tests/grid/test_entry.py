@@ -7,14 +7,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span, parse_time
 from mm_dagster.config.grid import break_even_ratio
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import entry
 from mm_dagster.tables import registry
-from mm_dagster_tests.grid.synthetic import START, features, grid, span, stamped, verdicts
+from mm_dagster_tests.grid.synthetic import START, chance_of_break, features, grid, span, stamped, verdicts
 
 RISK = RiskConfig()
 OFF = grid(enabled=False)
@@ -83,7 +82,7 @@ def test_a_grid_whose_exit_signal_is_near_already_waits_by_that_alone(sigma: flo
     found = gated(1.0, volatility_forecast=sigma)
     p = found["p_break_low_24h"]
     away = math.log(3127 / found["lower"])
-    assert p == pytest.approx(2 * stats.t.cdf(-away / (0.74 * sigma * math.sqrt(24)), df=4))
+    assert p == pytest.approx(chance_of_break(away, sigma, 24))
     assert found["advice"] == "ENTER"
     assert gated(p * 1.001, volatility_forecast=sigma)["advice"] == "ENTER"
     waits = gated(p, volatility_forecast=sigma)
@@ -119,9 +118,8 @@ def test_the_chance_of_leaving_knows_how_much_of_three_days_is_weekend(as_of: st
     )
     off = grid(enabled=False, activated_at=time)
     found = entry.assess(off, known, judged, Span(time - BAR, time), RISK).row(0, named=True)
-    spread = 0.74 * 0.002 * math.sqrt(72 - weekend_hours + 0.49 * weekend_hours)
     low, high = math.log(3127 / found["lower"]), math.log(found["upper"] / 3127)
-    expected = sum(2 * stats.t.cdf(-away / spread, df=4) for away in (low, high))
+    expected = sum(chance_of_break(away, 0.002, 72, weekend_hours) for away in (low, high))
     assert found["p_leave_72h"] == pytest.approx(expected)
 
 

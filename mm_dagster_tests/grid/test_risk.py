@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from scipy import stats
 
 from mm_dagster.bars import BAR, TIME, Span, parse_time
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import risk
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import MarketRules
-from mm_dagster_tests.grid.synthetic import START, candles, features, grid, span, stamped
+from mm_dagster_tests.grid.synthetic import START, candles, chance_of_break, features, grid, span, stamped
 
 RISK = RiskConfig()
 
@@ -33,7 +32,10 @@ def test_the_disabled_grid_of_the_requirements_is_below_breached_and_critical() 
     assert found["stop_loss_risk"] == "BREACHED"
     assert found["risk_level"] == "CRITICAL"
     assert found["capital_utilisation"] == 1.0
-    assert found["p_stop_24h"] == found["p_break_low_6h"] == 1.0
+    # The stop was touched already; two closes below are still to come, or not.
+    assert found["p_stop_24h"] == 1.0
+    assert found["p_break_low_6h"] == pytest.approx(chance_of_break(0, 0.006, 6))
+    assert 0.9 < found["p_break_low_6h"] < found["p_break_low_12h"] < found["p_break_low_24h"] < 1.0
     assert found["distance_stop_percent"] == pytest.approx(100 * (2680 - 2990) / 2680)
     assert found["distance_lower_atr"] == pytest.approx((2680 - 3070) / 12)
     assert found["recommendations"] == ["The price 2,680 is at or below the stop 2,990: do not start it as configured."]
@@ -71,14 +73,15 @@ def test_utilisation_is_the_cost_of_the_cells_whose_upper_price_is_above(close: 
 
 def test_probabilities_are_those_of_the_formula() -> None:
     found = row(3127.0)
-    for name, distance, hours, scale in (
-        ("p_break_low_6h", math.log(3127 / 3070), 6, 0.66),
-        ("p_break_low_12h", math.log(3127 / 3070), 12, 0.70),
-        ("p_break_high_24h", math.log(3185 / 3127), 24, 0.74),
-        ("p_stop_12h", math.log(3127 / 2990), 12, 0.83),
-        ("p_stop_24h", math.log(3127 / 2990), 24, 0.84),
+    # Closes are looked at every quarter hour, so a bound is .35 standard deviations of one farther away; a low is not.
+    for name, distance, hours, scale, shift in (
+        ("p_break_low_6h", math.log(3127 / 3070), 6, 0.68, 0.35),
+        ("p_break_low_12h", math.log(3127 / 3070), 12, 0.72, 0.35),
+        ("p_break_high_24h", math.log(3185 / 3127), 24, 0.75, 0.35),
+        ("p_stop_12h", math.log(3127 / 2990), 12, 0.83, 0),
+        ("p_stop_24h", math.log(3127 / 2990), 24, 0.84, 0),
     ):
-        x = -distance / (scale * 0.006 * math.sqrt(hours))
+        x = -(distance + shift * 0.006 / 2) / (scale * 0.006 * math.sqrt(hours))
         q = 1 + x * x / 4
         assert found[name] == pytest.approx(2 * (0.5 + 3 / 8 * x / math.sqrt(q) * (1 - x * x / (12 * q)))), name
 
@@ -112,10 +115,9 @@ def test_hours_ahead_that_are_weekend_count_with_their_own_variance(
     as_of: str, hours: int, weekend_hours: float
 ) -> None:
     found = at(as_of)
-    scale = {6: 0.66, 12: 0.70, 24: 0.74}[hours]
-    spread = scale * 0.006 * math.sqrt(hours - weekend_hours + 0.49 * weekend_hours)
-    assert found[f"p_break_low_{hours}h"] == pytest.approx(2 * stats.t.cdf(-math.log(3127 / 3070) / spread, df=4))
-    assert found[f"p_break_high_{hours}h"] == pytest.approx(2 * stats.t.cdf(-math.log(3185 / 3127) / spread, df=4))
+    for side, distance in (("low", math.log(3127 / 3070)), ("high", math.log(3185 / 3127))):
+        expected = chance_of_break(distance, 0.006, hours, weekend_hours)
+        assert found[f"p_break_{side}_{hours}h"] == pytest.approx(expected)
 
 
 def test_a_weekend_like_any_day_changes_no_bit() -> None:
