@@ -17,7 +17,7 @@ class EvaluationConfig(Model):
     stop: Annotated[
         float, Field(gt=0, lt=1, description="How far below the lower bound the stop lies, fraction of the bound.")
     ] = 0.03
-    fees: Fees = Fees()
+    fees: Fees = Fees(slippage=0.0005)
     """What it pays."""
     window_days: Annotated[
         int, Field(ge=28, le=3650, description="How far back the monthly judgement reaches, days.")

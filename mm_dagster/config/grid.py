@@ -66,9 +66,8 @@ class Fees(Model):
     maker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
     taker: Annotated[float, Field(ge=0, lt=0.1)] = 0.001
     paid_in: FeeCurrency = "quote"
-    slippage: Annotated[
-        float, Field(ge=0, lt=0.1, description="What a market order loses against the price, fraction.")
-    ] = 0.0005
+    slippage: Annotated[float, Field(ge=0, lt=0.1)] | None = None
+    """What a market order loses against the price, fraction; null: it is modelled from volume and volatility."""
 
 
 class GridConfig(Model):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from mm_dagster.config.model import Model, Positive, Probability
+from mm_dagster.config.model import Model, Positive, Probability, Symbol
 
 
 class VolatilityConfig(Model):
@@ -102,6 +102,10 @@ class CalibrationConfig(Model):
     """How far it looks back, days."""
 
 
+HALF_SPREAD_BP = 2.5
+"""Of a market whose spread nobody gave."""
+
+
 class RiskConfig(Model):
     """risk.yaml: volatility, touch probabilities, and what waiting may cost."""
 
@@ -109,5 +113,12 @@ class RiskConfig(Model):
     touch: TouchConfig = TouchConfig()
     stop_loss: StopLossRisk = StopLossRisk()
     giveback: Giveback = Giveback()
+    half_spread_bp: dict[Symbol, Annotated[float, Field(ge=0, lt=1000)]] = {}
+    """Half of the way between bid and ask, by market, basis points; 2.5 where it is not given, since candles do not
+    tell it. `mm doctor` proposes what the order books showed."""
     entry: EntryConfig = EntryConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+
+    def half_spread(self, symbol: str) -> float:
+        """Of a market, as a fraction of the price."""
+        return self.half_spread_bp.get(symbol, HALF_SPREAD_BP) / 10_000

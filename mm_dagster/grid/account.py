@@ -62,7 +62,7 @@ class _Book:
         self.profit += gained - cost
 
 
-def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.Series) -> pl.DataFrame:
+def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.Series, sold_for: float) -> pl.DataFrame:
     """The grid's position at some bars, from its fills.
 
     Sells are matched with what was bought last, so that grid profit is that of the cells. A fee in the base currency
@@ -73,6 +73,7 @@ def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.S
         fills: `fills` of `account_snapshot`, one row each, of its market since its activation, each once.
         closes: shape (n,), quote currency, NaN where unknown.
         as_of: the bars that are asked for, ascending, shape (n,).
+        sold_for: see `GridTerms`.
 
     Returns:
         COLUMNS, one row for each bar; what needs the price is null where the close is not known.
@@ -84,7 +85,6 @@ def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.S
     book = _Book(cash=grid.capital)
     # Numbers are texts here: the shorter is the smaller.
     pending = fills.sort("at", pl.col("fill_id").str.len_bytes(), "fill_id").to_dicts()
-    yields = (1.0 - grid.fees.slippage) * (1.0 - grid.fees.taker)
     place, rows, inventory, cost = 0, [], 0.0, 0.0
     for time, close in zip(as_of.to_list(), closes.tolist(), strict=True):
         before = place
@@ -94,7 +94,7 @@ def positions(grid: GridConfig, fills: pl.DataFrame, closes: Floats, as_of: pl.S
         if place > before:
             inventory = math.fsum(amount for amount, _ in book.lots)
             cost = math.fsum(paid for _, paid in book.lots)
-        worth = 0.0 if inventory == 0.0 else inventory * close * yields
+        worth = 0.0 if inventory == 0.0 else inventory * close * sold_for
         rows.append(
             {
                 "inventory": inventory,

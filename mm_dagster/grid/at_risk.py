@@ -7,7 +7,9 @@ With B held before and h a cell, the liquidation value falls by
     loss(P, x) = E(P) - E(x) = B (P - x) v + sum of (c_i - h x v) over the waiting cells with x <= p_i
 
 where c_i is q p_i (1 + maker fee), or q p_i when the buy's fee is taken in base and h is q (1 - maker fee). A cell
-that is empty always waits below the price, so the sums are differences of the book's prefix sums.
+that is empty always waits below the price, so the sums are differences of the book's prefix sums. Where the slippage
+is modelled, v has the half spread, and what the levels cost beyond it is taken off E(P) and E(x), each for what is then
+sold at the volume and volatility of the bar.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import math
 import numpy as np
 
 from mm_dagster.arrays import Floats, Integers, kernel
+from mm_dagster.grid import slippage
 from mm_dagster.grid.replay import GridTerms, Replay
+from mm_dagster.grid.slippage import Traded
 
 
-def capital_at_risk(grid: GridTerms, lived: Replay, closes: Floats) -> Floats:
+def capital_at_risk(grid: GridTerms, lived: Replay, closes: Floats, market: Traded | None = None) -> Floats:
     """loss(P, S): what is lost from here to the stop S, its fills on the way and the sale there included.
 
     Equal to E(P) - [cash - sum of c_i + (B + k h) S v] over the k waiting cells, since all of them lie above S.
@@ -29,15 +33,22 @@ def capital_at_risk(grid: GridTerms, lived: Replay, closes: Floats) -> Floats:
         grid: the book that was replayed.
         lived: its replay.
         closes: the closes that were replayed, shape (bars,), quote currency.
+        market: at the same bars, where the slippage is modelled.
 
     Returns:
         Shape (bars,), quote currency; NaN where the close is, 0 from the stop on.
     """
-    return _loss(grid, lived.waiting, lived.inventory, closes, np.full(closes.size, grid.stop))
+    return _fallen_to(np.full(closes.size, grid.stop), grid, lived, closes, market)
 
 
 def profit_giveback(
-    grid: GridTerms, lived: Replay, closes: Floats, sigma: Floats, hours: float, sigmas: float = 1.645
+    grid: GridTerms,
+    lived: Replay,
+    closes: Floats,
+    sigma: Floats,
+    hours: float,
+    sigmas: float = 1.645,
+    market: Traded | None = None,
 ) -> Floats:
     """loss(P, x) with x = max(S, P exp(-sigmas sigma sqrt(hours))): what waiting for the operator may cost.
 
@@ -51,6 +62,7 @@ def profit_giveback(
         sigma: forecast standard deviation of one hourly log return over these hours, shape (bars,), NaN where unknown.
         hours: how long the operator takes.
         sigmas: how many standard deviations of the log price over that time the fall is.
+        market: at the same bars, where the slippage is modelled.
 
     Returns:
         Shape (bars,), quote currency; NaN where close or sigma is, 0 from the stop on.
@@ -58,7 +70,18 @@ def profit_giveback(
     spread = sigmas * sigma * math.sqrt(hours)
     # One by one: a vectorised exponential may round differently with its place in the array.
     fall = np.array([math.exp(-value) for value in spread.tolist()], dtype=np.float64)
-    return _loss(grid, lived.waiting, lived.inventory, closes, np.maximum(closes * fall, grid.stop))
+    return _fallen_to(np.maximum(closes * fall, grid.stop), grid, lived, closes, market)
+
+
+def _fallen_to(levels: Floats, grid: GridTerms, lived: Replay, closes: Floats, market: Traded | None) -> Floats:
+    """loss(P, x) for the levels x."""
+    lost = _loss(grid, lived.waiting, lived.inventory, closes, levels)
+    if market is None:
+        return lost
+    below = np.minimum(lived.waiting, np.searchsorted(grid.prices[:-1], levels))
+    held = lived.inventory + (lived.waiting - below) * grid.held
+    dearer = slippage.lost(grid, held * levels, market) - slippage.lost(grid, lived.inventory * closes, market)
+    return np.where(held > 0, lost + dearer, lost)
 
 
 def share_of_profit(giveback: Floats, grid_profit: Floats) -> Floats:

@@ -53,7 +53,8 @@ def changed_keys(grid: GridConfig, stored_row: Mapping[str, Any]) -> list[str]:
     """Keys of the grid's file whose values are not those that its episode began with.
 
     Whether it is enabled does not count: switching off ends an episode, see `closings`. Nor does a key that was not
-    there yet when the row was stored.
+    there yet when the row was stored, or that leaves to a model what the row has as a number: what a sale costs is no
+    property of the grid.
 
     Args:
         grid: the grid as configured now.
@@ -64,7 +65,9 @@ def changed_keys(grid: GridConfig, stored_row: Mapping[str, Any]) -> list[str]:
     """
     now = _configured(grid)
     return [
-        key for column, key in _KEYS.items() if stored_row[column] is not None and now[column] != stored_row[column]
+        key
+        for column, key in _KEYS.items()
+        if None not in (stored_row[column], now[column]) and now[column] != stored_row[column]
     ]
 
 

@@ -12,16 +12,19 @@ import polars as pl
 from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.config.risk import Giveback
+from mm_dagster.config.risk import Giveback, RiskConfig
 from mm_dagster.grid import account, at_risk
 from mm_dagster.grid.replay import GridTerms, Replay, replay, terms_of
+from mm_dagster.grid.slippage import Traded, lost, taken_off, traded
 from mm_dagster.tables.market import MarketRules
 
 LATEST_START_BARS = HOUR_BARS
 """So many bars after the activation a close must be known: what was bought at which price is a guess after that."""
 
-PRICES = ("open", "high", "low", "close")
+PRICES = ("open", "high", "low", "close", "volume")
 """Columns of `candles` that a replay reads, in this order."""
+_VALUED = ("unrealised_pnl", "total_pnl", "liquidation_value")
+"""Columns in which what is held is valued as sold."""
 _OPTIMISTIC = ("grid_profit_optimistic", "liquidation_value_optimistic", "fills_optimistic")
 _AT_RISK = ("capital_at_risk", "profit_giveback", "profit_giveback_share", "required_cash")
 COLUMNS = (*account.COLUMNS, *_OPTIMISTIC, *_AT_RISK)
@@ -57,7 +60,7 @@ def compute(
     grid: GridConfig,
     prices: Floats,
     sigma: Floats,
-    waiting: Giveback,
+    risk: RiskConfig,
     rules: MarketRules,
     fills: pl.DataFrame | str | None = None,
 ) -> Position:
@@ -69,11 +72,11 @@ def compute(
 
     Args:
         grid: the grid; a disabled one holds nothing that is known.
-        prices: PRICES of every bar from the one that closes at `grid.first_as_of` on, shape (4, bars), quote currency,
-            NaN where MISSING.
+        prices: PRICES of every bar from the one that closes at `grid.first_as_of` on, shape (5, bars), quote currency,
+            the volume in base currency, NaN where MISSING.
         sigma: forecast standard deviation of one hourly log return while the operator has not acted, NaN where
             unknown, at the newest bars, which are those that are asked for.
-        waiting: how long the operator takes, and how far the price may fall meanwhile.
+        risk: how long the operator takes, how far the price may fall meanwhile, and the half spread of the market.
         rules: of the grid's market.
         fills: of its account, see `account.fills_of`.
     """
@@ -88,14 +91,19 @@ def compute(
     first = int(known[0])
     began = grid.first_as_of + first * BAR
     try:
-        book = terms_of(grid, float(prices[3, first]), rules)
+        book = terms_of(grid, float(prices[3, first]), rules, risk.half_spread(grid.symbol))
     except ValueError as error:
         return Position(remark=f"The position is not modelled: {error}.", remark_from=began)
-    opens, highs, lows, closes = prices[:, first:].copy()
+    opens, highs, lows, closes, volumes = prices[:, first:].copy()
     # Flat where it began: what the bar did before does not concern the grid.
     opens[0] = highs[0] = lows[0] = closes[0]
     lived = replay(book, opens, highs, lows, closes)
     stopped = began + lived.stopped * BAR if lived.stopped >= 0 else None
+    market = None
+    if grid.fees.slippage is None:
+        market = traded(closes, volumes)
+        lived = taken_off(book, lived, opens, closes, market)
+        market = market.tail(sigma.size)
     lived, closes = lived.tail(sigma.size), closes[-sigma.size :]
     columns = _modelled(grid, lived)
     source, remark = "MODELLED", fills if isinstance(fills, str) else None
@@ -103,15 +111,19 @@ def compute(
         last = grid.first_as_of + (prices.shape[1] - 1) * BAR
         times = Span(last - closes.size * BAR, last).open_times() + BAR
         try:
-            real = account.positions(grid, fills, closes, times)
+            real = account.positions(grid, fills, closes, times, book.sold_for)
         except ValueError as error:
             remark = str(error)
         else:
             columns = {name: real[name].to_numpy() for name in account.COLUMNS}
+            if market is not None:
+                held = columns["inventory"]
+                dearer = np.where(held > 0, lost(book, held * closes, market), 0.0)
+                columns |= {name: columns[name] - dearer for name in _VALUED}
             lived = lived._replace(inventory=columns["inventory"], grid_profit=columns["grid_profit"])
             # The stop of the model is not one of the account, which may hold on.
             source, stopped = "ACCOUNT", None
-    columns |= _at_risk(book, lived, closes, sigma[-closes.size :], waiting)
+    columns |= _at_risk(book, lived, closes, sigma[-closes.size :], risk.giveback, market)
     before = np.full(sigma.size - closes.size, np.nan)
     return Position(
         numbers={name: np.concatenate([before, values]) for name, values in columns.items()},
@@ -133,11 +145,13 @@ def _modelled(grid: GridConfig, lived: Replay) -> dict[str, np.ndarray]:
     return columns
 
 
-def _at_risk(book: GridTerms, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback) -> dict[str, np.ndarray]:
+def _at_risk(
+    book: GridTerms, lived: Replay, closes: Floats, sigma: Floats, waiting: Giveback, market: Traded | None
+) -> dict[str, np.ndarray]:
     hours = waiting.response_minutes / 60.0
-    giveback = at_risk.profit_giveback(book, lived, closes, sigma, hours, sigmas=waiting.sigmas)
+    giveback = at_risk.profit_giveback(book, lived, closes, sigma, hours, waiting.sigmas, market)
     return {
-        "capital_at_risk": at_risk.capital_at_risk(book, lived, closes),
+        "capital_at_risk": at_risk.capital_at_risk(book, lived, closes, market),
         "profit_giveback": giveback,
         "profit_giveback_share": at_risk.share_of_profit(giveback, lived.grid_profit),
         "required_cash": at_risk.required_cash(book, lived),

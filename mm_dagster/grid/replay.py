@@ -33,9 +33,13 @@ import numpy as np
 
 from mm_dagster.arrays import Floats, Integers, kernel
 from mm_dagster.config.grid import Fees, GridConfig
+from mm_dagster.config.risk import HALF_SPREAD_BP
 from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, round_quantity
 from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.text import number_text, price_text
+
+
+HALF_SPREAD = HALF_SPREAD_BP / 10_000
 
 
 class GridTerms(NamedTuple):
@@ -48,7 +52,7 @@ class GridTerms(NamedTuple):
         held: h, base currency that a held cell holds.
         sold_for: (1 - s) (1 - t): what a market sale of one unit at price 1 yields.
         taker: t.
-        slippage: s.
+        slippage: s; where it is modelled, the half spread, and what the levels cost beyond it is taken off afterwards.
         waiting: cells that wait to buy after the activation.
         first_cost: what each cell bought at activation cost, quote currency.
         first_fee: the fee in it.
@@ -85,7 +89,9 @@ class GridTerms(NamedTuple):
         return self.prices.size - 1
 
 
-def quantity_per_cell(grid_prices: Floats, p0: float, capital: float, fees: Fees) -> float:
+def quantity_per_cell(
+    grid_prices: Floats, p0: float, capital: float, fees: Fees, half_spread: float = HALF_SPREAD
+) -> float:
     """The base quantity q of each buy order with which the capital just pays for every cell once.
 
     capital = sum over the cells bought at activation of their cost there + sum over the others of their own cost. Cash
@@ -96,12 +102,21 @@ def quantity_per_cell(grid_prices: Floats, p0: float, capital: float, fees: Fees
         p0: price at activation, quote currency.
         capital: quote currency.
         fees: fees and slippage, fractions.
+        half_spread: see `terms`.
     """
-    one = terms(grid_prices, 1.0, p0, capital, 0.0, fees)
+    one = terms(grid_prices, 1.0, p0, capital, 0.0, fees, half_spread)
     return capital / (float(one.cost[one.waiting]) + (one.cells - one.waiting) * one.first_cost)
 
 
-def terms(grid_prices: Floats, quantity: float, p0: float, capital: float, stop: float, fees: Fees) -> GridTerms:
+def terms(
+    grid_prices: Floats,
+    quantity: float,
+    p0: float,
+    capital: float,
+    stop: float,
+    fees: Fees,
+    half_spread: float = HALF_SPREAD,
+) -> GridTerms:
     """The book of a grid that is activated at a price.
 
     Args:
@@ -111,6 +126,7 @@ def terms(grid_prices: Floats, quantity: float, p0: float, capital: float, stop:
         capital: quote currency; what the quantity leaves of it stays cash.
         stop: stop price; 0 is none.
         fees: fees and slippage, fractions.
+        half_spread: what stands for the slippage where it is modelled, fraction.
 
     Raises:
         ValueError: the prices do not ascend, the stop is not below them, or p0 or the quantity is not positive.
@@ -126,16 +142,17 @@ def terms(grid_prices: Floats, quantity: float, p0: float, capital: float, stop:
     buys, sells = grid_prices[:-1], grid_prices[1:]
     costs = quantity * buys * (1.0 + fees.maker) if in_quote else quantity * buys
     yields = held * sells * (1.0 - fees.maker)
-    at_market = p0 * (1.0 + fees.slippage)
+    slippage = half_spread if fees.slippage is None else fees.slippage
+    at_market = p0 * (1.0 + slippage)
     first_cost = held * at_market * (1.0 + fees.taker) if in_quote else held * at_market / (1.0 - fees.taker)
     return GridTerms(
         prices=grid_prices,
         capital=capital,
         stop=stop,
         held=held,
-        sold_for=(1.0 - fees.slippage) * (1.0 - fees.taker),
+        sold_for=(1.0 - slippage) * (1.0 - fees.taker),
         taker=fees.taker,
-        slippage=fees.slippage,
+        slippage=slippage,
         waiting=int(np.count_nonzero(buys < p0)),
         first_cost=first_cost,
         first_fee=fees.taker * (held * at_market if in_quote else first_cost),
@@ -154,13 +171,14 @@ def _sums(values: Floats) -> Floats:
     return np.concatenate([np.zeros(1), np.cumsum(values)])
 
 
-def terms_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES) -> GridTerms:
+def terms_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES, half_spread: float = HALF_SPREAD) -> GridTerms:
     """The book of a configured grid: prices at the venue's ticks, quantity at its lots.
 
     Args:
         grid: the grid.
         p0: price at activation, quote currency.
         rules: the venue's.
+        half_spread: see `terms`.
 
     Raises:
         ValueError: the venue would not take the grid's orders, and why.
@@ -169,10 +187,10 @@ def terms_of(grid: GridConfig, p0: float, rules: MarketRules = NO_RULES) -> Grid
     if clash := levels_clash(levels, rules):
         raise ValueError(f"grid {grid.id}: {clash}")
     rounded = round_prices(levels, rules)
-    quantity = round_quantity(quantity_per_cell(rounded, p0, grid.capital, grid.fees), rules)
+    quantity = round_quantity(quantity_per_cell(rounded, p0, grid.capital, grid.fees, half_spread), rules)
     if too_small := order_too_small(rounded, quantity, rules):
         raise ValueError(f"grid {grid.id}: {too_small}")
-    return terms(rounded, quantity, p0, grid.capital, grid.stop, grid.fees)
+    return terms(rounded, quantity, p0, grid.capital, grid.stop, grid.fees, half_spread)
 
 
 class Replay(NamedTuple):

@@ -223,7 +223,7 @@ def _positions(
     for grid, sigma in zip(grids, sigmas, strict=True):
         if grid.enabled:
             life = prices[:, symbols.index(grid.symbol), (grid.first_as_of - BAR - lives.start) // BAR :]
-            its = position.compute(grid, life, sigma, risk.giveback, rules.get(grid.id, NO_RULES), fills.get(grid.id))
+            its = position.compute(grid, life, sigma, risk, rules.get(grid.id, NO_RULES), fills.get(grid.id))
             held.append(its)
         else:
             held.append(Position())

@@ -36,7 +36,7 @@ class GridEpisode(dy.Schema):
     fee_maker = number("Maker fee, fraction.", low=0.0, nullable=False)
     fee_taker = number("Taker fee, fraction.", low=0.0, nullable=False)
     fee_paid_in = text("quote or base.")
-    slippage = number("What a market order loses against the price, fraction; null: not asked for yet.", low=0.0)
+    slippage = number("What a market order loses against the price, fraction; null: it is modelled.", low=0.0)
     price_tick = number("Prices were multiples of it, quote currency; null: the venue asks nothing.", low=0.0)
     amount_lot = number("Amounts were multiples of it, base currency; null: likewise.", low=0.0)
     amount_min = number("Smallest order, base currency; null: likewise.", low=0.0)

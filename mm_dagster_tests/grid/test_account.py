@@ -48,7 +48,8 @@ def snapshots(*fills: dict[str, Any], **changes: Any) -> pl.DataFrame:
 def rows(fills: list[dict[str, Any]], closes: list[float | None], of: GridConfig = SMALL) -> pl.DataFrame:
     told = snapshots(*fills).select(pl.col("fills").explode()).drop_nulls().unnest("fills")
     times = span(len(closes)).open_times() + BAR
-    return account.positions(of, told, pl.Series(closes, dtype=pl.Float64).fill_null(np.nan).to_numpy(), times)
+    prices = pl.Series(closes, dtype=pl.Float64).fill_null(np.nan).to_numpy()
+    return account.positions(of, told, prices, times, terms_of(of, of.lower).sold_for)
 
 
 def test_a_sell_is_matched_with_what_was_bought_last() -> None:

@@ -51,7 +51,10 @@ def test_changed_keys_are_named_as_in_the_file(change: dict[str, Any], keys: lis
 def test_a_key_that_the_stored_row_does_not_know_yet_has_not_changed() -> None:
     old = stored().with_columns(slippage=pl.lit(None, pl.Float64)).row(0, named=True)
     assert episode.changed_keys(grid(fees={"slippage": 0.002}), old) == []
-    assert episode.changed_keys(grid(fees={"slippage": 0.002}), stored().row(0, named=True)) == ["fees.slippage"]
+    number = stored(fees={"slippage": 0.0005}).row(0, named=True)
+    assert episode.changed_keys(grid(fees={"slippage": 0.002}), number) == ["fees.slippage"]
+    # The default was a number once: who left it to the program has not changed the grid.
+    assert episode.changed_keys(grid(), number) == []
 
 
 def test_an_episode_keeps_what_the_venue_asked_of_an_order() -> None:
