@@ -38,7 +38,6 @@ from mm_dagster.grid.levels import levels_clash, order_too_small, round_prices, 
 from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.text import number_text, price_text
 
-
 HALF_SPREAD = HALF_SPREAD_BP / 10_000
 
 

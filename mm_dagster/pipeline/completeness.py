@@ -123,7 +123,7 @@ def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *
     by = f"{name}, date_trunc('day', {opened})" + (", config_hash" if in_force else "")
     rows = lake.sql(
         f"SELECT {name} AS name, date_trunc('day', {opened}) AS day, min({opened}) AS first, "
-        f"{'config_hash' if in_force else 'NULL'} AS config_hash, count(*) AS there "
+        f"{'config_hash' if in_force else 'NULL'} AS config_hash, count(DISTINCT {opened}) AS there "
         f"FROM {table} WHERE {' AND '.join(where)} GROUP BY {by}"
     )
     return rows.cast({"day": TIME, "first": TIME, "config_hash": pl.String, "there": pl.Int64})

@@ -37,8 +37,8 @@ def flag(description: str, *, nullable: bool = True) -> dy.Bool:
     return dy.Bool(nullable=nullable, description=description)
 
 
-def count(description: str, *, nullable: bool = True) -> dy.Int64:
-    return dy.Int64(nullable=nullable, description=description)
+def count(description: str, *, nullable: bool = True, key: bool = False) -> dy.Int64:
+    return dy.Int64(primary_key=key, nullable=nullable, description=description)
 
 
 def structs(description: str, **fields: dy.Column) -> dy.List:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.tables import alerts, evaluation, exit, grid, market, regime
+from mm_dagster.tables import alerts, evaluation, execution, exit, grid, market, regime
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
@@ -18,7 +18,15 @@ SCHEMA_VERSION = 1
 STAGES: dict[str, Stage] = {
     one.table: one
     for one in sorted(
-        (*market.STAGES, *regime.STAGES, *grid.STAGES, *exit.STAGES, *alerts.STAGES, *evaluation.STAGES),
+        (
+            *market.STAGES,
+            *regime.STAGES,
+            *grid.STAGES,
+            *exit.STAGES,
+            *execution.STAGES,
+            *alerts.STAGES,
+            *evaluation.STAGES,
+        ),
         key=lambda one: GROUPS.index(one.group),
     )
 }
@@ -36,7 +44,18 @@ EVERY_BAR = tuple(name for name, one in STAGES.items() if one.every_bar)
 LAST = tuple(name for name in EVERY_BAR if not any(name in STAGES[other].after for other in EVERY_BAR))
 """Those whose rows depend on all others: when they are computed, all is."""
 
-LIVE_ONLY = frozenset({"observed_at", "live_state", "live_reason", "problems"})
+LIVE_ONLY = frozenset(
+    {
+        "observed_at",
+        "live_state",
+        "live_reason",
+        "problems",
+        "live_half_spread_bp",
+        "live_walk_bp",
+        "live_expected_bp",
+        "shown_share",
+    }
+)
 """Columns in which a backfilled row may differ from the one that the live tick wrote."""
 
 

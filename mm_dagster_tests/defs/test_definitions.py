@@ -19,7 +19,9 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
 
-HISTORY = {"candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"}
+HISTORY = {
+    "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "exit_cost"
+}  # fmt: skip
 MONTHLY = {"signal_quality"} | (set() if missing() else {"candidate_parameters"})
 
 

@@ -1,0 +1,66 @@
+"""What leaving a grid costs, over which time."""
+
+from __future__ import annotations
+
+from mm_dagster.tables.columns import (
+    count,
+    flag,
+    hash_of_configuration,
+    number,
+    source_of_candles,
+    text,
+    time,
+    version_of_code,
+)
+from mm_dagster.tables.dataframely_internals import dy
+from mm_dagster.tables.stages import Stage
+
+
+class ExitCost(dy.Schema):
+    """What selling all that a grid holds would cost, over each of four horizons, at every bar.
+
+    Basis points of the mid price. Model columns come from candles alone and are the same in a backfill; the live ones
+    come from the order book of that tick and are null elsewhere.
+    """
+
+    grid_id = text("Grid.", key=True)
+    activated_at = time("Episode;", key=True)
+    as_of = time("Evaluation;", key=True)
+    horizon_minutes = count("Minutes over which is sold in equal slices; 0 is at once.", nullable=False, key=True)
+    symbol = text("Market.")
+    amount = number("What the grid holds, base currency; null: not known.", low=0.0)
+    notional = number("The same at the close, quote currency.", low=0.0)
+    half_spread_bp = number("Half of the spread that is reckoned with.", low=0.0)
+    walk_bp = number("What the levels cost a slice beyond the half spread.", low=0.0)
+    impact_bp = number("What the slices do to each other.", low=0.0)
+    fee_bp = number("Taker fee.", low=0.0)
+    expected_bp = number("Sum of the four; null where nothing is held, or volume or volatility is not known.", low=0.0)
+    low_80_bp = number("Lower end of the 80 % interval: the price may move for the better meanwhile.")
+    high_80_bp = number("Upper end of it.")
+    low_90_bp = number("Lower end of the 90 % interval.")
+    high_90_bp = number("Upper end of it.")
+    chosen = flag("Whether this horizon has the least cost, risk included; the plan proposes it.", nullable=False)
+    beyond_model = flag(
+        "Whether more than the volume of a minute is sold: the horizons are ranked, and no figure is promised."
+    )
+    live_half_spread_bp = number("Of the order book of this tick. Live-only.", low=0.0)
+    live_walk_bp = number("Likewise what its levels cost a slice; null where they end. Live-only.", low=0.0)
+    live_expected_bp = number("Expected with these two in the place of the model's. Live-only.", low=0.0)
+    shown_share = number(
+        "How much of the amount the levels of the book take at once, 0 to 1. Live-only.", low=0.0, high=1.0
+    )
+    config_hash = hash_of_configuration()
+    code_version = version_of_code()
+    source = source_of_candles()
+
+
+STAGES = (
+    Stage(
+        "exit_cost",
+        ExitCost,
+        group="execution",
+        after=("grid_risk",),
+        code_version="1",
+        every_bar="running_grid",
+    ),
+)
