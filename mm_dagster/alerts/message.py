@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from mm_dagster.alerts import leaving
 from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.bars import iso
@@ -42,6 +43,7 @@ def render(
     answer: Mapping[str, Any] | None = None,
     timezone: str = "UTC",
     price_tick: float | None = None,
+    costs: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, str]:
     """Title and message of an alert of one grid; digest, failure and test have words of their own.
 
@@ -55,6 +57,7 @@ def render(
         answer: the newest row of `operator_response` of its episode; None: there is none.
         timezone: the operator's.
         price_tick: the step between prices of its venue; None: not known.
+        costs: the rows of `exit_cost` of the same bar; none: not known.
 
     Returns:
         Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
@@ -73,7 +76,7 @@ def render(
         case "DEESCALATION":
             lines = _down(alert, row, risk, grid, price_tick)
         case _:
-            lines = _up(alert, row, risk, grid, reasons, price_tick)
+            lines = _up(alert, row, risk, grid, reasons, price_tick, costs)
             worth = _worth(alert, row, risk, grid)
     prefix = "SIMULATED " if simulated else ""
     title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
@@ -232,8 +235,9 @@ def _up(
     grid: GridConfig,
     reasons: Sequence[str],
     price_tick: float | None,
+    costs: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """What to do; why (the second line, which gives way); what waiting costs; price and bounds."""
+    """What to do; why (the second line, which gives way); what waiting and what leaving costs; price and bounds."""
     live = row is not None and row["state"] != alert.state
     seen = row["live_reason"] if row is not None else None
     said = [f"seen live: {seen}"] if seen else []
@@ -245,6 +249,7 @@ def _up(
         f"Why: {'; '.join(said) or 'not known'}",
         _waiting(risk, grid),
         _at_risk(risk, grid),
+        "" if holds_nothing(risk, grid) else leaving.sentence(costs, grid.symbol),
         f"{_where(risk, grid, price_tick)} {words(alert.state)} since {iso(alert.state_since)}; "
         f"as of {iso(alert.as_of)}.",
     ]

@@ -79,6 +79,7 @@ class News:
         states: newest exit states.
         entries: newest entry assessments.
         risks: newest risks.
+        costs: what leaving costs, of the last bars.
         answers: the operator's newest answer in each episode.
         project: where they are kept.
         symbol: one of the markets; None: of no single one.
@@ -91,6 +92,7 @@ class News:
     states: pl.DataFrame
     entries: pl.DataFrame
     risks: pl.DataFrame
+    costs: pl.DataFrame
     answers: Answers
     project: Project
     symbol: str | None
@@ -142,6 +144,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
             states=states,
             entries=entries,
             risks=risks,
+            costs=project.lake.read("exit_cost", span=recent, grids=ids),
             answers=answers_of(responses, ledger),
             project=project,
             symbol=symbol,
@@ -172,6 +175,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         states=states,
         entries=states.clear(),
         risks=risks,
+        costs=empty("exit_cost"),
         answers={},
         project=project,
         symbol=None,
@@ -235,8 +239,17 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         answer,
         project.config.alerts.timezone,
         price_ticks(project.lake).get((grid.id, grid.activated_at)),
+        _costs(news.costs, row) if alert.kind != "ENTRY" else [],
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
+
+
+def _costs(rows: pl.DataFrame, row: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The costs of leaving at the bar that is told of; of another bar they would belong to another price."""
+    if row is None:
+        return []
+    same = [pl.col(name) == row[name] for name in ("grid_id", "activated_at", "as_of")]
+    return rows.filter(*same).sort("horizon_minutes").to_dicts()
 
 
 def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
