@@ -30,6 +30,8 @@ def flip(candles: pl.DataFrame, seed: int, first: datetime | None = None) -> pl.
     Returns:
         The same rows by market and time with other prices; MISSING bars stay MISSING.
     """
+    if candles.is_empty():
+        return candles
     ordered = candles.sort("symbol", "open_time")
     oldest, newest = ordered["open_time"].min(), ordered["open_time"].max()
     assert isinstance(oldest, datetime)
