@@ -70,13 +70,22 @@ def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..
     for metric in ("auc", "brier_skill", "ece", "log_loss_gain"):
         assert found["confirmed", "p_break_low_24h", metric]["n"] > 1_000
     alarms = ("precision", "recall", "false_alarms_per_grid_week", "lead_p25_hours", "lead_p50_hours")
-    money = ("mean_equity", "shortfall_5pct", "gain_vs_hold", "gain_vs_null")
+    money = ("mean_equity", "shortfall_5pct", "hours_held")
+    against = [
+        f"{figure}_vs_{other}"
+        for figure in ("gain", "shortfall")
+        for other in ("hold", "null", "position", "position_as_long")
+    ]
     for level in ("WARNING", "LATEST_ACCEPTABLE_EXIT", "MANDATORY_EXIT"):
         for policy in ("confirmed", "literal"):
-            for metric in (*alarms, *money):
+            for metric in (*alarms, *money, *against):
                 assert (policy, level, metric) in found
-    controls = ("hold_to_stop", "break_only", "near_bound", "tight_stop", "adx_25", "atr_expansion")
-    for control in (*controls, "mean_holding_time", "random_exits"):
+            waits = found.get((policy, level, "gain_vs_next_level"))
+            assert (waits is None) == (level == "MANDATORY_EXIT")
+        for metric in (*money, "gain_vs_hold", "shortfall_vs_hold"):
+            assert ("placebo", level, metric) in found
+    controls = ("hold_to_stop", "break_only", "near_bound", "low_position", "tight_stop", "adx_25", "atr_expansion")
+    for control in (*controls, "mean_holding_time", "low_position_as_long", "random_exits"):
         row = found["control", control, "mean_equity"]
         assert row["low"] < row["value"] < row["high"]
     precision = found["confirmed", "WARNING", "precision"]

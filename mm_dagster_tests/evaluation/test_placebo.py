@@ -71,3 +71,8 @@ def test_a_bar_that_falls_below_its_open_rises_above_it_when_turned() -> None:
     # Bar 8 opens away from the last known close, 6, and is turned over about that.
     bridged = np.arange(1, BARS - 1) != 7
     np.testing.assert_allclose(rose[(sign < 0) & bridged], -fell[(sign < 0) & bridged], atol=1e-9)
+
+
+def test_a_market_without_a_candle_has_none_in_the_placebo_either() -> None:
+    nothing = candles("A-USDT", 1).clear()
+    assert flip(nothing, 1, START).equals(nothing)
