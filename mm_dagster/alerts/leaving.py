@@ -7,8 +7,6 @@ from typing import Any
 
 from mm_dagster.text import number_text
 
-HARD_LIMIT_BP = 50.0
-"""What an order must not cost more than: its limit price lies so far below the mid."""
 COMPARED = 15
 """The horizon, in minutes, that is named beside selling at once."""
 

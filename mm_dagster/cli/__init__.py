@@ -5,7 +5,7 @@ only what options and tables need, and a command imports the rooms that it works
 what it costs, mm_dagster_tests/cli/test_start.py what must not be loaded.
 """
 
-from mm_dagster.cli import ask, demo, drill, evaluate, examine, health, keep, operate, pipeline, take_in, tune
+from mm_dagster.cli import ask, demo, drill, evaluate, examine, health, keep, leave, operate, pipeline, take_in, tune
 from mm_dagster.cli.app import app, main, project_here
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "examine",
     "health",
     "keep",
+    "leave",
     "main",
     "operate",
     "pipeline",

@@ -51,7 +51,7 @@ class TouchConfig(Model):
 
     k_break: BreakScale = BreakScale()
     k_stop: StopScale = StopScale()
-    continuity: Annotated[float, Field(ge=0, le=5)] = 0.35
+    continuity: Annotated[float, Field(ge=0, le=1)] = 0.35
     """How much farther away a bound is than it stands, since closes are looked at every quarter hour: in standard
     deviations of a quarter hour. For breaks; a stop is touched at any time."""
 

@@ -22,7 +22,7 @@ from mm_dagster.evaluation.alarms import first
 from mm_dagster.evaluation.cohort import Cohort
 
 EXITS = (0.20, 0.38, 0.75)
-"""p_break_low_24h from which a grid is left; a WARNING and a LATEST_ACCEPTABLE_EXIT by default, and one before both."""
+"""p_break_low_24h from which a grid is left: about a WARNING, about a LATEST_ACCEPTABLE_EXIT, and one before both."""
 FREE, GATED = "free", "gated"
 """Rules of entry: at every midnight, or where the break probability of the new grid is below the gate."""
 STARTS = 14
