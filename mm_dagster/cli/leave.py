@@ -23,7 +23,7 @@ PANEL = "Operate"
 )
 def leave(
     grid: Annotated[str, typer.Argument(help="Id of a running grid.")],
-    over: Annotated[int | None, typer.Option(help="Minutes to sell over: 0, 5, 15 or 60; default: what costs least.")] = None,
+    over: Annotated[int | None, typer.Option(help="Minutes: 0, 5, 15 or 60; default: what costs least.")] = None,
     as_of: Annotated[str | None, typer.Option(help="As it stood then; default: now.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,8 +34,8 @@ def leave(
     model of volume and volatility.
     """
     from mm_dagster.pages.exit_plan import sentences, table
-    from mm_dagster.pipeline.leave import plan_of
     from mm_dagster.pipeline.episodes import price_ticks
+    from mm_dagster.pipeline.leave import plan_of
 
     project = project_here()
     known = [one.id for one in project.config.grids]
@@ -43,7 +43,8 @@ def leave(
         raise CommandError(f"{grid}: there is no such grid{did_you_mean(grid, known)}")
     found = plan_of(project, grid, moment_of(as_of, "--as-of") if as_of else None, over)
     if as_json:
-        print_rows([asdict(found.plan)], as_json)
+        row = asdict(found.plan)
+        print_rows([row | {name: list(row[name]) for name in ("horizons", "unknown")}], as_json)
         return
     tick = price_ticks(project.lake).get((found.grid.id, found.grid.activated_at))
     if project.config.market(found.grid.symbol).is_simulated:

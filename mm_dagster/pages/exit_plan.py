@@ -41,9 +41,9 @@ def sentences(plan: Plan, timezone: str, price_tick: float | None = None) -> Ite
         )
     if plan.limit_price is not None:
         yield (
-            f"3. As limit orders at {price_text(plan.limit_price, price_tick)} or better, {percent(HARD_LIMIT_BP)} below "
-            f"{price_text(plan.price, price_tick)}, immediate or cancel. What is not filled there is not chased: stop, "
-            "and look."
+            f"3. As limit orders at {price_text(plan.limit_price, price_tick)} or better, {percent(HARD_LIMIT_BP)} "
+            f"below {price_text(plan.price, price_tick)}, immediate or cancel. What is not filled there is not chased: "
+            "stop, and look."
         )
     taken = plan.chosen
     if taken is not None and taken.expected_bp is not None and (taken.from_book or not plan.beyond_model):
