@@ -136,9 +136,8 @@ def evaluate(
     .38 or .75, opened again at the next midnight, freely or only where that of the new grid is below the gate of
     risk.yaml (entry.max_break_low_24h). Growth is in percent a week, waiting included; cash earns nothing.
 
-    With --exit-cost, what selling 1,000 and 10,000 of quote currency was said to cost when a grid broke, or was first to
-    be left, is held against what the candles say came: did the intervals come true, and did the plan cost less than
-    selling at once? Costs are in basis points of the price.
+    With --exit-cost, what selling 1,000 and 10,000 of quote currency was said to cost when a grid broke, or was to be
+    left, is held against what candles say came: did the intervals come true, and does the plan cost less than at once?
     """
     questions = {"--candidates": models, "--mine": mine, "--chains": as_chains, "--exit-cost": exit_cost}
     asked = [name for name, is_asked in questions.items() if is_asked]
@@ -295,9 +294,7 @@ def print_chains(found: Sequence[Chained], days: Span, symbols: Sequence[str], a
         return
     _say_if_simulated(symbols)
     title = f"Chains of grids on {len(symbols)} markets, {days}: percent a week"
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(title, "left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids")
     cells = {(one.exit, one.entry, one.metric): one for one in found}
     for limit, entry in dict.fromkeys((one.exit, one.entry) for one in found):
         figures = [cells.get((limit, entry, metric)) for metric, _ in _CHAIN_COLUMNS]
@@ -338,9 +335,6 @@ def left(days: Span, symbols: Sequence[str]) -> list[Left]:
     return rows
 
 
-_MOMENTS = {"broken": "broken below", "latest_acceptable_exit": "asked to leave"}
-
-
 def print_leaving(found: Sequence[Left], days: Span, symbols: Sequence[str], as_json: bool) -> None:
     """What was said beside what came, the plan beside selling at once, and a sentence: did the intervals come true?"""
     if as_json:
@@ -349,38 +343,29 @@ def print_leaving(found: Sequence[Left], days: Span, symbols: Sequence[str], as_
     from mm_dagster.evaluation import leaving
 
     _say_if_simulated(symbols)
-    cells = {(one.moment, one.horizon_minutes, one.notional, one.metric): one for one in found}
 
-    def cell(*key: str | float | None, digits: int) -> str:
-        one = cells.get(key)  # type: ignore[call-overload]
+    def cell(digits: int, *key: Any) -> str:
+        one = leaving.find(found, *key)
         return _cell(None if one is None else (one.value, one.low, one.high, one.n), digits)
 
     title = f"Leaving grids on {len(symbols)} markets, {days}: did the cost come within its interval?"
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("moment", "over", "within 80 %", "within 90 %", "moments"):
-        table.add_column(name, justify="right", no_wrap=True)
-    there = [moment for moment in _MOMENTS if any(one.moment == moment for one in found)]
-    for moment in there:
-        for minutes in leaving.BARS:
-            shares = [cell(moment, minutes, None, f"coverage_{width}", digits=3) for width in (80, 90)]
-            n = cells[moment, minutes, None, "coverage_80"].n
-            table.add_row(_MOMENTS[moment], f"{minutes} min", *shares, f"{n:,}")
-    out.print(table)
+    shares = _table(title, "moment", "over", "within 80 %", "within 90 %", "moments")
     title = "What it cost, basis points of the price: at once as modelled, by the plan as it came"
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("moment", "sold", "at once", "plan", "worst 5 %", "plan's", "plan is at once"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for moment in there:
+    costs = _table(title, "moment", "sold", "at once", "plan", "worst 5 %", "plan's", "plan is at once")
+    for moment in dict.fromkeys(one.moment for one in found):
+        n = next(one.n for one in found if one.moment == moment)
+        for minutes in leaving.BARS:
+            both = [cell(3, moment, f"coverage_{width}", minutes) for width in (80, 90)]
+            shares.add_row(moment.replace("_", " "), f"{minutes} min", *both, f"{n:,}")
         for sold in leaving.NOTIONALS:
-            metrics = ("now_mean_bp", "plan_mean_bp", "now_worst_5_bp", "plan_worst_5_bp")
-            costs = [cell(moment, None, sold, metric, digits=1) for metric in metrics]
-            table.add_row(
-                _MOMENTS[moment], f"{sold:,.0f}", *costs, cell(moment, None, sold, "plan_now_share", digits=2)
-            )
-    out.print(table)
+            metrics = [f"{way}_{figure}_bp" for figure in ("mean", "worst_5") for way in ("now", "plan")]
+            row = [cell(1, moment, metric, None, sold) for metric in metrics]
+            costs.add_row(moment.replace("_", " "), f"{sold:,.0f}", *row, cell(2, moment, "plan_now_share", None, sold))
+    out.print(shares)
+    out.print(costs)
     out.print(
-        f"{leaving.verdict(found)[1]} At once nothing drifts, and what it costs is a model of candles, no figure beyond "
-        "the volume of a minute: of the order book nothing is known here. What the columns mean: docs/evaluation.md.",
+        f"{leaving.verdict(found)[1]} At once nothing drifts, and its cost is a model of candles, which promises no "
+        "figure beyond the volume of a minute; candles know no order book. What the columns mean: docs/evaluation.md.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     sys.stdout.flush()
@@ -435,9 +420,8 @@ def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_jso
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(title="Promotion gate", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes"):
-        table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=True)
+    table = _table("Promotion gate", "candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes")
+    table.columns[0].justify = "left"
     for row in rows:
         cells = [
             _cell((*(row[f"{name}{part}"] for part in ("", "_low", "_high")), 0), digits)
@@ -471,6 +455,13 @@ def _gated(result: Result) -> dict[str, Any]:
         for part, value in zip(("", "_low", "_high"), values, strict=True):
             row[f"{name}{part}"] = value if math.isfinite(value) else None
     return row | {"fires": result.gain.fired, "passes": result.passes}
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def print_quality(found: pl.DataFrame, days: Span) -> None:
