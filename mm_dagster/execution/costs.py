@@ -7,10 +7,11 @@ Of each horizon, in basis points of the mid price:
     score    = expected + .3 sigma_mix sqrt(h / 3)
 
 A horizon is sold in equal slices, one a minute (TWAP); the least score is proposed. sigma_mix is the standard deviation
-of an hourly return, a quarter of its variance the forecast's and three quarters that of the last hour; V_h is the volume
-of the horizon. So whoever sells no more than a minute trades sells at once, however far the two are apart. The mean price of a TWAP has the standard
-deviation sigma_mix sqrt(h / 3) (h in hours); the intervals are that times a factor that was fitted, since after a break
-the price moves more than it did.
+of an hourly return: a quarter of its variance is the forecast's, the rest that of the last hour. V_h is the volume of
+the horizon. So whoever sells no more than a minute trades sells at once, however far the two are apart.
+
+The mean price of a TWAP has the standard deviation sigma_mix sqrt(h / 3), h in hours; the intervals are that times a
+factor that was fitted, since after a break the price moves more than it did.
 """
 
 from __future__ import annotations
