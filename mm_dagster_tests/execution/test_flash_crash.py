@@ -73,7 +73,7 @@ PAGE = [
     "22:15 3896 15.63 0 15 -422..453",
     "22:30 3865 15.63 0 15 -389..420",
 ]
-"""In an evening that moved 11 % the volume was there: what was sold cost little, and an hour might cost 3 % or gain it."""
+"""The price moved 11 % and the volume was there: to sell at once cost little; an hour might cost 3 %, or gain it."""
 
 
 def test_every_quarter_hour_of_the_crash_says_the_same(plans: list[Plan]) -> None:
