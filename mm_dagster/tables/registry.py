@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.tables import alerts, evaluation, exit, grid, market, regime
+from mm_dagster.tables import alerts, books, evaluation, exit, grid, market, regime
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
@@ -18,7 +18,15 @@ SCHEMA_VERSION = 1
 STAGES: dict[str, Stage] = {
     one.table: one
     for one in sorted(
-        (*market.STAGES, *regime.STAGES, *grid.STAGES, *exit.STAGES, *alerts.STAGES, *evaluation.STAGES),
+        (
+            *market.STAGES,
+            *regime.STAGES,
+            *grid.STAGES,
+            *exit.STAGES,
+            *books.STAGES,
+            *alerts.STAGES,
+            *evaluation.STAGES,
+        ),
         key=lambda one: GROUPS.index(one.group),
     )
 }
