@@ -26,7 +26,7 @@ from mm_dagster.bars import EPOCH
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.names import RENAMED
-from mm_dagster.market.pace import Pace
+from mm_dagster.market.pace import Pace, TooLate
 from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.retries import retry_context
 from mm_dagster.text import closest, did_you_mean, number_text
@@ -203,8 +203,11 @@ class Connection:
 
         def turn(weight: float | None) -> None:
             until = self._until
-            if not self._pace.take(None if self._settings.requests_per_second else weight, until):
-                raise NotAnswered(f"its turn did not come within {number_text(self._patience)} s", passes=True)
+            try:
+                self._pace.take(None if self._settings.requests_per_second else weight, until)
+            except TooLate:
+                said = f"its turn did not come within {number_text(self._patience)} s"
+                raise NotAnswered(said, passes=True) from None
             self._clients.asked_at = time.monotonic()
             if until is not None:
                 self._clients.check()

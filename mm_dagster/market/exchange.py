@@ -246,7 +246,7 @@ class ExchangeVenue:
             asked_at=self.now() - ago,
             observed_at=observed,
             age=None if observed is None else self._connection.now() - ago - observed,
-            update_id=None if book["nonce"] is None else f"{book['nonce']:.40}",
+            update_id=None if book["nonce"] is None else str(book["nonce"])[:40],
         )
 
     def rules(self, symbol: str) -> MarketRules | None:

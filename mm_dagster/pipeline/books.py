@@ -93,7 +93,7 @@ def keep_books(job: Work) -> tuple[pl.DataFrame, Finding]:
         if not live:
             said = f"{iso(job.tick)} is past, and what the order books were then nobody can ask for now."
             return empty("book_snapshot"), Finding(READ, True, said)
-        rows = ask_books(job.project, live, job.tick)
+        rows = ask_books(job.project, live, job.tick, seconds=SECONDS)
         with job.project.turn_lock():
             commit = Commit(run_id=job.run_id, asset="book_snapshot", span=iso(job.tick))
             job.project.lake.upsert("book_snapshot", rows, commit=commit)
