@@ -1,8 +1,11 @@
 """What leaving costs, from the stored rows."""
 
+import numpy as np
 import polars as pl
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import Span
+from mm_dagster.books.book import Book
 from mm_dagster.execution import exit_cost
 from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.work import Work, in_batches, makes
@@ -34,4 +37,14 @@ def cost_exits(job: Work) -> Computed:
 
 def _books(job: Work, span: Span, symbols: list[str]) -> exit_cost.Books:
     """The books that the ticks of a span have kept."""
-    return {}
+    kept = job.project.lake.read(
+        "book_snapshot", span=span, symbols=symbols, columns=["symbol", "as_of", "bids", "asks", "refused"]
+    )
+    return {
+        (row["symbol"], row["as_of"]): Book(*(_levels(row[side]) for side in ("bids", "asks")))
+        for row in kept.filter(pl.col("refused").is_null()).iter_rows(named=True)
+    }
+
+
+def _levels(side: list[dict[str, float]]) -> Floats:
+    return np.array([(level["price"], level["amount"]) for level in side], dtype=np.float64)
