@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,10 @@ logger = logging.getLogger("mm_dagster")
 
 SECONDS = 10.0
 """How long all order books of a tick may take."""
+ENOUGH_BOOKS = 96
+"""A day of them: a spread breathes with the hour."""
+OFF = 0.2
+"""A half spread is said to be another from this share of it on: less is less than a book moves in a minute."""
 READ = "books_are_read"
 """The name of the check."""
 _NEWEST = timedelta(hours=6)
@@ -102,6 +107,44 @@ def keep_books(job: Work) -> tuple[pl.DataFrame, Finding]:
         said = f"No order book is stored ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
         return empty("book_snapshot"), Finding(READ, False, said)
     return rows, of_books(rows)
+
+
+@dataclass(frozen=True)
+class HalfSpread:
+    """What the order books of a market showed.
+
+    Attributes:
+        symbol: the market.
+        median_bp: median of half the spread, basis points.
+        books: of how many.
+        assumed_bp: what is reckoned with.
+    """
+
+    symbol: str
+    median_bp: float
+    books: int
+    assumed_bp: float
+
+    @property
+    def proposed(self) -> bool:
+        """Whether there are books enough, and they say another thing than what is reckoned with."""
+        return self.books >= ENOUGH_BOOKS and abs(self.median_bp - self.assumed_bp) > OFF * self.assumed_bp
+
+
+def half_spreads(project: Project) -> list[HalfSpread]:
+    """What the order books of the last week showed, by market."""
+    lake = project.lake
+    since = iso(project.now() - timedelta(days=7))
+    seen = lake.sql(
+        "SELECT symbol, median(half_spread_bp) AS median_bp, count(*) AS books FROM book_snapshot "
+        f"WHERE half_spread_bp IS NOT NULL AND as_of > '{since}' AND {lake.in_force('book_snapshot')} "
+        "GROUP BY symbol ORDER BY symbol"
+    )
+    return [
+        HalfSpread(symbol, median, books, 10_000 * project.config.risk.half_spread(symbol))
+        for symbol, median, books in seen.iter_rows()
+        if symbol in project.config.symbols
+    ]
 
 
 def nothing() -> tuple[pl.DataFrame, Finding]:
