@@ -11,6 +11,7 @@ from mm_dagster.bars import BAR, Span, parse_time
 from mm_dagster.execution.exit_cost import LIVE
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.books import ENOUGH_BOOKS, half_spreads
+from mm_dagster.pipeline.costs import costs_at
 from mm_dagster.pipeline.leave import NoPlan, plan_of
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import run_days, run_tick
@@ -82,6 +83,19 @@ def test_a_tick_computes_its_costs_and_a_backfill_the_same(project: Project) -> 
     run_days(project, Span(DAYS.end, DAYS.end + timedelta(days=1)))
     again = costs(project, Span(TICK - BAR, TICK))
     assert again.equals(tick)
+
+
+def test_a_message_that_goes_out_before_the_costs_are_stored_has_the_same_ones(project: Project) -> None:
+    (grid,) = project.config.grids
+    as_of = DAYS.end - 9 * BAR
+    stored = costs_at(project, grid, as_of)
+    assert len(stored) == 4
+    span = Span(as_of - BAR, as_of)
+    gone = project.lake.read("exit_cost", span=span)
+    project.lake.write("exit_cost", gone.clear(), span=span, grids=["eth"], commit=Commit("test", "exit_cost", ""))
+    computed = costs_at(project, grid, as_of)
+    assert computed == [{name: row[name] for name in computed[0]} for row in stored]
+    project.lake.upsert("exit_cost", gone, commit=Commit("test", "exit_cost", ""))
 
 
 def test_a_plan_is_that_of_the_newest_costs(project: Project) -> None:
