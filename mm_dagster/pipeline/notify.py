@@ -236,7 +236,7 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         answer,
         project.config.alerts.timezone,
         price_ticks(project.lake).get((grid.id, grid.activated_at)),
-        costs_at(project, grid, row["as_of"]) if row and alert.kind != "ENTRY" else [],
+        _costs(project, grid, row) if row and alert.kind != "ENTRY" else [],
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
@@ -244,6 +244,15 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
 def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
     mine = rows.filter(pl.col("grid_id") == grid_id)
     return mine.row(0, named=True) if mine.height else None
+
+
+def _costs(project: Project, grid: GridConfig, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """What leaving costs at the bar that is told of. Never worth losing the message for."""
+    try:
+        return costs_at(project, grid, row["as_of"])
+    except Exception:
+        logger.exception("%s: no cost of leaving for the alert", grid.id)
+        return []
 
 
 def _image(project: Project, grid: GridConfig, alert: Alert, simulated: bool) -> bytes | None:
