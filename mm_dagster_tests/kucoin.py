@@ -33,6 +33,7 @@ TIMESTAMP = "/api/v1/timestamp"
 STATS = "/api/v1/market/stats"
 TICKER = "/api/v1/market/orderbook/level1"
 TICKERS = "/api/v1/market/allTickers"
+BOOK = "/api/v1/market/orderbook/level2_100"
 PAGE = 1_500
 MODE = "/api/ua/v1/account/mode"
 KIND = "/api/v1/hf/accounts/opened"
@@ -280,7 +281,7 @@ class KucoinServer:
             return _data([_symbol(name) for name in self.candles])
         if request.path == TICKERS:
             return _data({"time": _milliseconds(self.now), "ticker": [self._ticker(name) for name in self.candles]})
-        if request.path not in (CANDLES, STATS, TICKER):
+        if request.path not in (CANDLES, STATS, TICKER, BOOK):
             answer = self.account.refusal(request) or self.account.answer(request)
             return answer or Fault(404, _refusal("404000", f"no {request.path} here"))
         if symbol not in self.candles:
@@ -291,6 +292,8 @@ class KucoinServer:
             return _data(self._rows(symbol, int(request.query["startAt"]), int(request.query["endAt"])))
         price = _text(self._until_now(symbol)["close"][-1])
         now = _milliseconds(self.now)
+        if request.path == BOOK:
+            return _data(book(float(price), now))
         if request.path == STATS:
             return _data({"time": now, "symbol": symbol, "last": price, "buy": price, "sell": price})
         return _data({"time": now, "price": price, "bestBid": price, "bestAsk": price})
@@ -467,6 +470,16 @@ def _unified_fill(fill: dict[str, Any]) -> dict[str, Any]:
         "feeCurrency": fill["feeCurrency"],
         "liquidityRole": fill["liquidity"].upper(),
     }
+
+
+def book(price: float, at: int, levels: int = 100) -> dict[str, Any]:
+    """An order book as KuCoin writes it: a level a basis point, worth 500 each; `at` in milliseconds."""
+
+    def side(sign: int) -> list[list[str]]:
+        prices = [price * (1 + sign * (number + 1) * 1e-4) for number in range(levels)]
+        return [[_text(float(f"{one:.9g}")), _text(float(f"{500 / one:.6g}"))] for one in prices]
+
+    return {"time": at, "sequence": str(at // 1000), "bids": side(-1), "asks": side(1)}
 
 
 def _symbol(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm_dagster.arrays import Floats
+from mm_dagster.text import number_text
 
 Level = tuple[float, float]
 """Price in quote currency, amount in base currency."""
@@ -88,12 +89,15 @@ def parse(bids: Iterable[Sequence[object]], asks: Iterable[Sequence[object]]) ->
     """
     book = Book(_side("bids", bids), _side("asks", asks))
     for name, levels, sign in (("bids", book.bids, -1.0), ("asks", book.asks, 1.0)):
-        if (sign * np.diff(levels[:, 0]) <= 0).any():
+        steps = sign * np.diff(levels[:, 0])
+        if (steps < 0).any():
             raise BookError(f"its {name} are not in the order of their prices")
+        if (steps == 0).any():
+            twice = number_text(float(levels[:-1][steps == 0][0, 0]))
+            raise BookError(f"two of its {name} have the same price, {twice}")
     if book.bids[0, 0] >= book.asks[0, 0]:
-        raise BookError(
-            f"it is crossed: the best bid {book.bids[0, 0]:g} is not below the best ask {book.asks[0, 0]:g}"
-        )
+        bid, ask = number_text(float(book.bids[0, 0]), 12), number_text(float(book.asks[0, 0]), 12)
+        raise BookError(f"it is crossed: the best bid {bid} is not below the best ask {ask}")
     return book
 
 
@@ -102,10 +106,10 @@ def _side(name: str, levels: Iterable[Sequence[object]]) -> Floats:
     for level in levels:
         try:
             price, amount = (float(value) for value in level[:2])  # type: ignore[arg-type]
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             raise BookError(f"one of its {name} is no price and amount: {level!r:.60}") from None
         if not (0 < price < math.inf and 0 < amount < math.inf):
-            raise BookError(f"one of its {name} is no price and amount: {price:g}, {amount:g}")
+            raise BookError(f"one of its {name} is no price and amount: {number_text(price)}, {number_text(amount)}")
         found.append((price, amount))
     if not found:
         raise BookError(f"it has no {name}")

@@ -68,6 +68,7 @@ def _examine() -> list[dict[str, Any]]:
             check(f"account {name}", lambda name=name: project.venues.account(name).check())  # type: ignore[misc]
     check("newest bar", lambda: freshness(project, project.venues.clock))
     check("candles", lambda: _candles(project))
+    check("order books", lambda: _books(project))
     check("Pushover", lambda: _pushover(project))
     for secret in config.alerts.apprise:
         check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
@@ -215,6 +216,24 @@ def _candles(project: Any) -> str:
         raise CommandError(f"{', '.join(lacking)}: nothing is known, so nothing can be said")
     remarks = [remark for market in page(project, project.now()).markets for remark in market.remarks]
     return " ".join(remarks) or "all markets are traded, and kept as far back as is needed"
+
+
+def _books(project: Any) -> str:
+    """What the order books say of the half spreads that are reckoned with; a proposal is no fault."""
+    from mm_dagster.pipeline.books import ENOUGH_BOOKS, half_spreads
+
+    seen = half_spreads(project)
+    if not seen:
+        return "none was read in the last week: a tick reads those of the markets with a running grid"
+    proposed = [one for one in seen if one.proposed]
+    if proposed:
+        values = ", ".join(f"{one.symbol}: {one.median_bp:.1f}" for one in proposed)
+        of = min(one.books for one in proposed)
+        return f"risk.yaml could have half_spread_bp: {{{values}}}, the median of {of} order books or more"
+    if max(one.books for one in seen) < ENOUGH_BOOKS:
+        few = counted(sum(one.books for one in seen), "order book")
+        return f"{few} of the last week: from {ENOUGH_BOOKS} of a market on its half spread is proposed"
+    return "the half spreads of risk.yaml are those that the order books showed"
 
 
 def _pushover(project: Any) -> str:

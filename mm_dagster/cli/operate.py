@@ -278,6 +278,7 @@ def decision_of(one: GridOnPage) -> dict[str, Any]:
 
 def row_of(one: GridOnPage, found: Page) -> dict[str, Any]:
     """All that `mm status` knows of a grid as JSON: its decision, how old it is, what is at stake, what was told."""
+    from mm_dagster.alerts.leaving import of_now
     from mm_dagster.pages.grid import AT_RISK, DISTANCES
 
     grid, decided, risk, alert, response = one.grid, one.decided, one.risk, one.alert, one.response
@@ -299,6 +300,7 @@ def row_of(one: GridOnPage, found: Page) -> dict[str, Any]:
         "upper": grid.upper,
         "stop": grid.stop,
         **{name: risk[name] if risk else None for name in (*DISTANCES, *AT_RISK)},
+        "leaving_cost_bp": of_now(one.costs)[0],
         "alert": {name: alert[name] for name in _TOLD} if alert else None,
         "response": {"at": response["responded_at"]} | {name: response[name] for name in _DONE} if response else None,
         "newest_bar": market.newest,

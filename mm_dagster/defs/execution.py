@@ -8,7 +8,7 @@ from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import costs, exhibits
 
 
-@history_asset("exit_cost", kinds={"polars"})
+@history_asset("exit_cost", kinds={"polars"}, also_after=["book_snapshot"])
 def exit_cost(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """What selling all that a grid holds would cost now, and over 5, 15 and 60 minutes, with 80 and 90 % intervals.
 

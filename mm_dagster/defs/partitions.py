@@ -1,6 +1,6 @@
 """Which bars a run works on: daily partitions, the ticks within them, and what they need from before."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -16,7 +16,7 @@ DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezon
 
 
 def history_asset(
-    table: str, *, kinds: set[str], checks: Mapping[str, str] | None = None
+    table: str, *, kinds: set[str], checks: Mapping[str, str] | None = None, also_after: Sequence[str] = ()
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
     """An asset that is a table of the history: what all of them have in common.
 
@@ -24,9 +24,10 @@ def history_asset(
         table: its name.
         kinds: what it is made with.
         checks: what each of its checks says when it passes, by name.
+        also_after: tables that a tick makes before it and no row but a live one depends on.
     """
     return stage_asset(
-        deps=list(STAGES[table].after),
+        deps=[*STAGES[table].after, *also_after],
         checks=checks,
         kinds={*kinds, "parquet"},
         partitions_def=DAILY,

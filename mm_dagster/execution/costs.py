@@ -3,13 +3,15 @@
 Of each horizon, in basis points of the mid price:
 
     expected = half spread + what the levels cost a slice + impact + taker fee
-    impact   = 1/3 x .8 sigma sqrt(Q / V_h), for a horizon above 0
+    impact   = 1/3 x .8 sigma_mix sqrt(Q / V_h), for a horizon above 0
     score    = expected + .3 sigma_mix sqrt(h / 3)
 
-A horizon is sold in equal slices, one a minute (TWAP); the least score is proposed. sigma is the forecast of an hourly
-return, sigma_mix leans on the last hour, V_h is the volume of the horizon. The mean price of a TWAP has the standard
-deviation sigma_mix sqrt(h / 3) (h in hours); the intervals are that times a factor that was fitted, since after a break
-the price moves more than it did.
+A horizon is sold in equal slices, one a minute (TWAP); the least score is proposed. sigma_mix is the standard deviation
+of an hourly return: a quarter of its variance is the forecast's, the rest that of the last hour. V_h is the volume of
+the horizon. So whoever sells no more than a minute trades sells at once, however far the two are apart.
+
+The mean price of a TWAP has the standard deviation sigma_mix sqrt(h / 3), h in hours; the intervals are that times a
+factor that was fitted, since after a break the price moves more than it did.
 """
 
 from __future__ import annotations
@@ -82,9 +84,9 @@ def model(notional: Floats, half_spread: float, forecast: Floats, market: Traded
     levels = np.stack([walked(notional / parts, market) for parts in slices.tolist()], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = notional[:, None] / (market.volume[:, None] * slices)
-        impact = np.where(horizons > 0, IMPACT * forecast[:, None] * np.sqrt(share), 0.0)
-    hourly = market.sigma * math.sqrt(60.0)
-    mixed = np.sqrt((1.0 - RECENT) * (forecast * forecast) + RECENT * (hourly * hourly))
+        hourly = market.sigma * math.sqrt(60.0)
+        mixed = np.sqrt((1.0 - RECENT) * (forecast * forecast) + RECENT * (hourly * hourly))
+        impact = np.where(horizons > 0, IMPACT * mixed[:, None] * np.sqrt(share), 0.0)
     deviation = mixed[:, None] * np.sqrt(horizons / 60.0 / 3.0)
     expected = half_spread + levels + impact + fee
     score = expected + AVERSION * deviation

@@ -7,22 +7,27 @@ signal is near already would only be left again: it is not advised to start.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 
-from mm_dagster.arrays import log_ratio
+from mm_dagster.arrays import Floats, log_ratio
 from mm_dagster.bars import BAR, Span, bar_numbers
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import EntryConfig, RiskConfig
-from mm_dagster.grid import touch
+from mm_dagster.grid import slippage, touch
 from mm_dagster.grid.proposal import propose
 from mm_dagster.tables import registry
-from mm_dagster.text import price_text
+from mm_dagster.text import number_text, price_text
 
 HORIZON_HOURS = 72
 BREAK_HOURS = 24
+
+_DEAR = 10 / 10_000
+"""What leaving should not cost more than, as a fraction, without the fee."""
+_MINUTES_A_DAY = 1440
 
 _CAVEAT = "A calm market lengthens a grid's life; it was not found to make it earn more."
 
@@ -50,14 +55,14 @@ def assess(
     Returns:
         Rows of `entry_assessment` without stamps, one per bar, by `as_of`.
     """
-    columns = ("close", "range_low", "range_high", "volatility_forecast")
+    columns = ("close", "range_low", "range_high", "volatility_forecast", "volume_24h")
     rows = _at_bars(features, grid.symbol, span, grid.first_as_of, columns)
     rows = rows.with_columns(_at_bars(verdict, grid.symbol, span, grid.first_as_of, ("verdict",))["verdict"])
     if grid.enabled:
         rows = rows.clear()
-    close, low, high, volatility = (
+    close, low, high, volatility, volume = (
         rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        for name in ("close", "range_low", "range_high", "volatility_forecast")
+        for name in ("close", "range_low", "range_high", "volatility_forecast", "volume_24h")
     )
     price = np.where(close > 0, close, np.nan)
     lower, upper, width, intervals = propose(price, low, high, grid.fees)
@@ -98,8 +103,11 @@ def assess(
             row["levels"],
             (row["p_leave_72h"], row["p_break_low_24h"]),
             risk.entry,
+            leaving,
         )
-        for row in frame.iter_rows(named=True)
+        for row, leaving in zip(
+            frame.iter_rows(named=True), _leaving(grid, price, volatility, volume, risk), strict=True
+        )
     ]
     words = pl.DataFrame(advised, schema={"advice": pl.String, "reasons": pl.List(pl.String)}, orient="row")
     frame = frame.drop("verdict", "range_low", "range_high").with_columns(words.get_columns())
@@ -122,6 +130,7 @@ def _advise(
     intervals: int | None,
     chances: tuple[float | None, float | None],
     limits: EntryConfig,
+    leaving: str | None,
 ) -> tuple[str, list[str]]:
     """Advice and reasons of one bar; the reasons against starting come first.
 
@@ -134,6 +143,7 @@ def _advise(
         intervals: how many it has; None: it would not pay its fees.
         chances: that it is left within 72 hours, both sides summed, and broken below within 24.
         limits: what both are measured by.
+        leaving: what leaving will cost, which is said and decides nothing.
     """
     p_leave, p_break = chances
     against: list[str] = []
@@ -175,11 +185,33 @@ def _advise(
             f"If it started now, {what}: a break below {price_text(proposed[0])} within {BREAK_HOURS} h: "
             f"{100 * p_break:.0f} % (ENTER and WATCH below {100 * limits.max_break_low_24h:.0f} %)."
         )
+    if leaving is not None:
+        support.append(leaving)
     if against:
         return "WAIT", against + support
     if verdict == "RANGE_OK" and p_leave is not None and p_leave < limits.enter_below:
         return "ENTER", [*support, _CAVEAT]
     return "WATCH", support
+
+
+def _leaving(
+    grid: GridConfig, price: Floats, volatility: Floats, volume: Floats, risk: RiskConfig
+) -> Iterator[str | None]:
+    """How much of a grid this market takes, at the volume of the last day and the volatility that is forecast."""
+    half_spread, quote = risk.half_spread(grid.symbol), grid.symbol.partition("-")[2]
+    for close, sigma, traded in zip(price.tolist(), volatility.tolist(), volume.tolist(), strict=True):
+        minute = close * traded / _MINUTES_A_DAY
+        if math.isnan(minute) or math.isnan(sigma):
+            yield None
+            continue
+        most = slippage.capacity(_DEAR, half_spread, sigma / math.sqrt(60.0), minute)
+        # Two digits: it is good to no more.
+        much = number_text(float(f"{most:.1e}"))
+        than = "more than " if most == minute else ""
+        yield (
+            f"This market takes {than}{much} {quote} of a grid before leaving costs {10_000 * _DEAR:.0f} bp beside the "
+            f"fee; its capital is {number_text(grid.capital)}."
+        )
 
 
 def _where_configured(grid: GridConfig, price: float) -> str | None:

@@ -95,6 +95,26 @@ def walked(notional: Floats, market: Traded) -> Floats:
     return np.where(notional > 0, COEFFICIENT * market.sigma * powers, 0.0)
 
 
+def capacity(cost: float, half_spread: float, sigma: float, volume: float) -> float:
+    """How much can be sold at once before that costs more than so much, quote currency.
+
+    Args:
+        cost: fraction, without the fee.
+        half_spread: fraction.
+        sigma: standard deviation of a minute's log return.
+        volume: of a minute, quote currency.
+
+    Returns:
+        At most what the model was fitted to, the volume of a minute; 0 where the spread alone costs more.
+    """
+    left = cost - half_spread
+    if left <= 0:
+        return 0.0
+    if left >= COEFFICIENT * sigma:
+        return FITTED_TO * volume
+    return volume * math.pow(left / (COEFFICIENT * sigma), 1.0 / POWER)
+
+
 def beyond_model(notional: Floats, market: Traded) -> np.ndarray:
     """Whether more is sold than the model was fitted to, shape (n,)."""
     with np.errstate(divide="ignore", invalid="ignore"):

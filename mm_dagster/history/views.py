@@ -415,6 +415,34 @@ VIEWS = {
         ORDER BY ALL
         """,
     ),
+    "exit_cost_by_hour": View(
+        "When is a market dear to leave? What selling at once costs, by market, day of the week and hour of UTC.",
+        {
+            "symbol": "Market.",
+            "weekday": "1 is Monday, 7 Sunday; UTC.",
+            "hour": "Hour of the bar's close, 0 to 23; UTC.",
+            "bars": "Bars at which a grid held something, of all grids together.",
+            "median_notional": "Quote currency that was to be sold.",
+            "median_expected_bp": "By the model, basis points of the mid price, fee included.",
+            "p95_expected_bp": "Of 19 in 20 bars no more.",
+            "median_live_expected_bp": "By the order books of the ticks; null where none was read.",
+            "median_live_half_spread_bp": "Likewise half of the spread.",
+            "beyond_model": "Share of bars at which more was held than the market trades in a minute.",
+            **_SOURCE,
+        },
+        """
+        SELECT
+            symbol, isodow(as_of AT TIME ZONE 'UTC') AS weekday, hour(as_of AT TIME ZONE 'UTC') AS hour,
+            count(*) AS bars, median(notional) AS median_notional, median(expected_bp) AS median_expected_bp,
+            quantile_cont(expected_bp, .95) AS p95_expected_bp, median(live_expected_bp) AS median_live_expected_bp,
+            median(live_half_spread_bp) AS median_live_half_spread_bp,
+            avg(CASE WHEN beyond_model THEN 1.0 ELSE 0.0 END) AS beyond_model, source
+        FROM exit_cost
+        WHERE horizon_minutes = 0 AND notional > 0
+        GROUP BY ALL
+        ORDER BY ALL
+        """,
+    ),
     "signal_worth": View(
         "What each signal and control was worth in the newest judgement: the main figures of signal_quality in a row.",
         {

@@ -111,6 +111,56 @@ def keep_every_row(client: Any, is_row: Callable[[Any], bool]) -> None:
     client.parse_ohlcvs = parse
 
 
+def keep_levels_as_sent(client: Any, most: int) -> list[list[list[Any]]]:
+    """Makes a client keep the levels of the next order book as they were sent: ccxt sorts them, and skips what is odd.
+
+    Args:
+        client: of ccxt.
+        most: levels of a side; more are no answer to what was asked.
+
+    Returns:
+        A list to which each side is added when it is parsed, bids first: levels as `parse_order_book_bid_ask` gives
+        them, with None where no number was sent.
+    """
+    sides: list[list[list[Any]]] = []
+
+    def parse(sent: Any, price: Any = 0, amount: Any = 1, number: Any = 2) -> list[list[Any]]:
+        if not isinstance(sent, list):
+            raise UnreadableLevels(f"a side of it is no list of levels but {type(sent).__name__}")
+        if len(sent) > most:
+            raise UnreadableLevels(f"it has {len(sent):,} levels on a side")
+        levels = []
+        for level in sent:
+            if not isinstance(level, (list, dict)):
+                raise UnreadableLevels(f"one of its levels is no price and amount: {level!r:.60}")
+            found = client.parse_order_book_bid_ask(level, price, amount, number)
+            values = zip(found[:2], (price, amount), strict=True)
+            levels.append([value if _is_number(_part(level, key)) else None for value, key in values])
+        sides.append(levels)
+        return [level for level in levels if None not in level]
+
+    client.parse_order_book_bids_asks = parse
+    return sides
+
+
+class UnreadableLevels(Exception):
+    """What was sent as levels is none. The message says why."""
+
+
+def _part(level: Any, key: Any) -> Any:
+    """The price or the amount of a level as it was sent."""
+    if isinstance(level, dict):
+        return level.get(key)
+    return level[key] if isinstance(key, int) and key < len(level) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is written as a number: true, 1_000 and [1] are numbers for Python alone."""
+    if isinstance(value, str):
+        return value.isascii() and "_" not in value and value == value.strip()
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def ask_kind_of_account(client: Any) -> None:
     """Lets ccxt find out which of KuCoin's kinds of account it is; it would take silence for an answer.
 

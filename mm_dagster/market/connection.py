@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from mm_dagster.bars import EPOCH
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.names import RENAMED
-from mm_dagster.market.pace import Pace
+from mm_dagster.market.pace import Pace, TooLate
 from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.retries import retry_context
 from mm_dagster.text import closest, did_you_mean, number_text
@@ -81,15 +82,23 @@ class NotAnswered(Exception):
         passes: whether it may be otherwise in a moment.
         refused: whether the exchange refuses the key, so that asking anything else is of no use.
         unknown_symbol: whether the exchange says that there is no such market.
+        too_many: whether the exchange says that it is asked too often.
     """
 
     def __init__(
-        self, reason: str, *, passes: bool = False, refused: bool = False, unknown_symbol: bool = False
+        self,
+        reason: str,
+        *,
+        passes: bool = False,
+        refused: bool = False,
+        unknown_symbol: bool = False,
+        too_many: bool = False,
     ) -> None:
         super().__init__(reason)
         self.passes = passes
         self.refused = refused
         self.unknown_symbol = unknown_symbol
+        self.too_many = too_many
 
 
 def _instead(symbol: str, markets: Iterable[str]) -> str:
@@ -193,11 +202,54 @@ class Connection:
         """The client, which waits for its turn among all of them, where ccxt's own throttle knows of itself alone."""
 
         def turn(weight: float | None) -> None:
-            self._pace.take(None if self._settings.requests_per_second else weight)
+            until = self._until
+            try:
+                self._pace.take(None if self._settings.requests_per_second else weight, until)
+            except TooLate:
+                said = f"its turn did not come within {number_text(self._patience)} s"
+                raise NotAnswered(said, passes=True) from None
             self._clients.asked_at = time.monotonic()
+            if until is not None:
+                self._clients.check()
+                if until <= self._clients.asked_at:
+                    raise NotAnswered(f"no answer within {number_text(self._patience)} s", passes=True)
+                client.timeout = max(1, int((until - self._clients.asked_at) * 1000))
 
         ccxt_internals.throttle(client, turn)
         return client
+
+    @property
+    def _until(self) -> float | None:
+        """When this thread gives up, seconds of the monotonic clock; None: `Retry` says how patient it is."""
+        return getattr(self._clients, "until", None)
+
+    @property
+    def _patience(self) -> float:
+        """How long this thread waits for an answer, seconds, in words."""
+        return getattr(self._clients, "patience", self._settings.timeout_seconds)
+
+    @contextmanager
+    def within(self, seconds: float, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """What this thread asks in here is answered within that time or not at all: each question is put once.
+
+        For what is worth nothing late, and must not be in the way of what comes after it.
+
+        Args:
+            seconds: how long all of it may take, waiting for its turn included.
+            check: is called when its turn has come; what it raises is raised in place of the question.
+        """
+        mine, client, seconds = self._clients, self.exchange, min(seconds, self._settings.timeout_seconds)
+        before = client.timeout
+        mine.until, mine.patience, mine.check = time.monotonic() + seconds, seconds, check
+        try:
+            yield
+        finally:
+            del mine.until, mine.patience, mine.check
+            client.timeout = before
+
+    def since_asked(self) -> timedelta:
+        """How long ago this thread asked the exchange something."""
+        return timedelta(seconds=time.monotonic() - self._clients.asked_at)
 
     def now(self) -> datetime:
         """The exchange's time, asked for once and kept by a clock that nobody sets.
@@ -275,6 +327,8 @@ class Connection:
     def call(self, ask: Callable[[], T], attempts: int | None = None) -> T:
         """Calls, repeats what may pass, and leaves an exchange alone that keeps failing or refuses the key.
 
+        Within a time, a call is made once, and its failure is no reason to leave the exchange alone.
+
         Args:
             ask: the call.
             attempts: in all; None: as `Retry` says.
@@ -286,6 +340,8 @@ class Connection:
             raise NotAnswered(self._refusal, refused=True)
         if self._failures >= _LEAVE_ALONE_AFTER:
             raise NotAnswered(f"left alone for this tick, since {self._last_failure}", passes=True)
+        if self._until is not None:
+            return self._asked(ask)
         try:
             for attempt in retry_context(
                 on=lambda error: isinstance(error, NotAnswered) and error.passes,
@@ -312,11 +368,10 @@ class Connection:
         ccxt_internals.forget_answer(self.exchange)
         try:
             return ask()
+        except NotAnswered as error:
+            failure = error
         except Exception as error:
-            if (
-                isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))
-                or ccxt_internals.kucoin_code(error) == _TOO_BUSY_CODE
-            ):
+            if _is_too_many(error):
                 self._pace.slow_down(self._clients.asked_at)
             failure = self._not_answered(error)
         raise failure
@@ -331,6 +386,7 @@ class Connection:
             refused=refused,
             unknown_symbol=isinstance(error, ccxt.BadSymbol)
             or ccxt_internals.kucoin_code(error) in _UNKNOWN_SYMBOL_CODES,
+            too_many=_is_too_many(error),
         )
 
     def _in_words(self, error: Exception) -> str:
@@ -343,10 +399,10 @@ class Connection:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, _OURS):
             setting = "api_url in markets.yaml" if self._settings.api_url else "it with api_url in markets.yaml"
-            return web.reason(cause, self._settings.timeout_seconds, setting)
+            return web.reason(cause, self._patience, setting)
         match error:
             case ccxt.RequestTimeout():
-                return f"no answer within {number_text(self._settings.timeout_seconds)} s"
+                return f"no answer within {number_text(self._patience)} s"
             case ccxt.RateLimitExceeded() | ccxt.DDoSProtection():
                 return f"too many requests{because}"
             case ccxt.ExchangeNotAvailable():
@@ -408,6 +464,12 @@ def _without_query(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple):
         record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
     return True
+
+
+def _is_too_many(error: Exception) -> bool:
+    """Whether an exchange says that it is asked too often."""
+    is_said = isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection))
+    return is_said or ccxt_internals.kucoin_code(error) == _TOO_BUSY_CODE
 
 
 def _may_pass(error: Exception) -> bool:

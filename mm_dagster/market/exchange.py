@@ -10,17 +10,18 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ccxt
 import polars as pl
 
-from mm_dagster.bars import BAR, TIME, Span, floor_bar, iso
+from mm_dagster.bars import BAR, EPOCH, TIME, Span, floor_bar, iso
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals, pages
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
-from mm_dagster.market.venue import ROWS, Answer, VenueError
+from mm_dagster.market.venue import ROWS, Answer, OrderBook, VenueError
 from mm_dagster.tables.market import MarketRules
 from mm_dagster.text import spoken
 
@@ -33,6 +34,14 @@ _ONE_TIME = timedelta(minutes=30)
 """Clocks that differ by no more tell the same time: no bar is late by it."""
 _WITNESSES = 3
 """Markets that are asked at most which of two clocks is right."""
+_LEVELS = 100
+"""Of a side of an order book: KuCoin shows no more to the public."""
+_MOST_LEVELS = 5_000
+"""Of a side; more than any exchange sends to whom asks for 100."""
+_REST_SECONDS = 30.0
+"""How long no order book is asked for after a refusal as one too many: KuCoin's longest block."""
+_NAMES_OF_A_MARKET = ("symbol", "instId", "pair", "s")
+"""Where an answer says which market it is about, if it does."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +72,7 @@ class ExchangeVenue:
         self._once = threading.Lock()
         self._is_checked = False
         self._own_clock: tuple[datetime, float] | None = None
+        self._books_from = 0.0
         if not self._exchange.has["fetchOHLCV"] or _TIMEFRAME not in (self._exchange.timeframes or {}):
             raise VenueError(f"{name}: exchange: {settings.exchange} has no 15-minute candles; choose another exchange")
 
@@ -147,16 +157,21 @@ class ExchangeVenue:
             error = error or self._not_answered(symbol, span, failure)
         return Answer(_frame(got.rows), tuple(got.answered), error, tuple(got.unread), got.kept_from)
 
-    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+    def last_prices(self, symbols: Sequence[str], seconds: float | None = None) -> dict[str, float | None]:
         """The last traded price of each market as it is said, quote currency; None where the exchange does not say.
 
         Several are asked for in one question where the exchange takes one: alone each would weigh as much.
+
+        Args:
+            symbols: the markets.
+            seconds: how long it may take, then it is asked for once; None: as long as other questions.
         """
         prices: dict[str, float | None] = dict.fromkeys(symbols)
         try:
-            known = self._connection.markets()
-            asked = {symbol: market for symbol in symbols if (market := symbol.replace("-", "/")) in known}
-            tickers = self._connection.call(lambda: self._tickers(list(asked.values())))
+            with self._connection.within(seconds) if seconds is not None else nullcontext():
+                known = self._connection.markets()
+                asked = {symbol: market for symbol in symbols if (market := symbol.replace("-", "/")) in known}
+                tickers = self._connection.call(lambda: self._tickers(list(asked.values())))
         except (NotAnswered, VenueError):
             return prices
         for symbol, market in asked.items():
@@ -170,6 +185,69 @@ class ExchangeVenue:
         if len(markets) > 1 and self._exchange.has["fetchTickers"]:
             return self._exchange.fetch_tickers(markets)
         return {market: self._exchange.fetch_ticker(market) for market in markets}
+
+    def order_book(self, symbol: str, seconds: float) -> OrderBook:
+        """The public order book of a market as it is now, 100 levels a side or as many as there are.
+
+        It is asked for once, in its turn. That it does not come is no reason to leave the exchange alone with what
+        matters more; but after "too many requests" no other book is asked for either for a while.
+
+        Args:
+            symbol: market.
+            seconds: how long it may take, waiting for its turn included.
+
+        Raises:
+            VenueError: there is none, or it did not come.
+        """
+        if not self._exchange.has["fetchOrderBook"]:
+            raise VenueError(f"{self._label}: {symbol}: no order book: ccxt reads none on {self._exchange.id}")
+        try:
+            self._rest()
+            with self._connection.within(seconds, self._rest):
+                market = self._connection.market(symbol)
+                self.now()
+                return self._connection.call(lambda: self._order_book(market))
+        except NotAnswered as failure:
+            if failure.too_many:
+                self._books_from = time.monotonic() + _REST_SECONDS
+            raise VenueError(f"{self._label}: {symbol}: no order book: {failure}") from None
+
+    def _rest(self) -> None:
+        """Lets no book be asked for where another one was one too many.
+
+        Raises:
+            NotAnswered: it was, a moment ago.
+        """
+        if time.monotonic() < self._books_from:
+            raise NotAnswered("not asked for, since another one was one too many requests a moment ago")
+
+    def _order_book(self, market: str) -> OrderBook:
+        client = self._exchange
+        sides = ccxt_internals.keep_levels_as_sent(client, _MOST_LEVELS)
+        try:
+            book = client.fetch_order_book(market, _LEVELS)
+        except ccxt_internals.UnreadableLevels as error:
+            raise NotAnswered(f"an answer that cannot be read: {error}") from None
+        ago = self._connection.since_asked()
+        body = ccxt_internals.last_answer(client)
+        # ccxt makes an empty book of an empty or unreadable body, too.
+        if next(lists(body), None) is None:
+            raise ccxt.NullResponse("neither levels nor an empty list of them")
+        if (other := _another_market(body, {client.market(market)["id"], market})) is not None:
+            raise NotAnswered(f"the answer is about {other!r:.40}")
+        observed = _moment(book["timestamp"])
+        sent = dict(zip(("bids", "asks"), sides, strict=False))
+        bids, asks = (
+            book[name] if name not in sent or _is_in_order(sent[name]) else sent[name] for name in ("bids", "asks")
+        )
+        return OrderBook(
+            bids=bids,
+            asks=asks,
+            asked_at=self.now() - ago,
+            observed_at=observed,
+            age=None if observed is None else self._connection.now() - ago - observed,
+            update_id=None if book["nonce"] is None else str(book["nonce"])[:40],
+        )
 
     def rules(self, symbol: str) -> MarketRules | None:
         """What an order must keep to; None where the exchange does not say at the moment.
@@ -258,6 +336,41 @@ class ExchangeVenue:
 
     def _not_answered(self, symbol: str, span: Span, failure: NotAnswered) -> str:
         return f"{self._label}: {symbol}: no answer for {span}: {failure}"
+
+
+def _another_market(body: Any, names: set[str]) -> str | None:
+    """What a body says that it is about, where that is another market than the one of these names."""
+    parts = [body, *(body.get(key) for key in ("data", "result"))] if isinstance(body, dict) else []
+    said = [part[name] for part in parts if isinstance(part, dict) for name in _NAMES_OF_A_MARKET if name in part]
+    known = {_letters(name) for name in names}
+    return next((name for name in said if isinstance(name, str) and name and _letters(name) not in known), None)
+
+
+def _letters(name: str) -> str:
+    """A market's name without what exchanges put between its parts."""
+    return "".join(letter for letter in name.upper() if letter.isalnum())
+
+
+def _moment(milliseconds: Any) -> datetime | None:
+    """The time of a book; None: it has none.
+
+    Raises:
+        NotAnswered: it is no time.
+    """
+    if milliseconds is None:
+        return None
+    try:
+        return EPOCH + timedelta(milliseconds=milliseconds)
+    except (TypeError, OverflowError):
+        raise NotAnswered(f"its time is none: {milliseconds!r:.40}") from None
+
+
+def _is_in_order(levels: Sequence[Sequence[Any]]) -> bool:
+    """Whether levels can be read and their prices only rise or only fall, as ccxt then puts them the right way."""
+    if any(None in level for level in levels):
+        return False
+    prices = [level[0] for level in levels]
+    return prices == sorted(prices) or prices == sorted(prices, reverse=True)
 
 
 def _says_no_candles(body: Any) -> bool:

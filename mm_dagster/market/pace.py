@@ -9,6 +9,10 @@ _SLOWEST = 8.0
 """How many times slower than allowed the pace may become."""
 
 
+class TooLate(Exception):
+    """A turn that would not come in time."""
+
+
 class Pace:
     """Spaces calls evenly. A venue that says "too many requests" makes everybody wait, and then go at half the pace.
 
@@ -30,9 +34,19 @@ class Pace:
         self._held_at = 0.0
         self._lock = threading.Lock()
 
-    def take(self, weight: float | None = None) -> None:
-        """Waits for its turn; weights are ccxt's, and None is 1."""
+    def take(self, weight: float | None = None, until: float | None = None) -> None:
+        """Waits for its turn; weights are ccxt's, and None is 1.
+
+        Args:
+            weight: of the call.
+            until: seconds of the monotonic clock; None: it waits as long as it takes.
+
+        Raises:
+            TooLate: at once, since it would not have its turn by then.
+        """
         while (wait := self._wait(1.0 if weight is None else weight)) > 0:
+            if until is not None and time.monotonic() + wait > until:
+                raise TooLate
             time.sleep(wait)
 
     def slow_down(self, asked_at: float) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 from mm_dagster.bars import Span, iso
 from mm_dagster.config.markets import RecordedVenue
 from mm_dagster.market.files import CandleFileError, read_candles
-from mm_dagster.market.venue import Answer, VenueError
+from mm_dagster.market.venue import Answer, OrderBook, VenueError
 from mm_dagster.tables.market import MarketRules
 from mm_dagster.text import counted, did_you_mean
 
@@ -97,7 +97,7 @@ class RecordedMarket:
             note=self._notes.get(symbol),
         )
 
-    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+    def last_prices(self, symbols: Sequence[str], seconds: float | None = None) -> dict[str, float | None]:
         """The last recorded close of each, quote currency; None where there is no file that can be read."""
         return {symbol: self._last_close(symbol) for symbol in symbols}
 
@@ -107,6 +107,14 @@ class RecordedMarket:
         except VenueError:
             return None
         return float(closes[-1]) if len(closes) else None
+
+    def order_book(self, symbol: str, seconds: float) -> OrderBook:
+        """None.
+
+        Raises:
+            VenueError: always.
+        """
+        raise VenueError(f"{self.name}: {symbol}: no order book: a recording of candles has none")
 
     def rules(self, symbol: str) -> MarketRules | None:
         """None: recorded candles do not tell what an order must keep to."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, floor_bar
-from mm_dagster.market.venue import ROWS, Answer
+from mm_dagster.market.venue import ROWS, Answer, OrderBook
 from mm_dagster.tables.market import MarketRules
 
 Array = npt.NDArray[np.float64]
@@ -34,6 +34,10 @@ _BASE_PRICES = {"BTC": 60_000.0, "ETH": 3_000.0, "SOL": 150.0}
 _DIGITS = 5
 _TURNOVER = 2e6
 """Quote currency traded in a quiet bar."""
+_LEVELS = 100
+"""Of a side of an order book."""
+_LEVEL_VALUE = 1_500.0
+"""Quote currency that waits at a level near the mid of a book."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,18 @@ class SimulatedMarket:
         known = Span(span.start, max(span.start, min(span.end, floor_bar(self.now()))))
         return Answer(simulate(symbol, known), (known,) if known.bars else (), final=True)
 
-    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+    def last_prices(self, symbols: Sequence[str], seconds: float | None = None) -> dict[str, float | None]:
         """The prices at this moment, to 3 minutes, quote currency."""
-        now = self.now()
-        block, bar = divmod(bar_number(now), _BLOCK_BARS)
-        step = bar * _STEPS + (now - floor_bar(now)) // (BAR / _STEPS)
+        block, step, _ = _step_at(self.now())
         return {symbol: float(_path(symbol, block)[step]) for symbol in symbols}
+
+    def order_book(self, symbol: str, seconds: float) -> OrderBook:
+        """A made book around the price at this moment, to 3 minutes: the same for everybody, and as little real."""
+        now = self.now()
+        block, step, since = _step_at(now)
+        bids, asks = _book(symbol, block, step)
+        number = block * _BLOCK_STEPS + step
+        return OrderBook(bids, asks, asked_at=now, observed_at=now - since, age=None, update_id=str(number))
 
     def rules(self, symbol: str) -> MarketRules | None:
         """None: nobody takes an order here."""
@@ -90,6 +100,32 @@ class SimulatedMarket:
     def check(self) -> str:
         """That this is no real market."""
         return f"{self.name} is SIMULATED: it needs no network, and no price of it is real"
+
+
+def _step_at(now: datetime) -> tuple[int, int, timedelta]:
+    """The block and the step in it that a moment lies in, and how long ago that began."""
+    block, bar = divmod(bar_number(now), _BLOCK_BARS)
+    within, since = divmod(now - floor_bar(now), BAR / _STEPS)
+    return block, bar * _STEPS + within, since
+
+
+def _book(symbol: str, block: int, step: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Bids and asks around the price of a step, the best first: levels some ticks apart, more waiting farther out."""
+    price = float(_path(symbol, block)[step])
+    decimals = _decimals(_base_price(symbol))
+    tick = 10.0**-decimals
+    uniform = _uniform(4 * _LEVELS, symbol, "book", block, step).reshape(4, _LEVELS)
+    # About a basis point from one level to the next, whatever the tick is.
+    many = max(1.0, price * 1e-4 / tick)
+    away = np.cumsum(1.0 + np.floor(uniform[:2] * many), axis=1)
+    sides = []
+    for sign, ticks, luck in ((-1, away[0], uniform[2]), (1, away[1], uniform[3])):
+        prices = np.round(price + sign * ticks * tick, decimals)
+        amounts = _LEVEL_VALUE * (0.3 + 1.4 * luck) * (1.0 + np.arange(_LEVELS) / 20) / price
+        shown = prices > 0
+        amounts = np.round(amounts[shown], _decimals(_LEVEL_VALUE / price) + 1)
+        sides.append(list(zip(prices[shown].tolist(), amounts.tolist(), strict=True)))
+    return sides[0], sides[1]
 
 
 def simulate(symbol: str, span: Span) -> pl.DataFrame:

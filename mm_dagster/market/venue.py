@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import polars as pl
@@ -64,6 +64,27 @@ class Answer:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class OrderBook:
+    """What a venue said when it was asked for an order book: unjudged, in the order of its levels.
+
+    Attributes:
+        bids: price in quote and amount in base currency of each level; None or worse where it sent no number.
+        asks: likewise.
+        asked_at: when it was asked for, by the venue's clock.
+        observed_at: the time of the book as the venue says it; None: it does not.
+        age: how old the book was by that when it was asked for, on the venue's own clock; None: it does not say.
+        update_id: the venue's number of the book; None: it has none.
+    """
+
+    bids: Sequence[Sequence[object]]
+    asks: Sequence[Sequence[object]]
+    asked_at: datetime
+    observed_at: datetime | None = None
+    age: timedelta | None = None
+    update_id: str | None = None
+
+
 class Venue(Protocol):
     """Where candles come from.
 
@@ -89,8 +110,24 @@ class Venue(Protocol):
             VenueError: the venue does not know the symbol.
         """
 
-    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
-        """The last traded price of each market, quote currency; None where it cannot be had."""
+    def last_prices(self, symbols: Sequence[str], seconds: float | None = None) -> dict[str, float | None]:
+        """The last traded price of each market, quote currency; None where it cannot be had.
+
+        Args:
+            symbols: the markets.
+            seconds: how long it may take; None: as long as other questions.
+        """
+
+    def order_book(self, symbol: str, seconds: float) -> OrderBook:
+        """The public order book of a market as it is now, asked for once: late it is worth nothing.
+
+        Args:
+            symbol: market.
+            seconds: how long it may take, waiting for its turn included.
+
+        Raises:
+            VenueError: there is none, or it did not come.
+        """
 
     def rules(self, symbol: str) -> MarketRules | None:
         """What an order must keep to; None where the venue has no such rules or does not tell them.

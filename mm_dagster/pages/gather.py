@@ -77,6 +77,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     left = _last(lake, "grid_risk", [grid.id for grid in grids if grid.id not in judged], window)
     spans += [Span(time - BAR, time) for time in sorted(set(left["as_of"]) - set(times))]
     verdicts = [lake.read("regime_verdict", span=span) for span in spans]
+    costs = pl.concat([*(lake.read("exit_cost", span=span) for span in spans), empty("exit_cost")])
     done = lake.read("operator_response").filter(pl.col("at") <= clock)
     answers = answers_of(done, lake.read("notification"))
     running = [grid for grid in grids if grid.enabled]
@@ -95,6 +96,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
             answers.get((grid.id, grid.activated_at)),
             waits_for.get(grid.id),
             ticks.get((grid.id, grid.activated_at)),
+            costs,
         )
         for grid in grids
     ]

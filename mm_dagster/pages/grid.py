@@ -58,6 +58,7 @@ class GridOnPage:
         first_notified_at: when its state was told first; None: it was not.
         waits_for: what its set-up waits for, in a sentence; None: nothing, or not known.
         price_tick: the step between prices of its venue, quote currency; None: not known.
+        costs: the rows of `exit_cost` of the same time.
     """
 
     grid: GridConfig
@@ -76,6 +77,7 @@ class GridOnPage:
     first_notified_at: datetime | None = None
     waits_for: str | None = None
     price_tick: float | None = None
+    costs: tuple[Row, ...] = ()
 
     def price_text(self, price: float) -> str:
         """One of its prices as its venue writes them."""
@@ -208,6 +210,7 @@ def grid_on_page(
     answer: Row | None = None,
     waits_for: str | None = None,
     price_tick: float | None = None,
+    costs: pl.DataFrame | None = None,
 ) -> GridOnPage:
     """One grid by its newest decision.
 
@@ -223,6 +226,7 @@ def grid_on_page(
         answer: the newest row of `operator_response` of its episode by then.
         waits_for: what its set-up waits for, in a sentence.
         price_tick: the step between prices of its venue; None: not known.
+        costs: rows of `exit_cost`; None: there are none.
     """
     mine = pl.col("grid_id") == grid.id
     if grid.enabled:
@@ -263,6 +267,9 @@ def grid_on_page(
         first_notified_at=escalation["sent_at"] if escalation and escalation["state"] == state else None,
         waits_for=waits_for,
         price_tick=price_tick,
+        costs=()
+        if costs is None or as_of is None
+        else tuple(costs.filter(episode, pl.col("as_of") == as_of).sort("horizon_minutes").iter_rows(named=True)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from mm_dagster.alerts import leaving
 from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.bars import iso
 from mm_dagster.pages.grid import GridOnPage, Row
@@ -86,6 +87,13 @@ def waiting_costs(one: GridOnPage) -> str | None:
     share = risk["profit_giveback_share"]
     of = "" if share is None else f", {100 * share:.0f} % of the profit of its steps"
     return f"waiting may cost {money_text(risk['profit_giveback'], one.grid.capital)} {one.quote}{of}"
+
+
+def leaving_costs(one: GridOnPage) -> str | None:
+    """What leaving now costs, in one sentence; None: nothing is held, it is stopped, or nothing is known."""
+    if one.stopped or one.stale:
+        return None
+    return leaving.sentence(one.costs, one.grid.symbol) or None
 
 
 def became_of(row: Row, clock: datetime) -> str:

@@ -24,6 +24,7 @@ from mm_dagster.pages.sentences import (
     chances,
     deadline,
     distances,
+    leaving_costs,
     money,
     tick_line,
     waiting_costs,
@@ -132,6 +133,7 @@ def _figures(one: GridOnPage, width: int) -> Iterator[_Line]:
     yield "odds", chances(one), ""
     yield "money", money(one), ""
     yield "", waiting_costs(one), ""
+    yield "", leaving_costs(one), ""
     if one.verdict and one.verdict["verdict"]:
         yield "market", f"{words(one.verdict['verdict'])}, confidence {one.verdict['confidence']:+.2f}", ""
 

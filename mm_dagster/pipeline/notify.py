@@ -25,6 +25,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.costs import costs_at
 from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
@@ -79,7 +80,6 @@ class News:
         states: newest exit states.
         entries: newest entry assessments.
         risks: newest risks.
-        costs: what leaving costs, of the last bars.
         answers: the operator's newest answer in each episode.
         project: where they are kept.
         symbol: one of the markets; None: of no single one.
@@ -92,7 +92,6 @@ class News:
     states: pl.DataFrame
     entries: pl.DataFrame
     risks: pl.DataFrame
-    costs: pl.DataFrame
     answers: Answers
     project: Project
     symbol: str | None
@@ -144,7 +143,6 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
             states=states,
             entries=entries,
             risks=risks,
-            costs=project.lake.read("exit_cost", span=recent, grids=ids),
             answers=answers_of(responses, ledger),
             project=project,
             symbol=symbol,
@@ -175,7 +173,6 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         states=states,
         entries=states.clear(),
         risks=risks,
-        costs=empty("exit_cost"),
         answers={},
         project=project,
         symbol=None,
@@ -239,22 +236,23 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         answer,
         project.config.alerts.timezone,
         price_ticks(project.lake).get((grid.id, grid.activated_at)),
-        _costs(news.costs, row) if alert.kind != "ENTRY" else [],
+        _costs(project, grid, row) if row and alert.kind != "ENTRY" else [],
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
-
-
-def _costs(rows: pl.DataFrame, row: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The costs of leaving at the bar that is told of; of another bar they would belong to another price."""
-    if row is None:
-        return []
-    same = [pl.col(name) == row[name] for name in ("grid_id", "activated_at", "as_of")]
-    return rows.filter(*same).sort("horizon_minutes").to_dicts()
 
 
 def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
     mine = rows.filter(pl.col("grid_id") == grid_id)
     return mine.row(0, named=True) if mine.height else None
+
+
+def _costs(project: Project, grid: GridConfig, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """What leaving costs at the bar that is told of. Never worth losing the message for."""
+    try:
+        return costs_at(project, grid, row["as_of"])
+    except Exception:
+        logger.exception("%s: no cost of leaving for the alert", grid.id)
+        return []
 
 
 def _image(project: Project, grid: GridConfig, alert: Alert, simulated: bool) -> bytes | None:

@@ -41,8 +41,8 @@ def count(description: str, *, nullable: bool = True, key: bool = False) -> dy.I
     return dy.Int64(primary_key=key, nullable=nullable, description=description)
 
 
-def structs(description: str, **fields: dy.Column) -> dy.List:
-    return dy.List(dy.Struct(fields), description=description)
+def structs(description: str, *, nullable: bool = False, **fields: dy.Column) -> dy.List:
+    return dy.List(dy.Struct(fields), nullable=nullable, description=description)
 
 
 def hash_of_configuration() -> dy.String:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.tables import alerts, evaluation, execution, exit, grid, market, regime
+from mm_dagster.tables import alerts, books, evaluation, execution, exit, grid, market, regime
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
@@ -23,6 +23,7 @@ STAGES: dict[str, Stage] = {
             *regime.STAGES,
             *grid.STAGES,
             *exit.STAGES,
+            *books.STAGES,
             *execution.STAGES,
             *alerts.STAGES,
             *evaluation.STAGES,

@@ -59,5 +59,5 @@ class Stage:
         return next((name for name in ("candle_source", "source") if name in names), None)
 
 
-GROUPS = ("market", "regime", "grid", "exit", "execution", "alerts", "audit", "evaluation")
+GROUPS = ("market", "regime", "grid", "exit", "books", "execution", "alerts", "audit", "evaluation")
 """The rooms in the order of the flow."""

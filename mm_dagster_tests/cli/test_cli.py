@@ -691,3 +691,39 @@ def finished(folder: Path, as_of: str) -> bool:
     """Whether there is a verdict at that time, so that the month that ends there is complete."""
     time = parse_time(as_of)
     return not Lake(folder / "data" / "history").read("regime_verdict", span=Span(time - BAR, time)).is_empty()
+
+
+def test_the_plan_to_leave_says_what_to_sell_and_what_is_not_known(mm: Callable[..., tuple[int, str, str]]) -> None:
+    at = ("--as-of", "2026-06-26T12:01Z")
+    code, text, told = mm("exit", "eth", *at)
+    assert code == 0, told
+    said = " ".join(text.split())
+    assert "SIMULATED: there is nothing to sell." in said
+    assert "The plan to leave eth, by the bar of 2026-06-26 12:00 UTC." in said
+    assert "1. Stop the grid on the exchange" in said
+    assert "immediate or cancel" in said
+    assert "What is not known:" in said
+    code, text, told = mm("exit", "eth", *at, "--json")
+    assert code == 0, told
+    (row,) = json.loads(text)
+    assert row["amount"] > 0
+    assert row["minutes"] == 0
+    assert row["slice_amount"] == row["amount"]
+    assert [one["minutes"] for one in row["horizons"]] == [0, 5, 15, 60]
+    for one in row["horizons"]:
+        assert one["low_80_bp"] <= one["expected_bp"] <= one["high_80_bp"]
+    assert row["limit_price"] == pytest.approx(0.995 * row["price"])
+    code, text, _ = mm("exit", "eth", *at, "--over", "15", "--json")
+    assert json.loads(text)[0]["slices"] == 15
+
+
+def test_no_plan_is_said_with_the_reason_and_the_remedy(mm: Callable[..., tuple[int, str, str]]) -> None:
+    for arguments, expected in (
+        (("exit", "etj"), "etj: there is no such grid; did you mean eth?"),
+        (("exit", "eth", "--as-of", "2026-06-26T12:01Z", "--over", "7"), "0, 5, 15, 60 minutes; choose one"),
+        (("exit", "eth", "--as-of", "2026-06-22T12:00Z"), "a tick or `mm backfill` computes it"),
+    ):
+        code, text, told = mm(*arguments)
+        assert code == 1
+        assert text == ""
+        assert expected in " ".join(told.split())

@@ -21,12 +21,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import polars as pl
 
+from mm_dagster_tests.kucoin import book
+
 Rows = list[list[object]]
 """KuCoin's candles: seconds, open, close, high, low, volume, turnover; newest first."""
 
 QUARTER = 900
 MOST_ROWS = 1_500
-CANDLES, TIME, MARKETS, TICKER = "candles", "time", "markets", "ticker"
+CANDLES, TIME, MARKETS, TICKER, BOOK = "candles", "time", "markets", "ticker", "book"
 _ENDPOINTS = {
     "/api/v1/market/candles": CANDLES,
     "/api/v1/timestamp": TIME,
@@ -34,6 +36,7 @@ _ENDPOINTS = {
     "/api/v1/market/stats": TICKER,
     "/api/v1/market/allTickers": TICKER,
     "/api/v1/market/orderbook/level1": TICKER,
+    "/api/v1/market/orderbook/level2_100": BOOK,
 }
 
 
@@ -216,6 +219,8 @@ class Exchange:
         known = self.series[symbol].until(seconds)
         if question.endpoint == TICKER:
             return said(ticker(symbol, float(known.values[-1, 3]), seconds))
+        if question.endpoint == BOOK:
+            return said(book(float(known.values[-1, 3]), seconds * 1000))
         start, end = int(question.arguments.get("startAt", 0)), int(question.arguments.get("endAt", seconds))
         inside = (known.opens >= start) & (known.opens <= end) & (self.sends_idle | (known.values[:, 4] > 0))
         return of_rows(rows_of(Series(known.opens[inside], known.values[inside]))[:MOST_ROWS])

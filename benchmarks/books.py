@@ -1,0 +1,143 @@
+"""What order books cost a tick of 20 grids: `python -m benchmarks.books`, some minutes.
+
+Twenty markets on a loopback KuCoin, a grid on each; Dagster's own run, in process, with its events kept in memory. Ticks
+with books and ticks without them take turns, so that both meet the same machine. Told is, from the start of a run, when
+its exit states are committed and when it ends: the median, and the lowest and the highest. An exchange that answers at
+once is the hardest case for the share of the whole; one that takes its time is the likelier one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from mm_dagster.bars import BAR, TIME, Span, iso
+from mm_dagster.definitions import defs
+from mm_dagster.defs.partitions import partition_of
+from mm_dagster.history.lake import Lake
+from mm_dagster.market.simulated import simulate
+from mm_dagster_tests.kucoin import BOOK, Fault, KucoinServer, Request
+
+MARKETS = 20
+START = datetime(2026, 2, 3, 12, tzinfo=UTC)
+TICKS = 9
+"""Of each kind that are counted."""
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+BOOKS = dg.AssetSelection.assets("book_snapshot")
+
+
+class Slow(KucoinServer):
+    """A KuCoin that takes its time for each answer.
+
+    Attributes:
+        seconds: how much.
+    """
+
+    seconds = 0.0
+
+    def _answer(self, request: Request) -> Fault:
+        time.sleep(self.seconds)
+        return super()._answer(request)
+
+
+def configure(folder: Path, exchange: KucoinServer) -> None:
+    """A wide grid on each market, a week old."""
+    (folder / "grids").mkdir(parents=True)
+    markets = {
+        "venues": {"main": {"kind": "ccxt", "exchange": "kucoin", "api_url": exchange.url}},
+        "markets": [{"symbol": symbol, "venue": "main"} for symbol in exchange.candles],
+    }
+    (folder / "markets.yaml").write_text(yaml.safe_dump(markets))
+    for symbol in exchange.candles:
+        grid = {
+            "id": symbol.lower(), "symbol": symbol, "activated_at": iso(START - timedelta(days=7)), "lower": 1e-4,
+            "upper": 1e6, "levels": 20, "spacing": "geometric", "stop": 1e-5, "capital": 1000,
+        }  # fmt: skip
+        (folder / "grids" / f"{symbol}.yaml").write_text(yaml.safe_dump(grid))
+
+
+def tick(exchange: KucoinServer, data: Path, as_of: datetime, *, books: bool) -> dict[str, float]:
+    """Seconds from the start of a run to the commit of its exit states and to its end, and those of each step."""
+    exchange.now = as_of + timedelta(minutes=1)
+    exchange.requests.clear()
+    job = defs().resolve_job_def("tick")
+    selection = None if books else [key for key in job.asset_layer.executable_asset_keys if key not in _KEYS]
+    with dg.DagsterInstance.ephemeral() as instance:
+        config = {"resources": {"turn": {"config": {"as_of": iso(as_of)}}}, **QUIET}
+        begun = time.time()
+        done = job.execute_in_process(
+            instance=instance, run_config=config, partition_key=partition_of(as_of), asset_selection=selection
+        )
+        whole = time.time() - begun
+        steps = {one.step_key: one.end_time - one.start_time for one in instance.get_run_step_stats(done.run_id)}
+    assert exchange.count(BOOK) == (MARKETS if books else 0)
+    commits = Lake(data / "history").snapshots()
+    mine = commits.filter(
+        pl.col("commit_extra_info").str.contains(done.run_id, literal=True),
+        pl.col("commit_message").str.starts_with("exit_state"),
+    )
+    committed = mine["snapshot_time"].max().timestamp() - begun  # type: ignore[union-attr]
+    return {**steps, "exit_state committed": committed, "whole run": whole}
+
+
+_KEYS = {dg.AssetKey("book_snapshot")}
+
+
+def measure(seconds: float, ticks: int) -> dict[bool, list[dict[str, float]]]:
+    """Ticks with books and without, in turn, on an exchange that takes so long for each answer."""
+    found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+    span = Span(START - timedelta(days=70), START + timedelta(days=2))
+    candles = {
+        symbol: simulate(symbol, span).with_columns(pl.col("open_time").cast(TIME))
+        for symbol in (f"C{number:02d}-USDT" for number in range(MARKETS))
+    }
+    with tempfile.TemporaryDirectory() as name, Slow(candles, START) as exchange:
+        folder = Path(name)
+        os.environ |= {"MM_CONFIG_DIR": f"{folder}/configuration", "MM_DATA_DIR": f"{folder}/data"}
+        configure(folder / "configuration", exchange)
+        # The first two fill the history, load kernels and caches, and are not counted.
+        for number in range(2 * ticks + 2):
+            exchange.seconds = seconds if number else 0.0
+            one = tick(exchange, folder / "data", START + number * BAR, books=number % 2 == 0)
+            if number > 1:
+                found[number % 2 == 0].append(one)
+    return found
+
+
+def main() -> None:
+    """Prints the table."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--ticks", type=int, default=TICKS, help="of each kind")
+    given = arguments.parse_args()
+    table = Table(title=f"{MARKETS} markets and grids, loopback KuCoin; seconds, median of {given.ticks} (least, most)")
+    for name in ("", "without books", "with books", "more"):
+        table.add_column(name, justify="left" if not name else "right")
+    for latency in (0.0, 0.15):
+        found = measure(latency, given.ticks)
+        said = f", {latency * 1000:.0f} ms an answer" if latency else ", at once"
+        for row in ("exit_state committed", "book_snapshot", "whole run"):
+            without, with_books = ([one[row] for one in found[kind] if row in one] for kind in (False, True))
+            medians = [statistics.median(times) if times else 0.0 for times in (without, with_books)]
+            more = f"{medians[1] / medians[0] - 1:+.1%}" if medians[0] else ""
+            table.add_row(row + said, *(_shown(times) for times in (without, with_books)), more)
+    Console(width=110 if not sys.stdout.isatty() else None).print(table)
+
+
+def _shown(times: list[float]) -> str:
+    return f"{statistics.median(times):.2f} ({min(times):.2f}, {max(times):.2f})" if times else ""
+
+
+if __name__ == "__main__":
+    main()
