@@ -142,7 +142,9 @@ def test_the_cost_of_leaving_is_held_against_what_came(mm: Callable[..., Said]) 
             assert narrow["n"] > 10
         for sold in (1_000.0, 10_000.0):
             assert {minutes for one, minutes, size, _ in found if (one, size) == (moment, sold)} == {0, 5, 15, 60, None}
-            now, plan, gain = (found[moment, None, sold, f"{name}_mean_bp"]["value"] for name in ("now", "plan", "gain"))
+            now, plan, gain = (
+                found[moment, None, sold, f"{name}_mean_bp"]["value"] for name in ("now", "plan", "gain")
+            )
             assert now == pytest.approx(found[moment, 0, sold, "expected_bp"]["value"])
             assert gain == pytest.approx(now - plan)
             # 12.5 basis points are the taker fee and half of the spread.

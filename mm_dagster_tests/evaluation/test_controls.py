@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import DAY_BARS, Span
-from mm_dagster.evaluation import quality, resample
+from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.evaluate import HISTORY_BARS, daily_grids, evaluate
 from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.quality import LOWEST_FIFTH, PLACEBO, POSITIONS, Judged, Pool, measure
