@@ -29,8 +29,8 @@ HORIZONS = (0, 5, 15, 60)
 """Minutes over which is sold; 0 is at once."""
 IMPACT = 0.8 / 3.0
 AVERSION = 1.0
-"""What a standard deviation of the price is worth beside a certain cost. With .3 the dearest 5 % of the plans after breaks
-cost more than selling at once; from .75 to 1.5 it hardly matters: docs/evidence/exit-cost.md."""
+"""What a standard deviation of the price is worth beside a certain cost. With .3 the dearest 5 % of the plans after
+breaks cost more than selling at once; from .75 to 1.5 it hardly matters: docs/evidence/exit-cost.md."""
 RECENT = 0.75
 """Weight of the variance of the last hour in sigma_mix; the rest is the forecast's."""
 SPREAD_80, SPREAD_90 = {5: 1.32, 15: 1.32, 60: 1.40}, {5: 1.76, 15: 1.76, 60: 1.75}
