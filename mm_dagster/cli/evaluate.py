@@ -18,6 +18,7 @@ from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import configured, whole_days
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
+from mm_dagster.text import counted
 
 if TYPE_CHECKING:
     from mm_dagster.evaluation.chains import Chained
@@ -348,7 +349,7 @@ def print_leaving(found: Sequence[Left], days: Span, symbols: Sequence[str], as_
         one = leaving.find(found, *key)
         return _cell(None if one is None else (one.value, one.low, one.high, one.n), digits)
 
-    title = f"Leaving grids on {len(symbols)} markets, {days}: did the cost come within its interval?"
+    title = f"Leaving grids on {counted(len(symbols), 'market')}, {days}: did the cost come within its interval?"
     shares = _table(title, "moment", "over", "within 80 %", "within 90 %", "moments")
     title = "What it cost, basis points of the price: at once as modelled, by the plan as it came"
     costs = _table(title, "moment", "sold", "at once", "plan", "worst 5 %", "plan's", "plan is at once")

@@ -302,10 +302,10 @@ def verdict(rows: Sequence[Left]) -> tuple[bool, str]:
     said = " and ".join(f"{100 * one.value:.0f} % {_interval(one)}over {one.horizon_minutes} min" for one in found)
     sentence = f"Of {found[0].n:,} breaks below, the cost came within the 80 % interval in {said}"
     if any(one.low is None for one in found):
-        return True, f"{sentence}. They lie in too few weeks to say whether it came true."
+        return True, f"{sentence}. They lie in too few weeks to say more."
     wrong = [one for one in found if one.high is not None and one.low is not None and _outside(one.low, one.high)]
     if not wrong:
-        return True, f"{sentence}: it came true."
+        return True, f"{sentence}: nothing speaks against it."
     way = "too narrow: leaving may cost more than was said" if wrong[0].value < BAND[0] else "wider than need be"
     return False, f"{sentence}: it did not come true, it is {way}."
 
