@@ -21,6 +21,7 @@ from mm_dagster.cli.printing import AsJson, days_done, print_rows
 
 if TYPE_CHECKING:
     from mm_dagster.evaluation.chains import Chained
+    from mm_dagster.evaluation.leaving import Left
     from mm_dagster.research.promotion import Findings, Result
 
 PANEL = "Ask"
@@ -96,6 +97,7 @@ _CAVEAT = (
     "`mm evaluate --from 2025-01-01 --to 2025-12-27 --symbols ETH-USDT,SOL-USDT --json > quality.json`, "
     "`mm evaluate --from 2026-01-01 --mine`, "
     "`mm evaluate --from 2025-01-01 --to 2025-12-27 --chains`, "
+    "`mm evaluate --from 2025-01-01 --to 2025-12-27 --exit-cost`, "
     "`mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
 )
 def evaluate(
@@ -114,6 +116,10 @@ def evaluate(
         bool,
         typer.Option("--chains", help="Instead: what leaving, waiting and opening again makes of the capital."),
     ] = False,
+    exit_cost: Annotated[
+        bool,
+        typer.Option("--exit-cost", help="Instead: did leaving a grid cost what it was said to cost?"),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the advice on stored candles: every signal beside every control, with 95 % intervals.
@@ -129,12 +135,16 @@ def evaluate(
     With --chains, the capital is followed through one grid after another: left when the break probability reaches .20,
     .38 or .75, opened again at the next midnight, freely or only where that of the new grid is below the gate of
     risk.yaml (entry.max_break_low_24h). Growth is in percent a week, waiting included; cash earns nothing.
+
+    With --exit-cost, what selling 1,000 and 10,000 of quote currency was said to cost when a grid broke, or was to be
+    left, is held against what candles say came: did the intervals come true, and does the plan cost less than at once?
     """
-    if sum((models, mine, as_chains)) > 1:
-        raise CommandError("--candidates, --mine and --chains are three questions; ask one at a time")
-    if (models or as_chains) and grids is Grids.REAL:
-        asked = "--candidates" if models else "--chains"
-        raise CommandError(f"{asked} are judged on the rule's grids; leave --grids real out")
+    questions = {"--candidates": models, "--mine": mine, "--chains": as_chains, "--exit-cost": exit_cost}
+    asked = [name for name, is_asked in questions.items() if is_asked]
+    if len(asked) > 1:
+        raise CommandError(f"{' and '.join(asked)} are {len(asked)} questions; ask one at a time")
+    if asked and not mine and grids is Grids.REAL:
+        raise CommandError(f"{asked[0]}: only the rule's grids are judged; leave --grids real out")
     days, wanted = whole_days(first, last), configured(symbols)
     if mine:
         print_outcomes(days, wanted, as_json)
@@ -144,6 +154,9 @@ def evaluate(
         return
     if as_chains:
         print_chains(chained(days, wanted), days, wanted, as_json)
+        return
+    if exit_cost:
+        print_leaving(left(days, wanted), days, wanted, as_json)
         return
     found = judged(days, wanted) if grids is Grids.RULE else judged_real(days, wanted)
     if as_json:
@@ -281,9 +294,7 @@ def print_chains(found: Sequence[Chained], days: Span, symbols: Sequence[str], a
         return
     _say_if_simulated(symbols)
     title = f"Chains of grids on {len(symbols)} markets, {days}: percent a week"
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(title, "left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids")
     cells = {(one.exit, one.entry, one.metric): one for one in found}
     for limit, entry in dict.fromkeys((one.exit, one.entry) for one in found):
         figures = [cells.get((limit, entry, metric)) for metric, _ in _CHAIN_COLUMNS]
@@ -296,6 +307,65 @@ def print_chains(found: Sequence[Chained], days: Span, symbols: Sequence[str], a
     out.print(
         f"{len(lose)} of these {len(growth)} chains lose against cash, which earns nothing here; {len(surely)} of them "
         "with a 95 % interval wholly below 0. What the columns mean: docs/evaluation.md.",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+    sys.stdout.flush()
+
+
+def left(days: Span, symbols: Sequence[str]) -> list[Left]:
+    """What `evaluation.leaving.measure` says of the stored candles.
+
+    Raises:
+        CommandError: no grid could be opened, or none was left, and why.
+    """
+    from mm_dagster.evaluation import leaving
+    from mm_dagster.evaluation.evaluate import leavings_on
+
+    found: dict[str, list[leaving.Leavings]] = {moment: [] for moment in leaving.MOMENTS}
+    with _candles(days, symbols) as (candles, progress):
+        for symbol in symbols:
+            for moment, leavings in leavings_on(symbol, candles(symbol), days, project_here().config).items():
+                found[moment].append(leavings)
+            progress(symbol)
+    if not any(found.values()):
+        raise _nothing_judged(days)
+    rows = [one for moment, parts in found.items() for one in leaving.measure(moment, parts)]
+    if not rows:
+        raise CommandError(f"no grid was left with an outcome that is known, {days}; choose more days")
+    return rows
+
+
+def print_leaving(found: Sequence[Left], days: Span, symbols: Sequence[str], as_json: bool) -> None:
+    """What was said beside what came, the plan beside selling at once, and a sentence: did the intervals come true?"""
+    if as_json:
+        print_rows([one._asdict() for one in found], as_json)
+        return
+    from mm_dagster.evaluation import leaving
+
+    _say_if_simulated(symbols)
+
+    def cell(digits: int, *key: Any) -> str:
+        one = leaving.find(found, *key)
+        return _cell(None if one is None else (one.value, one.low, one.high, one.n), digits)
+
+    title = f"Leaving grids on {len(symbols)} markets, {days}: did the cost come within its interval?"
+    shares = _table(title, "moment", "over", "within 80 %", "within 90 %", "moments")
+    title = "What it cost, basis points of the price: at once as modelled, by the plan as it came"
+    costs = _table(title, "moment", "sold", "at once", "plan", "worst 5 %", "plan's", "plan is at once")
+    for moment in dict.fromkeys(one.moment for one in found):
+        n = next(one.n for one in found if one.moment == moment)
+        for minutes in leaving.BARS:
+            both = [cell(3, moment, f"coverage_{width}", minutes) for width in (80, 90)]
+            shares.add_row(moment.replace("_", " "), f"{minutes} min", *both, f"{n:,}")
+        for sold in leaving.NOTIONALS:
+            metrics = [f"{way}_{figure}_bp" for figure in ("mean", "worst_5") for way in ("now", "plan")]
+            row = [cell(1, moment, metric, None, sold) for metric in metrics]
+            costs.add_row(moment.replace("_", " "), f"{sold:,.0f}", *row, cell(2, moment, "plan_now_share", None, sold))
+    out.print(shares)
+    out.print(costs)
+    out.print(
+        f"{leaving.verdict(found)[1]} At once nothing drifts, and its cost is a model of candles, which promises no "
+        "figure beyond the volume of a minute; candles know no order book. What the columns mean: docs/evaluation.md.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     sys.stdout.flush()
@@ -350,9 +420,8 @@ def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_jso
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(title="Promotion gate", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes"):
-        table.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=True)
+    table = _table("Promotion gate", "candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes")
+    table.columns[0].justify = "left"
     for row in rows:
         cells = [
             _cell((*(row[f"{name}{part}"] for part in ("", "_low", "_high")), 0), digits)
@@ -386,6 +455,13 @@ def _gated(result: Result) -> dict[str, Any]:
         for part, value in zip(("", "_low", "_high"), values, strict=True):
             row[f"{name}{part}"] = value if math.isfinite(value) else None
     return row | {"fires": result.gain.fired, "passes": result.passes}
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def print_quality(found: pl.DataFrame, days: Span) -> None:

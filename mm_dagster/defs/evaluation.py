@@ -12,7 +12,7 @@ from mm_dagster.bars import parse_time
 from mm_dagster.defs.describe import checked, page, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.evaluation import monthly
-from mm_dagster.pipeline.evaluate import HEARD, SANE, exhibits_of, fit_candidates, judge_signals
+from mm_dagster.pipeline.evaluate import CAME_TRUE, HEARD, SANE, exhibits_of, fit_candidates, judge_signals
 from mm_dagster.pipeline.exhibits import listed
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.research import candidates
@@ -35,7 +35,11 @@ class Until(dg.Config):
     deps=STAGES["signal_quality"].after,
     checks={
         HEARD: "The break probability of the last year ranked better than chance and meant what "
-        "it said. If not: look at the pictures; the market is not what the signals were made for, or the data is wrong."
+        "it said. If not: look at the pictures; the market is not what the signals were made for, or the data is "
+        "wrong.",
+        CAME_TRUE: "After breaks below, the cost of leaving came within its 80 % interval about as often as that says. "
+        "If not: trust the order book and not the interval; after a break these markets move otherwise than where it "
+        "was fitted.",
     },
 )
 def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, config: Until) -> dg.MaterializeResult:
@@ -49,7 +53,10 @@ def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, con
     done = judge_signals(project, context.run.run_id, _until(config.until), context.log.info)
     if done is None:
         return dg.MaterializeResult(
-            check_results=[checked(Finding(HEARD, False, "Nothing was judged: no candle is stored yet."))]
+            check_results=[
+                checked(Finding(name, False, "Nothing was judged: no candle is stored yet."))
+                for name in (HEARD, CAME_TRUE)
+            ]
         )
     found = done.assessment
     for reason in found.left_out:
@@ -64,7 +71,7 @@ def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, con
             "not_judged": dg.MetadataValue.md(listed(found.left_out)),
             **page(exhibits_of(project, found)),
         },
-        check_results=[checked(done.finding)],
+        check_results=[checked(finding) for finding in done.findings],
     )
 
 

@@ -10,12 +10,14 @@ import polars as pl
 from mm_dagster.bars import DAY_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation.cohort import cohort_of
+from mm_dagster.evaluation import leaving
+from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import open_daily
+from mm_dagster.evaluation.leaving import Leavings
 from mm_dagster.evaluation.market import Market, markets
 from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.quality import Judged, judge, measure
-from mm_dagster.evaluation.signals import signals_of
+from mm_dagster.evaluation.signals import Signals, signals_of
 from mm_dagster.regime import features, verdict
 from mm_dagster.tables.regime import HYSTERESIS_BARS, WARMUP_BARS
 
@@ -71,6 +73,22 @@ def daily_grids(symbol: str, candles: pl.DataFrame, days: Span, config: Config) 
     return found
 
 
+def leavings_on(symbol: str, candles: pl.DataFrame, days: Span, config: Config) -> dict[str, Leavings]:
+    """By kind of moment, when the rule's grids on a market were left, and what that cost; none where there is no grid.
+
+    Args:
+        symbol: the market.
+        candles: rows of `candles`, as of `evaluate`.
+        days: whole days.
+        config: under which everything is computed.
+    """
+    for market in measured_markets([symbol], candles, days, config):
+        if grids := open_daily(market, days, config.evaluation):
+            cohort, signals = _said_of(market, grids, config)
+            return leaving.after(market, cohort, signals, config)
+    return {}
+
+
 def measured_markets(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: Config) -> Iterator[Market]:
     """The markets with everything that the signals read, from candles alone; those without a candle are left out."""
     known = candles.filter(pl.col("symbol").is_in(list(symbols)), pl.col("open_time") < days.end)
@@ -87,5 +105,15 @@ def measured_markets(symbols: Sequence[str], candles: pl.DataFrame, days: Span, 
 
 def judge_grids(market: Market, grids: Sequence[GridConfig], config: Config) -> Judged:
     """Some grids of one market, at least one, reduced to what the figures need."""
+    return judge(*_said_of(market, grids, config))
+
+
+def judge_and_leave(market: Market, grids: Sequence[GridConfig], config: Config) -> tuple[Judged, dict[str, Leavings]]:
+    """The same, and by kind of moment when they were left, and what that cost."""
+    cohort, signals = _said_of(market, grids, config)
+    return judge(cohort, signals), leaving.after(market, cohort, signals, config)
+
+
+def _said_of(market: Market, grids: Sequence[GridConfig], config: Config) -> tuple[Cohort, Signals]:
     cohort = cohort_of(market, grids, config.evaluation.life_days * DAY_BARS)
-    return judge(cohort, signals_of(cohort, market, config))
+    return cohort, signals_of(cohort, market, config)

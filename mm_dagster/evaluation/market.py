@@ -23,7 +23,7 @@ class Market:
     Attributes:
         symbol: which.
         span: its bars.
-        prices: open, high, low and close at every bar, NaN where MISSING, each of shape (bars,).
+        prices: open, high, low, close and volume at every bar, NaN where MISSING, each of shape (bars,).
         known: what `exit.triggers.look_up` finds, and FEATURES, each of shape (bars,), NaN where unknown.
     """
 
@@ -52,7 +52,7 @@ def markets(
     for symbol in symbols:
         bars, measured, judged = (frame.filter(pl.col("symbol") == symbol) for frame in (candles, features, verdicts))
         lane = pl.DataFrame({"symbol": [symbol]})
-        prices = by_bar(bars, span, lane, "open", "high", "low", "close", time="close_time")
+        prices = by_bar(bars, span, lane, "open", "high", "low", "close", "volume", time="close_time")
         known = triggers.inputs_by_bar([symbol], bars, measured, judged, span) | by_bar(measured, span, lane, *FEATURES)
         yield Market(
             symbol,

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from mm_dagster.bars import BAR, Span, iso, midnight
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.evaluation import probability, resample, responses
+from mm_dagster.evaluation import leaving, probability, resample, responses
 from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import NEEDED, open_daily
-from mm_dagster.evaluation.evaluate import HISTORY_BARS, daily_grids, judge_grids, measured_markets
+from mm_dagster.evaluation.evaluate import HISTORY_BARS, daily_grids, judge_and_leave, measured_markets
+from mm_dagster.evaluation.leaving import MOMENTS, Leavings, Left
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.probability import CALIBRATION_BINS
@@ -55,6 +56,7 @@ class Assessment:
     Attributes:
         rows: of `signal_quality`, all of one as_of.
         bins: how the break probability of the rule's grids came true; see `reliability`.
+        leaving: what leaving the rule's grids cost, and whether it was what was said.
         grids: how many were judged, by whose.
         censored: of the operator's, those that they ended or that still ran: cut there, and not left out.
         left_out: of the operator's, those that could not be judged, each with the reason.
@@ -62,6 +64,7 @@ class Assessment:
 
     rows: pl.DataFrame
     bins: pl.DataFrame
+    leaving: Sequence[Left]
     grids: Mapping[str, int]
     censored: int
     left_out: tuple[str, ...]
@@ -99,6 +102,7 @@ def assess(
     opened, left_out = real_grids(operated.episodes, days)
     alerts = operated.alerts.filter(days.opens("sent_at"))
     by_rule, placebo, real, followed = [], [], [], []
+    left: dict[str, list[Leavings]] = {moment: [] for moment in MOMENTS}
     for symbol in sorted({*symbols, *(grid.symbol for grid, _ in opened)}):
         mine = [(grid, ended) for grid, ended in opened if grid.symbol == symbol]
         stored = candles(symbol)
@@ -112,7 +116,10 @@ def assess(
         if market is not None:
             grids = open_daily(market, days, config.evaluation) if symbol in symbols else []
             if grids:
-                by_rule.append(judge_grids(market, grids, config))
+                judged, leavings = judge_and_leave(market, grids, config)
+                by_rule.append(judged)
+                for moment, found in leavings.items():
+                    left[moment].append(found)
                 placebo += daily_grids(symbol, flip(stored, SIGNS, days.back(HISTORY_BARS).start), days, config)
             for cohort in _cohorts(market, known):
                 real.append(judge(cohort, signals_of(cohort, market, config)))
@@ -134,6 +141,7 @@ def assess(
             "signal_quality",
         ),
         bins=reliability(by_rule),
+        leaving=[one for moment, parts in left.items() for one in leaving.measure(moment, parts)],
         grids={RULE: _count(by_rule), REAL: _count(real)},
         censored=sum(int(np.count_nonzero(~one.whole)) for one in real),
         left_out=tuple(left_out),

@@ -26,8 +26,6 @@ POSITIONS = np.arange(101) / 100.0
 """Places between the bounds, 0 the lower, at which anybody could leave."""
 LOWEST_FIFTH = round(100 * POSITION)
 """Which of them the control `low_position` is."""
-SHORTFALL = 0.05
-"""The share of the worst grids whose mean is the expected shortfall (Acerbi, Tasche 2002)."""
 PERMUTATIONS = 200
 LEAST_SHIFT_DAYS = 14
 """Nearer dates share the market of the grid whose exit is borrowed."""
@@ -284,39 +282,17 @@ def _of_alarms(pool: Pool, name: Name) -> Iterator[Row]:
         yield _figure(name, metric, values, warned.size)
 
 
-def _mean(weights: Floats, values: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (weights @ values) / weights.sum(axis=1)
-
-
-def _shortfall(weights: Floats, values: Floats) -> Floats:
-    """Mean of the worst SHORTFALL of the weight, shape (draws,)."""
-    order = np.argsort(values, kind="stable")
-    asked = SHORTFALL * weights.sum(axis=1, keepdims=True)
-    # Only the worst are looked at: some more of them, until every draw has its share.
-    many = min(order.size, max(1, round(4 * SHORTFALL * order.size)))
-    while True:
-        ordered = weights[:, order[:many]]
-        up_to = np.cumsum(ordered, axis=1)
-        if many == order.size or (up_to[:, -1:] >= asked).all():
-            break
-        many = min(order.size, 2 * many)
-    taken = np.clip(asked - (up_to - ordered), 0.0, ordered)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (taken @ values[order[:many]]) / taken.sum(axis=1)
-
-
 def _levels_of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
     equity = pool.equity(exits)
-    yield _figure(name, "mean_equity", _mean(pool.weights, equity), equity.size)
-    yield _figure(name, "shortfall_5pct", _shortfall(pool.weights, equity), equity.size)
-    yield _figure(name, "hours_held", _mean(pool.weights, pool.held_hours(exits)), equity.size)
+    yield _figure(name, "mean_equity", resample.mean(pool.weights, equity), equity.size)
+    yield _figure(name, "shortfall_5pct", resample.shortfall(pool.weights, equity), equity.size)
+    yield _figure(name, "hours_held", resample.mean(pool.weights, pool.held_hours(exits)), equity.size)
 
 
 def _against(pool: Pool, name: Name, what: str, equity: Floats, other: Floats) -> Iterator[Row]:
     """Mean and worst grids against those of another way to leave the same grids, drawn together."""
-    yield _figure(name, f"gain_vs_{what}", _mean(pool.weights, equity - other), equity.size)
-    worse = _shortfall(pool.weights, equity) - _shortfall(pool.weights, other)
+    yield _figure(name, f"gain_vs_{what}", resample.mean(pool.weights, equity - other), equity.size)
+    worse = resample.shortfall(pool.weights, equity) - resample.shortfall(pool.weights, other)
     yield _figure(name, f"shortfall_vs_{what}", worse, equity.size)
 
 
@@ -336,8 +312,9 @@ def _of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row
     null = pool.shifted(exits) if pool.daily else np.empty(0)
     if null.size:
         by_shift = np.nanmean(null, axis=1)
-        yield _figure(name, "gain_vs_null", _mean(pool.weights, equity - np.nanmean(null, axis=0)), n)
-        yield _figure(name, "shortfall_vs_null", _shortfall(pool.weights, equity) - _null_shortfall(pool, null), n)
+        yield _figure(name, "gain_vs_null", resample.mean(pool.weights, equity - np.nanmean(null, axis=0)), n)
+        worse = resample.shortfall(pool.weights, equity) - _null_shortfall(pool, null)
+        yield _figure(name, "shortfall_vs_null", worse, n)
         yield (*name, "p_null", p_value(equity.mean(), by_shift), None, None, by_shift.size)
     yield (*name, "p_random", p_value(equity.mean(), pool.permuted(exits).mean(axis=1)), None, None, PERMUTATIONS)
 
@@ -348,7 +325,7 @@ def _null_shortfall(pool: Pool, null: Floats) -> Floats:
     found = []
     for equity in null[some]:
         known = ~np.isnan(equity)
-        found.append(_shortfall(pool.weights[:, known], equity[known]))
+        found.append(resample.shortfall(pool.weights[:, known], equity[known]))
     return np.asarray(np.mean(found, axis=0))
 
 
@@ -357,12 +334,12 @@ def _random(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
     drawn = pool.permuted(exits)
     n = drawn.shape[1]
     mean = drawn.mean(axis=0)
-    yield _figure(name, "mean_equity", _mean(pool.weights, mean), n)
+    yield _figure(name, "mean_equity", resample.mean(pool.weights, mean), n)
     ones = np.ones((1, n))
-    worst = float(np.mean([_shortfall(ones, row)[0] for row in drawn]))
+    worst = float(np.mean([resample.shortfall(ones, row)[0] for row in drawn]))
     yield (*name, "shortfall_5pct", worst, None, None, n)
-    yield _figure(name, "gain_vs_hold", _mean(pool.weights, mean - pool.held), n)
-    yield _figure(name, "hours_held", _mean(pool.weights, pool.held_hours(exits)), n)
+    yield _figure(name, "gain_vs_hold", resample.mean(pool.weights, mean - pool.held), n)
+    yield _figure(name, "hours_held", resample.mean(pool.weights, pool.held_hours(exits)), n)
 
 
 def p_value(observed: float, by_chance: Floats) -> float:

@@ -16,6 +16,8 @@ LEAST_MARKETS = 5
 SEED = 20_170_101
 """The intervals are the same each time."""
 COVERAGE = 0.95
+SHORTFALL = 0.05
+"""The share of the worst whose mean is the expected shortfall."""
 
 
 def draws(days: Integers, symbols: Integers, count: int = DRAWS) -> Floats:
@@ -54,3 +56,26 @@ def interval(values: Floats) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1.0 - COVERAGE) / 2, (1.0 + COVERAGE) / 2])
     return float(low), float(high)
+
+
+def mean(weights: Floats, values: Floats) -> Floats:
+    """Weighted means of values, shape (draws,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (weights @ values) / weights.sum(axis=1)
+
+
+def shortfall(weights: Floats, values: Floats) -> Floats:
+    """Mean of the lowest SHORTFALL of the weight, the expected shortfall (Acerbi, Tasche 2002), shape (draws,)."""
+    order = np.argsort(values, kind="stable")
+    asked = SHORTFALL * weights.sum(axis=1, keepdims=True)
+    # Only the worst are looked at: some more of them, until every draw has its share.
+    many = min(order.size, max(1, round(4 * SHORTFALL * order.size)))
+    while True:
+        ordered = weights[:, order[:many]]
+        up_to = np.cumsum(ordered, axis=1)
+        if many == order.size or (up_to[:, -1:] >= asked).all():
+            break
+        many = min(order.size, 2 * many)
+    taken = np.clip(asked - (up_to - ordered), 0.0, ordered)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (taken @ values[order[:many]]) / taken.sum(axis=1)

@@ -9,12 +9,13 @@ import polars as pl
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.whole import SIMULATED, Config
-from mm_dagster.evaluation import monthly
+from mm_dagster.evaluation import leaving, monthly
 from mm_dagster.evaluation.evaluate import HISTORY_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
 from mm_dagster.pictures import quality
+from mm_dagster.pictures.leaving import intervals_picture
 from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
@@ -26,6 +27,7 @@ SHOWN = ("precision", "recall", "false_alarms_per_grid_week", "lead_p50_hours", 
 """Metrics of the table on the asset's page."""
 
 HEARD, SANE = "signals_are_worth_hearing", "parameters_are_sane"
+CAME_TRUE = "exit_cost_intervals_came_true"
 """Names of the checks."""
 
 
@@ -55,13 +57,13 @@ class Judgement:
         days: what was judged.
         assessment: what came of it.
         changed: how many stored rows changed.
-        finding: whether they are worth hearing.
+        findings: whether they are worth hearing, and whether leaving cost what was said.
     """
 
     days: Span
     assessment: monthly.Assessment
     changed: int
-    finding: Finding
+    findings: tuple[Finding, ...]
 
 
 def judge_signals(
@@ -96,8 +98,11 @@ def judge_signals(
     with project.turn_lock():
         commit = Commit(run_id=run_id, asset="signal_quality", span=str(days))
         written = lake.write("signal_quality", found.rows, span=Span(days.end - BAR, days.end), commit=commit)
-    finding = Finding(HEARD, *monthly.verdict(found.rows, settings.exit.policy))
-    return Judgement(days, found, written.inserted + written.deleted, finding)
+    findings = (
+        Finding(HEARD, *monthly.verdict(found.rows, settings.exit.policy)),
+        Finding(CAME_TRUE, *leaving.verdict(found.leaving)),
+    )
+    return Judgement(days, found, written.inserted + written.deleted, findings)
 
 
 def exhibits_of(project: Project, found: monthly.Assessment) -> dict[str, pl.DataFrame | Picture]:
@@ -123,6 +128,10 @@ def exhibits_of(project: Project, found: monthly.Assessment) -> dict[str, pl.Dat
         shown["reliability"] = Picture(
             quality.quality_reliability_picture(found.bins, of_probability, title_prefix=prefix, dots_per_inch=60),
             "break probability, predicted and observed",
+        )
+        shown["exit_cost_intervals"] = Picture(
+            intervals_picture(found.leaving, title_prefix=prefix, dots_per_inch=60),
+            "how often leaving cost what its intervals said",
         )
     return shown
 

@@ -126,6 +126,45 @@ def test_chains_say_what_leaving_waiting_and_opening_again_makes_of_the_capital(
         assert "ask one at a time" in told or "leave --grids real out" in told
 
 
+def test_the_cost_of_leaving_is_held_against_what_came(mm: Callable[..., Said]) -> None:
+    days = ("--from", "2025-03-01", "--to", "2025-07-10", "--exit-cost")
+    code, text, told = mm("evaluate", *days, "--json")
+    assert code == 0, told
+    rows = json.loads(text)
+    columns = ["moment", "horizon_minutes", "notional", "metric", "value", "low", "high", "n"]
+    assert all(list(row) == columns for row in rows)
+    found = {(row["moment"], row["horizon_minutes"], row["notional"], row["metric"]): row for row in rows}
+    assert len(found) == len(rows)
+    for moment in ("broken", "latest_acceptable_exit"):
+        for minutes in (15, 60):
+            narrow, wide = (found[moment, minutes, None, f"coverage_{width}"] for width in (80, 90))
+            assert 0.5 < narrow["low"] <= narrow["value"] <= wide["value"] <= 1
+            assert narrow["n"] > 10
+        for sold in (1_000.0, 10_000.0):
+            assert {minutes for one, minutes, size, _ in found if (one, size) == (moment, sold)} == {0, 5, 15, 60, None}
+            now, plan, gain = (
+                found[moment, None, sold, f"{name}_mean_bp"]["value"] for name in ("now", "plan", "gain")
+            )
+            assert now == pytest.approx(found[moment, 0, sold, "expected_bp"]["value"])
+            assert gain == pytest.approx(now - plan)
+            # 12.5 basis points are the taker fee and half of the spread.
+            assert now > 12.5
+
+    code, text, told = mm("evaluate", *days)
+    assert code == 0, told
+    assert "SIMULATED" in text
+    assert f"{found['broken', 15, None, 'coverage_80']['value']:.3f}" in text
+    said = " ".join(text.split())
+    assert f"Of {found['broken', 15, None, 'coverage_80']['n']} breaks below, the cost came within the 80 %" in said
+    for asked in (("--exit-cost", "--mine"), ("--exit-cost", "--chains"), ("--exit-cost", "--grids", "real")):
+        code, text, told = mm("evaluate", "--from", "2025-03-01", *asked)
+        assert (code, text) == (1, "")
+        assert "are 2 questions; ask one at a time" in told or "--exit-cost: only the rule's grids" in told
+    code, _, told = mm("evaluate", "--from", "2024-01-01", "--to", "2024-01-20", "--exit-cost")
+    assert code == 1
+    assert "no grid can be judged" in told
+
+
 def test_days_too_early_for_the_features_are_refused_with_the_remedy(mm: Callable[..., Said]) -> None:
     code, _, told = mm("evaluate", "--from", "2024-01-01", "--to", "2024-01-20")
     assert code != 0

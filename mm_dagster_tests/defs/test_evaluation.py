@@ -168,13 +168,18 @@ def test_the_page_has_tables_pictures_and_a_check_in_sentences(
     project: Project, judged: dg.ExecuteInProcessResult
 ) -> None:
     found = metadata(judged)
-    for name in ("worth", "reliability"):
+    for name in ("worth", "reliability", "exit_cost_intervals"):
         assert "data:image/png;base64," in found[name]
     assert "| LATEST_ACCEPTABLE_EXIT |" in found["signals_on_rule_grids"]
     assert "| tight_stop |" in found["signals_on_real_grids"]
-    (check,) = judged.get_asset_check_evaluations()
-    assert check.severity == dg.AssetCheckSeverity.WARN
-    assert "The break probability ranks with an AUC of" in (check.description or "")
+    checks = {check.check_name: check for check in judged.get_asset_check_evaluations()}
+    assert set(checks) == {"signals_are_worth_hearing", "exit_cost_intervals_came_true"}
+    heard, came_true = checks["signals_are_worth_hearing"], checks["exit_cost_intervals_came_true"]
+    assert {check.severity for check in checks.values()} == {dg.AssetCheckSeverity.WARN}
+    assert "The break probability ranks with an AUC of" in (heard.description or "")
+    # A month has no five blocks of two weeks.
+    assert came_true.passed
+    assert "too few weeks to say whether it came true" in (came_true.description or "")
 
 
 def test_a_month_judged_again_by_hand_changes_nothing_and_another_has_rows_of_its_own(
@@ -204,8 +209,10 @@ def test_a_time_that_is_none_is_refused_in_one_line(project: Project) -> None:
 def test_an_empty_lake_has_nothing_to_judge(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MM_DATA_DIR", str(tmp_path / "data"))
     result = judge()
-    (check,) = result.get_asset_check_evaluations()
-    assert (check.passed, check.description) == (False, "Nothing was judged: no candle is stored yet.")
+    checks = result.get_asset_check_evaluations()
+    assert len(checks) == 2
+    for check in checks:
+        assert (check.passed, check.description) == (False, "Nothing was judged: no candle is stored yet.")
 
 
 def fit(project: Project) -> tuple[dict[str, Any], dg.AssetCheckEvaluation, str]:

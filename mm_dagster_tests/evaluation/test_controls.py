@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.bars import DAY_BARS, Span
-from mm_dagster.evaluation import quality
+from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.evaluate import HISTORY_BARS, daily_grids, evaluate
 from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.quality import LOWEST_FIFTH, PLACEBO, POSITIONS, Judged, Pool, measure
@@ -53,7 +53,7 @@ def test_the_shortfall_is_that_of_every_grid_whatever_the_draw(judged: list[Judg
     heavy[0, np.argsort(equity)[-40:]] = 1.0
     heavy[1, np.argsort(equity)[:3]] = 1.0
     weights = np.concatenate([pool.weights[:40], heavy])
-    found = quality._shortfall(weights, equity)
+    found = resample.shortfall(weights, equity)
     assert found == pytest.approx([shortfall(equity, one) for one in weights], rel=1e-12)
 
 

@@ -90,7 +90,7 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         return whose
     if name == registry.source_column(table):
         return "ccxt:kucoin"
-    if column.primary_key and not isinstance(column, dy.Datetime):
+    if column.primary_key and isinstance(column, dy.String):
         return f"{whose} {time:%Y%m%d%H%M} é"
     candle_price = table == "candles" and name != "observed_at"
     if column.nullable and not candle_price and random.random() < 0.2:

@@ -6,10 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from mm_dagster.bars import BAR, TIME
+from mm_dagster.evaluation import leaving
 from mm_dagster.history import views as module
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.history.views import VIEWS, View
@@ -298,6 +300,58 @@ def test_what_a_rehearsal_left_is_neither_continued_nor_counted_with_what_is_liv
         None, None, "TREND", "TREND",
     ]  # fmt: skip
     assert lake.sql("SELECT alerts, kind FROM response_kpis").rows() == [(2, "ccxt"), (2, "simulated")]
+
+
+def test_a_cost_that_was_said_stands_beside_what_came_when_its_time_has_passed(tmp_path: Path) -> None:
+    lake, count = Lake(tmp_path / "history"), 12
+    bars = times(START, count)
+    # Closes of 100; from the second bar on the means of the bars are 99, 98, 97 and so on.
+    means = [100.0 - number for number in range(count)]
+    prices = {"open": [mean - 1 for mean in means], "high": [mean + 2 for mean in means],
+              "low": [mean - 2 for mean in means], "close": [mean + 1 for mean in means]}  # fmt: skip
+    candles = sample("candles", bars, ("ETH-USDT",)).with_columns(
+        *(pl.Series(name, values) for name, values in prices.items()), status=pl.lit("TRADED"), source=pl.lit("here")
+    )
+    # The ninth bar is not known, and the tenth is not even stored.
+    unknown = pl.col("open_time") == bars[8]
+    known = [pl.when(~unknown).then(name).alias(name) for name in (*prices, "volume", "observed_at")]
+    candles = candles.with_columns(*known, status=pl.when(unknown).then(pl.lit("MISSING")).otherwise("status"))
+    lake.upsert("candles", candles.filter(pl.col("open_time") != bars[9]), commit=COMMIT)
+    said = {"expected_bp": 20.0, "low_80_bp": -90.0, "high_80_bp": 130.0, "low_90_bp": -200.0, "high_90_bp": 250.0}
+    rows = pl.concat(
+        [
+            sample("exit_cost", [bar + BAR for bar in bars], ("eth",)).with_columns(
+                *(pl.lit(value).alias(name) for name, value in said.items()),
+                horizon_minutes=pl.lit(minutes, pl.Int64), activated_at=pl.lit(START, TIME),
+                symbol=pl.lit("ETH-USDT"), source=pl.lit("here"),
+            )
+            for minutes in (0, 5, 15, 60)
+        ]
+    )  # fmt: skip
+    # Of the third bar nothing was said, and a rehearsal said the same of other candles.
+    rows = rows.filter(pl.col("as_of") != bars[3])
+    elsewhere = rows.with_columns(activated_at=pl.lit(OLDER, TIME), source=pl.lit("elsewhere"))
+    unsaid = sample("exit_cost", [bars[3]], ("eth",)).with_columns(expected_bp=pl.lit(None, pl.Float64))
+    lake.upsert("exit_cost", pl.concat([rows, elsewhere, unsaid]), commit=COMMIT)
+
+    asked = "SELECT realised_bp, inside_80, inside_90 FROM exit_result WHERE source = '{}' AND horizon_minutes = {}"
+    of_15 = lake.sql(asked.format("here", 15) + " ORDER BY as_of").rows()
+    of_60 = lake.sql(asked.format("here", 60) + " ORDER BY as_of").rows()
+    # The close of the first bar is 101, the mean of the second 99, and of the second to the fifth 97.5.
+    assert of_15[0][0] == pytest.approx(20 + 1e4 * (1 - 99 / 101))
+    assert of_60[0][0] == pytest.approx(20 + 1e4 * (1 - 97.5 / 101))
+    assert of_15[0][1:] == (False, True)
+    assert of_60[0][1:] == (False, False)
+    # All bars but the third: those before the hole; after it one has a bar ahead, and none has an hour.
+    assert [row[0] is not None for row in of_15] == [True] * 6 + [False, False, False, True, False]
+    assert [row[0] is not None for row in of_60] == [True] * 3 + [False] * 8
+    assert all(row == (None, None, None) for row in [*of_15, *of_60] if row[0] is None)
+    for minutes in (0, 5):
+        assert set(lake.sql(asked.format("here", minutes)).rows()) == {(None, None, None)}
+    assert set(lake.sql(asked.format("elsewhere", 15)).rows()) == {(None, None, None)}
+    arrays = {name: candles[name].fill_null(float("nan")).to_numpy() for name in prices}
+    same = leaving.drift(arrays, np.array([0, 1, 3, 4]), 4)[:3]
+    assert [row[0] - 20 for row in of_60[:3]] == pytest.approx(same.tolist())
 
 
 def test_the_dictionary_says_what_every_column_means(decided: Lake) -> None:

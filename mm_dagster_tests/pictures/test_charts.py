@@ -22,9 +22,11 @@ from matplotlib.text import Text
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.calibration import SAMPLE_SCHEMA, Calibration, calibrate
+from mm_dagster.evaluation.leaving import Left
 from mm_dagster.pictures import colours, extent, glance, quality
 from mm_dagster.pictures.decision import decision_picture
 from mm_dagster.pictures.equity import equity_picture
+from mm_dagster.pictures.leaving import intervals_picture
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import STATES, VERDICTS
 from mm_dagster.text import money_text, price_text
@@ -166,6 +168,16 @@ def worth() -> pl.DataFrame:
     return registry.conform(pl.DataFrame(rows), "signal_quality")
 
 
+def came() -> list[Left]:
+    """Coverage of every interval, made up."""
+    return [
+        Left(moment, minutes, None, f"coverage_{width}", width / 100, width / 100 - 0.06, width / 100 + 0.05, 1234)
+        for moment in ("broken", "latest_acceptable_exit")
+        for minutes in (15, 60)
+        for width in (80, 90)
+    ]
+
+
 BINS = pl.DataFrame(
     {
         "low": [0.0, 0.1, 0.9], "high": [0.1, 0.2, 1.0], "count": [52030.0, 7.0, 1.0], "predicted": [0.03, 0.15, 0.93],
@@ -248,6 +260,14 @@ PICTURES: dict[str, Callable[..., bytes]] = {
     "reliability of no grid": lambda **options: quality.quality_reliability_picture(
         BINS.clear(), worth().clear(), **options
     ),
+    "intervals": lambda **options: intervals_picture(came(), **options),
+    "intervals without their own": lambda **options: intervals_picture(
+        [one._replace(low=None, high=None) for one in came()], **options
+    ),
+    "intervals that failed": lambda **options: intervals_picture(
+        [one._replace(value=one.value / 5, low=0.0) for one in came()], **options
+    ),
+    "intervals of nothing": lambda **options: intervals_picture([], **options),
 }  # fmt: skip
 
 
@@ -290,7 +310,7 @@ def inside(interval: Any, value: float) -> bool:
     return bool(min(interval) <= value <= max(interval))
 
 
-@pytest.mark.parametrize("name", ["a crash", "equity, stopped", "reliability"])
+@pytest.mark.parametrize("name", ["a crash", "equity, stopped", "reliability", "intervals"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_same_rows_give_the_same_bytes(name: str, theme: str) -> None:
     assert PICTURES[name](theme=theme) == PICTURES[name](theme=theme)
