@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import mm_dagster.exit
-from benchmarks import continuity
+from benchmarks import continuity, exit_cost
 from benchmarks.evidence import page, pictures, tables
 from benchmarks.evidence.figures import HOLD, WARNING, Evidence, measure
 from mm_dagster.exit.measured import FILE
@@ -33,11 +33,12 @@ def main() -> None:
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         found = measure(pool)
         correction = continuity.measure(pool)
+        cost = exit_cost.measure(pool)
     fragments = {name: (HERE / f"{name}.md").read_text().strip() for name in ("fresh", "tried")}
     fragments |= {name: (HERE.parent / f"{name}.md").read_text().strip() for name in ("information", "ablation")}
     picture, candidates = pictures.tried(fragments["information"])
     try:
-        text = page.write(found, correction, candidates)
+        text = page.write(found, correction, cost, candidates)
     except page.ClaimError as error:
         sys.exit(str(error))
     folder: Path = arguments.out / "evidence"
@@ -45,6 +46,7 @@ def main() -> None:
     (arguments.out / "evidence.md").write_text(text)
     for name, table in tables.documents(found, correction.text, fragments):
         (folder / f"{name}.md").write_text(table.rstrip() + "\n")
+    (folder / "exit-cost.md").write_text(cost.text)
     for name, drawn in (("stands", pictures.stands(found)), ("does-not", pictures.does_not(found)), ("tried", picture)):
         (folder / f"{name}.png").write_bytes(drawn)
     (arguments.package / FILE).write_text(quoted(found))

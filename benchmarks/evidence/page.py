@@ -8,6 +8,8 @@ from pathlib import Path
 from benchmarks.continuity import Correction
 from benchmarks.evidence.figures import ALL, GATE, HOLD, LATEST, PROBABILITY, WARNING, Cells, Evidence, Figure
 from benchmarks.evidence.tables import slug
+from benchmarks.exit_cost import JUDGED, Cost
+from mm_dagster.evaluation import leaving
 from mm_dagster.evaluation.chains import Chained
 from mm_dagster.evaluation.quality import PLACEBO
 from mm_dagster.evaluation.signals import Name
@@ -19,7 +21,7 @@ class ClaimError(Exception):
     """The page claims what the figures do not show; one line that says which claim."""
 
 
-def claims(found: Evidence) -> Iterator[tuple[str, bool]]:
+def claims(found: Evidence, cost: Cost) -> Iterator[tuple[str, bool]]:
     """What the page says in words, and whether the figures bear it out."""
     together, chains = found.together, found.chains[ALL]
     yield "the probability knows more than the position", _low(together, PROBABILITY, "log_loss_gain") > 0
@@ -46,17 +48,37 @@ def claims(found: Evidence) -> Iterator[tuple[str, bool]]:
         if name not in ("Binance 2023", "Kraken 2023")
     )
     yield "random exits gain on holding", lucky
+    yield from _of_cost(cost)
 
 
-def write(found: Evidence, correction: Correction, candidates: int) -> str:
+UNFITTED = JUDGED[1:]
+"""Sets on which nothing of the cost was fitted."""
+
+
+def _of_cost(cost: Cost) -> Iterator[tuple[str, bool]]:
+    for width, least, most in ((80, 0.78, 0.90), (90, 0.88, 0.96)):
+        came = _coverages(cost, width)
+        yield f"the cost comes within its {width} % interval", least <= min(came) and max(came) <= most
+    shares = [one.value for rows in cost.rows.values() for one in rows if one.metric == "now_share"]
+    yield "no more than a minute trades is sold at once", min(shares) == 1.0
+    gains = [one.value for rows in cost.rows.values() for one in rows if one.metric == "gain_worst_5_bp"]
+    yield "the plan's dearest are no dearer than now's", min(gains) >= -1e-9
+
+
+def _coverages(cost: Cost, width: int) -> list[float]:
+    """Of the sets on which nothing was fitted, when broken below."""
+    return [cost.figure(one, f"coverage_{width}", minutes).value for one in UNFITTED for minutes in leaving.BARS]
+
+
+def write(found: Evidence, correction: Correction, cost: Cost, candidates: int) -> str:
     """The page.
 
     Raises:
         ClaimError: a claim is not borne out; the page has to be written anew.
     """
-    if wrong := [claim for claim, holds in claims(found) if not holds]:
+    if wrong := [claim for claim, holds in claims(found, cost) if not holds]:
         raise ClaimError(f"the figures do not show that {', nor that '.join(wrong)}: write page.md anew")
-    return TEXT.read_text().format(**dict(_figures(found, correction, candidates)))
+    return TEXT.read_text().format(**dict(_figures(found, correction, candidates), **_cost_figures(cost)))
 
 
 def _figures(found: Evidence, correction: Correction, candidates: int) -> Iterator[tuple[str, str]]:
@@ -120,6 +142,18 @@ def _figures(found: Evidence, correction: Correction, candidates: int) -> Iterat
     yield "near_now", _short(correction.said, 2)
     yield "near_before", _short(correction.said_before, 2)
     yield "set_links", ", ".join(f"[{name}](evidence/{slug(name)}.md)" for name in sets)
+
+
+def _cost_figures(cost: Cost) -> dict[str, str]:
+    held_out, most = UNFITTED[0], leaving.NOTIONALS[-1]
+    figures = {}
+    for width in (80, 90):
+        came = _coverages(cost, width)
+        figures[f"cost_{width}"] = f"{_short(min(came), 2)} to {_short(max(came), 2)}"
+    for way in ("now", "plan"):
+        figures[f"cost_{way}"] = f"{cost.figure(held_out, f'{way}_worst_5_bp', None, most).value:.0f}"
+    cases = sum(one.n for rows in cost.rows.values() for one in rows if one.metric == "now_share")
+    return figures | {"cost_sold": f"{most:,.0f}", "cost_cases": f"{cases:,}"}
 
 
 def _is_gate(one: Chained) -> bool:

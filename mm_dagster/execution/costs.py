@@ -4,7 +4,7 @@ Of each horizon, in basis points of the mid price:
 
     expected = half spread + what the levels cost a slice + impact + taker fee
     impact   = 1/3 x .8 sigma_mix sqrt(Q / V_h), for a horizon above 0
-    score    = expected + .3 sigma_mix sqrt(h / 3)
+    score    = expected + sigma_mix sqrt(h / 3)
 
 A horizon is sold in equal slices, one a minute (TWAP); the least score is proposed. sigma_mix is the standard deviation
 of an hourly return: a quarter of its variance is the forecast's, the rest that of the last hour. V_h is the volume of
@@ -28,8 +28,9 @@ from mm_dagster.grid.slippage import Traded, beyond_model, walked
 HORIZONS = (0, 5, 15, 60)
 """Minutes over which is sold; 0 is at once."""
 IMPACT = 0.8 / 3.0
-AVERSION = 0.3
-"""What a standard deviation of the price is worth beside a certain cost."""
+AVERSION = 1.0
+"""What a standard deviation of the price is worth beside a certain cost. With .3 the dearest 5 % of the plans after
+breaks cost more than selling at once; from .75 to 1.5 it hardly matters: docs/evidence/exit-cost.md."""
 RECENT = 0.75
 """Weight of the variance of the last hour in sigma_mix; the rest is the forecast's."""
 SPREAD_80, SPREAD_90 = {5: 1.32, 15: 1.32, 60: 1.40}, {5: 1.76, 15: 1.76, 60: 1.75}

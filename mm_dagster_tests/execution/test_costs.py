@@ -32,7 +32,7 @@ def test_every_part_by_hand() -> None:
         impact = 0.8 / 3 * mixed * math.sqrt(3.0 / minutes) if minutes else 0.0
         deviation = mixed * math.sqrt(minutes / 60 / 3)
         expected = 2.5e-4 + levels + impact + 0.001
-        scores.append(expected + 0.3 * deviation)
+        scores.append(expected + deviation)
         assert found.walk[0, column] == pytest.approx(1e4 * levels)
         assert found.impact[0, column] == pytest.approx(1e4 * impact)
         assert found.fee[0, column] == pytest.approx(10.0)
