@@ -143,7 +143,5 @@ def costs_picture(
     held = f"{number_text(first['notional'] or 0, 4)} {first['symbol'].partition('-')[2]}"
     about = f"{first['symbol']} · {held}, fee included"
     head(figure, f"{title_prefix}What leaving {first['grid_id']} costs", about, colours)
-    foot(
-        figure, "thick: 80 times of 100 the cost comes within, thin: 90 · below 0 the price rose meanwhile", colours
-    )
+    foot(figure, "thick: 80 times of 100 the cost comes within, thin: 90 · below 0 the price rose meanwhile", colours)
     return png(figure)
