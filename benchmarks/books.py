@@ -1,6 +1,6 @@
 """What order books cost a tick of 20 grids: `python -m benchmarks.books`, some minutes.
 
-Twenty markets on a loopback KuCoin, a grid on each; Dagster's own run, in process, with its events kept in memory. Ticks
+Twenty markets on a loopback KuCoin, a grid on each; Dagster's own run, in process, its events kept in memory. Ticks
 with books and ticks without them take turns, so that both meet the same machine. Told is, from the start of a run, when
 its exit states are committed and when it ends: the median, and the lowest and the highest. An exchange that answers at
 once is the hardest case for the share of the whole; one that takes its time is the likelier one.
@@ -25,6 +25,7 @@ from rich.table import Table
 
 from mm_dagster.bars import BAR, TIME, Span, iso
 from mm_dagster.definitions import defs
+from mm_dagster.defs import automation
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Lake
 from mm_dagster.market.simulated import simulate
@@ -35,7 +36,11 @@ START = datetime(2026, 2, 3, 12, tzinfo=UTC)
 TICKS = 9
 """Of each kind that are counted."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-BOOKS = dg.AssetSelection.assets("book_snapshot")
+WITHOUT = dg.define_asset_job(
+    "tick_without_books",
+    selection=automation.tick.selection - dg.AssetSelection.assets("book_snapshot"),
+    executor_def=dg.in_process_executor,
+)
 
 
 class Slow(KucoinServer):
@@ -72,15 +77,13 @@ def tick(exchange: KucoinServer, data: Path, as_of: datetime, *, books: bool) ->
     """Seconds from the start of a run to the commit of its exit states and to its end, and those of each step."""
     exchange.now = as_of + timedelta(minutes=1)
     exchange.requests.clear()
-    job = defs().resolve_job_def("tick")
-    selection = None if books else [key for key in job.asset_layer.executable_asset_keys if key not in _KEYS]
+    job = dg.Definitions.merge(defs(), dg.Definitions(jobs=[WITHOUT])).resolve_job_def(
+        "tick" if books else WITHOUT.name
+    )
     with dg.DagsterInstance.ephemeral() as instance:
         config = {"resources": {"turn": {"config": {"as_of": iso(as_of)}}}, **QUIET}
-        begun = time.time()
-        done = job.execute_in_process(
-            instance=instance, run_config=config, partition_key=partition_of(as_of), asset_selection=selection
-        )
-        whole = time.time() - begun
+        done = job.execute_in_process(instance=instance, run_config=config, partition_key=partition_of(as_of))
+        (run,) = instance.get_run_records(dg.RunsFilter(run_ids=[done.run_id]))
         steps = {one.step_key: one.end_time - one.start_time for one in instance.get_run_step_stats(done.run_id)}
     assert exchange.count(BOOK) == (MARKETS if books else 0)
     commits = Lake(data / "history").snapshots()
@@ -88,11 +91,12 @@ def tick(exchange: KucoinServer, data: Path, as_of: datetime, *, books: bool) ->
         pl.col("commit_extra_info").str.contains(done.run_id, literal=True),
         pl.col("commit_message").str.starts_with("exit_state"),
     )
-    committed = mine["snapshot_time"].max().timestamp() - begun  # type: ignore[union-attr]
-    return {**steps, "exit_state committed": committed, "whole run": whole}
-
-
-_KEYS = {dg.AssetKey("book_snapshot")}
+    committed = mine["snapshot_time"].max().timestamp()  # type: ignore[union-attr]
+    return {
+        **steps,
+        "exit_state committed": committed - run.start_time,
+        "whole run": run.end_time - run.start_time,
+    }
 
 
 def measure(seconds: float, ticks: int) -> dict[bool, list[dict[str, float]]]:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mm_dagster.defs.describe import preview
+from mm_dagster.defs.describe import page, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import costs, exhibits
@@ -31,5 +31,11 @@ def exit_cost(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
         "beyond_model",
     ]
     shown += ["live_expected_bp", "shown_share"]
-    newest = exhibits.stacked(done.newest, shown)
-    return dg.MaterializeResult(metadata={"rows_changed": done.changed, "costs": preview(newest)})
+    pictures = exhibits.dearest(project, done.newest)
+    return dg.MaterializeResult(
+        metadata={
+            "rows_changed": done.changed,
+            "costs": preview(exhibits.stacked(done.newest, shown)),
+            **(page({"what leaving costs": pictures}) if pictures else {}),
+        }
+    )

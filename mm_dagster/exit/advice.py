@@ -13,6 +13,7 @@ from datetime import timedelta
 from mm_dagster.arrays import Integers
 from mm_dagster.bars import BAR, iso
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.exit.reasons import sentence, weight
 from mm_dagster.exit.triggers import TRIGGERS, TRUE, UNKNOWN, Readings
@@ -28,7 +29,13 @@ _BY_WEIGHT = sorted(
 
 
 def advise(
-    readings: Readings, state: Integers, since: Integers, counted: Integers, first: int, config: ExitConfig
+    readings: Readings,
+    state: Integers,
+    since: Integers,
+    counted: Integers,
+    first: int,
+    config: ExitConfig,
+    scales: TouchConfig,
 ) -> list[str]:
     """The advice at each bar of an episode from bar `first` on.
 
@@ -39,11 +46,12 @@ def advise(
         counted: the highest level for which each trigger counts, shape (n, triggers); 0: it does not count.
         first: the first bar that is asked for.
         config: policy and windows.
+        scales: of the break probability.
 
     Returns:
         One sentence a bar, and the measured figure after it at WARNING.
     """
-    at = _Advice(readings, since, counted, config)
+    at = _Advice(readings, since, counted, config, worth_of_warning(config, scales))
     sentences = []
     for bar, place in enumerate(state[first:].tolist(), start=first):
         if place < 0:
@@ -60,7 +68,9 @@ def advise(
 class _Advice:
     """The sentences of one episode, by bar and state."""
 
-    def __init__(self, readings: Readings, since: Integers, counted: Integers, config: ExitConfig) -> None:
+    def __init__(
+        self, readings: Readings, since: Integers, counted: Integers, config: ExitConfig, worth: str | None
+    ) -> None:
         self._readings, self._since, self._counted, self._config = readings, since, counted, config
         numbers, logic = readings.numbers, readings.logic
         above = (logic["CLOSES_OUTSIDE.fired"] == TRUE) & (numbers["CLOSES_OUTSIDE.value"] > 0)
@@ -68,7 +78,7 @@ class _Advice:
         self._stopped_from = int(reached.argmax()) if reached.any() else readings.bars
         self._sold_out = above & ~(numbers["inventory"] > 0)
         self._sold_out[self._stopped_from :] = False
-        self._worth = worth_of_warning(config)
+        self._worth = worth
         self._unknown = readings.unknown_triggers
         # A reason is asked for again at every bar until a state ends.
         self._reason = functools.cache(self._deciding)

@@ -106,7 +106,9 @@ def compute(
         triggers=_structs(said, np.where(counted > 0, counted, listed)),
         nearest=nearest_triggers(said, config, scales),
         recommended_window_minutes=_windows(state, config),
-        advice=pl.Series([words for one, first in asked for words in _advice(one, first, config)], dtype=pl.String),
+        advice=pl.Series(
+            [words for one, first in asked for words in _advice(one, first, config, scales)], dtype=pl.String
+        ),
     )
     return registry.conform(frame, "exit_state").drop("config_hash", "code_version")
 
@@ -405,9 +407,9 @@ def _entered(one: Episode, first: int) -> pl.Series:
     return times(one.grid, since).set(pl.Series(since < 0), None)
 
 
-def _advice(episode: Episode, first: int, config: ExitConfig) -> list[str]:
+def _advice(episode: Episode, first: int, config: ExitConfig, scales: TouchConfig) -> list[str]:
     ladder = episode.ladder
-    return advise(episode.readings, ladder.state, ladder.since, episode.counted, first, config)
+    return advise(episode.readings, ladder.state, ladder.since, episode.counted, first, config, scales)
 
 
 def _windows(state: Integers, config: ExitConfig) -> pl.Series:

@@ -12,6 +12,7 @@ from importlib import resources
 from pydantic import BaseModel
 
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.tables.words import MEASURED
 
 FILE = "measured.json"
@@ -40,17 +41,20 @@ def measured() -> Measured:
     return Measured.model_validate_json(resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
 
 
-def worth_of_warning(config: ExitConfig) -> str | None:
+def worth_of_warning(config: ExitConfig, scales: TouchConfig) -> str | None:
     """What leaving at WARNING was worth, as a sentence.
 
     Args:
         config: under which the state was found.
+        scales: of the break probability then.
 
     Returns:
         None where another ladder than the measured one is in force: nobody knows what leaving at its states is worth.
     """
     default = ExitConfig()
-    if any(getattr(config, name) != getattr(default, name) for name in ("policy", "thresholds", "confirm", "persist")):
+    if scales != TouchConfig() or any(
+        getattr(config, name) != getattr(default, name) for name in ("policy", "thresholds", "confirm", "persist")
+    ):
         return None
     found = measured()
     return (

@@ -206,7 +206,8 @@ def _leaving(
             continue
         most = slippage.capacity(_DEAR, half_spread, sigma / math.sqrt(60.0), minute)
         # Two digits: it is good to no more.
-        much = number_text(float(f"{most:.1e}"))
+        rounded = float(f"{most:.1e}")
+        much = number_text(rounded) if rounded < 1e6 else f"{number_text(rounded / 1e6)} million"
         than = "more than " if most == minute else ""
         yield (
             f"This market takes {than}{much} {quote} of a grid before leaving costs {10_000 * _DEAR:.0f} bp beside the "

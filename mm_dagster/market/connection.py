@@ -44,6 +44,8 @@ _LATEST_TIME = 7_258_118_400_000
 _TOO_BUSY_CODE = "200002"
 _PASSING_CODES = frozenset({_TOO_BUSY_CODE, "408000"})
 """KuCoin's own codes of what passes by itself, and that ccxt files among what does not: too busy, timed out."""
+_CREDIT = {"kucoin": 1.0}
+"""Seconds in which an exchange was not asked that may be made up for at once: KuCoin counts over 30 s."""
 _PROOF = 16
 """Characters of a header of a request from which it may be a signature."""
 _OURS = (
@@ -201,10 +203,15 @@ class Connection:
     def _paced(self, client: Any) -> Any:
         """The client, which waits for its turn among all of them, where ccxt's own throttle knows of itself alone."""
 
+        credit = _CREDIT.get(self._settings.exchange, 0.0)
+
         def turn(weight: float | None) -> None:
             until = self._until
             try:
-                self._pace.take(None if self._settings.requests_per_second else weight, until)
+                if self._settings.requests_per_second:
+                    self._pace.take(None, until)
+                else:
+                    self._pace.take(weight, until, 0.0 if until is None else credit)
             except TooLate:
                 said = f"its turn did not come within {number_text(self._patience)} s"
                 raise NotAnswered(said, passes=True) from None
@@ -232,7 +239,8 @@ class Connection:
     def within(self, seconds: float, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """What this thread asks in here is answered within that time or not at all: each question is put once.
 
-        For what is worth nothing late, and must not be in the way of what comes after it.
+        For what is worth nothing late, and must not be in the way of what comes after it. Where an exchange counts over
+        a longer time, questions after a pause come at once.
 
         Args:
             seconds: how long all of it may take, waiting for its turn included.

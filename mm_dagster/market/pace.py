@@ -34,17 +34,19 @@ class Pace:
         self._held_at = 0.0
         self._lock = threading.Lock()
 
-    def take(self, weight: float | None = None, until: float | None = None) -> None:
+    def take(self, weight: float | None = None, until: float | None = None, credit: float = 0.0) -> None:
         """Waits for its turn; weights are ccxt's, and None is 1.
 
         Args:
             weight: of the call.
             until: seconds of the monotonic clock; None: it waits as long as it takes.
+            credit: how many seconds in which nobody asked may be made up for, where the venue counts over a longer
+                time; none of it once it has refused a call as one too many.
 
         Raises:
             TooLate: at once, since it would not have its turn by then.
         """
-        while (wait := self._wait(1.0 if weight is None else weight)) > 0:
+        while (wait := self._wait(1.0 if weight is None else weight, credit)) > 0:
             if until is not None and time.monotonic() + wait > until:
                 raise TooLate
             time.sleep(wait)
@@ -63,11 +65,12 @@ class Pace:
             self._hold = min(2 * self._hold, self._longest_hold)
             self._slower = min(2 * self._slower, _SLOWEST)
 
-    def _wait(self, weight: float) -> float:
+    def _wait(self, weight: float, credit: float) -> float:
         """Takes the turn and says 0, or says how long to wait before looking again."""
         with self._lock:
             now = time.monotonic()
             if now < self._next:
                 return self._next - now
-            self._next = now + weight * self._seconds * self._slower
+            since = max(self._next, now - credit) if self._slower == 1.0 else now
+            self._next = since + weight * self._seconds * self._slower
             return 0.0

@@ -9,7 +9,8 @@ import polars as pl
 
 from mm_dagster.bars import Span, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.pictures import decision, equity, glance
+from mm_dagster.config.whole import SIMULATED
+from mm_dagster.pictures import decision, equity, glance, leaving
 from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.words import STATES
 from mm_dagster.text import number_text
@@ -134,6 +135,23 @@ def worst_grid(grids: Sequence[GridConfig], states: pl.DataFrame) -> GridConfig 
     """
     known = dict(states.filter(pl.col("state").is_not_null()).select("grid_id", "state").iter_rows())
     return max((grid for grid in grids if grid.id in known), key=lambda one: STATES.index(known[one.id]), default=None)
+
+
+def dearest(project: Project, newest: Sequence[pl.DataFrame]) -> Picture | None:
+    """What leaving costs, of the grid of which the most is to be sold; None: none holds anything.
+
+    Args:
+        project: where the markets are.
+        newest: rows of `exit_cost`, the newest of each grid.
+    """
+    rows = pl.concat(newest).filter(pl.col("notional") > 0) if newest else pl.DataFrame()
+    if rows.is_empty():
+        return None
+    most = rows.sort("notional").row(-1, named=True)
+    its = rows.filter(pl.col("grid_id") == most["grid_id"], pl.col("as_of") == most["as_of"]).to_dicts()
+    prefix = SIMULATED if project.config.market(most["symbol"]).is_simulated else ""
+    drawn = leaving.costs_picture(its, title_prefix=prefix, dots_per_inch=60)
+    return Picture(drawn, f"what leaving {most['grid_id']} costs by horizon, with its intervals")
 
 
 def week_to(as_of: datetime) -> Span:

@@ -13,6 +13,7 @@ from mm_dagster.alerts import failures, message
 from mm_dagster.alerts.alert import Alert
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import ALERT_KINDS, MEASURED, STATES
@@ -199,7 +200,7 @@ def test_reasons_give_way_at_a_word_and_the_rest_stays():
 
 # what leaving at a WARNING was measured to be worth -------------------------------------------------------------------
 
-WORTH = worth_of_warning(ExitConfig()) or ""
+WORTH = worth_of_warning(ExitConfig(), TouchConfig()) or ""
 ACT = "Be ready to stop the grid, and look again within 4 h: Break below the grid within 24 h: 38 % (limit 37 %)."
 
 

@@ -10,6 +10,7 @@ import pytest
 from mm_dagster.alerts import leaving
 from mm_dagster.execution import plan
 from mm_dagster.pages.exit_plan import sentences, table
+from mm_dagster.pictures.leaving import costs_picture
 
 AS_OF = datetime(2026, 3, 2, 12, tzinfo=UTC)
 RISK = {"price": 3000.0, "source": "MODELLED"}
@@ -109,3 +110,13 @@ def test_what_is_not_known_is_said() -> None:
     assert leaving.sentence(rows(expected_bp=None), "ETH-USDT") == "Leaving now: 0.42 ETH; what it costs is not known."
     assert not any("modelled from candles" in line for line in proposed(risk=RISK | {"source": "ACCOUNT"}).unknown)
     assert any("no order book" in line.lower() for line in proposed().unknown)
+
+
+def test_the_picture_shows_every_horizon_and_says_where_nothing_is_known() -> None:
+    known = rows(live_expected_bp=19.0)
+    for row in known:
+        row |= {"low_90_bp": row["low_80_bp"] - 5, "high_90_bp": row["high_80_bp"] + 5}
+    drawn = costs_picture(known)
+    assert drawn.startswith(b"\x89PNG")
+    assert drawn == costs_picture(known)
+    assert costs_picture(rows(expected_bp=None, chosen=False)) != costs_picture(rows(amount=0.0, expected_bp=None))

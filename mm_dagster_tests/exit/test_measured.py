@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit import measured
 from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.tables.registry import CODE_VERSIONS
@@ -37,8 +38,9 @@ def advice(values: list[float], config: ExitConfig) -> dict[str, str]:
 
 
 def test_by_default_a_warning_says_what_leaving_then_was_worth_and_no_other_state_does() -> None:
-    worth = worth_of_warning(ExitConfig())
+    worth = worth_of_warning(ExitConfig(), TouchConfig())
     assert worth is not None
+    assert worth_of_warning(ExitConfig(), TouchConfig(continuity=0.0)) is None
     found = advice([0.1, WARNING, LATEST], ExitConfig())
     assert set(found) == {"N", "W", "L", "M"}
     assert found["W"].startswith("Be ready to stop the grid")
@@ -51,7 +53,7 @@ def test_by_default_a_warning_says_what_leaving_then_was_worth_and_no_other_stat
 @pytest.mark.parametrize("change", OTHER_LADDERS, ids=str)
 def test_under_another_ladder_nobody_has_measured_it(change: dict[str, Any]) -> None:
     other = ExitConfig.model_validate(change)
-    assert worth_of_warning(other) is None
+    assert worth_of_warning(other, TouchConfig()) is None
     # Two soft triggers, so that the literal policy warns, too.
     frame = climb(
         episode(4, {"p_break_low_24h": 0.55, "transition_probability": 0.45, "efficiency_ratio": {2: 0.4, 3: 0.4}}),
@@ -67,7 +69,9 @@ def test_under_another_ladder_nobody_has_measured_it(change: dict[str, Any]) -> 
     "change", [{"window_minutes": {"warning": 120}}, {"blindness": {"warning_minutes": 30}}], ids=str
 )
 def test_what_changes_no_threshold_leaves_it_measured(change: dict[str, Any]) -> None:
-    assert worth_of_warning(ExitConfig.model_validate(change)) == worth_of_warning(ExitConfig())
+    assert worth_of_warning(ExitConfig.model_validate(change), TouchConfig()) == worth_of_warning(
+        ExitConfig(), TouchConfig()
+    )
 
 
 def test_who_sees_nothing_is_told_to_look_and_no_figure() -> None:
@@ -84,7 +88,7 @@ def test_every_figure_lies_within_its_interval() -> None:
     for value, low, high in (found.mean, found.worst):
         assert low <= value <= high
         for shown in (f"{value:+.2f}", f"({low:+.2f} to {high:+.2f}) %"):
-            assert shown in (worth_of_warning(ExitConfig()) or "")
+            assert shown in (worth_of_warning(ExitConfig(), TouchConfig()) or "")
 
 
 def test_a_stored_sentence_and_its_code_version_change_together() -> None:

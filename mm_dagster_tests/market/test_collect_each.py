@@ -17,7 +17,7 @@ from mm_dagster.market.collect import Collected, collect
 from mm_dagster.market.collect_each import Wanted, collect_each
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.exchange import ExchangeVenue
-from mm_dagster.market.pace import Pace
+from mm_dagster.market.pace import Pace, TooLate
 from mm_dagster.market.simulated import simulate
 from mm_dagster.market.venue import VenueError
 from mm_dagster_tests import kucoin
@@ -122,6 +122,27 @@ def test_a_pace_that_was_refused_waits_and_then_goes_at_half_the_speed_once_for_
     pace.take()
     assert 0.1 <= held - asked < 0.6
     assert time.monotonic() - held >= 0.02
+
+
+def test_a_pause_is_made_up_for_only_where_it_is_asked_for_and_until_a_refusal() -> None:
+    now = time.monotonic()
+
+    def asked_at_once(pace: Pace, credit: float) -> int:
+        for number in range(9):
+            try:
+                pace.take(until=time.monotonic() + 1, credit=credit)
+            except TooLate:
+                return number
+        return 9
+
+    for credit, number in ((0.0, 1), (200.0, 3), (500.0, 5)):
+        pace = Pace(100.0, 0.1, 1.0)
+        pace._next = now - 450.0
+        assert asked_at_once(pace, credit) == number
+    refused = Pace(100.0, 0.0, 0.0)
+    refused.slow_down(time.monotonic())
+    refused._next = now - 450.0
+    assert asked_at_once(refused, 500.0) == 1
 
 
 def test_a_market_that_fails_stops_no_other(server: SlowKucoin) -> None:
