@@ -362,8 +362,7 @@ def print_leaving(found: Sequence[Left], days: Span, symbols: Sequence[str], as_
             metrics = [f"{way}_{figure}_bp" for figure in ("mean", "worst_5") for way in ("now", "plan")]
             row = [cell(1, moment, metric, None, sold) for metric in metrics]
             costs.add_row(moment.replace("_", " "), f"{sold:,.0f}", *row, cell(2, moment, "plan_now_share", None, sold))
-    out.print(shares)
-    out.print(costs)
+    out.print(shares, costs, sep="\n")
     out.print(
         f"{leaving.verdict(found)[1]} At once nothing drifts, and its cost is a model of candles, which promises no "
         "figure beyond the volume of a minute; candles know no order book. What the columns mean: docs/evaluation.md.",
