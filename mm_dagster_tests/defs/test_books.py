@@ -97,7 +97,7 @@ def test_every_state_is_committed_before_the_first_book_is_asked_for(live: Live)
     assert asked[asked.index(BOOK) :] == [BOOK] * 20
     assert live.exchange.seen == [(AS_OF, 20)] * 20  # type: ignore[attr-defined]
     ended = [event.step_key for event in done.all_events if event.is_step_success]
-    assert ended[-1] == "book_snapshot"
+    assert ended[-2:] == ["book_snapshot", "exit_cost"]
     assert ended.index("exit_state") < ended.index("snapshot") < ended.index("book_snapshot")
     commits = live.lake().snapshots().filter(pl.col("commit_message").is_not_null()).sort("snapshot_id")
     order = [str(message).split(maxsplit=1)[0].rstrip(":") for message in commits["commit_message"]]
