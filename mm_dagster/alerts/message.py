@@ -266,7 +266,7 @@ def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | N
         if alert.state == "MANDATORY_EXIT":
             return CLEAR if gone else f"Stop the grid now and {SELL}."
         return "Look at the exchange yourself now, and be ready to stop the grid."
-    advice, _ = _apart(row["advice"])
+    advice, _ = apart(row["advice"])
     if gone and SELL in advice:
         return CLEAR
     minutes = row["recommended_window_minutes"]
@@ -285,10 +285,10 @@ def _worth(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] 
     """What leaving now was measured to be worth, if the advice says so, and if there is something to leave."""
     if row is None or row["state"] != alert.state or holds_nothing(risk, grid):
         return ""
-    return _apart(row["advice"])[1]
+    return apart(row["advice"])[1]
 
 
-def _apart(advice: str) -> tuple[str, str]:
+def apart(advice: str) -> tuple[str, str]:
     """What to do, and the measured sentence after it; empty where it has none."""
     act, begins, figures = advice.partition(f" {MEASURED}")
     return act, (begins + figures).strip()

@@ -294,6 +294,7 @@ def row_of(one: GridOnPage, found: Page) -> dict[str, Any]:
         "live_state": running["live_state"] if running else None,
         "live_reason": running["live_reason"] if running else None,
         "advice": one.advice,
+        "worth": one.worth,
         "window_minutes": one.window_minutes,
         "act_by": one.act_by,
         "lower": grid.lower,

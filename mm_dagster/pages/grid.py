@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
+from mm_dagster.alerts.message import apart
 from mm_dagster.alerts.seen import look
 from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
@@ -188,7 +189,7 @@ class GridOnPage:
             now = f"Stop the grid now and {SELL}."
             advice = now if self.state == STATES[-1] else "Be ready to stop the grid."
         else:
-            advice = str(self.decided["advice"])
+            advice = apart(str(self.decided["advice"]))[0]
         if SELL in advice and holds_nothing(self.risk, self.grid):
             advice = CLEAR
         if not self.stale:
@@ -196,6 +197,15 @@ class GridOnPage:
         # What an old row allows it does not allow now; what it asks for may still be to do.
         last = f" What was advised last: {advice}" if self.urgency > 2 else ""
         return f"Look at the exchange yourself: nobody has judged this grid since {iso(self.decided['as_of'])}.{last}"
+
+    @property
+    def worth(self) -> str | None:
+        """What acting now was measured to be worth, in a sentence; None: nobody measured it, or the row is old."""
+        if self.decided is None or not self.judged or self.seen_live or self.stale or self.stopped:
+            return None
+        if holds_nothing(self.risk, self.grid):
+            return None
+        return apart(str(self.decided["advice"]))[1] or None
 
 
 def grid_on_page(

@@ -110,6 +110,7 @@ def _to_do(one: GridOnPage, page: Page) -> Iterator[_Line]:
         yield "as of", f"{iso(one.as_of)}, {spoken(page.clock - one.as_of)} ago", "bold red"
     if one.urgency or not one.grid.enabled or one.stopped or (one.decided and not one.decided["complete"]):
         yield "do", one.advice, "bold"
+        yield "", one.worth, ""
     yield "when", deadline(one, page.clock), "bold"
     yield "live", one.live_reason, "bold"
 
