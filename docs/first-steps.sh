@@ -39,7 +39,7 @@ A stranger's first ten minutes, as `bash docs/first-steps.sh` replays them in an
 `make demo` installs what is needed to run, once, and says so; then it computes 120 days of a **simulated** market and one tick.
 
 TEXT
-show 'make demo' 26 "$make demo"
+show 'make demo' 27 "$make demo"
 cat <<'TEXT'
 The demo stands in its own time: its clock starts when it is made, and runs on. A command without `MM_CONFIG_DIR` and `MM_DATA_DIR` shows it, and says so first.
 
