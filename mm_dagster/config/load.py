@@ -179,6 +179,12 @@ def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig])
             )
     for symbol in _repeated(config.symbols):
         raise ConfigError(f"{folder / 'markets.yaml'}: markets: {symbol} is given twice; keep one")
+    for symbol in config.risk.half_spread_bp:
+        if symbol not in config.symbols:
+            raise ConfigError(
+                f"{folder / 'risk.yaml'}: half_spread_bp: {symbol!r} is not in markets.yaml"
+                f"{did_you_mean(symbol, config.symbols)}"
+            )
     by_id: dict[str, Path] = {}
     for path, grid in grids.items():
         if grid.symbol not in config.symbols:

@@ -216,3 +216,19 @@ def test_on_and_off_are_words_and_true_is_not(tmp_path: Path) -> None:
     loaded = load(tmp_path)
     assert (loaded.exit.persist.on, loaded.exit.persist.off_warning) == (3, 9)
     assert loaded.history.mirror.balances is True
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{ETHUSDT: 1}", "write ETH-USDT"),
+        ("{ETH-USDX: 1}", "'ETH-USDX' is not in markets.yaml; did you mean ETH-USDT?"),
+        ("{ETH-USDT: -1}", "half_spread_bp.ETH-USDT: -1 is wrong"),
+    ],
+)
+def test_a_half_spread_of_no_market_or_no_size_is_refused(folder: Path, text: str, said: str) -> None:
+    (folder / "risk.yaml").write_text(f"half_spread_bp: {text}\n")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(folder)
+    (folder / "risk.yaml").write_text("half_spread_bp: {ETH-USDT: 1.2}\n")
+    assert load(folder).risk.half_spread("ETH-USDT") == pytest.approx(1.2e-4)
