@@ -29,7 +29,6 @@ STARTS = 14
 """A chain is begun on each of the first so many days, and the mean of them is taken: one start is an accident."""
 SHIFT_DAYS = 5
 """The same schedule is tried at every so many-th other date: next ones hardly differ. No multiple of a week."""
-LEAST_SHIFT_DAYS = 14
 METRICS = {
     "growth_percent_per_week": "mean log growth of the capital, waiting included",
     "gain_vs_hold": "the same less that of leaving no grid before its stop or its end, under the same rule of entry",
@@ -229,7 +228,7 @@ def _shifted(one: Openings, often: Floats, columns: Integers) -> Floats:
     """Log growth by day of the same schedule at other dates: opened, and left after as long, on other days."""
     days, on_day = _days(one).size, _on_day(one)
     used = np.flatnonzero(often > 0)
-    shifts = range(LEAST_SHIFT_DAYS, days - LEAST_SHIFT_DAYS + 1, SHIFT_DAYS)
+    shifts = range(resample.LEAST_SHIFT_DAYS, days - resample.LEAST_SHIFT_DAYS + 1, SHIFT_DAYS)
     found = np.zeros(days)
     for shift in shifts:
         rows = on_day[(one.day[used] - one.day[0] + shift) % days]

@@ -52,7 +52,7 @@ def evaluate(
     for symbol in symbols:
         known = candles(symbol)
         judged += daily_grids(symbol, known, days, config)
-        placebo += daily_grids(symbol, flip(known, SIGNS, days.back(HISTORY_BARS).start), days, config)
+        placebo += placebo_grids(symbol, known, days, config)
         progress(symbol)
     return measure(judged, config.exit.policy, placebo=placebo)
 
@@ -66,11 +66,12 @@ def daily_grids(symbol: str, candles: pl.DataFrame, days: Span, config: Config) 
         days: whole days.
         config: under which everything is computed.
     """
-    found = []
-    for market in measured_markets([symbol], candles, days, config):
-        if grids := open_daily(market, days, config.evaluation):
-            found.append(judge_grids(market, grids, config))
-    return found
+    return [judge(cohort, signals) for _, cohort, signals in _opened(symbol, candles, days, config)]
+
+
+def placebo_grids(symbol: str, candles: pl.DataFrame, days: Span, config: Config) -> list[Judged]:
+    """The same on the market with random signs, turned over at the same bars as every other market of these days."""
+    return daily_grids(symbol, flip(candles, SIGNS, days.back(HISTORY_BARS).start), days, config)
 
 
 def leavings_on(symbol: str, candles: pl.DataFrame, days: Span, config: Config) -> dict[str, Leavings]:
@@ -82,11 +83,16 @@ def leavings_on(symbol: str, candles: pl.DataFrame, days: Span, config: Config) 
         days: whole days.
         config: under which everything is computed.
     """
+    for market, cohort, signals in _opened(symbol, candles, days, config):
+        return leaving.after(market, cohort, signals, config)
+    return {}
+
+
+def _opened(symbol: str, candles: pl.DataFrame, days: Span, config: Config) -> Iterator[tuple[Market, Cohort, Signals]]:
+    """A market with the rule's grids on it and what was said of them; nothing where no grid could be opened."""
     for market in measured_markets([symbol], candles, days, config):
         if grids := open_daily(market, days, config.evaluation):
-            cohort, signals = _said_of(market, grids, config)
-            return leaving.after(market, cohort, signals, config)
-    return {}
+            yield market, *_said_of(market, grids, config)
 
 
 def measured_markets(symbols: Sequence[str], candles: pl.DataFrame, days: Span, config: Config) -> Iterator[Market]:

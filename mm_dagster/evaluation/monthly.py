@@ -17,10 +17,9 @@ from mm_dagster.config.whole import Config
 from mm_dagster.evaluation import leaving, probability, resample, responses
 from mm_dagster.evaluation.cohort import Cohort, cohort_of
 from mm_dagster.evaluation.episodes import NEEDED, open_daily
-from mm_dagster.evaluation.evaluate import HISTORY_BARS, daily_grids, judge_and_leave, measured_markets
+from mm_dagster.evaluation.evaluate import judge_and_leave, measured_markets, placebo_grids
 from mm_dagster.evaluation.leaving import MOMENTS, Leavings, Left
 from mm_dagster.evaluation.market import Market
-from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.probability import CALIBRATION_BINS
 from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
 from mm_dagster.evaluation.signals import signals_of
@@ -120,7 +119,7 @@ def assess(
                 by_rule.append(judged)
                 for moment, found in leavings.items():
                     left[moment].append(found)
-                placebo += daily_grids(symbol, flip(stored, SIGNS, days.back(HISTORY_BARS).start), days, config)
+                placebo += placebo_grids(symbol, stored, days, config)
             for cohort in _cohorts(market, known):
                 real.append(judge(cohort, signals_of(cohort, market, config)))
                 followed.append(responses.outcomes(alerts, cohort, market))

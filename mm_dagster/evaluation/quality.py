@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,8 +29,6 @@ POSITIONS = np.arange(101) / 100.0
 LOWEST_FIFTH = round(100 * POSITION)
 """Which of them the control `low_position` is."""
 PERMUTATIONS = 200
-LEAST_SHIFT_DAYS = 14
-"""Nearer dates share the market of the grid whose exit is borrowed."""
 SHIFTS_OF_SHORTFALL = 12
 """The shortfall of the null is the mean over so many dates, evenly apart: next ones hardly differ."""
 PLACEBO = "placebo"
@@ -149,11 +149,12 @@ def _sure(pool: Pool, rows: Iterator[Row]) -> pl.DataFrame:
 def _of_placebo(pool: Pool, active: str) -> Iterator[Row]:
     """What the policy does for the money where no price has a direction: what stays is the shape of the grid."""
     held = (PLACEBO, "hold_to_stop")
-    yield from _levels_of_money(pool, held, [one.exits[CONTROL, "hold_to_stop"] for one in pool.judged])
+    yield from _levels_of_money(pool, held, [one.last for one in pool.judged], pool.held)
     for level in LEVELS:
         exits = [one.exits[active, level] for one in pool.judged]
-        yield from _levels_of_money(pool, (PLACEBO, level), exits)
-        yield from _against(pool, (PLACEBO, level), "hold", pool.equity(exits), pool.held)
+        found = pool.outcome(exits)
+        yield from _levels_of_money(pool, (PLACEBO, level), exits, found)
+        yield from _against(pool, (PLACEBO, level), "hold", found, pool.held)
 
 
 def _rows(pool: Pool, active: str, signals: Collection[Name] | None) -> Iterator[Row]:
@@ -166,8 +167,7 @@ def _rows(pool: Pool, active: str, signals: Collection[Name] | None) -> Iterator
             yield from _of_alarms(pool, name)
         yield from _of_money(pool, name, exits[name])
         if (following := _next_level(name)) in exits:
-            equity, later = pool.equity(exits[name]), pool.equity(exits[following])
-            yield from _against(pool, name, "next_level", equity, later)
+            yield from _against(pool, name, "next_level", pool.outcome(exits[name]), pool.outcome(exits[following]))
     if signals is None:
         # What luck would have made of the same holding times, for the signal that asks to act.
         acted = exits[active, "LATEST_ACCEPTABLE_EXIT"]
@@ -179,11 +179,22 @@ def _rows(pool: Pool, active: str, signals: Collection[Name] | None) -> Iterator
 Row = tuple[str, str, str, float | None, float | None, float | None, int]
 
 
-def _next_level(name: Name) -> Name:
-    """The state that follows a state under the same policy; itself where none does."""
+def _next_level(name: Name) -> Name | None:
+    """The state that follows a state under the same policy; None: there is none, or it is no state."""
     policy, signal = name
-    place = LEVELS.index(signal) + 1 if signal in LEVELS else len(LEVELS)
-    return (policy, LEVELS[place] if place < len(LEVELS) else "")
+    return (policy, LEVELS[LEVELS.index(signal) + 1]) if signal in LEVELS[:-1] else None
+
+
+class Outcome(NamedTuple):
+    """What one way to leave the grids left.
+
+    Attributes:
+        equity: percent of the capital, shape (m,).
+        worst: mean of the worst SHORTFALL of it, shape (draws,).
+    """
+
+    equity: Floats
+    worst: Floats
 
 
 class Pool:
@@ -195,7 +206,21 @@ class Pool:
         self.day = np.concatenate([one.day for one in judged])
         self.symbol = np.repeat(np.arange(len(judged)), [one.day.size for one in judged])
         self.weights = resample.draws(self.day - self.day.min(), self.symbol)
-        self.held = np.concatenate([one.left[np.arange(one.day.size), one.last] for one in judged])
+
+    @cached_property
+    def held(self) -> Outcome:
+        """Of holding every grid to its stop or the end of its life."""
+        return self.outcome([one.last for one in self.judged])
+
+    @cached_property
+    def lowest_fifth(self) -> Outcome:
+        """Of leaving at the first close in the lowest fifth of the grid."""
+        return self.outcome([one.positions[LOWEST_FIFTH] for one in self.judged])
+
+    def outcome(self, exits: Sequence[Integers]) -> Outcome:
+        """What leaving at these columns left, and the mean of the worst of it in every draw."""
+        equity = self.equity(exits)
+        return Outcome(equity, resample.shortfall(self.weights, equity))
 
     def equity(self, exits: Sequence[Integers]) -> Floats:
         """What leaving at these columns left, percent of the capital, shape (m,)."""
@@ -228,7 +253,7 @@ class Pool:
             Equity by shift and grid, shape (shifts, m); NaN where the other date has no grid.
         """
         first, days = int(self.day.min()), int(self.day.max() - self.day.min()) + 1
-        shifts = np.arange(LEAST_SHIFT_DAYS, days - LEAST_SHIFT_DAYS + 1)
+        shifts = np.arange(resample.LEAST_SHIFT_DAYS, days - resample.LEAST_SHIFT_DAYS + 1)
         parts = []
         for one, columns in zip(self.judged, exits, strict=True):
             on_day = np.full(days, -1, np.int64)
@@ -282,39 +307,36 @@ def _of_alarms(pool: Pool, name: Name) -> Iterator[Row]:
         yield _figure(name, metric, values, warned.size)
 
 
-def _levels_of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
-    equity = pool.equity(exits)
-    yield _figure(name, "mean_equity", resample.mean(pool.weights, equity), equity.size)
-    yield _figure(name, "shortfall_5pct", resample.shortfall(pool.weights, equity), equity.size)
-    yield _figure(name, "hours_held", resample.mean(pool.weights, pool.held_hours(exits)), equity.size)
+def _levels_of_money(pool: Pool, name: Name, exits: Sequence[Integers], found: Outcome) -> Iterator[Row]:
+    n = found.equity.size
+    yield _figure(name, "mean_equity", resample.mean(pool.weights, found.equity), n)
+    yield _figure(name, "shortfall_5pct", found.worst, n)
+    yield _figure(name, "hours_held", resample.mean(pool.weights, pool.held_hours(exits)), n)
 
 
-def _against(pool: Pool, name: Name, what: str, equity: Floats, other: Floats) -> Iterator[Row]:
+def _against(pool: Pool, name: Name, what: str, found: Outcome, other: Outcome) -> Iterator[Row]:
     """Mean and worst grids against those of another way to leave the same grids, drawn together."""
-    yield _figure(name, f"gain_vs_{what}", resample.mean(pool.weights, equity - other), equity.size)
-    worse = resample.shortfall(pool.weights, equity) - resample.shortfall(pool.weights, other)
-    yield _figure(name, f"shortfall_vs_{what}", worse, equity.size)
+    gain = resample.mean(pool.weights, found.equity - other.equity)
+    yield _figure(name, f"gain_vs_{what}", gain, found.equity.size)
+    yield _figure(name, f"shortfall_vs_{what}", found.worst - other.worst, found.equity.size)
 
 
 def _of_money(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
-    equity = pool.equity(exits)
-    n = equity.size
-    yield from _levels_of_money(pool, name, exits)
+    found = pool.outcome(exits)
+    equity, n = found.equity, found.equity.size
+    yield from _levels_of_money(pool, name, exits, found)
     if name[1] == "hold_to_stop":
         return
-    yield from _against(pool, name, "hold", equity, pool.held)
+    yield from _against(pool, name, "hold", found, pool.held)
     if name != LOW_POSITION:
-        yield from _against(
-            pool, name, "position", equity, pool.equity([one.positions[LOWEST_FIFTH] for one in pool.judged])
-        )
+        yield from _against(pool, name, "position", found, pool.lowest_fifth)
     if name[1] in LEVELS:
-        yield from _against(pool, name, "position_as_long", equity, pool.equity(pool.as_long(exits)))
+        yield from _against(pool, name, "position_as_long", found, pool.outcome(pool.as_long(exits)))
     null = pool.shifted(exits) if pool.daily else np.empty(0)
     if null.size:
         by_shift = np.nanmean(null, axis=1)
         yield _figure(name, "gain_vs_null", resample.mean(pool.weights, equity - np.nanmean(null, axis=0)), n)
-        worse = resample.shortfall(pool.weights, equity) - _null_shortfall(pool, null)
-        yield _figure(name, "shortfall_vs_null", worse, n)
+        yield _figure(name, "shortfall_vs_null", found.worst - _null_shortfall(pool, null), n)
         yield (*name, "p_null", p_value(equity.mean(), by_shift), None, None, by_shift.size)
     yield (*name, "p_random", p_value(equity.mean(), pool.permuted(exits).mean(axis=1)), None, None, PERMUTATIONS)
 
@@ -338,7 +360,7 @@ def _random(pool: Pool, name: Name, exits: Sequence[Integers]) -> Iterator[Row]:
     ones = np.ones((1, n))
     worst = float(np.mean([resample.shortfall(ones, row)[0] for row in drawn]))
     yield (*name, "shortfall_5pct", worst, None, None, n)
-    yield _figure(name, "gain_vs_hold", resample.mean(pool.weights, mean - pool.held), n)
+    yield _figure(name, "gain_vs_hold", resample.mean(pool.weights, mean - pool.held.equity), n)
     yield _figure(name, "hours_held", resample.mean(pool.weights, pool.held_hours(exits)), n)
 
 

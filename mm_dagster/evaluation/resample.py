@@ -10,6 +10,8 @@ BLOCK_DAYS = 14
 """Grids opened within so many days share most of their lives, and are drawn together."""
 LEAST_BLOCKS = 5
 """Fewer blocks of days give no interval: what is drawn anew would hardly differ, and look sure."""
+LEAST_SHIFT_DAYS = 14
+"""Nearer dates share the market of the grid whose exit is borrowed."""
 DRAWS = 1_000
 LEAST_MARKETS = 5
 """Fewer markets are not drawn: a handful says nothing of how others differ."""
