@@ -22,7 +22,7 @@ def of_now(costs: Sequence[Mapping[str, Any]]) -> tuple[float | None, bool]:
     Args:
         costs: the rows of `exit_cost` of one grid and bar.
     """
-    now = next((row for row in costs if row["horizon_minutes"] == 0), None)
+    now = _of(costs, 0)
     if now is None:
         return None, False
     if now["live_expected_bp"] is not None:
@@ -38,7 +38,7 @@ def sentence(costs: Sequence[Mapping[str, Any]], symbol: str) -> str:
         symbol: its market.
     """
     base = symbol.partition("-")[0]
-    now = next((row for row in costs if row["horizon_minutes"] == 0), None)
+    now = _of(costs, 0)
     if now is None or not now["amount"]:
         return ""
     head = f"Leaving now: {number_text(now['amount'])} {base}"
@@ -51,9 +51,14 @@ def sentence(costs: Sequence[Mapping[str, Any]], symbol: str) -> str:
         best = next((row["horizon_minutes"] for row in costs if row["chosen"]), None)
         over = f": it costs least over {best} min" if best else ""
         return f"{head}, more than this market trades in a minute{over}; how much is not known."
-    later = next((row for row in costs if row["horizon_minutes"] == COMPARED), None)
+    later = _of(costs, COMPARED)
     same = ""
     if later is not None and later["high_80_bp"] is not None:
         wide = (later["high_80_bp"] - later["low_80_bp"]) / 2
         same = f"; over {COMPARED} min the same ± {percent(wide)}"
     return f"{head}, {percent(cost)} with fee{' by the order book' if from_book else ''}{same}."
+
+
+def _of(costs: Sequence[Mapping[str, Any]], minutes: int) -> Mapping[str, Any] | None:
+    """The row of a horizon."""
+    return next((row for row in costs if row["horizon_minutes"] == minutes), None)

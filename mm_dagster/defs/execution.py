@@ -1,4 +1,4 @@
-"""Leaving a grid: what it costs."""
+"""Stage 6, execution: what leaving a grid costs. No decision reads it."""
 
 import dagster as dg
 
@@ -29,8 +29,9 @@ def exit_cost(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
         "high_80_bp",
         "chosen",
         "beyond_model",
+        "live_expected_bp",
+        "shown_share",
     ]
-    shown += ["live_expected_bp", "shown_share"]
     pictures = exhibits.dearest(project, done.newest)
     return dg.MaterializeResult(
         metadata={

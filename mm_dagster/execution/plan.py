@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mm_dagster.books.book import BP
+from mm_dagster.text import spoken
 
 SOFT_LIMIT_BP = 25.0
 """What costs more than this is worth a longer plan, or a question."""
 HARD_LIMIT_BP = 50.0
 """The limit price of each order lies so far below the mid: what is not filled there is not chased."""
-LATE_MINUTES = 30.0
+LATE = timedelta(minutes=30)
 """Older rows are no basis for a price."""
 
 Row = Mapping[str, Any]
@@ -144,9 +145,9 @@ def _question(taken: Horizon | None, best: int | None, beyond: bool) -> str | No
 
 def _unknown(first: Row, risk: Row, clock: datetime, horizons: Sequence[Horizon]) -> list[str]:
     said = []
-    age = (clock - first["as_of"]).total_seconds() / 60
-    if age > LATE_MINUTES:
-        said.append(f"The price is {age:,.0f} minutes old: ask the exchange for the present one.")
+    age = clock - first["as_of"]
+    if age > LATE:
+        said.append(f"The price is {spoken(age)} old: ask the exchange for the present one.")
     if first["amount"] is None:
         return [*said, "What the grid holds is not known: look at the exchange."]
     if risk["source"] != "ACCOUNT":

@@ -101,7 +101,7 @@ def test_nothing_held_is_nothing_sold() -> None:
 def test_what_is_not_known_is_said() -> None:
     nothing_known = {"amount": None, "notional": None, "expected_bp": None, "low_80_bp": None, "high_80_bp": None}
     found = plan.propose(rows(**nothing_known, chosen=False), RISK, AS_OF + timedelta(hours=2))
-    assert found.unknown[0] == "The price is 120 minutes old: ask the exchange for the present one."
+    assert found.unknown[0] == "The price is 2 h old: ask the exchange for the present one."
     assert "What the grid holds is not known" in found.unknown[1]
     assert "Sell what the exchange says that it holds" in told(found)
     costless = proposed(expected_bp=None, low_80_bp=None, high_80_bp=None, chosen=False)
