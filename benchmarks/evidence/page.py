@@ -104,7 +104,7 @@ def _figures(found: Evidence, correction: Correction, candidates: int) -> Iterat
     every = gates.pop(ALL)
     yield "gate", _told((every.value, every.low, every.high, every.n), 2, sign=True) + " %"
     yield "gate_limit", _short(GATE, 2)
-    yield "gate_sets", f"{sum(one.value > 0 for one in gates.values())}"
+    yield "gate_sets", f"{sum((one.value or 0.0) > 0 for one in gates.values())}"
     yield "gate_sure", f"{sum(one.low is not None and one.low > 0 for one in gates.values())}"
     for word, level in (("", WARNING), ("_latest", LATEST)):
         yield f"tail{word}", _told(together[*level, "shortfall_vs_hold"], 1)
@@ -130,7 +130,7 @@ def _figures(found: Evidence, correction: Correction, candidates: int) -> Iterat
             else f"but for {', '.join(better)} the interval of the difference holds 0 or lies below it."
         ),
     )
-    best = max((one for one in found.chains[ALL] if one.metric == "gain_vs_cash"), key=lambda one: one.value)
+    best = max((one for one in found.chains[ALL] if one.metric == "gain_vs_cash"), key=lambda one: one.value or 0.0)
     yield "best_chain", f"left at {_short(best.exit, 2)} and {best.entry}"
     assert best.low is not None
     assert best.high is not None
@@ -161,7 +161,7 @@ def _is_gate(one: Chained) -> bool:
 
 
 def _grew(one: Chained) -> bool:
-    return one.metric == "gain_vs_cash" and one.value > 0
+    return one.metric == "gain_vs_cash" and (one.value or 0.0) > 0
 
 
 def _value(cells: Cells, name: Name, metric: str) -> float:

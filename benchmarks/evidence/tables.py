@@ -138,7 +138,7 @@ def of_chains(found: Mapping[str, Sequence[Chained]]) -> str:
 
 def chained(one: Chained | None) -> str:
     """A figure of a chain with its interval."""
-    if one is None:
+    if one is None or one.value is None:
         return "–"
     return f"{one.value:+.2f}" if one.low is None else f"{one.value:+.2f} ({one.low:+.2f} … {one.high:+.2f})"
 

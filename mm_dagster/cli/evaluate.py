@@ -303,7 +303,7 @@ def print_chains(found: Sequence[Chained], days: Span, symbols: Sequence[str], a
         table.add_row(f"{limit:.2f}", entry, *shown, f"{cells[limit, entry, 'gain_vs_cash'].n:,}")
     out.print(table)
     growth = [one for one in found if one.metric == "gain_vs_cash"]
-    lose = [one for one in growth if one.value < 0]
+    lose = [one for one in growth if one.value is not None and one.value < 0]
     surely = [one for one in growth if one.high is not None and one.high < 0]
     out.print(
         f"{len(lose)} of these {len(growth)} chains lose against cash, which earns nothing here; {len(surely)} of them "

@@ -67,7 +67,7 @@ class Chained(NamedTuple):
         exit: of EXITS.
         entry: FREE or GATED.
         metric: of METRICS.
-        value: percent a week.
+        value: percent a week; None: no market has other dates far enough away to tell.
         low: lower end of its 95 % interval; None: too few weeks.
         high: upper end.
         n: grids that a chain opened, the mean over its starts.
@@ -76,7 +76,7 @@ class Chained(NamedTuple):
     exit: float
     entry: str
     metric: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
     n: int
@@ -112,7 +112,6 @@ def _figures(markets: Sequence[Openings], gate: float) -> Iterator[Chained]:
     day = np.concatenate([_days(market) for market in markets])[counted]
     symbol = np.repeat(np.arange(len(markets)), [_days(market).size for market in markets])[counted]
     weights = resample.draws(day - day.min(), symbol)
-    total = weights.sum(axis=1)
     sure = resample.enough(day)
     growth: dict[tuple[float, str], Floats] = {}
     for entry in (FREE, GATED):
@@ -130,8 +129,11 @@ def _figures(markets: Sequence[Openings], gate: float) -> Iterator[Chained]:
             if entry == GATED:
                 against["gain_of_gate"] = found.daily - growth[limit, FREE]
             for metric, values in against.items():
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    drawn = 100.0 * 7.0 * (weights @ values[counted]) / total
+                known = np.isfinite(values[counted])
+                if not known.any():
+                    yield Chained(limit, entry, metric, None, None, None, found.grids)
+                    continue
+                drawn = 100.0 * 7.0 * resample.mean(weights[:, known], values[counted][known])
                 low, high = resample.interval(drawn[1:]) if sure else (None, None)
                 yield Chained(limit, entry, metric, float(drawn[0]), low, high, found.grids)
 
@@ -141,7 +143,7 @@ class _Growth(NamedTuple):
 
     Attributes:
         daily: of the chain.
-        elsewhere: of its schedule at other dates, mean over them.
+        elsewhere: of its schedule at other dates, mean over them; NaN on a market that has none far enough away.
         grids: how many a chain opened.
     """
 
@@ -229,10 +231,12 @@ def _shifted(one: Openings, often: Floats, columns: Integers) -> Floats:
     days, on_day = _days(one).size, _on_day(one)
     used = np.flatnonzero(often > 0)
     shifts = range(resample.LEAST_SHIFT_DAYS, days - resample.LEAST_SHIFT_DAYS + 1, SHIFT_DAYS)
+    if not shifts:
+        return np.full(days, np.nan)
     found = np.zeros(days)
     for shift in shifts:
         rows = on_day[(one.day[used] - one.day[0] + shift) % days]
         there = rows >= 0
         moved = rows[there]
         found += _spread(one, often[used][there], moved, np.minimum(columns[used][there], one.over[moved]))
-    return found / max(1, len(shifts))
+    return found / len(shifts)

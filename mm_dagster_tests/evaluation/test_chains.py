@@ -155,4 +155,22 @@ def test_no_market_no_figure_and_few_weeks_no_interval(markets: list[Openings]) 
     for figure in chains.measure(few, GATE):
         assert figure.low is None
         assert figure.high is None
-        assert np.isfinite(figure.value)
+        # In 20 days no other date is far enough away: nothing is held against nothing.
+        if figure.metric == "gain_vs_same_schedule":
+            assert figure.value is None
+        else:
+            assert figure.value is not None
+            assert np.isfinite(figure.value)
+
+
+def test_a_market_too_young_for_other_dates_takes_the_others_no_figure(markets: list[Openings]) -> None:
+    old, young = markets[:2], markets[2]
+    few = replace(
+        young, day=young.day[:20], left=young.left[:20], over=young.over[:20], chance=young.chance[:20],
+        exits={limit: columns[:20] for limit, columns in young.exits.items()},
+    )  # fmt: skip
+    alone, beside = (
+        {one[:3]: one.value for one in chains.measure(some, GATE) if one.metric == "gain_vs_same_schedule"}
+        for some in (old, [*old, few])
+    )
+    assert beside == pytest.approx(alone)
