@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,40 @@ def break_even_ratio(maker: float, paid_in: FeeCurrency) -> float:
 def worst_step_ratio(grid_prices: npt.NDArray[np.float64]) -> float:
     """The smallest ratio between neighbouring prices; on an arithmetic grid the top step."""
     return float(np.min(grid_prices[1:] / grid_prices[:-1]))
+
+
+class Nearest(NamedTuple):
+    """Two levels of two grids, one of which may buy where the other sells.
+
+    Attributes:
+        apart: how far they are from each other, fraction of the lower one.
+        one: the level of the one grid, quote currency.
+        other: that of the other.
+    """
+
+    apart: float
+    one: float
+    other: float
+
+
+def nearest_opposing(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> Nearest:
+    """The two nearest levels of two grids on one market of which one may buy and the other sell.
+
+    A grid buys at all of its prices but the highest and sells at all but the lowest.
+
+    Args:
+        one: prices of a grid, ascending, shape (n,).
+        other: of the other, shape (m,).
+    """
+    found = []
+    for buys, sells, buys_of_one in ((one[:-1], other[1:], True), (other[:-1], one[1:], False)):
+        place = np.searchsorted(sells, buys)
+        for beside in (np.maximum(place - 1, 0), np.minimum(place, sells.size - 1)):
+            apart = np.abs(sells[beside] - buys) / np.minimum(sells[beside], buys)
+            least = int(np.argmin(apart))
+            pair = float(buys[least]), float(sells[beside[least]])
+            found.append(Nearest(float(apart[least]), *(pair if buys_of_one else reversed(pair))))
+    return min(found)
 
 
 class Fees(Model):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -18,15 +19,16 @@ from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.errors import ConfigError, foreseen
 from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.exit import ExitConfig
-from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.grid import GridConfig, nearest_opposing
 from mm_dagster.config.history import HistoryConfig
 from mm_dagster.config.markets import MarketsConfig
 from mm_dagster.config.model import CREDENTIALS, Model
+from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.config.whole import Config
 from mm_dagster.config.yaml_files import parse, read_folder, texts
-from mm_dagster.text import did_you_mean
+from mm_dagster.text import did_you_mean, plain_text
 
 LAST_DAY = datetime(2200, 1, 1, tzinfo=UTC)
 """No grid begins later: what follows from a time must be a time, too."""
@@ -39,6 +41,7 @@ FILES: dict[str, type[Model]] = {
     "alerts": AlertsConfig,
     "history": HistoryConfig,
     "evaluation": EvaluationConfig,
+    "portfolio": PortfolioConfig,
 }
 
 M = TypeVar("M", bound=Model)
@@ -200,6 +203,27 @@ def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig])
                 f"{path}: activated_at: {iso(grid.activated_at)} is before {iso(FIRST_DAY)}, where history begins"
             )
         by_id[grid.id] = path
+    _refuse_crossing(config, {grid.id: path for path, grid in grids.items()})
+
+
+def _refuse_crossing(config: Config, paths: Mapping[str, Path]) -> None:
+    """Refuses two running grids on one market of which one would buy what the other sells.
+
+    Args:
+        config: the whole.
+        paths: the file of each grid.
+    """
+    apart = config.portfolio.limits.min_step_apart
+    for one, other in combinations([grid for grid in config.grids if grid.enabled], 2):
+        if one.symbol != other.symbol:
+            continue
+        near = nearest_opposing(one.prices, other.prices)
+        if near.apart < apart:
+            raise ConfigError(
+                f"{paths[other.id]}: levels: its level {plain_text(near.other)} is {100 * near.apart:.3f} % from "
+                f"{plain_text(near.one)} of {one.id} on {one.symbol}, so that one grid would buy what the other sells; "
+                f"move its bounds until all are {100 * apart:g} % apart, or set limits.min_step_apart in portfolio.yaml"
+            )
 
 
 def _repeated(values: list[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.history import HistoryConfig
 from mm_dagster.config.markets import CcxtVenue, MarketsConfig, RecordedVenue, SimulatedVenue
 from mm_dagster.config.model import Model
+from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
 from mm_dagster.tables.registry import STAGES, settings
@@ -72,6 +74,7 @@ class Config(Model):
     alerts: AlertsConfig = AlertsConfig()
     history: HistoryConfig = HistoryConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    portfolio: PortfolioConfig = PortfolioConfig()
     grids: tuple[GridConfig, ...] = ()
 
     @property
@@ -109,6 +112,13 @@ class Config(Model):
         """Whether there is a market of an exchange."""
         return self.kind == "ccxt"
 
+    def in_portfolio(self, symbol: str) -> bool:
+        """Whether what happens on a market is added up with the others': of the kind of most consequence alone.
+
+        Simulated money is never added to real.
+        """
+        return self.market(symbol).kind == self.kind
+
     def grids_on(self, symbol: str) -> list[GridConfig]:
         """The grids on one symbol."""
         return [grid for grid in self.grids if grid.symbol == symbol]
@@ -127,6 +137,14 @@ class Config(Model):
         markets = {symbol: self.hash_of("regime_verdict", symbol) for symbol in self.symbols}
         own = {path: _plain(getattr(self, path), "signal_quality") for path in STAGES["signal_quality"].settings}
         return sources.digest({"markets": markets, **own})
+
+    def hash_of_portfolio(self, members: Sequence[Sequence[str]]) -> str:
+        """Likewise of the rows about all grids together: how they are added up, and the hashes of what is.
+
+        Args:
+            members: what tells each row of `grid_risk` from one that another configuration or code made.
+        """
+        return sources.digest({"portfolio": self.portfolio.model_dump(mode="json"), "members": members})
 
     def _value(self, path: str, symbol: str, grid: GridConfig | None, table: str) -> Any:
         if path == "venue":

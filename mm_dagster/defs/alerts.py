@@ -1,4 +1,4 @@
-"""Stage 7, alerts: what is due is noted, sent once, and noted again. Outside of partitions and backfills."""
+"""Stage 8, alerts: what is due is noted, sent once, and noted again. Outside of partitions and backfills."""
 
 import dagster as dg
 import polars as pl

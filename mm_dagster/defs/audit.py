@@ -1,4 +1,4 @@
-"""Stage 8, audit: what the operator could have seen, kept where git keeps it."""
+"""Stage 9, audit: what the operator could have seen, kept where git keeps it."""
 
 import dagster as dg
 import polars as pl

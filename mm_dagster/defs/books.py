@@ -1,4 +1,4 @@
-"""Stage 5, books: what leaving would cost now. Beside the decision, never before or in it."""
+"""Stage 6, books: what leaving would cost now. Beside the decision, never before or in it."""
 
 import dagster as dg
 

@@ -17,7 +17,7 @@ from mm_dagster.tables import stages
 from mm_dagster.tables.registry import STAGES, describe
 
 OWNERS = ["team:mm-dagster"]
-GROUPS = {room: f"{place}_{room}" for place, room in enumerate(stages.GROUPS, start=1)}
+GROUPS = {room: f"{place:02}_{room}" for place, room in enumerate(stages.GROUPS, start=1)}
 """The group of each room: Dagster sorts groups by name, and so they stand as the flow goes."""
 KIND_TAG = "mm/kind"
 RECONCILE = "reconcile"

@@ -1,4 +1,4 @@
-"""Stage 9, evaluation, once a month: what the signals were worth, and the models that might tell more.
+"""Stage 10, evaluation, once a month: what the signals were worth, and the models that might tell more.
 
 It reads the lake, and writes its own tables only.
 """

@@ -1,4 +1,4 @@
-"""Stage 6, execution: what leaving a grid costs. No decision reads it."""
+"""Stage 7, execution: what leaving a grid costs. No decision reads it."""
 
 import dagster as dg
 

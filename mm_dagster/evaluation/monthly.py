@@ -24,6 +24,7 @@ from mm_dagster.evaluation.probability import CALIBRATION_BINS
 from mm_dagster.evaluation.quality import PROBABILITY, Judged, judge, measure
 from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.exit.triggers import LAG
+from mm_dagster.grid.episode import grid_of
 from mm_dagster.tables.registry import CODE_VERSIONS, conform
 from mm_dagster.tables.words import STATES
 
@@ -156,12 +157,8 @@ def real_grids(episodes: pl.DataFrame, days: Span) -> tuple[list[tuple[GridConfi
     """
     grids, refused = [], []
     for row in episodes.filter("enabled", days.opens("activated_at")).iter_rows(named=True):
-        fees = {"maker": row["fee_maker"], "taker": row["fee_taker"], "paid_in": row["fee_paid_in"]}
-        slippage = {} if row["slippage"] is None else {"slippage": row["slippage"]}
-        names = ("symbol", "activated_at", "lower", "upper", "levels", "level_convention", "spacing", "stop", "capital")
-        values: dict[str, Any] = {name: row[name] for name in names}
         try:
-            grid = GridConfig.model_validate({"id": row["grid_id"], **values, "fees": {**fees, **slippage}})
+            grid = grid_of(row)
         except ValidationError as error:
             refused.append(f"{row['grid_id']} of {iso(row['activated_at'])}: {error.errors()[0]['msg']}")
             continue

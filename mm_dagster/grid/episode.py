@@ -76,6 +76,25 @@ def rules_of(stored_row: Mapping[str, Any]) -> MarketRules:
     return MarketRules(**{field.name: stored_row[field.name] for field in fields(MarketRules)})
 
 
+def grid_of(stored_row: Mapping[str, Any]) -> GridConfig:
+    """The grid as it was first seen, from its row of `grid_episode`.
+
+    Raises:
+        ValidationError: the configuration would refuse it by now.
+    """
+    names = ("symbol", "activated_at", "lower", "upper", "levels", "level_convention", "spacing", "stop", "capital")
+    fees = {"maker": stored_row["fee_maker"], "taker": stored_row["fee_taker"], "paid_in": stored_row["fee_paid_in"]}
+    slippage = {} if stored_row["slippage"] is None else {"slippage": stored_row["slippage"]}
+    return GridConfig.model_validate(
+        {
+            "id": stored_row["grid_id"],
+            "enabled": stored_row["enabled"],
+            **{name: stored_row[name] for name in names},
+            "fees": {**fees, **slippage},
+        }
+    )
+
+
 def with_rules(stored_row: Mapping[str, Any], rules: MarketRules) -> pl.DataFrame:
     """The same row of `grid_episode`, with what its venue asks of an order."""
     return registry.conform(pl.DataFrame([{**stored_row, **asdict(rules)}]), "grid_episode")

@@ -21,13 +21,17 @@ class Sources:
     Attributes:
         markets: the source of each market by its symbol, and of `all`, what concerns no single one.
         venues: the source of each venue by its name.
+        quotes: the kind of what is added up in each quote currency.
     """
 
     markets: Mapping[str, str] = field(default_factory=dict)
     venues: Mapping[str, str] = field(default_factory=dict)
+    quotes: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, table: str) -> tuple[str, Mapping[str, str]]:
         """The column by which a table's rows have a source, and the source in force of each value of it."""
+        if "quote" in registry.STAGES[table].key:
+            return "quote", self.quotes
         return ("venue", self.venues) if table == "account_snapshot" else ("symbol", self.markets)
 
     def in_force(self, table: str) -> str:

@@ -23,17 +23,17 @@ class _Series:
 
     Attributes:
         table: its name.
-        name: the symbol or grid.
-        symbol: the market.
+        name: the symbol, grid, or quote currency.
+        symbol: the market; of a portfolio one of its markets.
         begins: opening time of the first bar.
-        config_hash: under the configuration in force.
+        config_hash: under the configuration in force; None: any, since each row says what it was made of.
     """
 
     table: str
     name: str
     symbol: str
     begins: datetime
-    config_hash: str
+    config_hash: str | None
 
 
 def unfinished(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -> pl.DataFrame:
@@ -102,15 +102,37 @@ def _series(config: Config, symbols: Sequence[str], span: Span) -> list[_Series]
                 for table in EVERY_BAR
                 if STAGES[table].every_bar in wanted
             ]
-    return found
+    return found + _portfolios(config, symbols, span)
+
+
+def _portfolios(config: Config, symbols: Sequence[str], span: Span) -> list[_Series]:
+    """What there should be of all running grids in one quote currency together."""
+    firsts: dict[str, tuple[datetime, str]] = {}
+    for grid in config.grids:
+        if (
+            grid.enabled
+            and grid.symbol in symbols
+            and config.in_portfolio(grid.symbol)
+            and grid.first_as_of <= span.end
+        ):
+            quote = grid.symbol.partition("-")[2]
+            firsts[quote] = min(firsts.get(quote, (grid.first_as_of, grid.symbol)), (grid.first_as_of, grid.symbol))
+    return [
+        _Series(table, quote, symbol, first - BAR, None)
+        for quote, (first, symbol) in sorted(firsts.items())
+        for table in EVERY_BAR
+        if STAGES[table].every_bar == "portfolio"
+    ]
 
 
 def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *, in_force: bool) -> pl.DataFrame:
     """How many rows there are of each market or grid on each day, by hash if what is in force matters."""
     opened = "open_time" if table == "candles" else "as_of - INTERVAL 15 MINUTE"
-    name = "grid_id" if "grid_id" in dtypes(table) else "symbol"
-    where = [f"symbol IN ({', '.join(_text(symbol) for symbol in symbols)})"]
-    where.append(lake.in_force(table))
+    if STAGES[table].every_bar == "portfolio":
+        name, where = "quote", [lake.in_force(table)]
+    else:
+        name = "grid_id" if "grid_id" in dtypes(table) else "symbol"
+        where = [f"symbol IN ({', '.join(_text(symbol) for symbol in symbols)})", lake.in_force(table)]
     if span is not None:
         low, high = f"TIMESTAMPTZ '{iso(span.start)}'", f"TIMESTAMPTZ '{iso(span.end)}'"
         where.append(
@@ -120,10 +142,11 @@ def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *
         where.append("observed_at IS NOT NULL")
     if in_force:
         where.append(f"code_version = {_text(CODE_VERSIONS[table])}")
-    by = f"{name}, date_trunc('day', {opened})" + (", config_hash" if in_force else "")
+    by_hash = in_force and name != "quote"
+    by = f"{name}, date_trunc('day', {opened})" + (", config_hash" if by_hash else "")
     rows = lake.sql(
         f"SELECT {name} AS name, date_trunc('day', {opened}) AS day, min({opened}) AS first, "
-        f"{'config_hash' if in_force else 'NULL'} AS config_hash, count(DISTINCT {opened}) AS there "
+        f"{'config_hash' if by_hash else 'NULL'} AS config_hash, count(DISTINCT {opened}) AS there "
         f"FROM {table} WHERE {' AND '.join(where)} GROUP BY {by}"
     )
     return rows.cast({"day": TIME, "first": TIME, "config_hash": pl.String, "there": pl.Int64})
@@ -142,9 +165,8 @@ def _absent(series: Iterable[_Series], counted: dict[str, pl.DataFrame], span: S
         lasts = pl.min_horizontal(pl.col("day") + timedelta(days=1), pl.lit(span.end, dtype=TIME)) - pl.max_horizontal(
             "day", pl.lit(begins, dtype=TIME)
         )
-        there = counted[one.table].filter(
-            (pl.col("name") == one.name) & pl.col("config_hash").fill_null(one.config_hash).eq(one.config_hash)
-        )
+        same = pl.col("config_hash").is_null() | pl.col("config_hash").eq_missing(pl.lit(one.config_hash))
+        there = counted[one.table].filter((pl.col("name") == one.name) & same)
         lacking.append(
             days.alias("day")
             .to_frame()

@@ -185,6 +185,19 @@ def of_states(project: Project, symbols: Sequence[str], tick: datetime | None) -
     return Finding(JUDGED, False, sentence, is_error=bool(was_judged))
 
 
+def of_portfolio(newest: pl.DataFrame) -> Finding:
+    """Whether what all grids may lose together could be told.
+
+    Args:
+        newest: rows of `portfolio_risk` of the last bar.
+    """
+    untold = newest.filter(pl.col("reason").is_not_null() & (pl.col("grids") > 0))
+    sentence = "; ".join(f"{row['quote']}: {row['reason']}" for row in untold.iter_rows(named=True))
+    told = newest.filter(pl.col("reason").is_null())
+    said = f"{int(told['grids'].sum())} grids are added up." if told.height else "No grid holds anything."
+    return Finding("the_night_can_be_told", untold.is_empty(), sentence or said)
+
+
 def of_notices(sent: pl.DataFrame) -> Finding:
     """Whether every channel took what it was given.
 

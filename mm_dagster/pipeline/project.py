@@ -165,7 +165,8 @@ class Project:
             if seen not in _adopted:
                 adopt_rows(whole, config)
                 _adopted.add(seen)
-            self._lake = whole.of(Sources({**sources, EVERY_GRID: config.kind}, venues))
+            quotes = {symbol.partition("-")[2]: config.kind for symbol in sources}
+            self._lake = whole.of(Sources({**sources, EVERY_GRID: config.kind}, venues, quotes))
         return self._lake
 
     @property

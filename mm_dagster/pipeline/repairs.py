@@ -48,7 +48,8 @@ def repairs(project: Project, now: datetime) -> list[Repair]:
             first: datetime = rows["open_time"].min()  # type: ignore[assignment]
             last: datetime = rows["open_time"].max()  # type: ignore[assignment]
             until = newest.get(name, first)
-            ends = [dependents(opened, config.grids_on(name), until).end for opened in (first, last)]
+            nights = config.portfolio.window_days
+            ends = [dependents(opened, config.grids_on(name), until, nights).end for opened in (first, last)]
             span = Span(midnight(first.date()), midnight((max(ends) - BAR).date()) + timedelta(days=1))
             found.append(Repair(f"{name} {iso(first)}", span, (name,), rows.height, "revised"))
     # What is newer is the tick's. Whole days, so that of a market that is dead no more is missing every quarter hour.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from mm_dagster.bars import Span
-from mm_dagster.pipeline import books, collect, costs, judge, measure
+from mm_dagster.pipeline import books, collect, costs, judge, measure, portfolio
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.tick_row import end_tick
 from mm_dagster.pipeline.work import MAKERS, Work, makes, plan
@@ -16,7 +16,7 @@ def _accounts(job: Work) -> object:
     return collect.collect_accounts(job.project, job.tick, job.run_id)
 
 
-_MODULES = (collect, measure, judge, books, costs)
+_MODULES = (collect, measure, judge, portfolio, books, costs)
 """Each notes what it makes when it is imported."""
 
 MADE_BY = {table: MAKERS[table] for table in registry.STAGES if table in MAKERS}

@@ -290,7 +290,12 @@ class Work:
             return
         newest = self.project.lake.newest("regime_verdict")
         ends = [
-            dependents(opened, self.config.grids_on(symbol), newest.get(symbol, opened)).end
+            dependents(
+                opened,
+                self.config.grids_on(symbol),
+                newest.get(symbol, opened),
+                self.config.portfolio.window_days,
+            ).end
             for symbol, opened in noted.select("symbol", "open_time").iter_rows()
         ]
         computed = (pl.col("open_time") >= self.window.start) & (pl.Series(ends, dtype=TIME) <= self.window.end)

@@ -17,16 +17,25 @@ def text(description: str, *, key: bool = False, nullable: bool = False) -> dy.S
     return dy.String(primary_key=key, nullable=nullable, description=description)
 
 
-def one_of(values: Sequence[str], description: str, *, nullable: bool = False) -> dy.String:
+def one_of(values: Sequence[str], description: str, *, key: bool = False, nullable: bool = False) -> dy.String:
     return dy.String(
-        nullable=nullable, description=f"{description} One of {', '.join(values)}.", check=lambda c: c.is_in(values)
+        primary_key=key,
+        nullable=nullable,
+        description=f"{description} One of {', '.join(values)}.",
+        check=lambda c: c.is_in(values),
     )
 
 
 def number(
-    description: str, *, low: float | None = None, high: float | None = None, inf: bool = False, nullable: bool = True
+    description: str,
+    *,
+    key: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+    inf: bool = False,
+    nullable: bool = True,
 ) -> dy.Float64:
-    return dy.Float64(nullable=nullable, min=low, max=high, allow_inf=inf, description=description)
+    return dy.Float64(primary_key=key, nullable=nullable, min=low, max=high, allow_inf=inf, description=description)
 
 
 def probability(description: str) -> dy.Float64:

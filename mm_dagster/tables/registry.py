@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.tables import alerts, books, evaluation, execution, exit, grid, market, regime
+from mm_dagster.tables import alerts, books, evaluation, execution, exit, grid, market, portfolio, regime
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
@@ -23,6 +23,7 @@ STAGES: dict[str, Stage] = {
             *regime.STAGES,
             *grid.STAGES,
             *exit.STAGES,
+            *portfolio.STAGES,
             *books.STAGES,
             *execution.STAGES,
             *alerts.STAGES,
@@ -55,6 +56,7 @@ LIVE_ONLY = frozenset(
         "live_walk_bp",
         "live_expected_bp",
         "shown_share",
+        "live_equity",
     }
 )
 """Columns in which a backfilled row may differ from the one that the live tick wrote."""

@@ -11,8 +11,8 @@ from typing import Literal
 
 from mm_dagster.tables.dataframely_internals import dy
 
-Whose = Literal["market", "grid", "running_grid", "idle_grid"]
-"""Of what there is one row for every bar."""
+Whose = Literal["market", "grid", "running_grid", "idle_grid", "portfolio"]
+"""Of what there is one row for every bar; a portfolio is all running grids in one quote currency."""
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,5 @@ class Stage:
         return next((name for name in ("candle_source", "source") if name in names), None)
 
 
-GROUPS = ("market", "regime", "grid", "exit", "books", "execution", "alerts", "audit", "evaluation")
+GROUPS = ("market", "regime", "grid", "exit", "portfolio", "books", "execution", "alerts", "audit", "evaluation")
 """The rooms in the order of the flow."""

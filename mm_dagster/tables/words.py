@@ -25,9 +25,18 @@ STOP_LOSS_RISK = ("SAFE", "NEAR", "CRITICAL", "BREACHED")
 
 RISK_LEVEL = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
+DRAWDOWNS = ("NONE", "MILD", "MODERATE", "SEVERE")
+"""From the least to the worst."""
+
+LIMITS = (
+    "portfolio", "pair", "position", "session", "es_5_24h", "correlation", "fills_per_day", "fee_share",
+    "drawdown_mild", "drawdown_moderate", "drawdown_severe",
+)  # fmt: skip
+"""What is watched of all grids together; see portfolio.yaml."""
+
 ALERT_KINDS = (
-    "ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "SETUP", "DIGEST", "FAILURE", "TEST",
-    "DRILL",
+    "ESCALATION", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "SETUP", "LIMIT", "DIGEST", "FAILURE",
+    "TEST", "DRILL",
 )  # fmt: skip
 
 ALERT_EVENTS = (

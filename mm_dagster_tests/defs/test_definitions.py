@@ -20,7 +20,8 @@ from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
 
 HISTORY = {
-    "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "exit_cost"
+    "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "portfolio_risk",
+    "portfolio_contribution", "limit_state", "exit_cost",
 }  # fmt: skip
 MONTHLY = {"signal_quality"} | (set() if missing() else {"candidate_parameters"})
 

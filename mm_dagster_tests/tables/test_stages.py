@@ -44,9 +44,9 @@ def test_every_table_comes_after_tables_that_there_are_and_that_stand_before_it(
 def test_the_spine_is_computed_in_the_order_of_the_flow() -> None:
     assert EVERY_BAR == (
         "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state",
-        "exit_cost",
+        "portfolio_risk", "portfolio_contribution", "limit_state", "exit_cost",
     )  # fmt: skip
-    assert LAST == ("entry_assessment", "exit_state", "exit_cost")
+    assert LAST == ("entry_assessment", "exit_state", "limit_state", "exit_cost")
     assert before("exit_state") == ("regime_verdict", "grid_risk")
     assert before("regime_features") == ()
 
@@ -65,7 +65,11 @@ def test_names_of_settings_are_told_apart_in_every_hash() -> None:
             {*EVERY_BAR},
         ),
         ({"risk": RiskConfig(vol=VolatilityConfig(weekend=0.5))}, {*EVERY_BAR} - {"candles"}),
-        ({"risk": RiskConfig(stop_loss={"near": 0.2})}, {"grid_risk", "entry_assessment", "exit_state", "exit_cost"}),
+        (
+            {"risk": RiskConfig(stop_loss={"near": 0.2})},
+            {*EVERY_BAR} - {"candles", "regime_features", "regime_verdict"},
+        ),
+        ({"portfolio": {"window_days": 60}}, {"portfolio_risk", "portfolio_contribution", "limit_state"}),
         ({"exit": {"policy": "literal"}}, {"exit_state"}),
         ({"risk": RiskConfig(calibration=CalibrationConfig(days=30))}, set()),
         ({"alerts": {"max_age_minutes": 60}, "history": {"keep_snapshots_days": 2}}, set()),

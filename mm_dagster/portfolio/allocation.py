@@ -1,0 +1,71 @@
+"""How the capital is spread now, and how it might be: information, since no rule of weights was found to earn more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mm_dagster.arrays import Floats
+from mm_dagster.bars import DAY_BARS
+from mm_dagster.portfolio import weights
+from mm_dagster.portfolio.paths import STEP_BARS, Past
+
+DAYS = 60
+"""How far back returns are looked at."""
+MOST = 2.0
+"""No market gets more than so many times its equal share."""
+
+
+class Weights(NamedTuple):
+    """Shares of the capital by grid, in their order, and what they follow from.
+
+    Attributes:
+        now: as it is, shape (grids,).
+        equal_risk: the same in each grid, as much as has the volatility that there is now; the rest is idle.
+        minimum_variance: the calmest, of the markets, and within one by capital.
+        highest: highest correlation of two markets; None: there is one.
+        between: these two.
+    """
+
+    now: Floats
+    equal_risk: Floats
+    minimum_variance: Floats
+    highest: float | None
+    between: str | None
+
+
+def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence[int]) -> Weights:
+    """Spreads the capital of some grids.
+
+    From 6-hour returns of DAYS days, at bars whose absolute number divides by STEP_BARS, and scaled to the volatility
+    that is forecast now.
+
+    Args:
+        known: the past of all markets.
+        now: column of the newest bar.
+        capital: of each grid, above 0.
+        places: the market of each grid.
+    """
+    own = np.array(capital) / sum(capital)
+    markets, lanes = np.unique(np.array(places), return_inverse=True)
+    last = now - (known.first + now) % STEP_BARS
+    columns = last - STEP_BARS * np.arange(DAYS * DAY_BARS // STEP_BARS + 1)[::-1]
+    returns = np.diff(known.close[markets][:, columns]).T
+    shrunk = weights.shrunk_covariance(returns).covariance
+    if not (np.diagonal(shrunk) > 0).all():
+        # None of them moved: there is nothing to choose by.
+        return Weights(own, own, own, None, None)
+    covariance = weights.scaled(shrunk, known.sigma[markets, now])
+    by_market = np.bincount(lanes, weights=own, minlength=markets.size)
+    calmest = weights.minimum_variance(covariance, min(1.0, MOST / markets.size))
+    by_grid = covariance[np.ix_(lanes, lanes)]
+    pair = weights.highest_pair(weights.correlation(shrunk))
+    return Weights(
+        now=own,
+        equal_risk=np.full(own.size, weights.equal_at_risk(by_grid, own) / own.size),
+        minimum_variance=calmest[lanes] * own / by_market[lanes],
+        highest=None if pair is None else pair.correlation,
+        between=None if pair is None else "/".join(known.symbols[markets[one]] for one in (pair.first, pair.second)),
+    )

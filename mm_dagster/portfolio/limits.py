@@ -1,0 +1,208 @@
+"""The rows of `limit_state`: each limit of portfolio.yaml beside its value, and whether and since when it is breached.
+
+A limit is breached when its value is above it, and until the value is 10 % below it, so that one that stands at its
+limit is not said again and again. Only the last 7 days are looked at for that: what is stored before changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from mm_dagster.arrays import Flags, Floats, Integers
+from mm_dagster.bars import BAR, DAY_BARS, TIME, WEEK_BARS, Span, by_bar
+from mm_dagster.config.portfolio import PortfolioConfig
+from mm_dagster.tables import registry
+
+LEAD_BARS = WEEK_BARS
+"""How many bars of the portfolio before the first evaluation are looked at."""
+COUNTING_BARS = DAY_BARS
+"""Fills are counted over so many bars, which are looked at before that."""
+OVER = 0.9
+"""A limit is no longer breached below this share of it."""
+LEAST_FILLS = 20
+"""Of fewer fills the share of the fees says nothing."""
+ALL = "all"
+"""The subject of what is about all grids."""
+OF_EQUITY = (
+    "portfolio", "pair", "position", "session", "es_5_24h", "drawdown_mild", "drawdown_moderate", "drawdown_severe",
+)  # fmt: skip
+"""The limits that are shares of the equity."""
+RISK = ("capital", "session_capital", "equity", "live_equity", "es_5_24h", "drawdown_share", "highest_correlation")
+"""Columns of `portfolio_risk` that are read."""
+FILLED = ("fills", "fees_paid", "grid_profit", "inventory", "average_cost")
+"""Columns of `grid_risk` that are read."""
+
+
+class Standing(NamedTuple):
+    """One limit of one subject, bar by bar, shape (n,) each.
+
+    Attributes:
+        limit: which.
+        subject: ALL, a market or a grid.
+        value: NaN where it is not known.
+        there: whether there is such a subject.
+    """
+
+    limit: str
+    subject: str
+    value: Floats
+    there: Flags
+
+
+def thresholds(settings: PortfolioConfig) -> dict[str, float | None]:
+    """Each limit's; None: it is not watched."""
+    limits = settings.limits.model_dump(exclude={"min_step_apart"})
+    return {**limits, **{f"drawdown_{name}": share for name, share in settings.drawdown.model_dump().items()}}
+
+
+def compute(
+    quote: str,
+    risk_rows: pl.DataFrame,
+    contributions: pl.DataFrame,
+    grid_rows: pl.DataFrame,
+    makers: Mapping[str, float],
+    span: Span,
+    settings: PortfolioConfig,
+) -> pl.DataFrame:
+    """The limits of one quote currency at the bars of a span that `portfolio_risk` has a row of.
+
+    Args:
+        quote: the currency.
+        risk_rows: rows of `portfolio_risk` from LEAD_BARS before the span on; all frames may hold more.
+        contributions: rows of `portfolio_contribution`, likewise.
+        grid_rows: rows of `grid_risk` of its grids, from COUNTING_BARS before that on.
+        makers: the maker fee of each grid, fraction.
+        span: the bars.
+        settings: limits and drawdowns.
+
+    Returns:
+        Rows of `limit_state` without stamps, by bar, limit and subject.
+    """
+    wide = span.back(LEAD_BARS)
+    mine = risk_rows.filter(pl.col("quote") == quote)
+    lane = pl.DataFrame({"quote": [quote]})
+    told = by_bar(mine.with_columns(there=pl.lit(1.0)), wide, lane, *RISK, "there")
+    known = {name: values[0] for name, values in told.items()}
+    exists = known.pop("there") == 1.0
+    equity = np.where(np.isnan(known["equity"]), known["live_equity"], known["equity"])
+    limits = thresholds(settings)
+    parts = [registry.empty("limit_state").drop("config_hash", "code_version")]
+    asked = wide.bars - span.bars
+    times = (wide.open_times() + BAR).to_list()
+    of_quote = contributions.filter(pl.col("quote") == quote)
+    for one in (
+        *_of_all(known, equity, exists, settings),
+        *_of_capital(of_quote, equity, wide),
+        *_of_fills(of_quote, grid_rows, makers, wide),
+    ):
+        limit = limits[one.limit]
+        is_breached, begun = breaches(one.value, limit)
+        places = asked + np.flatnonzero(one.there[asked:] & exists[asked:])
+        if not places.size:
+            continue
+        value, state = one.value[places], is_breached[places]
+        since = [times[begun[place]] if is_breached[place] == 1 else None for place in places.tolist()]
+        parts.append(
+            registry.conform(
+                pl.DataFrame(
+                    {
+                        "as_of": pl.Series([times[place] for place in places.tolist()], dtype=TIME),
+                        "value": value,
+                        "breached": pl.Series(state).replace_strict([1, 0, -1], [True, False, None]),
+                        "since": pl.Series(since, dtype=TIME),
+                        "room": (np.nan if limit is None else limit) - value,
+                    }
+                ).with_columns(
+                    pl.col(pl.Float64).fill_nan(None),
+                    quote=pl.lit(quote),
+                    limit=pl.lit(one.limit),
+                    subject=pl.lit(one.subject),
+                    threshold=pl.lit(limit, dtype=pl.Float64),
+                ),
+                "limit_state",
+            ).drop("config_hash", "code_version")
+        )
+    return pl.concat(parts).sort("as_of", "limit", "subject")
+
+
+def breaches(value: Floats, limit: float | None) -> tuple[Integers, Integers]:
+    """Whether a limit is breached at each bar, and at which bar that began.
+
+    Args:
+        value: shape (n,), NaN where it is not known.
+        limit: the threshold; None: it is not watched.
+
+    Returns:
+        1, 0, or -1 where it is not known, shape (n,); and the first bar above the limit since the last one that was
+        well below it, LEAD_BARS ago at most, shape (n,), where it is breached.
+    """
+    column = np.arange(value.size)
+    if limit is None:
+        return np.full(value.size, -1, np.int64), column
+    above, below = value > limit, value < OVER * limit
+    last_above = np.maximum.accumulate(np.where(above, column, -1))
+    last_below = np.maximum.accumulate(np.where(below, column, -1))
+    reach = column - LEAD_BARS
+    is_breached = (last_above > last_below) & (last_above >= np.maximum(reach, 0))
+    ups = np.flatnonzero(above)
+    first = np.searchsorted(ups, np.maximum(last_below + 1, reach))
+    begun = ups[np.minimum(first, max(0, ups.size - 1))] if ups.size else column
+    return np.where(np.isnan(value), -1, is_breached.astype(np.int64)), np.where(is_breached, begun, column)
+
+
+def _of_all(
+    known: Mapping[str, Floats], equity: Floats, exists: Flags, settings: PortfolioConfig
+) -> Iterator[Standing]:
+    """What is about all grids together."""
+    yield Standing("portfolio", ALL, known["capital"] / equity, exists)
+    yield Standing("session", ALL, known["session_capital"] / equity, exists)
+    yield Standing("es_5_24h", ALL, known["es_5_24h"] / equity, exists)
+    yield Standing("correlation", ALL, known["highest_correlation"], exists)
+    for name in settings.drawdown.model_dump():
+        yield Standing(f"drawdown_{name}", ALL, known["drawdown_share"], exists)
+
+
+def _of_capital(contributions: pl.DataFrame, equity: Floats, wide: Span) -> Iterator[Standing]:
+    """The capital of each grid, and of each market."""
+    for limit, subject in (("position", "grid_id"), ("pair", "symbol")):
+        capital = contributions.group_by("as_of", subject).agg(pl.col("capital").sum())
+        lanes = capital.select(subject).unique().sort(subject)
+        for name, values in zip(lanes[subject], by_bar(capital, wide, lanes, "capital")["capital"], strict=True):
+            yield Standing(limit, name, values / equity, ~np.isnan(values))
+
+
+def _of_fills(
+    contributions: pl.DataFrame, grid_rows: pl.DataFrame, makers: Mapping[str, float], wide: Span
+) -> Iterator[Standing]:
+    """How often each grid filled within a day, and what the fees took of what it sold."""
+    for (grid_id,), there in sorted(contributions.group_by("grid_id"), key=lambda pair: pair[0]):
+        lanes = there.select("grid_id", "activated_at").unique().sort("activated_at")
+        held = by_bar(there.with_columns(there=pl.lit(1.0)), wide, lanes, "there")["there"] == 1.0
+        before = wide.back(COUNTING_BARS)
+        rows = by_bar(grid_rows.filter(pl.col("grid_id") == grid_id), before, lanes, *FILLED)
+        fills = np.full(wide.bars, np.nan)
+        share = np.full(wide.bars, np.nan)
+        for place, is_there in enumerate(held):
+            its = {name: values[place] for name, values in rows.items()}
+            # A grid that is younger than a day has begun with none.
+            earlier = np.where(np.isnan(its["fills"]), 0.0, its["fills"])[: wide.bars]
+            fills[is_there] = (its["fills"][COUNTING_BARS:] - earlier)[is_there]
+            share[is_there] = _fee_share(its, makers[grid_id])[COUNTING_BARS:][is_there]
+        yield Standing("fills_per_day", str(grid_id), fills, held.any(axis=0))
+        yield Standing("fee_share", str(grid_id), share, held.any(axis=0))
+
+
+def _fee_share(its: Mapping[str, Floats], maker: float) -> Floats:
+    """Fees of what was bought and sold again, over what that earned before them; NaN with fewer than LEAST_FILLS.
+
+    The fees of what is still held are in its cost, and wait for its sale.
+    """
+    cost = np.where(its["inventory"] > 0, its["inventory"] * its["average_cost"], 0.0)
+    fees = its["fees_paid"] - cost * maker / (1.0 + maker)
+    earned = its["grid_profit"] + fees
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((its["fills"] >= LEAST_FILLS) & (earned > 0), fees / earned, np.nan)

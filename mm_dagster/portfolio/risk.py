@@ -1,0 +1,394 @@
+"""The rows of `portfolio_risk` and `portfolio_contribution`: what all grids may lose together in one night.
+
+A night is 24 hours from any bar on. Of each night of the past months (`paths.py`) every grid says what it would lose if
+the markets did the same again (`loss.py`); losses of one night are added up, and the worst are looked at. So what falls
+together is not assumed but taken from what fell together. Everything is a function of stored rows; sums are taken in
+the order of grid_id, one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from mm_dagster.arrays import Flags, Floats, Integers
+from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, by_bar
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.portfolio import PortfolioConfig
+from mm_dagster.config.risk import RiskConfig
+from mm_dagster.grid.position import LATEST_START_BARS
+from mm_dagster.grid.replay import terms_of
+from mm_dagster.grid.slippage import WINDOW_BARS, Traded, traded
+from mm_dagster.portfolio.allocation import Weights, weights_of
+from mm_dagster.portfolio.loss import Held, held, lost
+from mm_dagster.portfolio.paths import Past, Starts, lacking, lead_bars, past, starts
+from mm_dagster.tables import registry
+from mm_dagster.tables.market import MarketRules
+from mm_dagster.tables.words import DRAWDOWNS
+
+PRICES = ("open", "high", "low", "close", "volume")
+"""Columns of `candles` that are read."""
+HELD = (
+    "grid_id", "activated_at", "as_of", "symbol", "price", "inventory", "liquidation_value", "total_pnl",
+    "capital_at_risk", "stopped_at", "source",
+)  # fmt: skip
+"""Columns of `grid_risk` that are read."""
+NIGHT, RARE = 0.05, 0.01
+"""Shares of the nights that are worse: one in 20, one in 100."""
+SESSION = timedelta(hours=24)
+"""Grids that were activated within it are new."""
+_FIGURES = (
+    "liquidation_value", "exposure", "total_pnl", "var_5_24h", "es_5_24h", "var_1_24h", "es_1_24h", "sum_of_var_5",
+    "diversification", "counts_as", "all_stops", "p_any_break_24h", "p_half_break_24h", "expected_breaks_24h",
+    "drawdown", "drawdown_share", "drawdown_level", "ruin", "highest_correlation", "most_correlated", "paths",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """A running grid of the portfolio, from its activation until it was closed.
+
+    Attributes:
+        grid: as it was first seen.
+        rules: what its venue asked of an order then.
+        closed_at: when it ended; None: it has not.
+    """
+
+    grid: GridConfig
+    rules: MarketRules
+    closed_at: datetime | None
+
+    @property
+    def key(self) -> tuple[str, datetime]:
+        """What its rows are told apart by."""
+        return self.grid.id, self.grid.activated_at
+
+    def runs_at(self, as_of: datetime) -> bool:
+        """Whether it has begun and is not closed."""
+        return self.grid.first_as_of <= as_of and (self.closed_at is None or as_of < self.closed_at)
+
+
+class Tail(NamedTuple):
+    """How much is lost in the worst nights.
+
+    Attributes:
+        var: the loss that a share of the nights exceeds: the ceil(share n)-th worst of n.
+        es: mean of those and of itself.
+        worst: which paths these are, worst first.
+    """
+
+    var: float
+    es: float
+    worst: Integers
+
+
+def tail(losses: Floats, share: float) -> Tail:
+    """The worst nights of some.
+
+    Args:
+        losses: by path, shape (k,).
+        share: of the nights.
+    """
+    many = int(np.ceil(share * losses.size))
+    # Of equal losses the earlier night comes first, on every machine.
+    worst = np.argsort(-losses, kind="stable")[:many]
+    return Tail(float(losses[worst[-1]]), float(np.add.reduce(losses[worst])) / many, worst)
+
+
+def added_up(losses: Floats) -> Floats:
+    """Losses of all grids together by path, one grid after another: shape (grids, k) -> (k,)."""
+    total = np.zeros(losses.shape[1])
+    for of_grid in losses:
+        total += of_grid
+    return total
+
+
+class Inputs(NamedTuple):
+    """What is read for some moments; frames may hold more than is needed.
+
+    Attributes:
+        members: all that ran at some time in the window of one of the moments, in the order of grid_id.
+        risk_rows: HELD of `grid_risk` of the span and, for the drawdown, of the window before it.
+        candles: `candles` from `lead` before the span, and the first hour of each member.
+        features: `volatility_forecast` of `regime_features` from `lead` before the span.
+        equities: what the account says that it holds, by moment, quote currency; empty: no account is read.
+    """
+
+    members: Sequence[Member]
+    risk_rows: pl.DataFrame
+    candles: pl.DataFrame
+    features: pl.DataFrame
+    equities: Mapping[datetime, float]
+
+
+def lead(settings: PortfolioConfig) -> int:
+    """How many bars before a moment are looked at."""
+    return lead_bars(settings.window_days)
+
+
+def compute(
+    quote: str, found: Inputs, moments: Sequence[datetime], settings: PortfolioConfig, risk: RiskConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The portfolio of one quote currency at some moments.
+
+    Args:
+        quote: the currency.
+        found: what is stored.
+        moments: `as_of` of bars, ascending, at least one.
+        settings: window, equity, drawdown.
+        risk: half spreads, and what a weekend is.
+
+    Returns:
+        Rows of `portfolio_risk`, one for each moment, and of `portfolio_contribution`, one for each moment and grid
+        that holds something, both without stamps.
+    """
+    span = Span(moments[0] - BAR, moments[-1]).back(lead(settings))
+    symbols = tuple(sorted({member.grid.symbol for member in found.members}))
+    lanes = pl.DataFrame({"symbol": symbols}, schema={"symbol": pl.String})
+    prices = by_bar(found.candles, span, lanes, *PRICES, time="close_time")
+    forecast = by_bar(found.features, span, lanes, "volatility_forecast")["volatility_forecast"]
+    known = past(symbols, span, np.stack([prices[name] for name in PRICES[:4]]), forecast, risk.vol.weekend)
+    looked = (moments[-1] - moments[0]) // BAR + 1 + WINDOW_BARS
+    markets = [
+        traded(close[-looked:], volume[-looked:])
+        for close, volume in zip(prices["close"], prices["volume"], strict=True)
+    ]
+    cells = _cells(found, risk)
+    stored = {
+        (row["grid_id"], row["activated_at"], row["as_of"]): row
+        for row in found.risk_rows.filter(pl.col("as_of") >= moments[0]).iter_rows(named=True)
+    }
+    curves = _Curves(found, span)
+    rows, parts = [], []
+    for moment in moments:
+        running = [member for member in found.members if member.runs_at(moment)]
+        its = {member.key: stored.get((*member.key, moment)) for member in running}
+        holding = [one for one in running if not ((row := its[one.key]) and row["stopped_at"] is not None)]
+        begin = starts(known, bar_number(moment) - 1, settings.window_days)
+        row = _described(quote, moment, holding, settings, found.equities.get(moment))
+        rows.append(row)
+        row["reason"] = _unknown(holding, its, cells, known, begin, settings)
+        if row["reason"] or not holding:
+            row["reason"] = row["reason"] or "No grid holds anything: there is nothing to lose."
+            continue
+        places = [known.symbols.index(member.grid.symbol) for member in holding]
+        grids = [
+            _placed(cells[member.key], its[member.key], markets[place], (moment - moments[-1]) // BAR - 1)
+            for member, place in zip(holding, places, strict=True)
+        ]
+        lost_by = [lost(grid, known, place, begin) for grid, place in zip(grids, places, strict=True)]
+        losses, broken = np.stack([one.loss for one in lost_by]), np.stack([one.broken for one in lost_by])
+        row |= _figures(
+            losses,
+            broken,
+            [its[member.key] for member in holding],
+            row,
+            settings,
+            curves.fallen(moment, settings.window_days),
+        )
+        weights = weights_of(known, begin.now, [member.grid.capital for member in holding], places)
+        row["highest_correlation"], row["most_correlated"] = weights.highest, weights.between
+        parts += _contributions(row, holding, losses, broken, weights)
+    return _frame(rows, "portfolio_risk"), _frame(parts, "portfolio_contribution")
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], table: str) -> pl.DataFrame:
+    types = registry.dtypes(table)
+    frame = pl.DataFrame(rows, schema={name: types[name] for name in types}, orient="row")
+    return frame.drop("config_hash", "code_version").with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _described(
+    quote: str, moment: datetime, holding: Sequence[Member], settings: PortfolioConfig, live_equity: float | None
+) -> dict[str, Any]:
+    """What is known of a portfolio without a price."""
+    fresh = [member for member in holding if moment - member.grid.activated_at < SESSION]
+    return {
+        "quote": quote,
+        "as_of": moment,
+        "grids": len(holding),
+        "markets": len({member.grid.symbol for member in holding}),
+        "capital": sum(member.grid.capital for member in holding),
+        "session_capital": sum(member.grid.capital for member in fresh),
+        "equity": settings.equity,
+        "live_equity": live_equity if settings.equity is None else None,
+        **dict.fromkeys(_FIGURES),
+    }
+
+
+def _cells(found: Inputs, risk: RiskConfig) -> dict[tuple[str, datetime], Held | str]:
+    """The cells of each member, or why they are not known."""
+    cells: dict[tuple[str, datetime], Held | str] = {}
+    for member in found.members:
+        grid = member.grid
+        begun = Span(grid.first_as_of - BAR, grid.first_as_of + LATEST_START_BARS * BAR)
+        first = (
+            found.candles.filter(pl.col("symbol") == grid.symbol, begun.closes("close_time"))
+            .filter(pl.col("close").is_not_null())
+            .sort("close_time")["close"]
+        )
+        if first.is_empty():
+            cells[member.key] = f"{grid.id}: no candle is known at its activation"
+            continue
+        try:
+            terms = terms_of(grid, float(first[0]), member.rules, risk.half_spread(grid.symbol))
+        except ValueError as error:
+            cells[member.key] = str(error)
+            continue
+        cells[member.key] = held(terms, is_modelled=grid.fees.slippage is None)
+    return cells
+
+
+def _placed(cells: Held | str, row: Mapping[str, Any] | None, market: Traded, place: int) -> Held:
+    """Cells where they stand, by their row of `grid_risk` and by how their market trades."""
+    assert isinstance(cells, Held)
+    assert row is not None
+    return cells.standing(row["price"], row["inventory"], float(market.sigma[place]), float(market.volume[place]))
+
+
+def _unknown(
+    holding: Sequence[Member],
+    its: Mapping[tuple[str, datetime], Mapping[str, Any] | None],
+    cells: Mapping[tuple[str, datetime], Held | str],
+    known: Past,
+    begin: Starts,
+    settings: PortfolioConfig,
+) -> str | None:
+    """Why nothing can be said of all grids together; None: it can. A loss is never made smaller by leaving one out."""
+    said = []
+    for member in holding:
+        row, its_cells = its[member.key], cells[member.key]
+        if row is None:
+            said.append(f"{member.grid.id}: its risk is not computed")
+        elif row["price"] is None:
+            said.append(f"{member.grid.symbol}: its newest bar is missing")
+        elif isinstance(its_cells, str):
+            said.append(its_cells)
+        elif row["inventory"] is None or row["liquidation_value"] is None:
+            said.append(f"{member.grid.id}: what it holds is not known")
+    names = {member.grid.symbol for member in holding}
+    absent = lacking(known, begin, settings.window_days)
+    said += [
+        f"{symbol}: its last {settings.window_days} days are not known without a hole of a day"
+        for symbol, lacks in zip(known.symbols, absent.tolist(), strict=True)
+        if lacks and symbol in names and not any(one.startswith(f"{symbol}:") for one in said)
+    ]
+    return f"{'; '.join(dict.fromkeys(said))}." if said else None
+
+
+def _figures(
+    losses: Floats,
+    broken: Flags,
+    rows: Sequence[Mapping[str, Any] | None],
+    described: Mapping[str, Any],
+    settings: PortfolioConfig,
+    fallen: float,
+) -> dict[str, Any]:
+    """The figures of one moment; see the columns of `portfolio_risk`."""
+    total = added_up(losses)
+    night, rare = tail(total, NIGHT), tail(total, RARE)
+    alone = sum(tail(of_grid, NIGHT).var for of_grid in losses)
+    # A portfolio that gains even in its bad night has no meaningful share of what its grids risk one by one.
+    diversification = night.var / alone if night.var > 0 and alone > 0 else None
+    breaks = broken.sum(axis=0)
+    equity = described["equity"] or described["live_equity"]
+    share = fallen / equity if equity else None
+    steps = settings.drawdown.mild, settings.drawdown.moderate, settings.drawdown.severe
+    values = {name: sum(row[name] for row in rows if row) for name in ("liquidation_value", "total_pnl")}
+    at_risk = [row["capital_at_risk"] for row in rows if row]
+    return {
+        **values,
+        "exposure": sum(row["inventory"] * row["price"] for row in rows if row),
+        "var_5_24h": night.var,
+        "es_5_24h": night.es,
+        "var_1_24h": rare.var,
+        "es_1_24h": rare.es,
+        "sum_of_var_5": alone,
+        "diversification": diversification,
+        "counts_as": None if diversification is None else 1.0 / (diversification * diversification),
+        "all_stops": None if None in at_risk else sum(at_risk),
+        "p_any_break_24h": float(np.count_nonzero(breaks)) / breaks.size,
+        "p_half_break_24h": float(np.count_nonzero(2 * breaks >= len(losses))) / breaks.size,
+        "expected_breaks_24h": float(breaks.sum()) / breaks.size,
+        "drawdown": fallen,
+        "drawdown_share": share,
+        "drawdown_level": None if share is None else DRAWDOWNS[sum(share >= step for step in steps)],
+        "ruin": None
+        if not equity
+        else float(np.count_nonzero(fallen + total > settings.drawdown.severe * equity)) / total.size,
+        "paths": total.size,
+    }
+
+
+def _contributions(
+    row: Mapping[str, Any],
+    holding: Sequence[Member],
+    losses: Floats,
+    broken: Flags,
+    weights: Weights,
+) -> list[dict[str, Any]]:
+    """What each grid has of the bad night."""
+    total = added_up(losses)
+    night = tail(total, NIGHT)
+    return [
+        {
+            "quote": row["quote"],
+            "as_of": row["as_of"],
+            "grid_id": member.grid.id,
+            "activated_at": member.grid.activated_at,
+            "symbol": member.grid.symbol,
+            "capital": member.grid.capital,
+            "es_5_contribution": (mine := float(np.add.reduce(losses[place][night.worst])) / night.worst.size),
+            "es_5_share": mine / night.es if night.es > 0 else None,
+            "stopping_takes_off": night.es - tail(added_up(np.delete(losses, place, axis=0)), NIGHT).es,
+            "var_5_alone": tail(losses[place], NIGHT).var,
+            "p_break_24h": float(np.count_nonzero(broken[place])) / broken.shape[1],
+            "weight": weights.now[place],
+            "weight_equal_risk": weights.equal_risk[place],
+            "weight_minimum_variance": weights.minimum_variance[place],
+        }
+        for place, member in enumerate(holding)
+    ]
+
+
+class _Curves:
+    """The profit of all grids over the window, ended ones included, and how far it is below its best."""
+
+    def __init__(self, found: Inputs, span: Span) -> None:
+        """
+        Args:
+            found: what is stored.
+            span: from the window before the first moment to the last moment.
+        """
+        self._members = found.members
+        self._span = span
+        lanes = pl.DataFrame(
+            [member.key for member in found.members],
+            schema={"grid_id": pl.String, "activated_at": found.risk_rows.schema["activated_at"]},
+            orient="row",
+        )
+        self._profit = by_bar(found.risk_rows, span, lanes, "total_pnl")["total_pnl"]
+        column = np.arange(span.bars)
+        for place, member in enumerate(found.members):
+            profit = self._profit[place]
+            if member.closed_at is not None:
+                profit[(span.open_times() + BAR >= member.closed_at).to_numpy()] = np.nan
+            last = np.maximum.accumulate(np.where(np.isnan(profit), -1, column))
+            # Before its first row a grid has neither won nor lost; after its last one it stays with what it had.
+            self._profit[place] = np.where(last >= 0, profit[last], 0.0)
+
+    def fallen(self, moment: datetime, days: int) -> float:
+        """How far the profit at a moment is below the best of so many days before it, quote currency."""
+        now = (moment - self._span.start) // BAR
+        sums = np.zeros(days * DAY_BARS)
+        begun = moment - days * DAY_BARS * BAR
+        for member, profit in zip(self._members, self._profit, strict=True):
+            # What ended before the window is the same throughout, and would only round.
+            if member.closed_at is None or member.closed_at > begun:
+                sums += profit[now - sums.size : now]
+        return float(sums.max() - sums[-1])
