@@ -154,15 +154,24 @@ def at_moments(
         members: as of `members_of`, or as somebody asks what would be.
         moments: `as_of` of bars, ascending, at least one.
     """
-    lake, config = project.lake, project.config
-    settings = config.portfolio
-    span = Span(moments[0] - BAR, moments[-1])
-    wide = span.back(risk.lead(settings))
-    window = span.back(settings.window_days * DAY_BARS)
+    config = project.config
     parts: list[list[pl.DataFrame]] = [
         [registry.empty(table).drop("config_hash", "code_version")]
         for table in ("portfolio_risk", "portfolio_contribution")
     ]
+    for quote, found in inputs_of(project, members, moments):
+        for kept, made in zip(parts, risk.compute(quote, found, moments, config.portfolio, config.risk), strict=True):
+            kept.append(made)
+    risks, shares = (pl.concat(part) for part in parts)
+    return risks, shares
+
+
+def inputs_of(project: Project, members: Sequence[Member], moments: Sequence[datetime]) -> Iterator[tuple[str, Inputs]]:
+    """What is stored of each quote currency that is needed at some bars; see `at_moments`."""
+    lake, settings = project.lake, project.config.portfolio
+    span = Span(moments[0] - BAR, moments[-1])
+    wide = span.back(risk.lead(settings))
+    window = span.back(settings.window_days * DAY_BARS)
     for quote in sorted({quote_of(member) for member in members}):
         mine = [
             member
@@ -177,22 +186,23 @@ def at_moments(
         ids = sorted({member.grid.id for member in mine})
         rows = lake.read("grid_risk", span=span, grids=ids, columns=[*risk.HELD, *_CASH])
         before = lake.read(
-            "grid_risk", span=Span(window.start, span.start), grids=ids,
+            "grid_risk",
+            span=Span(window.start, span.start),
+            grids=ids,
             columns=["grid_id", "activated_at", "as_of", "total_pnl"],
-        )  # fmt: skip
-        found = Inputs(
-            members=mine,
-            risk_rows=pl.concat([rows, before], how="diagonal"),
-            candles=_candles(lake, mine, symbols, wide),
-            features=lake.read(
-                "regime_features", span=wide, symbols=symbols, columns=["symbol", "as_of", "volatility_forecast"]
-            ),
-            equities=_equities(project, quote, rows, mine, span) if settings.equity is None else {},
         )
-        for kept, made in zip(parts, risk.compute(quote, found, moments, settings, config.risk), strict=True):
-            kept.append(made)
-    risks, shares = (pl.concat(part) for part in parts)
-    return risks, shares
+        yield (
+            quote,
+            Inputs(
+                members=mine,
+                risk_rows=pl.concat([rows, before], how="diagonal"),
+                candles=_candles(lake, mine, symbols, wide),
+                features=lake.read(
+                    "regime_features", span=wide, symbols=symbols, columns=["symbol", "as_of", "volatility_forecast"]
+                ),
+                equities=_equities(project, quote, rows, mine, span) if settings.equity is None else {},
+            ),
+        )
 
 
 def _candles(lake: Lake, members: Sequence[Member], symbols: Sequence[str], wide: Span) -> pl.DataFrame:

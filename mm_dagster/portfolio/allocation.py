@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mm_dagster.arrays import Floats
+from mm_dagster.arrays import Floats, Integers
 from mm_dagster.bars import DAY_BARS
 from mm_dagster.portfolio import weights
 from mm_dagster.portfolio.paths import STEP_BARS, Past
@@ -36,11 +36,21 @@ class Weights(NamedTuple):
     between: str | None
 
 
-def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence[int]) -> Weights:
-    """Spreads the capital of some grids.
+def returns_of(known: Past, now: int, markets: Integers) -> Floats:
+    """6-hour log returns of DAYS days, at bars whose absolute number divides by STEP_BARS, shape (moments, markets).
 
-    From 6-hour returns of DAYS days, at bars whose absolute number divides by STEP_BARS, and scaled to the volatility
-    that is forecast now.
+    Args:
+        known: the past of all markets.
+        now: column of the newest bar.
+        markets: places of those that are wanted.
+    """
+    last = now - (known.first + now) % STEP_BARS
+    columns = last - STEP_BARS * np.arange(DAYS * DAY_BARS // STEP_BARS + 1)[::-1]
+    return np.diff(known.close[markets][:, columns]).T
+
+
+def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence[int]) -> Weights:
+    """Spreads the capital of some grids, by `returns_of`, scaled to the volatility that is forecast now.
 
     Args:
         known: the past of all markets.
@@ -50,10 +60,7 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     """
     own = np.array(capital) / sum(capital)
     markets, lanes = np.unique(np.array(places), return_inverse=True)
-    last = now - (known.first + now) % STEP_BARS
-    columns = last - STEP_BARS * np.arange(DAYS * DAY_BARS // STEP_BARS + 1)[::-1]
-    returns = np.diff(known.close[markets][:, columns]).T
-    shrunk = weights.shrunk_covariance(returns).covariance
+    shrunk = weights.shrunk_covariance(returns_of(known, now, markets)).covariance
     if not (np.diagonal(shrunk) > 0).all():
         # None of them moved: there is nothing to choose by.
         return Weights(own, own, own, None, None)
