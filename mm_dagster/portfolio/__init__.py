@@ -1,0 +1,1 @@
+"""All grids at once: what one bad night costs them together."""
