@@ -15,6 +15,8 @@ from mm_dagster.arrays import Flags, Floats, kernel
 
 TOLERANCE = 1e-13
 """A market leaves its bound only for a gain beyond rounding, as a share of the mean variance."""
+ROUNDING = 1e-15
+"""A weight that is solved for and lies so near to a bound lies at it."""
 STEPS_EACH = 100
 """So many steps a market are never needed, unless rounding hides who gains."""
 FOUND, INDEFINITE, ENDLESS = 0, 1, 2
@@ -251,16 +253,16 @@ def _calmest(covariance: Floats, cap: float) -> tuple[Floats, int]:
         # How far the way there is free, and who stops it.
         share, stopped = 1.0, -1
         for i in range(count):
-            if free[i] and (target[i] < 0.0 or target[i] > cap):
-                bound = 0.0 if target[i] < 0.0 else cap
+            if free[i] and (target[i] < ROUNDING or target[i] > cap - ROUNDING):
+                bound = 0.0 if target[i] < ROUNDING else cap
                 reached = (bound - weights[i]) / (target[i] - weights[i]) if target[i] != weights[i] else 0.0
-                if reached < share:
-                    share, stopped = max(reached, 0.0), i
+                if stopped < 0 or reached < share:
+                    share, stopped = min(max(reached, 0.0), 1.0), i
         if stopped >= 0:
             for i in range(count):
                 if free[i]:
                     weights[i] = min(max(weights[i] + share * (target[i] - weights[i]), 0.0), cap)
-            free[stopped], at_cap[stopped] = False, target[stopped] > cap
+            free[stopped], at_cap[stopped] = False, not target[stopped] < ROUNDING
             weights[stopped] = cap if at_cap[stopped] else 0.0
             continue
         for i in range(count):
