@@ -1,7 +1,7 @@
 """Where an excess return came from: the choice of markets, what was made of each, and both at once.
 
-A portfolio is held against a benchmark, period by period (Brinson, Fachler 1985), and the periods are linked so that the
-effects add up to the excess over all of them, although returns compound (Carino 1999).
+A portfolio is held against a benchmark, period by period (Brinson, Fachler 1985), and the periods are linked so that
+the effects add up to the excess over all of them, although returns compound (Carino 1999).
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Attribution:
 def attribute(weights: Floats, returns: Floats, benchmark_weights: Floats, benchmark_returns: Floats) -> Attribution:
     """The effects of each market, by period and over all.
 
-    A market that is not held has no return of its own: all that it adds is its allocation, and its return may be NaN. So
-    may the benchmark's return of a market that the benchmark does not hold: the portfolio's stands for it. Capital that
-    lies idle is a market with a return of 0.
+    A market that is not held has no return of its own: all that it adds is its allocation, and its return may be NaN.
+    So may the benchmark's return of a market that the benchmark does not hold: the portfolio's stands for it. Capital
+    that lies idle is a market with a return of 0.
 
     Args:
         weights: shares of the portfolio's capital at the beginning of each period, shape (P, N).

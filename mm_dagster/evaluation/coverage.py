@@ -196,19 +196,20 @@ def z2_p(losses: Floats, paths: Floats, level: float, simulations: int = SIMULAT
     if not (total > top[:, 0] * (1 + 1e-12)).all():
         return None
 
-    def lost(values: Floats, of: int) -> Floats:
-        """What values among the k + 1 add to 1 - z2 on a day: value / (n level es of the others), 0 for no hit."""
-        shortfall = (total[of] - values) / worst
-        return np.where(values > top[of, worst], values / (losses.size * level * shortfall), 0.0)
+    def adds(values: Floats) -> Floats:
+        """What values among the k + 1 of each day add to 1 - z2: value / (n level es of the others), 0 for no hit."""
+        shortfall = (total[:, None] - values) / worst
+        return np.where(values > top[:, worst:], values / (losses.size * level * shortfall), 0.0)
 
+    # Of the next one, as of all that are milder, nothing.
+    of_worst = adds(top)
+    # One day after the other, all simulations at once: memory does not grow with the days, and a simulation that draws
+    # the observed losses has the bits of the observed z2.
+    observed = float(np.cumsum(adds(losses[:, None]))[-1])
     generator = np.random.default_rng(SEED)
-    observed, drawn = 0.0, np.zeros(simulations)
-    # Day by day, all simulations at once: memory does not grow with the days, and a simulation that draws the observed
-    # losses has the bits of the observed z2.
-    for day, loss in enumerate(losses):
-        observed += float(lost(loss, day))
-        of_hits = np.append(lost(top[day, :worst], day), 0.0)
-        drawn += of_hits[np.minimum(generator.integers(paths.shape[1] + 1, size=simulations), worst)]
+    drawn = np.zeros(simulations)
+    for day in of_worst:
+        drawn += day[np.minimum(generator.integers(paths.shape[1] + 1, size=simulations), worst)]
     return float((1 + np.count_nonzero(drawn >= observed)) / (1 + simulations))
 
 

@@ -1,7 +1,7 @@
 """What an equity did, day by day: return, risk, and the ratios of the two, each with its interval.
 
-A day's return is the change between two marks at midnight UTC over the capital, a constant: profit is not reinvested, so
-returns add up and are not compounded. A day without both marks has no known return. It is left out and counted, and
+A day's return is the change between two marks at midnight UTC over the capital, a constant: profit is not reinvested,
+so returns add up and are not compounded. A day without both marks has no known return. It is left out and counted, and
 only the total and the drawdown, which are of the marks, know what happened over it.
 
 The intervals are percentiles of series drawn anew in blocks of 14 days (`resample.in_blocks`), so that days that follow

@@ -49,8 +49,8 @@ def draws(days: Integers, symbols: Integers, count: int = DRAWS) -> Floats:
 def in_blocks(count: int, times: int = DRAWS) -> Integers:
     """Which days a series of days is made of: its own in the first row, drawn blocks of BLOCK_DAYS in each other.
 
-    A block begins on any day, each as likely, and goes on from the last day to the first (Politis, Romano 1992), so that
-    no day is drawn less than another.
+    A block begins on any day, each as likely, and goes on from the last day to the first (Politis, Romano 1992), so
+    that no day is drawn less than another.
 
     Args:
         count: how many days, at least one.

@@ -119,7 +119,7 @@ def test_the_effects_of_returns_that_are_all_but_equal_keep_their_digits() -> No
 
 
 def test_a_return_of_what_nobody_holds_may_be_unknown() -> None:
-    weights, benchmark_weights = np.array([[0.0, 1.0, 0.0]]), np.array([[0.5, 0.0, 0.0]]) + [[0.0, 0.5, 0.0]]
+    weights, benchmark_weights = np.array([[0.0, 1.0, 0.0]]), np.array([[0.5, 0.5, 0.0]])
     found = attribute(weights, np.array([[np.nan, 0.02, np.nan]]), benchmark_weights, np.array([[0.04, 0.0, np.nan]]))
     assert found.effects.allocation[0] == pytest.approx([-0.5 * 0.02, 0.5 * -0.02, 0.0])
     assert found.excess == pytest.approx(0.0, abs=1e-15)
@@ -146,7 +146,7 @@ def test_what_cannot_be_attributed_says_why() -> None:
         attribute(one, zero, one, np.zeros((2, 1)))
     with pytest.raises(ValueError, match="weights: 1 are not finite"):
         attribute(one * np.nan, zero, one, zero)
-    with pytest.raises(ValueError, match="^returns: nan in period 0 of market 0, which is held"):
+    with pytest.raises(ValueError, match=r"^returns: nan in period 0 of market 0, which is held"):
         attribute(one, one * np.nan, one, zero)
     with pytest.raises(ValueError, match="benchmark_returns: nan in period 0 of market 0, which is held"):
         attribute(one, zero, one, one * np.nan)

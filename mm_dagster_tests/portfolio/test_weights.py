@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from mm_dagster.arrays import Floats
+from mm_dagster.portfolio import weights as module
 from mm_dagster.portfolio.weights import (
     Pair,
     correlation,
@@ -216,6 +220,15 @@ def test_the_highest_pair_is_the_first_of_the_most_correlated() -> None:
 
 
 # bits -----------------------------------------------------------------------------------------------------------------
+
+
+def test_no_sum_is_left_to_a_library_for_matrices() -> None:
+    """Its last bits hang on how many threads it has."""
+    source = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    named = {node.attr for node in ast.walk(source) if isinstance(node, ast.Attribute)}
+    assert named.isdisjoint({"dot", "matmul", "linalg", "einsum", "tensordot", "inner", "vdot", "cov", "corrcoef"})
+    assert not any(isinstance(node, ast.MatMult) for node in ast.walk(source))
+    assert {"sqrt", "diagonal"} <= named
 
 
 def test_no_bit_depends_on_where_in_memory_the_arrays_lie() -> None:
