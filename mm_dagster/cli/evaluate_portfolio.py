@@ -40,6 +40,7 @@ def print_coverage(days: Span, symbols: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_rows([one._asdict() for one in rows], as_json)
         return
+    from mm_dagster.evaluation.coverage import is_rough
     from mm_dagster.evaluation.together import METHODS
 
     say_if_simulated(symbols)
@@ -58,6 +59,10 @@ def print_coverage(days: Span, symbols: Sequence[str], as_json: bool) -> None:
     for method, meaning in METHODS.items():
         out.print(f"{method}: {meaning}.", highlight=False, soft_wrap=True)
     out.print(_CAVEAT, highlight=False, soft_wrap=True)
+    rough = sorted({one.level for one in rows if is_rough(one.days, one.level)})
+    if rough:
+        levels = " and ".join(f"{level:g}" for level in rough)
+        out.print(f"At {levels} fewer than 5 nights were to be expected: these p are rough.", highlight=False)
     sys.stdout.flush()
     made = _made(days, symbols)
     if made.height:

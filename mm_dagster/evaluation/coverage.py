@@ -17,9 +17,11 @@ import numpy as np
 from mm_dagster.arrays import Flags, Floats
 from mm_dagster.evaluation.resample import SEED
 
+LEAST_DAYS = 20
+"""Fewer days give no test."""
 LEAST_EXPECTED = 5.0
-"""Fewer expected hits give no test: 100 days at .05, 500 at .01. From there on the first one, at 5 %, refuses .03 to
-.08 of the figures that are right; with two expected hits it would be up to .15 (exact binomial sums)."""
+"""With fewer expected hits (100 days at .05, 500 at .01) a test is rough: at 5 % the first one refuses up to .15 of the
+figures that are right (two expected hits), and from there on .03 to .08 (exact binomial sums)."""
 SIMULATIONS = 10_000
 
 
@@ -35,7 +37,7 @@ class Coverage(NamedTuple):
         christoffersen_p: likewise of their order, were hits independent; see `christoffersen`.
         z2: see `acerbi_szekely`.
         z2_p: probability of a z2 at most as high, were the simulated paths right; see `z2_p`.
-            The four are None below LEAST_EXPECTED expected hits, and where they cannot be told.
+            The four are None below LEAST_DAYS days, and where they cannot be told; see `is_rough`.
     """
 
     level: float
@@ -65,7 +67,7 @@ def measure(losses: Floats, var: Floats, es: Floats, paths: Floats, level: float
     _check(losses, var, es, paths, level)
     hit = losses > var
     days, hits = hit.size, int(hit.sum())
-    told = enough(days, level)
+    told = days >= LEAST_DAYS
     return Coverage(
         level=level,
         days=days,
@@ -96,19 +98,19 @@ def _check(losses: Floats, var: Floats, es: Floats, paths: Floats, level: float)
                 raise ValueError(f"{name}: {said[day]} on day {day}, but of the {worst} worst paths it is {own[day]}")
 
 
-def enough(days: int, level: float) -> bool:
-    """Whether so many days are enough for a test: LEAST_EXPECTED hits are expected."""
+def is_rough(days: int, level: float) -> bool:
+    """Whether so few days make a test rough: fewer than LEAST_EXPECTED hits are expected."""
     # 500 x .01 may come out a bit below 5.
-    return days * level >= LEAST_EXPECTED * (1 - 1e-12)
+    return days * level < LEAST_EXPECTED * (1 - 1e-12)
 
 
 def kupiec(hits: int, days: int, level: float) -> float | None:
-    """p-value of the number of hits, by the test of the proportion of failures; None below LEAST_EXPECTED.
+    """p-value of the number of hits, by the test of the proportion of failures; None below LEAST_DAYS.
 
     LR = 2 ln(L(hits / days) / L(level)) with L(q) = q^hits (1 - q)^(days - hits), chi-squared with 1 degree of freedom
     (Kupiec 1995). Too few hits are as unlikely as too many.
     """
-    if not enough(days, level):
+    if days < LEAST_DAYS:
         return None
     return _survival(2 * (_likelihood(hits, days) - _likelihood(hits, days, level)))
 

@@ -142,6 +142,8 @@ def verdict(rows: pl.DataFrame) -> tuple[bool, str]:
             f"{row['quote']}: of {counted(row['days'], 'night')} {row['hits']} were worse than the figure of one night "
             f"in {round(1 / row['level'])}, {expected:.1f} were to be expected"
         )
+        if coverage.is_rough(row["days"], row["level"]):
+            continue
         ps = [row[name] for name in ("kupiec_p", "z2_p") if row[name] is not None]
         if ps and min(ps) < DOUBTED:
             doubted.append(f"{row['quote']} at {row['level']:g}: p {min(ps):.3f}")

@@ -14,6 +14,8 @@ from mm_dagster.portfolio.paths import STEP_BARS, Past
 
 DAYS = 60
 """How far back returns are looked at."""
+LEAD_BARS = DAYS * DAY_BARS + STEP_BARS
+"""How many bars before a moment they need."""
 MOST = 2.0
 """No market gets more than so many times its equal share."""
 
@@ -23,9 +25,10 @@ class Weights(NamedTuple):
 
     Attributes:
         now: as it is, shape (grids,).
-        equal_risk: the same in each grid, as much as has the volatility that there is now; the rest is idle.
-        minimum_variance: the calmest, of the markets, and within one by capital.
-        highest: highest correlation of two markets; None: there is one.
+        equal_risk: the same in each grid, as much as has the volatility that there is now; the rest is idle. NaN where
+            the returns are not known.
+        minimum_variance: the calmest, of the markets, and within one by capital; likewise.
+        highest: highest correlation of two markets; None: there is one, or it is not known.
         between: these two.
     """
 
@@ -60,10 +63,14 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     """
     own = np.array(capital) / sum(capital)
     markets, lanes = np.unique(np.array(places), return_inverse=True)
-    shrunk = weights.shrunk_covariance(returns_of(known, now, markets)).covariance
+    returns = returns_of(known, now, markets)
+    unknown = np.full(own.size, np.nan)
+    if not np.isfinite(returns).all():
+        return Weights(own, unknown, unknown, None, None)
+    shrunk = weights.shrunk_covariance(returns).covariance
     if not (np.diagonal(shrunk) > 0).all():
         # None of them moved: there is nothing to choose by.
-        return Weights(own, own, own, None, None)
+        return Weights(own, unknown, unknown, None, None)
     covariance = weights.scaled(shrunk, known.sigma[markets, now])
     by_market = np.bincount(lanes, weights=own, minlength=markets.size)
     calmest = weights.minimum_variance(covariance, min(1.0, MOST / markets.size))

@@ -24,6 +24,7 @@ from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid.position import LATEST_START_BARS
 from mm_dagster.grid.replay import terms_of
 from mm_dagster.grid.slippage import WINDOW_BARS, Traded, traded
+from mm_dagster.portfolio import allocation
 from mm_dagster.portfolio.allocation import Weights, weights_of
 from mm_dagster.portfolio.loss import Held, held, lost
 from mm_dagster.portfolio.paths import Past, Starts, lacking, lead_bars, past, starts
@@ -128,7 +129,7 @@ class Inputs(NamedTuple):
 
 def lead(settings: PortfolioConfig) -> int:
     """How many bars before a moment are looked at."""
-    return lead_bars(settings.window_days)
+    return max(lead_bars(settings.window_days), allocation.LEAD_BARS)
 
 
 class Night(NamedTuple):

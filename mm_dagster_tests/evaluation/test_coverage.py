@@ -13,7 +13,7 @@ from scipy import stats
 
 from mm_dagster.arrays import Floats
 from mm_dagster.evaluation import coverage
-from mm_dagster.evaluation.coverage import acerbi_szekely, christoffersen, kupiec, measure, z2_p
+from mm_dagster.evaluation.coverage import acerbi_szekely, christoffersen, is_rough, kupiec, measure, z2_p
 
 
 def figures(paths: Floats, level: float) -> tuple[Floats, Floats]:
@@ -49,9 +49,20 @@ def test_the_very_number_that_is_expected_is_the_likeliest() -> None:
 
 
 @pytest.mark.parametrize(("level", "least"), [(0.05, 100), (0.01, 500)])
-def test_below_five_expected_hits_nothing_is_judged(level: float, least: int) -> None:
-    assert kupiec(0, least - 1, level) is None
-    assert kupiec(0, least, level) is not None
+def test_below_five_expected_hits_a_test_is_rough(level: float, least: int) -> None:
+    assert is_rough(least - 1, level)
+    assert not is_rough(least, level)
+    assert kupiec(0, 19, level) is None
+    assert kupiec(0, 20, level) == pytest.approx(stats.chi2.sf(-40 * math.log1p(-level), 1))
+
+
+def test_a_rough_test_refuses_up_to_fifteen_percent() -> None:
+    refused = []
+    for count in range(200, 500, 10):
+        chance = stats.binom.pmf(np.arange(41), count, 0.01)
+        p = np.array([kupiec(hits, count, 0.01) for hits in range(41)])
+        refused.append(float(chance[p < 0.05].sum()))
+    assert 0.08 < max(refused) < 0.16
 
 
 def test_of_figures_that_are_right_it_refuses_three_to_eight_percent() -> None:
@@ -210,9 +221,9 @@ def test_a_loss_of_exactly_the_value_at_risk_is_no_hit() -> None:
 
 
 def test_few_days_are_counted_and_not_judged() -> None:
-    losses, paths = days(99, 356)
+    losses, paths = days(19, 356)
     found = measure(losses, *figures(paths, 0.05), paths, 0.05)
-    assert found.days == 99
+    assert found.days == 19
     assert found.rate is not None
     assert found[4:] == (None, None, None, None)
     none = measure(*np.empty((3, 0)), np.empty((0, 356)), 0.05)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.arrays import Floats
-from mm_dagster.bars import DAY_BARS, EPOCH, BAR, Span
+from mm_dagster.bars import BAR, DAY_BARS, EPOCH, Span
 from mm_dagster.grid.replay import GridTerms, Replay, replay, terms_of
 from mm_dagster.grid.slippage import Traded, taken_off
 from mm_dagster.portfolio.loss import Held, Lost, held, lost
-from mm_dagster.portfolio.paths import Past, Starts, past
+from mm_dagster.portfolio.paths import Starts, past
 from mm_dagster_tests.grid.synthetic import grid
 
 LIVED = 200
