@@ -22,7 +22,7 @@ END = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAYS = Span(END - 2 * DAY_BARS * BAR, END)
 BEGAN = END - 20 * DAY_BARS * BAR
 SETTINGS = PortfolioConfig.model_validate({"equity": 10_000})
-WIDE = DAYS.back(LEAD_BARS)
+WIDE, WIDER = DAYS.back(LEAD_BARS), DAYS.back(LEAD_BARS + DAY_BARS)
 MAKERS = {"a": 0.001, "b": 0.001}
 
 
@@ -53,7 +53,7 @@ def shares(span: Span = WIDE, capital: float = 1_000.0) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def filled(span: Span = WIDE.back(DAY_BARS), a_bar: float = 0.5, **changes: float) -> pl.DataFrame:
+def filled(span: Span = WIDER, a_bar: float = 0.5, **changes: float) -> pl.DataFrame:
     values = {"fees_paid": 10.0, "grid_profit": 30.0, "inventory": 0.0, "average_cost": 100.0} | changes
     parts = []
     for name in ("a", "b"):
