@@ -49,7 +49,6 @@ class Panel:
         chance: probability of the new grid that it breaks below within 24 hours.
         closes: last known price every 6 hours, shape (6-hour steps, m).
         step: the row of `closes` at each midnight, shape (d,).
-        tomorrow: log return of the 24 hours after the midnight: what nobody knows at it.
     """
 
     name: str
@@ -64,7 +63,6 @@ class Panel:
     chance: Floats
     closes: Floats
     step: Integers
-    tomorrow: Floats
 
     @property
     def tail(self) -> Floats:
@@ -76,11 +74,18 @@ class Panel:
         worst = float(np.quantile(known, TAIL)) if known.size else np.nan
         return np.minimum(self.held - worst, 0.0) / TAIL
 
+    def to_come(self, days: int) -> Floats:
+        """Log return of the days after each midnight: what nobody knows at it; NaN where they have not come."""
+        ahead = self.step + days * (DAY_BARS // SIX_HOURS)
+        logs = natural_log(self.closes)
+        there = (ahead < len(logs))[:, None]
+        return np.where(there, logs[np.minimum(ahead, len(logs) - 1)] - logs[self.step], np.nan)
+
     def between(self, first: int, end: int) -> Panel:
         """The midnights from one day to before another; what is known at them still reaches further back."""
         rows = (self.day >= first) & (self.day < end)
         daily = {one.name: getattr(self, one.name) for one in fields(self)}
-        for name in ("day", "held", "left", "booked", "marks", "sigma", "chance", "step", "tomorrow"):
+        for name in ("day", "held", "left", "booked", "marks", "sigma", "chance", "step"):
             daily[name] = daily[name][rows]
         daily["rankings"] = {name: values[rows] for name, values in self.rankings.items()}
         return Panel(**daily)
@@ -115,14 +120,11 @@ def panel_of(lot: Lot) -> Panel:
                 if row + days < day.size:
                     values[row + days, column] = profit[days]
     closes = _filled(np.column_stack([market.prices["close"] for market in lot.markets]))
-    at_midnight = natural_log(closes[place])
     sigma = np.column_stack([market.known["volatility_forecast"][place] for market in lot.markets])
     # A step ends at the first midnight's bar, so that every midnight ends one.
     offset = int(place[0]) % SIX_HOURS
     steps = closes[offset::SIX_HOURS]
     step = (place - offset) // SIX_HOURS
-    ahead = np.full(shape, np.nan)
-    ahead[:-1] = np.diff(at_midnight, axis=0)
     values = rankings.measured(lot, place, steps, step)
     values |= {f"grid_profit_{days}d": grids for days, grids in past.items()}
     values |= {
@@ -144,7 +146,6 @@ def panel_of(lot: Lot) -> Panel:
         chance=cells["chance"],
         closes=steps,
         step=step,
-        tomorrow=ahead,
     )
 
 
