@@ -86,19 +86,27 @@ def judged(gains: Gains, luck: float) -> list[Judgement]:
         gains: of the trials.
         luck: the ratio of the best by luck, see `luck_of`.
     """
-    drawn = [drawn_means(gains.day, values) for values in (gains.real, gains.placebo)]
-    found = []
-    for trial, (real, placebo) in enumerate(zip(*(one.T for one in drawn), strict=True)):
-        edges = by_block(gains.day, gains.real[:, trial])
-        found.append(
-            Judgement(
-                *(figure(values) for values in (real, placebo, real - placebo)),
-                deflated=deflation.probability(edges, luck) if edges.size > 1 else float("nan"),
-                days=int(np.isfinite(gains.real[:, trial]).sum()),
-                blocks=edges.size,
-            )
-        )
-    return found
+    real, placebo = (drawn_means(gains.day, values).T for values in (gains.real, gains.placebo))
+    return [judgement(gains.day, *trial, luck) for trial in zip(gains.real.T, real, placebo, strict=True)]
+
+
+def judgement(day: Integers, gains: Floats, real: Floats, placebo: Floats, luck: float) -> Judgement:
+    """What is to be said of one trial.
+
+    Args:
+        day: number of each day, shape (d,).
+        gains: of each day, shape (d,); NaN where unknown.
+        real: the gain in every draw, the figure itself first, shape (1 + draws,).
+        placebo: the same on the placebo.
+        luck: the ratio of the best by luck, see `luck_of`.
+    """
+    edges = by_block(day, gains)
+    return Judgement(
+        *(figure(values) for values in (real, placebo, real - placebo)),
+        deflated=deflation.probability(edges, luck) if edges.size > 1 else float("nan"),
+        days=int(np.isfinite(gains).sum()),
+        blocks=edges.size,
+    )
 
 
 def luck_of(noise: Gains, trials: int) -> float:
