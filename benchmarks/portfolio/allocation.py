@@ -178,7 +178,7 @@ def gain(books: Sequence[Book], rule: int, risk: Risk, weights: Floats) -> tuple
 
 @dataclass(frozen=True)
 class Books:
-    """The sets and their placebos under the same rules; no two sets of the same time.
+    """The sets and their placebos under the same rules.
 
     Attributes:
         real: on the markets.
@@ -209,7 +209,7 @@ def measure(pairs: Mapping[str, Pair], seeds: int = SEEDS) -> Allocated:
     """Every rule against equal weights, on each set and on all of them.
 
     Args:
-        pairs: by name of the set; no two of the same time.
+        pairs: by name of the set.
         seeds: of noise of each kind.
     """
     names = list(RULES)

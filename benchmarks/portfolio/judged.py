@@ -75,7 +75,7 @@ class Judgement(NamedTuple):
 
 
 def joined(parts: Sequence[Gains]) -> Gains:
-    """The days of several sets below each other; no two sets are of the same time."""
+    """The days of several sets below each other; those of the same time are drawn together."""
     return Gains(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

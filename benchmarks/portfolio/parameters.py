@@ -58,6 +58,8 @@ class Parameters(NamedTuple):
 
 
 TRIED = tuple(Parameters(*one) for one in product(WIDTHS, LEVELS, STOPS))
+FEWEST = [place for place, one in enumerate(TRIED) if one.levels == LEVELS[0]]
+"""Those of the fewest levels."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Parametered:
     Attributes:
         choices: by name of the choice, and what it stands against.
         sets: the gains of the same choices by set.
-        best: the best of the 100 in hindsight against the fixed rule, and the set of parameters.
+        best: the best of the 100 in hindsight, and its gain on the fixed rule.
+        fewest: share of the backtest's choices that have the fewest levels; a fifth of the 100 have.
         noise: of the seeds of blind choices, how many have an interval above 0 against the mean of all, and how many pass.
         seeds: of noise.
         driftless: by set, and of all: what the fixed rule's grids booked and what was left of it, on the markets and on
@@ -109,6 +112,7 @@ class Parametered:
     choices: Mapping[str, Judgement]
     sets: Mapping[str, Mapping[str, Figure]]
     best: tuple[Parameters, Judgement]
+    fewest: float
     noise: tuple[int, int]
     seeds: int
     driftless: Mapping[str, tuple[Figure, ...]]
@@ -198,6 +202,7 @@ CHOICES = (
     "backtest less the fixed rule",
     "one of the 100 taken blindly less the fixed rule",
     "backtest less one taken blindly",
+    f"backtest less one of {LEVELS[0]} levels taken blindly",
     f"planted: {PLANTED}, less the fixed rule",
 )
 
@@ -206,10 +211,12 @@ def _gains(one: Tried) -> Floats:
     """Of CHOICES a day, shape (d, choices)."""
     by_backtest = chosen(one.tested, one.held)
     blindly = one.held.mean(axis=2)
+    fewest = one.held[:, :, FEWEST].mean(axis=2)
     ahead = chosen(one.held, one.held)
     fixed = np.where(np.isfinite(by_backtest), one.fixed, np.nan)
-    both = (by_backtest - fixed, blindly - fixed, by_backtest - blindly + 0.0 * fixed, ahead - fixed)
-    return np.column_stack([_daily(values) for values in both])
+    # Where the fixed rule has no grid nothing is compared.
+    found = (by_backtest - fixed, blindly - fixed, by_backtest - blindly, by_backtest - fewest, ahead - fixed)
+    return np.column_stack([_daily(values + 0.0 * fixed) for values in found])
 
 
 def measure(pairs: Mapping[str, TriedPair], seeds: int = SEEDS) -> Parametered:
@@ -235,15 +242,12 @@ def measure(pairs: Mapping[str, TriedPair], seeds: int = SEEDS) -> Parametered:
         ]
     )
     best = int(np.nanargmax(judged.drawn_means(each.day, each.real)[0]))
-    [of_best] = judged.judged(
-        Gains(each.day, each.real[:, [best]], each.placebo[:, [best]]), judged.luck_of(each, len(TRIED))
-    )
+    [of_best] = judged.judged(Gains(each.day, each.real[:, [best]], each.placebo[:, [best]]), luck)
     return Parametered(
         choices=dict(zip(CHOICES, found, strict=True)),
-        sets={
-            name: dict(zip(CHOICES, judged.figures(one.day, one.real), strict=True)) for name, one in by_set.items()
-        },
+        sets={name: dict(zip(CHOICES, judged.figures(one.day, one.real), strict=True)) for name, one in by_set.items()},
         best=(TRIED[best], of_best),
+        fewest=_fewest([pair.real for pair in pairs.values()]),
         noise=(sum(one.gain.low > 0 for one in chances), sum(one.passes for one in chances)),
         seeds=seeds,
         driftless={
@@ -254,6 +258,12 @@ def measure(pairs: Mapping[str, TriedPair], seeds: int = SEEDS) -> Parametered:
         grids={name: int(np.isfinite(pair.real.fixed).sum()) for name, pair in pairs.items()},
         days={name: int(np.isfinite(pair.real.fixed).any(axis=1).sum()) for name, pair in pairs.items()},
     )
+
+
+def _fewest(sets: Sequence[Tried]) -> float:
+    """See `Parametered.fewest`."""
+    liked = np.concatenate([one.tested[np.isfinite(one.tested).all(axis=2)] for one in sets])
+    return float(np.isin(np.argmax(liked, axis=1), FEWEST).mean())
 
 
 def _planted_on(pair: TriedPair) -> Floats:
@@ -301,8 +311,7 @@ def _driftless(pairs: Sequence[TriedPair]) -> tuple[Figure, ...]:
 def _levels(pairs: Sequence[TriedPair]) -> dict[float, tuple[Sequence[Figure], Sequence[Figure]]]:
     """By width, the mean result by levels and the difference of the fewest and the most, at the fixed rule's stop."""
     places = {
-        width: [TRIED.index(Parameters(width, levels, CONFIG.evaluation.stop)) for levels in LEVELS]
-        for width in WIDTHS
+        width: [TRIED.index(Parameters(width, levels, CONFIG.evaluation.stop)) for levels in LEVELS] for width in WIDTHS
     }
     day = np.concatenate([pair.real.day for pair in pairs])
     found = {}

@@ -126,7 +126,7 @@ def measure(pairs: Mapping[str, Pair], seeds: int = SEEDS) -> Ranked:
     """Every ranking by every outcome, on each set and on all of them.
 
     Args:
-        pairs: by name of the set; no two of the same time.
+        pairs: by name of the set.
         seeds: of noise of each kind.
     """
     names = [one.name for one in RANKINGS]

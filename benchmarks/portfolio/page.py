@@ -1,0 +1,339 @@
+"""The chapter: prose with figures put in, a claim only where the figures bear it out, and the tables of each question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.page import ClaimError
+from benchmarks.portfolio.allocation import EQUAL, IN_AND_OUT, INVESTED, RISKS, Allocated
+from benchmarks.portfolio.judged import Figure, Judgement
+from benchmarks.portfolio.parameters import CHOICES, LEVELS, Parametered
+from benchmarks.portfolio.ranking import FRESH, OUTCOMES, PLANTED, SLOW, Ranked
+from benchmarks.shared import markdown
+from mm_dagster.research.tuning import SURE
+
+TEXT = Path(__file__).with_name("page.md")
+SIGMA, WORST = RISKS
+DAY, FORTNIGHT = PLANTED
+BACKTEST, _, _, ON_FEWEST, AHEAD = CHOICES
+CALM, ATR = "volatility forecast low", "ATR over price low"
+MOMENTUM = "momentum of 7 days high"
+LOW = ("price low in its range of 4 days", "price low in its range of 28 days")
+PAST = tuple(f"grid profit of {days} days high" for days in (7, 14, 28))
+KUCOIN, RISING = "KuCoin 2025", "Bitfinex 2017"
+EVERY = "all sets together"
+
+
+def claims(ranked: Ranked, allocated: Allocated, parametered: Parametered) -> Iterator[tuple[str, bool]]:
+    """What the chapter says in words, and whether the figures bear it out."""
+    held, left, tail = (ranked.together[outcome] for outcome in OUTCOMES)
+    yield "no ranking passes", not any(one.passes for some in (held, left, tail) for one in some.values())
+    yield "no ranking passes turned around", not any(ranked.opposite.values())
+    yield "the planted ranking passes by equity", all(ranked.planted[one][DAY].passes for one in ("held", "left"))
+    yield (
+        "the planted ranking does not pass in the tail",
+        not any(one.passes for one in ranked.planted["tail"].values()),
+    )
+    yield "no noise passes", not any(count for some in ranked.noise.values() for _, count in some.values())
+    yield "the intervals are too narrow for slow noise", ranked.noise[SLOW]["tail"][0] > 5
+    for name in (CALM, ATR):
+        yield f"the tail is shorter by {name}", tail[name].gain.low > 0 and tail[name].deflated >= SURE
+        yield f"so it is on the placebo by {name}", tail[name].placebo.low > 0 > tail[name].difference.low
+    others = [figures["held"][MOMENTUM] for name, figures in ranked.sets.items() if name != RISING]
+    yield "momentum is the best by equity", max(held.values(), key=lambda one: one.deflated) is held[MOMENTUM]
+    yield "momentum is that of one set", ranked.sets[RISING]["held"][MOMENTUM].low > 0 >= max(one.low for one in others)
+    yield "past grid profit costs, not surely", all(held[name].gain.value <= 0 < held[name].gain.high for name in PAST)
+    yield "it surely costs on KuCoin, over 28 days", ranked.sets[KUCOIN]["held"][PAST[2]].high < 0
+    yield (
+        "it surely costs nowhere else",
+        all(
+            figures["held"][name].high >= 0
+            for set_name, figures in ranked.sets.items()
+            for name in PAST
+            if (set_name, name) != (KUCOIN, PAST[2])
+        ),
+    )
+    yield "a low price gains nothing", all(held[name].gain.value < 0 < held[name].gain.high for name in LOW)
+    yield (
+        "a low price has the shorter tail",
+        all(tail[name].gain.value > 0 and tail[name].placebo.value > 0 > tail[name].difference.low for name in LOW),
+    )
+    yield (
+        "no rule of weights passes",
+        not any(one.passes for rule in allocated.rules.values() for one in rule.gains.values()),
+    )
+    yield "planted weights pass", all(one.passes for one in allocated.planted.values())
+    yield "no weights by noise pass", not any(count for some in allocated.noise.values() for _, count in some.values())
+    gate = _rule(allocated, "gate")
+    yield "the gate gains by cash alone", gate.gains[SIGMA].gain.low < 0 < gate.gains[SIGMA].gain.high
+    for word in ("throttle", "target"):
+        yield f"the {word} costs", _rule(allocated, word).gains[SIGMA].gain.high < 0
+    backtest = parametered.choices[BACKTEST]
+    yield "the backtest gains, and so it does on the placebo", min(backtest.gain.low, backtest.placebo.low) > 0
+    yield "no knowledge is in it", backtest.difference.low < 0 < backtest.difference.high
+    fewest = parametered.choices[ON_FEWEST].gain
+    yield "it gains nothing on few levels", fewest.low < 0 < fewest.high
+    yield "the best in hindsight does not pass", not parametered.best[1].passes
+    yield "planted parameters pass", parametered.choices[AHEAD].passes
+    yield "blind ones do not", parametered.noise[1] == 0
+    both = [some for pair in parametered.levels.values() for some in pair]
+    yield "fewer levels cost less on every width", all(some[-1].low > 0 for some in both)
+    yield (
+        "booked is more than left",
+        all(figures[2].low > figures[3].high for figures in parametered.driftless.values()),
+    )
+    yield "the placebo of Binance 2022 rose", parametered.driftless["Binance 2022"][3].value > 0
+
+
+def _rule(allocated: Allocated, word: str) -> Any:
+    [found] = [rule for name, rule in allocated.rules.items() if word in name]
+    return found
+
+
+def write(ranked: Ranked, allocated: Allocated, parametered: Parametered) -> str:
+    """The chapter.
+
+    Raises:
+        ClaimError: a claim is not borne out; the page has to be written anew.
+    """
+    if wrong := [claim for claim, holds in claims(ranked, allocated, parametered) if not holds]:
+        raise ClaimError(f"the figures do not show that {', nor that '.join(wrong)}: write portfolio/page.md anew")
+    figures = {**_of_rankings(ranked), **_of_weights(allocated), **_of_parameters(parametered), **_beside(ranked)}
+    driftless = parametered.driftless[KUCOIN]
+    figures |= {"kucoin_booked": _short(driftless[2].value, sign=False), "kucoin_net": _short(driftless[3].value)}
+    return TEXT.read_text().format(**figures)
+
+
+def _of_rankings(found: Ranked) -> dict[str, str]:
+    held, _, tail = (found.together[outcome] for outcome in OUTCOMES)
+    figures = {
+        "ranking_size": size(found.grids, found.days, held[CALM].blocks),
+        "trials": str(found.trials),
+        "seeds": str(found.seeds),
+        "planted_tail_deflated": _short(found.planted["tail"][DAY].deflated, sign=False),
+        "fortnight_tail_deflated": _short(found.planted["tail"][FORTNIGHT].deflated, sign=False),
+        "calm_tail": told(tail[CALM].gain),
+        "calm_placebo": told(tail[CALM].placebo),
+        "atr_tail": told(tail[ATR].gain),
+        "atr_placebo": told(tail[ATR].placebo),
+        "momentum": told(held[MOMENTUM].gain),
+        "momentum_placebo": told(held[MOMENTUM].placebo),
+        "momentum_deflated": _short(held[MOMENTUM].deflated, sign=False),
+        "momentum_2017": told(found.sets[RISING]["held"][MOMENTUM]),
+        "ranking_tables": "\n\n".join(_ranking_table(found, outcome) for outcome in OUTCOMES),
+    }
+    figures |= {f"planted_{outcome}": told(found.planted[outcome][DAY].gain) for outcome in OUTCOMES}
+    for word, kind in (("fresh", FRESH), ("slow", SLOW)):
+        counts = [found.noise[kind][outcome] for outcome in OUTCOMES]
+        figures[word] = _listed([count for count, _ in counts])
+        figures[f"{word}_passes"] = _none(sum(count for _, count in counts))
+    return figures
+
+
+def _of_weights(found: Allocated) -> dict[str, str]:
+    gains = {(name, risk): one for name, rule in found.rules.items() for risk, one in rule.gains.items()}
+    best = max(gains, key=lambda key: gains[key].deflated)
+    figures = {
+        "allocation_size": size(found.grids, found.days, gains[best].blocks),
+        "best_rule": best[0],
+        "best_rule_deflated": _short(gains[best].deflated, sign=False),
+        "equal": told(_turned(found.rules[EQUAL].mean), sign=False),
+        "gate_mean": told(_rule(found, "gate").mean),
+        "planted_rule": told(found.planted[SIGMA].gain),
+        "allocation_tables": _allocation_tables(found),
+    }
+    for word, name in (("gate", "gate"), ("kelly", "Kelly"), ("throttle", "throttle"), ("target", "target")):
+        figures[word] = told(_rule(found, name).gains[SIGMA].gain)
+    for word, kind in (("invested", INVESTED), ("in_and_out", IN_AND_OUT)):
+        figures[word] = _listed([found.noise[kind][risk][0] for risk in RISKS])
+    return figures
+
+
+def _of_parameters(found: Parametered) -> dict[str, str]:
+    backtest, (best, of_best), every = found.choices[BACKTEST], found.best, found.driftless[EVERY]
+    return {
+        "parameters_size": size(found.grids, found.days, backtest.blocks),
+        "backtest": told(backtest.gain),
+        "backtest_placebo": told(backtest.placebo),
+        "backtest_difference": told(backtest.difference),
+        "backtest_fewest": told(found.choices[ON_FEWEST].gain),
+        "fewest": f"{100 * found.fewest:.0f} %",
+        "best": str(best),
+        "best_gain": told(of_best.gain),
+        "best_placebo": told(of_best.placebo),
+        "best_deflated": _short(of_best.deflated, sign=False),
+        "planted_choice": told(found.choices[AHEAD].gain),
+        "blind": str(found.noise[0]),
+        "blind_passes": _none(found.noise[1]),
+        "booked": told(every[2], sign=False),
+        "net": told(every[3]),
+        "parameters_tables": _choices_table(found),
+        "driftless_table": _driftless_table(found),
+        "levels_table": _levels_table(found),
+    }
+
+
+def _beside(found: Ranked) -> dict[str, str]:
+    """The figures beside those of the first study."""
+    held, left, tail = (found.together[outcome] for outcome in OUTCOMES)
+    past = [held[name].gain.value for name in PAST]
+    return {
+        "most_deflated": _short(max(one.deflated for some in (held, left) for one in some.values()), sign=False),
+        "past_grids": f"{_short(-max(past), sign=False)} to {_short(-min(past), sign=False)}",
+        "past_kucoin": told(found.sets[KUCOIN]["held"][PAST[2]]),
+        "low_4d": told(held[LOW[0]].gain),
+        "low_28d": told(held[LOW[1]].gain),
+        "low_4d_placebo": told(held[LOW[0]].placebo),
+        "low_28d_placebo": told(held[LOW[1]].placebo),
+        "low_tail": " and ".join(told(tail[name].gain) for name in LOW),
+        "low_tail_placebo": " and ".join(told(tail[name].placebo) for name in LOW),
+        "tail_deflated": _short(max(one.deflated for one in tail.values()), sign=False),
+    }
+
+
+def size(grids: Mapping[str, int], days: Mapping[str, int], blocks: int) -> str:
+    """How much a question stands on."""
+    sets = ", ".join(f"{name} {grids[name]:,} on {days[name]}" for name in grids)
+    return (
+        f"{sum(grids.values()):,} grids whose fortnight is known, on {sum(days.values()):,} midnights in {blocks} blocks of two "
+        f"weeks ({sets} midnights)."
+    )
+
+
+def of_rankings(found: Ranked) -> str:
+    """The tables of the question."""
+    parts = [_ranking_table(found, outcome) for outcome in OUTCOMES]
+    size_of = size(found.grids, found.days, max(one.blocks for one in found.together["held"].values()))
+    noise = [
+        [kind, outcome, f"{above} of {found.seeds}", f"{passing} of {found.seeds}"]
+        for kind, some in found.noise.items()
+        for outcome, (above, passing) in some.items()
+    ]
+    parts.append(markdown(["noise", "outcome", "interval above 0", "passes"], noise))
+    return f"# ranking\n\n{size_of}\n\n" + "\n\n".join(parts)
+
+
+def _ranking_table(found: Ranked, outcome: str) -> str:
+    rows = [
+        [name, *_judged(one), *(told(figures[outcome][name], zeros=True) for figures in found.sets.values())]
+        for name, one in found.together[outcome].items()
+    ]
+    rows += [
+        [f"*planted: {name}*", *_judged(one), *["–"] * len(found.sets)] for name, one in found.planted[outcome].items()
+    ]
+    head = ["ranking", *_HEAD, *found.sets]
+    return f"**Outcome: {OUTCOMES[outcome]}**\n\n{markdown(head, rows)}"
+
+
+_HEAD = ("gain, all sets", "on the placebo", "difference", "deflated", "passes")
+
+
+def _judged(one: Judgement) -> list[str]:
+    figures = [told(figure, zeros=True) for figure in (one.gain, one.placebo, one.difference)]
+    return [*figures, f"{one.deflated:.2f}", "yes" if one.passes else "no"]
+
+
+def of_weights(found: Allocated) -> str:
+    """The tables of the question."""
+    blocks = max(one.blocks for rule in found.rules.values() for one in rule.gains.values())
+    return f"# allocation\n\n{size(found.grids, found.days, blocks)}\n\n{_allocation_tables(found)}"
+
+
+def _allocation_tables(found: Allocated) -> str:
+    names = [name for name in found.rules if name != EQUAL]
+    rows = [
+        [
+            name,
+            f"{rule.invested:.2f}",
+            told(rule.mean, zeros=True),
+            f"{rule.sigma:.2f}",
+            f"{rule.worst:.2f}",
+            *(told(found.sets[one][name], zeros=True) if name != EQUAL else "–" for one in found.sets),
+        ]
+        for name, rule in found.rules.items()
+    ]
+    head = ["rule", "invested", "mean", "standard deviation", "worst 5 %", *(f"gain, {one}" for one in found.sets)]
+    parts = [f"**What each did**; gains at the same {SIGMA}\n\n{markdown(head, rows)}"]
+    for risk in RISKS:
+        rows = [[name, *_judged(found.rules[name].gains[risk])] for name in names]
+        rows.append(["*planted: upper third by the return of the day to come*", *_judged(found.planted[risk])])
+        parts.append(f"**At the same {risk}**\n\n{markdown(['rule', *_HEAD], rows)}")
+    noise = [
+        [kind, risk, f"{above} of {found.seeds}", f"{passing} of {found.seeds}"]
+        for kind, some in found.noise.items()
+        for risk, (above, passing) in some.items()
+    ]
+    parts.append(markdown(["weights that know nothing", "risk", "interval above 0", "passes"], noise))
+    return "\n\n".join(parts)
+
+
+def of_parameters(found: Parametered) -> str:
+    """The tables of the question."""
+    tables = [_choices_table(found), _driftless_table(found), _levels_table(found)]
+    blocks = max(one.blocks for one in found.choices.values())
+    return f"# parameters\n\n{size(found.grids, found.days, blocks)}\n\n" + "\n\n".join(tables)
+
+
+def _choices_table(found: Parametered) -> str:
+    rows = [
+        [name, *_judged(one), *(told(figures[name], zeros=True) for figures in found.sets.values())]
+        for name, one in found.choices.items()
+    ]
+    best, one = found.best
+    rows.append([f"best of the 100 in hindsight ({best}) less the fixed rule", *_judged(one), *["–"] * len(found.sets)])
+    return markdown(["choice", *_HEAD, *found.sets], rows)
+
+
+def _driftless_table(found: Parametered) -> str:
+    rows = [[name, *(told(one, zeros=True) for one in figures)] for name, figures in found.driftless.items()]
+    return markdown(["set", "booked", "net", "booked, placebo", "net, placebo"], rows)
+
+
+def _levels_table(found: Parametered) -> str:
+    rows = []
+    for width, both in found.levels.items():
+        for what, some in zip(("", ", placebo"), both, strict=True):
+            rows.append([f"{100 * width:.0f} %{what}", *(told(one, zeros=True) for one in some)])
+    return markdown(["width", *(f"{count} levels" for count in LEVELS), f"{LEVELS[0]} less {LEVELS[-1]}"], rows)
+
+
+SECTIONS: Mapping[str, Callable[[Any], str]] = {
+    "ranking": of_rankings,
+    "allocation": of_weights,
+    "parameters": of_parameters,
+}
+
+
+def told(figure: Figure, sign: bool = True, zeros: bool = False) -> str:
+    """A figure with its interval; in prose without the zero before the point."""
+    if not math.isfinite(figure.value):
+        return "–"
+    value, low, high = (_number(one, sign, zeros) for one in figure)
+    between = "…" if zeros else "to"
+    return f"{value} ({low} {between} {high})" if math.isfinite(figure.low) else value
+
+
+def _short(value: float, sign: bool = True) -> str:
+    return _number(value, sign, zeros=False)
+
+
+def _number(value: float, sign: bool, zeros: bool) -> str:
+    text = f"{value:+.2f}" if sign else f"{value:.2f}"
+    text = text.replace("-0.00", "0.00").replace("+0.00", "0.00")
+    return text if zeros or text == "0.00" else text.replace("0.", ".", 1) if abs(value) < 0.995 else text
+
+
+def _turned(figure: Figure) -> Figure:
+    return Figure(-figure.value, -figure.high, -figure.low)
+
+
+def _listed(counts: Sequence[int]) -> str:
+    *first, last = map(str, counts)
+    return f"{', '.join(first)} and {last}"
+
+
+def _none(count: int) -> str:
+    return "none" if count == 0 else str(count)
