@@ -1,4 +1,4 @@
-"""The chapter: prose with figures put in, a claim only where the figures bear it out, and the tables of each question."""
+"""The chapter: prose with figures put in, a claim only where the figures bear it out, and each question's tables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def claims(ranked: Ranked, allocated: Allocated, parametered: Parametered) -> It
     others = [figures["held"][MOMENTUM] for name, figures in ranked.sets.items() if name != RISING]
     yield "momentum is the best by equity", max(held.values(), key=lambda one: one.deflated) is held[MOMENTUM]
     yield "momentum is that of one set", ranked.sets[RISING]["held"][MOMENTUM].low > 0 >= max(one.low for one in others)
-    yield "past grid profit costs, not surely", all(held[name].gain.value <= 0 < held[name].gain.high for name in PAST)
+    for some in (held, left):
+        yield (
+            "past grid profit costs, not surely",
+            all(some[name].gain.value <= 0 < some[name].gain.high for name in PAST),
+        )
     yield "it surely costs on KuCoin, over 28 days", ranked.sets[KUCOIN]["held"][PAST[2]].high < 0
     yield (
         "it surely costs nowhere else",
@@ -179,10 +183,14 @@ def _of_parameters(found: Parametered) -> dict[str, str]:
 def _beside(found: Ranked) -> dict[str, str]:
     """The figures beside those of the first study."""
     held, left, tail = (found.together[outcome] for outcome in OUTCOMES)
-    past = [held[name].gain.value for name in PAST]
+    lows = [(figures["held"][name].value, one) for one, figures in found.sets.items() for name in LOW]
+    assert min(lows)[1] == RISING
     return {
         "most_deflated": _short(max(one.deflated for some in (held, left) for one in some.values()), sign=False),
-        "past_grids": f"{_short(-max(past), sign=False)} to {_short(-min(past), sign=False)}",
+        "past_grids": _costs([held[name].gain.value for name in PAST]),
+        "past_left": _costs([left[name].gain.value for name in PAST]),
+        "low_least": _short(min(lows)[0]),
+        "low_most": f"{_short(max(lows)[0])} on {max(lows)[1]}",
         "past_kucoin": told(found.sets[KUCOIN]["held"][PAST[2]]),
         "low_4d": told(held[LOW[0]].gain),
         "low_28d": told(held[LOW[1]].gain),
@@ -194,12 +202,17 @@ def _beside(found: Ranked) -> dict[str, str]:
     }
 
 
+def _costs(gains: Sequence[float]) -> str:
+    """From the least cost to the greatest."""
+    return f"{_short(-max(gains), sign=False)} to {_short(-min(gains), sign=False)}"
+
+
 def size(grids: Mapping[str, int], days: Mapping[str, int], blocks: int) -> str:
     """How much a question stands on."""
     sets = ", ".join(f"{name} {grids[name]:,} on {days[name]}" for name in grids)
     return (
-        f"{sum(grids.values()):,} grids whose fortnight is known, on {sum(days.values()):,} midnights in {blocks} blocks of two "
-        f"weeks ({sets} midnights)."
+        f"{sum(grids.values()):,} grids whose fortnight is known, on {sum(days.values()):,} midnights in {blocks} "
+        f"blocks of two weeks ({sets} midnights)."
     )
 
 

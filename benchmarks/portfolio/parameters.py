@@ -1,4 +1,4 @@
-"""Are width, levels and stop to be chosen by a backtest of the last week? And what does a grid earn without a direction?
+"""Does a backtest of the last week choose width, levels and stop? And what does a grid earn without a direction?
 
 Every midnight, on every market, each of 100 sets of parameters is laid around the price. The one whose grid, opened a
 week before, is worth most now is opened, held to its stop or for a fortnight, and stands against the grid of the fixed
@@ -99,7 +99,8 @@ class Parametered:
         sets: the gains of the same choices by set.
         best: the best of the 100 in hindsight, and its gain on the fixed rule.
         fewest: share of the backtest's choices that have the fewest levels; a fifth of the 100 have.
-        noise: of the seeds of blind choices, how many have an interval above 0 against the mean of all, and how many pass.
+        noise: of the seeds of blind choices, how many have an interval above 0 against the mean of the 100, and how
+            many pass.
         seeds: of noise.
         driftless: by set, and of all: what the fixed rule's grids booked and what was left of it, on the markets and on
             the placebo.
@@ -185,7 +186,12 @@ def _worth(market: Market, place: int, books: Sequence[GridTerms]) -> tuple[Floa
 
 
 def chosen(liked: Floats, held: Floats) -> Floats:
-    """Equity of the set of parameters that is liked most, shape (d, m); NaN where any is unknown; the first of equals."""
+    """Equity of what is liked most, the first of equals, shape (d, m); NaN where not all are known.
+
+    Args:
+        liked: of each set of parameters, shape (d, m, 100).
+        held: their equity after the fortnight, likewise.
+    """
     known = np.isfinite(liked).all(axis=2)
     best = np.argmax(np.where(known[:, :, None], liked, 0.0), axis=2)
     return np.where(known, np.take_along_axis(held, best[:, :, None], axis=2)[:, :, 0], np.nan)
