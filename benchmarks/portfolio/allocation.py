@@ -4,7 +4,7 @@ Every midnight the capital of the day is spread over the new grids of all market
 a fortnight. Against a rule stand equal weights that are invested as much, but at other dates, scaled down with cash to
 the rule's risk on the same days, set by set. Without the other dates whoever holds cash at random would win: these
 grids lose, and a rule that is out every third day loses a third less, at a risk that falls by a sixth. They are never
-scaled up, since nobody borrows to lose more: else the worst spread weights would win. Risk is the standard deviation of
+scaled up, since nobody borrows to lose more: else the riskiest weights would win. Risk is the standard deviation of
 the fortnight's return, or the mean of its worst twentieth.
 """
 

@@ -102,7 +102,9 @@ def judgement(day: Integers, gains: Floats, real: Floats, placebo: Floats, luck:
     """
     edges = by_block(day, gains)
     return Judgement(
-        *(figure(values) for values in (real, placebo, real - placebo)),
+        gain=figure(real),
+        placebo=figure(placebo),
+        difference=figure(real - placebo),
         deflated=deflation.probability(edges, luck) if edges.size > 1 else float("nan"),
         days=int(np.isfinite(gains).sum()),
         blocks=edges.size,

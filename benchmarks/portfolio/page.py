@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.evidence.page import ClaimError
 from benchmarks.portfolio.allocation import EQUAL, IN_AND_OUT, INVESTED, RISKS, Allocated
 from benchmarks.portfolio.judged import Figure, Judgement
-from benchmarks.portfolio.parameters import CHOICES, LEVELS, Parametered
+from benchmarks.portfolio.parameters import CHOICES, LEVELS, WIDTHS, Parametered
 from benchmarks.portfolio.ranking import FRESH, OUTCOMES, PLANTED, SLOW, Ranked
 from benchmarks.shared import markdown
 from mm_dagster.research.tuning import SURE
@@ -31,6 +31,8 @@ def claims(ranked: Ranked, allocated: Allocated, parametered: Parametered) -> It
     """What the chapter says in words, and whether the figures bear it out."""
     held, left, tail = (ranked.together[outcome] for outcome in OUTCOMES)
     yield "no ranking passes", not any(one.passes for some in (held, left, tail) for one in some.values())
+    alone = [one for figures in ranked.sets.values() for some in figures.values() for one in some.values()]
+    yield "no ranking passes on a set alone", not any(one.passes for one in alone)
     yield "no ranking passes turned around", not any(ranked.opposite.values())
     yield "the planted ranking passes by equity", all(ranked.planted[one][DAY].passes for one in ("held", "left"))
     yield (
@@ -42,19 +44,22 @@ def claims(ranked: Ranked, allocated: Allocated, parametered: Parametered) -> It
     for name in (CALM, ATR):
         yield f"the tail is shorter by {name}", tail[name].gain.low > 0 and tail[name].deflated >= SURE
         yield f"so it is on the placebo by {name}", tail[name].placebo.low > 0 > tail[name].difference.low
-    others = [figures["held"][MOMENTUM] for name, figures in ranked.sets.items() if name != RISING]
+    others = [figures["held"][MOMENTUM].gain for name, figures in ranked.sets.items() if name != RISING]
     yield "momentum is the best by equity", max(held.values(), key=lambda one: one.deflated) is held[MOMENTUM]
-    yield "momentum is that of one set", ranked.sets[RISING]["held"][MOMENTUM].low > 0 >= max(one.low for one in others)
+    yield (
+        "momentum is that of one set",
+        ranked.sets[RISING]["held"][MOMENTUM].gain.low > 0 >= max(one.low for one in others),
+    )
     for some in (held, left):
         yield (
             "past grid profit costs, not surely",
             all(some[name].gain.value <= 0 < some[name].gain.high for name in PAST),
         )
-    yield "it surely costs on KuCoin, over 28 days", ranked.sets[KUCOIN]["held"][PAST[2]].high < 0
+    yield "it surely costs on KuCoin, over 28 days", ranked.sets[KUCOIN]["held"][PAST[2]].gain.high < 0
     yield (
         "it surely costs nowhere else",
         all(
-            figures["held"][name].high >= 0
+            figures["held"][name].gain.high >= 0
             for set_name, figures in ranked.sets.items()
             for name in PAST
             if (set_name, name) != (KUCOIN, PAST[2])
@@ -126,9 +131,10 @@ def _of_rankings(found: Ranked) -> dict[str, str]:
         "momentum": told(held[MOMENTUM].gain),
         "momentum_placebo": told(held[MOMENTUM].placebo),
         "momentum_deflated": _short(held[MOMENTUM].deflated, sign=False),
-        "momentum_2017": told(found.sets[RISING]["held"][MOMENTUM]),
+        "momentum_2017": told(found.sets[RISING]["held"][MOMENTUM].gain),
         "ranking_tables": "\n\n".join(_ranking_table(found, outcome) for outcome in OUTCOMES),
     }
+    figures["alone_table"] = _alone_table(found)
     figures |= {f"planted_{outcome}": told(found.planted[outcome][DAY].gain) for outcome in OUTCOMES}
     for word, kind in (("fresh", FRESH), ("slow", SLOW)):
         counts = [found.noise[kind][outcome] for outcome in OUTCOMES]
@@ -174,6 +180,7 @@ def _of_parameters(found: Parametered) -> dict[str, str]:
         "blind_passes": _none(found.noise[1]),
         "booked": told(every[2], sign=False),
         "net": told(every[3]),
+        "narrow": told(found.levels[WIDTHS[0]][1][-2]),
         "parameters_tables": _choices_table(found),
         "driftless_table": _driftless_table(found),
         "levels_table": _levels_table(found),
@@ -183,7 +190,7 @@ def _of_parameters(found: Parametered) -> dict[str, str]:
 def _beside(found: Ranked) -> dict[str, str]:
     """The figures beside those of the first study."""
     held, left, tail = (found.together[outcome] for outcome in OUTCOMES)
-    lows = [(figures["held"][name].value, one) for one, figures in found.sets.items() for name in LOW]
+    lows = [(figures["held"][name].gain.value, one) for one, figures in found.sets.items() for name in LOW]
     assert min(lows)[1] == RISING
     return {
         "most_deflated": _short(max(one.deflated for some in (held, left) for one in some.values()), sign=False),
@@ -191,7 +198,7 @@ def _beside(found: Ranked) -> dict[str, str]:
         "past_left": _costs([left[name].gain.value for name in PAST]),
         "low_least": _short(min(lows)[0]),
         "low_most": f"{_short(max(lows)[0])} on {max(lows)[1]}",
-        "past_kucoin": told(found.sets[KUCOIN]["held"][PAST[2]]),
+        "past_kucoin": told(found.sets[KUCOIN]["held"][PAST[2]].gain),
         "low_4d": told(held[LOW[0]].gain),
         "low_28d": told(held[LOW[1]].gain),
         "low_4d_placebo": told(held[LOW[0]].placebo),
@@ -225,13 +232,25 @@ def of_rankings(found: Ranked) -> str:
         for kind, some in found.noise.items()
         for outcome, (above, passing) in some.items()
     ]
-    parts.append(markdown(["noise", "outcome", "interval above 0", "passes"], noise))
+    parts += [_alone_table(found), markdown(["noise", "outcome", "interval above 0", "passes"], noise)]
     return f"# ranking\n\n{size_of}\n\n" + "\n\n".join(parts)
+
+
+def _alone_table(found: Ranked) -> str:
+    """The best on each set alone, by outcome."""
+    rows = []
+    for name, figures in found.sets.items():
+        for outcome, some in figures.items():
+            best = max(some, key=lambda ranking: some[ranking].deflated)
+            passing = [one for one, judgement in some.items() if judgement.passes]
+            rows.append([name, OUTCOMES[outcome], best, *_judged(some[best])[:-1], ", ".join(passing) or "none"])
+    head = ["set", "outcome", "highest deflated", "gain on it", *_HEAD[1:-1], "pass"]
+    return f"**Each set alone**\n\n{markdown(head, rows)}"
 
 
 def _ranking_table(found: Ranked, outcome: str) -> str:
     rows = [
-        [name, *_judged(one), *(told(figures[outcome][name], zeros=True) for figures in found.sets.values())]
+        [name, *_judged(one), *(told(figures[outcome][name].gain, zeros=True) for figures in found.sets.values())]
         for name, one in found.together[outcome].items()
     ]
     rows += [

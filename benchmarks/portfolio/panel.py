@@ -87,8 +87,8 @@ class Panel:
         daily = {one.name: getattr(self, one.name) for one in fields(self)}
         for name in ("day", "held", "left", "booked", "marks", "sigma", "chance", "step"):
             daily[name] = daily[name][rows]
-        daily["rankings"] = {name: values[rows] for name, values in self.rankings.items()}
-        return Panel(**daily)
+        rankings_there = {name: values[rows] for name, values in self.rankings.items()}
+        return Panel(**daily | {"rankings": rankings_there})
 
 
 def panel_of(lot: Lot) -> Panel:
@@ -125,9 +125,9 @@ def panel_of(lot: Lot) -> Panel:
     offset = int(place[0]) % SIX_HOURS
     steps = closes[offset::SIX_HOURS]
     step = (place - offset) // SIX_HOURS
-    values = rankings.measured(lot, place, steps, step)
-    values |= {f"grid_profit_{days}d": grids for days, grids in past.items()}
-    values |= {
+    measured = {
+        **rankings.measured(lot, place, steps, step),
+        **{f"grid_profit_{days}d": grids for days, grids in past.items()},
         "equity_14d": _before(marks[:, :, LIFE], LIFE),
         "p_break_low_24h": cells["chance"],
         "p_leave_72h": cells["p_leave"],
@@ -137,7 +137,7 @@ def panel_of(lot: Lot) -> Panel:
         name=lot.name,
         symbols=tuple(market.symbol for market in lot.markets),
         day=day,
-        rankings=rankings.liked(values),
+        rankings=rankings.liked(measured),
         held=cells["held"],
         left=cells["left"],
         booked=cells["booked"],

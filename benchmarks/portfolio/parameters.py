@@ -192,7 +192,7 @@ def chosen(liked: Floats, held: Floats) -> Floats:
         liked: of each set of parameters, shape (d, m, 100).
         held: their equity after the fortnight, likewise.
     """
-    known = np.isfinite(liked).all(axis=2)
+    known = np.asarray(np.isfinite(liked).all(axis=2))
     best = np.argmax(np.where(known[:, :, None], liked, 0.0), axis=2)
     return np.where(known, np.take_along_axis(held, best[:, :, None], axis=2)[:, :, 0], np.nan)
 
@@ -320,7 +320,7 @@ def _levels(pairs: Sequence[TriedPair]) -> dict[float, tuple[Sequence[Figure], S
         width: [TRIED.index(Parameters(width, levels, CONFIG.evaluation.stop)) for levels in LEVELS] for width in WIDTHS
     }
     day = np.concatenate([pair.real.day for pair in pairs])
-    found = {}
+    found: dict[float, tuple[Sequence[Figure], Sequence[Figure]]] = {}
     for width, those in places.items():
         both = []
         for which in ("real", "placebo"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.portfolio import judged
-from benchmarks.portfolio.judged import Figure, Gains, Judgement
+from benchmarks.portfolio.judged import Gains, Judgement
 from benchmarks.portfolio.panel import Panel
 from benchmarks.portfolio.rankings import RANKINGS
 from mm_dagster.arrays import Floats
@@ -49,7 +49,7 @@ class Ranked:
 
     Attributes:
         together: by outcome and ranking, on all sets.
-        sets: the gains alone by set, outcome and ranking.
+        sets: likewise on each set alone, by its name.
         opposite: by outcome, how many of the rankings pass when they are turned around.
         planted: by outcome and planted ranking.
         noise: by kind and outcome: of the seeds, how many have an interval above 0, and how many pass.
@@ -60,7 +60,7 @@ class Ranked:
     """
 
     together: Mapping[str, Mapping[str, Judgement]]
-    sets: Mapping[str, Mapping[str, Mapping[str, Figure]]]
+    sets: Mapping[str, Mapping[str, Mapping[str, Judgement]]]
     opposite: Mapping[str, int]
     planted: Mapping[str, Mapping[str, Judgement]]
     noise: Mapping[str, Mapping[str, tuple[int, int]]]
@@ -113,6 +113,11 @@ def _known(name: str) -> Callable[[Panel], Floats]:
     return lambda panel: panel.rankings[name]
 
 
+def _same(liked: Floats) -> Callable[[Panel], Floats]:
+    """The same on the markets and on the placebo."""
+    return lambda _: liked
+
+
 def noise(kind: str, seed: int, shape: tuple[int, int]) -> Floats:
     """Numbers that know nothing, shape (d, m)."""
     drawn = np.random.default_rng(seed).normal(size=shape)
@@ -132,18 +137,20 @@ def measure(pairs: Mapping[str, Pair], seeds: int = SEEDS) -> Ranked:
     names = [one.name for one in RANKINGS]
     trials = len(names) * len(OUTCOMES)
     together: dict[str, dict[str, Judgement]] = {}
-    sets: dict[str, dict[str, dict[str, Figure]]] = {name: {} for name in pairs}
+    sets: dict[str, dict[str, dict[str, Judgement]]] = {name: {} for name in pairs}
     opposite: dict[str, int] = {}
     planted: dict[str, dict[str, Judgement]] = {}
     noisy: dict[str, dict[str, tuple[int, int]]] = {FRESH: {}, SLOW: {}}
     for outcome in OUTCOMES:
         by_set = {name: gains(pair, outcome, [_known(one) for one in names]) for name, pair in pairs.items()}
         every = judged.joined(list(by_set.values()))
-        drawn = {kind: _noise(pairs, outcome, kind, seeds) for kind in noisy}
+        alone = {kind: _noise(pairs, outcome, kind, seeds) for kind in noisy}
+        drawn = {kind: judged.joined(list(parts.values())) for kind, parts in alone.items()}
         luck = judged.luck_of(drawn[SLOW], trials)
         together[outcome] = dict(zip(names, judged.judged(every, luck), strict=True))
         for name, one in by_set.items():
-            sets[name][outcome] = dict(zip(names, judged.figures(one.day, one.real), strict=True))
+            its = judged.luck_of(alone[SLOW][name], trials)
+            sets[name][outcome] = dict(zip(names, judged.judged(one, its), strict=True))
         turned = judged.judged(Gains(every.day, -every.real, -every.placebo), luck)
         opposite[outcome] = sum(one.passes for one in turned)
         planted[outcome] = {
@@ -169,14 +176,16 @@ def measure(pairs: Mapping[str, Pair], seeds: int = SEEDS) -> Ranked:
 
 def _planted(pairs: Mapping[str, Pair], outcome: str, days: int) -> Gains:
     """Of what looks ahead so far; on the placebo it still knows the real market, which says nothing there."""
-    parts = [gains(pair, outcome, [lambda _, pair=pair: pair.real.to_come(days)]) for pair in pairs.values()]
-    return judged.joined(parts)
+    return judged.joined([gains(pair, outcome, [_same(pair.real.to_come(days))]) for pair in pairs.values()])
 
 
-def _noise(pairs: Mapping[str, Pair], outcome: str, kind: str, seeds: int) -> Gains:
-    """Of so many rankings that know nothing."""
-    parts = []
-    for number, pair in enumerate(pairs.values()):
-        drawn = [noise(kind, seeds * number + seed, pair.real.held.shape) for seed in range(seeds)]
-        parts.append(gains(pair, outcome, [lambda _, one=one: one for one in drawn]))
-    return judged.joined(parts)
+def _noise(pairs: Mapping[str, Pair], outcome: str, kind: str, seeds: int) -> dict[str, Gains]:
+    """Of so many rankings that know nothing, by set."""
+    return {
+        name: gains(
+            pair,
+            outcome,
+            [_same(noise(kind, seeds * number + seed, pair.real.held.shape)) for seed in range(seeds)],
+        )
+        for number, (name, pair) in enumerate(pairs.items())
+    }
