@@ -251,16 +251,8 @@ def measure(pairs: Mapping[str, Pair], seeds: int = SEEDS) -> Allocated:
         for name, one in zip(names, found.judged(found.gains(of), luck), strict=True):
             gains[name][risk] = one
         [planted[risk]] = knowing.judged(knowing.gains(of), luck)
-    weights = judged.draws(day)
-    rules = {EQUAL: _rule(weights, np.concatenate([one.equal for one in found.real]), np.ones(1), {})}
-    for place, name in enumerate(names):
-        values, invested = (
-            np.concatenate([part[:, place] for part in parts])
-            for parts in ([one.rules for one in found.real], [one.invested for one in found.real])
-        )
-        rules[name] = _rule(weights, values, invested, gains[name])
     return Allocated(
-        rules=rules,
+        rules=_rules(found.real, gains),
         sets={
             name: {
                 rule: judged.figure(gain([one], place, _sigma, judged.draws(one.day))[1])
@@ -275,6 +267,17 @@ def measure(pairs: Mapping[str, Pair], seeds: int = SEEDS) -> Allocated:
         grids={name: int(np.isfinite(pair.real.held).sum()) for name, pair in pairs.items()},
         days={name: one.day.size for name, one in zip(pairs, found.real, strict=True)},
     )
+
+
+def _rules(books: Sequence[Book], gains: Mapping[str, Mapping[str, Judgement]]) -> dict[str, Rule]:
+    """What each rule did on all sets; its place among the gains is its column."""
+    weights = judged.draws(_days(books))
+    found = {EQUAL: _rule(weights, np.concatenate([one.equal for one in books]), np.ones(1), {})}
+    for place, name in enumerate(gains):
+        values = np.concatenate([one.rules[:, place] for one in books])
+        invested = np.concatenate([one.invested[:, place] for one in books])
+        found[name] = _rule(weights, values, invested, gains[name])
+    return found
 
 
 def _rule(weights: Floats, values: Floats, invested: Floats, gains: Mapping[str, Judgement]) -> Rule:

@@ -29,72 +29,72 @@ EVERY = "all sets together"
 
 def claims(ranked: Ranked, allocated: Allocated, parametered: Parametered) -> Iterator[tuple[str, bool]]:
     """What the chapter says in words, and whether the figures bear it out."""
-    held, left, tail = (ranked.together[outcome] for outcome in OUTCOMES)
-    yield "no ranking passes", not any(one.passes for some in (held, left, tail) for one in some.values())
-    alone = [one for figures in ranked.sets.values() for some in figures.values() for one in some.values()]
+    yield from _claims_of_rankings(ranked)
+    yield from _claims_of_markets(ranked)
+    yield from _claims_of_weights(allocated)
+    yield from _claims_of_parameters(parametered)
+
+
+def _claims_of_rankings(found: Ranked) -> Iterator[tuple[str, bool]]:
+    every = [one for some in found.together.values() for one in some.values()]
+    alone = [one for figures in found.sets.values() for some in figures.values() for one in some.values()]
+    noise = [passing for some in found.noise.values() for _, passing in some.values()]
+    yield "no ranking passes", not any(one.passes for one in every)
     yield "no ranking passes on a set alone", not any(one.passes for one in alone)
-    yield "no ranking passes turned around", not any(ranked.opposite.values())
-    yield "the planted ranking passes by equity", all(ranked.planted[one][DAY].passes for one in ("held", "left"))
-    yield (
-        "the planted ranking does not pass in the tail",
-        not any(one.passes for one in ranked.planted["tail"].values()),
-    )
-    yield "no noise passes", not any(count for some in ranked.noise.values() for _, count in some.values())
-    yield "the intervals are too narrow for slow noise", ranked.noise[SLOW]["tail"][0] > 5
+    yield "no ranking passes turned around", not any(found.opposite.values())
+    yield "the planted ranking passes by equity", all(found.planted[one][DAY].passes for one in ("held", "left"))
+    yield "nothing planted passes in the tail", not any(one.passes for one in found.planted["tail"].values())
+    yield "no noise passes", not any(noise)
+    yield "the intervals are too narrow for slow noise", found.noise[SLOW]["tail"][0] > 5
+
+
+def _claims_of_markets(found: Ranked) -> Iterator[tuple[str, bool]]:
+    held, left, tail = (found.together[outcome] for outcome in OUTCOMES)
+    alone = {name: figures["held"] for name, figures in found.sets.items()}
     for name in (CALM, ATR):
         yield f"the tail is shorter by {name}", tail[name].gain.low > 0 and tail[name].deflated >= SURE
         yield f"so it is on the placebo by {name}", tail[name].placebo.low > 0 > tail[name].difference.low
-    others = [figures["held"][MOMENTUM].gain for name, figures in ranked.sets.items() if name != RISING]
     yield "momentum is the best by equity", max(held.values(), key=lambda one: one.deflated) is held[MOMENTUM]
-    yield (
-        "momentum is that of one set",
-        ranked.sets[RISING]["held"][MOMENTUM].gain.low > 0 >= max(one.low for one in others),
-    )
+    sure = [name for name, some in alone.items() if some[MOMENTUM].gain.low > 0]
+    yield "momentum is that of one set", sure == [RISING]
     for some in (held, left):
-        yield (
-            "past grid profit costs, not surely",
-            all(some[name].gain.value <= 0 < some[name].gain.high for name in PAST),
-        )
-    yield "it surely costs on KuCoin, over 28 days", ranked.sets[KUCOIN]["held"][PAST[2]].gain.high < 0
-    yield (
-        "it surely costs nowhere else",
-        all(
-            figures["held"][name].gain.high >= 0
-            for set_name, figures in ranked.sets.items()
-            for name in PAST
-            if (set_name, name) != (KUCOIN, PAST[2])
-        ),
-    )
+        past = [some[name].gain for name in PAST]
+        yield "past grid profit costs, not surely", all(one.value <= 0 < one.high for one in past)
+    costs = [(name, one) for name, some in alone.items() for one in PAST if some[one].gain.high < 0]
+    yield "it surely costs on KuCoin over 28 days and nowhere else", costs == [(KUCOIN, PAST[2])]
     yield "a low price gains nothing", all(held[name].gain.value < 0 < held[name].gain.high for name in LOW)
-    yield (
-        "a low price has the shorter tail",
-        all(tail[name].gain.value > 0 and tail[name].placebo.value > 0 > tail[name].difference.low for name in LOW),
-    )
-    yield (
-        "no rule of weights passes",
-        not any(one.passes for rule in allocated.rules.values() for one in rule.gains.values()),
-    )
-    yield "planted weights pass", all(one.passes for one in allocated.planted.values())
-    yield "no weights by noise pass", not any(count for some in allocated.noise.values() for _, count in some.values())
-    gate = _rule(allocated, "gate")
-    yield "the gate gains by cash alone", gate.gains[SIGMA].gain.low < 0 < gate.gains[SIGMA].gain.high
+    for name in LOW:
+        yield f"the tail is shorter by {name}", min(tail[name].gain.value, tail[name].placebo.value) > 0
+        yield f"so it is on the placebo by {name}", tail[name].difference.low < 0 < tail[name].difference.high
+
+
+def _claims_of_weights(found: Allocated) -> Iterator[tuple[str, bool]]:
+    every = [one for rule in found.rules.values() for one in rule.gains.values()]
+    noise = [passing for some in found.noise.values() for _, passing in some.values()]
+    yield "no rule of weights passes", not any(one.passes for one in every)
+    yield "planted weights pass", all(one.passes for one in found.planted.values())
+    yield "no weights by noise pass", not any(noise)
+    for word in ("gate", "Kelly"):
+        gain = _rule(found, word).gains[SIGMA].gain
+        yield f"{word} gains by cash alone", gain.low < 0 < gain.high
     for word in ("throttle", "target"):
-        yield f"the {word} costs", _rule(allocated, word).gains[SIGMA].gain.high < 0
-    backtest = parametered.choices[BACKTEST]
+        yield f"the {word} costs", _rule(found, word).gains[SIGMA].gain.high < 0
+
+
+def _claims_of_parameters(found: Parametered) -> Iterator[tuple[str, bool]]:
+    backtest, fewest = found.choices[BACKTEST], found.choices[ON_FEWEST].gain
     yield "the backtest gains, and so it does on the placebo", min(backtest.gain.low, backtest.placebo.low) > 0
     yield "no knowledge is in it", backtest.difference.low < 0 < backtest.difference.high
-    fewest = parametered.choices[ON_FEWEST].gain
     yield "it gains nothing on few levels", fewest.low < 0 < fewest.high
-    yield "the best in hindsight does not pass", not parametered.best[1].passes
-    yield "planted parameters pass", parametered.choices[AHEAD].passes
-    yield "blind ones do not", parametered.noise[1] == 0
-    both = [some for pair in parametered.levels.values() for some in pair]
+    yield "the best in hindsight does not pass", not found.best[1].passes
+    yield "planted parameters pass", found.choices[AHEAD].passes
+    yield "blind ones do not", found.noise[1] == 0
+    both = [some for pair in found.levels.values() for some in pair]
     yield "fewer levels cost less on every width", all(some[-1].low > 0 for some in both)
-    yield (
-        "booked is more than left",
-        all(figures[2].low > figures[3].high for figures in parametered.driftless.values()),
-    )
-    yield "the placebo of Binance 2022 rose", parametered.driftless["Binance 2022"][3].value > 0
+    yield "booked is more than left", all(one[2].low > one[3].high for one in found.driftless.values())
+    yield "a loss is not sure without a direction", found.driftless[EVERY][3].high > 0
+    yield "narrow grids of many levels lose without one", found.levels[WIDTHS[0]][1][-2].high < 0
+    yield "the placebo of Binance 2022 rose", found.driftless["Binance 2022"][3].value > 0
 
 
 def _rule(allocated: Allocated, word: str) -> Any:
