@@ -114,7 +114,11 @@ class Lot:
 
 def lot(name: str, placebo: bool = False) -> Lot:
     """Everything that the signals read, computed anew from the candles."""
-    known = flip(candles(name), SIGNS) if placebo else candles(name)
+    return lot_of(name, flip(candles(name), SIGNS) if placebo else candles(name))
+
+
+def lot_of(name: str, known: pl.DataFrame) -> Lot:
+    """The same from rows of `candles`."""
     first, last = known["open_time"].min(), known["open_time"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
