@@ -51,6 +51,10 @@ def assess_portfolio(job: Work) -> Assessed:
     members = members_of(project.lake, job.config)
     # The limits look back on some days before the first bar that is asked for.
     needed = job.window.back(limits.LEAD_BARS)
+    before = Span(needed.start, job.window.start)
+    told = project.lake.read("portfolio_risk", span=before, columns=["as_of"])["as_of"].n_unique()
+    if told == before.bars:
+        needed = job.window
     found = [registry.empty("portfolio_risk"), registry.empty("portfolio_contribution")]
     for part in needed.months():
         wanted = _wanted(job, members, part)
@@ -102,7 +106,8 @@ def watch_limits(job: Work) -> Computed:
     lake, settings = job.project.lake, job.config.portfolio
     members = members_of(lake, job.config)
     changed, newest = 0, []
-    for span in job.window.months():
+    stale = Span(_stale_from(job), job.window.end)
+    for span in stale.months():
         wide = span.back(limits.LEAD_BARS)
         risks, shares = (lake.read(table, span=wide) for table in ("portfolio_risk", "portfolio_contribution"))
         columns = ["grid_id", "activated_at", "as_of", *limits.FILLED]
@@ -121,6 +126,27 @@ def watch_limits(job: Work) -> Computed:
         newest.append(rows.filter(pl.col("as_of") == job.window.end))
     job.settle("limit_state")
     return Computed(changed, newest)
+
+
+def _stale_from(job: Work) -> datetime:
+    """The first bar whose limits are to be computed: those after it look back on it.
+
+    In a run over whole days all of the window; in a tick what is missing, was made of other rows, or could not be told
+    when it was made and can now; the newest bar in any case.
+    """
+    if not job.tick:
+        return job.window.start
+    lake = job.project.lake
+    key = ["quote", "as_of", "config_hash", "code_version"]
+    told = lake.read("portfolio_risk", span=job.window, columns=[*key[:3], "es_5_24h", "equity", "live_equity"])
+    made = lake.read("limit_state", span=job.window, columns=[*key, "limit", "value"]).filter(
+        pl.col("limit") == "es_5_24h", pl.col("code_version") == CODE_VERSIONS["limit_state"]
+    )
+    is_known = pl.col("es_5_24h").is_not_null() & pl.coalesce("equity", "live_equity").is_not_null()
+    kept = told.join(made, on=key[:3], how="inner").filter(is_known == pl.col("value").is_not_null())
+    stale = told.join(kept, on=key[:3], how="anti")["as_of"].to_list()
+    revised = job.changed("limit_state")["open_time"].to_list()
+    return max(job.window.start, min([job.window.end, *stale, *(time + BAR for time in revised)]) - BAR)
 
 
 def members_of(lake: Lake, config: Config) -> list[Member]:

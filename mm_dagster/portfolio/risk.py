@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.arrays import Flags, Floats, Integers
-from mm_dagster.bars import BAR, DAY_BARS, Span, bar_number, by_bar
+from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, bar_number, by_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.risk import RiskConfig
@@ -275,19 +275,24 @@ def _described(
 def _cells(found: Inputs, risk: RiskConfig) -> dict[tuple[str, datetime], Held | str]:
     """The cells of each member, or why they are not known."""
     cells: dict[tuple[str, datetime], Held | str] = {}
-    for member in found.members:
+    begun = pl.DataFrame(
+        [
+            (place, member.grid.symbol, member.grid.first_as_of + bars * BAR)
+            for place, member in enumerate(found.members)
+            for bars in range(LATEST_START_BARS + 1)
+        ],
+        schema={"member": pl.Int64, "symbol": pl.String, "close_time": TIME},
+        orient="row",
+    )
+    prices = begun.join(found.candles, on=["symbol", "close_time"]).drop_nulls("close").sort("member", "close_time")
+    first = dict(prices.unique("member", keep="first", maintain_order=True).select("member", "close").iter_rows())
+    for place, member in enumerate(found.members):
         grid = member.grid
-        begun = Span(grid.first_as_of - BAR, grid.first_as_of + LATEST_START_BARS * BAR)
-        first = (
-            found.candles.filter(pl.col("symbol") == grid.symbol, begun.closes("close_time"))
-            .filter(pl.col("close").is_not_null())
-            .sort("close_time")["close"]
-        )
-        if first.is_empty():
+        if place not in first:
             cells[member.key] = f"{grid.id}: no candle is known at its activation"
             continue
         try:
-            terms = terms_of(grid, float(first[0]), member.rules, risk.half_spread(grid.symbol))
+            terms = terms_of(grid, first[place], member.rules, risk.half_spread(grid.symbol))
         except ValueError as error:
             cells[member.key] = str(error)
             continue

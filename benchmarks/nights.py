@@ -1,0 +1,115 @@
+"""What all grids at once cost in a tick: 20 grids on 20 markets, 356 nights, beside the other stages of the same ticks.
+
+`python -m benchmarks.nights [--ticks 5]`: seconds of each stage, of which computing, and the ratio that counts: what the
+portfolio computes over what all other stages compute. The history is 125 days of the simulated market, so that the
+nights of 90 days are known; grids are around the price and trade.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.pipeline import COMPUTING
+from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.market.simulated import simulate
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.ticks import MADE_BY, run_days
+from mm_dagster.pipeline.work import plan
+from mm_dagster.portfolio import limits
+from mm_dagster.portfolio import risk as together
+
+MARKETS = 20
+END = datetime(2026, 7, 1, tzinfo=UTC)
+DAYS = 125
+TOGETHER = ((together, "compute"), (limits, "compute"))
+
+
+def configure(folder: Path) -> None:
+    """Twenty simulated markets with one grid each, around the price of a week ago."""
+    (folder / "grids").mkdir(parents=True)
+    symbols = [f"C{number:02d}-USDT" for number in range(MARKETS)]
+    markets = [{"symbol": symbol, "venue": "main"} for symbol in symbols]
+    (folder / "markets.yaml").write_text(
+        yaml.safe_dump({"venues": {"main": {"kind": "simulated"}}, "markets": markets})
+    )
+    began = END - timedelta(days=7)
+    for symbol in symbols:
+        price = float(simulate(symbol, Span(began - BAR, began))["close"][0])
+        grid = {
+            "id": symbol.lower(), "symbol": symbol, "activated_at": iso(began), "lower": price * 0.85,
+            "upper": price * 1.15, "levels": 20, "spacing": "geometric", "stop": price * 0.5, "capital": 1000,
+        }  # fmt: skip
+        (folder / "grids" / f"{symbol}.yaml").write_text(yaml.safe_dump(grid))
+
+
+@contextmanager
+def timed(calls: tuple[tuple[Any, str], ...]) -> Iterator[list[float]]:
+    """Collects, while it is open, the seconds of each of these calls."""
+    seconds: list[float] = []
+
+    def clocked(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            found = compute(*arguments, **named)
+            seconds.append(time.perf_counter() - started)
+            return found
+
+        return call
+
+    with ExitStack() as patches:
+        for module, name in calls:
+            patches.enter_context(patch.object(module, name, clocked(getattr(module, name))))
+        yield seconds
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ticks", type=int, default=5)
+    ticks = parser.parse_args().ticks
+    with tempfile.TemporaryDirectory() as folder:
+        configure(Path(folder) / "configuration")
+
+        def project() -> Project:
+            return Project(f"{folder}/configuration", f"{folder}/data")
+
+        run_days(project(), Span(END - timedelta(days=DAYS), END))
+        found: dict[str, list[float]] = {}
+        for step in range(1, ticks + 2):
+            whole = {"others compute": 0.0, "portfolio computes": 0.0}
+            for table, make in MADE_BY.items():
+                started = time.perf_counter()
+                with timed(COMPUTING) as others, timed(TOGETHER) as own:
+                    make(plan(project(), "bench", as_of=END + step * BAR))
+                whole[table] = time.perf_counter() - started
+                whole["others compute"] += sum(others)
+                whole["portfolio computes"] += sum(own)
+            if step > 1:
+                for name, seconds in whole.items():
+                    found.setdefault(name, []).append(seconds)
+        row = project().lake.read("portfolio_risk").sort("as_of").row(-1, named=True)
+    table = Table(title=f"{row['grids']} grids on {row['markets']} markets, {row['paths']} nights; seconds a tick")
+    for name in ("stage", f"median of {ticks}", "slowest"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for name, times in found.items():
+        table.add_row(name, f"{statistics.median(times):.3f}", f"{max(times):.3f}")
+    ratios = [own / others for own, others in zip(found["portfolio computes"], found["others compute"], strict=True)]
+    Console().print(table)
+    print(f"the portfolio computes {statistics.median(ratios):.3f} of what the other stages compute ({row['reason']})")
+
+
+if __name__ == "__main__":
+    main()
