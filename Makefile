@@ -73,6 +73,7 @@ bench: setup  ## what the parts cost
 evidence: setup  ## write docs/evidence.md and docs/evidence/ from the recorded candles
 	$(BIN)/python -m benchmarks.evidence --out docs
 	$(BIN)/python -m benchmarks.portfolio --out docs/evidence/portfolio.md
+	$(BIN)/python -m benchmarks.coverage --out docs/evidence/coverage.md
 
 docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md

@@ -1,4 +1,4 @@
-"""What all grids at once cost in a tick: 20 grids on 20 markets, 356 nights, beside the other stages of the same ticks.
+"""What all grids at once cost in a tick: 20 grids on 20 markets, 356 nights, beside the other stages of these ticks.
 
 `python -m benchmarks.nights [--ticks 5]`: seconds of each stage, of which computing, and the ratio that counts: what the
 portfolio computes over what all other stages compute. The history is 125 days of the simulated market, so that the
@@ -90,11 +90,11 @@ def main() -> None:
         found: dict[str, list[float]] = {}
         for step in range(1, ticks + 2):
             whole = {"others compute": 0.0, "portfolio computes": 0.0}
-            for table, make in MADE_BY.items():
+            for stage, make in MADE_BY.items():
                 started = time.perf_counter()
                 with timed(COMPUTING) as others, timed(TOGETHER) as own:
                     make(plan(project(), "bench", as_of=END + step * BAR))
-                whole[table] = time.perf_counter() - started
+                whole[stage] = time.perf_counter() - started
                 whole["others compute"] += sum(others)
                 whole["portfolio computes"] += sum(own)
             if step > 1:

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.portfolio.panel import LIFE, Panel
 from benchmarks.shared import CONFIG
 from mm_dagster.arrays import Flags, Floats, kernel, natural_log
+from mm_dagster.portfolio.weights import minimum_variance, shrunk_covariance
 
 COVARIANCE_STEPS = 240
 """6-hour returns in a covariance: 60 days."""
@@ -103,60 +104,14 @@ def covariance_of(moves: Floats, sigma: Floats) -> Floats:
     known = moves[np.isfinite(moves).all(axis=1)]
     if len(known) < 2 or not sigma.size:
         return np.diag(sigma**2)
-    # after merge: mm_dagster.portfolio.weights
-    shrunk = ledoit_wolf(known)
+    shrunk = shrunk_covariance(known).covariance
     spread = np.sqrt(np.maximum(np.diag(shrunk), 1e-300))
     return shrunk / np.outer(spread, spread) * np.outer(sigma, sigma)
 
 
-def ledoit_wolf(moves: Floats) -> Floats:
-    """Sample covariance shrunk towards equal variances, as much as it is noisy (Ledoit, Wolf 2004), shape (k, k).
-
-    Args:
-        moves: shape (n, k), n >= 2.
-    """
-    count, markets = moves.shape
-    centred = moves - moves.mean(axis=0)
-    sample = centred.T @ centred / count
-    mean = np.trace(sample) / markets
-    target = mean * np.eye(markets)
-    distance = float(((sample - target) ** 2).sum())
-    squares = centred**2
-    noise = float((squares.T @ squares / count - sample**2).sum()) / count
-    share = min(noise, distance) / distance if distance > 0 else 0.0
-    return share * target + (1.0 - share) * sample
-
-
 def least_variance(covariance: Floats, cap: float) -> Floats:
-    """Weights of the least variance, each between 0 and the cap, by projected gradients; shape (k,)."""
-    # after merge: mm_dagster.portfolio.weights
-    largest = float(np.linalg.eigvalsh(covariance)[-1])
-    return _least_variance(covariance / largest, max(cap, 1.0 / len(covariance)))
-
-
-@kernel
-def _least_variance(covariance: Floats, cap: float) -> Floats:
-    """The same of a covariance whose largest eigenvalue is 1."""
-    count = len(covariance)
-    weights = np.full(count, 1.0 / count)
-    for _ in range(ROUNDS):
-        moved = weights.copy()
-        for place in range(count):
-            for other in range(count):
-                moved[place] -= covariance[place, other] * weights[other]
-        # The nearest weights that add up to 1, by bisection of what is taken off each.
-        low, high = moved.min() - cap, moved.max()
-        for _ in range(50):
-            middle = (low + high) / 2
-            total = 0.0
-            for value in moved:
-                total += min(max(value - middle, 0.0), cap)
-            if total > 1.0:
-                low = middle
-            else:
-                high = middle
-        weights = np.minimum(np.maximum(moved - high, 0.0), cap)
-    return weights
+    """Weights of the least variance, each between 0 and the cap, shape (k,)."""
+    return minimum_variance(covariance, max(cap, 1.0 / len(covariance)))
 
 
 def equal(now: Midnight) -> Floats:

@@ -211,12 +211,6 @@ def test_a_gain_is_the_upper_third_less_all() -> None:
     assert ranking.gain(liked, np.array([[99.0, 96.0, 93.0, 50.0]])) == pytest.approx([3.0])
 
 
-def test_the_shrunk_covariance_is_that_of_the_library() -> None:
-    covariance = pytest.importorskip("sklearn.covariance")
-    moves = np.random.default_rng(3).normal(size=(60, 5)) * [1.0, 2.0, 0.5, 1.0, 3.0]
-    assert weights.ledoit_wolf(moves) == pytest.approx(covariance.ledoit_wolf(moves)[0])
-
-
 def test_the_least_variance_is_found_within_the_cap() -> None:
     two = np.array([[4.0, 1.0], [1.0, 2.0]])
     assert weights.least_variance(two, 1.0) == pytest.approx([0.25, 0.75], abs=1e-6)
