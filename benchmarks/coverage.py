@@ -24,6 +24,7 @@ from mm_dagster.bars import BAR, TIME, Span, iso, midnight
 from mm_dagster.evaluation import together
 from mm_dagster.evaluation.coverage import is_rough
 from mm_dagster.evaluation.together import METHODS, Covered, Nights
+from mm_dagster.portfolio.risk import NIGHT
 
 BAND = 0.035, 0.070
 """Where the rate of the figure of one night in 20 has to lie."""
@@ -119,7 +120,7 @@ def came_true(rows: list[Covered]) -> list[str]:
     for one in rows:
         if one.method != "filtered":
             continue
-        if one.level == together.NIGHT and (one.rate is None or not BAND[0] <= one.rate <= BAND[1]):
+        if one.level == NIGHT and (one.rate is None or not BAND[0] <= one.rate <= BAND[1]):
             found.append(f"at {one.level:g} the rate is {one.rate}")
         found += [
             f"at {one.level:g} {name} is {p}"

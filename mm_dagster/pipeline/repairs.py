@@ -7,10 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, iso, midnight, parse_time
+from mm_dagster.bars import BAR, DAY_BARS, Span, iso, midnight, parse_time
 from mm_dagster.pipeline.completeness import holes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import dependents
+from mm_dagster.portfolio.limits import LEAD_BARS
+from mm_dagster.portfolio.risk import lead as portfolio_lead
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,38 @@ def repairs(project: Project, now: datetime) -> list[Repair]:
     for row in months.iter_rows(named=True):
         span = Span(row["first"], row["last"] + timedelta(days=1))
         found.append(Repair(f"{row['month']:%Y-%m}", span, tuple(row["symbols"]), row["absent"], "missing"))
+    found += _nights(project, now, growing)
     return sorted(found, key=lambda repair: (repair.span.start, repair.name))
+
+
+def _nights(project: Project, now: datetime, growing: Sequence[str]) -> list[Repair]:
+    """The days before the history of markets with running grids that a bad night of all grids is measured on.
+
+    A tick does not wait for them: a newcomer's first states come from the warm-up alone, and these days after it.
+    """
+    config = project.config
+    back = portfolio_lead(config.portfolio) + LEAD_BARS
+    wanted = midnight((now - back * BAR).date())
+    symbols = sorted(
+        {
+            one.symbol
+            for one in config.grids
+            if one.enabled and one.symbol in growing and config.in_portfolio(one.symbol)
+        }
+    )
+    rows = project.lake.sql(
+        f"SELECT symbol, min(as_of) AS first FROM regime_verdict WHERE {project.lake.in_force('regime_verdict')} "
+        "GROUP BY symbol"
+    )
+    firsts = {symbol: midnight((first - BAR).date()) for symbol, first in rows.iter_rows() if symbol in symbols}
+    months: dict[Span, list[str]] = {}
+    for symbol, first in sorted(firsts.items()):
+        for month in Span(wanted, max(first, wanted)).months():
+            months.setdefault(month, []).append(symbol)
+    return [
+        Repair(f"nights {iso(month.start)[:10]}", month, tuple(names), month.bars // DAY_BARS * len(names), "nights")
+        for month, names in months.items()
+    ]
 
 
 def choose(

@@ -17,6 +17,7 @@ from mm_dagster.bars import BAR, DAY_BARS, Span, midnight
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.portfolio import members_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.repairs import repairs
 from mm_dagster.pipeline.ticks import run_days, run_tick
 from mm_dagster.tables.registry import dtypes
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of
@@ -160,7 +161,14 @@ def test_what_is_too_young_is_told_as_soon_as_its_past_is_there(tmp_path: Path) 
         row["reason"]
         == "; ".join(f"{name}: its last 30 days are not known without a hole of a day" for name in (ETH, SOL)) + "."
     )
+    asked = [one for one in repairs(project(tmp_path), DAYS.end) if one.why == "nights"]
+    assert {one.symbols for one in asked} == {(ETH, SOL)}
+    first, last = asked[0].span.start, asked[-1].span.end
+    # 60 days of returns, and a week of limits before it.
+    assert (first, last) == (DAYS.end - timedelta(days=68), late.start)
     run_days(project(tmp_path), Span(DAYS.start, late.start))
+    later = [one for one in repairs(project(tmp_path), DAYS.end) if one.why == "nights"]
+    assert later[-1].span.end == DAYS.start
     run_tick(project(tmp_path), DAYS.end + 2 * BAR)
     healed = stored(project(tmp_path), "portfolio_risk")
     assert healed["reason"].null_count() == healed.height
