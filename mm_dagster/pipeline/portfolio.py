@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from mm_dagster.bars import BAR, DAY_BARS, Span, iso
+from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.sources import kind_of
 from mm_dagster.config.whole import Config
 from mm_dagster.grid import account
@@ -154,45 +154,61 @@ def at_moments(
         members: as of `members_of`, or as somebody asks what would be.
         moments: `as_of` of bars, ascending, at least one.
     """
-    lake, config = project.lake, project.config
-    settings = config.portfolio
-    span = Span(moments[0] - BAR, moments[-1])
-    wide = span.back(risk.lead(settings))
-    window = span.back(settings.window_days * DAY_BARS)
+    settings, span = project.config.portfolio, Span(moments[0] - BAR, moments[-1])
     parts: list[list[pl.DataFrame]] = [
         [registry.empty(table).drop("config_hash", "code_version")]
         for table in ("portfolio_risk", "portfolio_contribution")
     ]
     for quote in sorted({quote_of(member) for member in members}):
-        mine = [
-            member
-            for member in members
-            if quote_of(member) == quote
-            and member.grid.first_as_of <= span.end
-            and (member.closed_at is None or member.closed_at > window.start)
-        ]
-        if not mine:
+        found = inputs_of(project, quote, members, span)
+        if found is None:
             continue
-        symbols = sorted({member.grid.symbol for member in mine})
-        ids = sorted({member.grid.id for member in mine})
-        rows = lake.read("grid_risk", span=span, grids=ids, columns=[*risk.HELD, *_CASH])
-        before = lake.read(
-            "grid_risk", span=Span(window.start, span.start), grids=ids,
-            columns=["grid_id", "activated_at", "as_of", "total_pnl"],
-        )  # fmt: skip
-        found = Inputs(
-            members=mine,
-            risk_rows=pl.concat([rows, before], how="diagonal"),
-            candles=_candles(lake, mine, symbols, wide),
-            features=lake.read(
-                "regime_features", span=wide, symbols=symbols, columns=["symbol", "as_of", "volatility_forecast"]
-            ),
-            equities=_equities(project, quote, rows, mine, span) if settings.equity is None else {},
-        )
-        for kept, made in zip(parts, risk.compute(quote, found, moments, settings, config.risk), strict=True):
+        for kept, made in zip(parts, risk.compute(quote, found, moments, settings, project.config.risk), strict=True):
             kept.append(made)
     risks, shares = (pl.concat(part) for part in parts)
     return risks, shares
+
+
+def inputs_of(project: Project, quote: str, members: Sequence[Member], span: Span) -> Inputs | None:
+    """What the portfolio of one quote currency is computed from at the bars of a span, as it is stored.
+
+    Args:
+        project: configuration and lake.
+        quote: the currency.
+        members: of any currency; those that did not run in the window of one of the bars are left out.
+        span: the bars.
+
+    Returns:
+        None where none is left.
+    """
+    lake, settings = project.lake, project.config.portfolio
+    wide = span.back(risk.lead(settings))
+    window = span.back(settings.window_days * DAY_BARS)
+    mine = [
+        member
+        for member in members
+        if quote_of(member) == quote
+        and member.grid.first_as_of <= span.end
+        and (member.closed_at is None or member.closed_at > window.start)
+    ]
+    if not mine:
+        return None
+    symbols = sorted({member.grid.symbol for member in mine})
+    ids = sorted({member.grid.id for member in mine})
+    rows = lake.read("grid_risk", span=span, grids=ids, columns=[*risk.HELD, *_CASH])
+    before = lake.read(
+        "grid_risk", span=Span(window.start, span.start), grids=ids,
+        columns=["grid_id", "activated_at", "as_of", "total_pnl"],
+    )  # fmt: skip
+    return Inputs(
+        members=mine,
+        risk_rows=pl.concat([rows, before], how="diagonal"),
+        candles=_candles(lake, mine, symbols, wide),
+        features=lake.read(
+            "regime_features", span=wide, symbols=symbols, columns=["symbol", "as_of", "volatility_forecast"]
+        ),
+        equities=_equities(project, quote, rows, mine, span) if settings.equity is None else {},
+    )
 
 
 def _candles(lake: Lake, members: Sequence[Member], symbols: Sequence[str], wide: Span) -> pl.DataFrame:
@@ -307,13 +323,3 @@ def _stamped(rows: pl.DataFrame, wanted: Mapping[datetime, Mapping[str, str]]) -
     return rows.join(hashes, on=["quote", "as_of"], how="inner").with_columns(
         code_version=pl.lit(CODE_VERSIONS["portfolio_risk"])
     )
-
-
-def newest_rows(project: Project, table: str, as_of: datetime | None = None) -> pl.DataFrame:
-    """The newest rows of a table of the portfolio, at or before a time."""
-    when = f"as_of <= TIMESTAMPTZ '{iso(as_of)}' AND " if as_of else ""
-    found = project.lake.sql(f"SELECT max(as_of) AS newest FROM portfolio_risk WHERE {when} true")["newest"]
-    newest = found[0]
-    if newest is None:
-        return registry.empty(table)
-    return project.lake.read(table, span=Span(newest - BAR, newest))
