@@ -17,14 +17,16 @@ def percent(share: float) -> str:
 
 
 def of_grids(risk: Mapping[str, Any], *, only: bool) -> str:
-    """Whom it is about: `All 6 grids together`, `The one BTC grid`.
+    """Whom it is about: `All 6 grids together`, `Both USDT grids together`, `The one BTC grid that runs`.
 
     Args:
         risk: a row of `portfolio_risk`.
         only: whether there is no other quote currency; else it is named.
     """
     of = "" if only else f"{risk['quote']} "
-    return f"All {risk['grids']} {of}grids together" if risk["grids"] != 1 else f"The one {of}grid that runs"
+    if risk["grids"] == 1:
+        return f"The one {of}grid that runs"
+    return f"{'Both' if risk['grids'] == 2 else 'All ' + str(risk['grids'])} {of}grids together"
 
 
 def night(risk: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mm_dagster.alerts.together import sentence
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.errors import ForeseenError
 
 if TYPE_CHECKING:
+    from mm_dagster.config.portfolio import PortfolioConfig
     from mm_dagster.history.lake import Lake
     from mm_dagster.pipeline.project import Project
 
@@ -70,6 +72,18 @@ def together(project: Project, clock: datetime) -> tuple[Together, ...]:
         for risk in risks
         if risk["quote"] in running
     )
+
+
+def limit_of_the_night(found: Together, settings: PortfolioConfig) -> float | None:
+    """What the mean of the worst nights, one in 20, may cost, quote currency; None: it is not watched."""
+    share = settings.limits.es_5_24h
+    return None if share is None or found.equity is None else share * found.equity
+
+
+def in_a_line(found: Sequence[Together]) -> list[str]:
+    """A line of each quote currency in which a grid holds something."""
+    said = (sentence(one.risk, one.limits, only=len(found) == 1) for one in found)
+    return [line for line in said if line]
 
 
 def _running_quotes(lake: Lake, clock: datetime) -> set[str]:
