@@ -161,10 +161,12 @@ def _of_the_night(found: Together, settings: PortfolioConfig) -> Iterator[str]:
 
     first = night(row)
     mean, rare = row["es_5_24h"], row["var_1_24h"]
+    worst = f"{'cost' if mean >= 0 else 'gain'} {money(abs(mean))} on average"
+    rarest = f"{'costs' if rare >= 0 else 'gains no more than'} {money(abs(rare))}{' or more' * (rare >= 0)}"
     yield (
-        f"{first[0].upper()}{first[1:]}; on average the worst nights, one in 20, {_cost(mean, money)}, and one in "
-        f"100 may {_cost(rare, money)} or more. From {row['paths']} nights of the last {settings.window_days} days, in "
-        "units of today's volatility; what those days did not hold is not in it."
+        f"{first[0].upper()}{first[1:]}; the worst nights, one in 20, {worst}; one in 100 {rarest}. From "
+        f"{row['paths']} nights of the last {settings.window_days} days, in units of today's volatility; what those "
+        "days did not hold is not in it."
     )
     if row["grids"] > 1 and row["counts_as"] is not None:
         yield (
@@ -179,10 +181,6 @@ def _of_the_night(found: Together, settings: PortfolioConfig) -> Iterator[str]:
             f"The two markets that move most alike are {row['most_correlated'].replace('/', ' and ')}, correlated "
             f"{row['highest_correlation']:.2f} over 60 days. {ALIKE}"
         )
-
-
-def _cost(amount: float, money: Any) -> str:
-    return f"gain {money(-amount)}" if amount < 0 else f"cost {money(amount)}"
 
 
 def _of_the_most(found: Together, money: Any) -> Iterator[str]:
@@ -226,7 +224,7 @@ def _of_the_equity(found: Together, settings: PortfolioConfig) -> Iterator[str]:
         yield f"The profit of all grids is {below} below its best of {settings.window_days} days{share}{passed}."
     if row["ruin"] is not None:
         yield (
-            f"The severe drawdown ({percent(settings.drawdown.severe)} of the equity) is passed after "
+            f"The severe drawdown ({percent(settings.drawdown.severe)} of the equity) would be passed in "
             f"{_nights(row['ruin'], row)}. {NIGHT_ONLY}"
         )
 
@@ -286,7 +284,7 @@ def value_text(limit: str, value: float | None) -> str:
     if value is None:
         return "–"
     if limit in _ALWAYS_SHARES:
-        return percent(value)
+        return f"{number_text(round(100 * value, 1 if abs(value) >= 0.01 else 2), 4)} %"
     return f"{value:.2f}" if limit == "correlation" else number_text(value, 4)
 
 
@@ -412,19 +410,21 @@ def what_if_sentences(asked: WhatIf, settings: PortfolioConfig, timezone: str) -
             yield "The bad night costs the same."
     is_breached = {(one["limit"], one["subject"]) for one in asked.before.limits if one["breached"]}
     passed = [one for one in asked.after.breached if (one["limit"], one["subject"]) not in is_breached]
-    for one in passed:
-        about = "" if one["subject"] == ALL else f" of {one['subject']}"
-        value, limit = value_text(one["limit"], one["value"]), value_text(one["limit"], one["threshold"])
-        yield f"{one['limit']}{about} is {value} then, above its limit of {limit}."
+    for row in passed:
+        about = "" if row["subject"] == ALL else f" of {row['subject']}"
+        value, threshold = (value_text(row["limit"], row[part]) for part in ("value", "threshold"))
+        yield f"{row['limit']}{about} is {value} then, above its limit of {threshold}."
     if asked.after.equity is None:
         yield f"What limits say of it is not known: {SAY_EQUITY}."
-    nights = (
-        f"From {counted(before['paths'], 'night')} of the last {settings.window_days} days. " if before["paths"] else ""
-    )
-    yield (
-        f"{nights}A larger or smaller grid holds in proportion, and what was made so far stays as it is. Nothing is "
-        "stored, and nothing is changed on an exchange."
-    )
+    said = []
+    if before["paths"]:
+        said.append(f"From {counted(before['paths'], 'night')} of the last {settings.window_days} days.")
+    if any(one.before is not None and one.after for one in asked.changes):
+        said.append("A larger or smaller grid holds in proportion from here on.")
+    if any(not one.after for one in asked.changes):
+        said.append("What is taken away is as sold now, at no cost.")
+    said.append("What was made so far stays as it is. Nothing is stored, and nothing is changed on an exchange.")
+    yield " ".join(said)
 
 
 def what_if_table(asked: WhatIf) -> Table:

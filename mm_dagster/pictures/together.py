@@ -78,8 +78,8 @@ def together_picture(
     _draw_parts(parts, bars, last, colours)
     title = f"{title_prefix}What {last['grids']} {last['quote']} grid{'s' * (last['grids'] != 1)} may lose in a night"
     head(figure, title, _said(last), colours)
-    nights = f"from {last['paths']} nights" if last["paths"] else "no night can be told"
-    foot(figure, f"{nights} · what came: from midnight to midnight UTC, of the grids that ran then", colours)
+    seen = f"from {last['paths']} nights" if last["paths"] else "no night can be told"
+    foot(figure, f"{seen} · what came: from midnight to midnight UTC, of the grids that ran then", colours)
     return png(figure)
 
 
