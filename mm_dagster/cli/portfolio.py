@@ -106,7 +106,7 @@ def asked_of(pairs: Sequence[str]) -> dict[str, float]:
 
 def _print(found: Together, *, only: bool, clock: Any) -> None:
     """One quote currency for people."""
-    from mm_dagster.pages.portfolio import grids_table, legend, limits_table, sentences
+    from mm_dagster.pages.portfolio import grids_table, legend, limits_legend, limits_table, sentences
 
     config = project_here().config
     for line in sentences(found, config.portfolio, clock, config.alerts.timezone, only=only):
@@ -116,6 +116,7 @@ def _print(found: Together, *, only: bool, clock: Any) -> None:
         out.print(legend(found), highlight=False, soft_wrap=True)
     if found.limits:
         out.print(limits_table(found.limits, config.alerts.timezone))
+        out.print(limits_legend(found), highlight=False, soft_wrap=True)
 
 
 def _print_what_if(compared: Sequence[WhatIf]) -> None:

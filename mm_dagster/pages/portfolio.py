@@ -40,19 +40,19 @@ WEIGHTS = (
 NIGHT_ONLY = "This is of one night only: bad ones follow each other, and what these months did not hold is not in it."
 _ALWAYS_SHARES = ("fee_share", *OF_EQUITY)
 _MEANINGS = {
-    "portfolio": "capital of all grids, share of the equity",
-    "pair": "capital on one market, share of the equity",
-    "position": "capital of one grid, share of the equity",
-    "session": "capital activated within 24 h, share of the equity",
-    "es_5_24h": "mean of the worst night in 20, share of the equity",
-    "correlation": "of the two markets that move most alike",
-    "fills_per_day": "filled orders of one grid in 24 h",
-    "fee_share": "share of a grid's earnings that its fees take",
-    "drawdown_mild": "below the best profit, share of the equity",
-    "drawdown_moderate": "the same, moderate",
-    "drawdown_severe": "the same, severe",
+    "portfolio": "capital of all grids",
+    "pair": "capital on {}",
+    "position": "capital of {}",
+    "session": "capital begun within 24 h",
+    "es_5_24h": "the worst nights, one in 20",
+    "correlation": "of the two markets most alike",
+    "fills_per_day": "fills of {} in 24 h",
+    "fee_share": "fees, of what {} earned",
+    "drawdown_mild": "below the best profit",
+    "drawdown_moderate": "below the best profit",
+    "drawdown_severe": "below the best profit",
 }
-"""What each limit is about, for a table."""
+"""What each limit is about, for a table; a place for its grid or market."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _of_the_night(found: Together, settings: PortfolioConfig) -> Iterator[str]:
     if row["markets"] > 1 and row["highest_correlation"] is not None:
         yield (
             f"The two markets that move most alike are {row['most_correlated'].replace('/', ' and ')}, correlated "
-            f"{row['highest_correlation']:.2f} over 60 days. {ALIKE}"
+            f"{_correlation(row['highest_correlation'])} over 60 days. {ALIKE}"
         )
 
 
@@ -270,13 +270,18 @@ def _less_of_the_night(found: Together, lacking: float, amount: str) -> str:
     if enough:
         off, name = enough[0]
         return f"{amount} less; stopping {name} takes {money_text(off, capital)} {quote} off"
-    if not takes:
-        return f"{amount} less"
-    name = max(takes, key=lambda one: (takes[one], one))
+    name = max(takes, key=lambda one: (takes[one], one), default=None)
+    if name is None or takes[name] <= 0:
+        return f"{amount} less; no grid alone takes anything off"
     return (
         f"{amount} less, more than any one grid; stopping {name} takes most off, {money_text(takes[name], capital)} "
         f"{quote}"
     )
+
+
+def _correlation(value: float) -> str:
+    """Two decimals, and no sign where they show nothing."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def value_text(limit: str, value: float | None) -> str:
@@ -285,7 +290,7 @@ def value_text(limit: str, value: float | None) -> str:
         return "–"
     if limit in _ALWAYS_SHARES:
         return f"{number_text(round(100 * value, 1 if abs(value) >= 0.01 else 2), 4)} %"
-    return f"{value:.2f}" if limit == "correlation" else number_text(value, 4)
+    return _correlation(value) if limit == "correlation" else number_text(value, 4)
 
 
 def grids_table(found: Together) -> Table:
@@ -340,14 +345,23 @@ def limits_table(limits: Sequence[Row], timezone: str) -> Table:
     told = [limit for limit in limits if limit["value"] is not None or limit["limit"] not in OF_EQUITY]
     for limit, others in _nearest(told):
         name, subject = limit["limit"], limit["subject"]
-        about = _MEANINGS[name] if subject == ALL else f"{subject}: {_MEANINGS[name]}"
+        about = _MEANINGS[name].format(subject)
         if others:
-            about = f"{about}; the nearest of {others + 1}"
+            about = f"{about}, nearest of {others + 1}"
         since = local_time(limit["since"], timezone) if limit["breached"] and limit["since"] else ""
         threshold = value_text(name, limit["threshold"]) if limit["threshold"] is not None else "off"
         value, room = value_text(name, limit["value"]), value_text(name, limit["room"])
         table.add_row(name, about, value, threshold, room, since)
     return table
+
+
+def limits_legend(found: Together) -> str:
+    """What the shares of `limits_table` are of."""
+    if found.equity is None:
+        return "Limits that are shares of the equity are left out: it is not known."
+    stated = "as portfolio.yaml has it" if found.risk["equity"] is not None else "as the account has it"
+    equity = f"{money_text(found.equity, found.equity)} {found.risk['quote']}"
+    return f"Shares of the equity, {equity} {stated}; of fees a share of what was earned."
 
 
 def _nearest(limits: Sequence[Row]) -> Iterator[tuple[Row, int]]:
