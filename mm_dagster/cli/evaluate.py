@@ -99,6 +99,8 @@ _CAVEAT = (
     "`mm evaluate --from 2026-01-01 --mine`, "
     "`mm evaluate --from 2025-01-01 --to 2025-12-27 --chains`, "
     "`mm evaluate --from 2025-01-01 --to 2025-12-27 --exit-cost`, "
+    "`mm evaluate --from 2025-06-01 --to 2025-12-27 --portfolio --json`, "
+    "`mm evaluate --from 2026-01-01 --realised`, "
     "`mm evaluate --from 2025-03-01 --to 2025-12-27 --candidates`",
 )
 def evaluate(
@@ -121,6 +123,14 @@ def evaluate(
         bool,
         typer.Option("--exit-cost", help="Instead: did leaving a grid cost what it was said to cost?"),
     ] = False,
+    portfolio: Annotated[
+        bool,
+        typer.Option("--portfolio", help="Instead: did the loss of a bad night of all grids together come true?"),
+    ] = False,
+    realised: Annotated[
+        bool,
+        typer.Option("--realised", help="Instead: what your own grids made, by grid, market and month."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the advice on stored candles: every signal beside every control, with 95 % intervals.
@@ -139,16 +149,32 @@ def evaluate(
 
     With --exit-cost, what selling 1,000 and 10,000 of quote currency was said to cost when a grid broke, or was to be
     left, is held against what candles say came: did the intervals come true, and does the plan cost less than at once?
+
+    With --portfolio, one of the rule's grids runs on every market at any time, and each midnight says what all of them
+    may lose by the next one: how many nights were worse, beside simpler figures. It needs the window of portfolio.yaml
+    (90 days) before the first night as well. What your own grids made is told below; --realised gives all of it.
     """
-    questions = {"--candidates": models, "--mine": mine, "--chains": as_chains, "--exit-cost": exit_cost}
+    questions = {
+        "--candidates": models,
+        "--mine": mine,
+        "--chains": as_chains,
+        "--exit-cost": exit_cost,
+        "--portfolio": portfolio,
+        "--realised": realised,
+    }
     asked = [name for name, is_asked in questions.items() if is_asked]
     if len(asked) > 1:
         raise CommandError(f"{' and '.join(asked)} are {len(asked)} questions; ask one at a time")
-    if asked and not mine and grids is Grids.REAL:
+    if asked and not (mine or realised) and grids is Grids.REAL:
         raise CommandError(f"{asked[0]}: only the rule's grids are judged; leave --grids real out")
     days, wanted = whole_days(first, last), configured(symbols)
     if mine:
         print_outcomes(days, wanted, as_json)
+        return
+    if portfolio or realised:
+        from mm_dagster.cli.evaluate_portfolio import print_coverage, print_realised
+
+        (print_coverage if portfolio else print_realised)(days, wanted, as_json)
         return
     if models:
         print_candidates(judged_candidates(days, wanted), days, wanted, as_json)
@@ -163,11 +189,12 @@ def evaluate(
     if as_json:
         print_rows(found.to_dicts(), as_json)
     else:
-        _say_if_simulated(wanted)
+        say_if_simulated(wanted)
         print_quality(found, days)
 
 
-def _say_if_simulated(symbols: Sequence[str]) -> None:
+def say_if_simulated(symbols: Sequence[str]) -> None:
+    """What must be known of figures from a market that is made up."""
     if any(project_here().config.market(symbol).is_simulated for symbol in symbols):
         out.print("[bold]SIMULATED:[/] these candles are made up, and the figures say nothing of a real market.")
 
@@ -194,12 +221,18 @@ def print_outcomes(days: Span, symbols: Sequence[str], as_json: bool) -> None:
 
 
 @contextmanager
-def _candles(days: Span, symbols: Sequence[str]) -> Iterator[tuple[Candles, Progress]]:
-    """How the candles of a market are read, and what is told when it is done; the bar is drawn meanwhile."""
+def stored_candles(days: Span, symbols: Sequence[str], lead_bars: int = 0) -> Iterator[tuple[Candles, Progress]]:
+    """How the candles of a market are read, and what is told when it is done; the bar is drawn meanwhile.
+
+    Args:
+        days: whole days.
+        symbols: the markets.
+        lead_bars: bars before the days whose features are needed, too.
+    """
     from mm_dagster.evaluation.evaluate import HISTORY_BARS
 
     project = project_here()
-    reach = days.back(HISTORY_BARS)
+    reach = days.back(HISTORY_BARS + lead_bars)
     with days_done("evaluate", unit="markets", transient=True) as progress:
         bar = progress.add_task("", total=len(symbols))
 
@@ -226,7 +259,7 @@ def judged_real(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
     mine = pl.col("symbol").is_in(list(symbols))
     alerts = project.lake.sql(f"FROM alert_responses WHERE {project.lake.in_force('notification')}")
     operated = Operated(project.lake.read("grid_episode").filter(mine), alerts.filter(mine))
-    with _candles(days, symbols) as (candles, progress):
+    with stored_candles(days, symbols) as (candles, progress):
         found = assess((), candles, operated, days, project.config, progress)
     for why in found.left_out:
         err.print(f"left out: {why}", highlight=False, soft_wrap=True)
@@ -243,17 +276,18 @@ def judged(days: Span, symbols: Sequence[str]) -> pl.DataFrame:
     """
     from mm_dagster.evaluation.evaluate import evaluate
 
-    with _candles(days, symbols) as (candles, progress):
+    with stored_candles(days, symbols) as (candles, progress):
         found = evaluate(symbols, candles, days, project_here().config, progress)
     if found.is_empty():
-        raise _nothing_judged(days)
+        raise nothing_judged(days)
     return found
 
 
-def _nothing_judged(days: Span) -> CommandError:
+def nothing_judged(days: Span, lead_bars: int = 0) -> CommandError:
+    """Why no grid could be judged, and which candles would be needed; see `stored_candles`."""
     from mm_dagster.evaluation.evaluate import HISTORY_BARS
 
-    first = iso(days.back(HISTORY_BARS).start)[:10]
+    first = iso(days.back(HISTORY_BARS + lead_bars).start)[:10]
     return CommandError(
         f"no grid can be judged from {days}: the features need candles from {first} on; fetch them with "
         f"`mm backfill --from {first} --to {iso(days.end - BAR)[:10]}`, or choose later days"
@@ -271,12 +305,12 @@ def chained(days: Span, symbols: Sequence[str]) -> list[Chained]:
 
     config = project_here().config
     markets = []
-    with _candles(days, symbols) as (candles, progress):
+    with stored_candles(days, symbols) as (candles, progress):
         for symbol in symbols:
             markets += [one.openings for one in daily_grids(symbol, candles(symbol), days, config)]
             progress(symbol)
     if not markets:
-        raise _nothing_judged(days)
+        raise nothing_judged(days)
     return chains.measure(markets, config.risk.entry.max_break_low_24h)
 
 
@@ -293,13 +327,13 @@ def print_chains(found: Sequence[Chained], days: Span, symbols: Sequence[str], a
     if as_json:
         print_rows([one._asdict() for one in found], as_json)
         return
-    _say_if_simulated(symbols)
+    say_if_simulated(symbols)
     title = f"Chains of grids on {len(symbols)} markets, {days}: percent a week"
-    table = _table(title, "left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids")
+    table = figures_table(title, "left at", "opened", *(heading for _, heading in _CHAIN_COLUMNS), "grids")
     cells = {(one.exit, one.entry, one.metric): one for one in found}
     for limit, entry in dict.fromkeys((one.exit, one.entry) for one in found):
         figures = [cells.get((limit, entry, metric)) for metric, _ in _CHAIN_COLUMNS]
-        shown = [_cell(None if one is None else (one.value, one.low, one.high, one.n), 2) for one in figures]
+        shown = [figure_cell(None if one is None else (one.value, one.low, one.high, one.n), 2) for one in figures]
         table.add_row(f"{limit:.2f}", entry, *shown, f"{cells[limit, entry, 'gain_vs_cash'].n:,}")
     out.print(table)
     growth = [one for one in found if one.metric == "gain_vs_cash"]
@@ -323,13 +357,13 @@ def left(days: Span, symbols: Sequence[str]) -> list[Left]:
     from mm_dagster.evaluation.evaluate import leavings_on
 
     found: dict[str, list[leaving.Leavings]] = {moment: [] for moment in leaving.MOMENTS}
-    with _candles(days, symbols) as (candles, progress):
+    with stored_candles(days, symbols) as (candles, progress):
         for symbol in symbols:
             for moment, leavings in leavings_on(symbol, candles(symbol), days, project_here().config).items():
                 found[moment].append(leavings)
             progress(symbol)
     if not any(found.values()):
-        raise _nothing_judged(days)
+        raise nothing_judged(days)
     rows = [one for moment, parts in found.items() for one in leaving.measure(moment, parts)]
     if not rows:
         raise CommandError(f"no grid was left with an outcome that is known, {days}; choose more days")
@@ -343,16 +377,16 @@ def print_leaving(found: Sequence[Left], days: Span, symbols: Sequence[str], as_
         return
     from mm_dagster.evaluation import leaving
 
-    _say_if_simulated(symbols)
+    say_if_simulated(symbols)
 
     def cell(digits: int, *key: Any) -> str:
         one = leaving.find(found, *key)
-        return _cell(None if one is None else (one.value, one.low, one.high, one.n), digits)
+        return figure_cell(None if one is None else (one.value, one.low, one.high, one.n), digits)
 
     title = f"Leaving grids on {counted(len(symbols), 'market')}, {days}: did the cost come within its interval?"
-    shares = _table(title, "moment", "over", "within 80 %", "within 90 %", "moments")
+    shares = figures_table(title, "moment", "over", "within 80 %", "within 90 %", "moments")
     title = "What it cost, basis points of the price: at once as modelled, by the plan as it came"
-    costs = _table(title, "moment", "sold", "at once", "plan", "worst 5 %", "plan's", "plan is at once")
+    costs = figures_table(title, "moment", "sold", "at once", "plan", "worst 5 %", "plan's", "plan is at once")
     for moment in dict.fromkeys(one.moment for one in found):
         n = next(one.n for one in found if one.moment == moment)
         for minutes in leaving.BARS:
@@ -411,7 +445,7 @@ def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_jso
     if as_json:
         print_rows(rows, as_json)
         return
-    _say_if_simulated(symbols)
+    say_if_simulated(symbols)
     asked, tested = found.questions
     out.print(
         f"{asked:,} questions on {found.grids:,} grids opened {iso(days.start)[:10]} to {iso(days.end)[:10]}, the "
@@ -420,11 +454,13 @@ def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_jso
         highlight=False,
         soft_wrap=True,
     )
-    table = _table("Promotion gate", "candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes")
+    table = figures_table(
+        "Promotion gate", "candidate", "gain, 1/1000 nat", "lift", "fires", "over the placebo", "passes"
+    )
     table.columns[0].justify = "left"
     for row in rows:
         cells = [
-            _cell((*(row[f"{name}{part}"] for part in ("", "_low", "_high")), 0), digits)
+            figure_cell((*(row[f"{name}{part}"] for part in ("", "_low", "_high")), 0), digits)
             for name, digits in (("gain", 2), ("lift", 2), ("over_placebo", 2))
         ]
         fires = f"{row['fires']:.0%}"
@@ -457,7 +493,8 @@ def _gated(result: Result) -> dict[str, Any]:
     return row | {"fires": result.gain.fired, "passes": result.passes}
 
 
-def _table(title: str, *headings: str) -> Table:
+def figures_table(title: str, *headings: str) -> Table:
+    """An empty table of figures."""
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -483,7 +520,7 @@ def print_quality(found: pl.DataFrame, days: Span) -> None:
             table.add_row(
                 policy if policy != before else "",
                 signal,
-                *(_cell(cells.get((policy, signal, metric)), digits) for metric, _, digits in columns),
+                *(figure_cell(cells.get((policy, signal, metric)), digits) for metric, _, digits in columns),
             )
             before = policy
         out.print(table)
@@ -491,7 +528,7 @@ def print_quality(found: pl.DataFrame, days: Span) -> None:
     sys.stdout.flush()
 
 
-def _cell(figure: tuple[float | None, float | None, float | None, int] | None, digits: int) -> str:
+def figure_cell(figure: tuple[float | None, float | None, float | None, int] | None, digits: int) -> str:
     """A figure, and its interval on a line of its own."""
     if figure is None or figure[0] is None:
         return "–"

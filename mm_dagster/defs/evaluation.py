@@ -12,6 +12,7 @@ from mm_dagster.bars import parse_time
 from mm_dagster.defs.describe import checked, page, preview, stage_asset
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.evaluation import monthly
+from mm_dagster.pipeline.coverage import TRUE, judge_nights
 from mm_dagster.pipeline.evaluate import CAME_TRUE, HEARD, SANE, exhibits_of, fit_candidates, judge_signals
 from mm_dagster.pipeline.exhibits import listed
 from mm_dagster.pipeline.findings import Finding
@@ -72,6 +73,38 @@ def signal_quality(context: dg.AssetExecutionContext, project: ProjectOfRun, con
             **page(exhibits_of(project, found)),
         },
         check_results=[checked(finding) for finding in done.findings],
+    )
+
+
+@stage_asset(
+    kinds={"numba", "polars"},
+    cadence="month",
+    code_version=STAGES["portfolio_coverage"].code_version,
+    deps=STAGES["portfolio_coverage"].after,
+    checks={
+        TRUE: "Nights of your own grids were worse than the figure about as often as it says. If not: trust the sum of "
+        "all stops and not the night; `mm evaluate --portfolio` looks at all watched markets."
+    },
+)
+def portfolio_coverage(context: dg.AssetExecutionContext, project: ProjectOfRun, config: Until) -> dg.MaterializeResult:
+    """Whether the loss figure of all grids together came true on the operator's own grids, in the last year.
+
+    From midnight to midnight: how many nights were worse than one in 20, or in 100, is; whether they followed each
+    other; and how bad they were. Made once a month up to the last whole month.
+    """
+    done = judge_nights(project, context.run.run_id, _until(config.until))
+    if done is None:
+        return dg.MaterializeResult(
+            check_results=[checked(Finding(TRUE, False, "No night was looked at: no candle is stored yet."))]
+        )
+    shown = ["quote", "level", "days", "hits", "rate", "kupiec_p", "christoffersen_p", "z2", "z2_p"]
+    return dg.MaterializeResult(
+        metadata={
+            "days": str(done.days),
+            "rows_changed": done.changed,
+            "coverage": preview(done.rows.select(shown)),
+        },
+        check_results=[checked(done.finding)],
     )
 
 

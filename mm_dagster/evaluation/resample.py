@@ -1,4 +1,4 @@
-"""How sure a figure is: grids drawn anew in blocks of weeks and markets, and the same exits at other dates."""
+"""How sure a figure is: grids, or the days of a series, drawn anew in blocks of weeks, and markets with them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,25 @@ def draws(days: Integers, symbols: Integers, count: int = DRAWS) -> Floats:
             times = generator.multinomial(names.size, np.full(names.size, 1.0 / names.size), size=count)
             weights[1:] *= times[:, place]
     return weights
+
+
+def in_blocks(count: int, times: int = DRAWS) -> Integers:
+    """Which days a series of days is made of: its own in the first row, drawn blocks of BLOCK_DAYS in each other.
+
+    A block begins on any day, each as likely, and goes on from the last day to the first (Politis, Romano 1992), so
+    that no day is drawn less than another.
+
+    Args:
+        count: how many days, at least one.
+        times: how many draws.
+
+    Returns:
+        Places of days, shape (1 + times, count).
+    """
+    generator = np.random.default_rng(SEED)
+    first = generator.integers(count, size=(times, -(-count // BLOCK_DAYS)))
+    places = (first[:, :, None] + np.arange(BLOCK_DAYS)) % count
+    return np.vstack([np.arange(count), places.reshape(times, -1)[:, :count]])
 
 
 def enough(days: Integers, least: int = LEAST_BLOCKS) -> bool:

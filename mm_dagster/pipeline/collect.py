@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, floor_bar, iso
+from mm_dagster.grid.account import summary
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.candles import assemble
 from mm_dagster.market.collect import Collected
@@ -104,8 +105,9 @@ def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> t
     for venue in project.config.markets.venues if as_of else ():
         try:
             account = project.venues.account(venue)
-            if account is not None:
-                rows.append(read_account(project, account, venue, floor_bar(as_of)))  # type: ignore[arg-type]
+            if account is not None and as_of:
+                row = read_account(project, account, venue, floor_bar(as_of))
+                rows.append(_with_reserve(project, row, venue, floor_bar(as_of)))
         except VenueError as error:
             problems.append(str(error))
     read = pl.concat(rows) if rows else empty("account_snapshot")
@@ -115,6 +117,38 @@ def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> t
             commit = Commit(run_id=run_id, asset="account_snapshot", span=iso(as_of) if as_of else "")
             project.lake.upsert("account_snapshot", read, commit=commit)
     return read, problems
+
+
+def _with_reserve(project: Project, row: pl.DataFrame, venue: str, as_of: datetime) -> pl.DataFrame:
+    """What an account holds, with what its running grids need of it and what is left.
+
+    By the figures of the bar before, since those of this one follow from the account; null where there are none.
+    """
+    mine = [
+        grid
+        for grid in project.config.grids
+        if grid.enabled and project.config.market(grid.symbol).venue == venue and grid.first_as_of < as_of
+    ]
+    quotes = {grid.symbol.partition("-")[2] for grid in mine}
+    if len(quotes) != 1:
+        return row
+    quote = quotes.pop()
+    columns = ["grid_id", "activated_at", "symbol", "price", "cash", "required_cash", "liquidation_value"]
+    before = Span(as_of - 2 * BAR, as_of - BAR)
+    known = project.lake.read("grid_risk", span=before, grids=[grid.id for grid in mine], columns=columns)
+    risks = [
+        one
+        for one in known.iter_rows(named=True)
+        if any((grid.id, grid.activated_at) == (one["grid_id"], one["activated_at"]) for grid in mine)
+    ]
+    if len(risks) < len(mine) or not row["complete"][0]:
+        return row.with_columns(quote_currency=pl.lit(quote))
+    held = summary(quote, risks, row["balances"][0].to_list())
+    return row.with_columns(
+        quote_currency=pl.lit(quote),
+        required_reserve=pl.lit(held.required_reserve, dtype=pl.Float64),
+        deployable_capital=pl.lit(held.deployable_capital, dtype=pl.Float64),
+    )
 
 
 def _fetch(job: Work, gathered: Gathered) -> Iterator[tuple[datetime, int, int]]:

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, iso, midnight
+from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, ceil_bar, iso, midnight
 from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Lake
+from mm_dagster.pipeline.episodes import ended
 from mm_dagster.tables.registry import CODE_VERSIONS, EVERY_BAR, STAGES, dtypes
 
 _BAR_MINUTES = BAR // timedelta(minutes=1)
@@ -50,7 +51,7 @@ def unfinished(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -
         out. Sorted by day.
     """
     counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in EVERY_BAR}
-    return _absent(_series(config, symbols, span), counted, span)
+    return _absent(_series(lake, config, symbols, span), counted, span)
 
 
 def holes(lake: Lake, config: Config, until: datetime) -> pl.DataFrame:
@@ -78,7 +79,7 @@ def holes(lake: Lake, config: Config, until: datetime) -> pl.DataFrame:
     firsts |= {("regime_features", s): firsts.get(("regime_verdict", s)) for s in symbols}
     begun = [
         _Series(one.table, one.name, one.symbol, max(one.begins, first), one.config_hash)
-        for one in _series(config, symbols, Span(midnight(until.date()), until))
+        for one in _series(lake, config, symbols, Span(midnight(until.date()), until))
         if (first := firsts.get((one.table, one.name))) is not None and first < until
     ]
     if not begun:
@@ -86,8 +87,9 @@ def holes(lake: Lake, config: Config, until: datetime) -> pl.DataFrame:
     return _absent(begun, counted, Span(min(one.begins for one in begun), until))
 
 
-def _series(config: Config, symbols: Sequence[str], span: Span) -> list[_Series]:
+def _series(lake: Lake, config: Config, symbols: Sequence[str], span: Span) -> list[_Series]:
     """What there should be of a span."""
+    over = ended(lake, config.grids)
     found = [
         _Series(table, symbol, symbol, FIRST_DAY, config.hash_of(table, symbol))
         for table in EVERY_BAR
@@ -97,8 +99,9 @@ def _series(config: Config, symbols: Sequence[str], span: Span) -> list[_Series]
     for grid in config.grids:
         if grid.symbol in symbols and grid.first_as_of <= span.end:
             wanted = ("grid", "running_grid" if grid.enabled else "idle_grid")
+            begins = max(grid.first_as_of, ceil_bar(over.get(grid.id, grid.first_as_of))) - BAR
             found += [
-                _Series(table, grid.id, grid.symbol, grid.first_as_of - BAR, config.hash_of(table, grid.symbol, grid))
+                _Series(table, grid.id, grid.symbol, begins, config.hash_of(table, grid.symbol, grid))
                 for table in EVERY_BAR
                 if STAGES[table].every_bar in wanted
             ]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+import polars as pl
+
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.grid import episode
@@ -33,6 +35,23 @@ def refusals(lake: Lake, grids: Iterable[GridConfig]) -> dict[str, str]:
                 "episode: give it a new activated_at"
             )
     return refused
+
+
+def ended(lake: Lake, grids: Iterable[GridConfig]) -> dict[str, datetime]:
+    """When each grid that is switched off now, and ran since the same activation, was ended, by grid.
+
+    What it did before then is history: it is not told anew of a grid that does not run.
+
+    Args:
+        lake: the history.
+        grids: as they are configured.
+    """
+    off = [grid for grid in grids if not grid.enabled]
+    if not off:
+        return {}
+    ran = lake.read("grid_episode").filter(pl.col("enabled") & pl.col("closed_at").is_not_null())
+    closed = {(row["grid_id"], row["activated_at"]): row["closed_at"] for row in ran.iter_rows(named=True)}
+    return {grid.id: closed[grid.id, grid.activated_at] for grid in off if (grid.id, grid.activated_at) in closed}
 
 
 def price_ticks(lake: Lake) -> dict[tuple[str, datetime], float | None]:

@@ -154,61 +154,55 @@ def at_moments(
         members: as of `members_of`, or as somebody asks what would be.
         moments: `as_of` of bars, ascending, at least one.
     """
-    settings, span = project.config.portfolio, Span(moments[0] - BAR, moments[-1])
+    config = project.config
     parts: list[list[pl.DataFrame]] = [
         [registry.empty(table).drop("config_hash", "code_version")]
         for table in ("portfolio_risk", "portfolio_contribution")
     ]
-    for quote in sorted({quote_of(member) for member in members}):
-        found = inputs_of(project, quote, members, span)
-        if found is None:
-            continue
-        for kept, made in zip(parts, risk.compute(quote, found, moments, settings, project.config.risk), strict=True):
+    for quote, found in inputs_of(project, members, moments):
+        for kept, made in zip(parts, risk.compute(quote, found, moments, config.portfolio, config.risk), strict=True):
             kept.append(made)
     risks, shares = (pl.concat(part) for part in parts)
     return risks, shares
 
 
-def inputs_of(project: Project, quote: str, members: Sequence[Member], span: Span) -> Inputs | None:
-    """What the portfolio of one quote currency is computed from at the bars of a span, as it is stored.
-
-    Args:
-        project: configuration and lake.
-        quote: the currency.
-        members: of any currency; those that did not run in the window of one of the bars are left out.
-        span: the bars.
-
-    Returns:
-        None where none is left.
-    """
+def inputs_of(project: Project, members: Sequence[Member], moments: Sequence[datetime]) -> Iterator[tuple[str, Inputs]]:
+    """What is stored of each quote currency that is needed at some bars; see `at_moments`."""
     lake, settings = project.lake, project.config.portfolio
+    span = Span(moments[0] - BAR, moments[-1])
     wide = span.back(risk.lead(settings))
     window = span.back(settings.window_days * DAY_BARS)
-    mine = [
-        member
-        for member in members
-        if quote_of(member) == quote
-        and member.grid.first_as_of <= span.end
-        and (member.closed_at is None or member.closed_at > window.start)
-    ]
-    if not mine:
-        return None
-    symbols = sorted({member.grid.symbol for member in mine})
-    ids = sorted({member.grid.id for member in mine})
-    rows = lake.read("grid_risk", span=span, grids=ids, columns=[*risk.HELD, *_CASH])
-    before = lake.read(
-        "grid_risk", span=Span(window.start, span.start), grids=ids,
-        columns=["grid_id", "activated_at", "as_of", "total_pnl"],
-    )  # fmt: skip
-    return Inputs(
-        members=mine,
-        risk_rows=pl.concat([rows, before], how="diagonal"),
-        candles=_candles(lake, mine, symbols, wide),
-        features=lake.read(
-            "regime_features", span=wide, symbols=symbols, columns=["symbol", "as_of", "volatility_forecast"]
-        ),
-        equities=_equities(project, quote, rows, mine, span) if settings.equity is None else {},
-    )
+    for quote in sorted({quote_of(member) for member in members}):
+        mine = [
+            member
+            for member in members
+            if quote_of(member) == quote
+            and member.grid.first_as_of <= span.end
+            and (member.closed_at is None or member.closed_at > window.start)
+        ]
+        if not mine:
+            continue
+        symbols = sorted({member.grid.symbol for member in mine})
+        ids = sorted({member.grid.id for member in mine})
+        rows = lake.read("grid_risk", span=span, grids=ids, columns=[*risk.HELD, *_CASH])
+        before = lake.read(
+            "grid_risk",
+            span=Span(window.start, span.start),
+            grids=ids,
+            columns=["grid_id", "activated_at", "as_of", "total_pnl"],
+        )
+        yield (
+            quote,
+            Inputs(
+                members=mine,
+                risk_rows=pl.concat([rows, before], how="diagonal"),
+                candles=_candles(lake, mine, symbols, wide),
+                features=lake.read(
+                    "regime_features", span=wide, symbols=symbols, columns=["symbol", "as_of", "volatility_forecast"]
+                ),
+                equities=_equities(project, quote, rows, mine, span) if settings.equity is None else {},
+            ),
+        )
 
 
 def _candles(lake: Lake, members: Sequence[Member], symbols: Sequence[str], wide: Span) -> pl.DataFrame:

@@ -80,9 +80,14 @@ def what_if(project: Project, moment: datetime, asked: Mapping[str, float]) -> t
     wanted = sorted([*wanted, *(member for member, _ in opened)], key=lambda one: one.key)
     changes = [Changed(name, holding[name].grid.capital if name in holding else None, asked[name]) for name in asked]
     quotes = {one.grid.id: quote_of(one) for one in wanted}
+    concerned = sorted({quotes[name] for name in asked})
+    stored_of, wanted_of = (
+        dict(inputs_of(project, [one for one in some if quote_of(one) in concerned], [moment]))
+        for some in (members, wanted)
+    )
     found = []
-    for quote in sorted({quotes[name] for name in asked}):
-        known, mine = (inputs_of(project, quote, some, span) for some in (members, wanted))
+    for quote in concerned:
+        known, mine = stored_of.get(quote), wanted_of.get(quote)
         before = _nothing(quote, moment)
         if known is not None:
             before = _computed(quote, known, moment, project.config)

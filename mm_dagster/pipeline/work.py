@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import polars as pl
 
-from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, floor_bar, midnight
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, ceil_bar, floor_bar, midnight
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.pipeline import holes
-from mm_dagster.pipeline.episodes import refusals
+from mm_dagster.pipeline.episodes import ended, refusals
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS, dependents
 from mm_dagster.tables import registry
@@ -136,11 +136,14 @@ class Work:
         """The rows of a grid's table to compute: of the window, and of the episode before it where it is not stored."""
         if not grids:
             return {}
-        window = self.window
+        window, over = self.window, ended(self.project.lake, grids)
         needed = {
             grid.id: Span(min(grid.first_as_of - BAR, window.start) if grid.enabled else window.start, window.end)
             for grid in grids
         }
+        for name, closed_at in over.items():
+            first = max(needed[name].start, ceil_bar(closed_at) - BAR)
+            needed[name] = Span(min(first, window.end), window.end)
         stored = self._stored(table, _union(needed.values()), grids=list(needed))
         spans: dict[Span, list[GridConfig]] = {}
         for grid in grids:

@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mm_dagster.arrays import Floats
+from mm_dagster.arrays import Floats, Integers
 from mm_dagster.bars import DAY_BARS
 from mm_dagster.portfolio import weights
 from mm_dagster.portfolio.paths import STEP_BARS, Past
 
 DAYS = 60
 """How far back returns are looked at."""
+LEAD_BARS = DAYS * DAY_BARS + STEP_BARS
+"""How many bars before a moment they need."""
 MOST = 2.0
 """No market gets more than so many times its equal share."""
 
@@ -23,9 +25,10 @@ class Weights(NamedTuple):
 
     Attributes:
         now: as it is, shape (grids,).
-        equal_risk: the same in each grid, as much as has the volatility that there is now; the rest is idle.
-        minimum_variance: the calmest, of the markets, and within one by capital.
-        highest: highest correlation of two markets; None: there is one.
+        equal_risk: the same in each grid, as much as has the volatility that there is now; the rest is idle. NaN where
+            the returns are not known.
+        minimum_variance: the calmest, of the markets, and within one by capital; likewise.
+        highest: highest correlation of two markets; None: there is one, or it is not known.
         between: these two.
     """
 
@@ -36,11 +39,21 @@ class Weights(NamedTuple):
     between: str | None
 
 
-def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence[int]) -> Weights:
-    """Spreads the capital of some grids.
+def returns_of(known: Past, now: int, markets: Integers) -> Floats:
+    """6-hour log returns of DAYS days, at bars whose absolute number divides by STEP_BARS, shape (moments, markets).
 
-    From 6-hour returns of DAYS days, at bars whose absolute number divides by STEP_BARS, and scaled to the volatility
-    that is forecast now.
+    Args:
+        known: the past of all markets.
+        now: column of the newest bar.
+        markets: places of those that are wanted.
+    """
+    last = now - (known.first + now) % STEP_BARS
+    columns = last - STEP_BARS * np.arange(DAYS * DAY_BARS // STEP_BARS + 1)[::-1]
+    return np.diff(known.close[markets][:, columns]).T
+
+
+def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence[int]) -> Weights:
+    """Spreads the capital of some grids, by `returns_of`, scaled to the volatility that is forecast now.
 
     Args:
         known: the past of all markets.
@@ -50,13 +63,14 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     """
     own = np.array(capital) / sum(capital)
     markets, lanes = np.unique(np.array(places), return_inverse=True)
-    last = now - (known.first + now) % STEP_BARS
-    columns = last - STEP_BARS * np.arange(DAYS * DAY_BARS // STEP_BARS + 1)[::-1]
-    returns = np.diff(known.close[markets][:, columns]).T
+    returns = returns_of(known, now, markets)
+    unknown = np.full(own.size, np.nan)
+    if not np.isfinite(returns).all():
+        return Weights(own, unknown, unknown, None, None)
     shrunk = weights.shrunk_covariance(returns).covariance
     if not (np.diagonal(shrunk) > 0).all():
         # None of them moved: there is nothing to choose by.
-        return Weights(own, own, own, None, None)
+        return Weights(own, unknown, unknown, None, None)
     covariance = weights.scaled(shrunk, known.sigma[markets, now])
     by_market = np.bincount(lanes, weights=own, minlength=markets.size)
     calmest = weights.minimum_variance(covariance, min(1.0, MOST / markets.size))

@@ -186,10 +186,11 @@ def _of_fills(
         rows = by_bar(grid_rows.filter(pl.col("grid_id") == grid_id), before, lanes, *FILLED)
         fills = np.full(wide.bars, np.nan)
         share = np.full(wide.bars, np.nan)
-        for place, is_there in enumerate(held):
+        for place, (is_there, begun) in enumerate(zip(held, lanes["activated_at"], strict=True)):
             its = {name: values[place] for name, values in rows.items()}
             # A grid that is younger than a day has begun with none.
-            earlier = np.where(np.isnan(its["fills"]), 0.0, its["fills"])[: wide.bars]
+            young = np.arange(wide.bars) < (begun - before.start) // BAR
+            earlier = np.where(young, 0.0, its["fills"][: wide.bars])
             fills[is_there] = (its["fills"][COUNTING_BARS:] - earlier)[is_there]
             share[is_there] = _fee_share(its, makers[grid_id])[COUNTING_BARS:][is_there]
         yield Standing("fills_per_day", str(grid_id), fills, held.any(axis=0))

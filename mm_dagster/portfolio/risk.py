@@ -8,7 +8,7 @@ the order of grid_id, one after another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from mm_dagster.config.risk import RiskConfig
 from mm_dagster.grid.position import LATEST_START_BARS
 from mm_dagster.grid.replay import terms_of
 from mm_dagster.grid.slippage import WINDOW_BARS, Traded, traded
+from mm_dagster.portfolio import allocation
 from mm_dagster.portfolio.allocation import Weights, weights_of
 from mm_dagster.portfolio.loss import Held, held, lost
 from mm_dagster.portfolio.paths import Past, Starts, lacking, lead_bars, past, starts
@@ -128,7 +129,29 @@ class Inputs(NamedTuple):
 
 def lead(settings: PortfolioConfig) -> int:
     """How many bars before a moment are looked at."""
-    return lead_bars(settings.window_days)
+    return max(lead_bars(settings.window_days), allocation.LEAD_BARS)
+
+
+class Night(NamedTuple):
+    """The nights that may follow one moment.
+
+    Attributes:
+        described: what is known of the portfolio without a price, and why nothing else is; see `portfolio_risk`.
+        holding: the grids that hold something, or may, in the order of grid_id.
+        rows: of `grid_risk`, one for each of them.
+        places: the market of each of them.
+        losses: what each of them loses on each path, shape (grids, k); None: it cannot be told.
+        broken: whether it breaks, shape (grids, k).
+        now: column of the newest bar.
+    """
+
+    described: dict[str, Any]
+    holding: Sequence[Member]
+    rows: Sequence[Mapping[str, Any]]
+    places: Sequence[int]
+    losses: Floats | None
+    broken: Flags
+    now: int
 
 
 def compute(
@@ -147,54 +170,82 @@ def compute(
         Rows of `portfolio_risk`, one for each moment, and of `portfolio_contribution`, one for each moment and grid
         that holds something, both without stamps.
     """
-    span = Span(moments[0] - BAR, moments[-1]).back(lead(settings))
-    symbols = tuple(sorted({member.grid.symbol for member in found.members}))
-    lanes = pl.DataFrame({"symbol": symbols}, schema={"symbol": pl.String})
-    prices = by_bar(found.candles, span, lanes, *PRICES, time="close_time")
-    forecast = by_bar(found.features, span, lanes, "volatility_forecast")["volatility_forecast"]
-    known = past(symbols, span, np.stack([prices[name] for name in PRICES[:4]]), forecast, risk.vol.weekend)
-    looked = (moments[-1] - moments[0]) // BAR + 1 + WINDOW_BARS
-    markets = [
-        traded(close[-looked:], volume[-looked:])
-        for close, volume in zip(prices["close"], prices["volume"], strict=True)
-    ]
+    known = _past(found, moments, settings, risk)
+    curves = _Curves(found, _span(moments, settings))
+    rows, parts = [], []
+    for night in nights(quote, found, moments, settings, risk, known):
+        row = night.described
+        rows.append(row)
+        if night.losses is None:
+            continue
+        fallen = curves.fallen(row["as_of"], settings.window_days)
+        row |= _figures(night.losses, night.broken, night.rows, row, settings, fallen)
+        weights = weights_of(known, night.now, [member.grid.capital for member in night.holding], night.places)
+        row["highest_correlation"], row["most_correlated"] = weights.highest, weights.between
+        parts += _contributions(row, night.holding, night.losses, night.broken, weights)
+    return _frame(rows, "portfolio_risk"), _frame(parts, "portfolio_contribution")
+
+
+def nights(
+    quote: str,
+    found: Inputs,
+    moments: Sequence[datetime],
+    settings: PortfolioConfig,
+    risk: RiskConfig,
+    known: Past | None = None,
+) -> Iterator[Night]:
+    """What each grid may lose within 24 hours of some moments, path by path; see `compute`."""
+    known = known or _past(found, moments, settings, risk)
+    market_of = _traded(found, moments, known.symbols)
     cells = _cells(found, risk)
     stored = {
         (row["grid_id"], row["activated_at"], row["as_of"]): row
         for row in found.risk_rows.filter(pl.col("as_of") >= moments[0]).iter_rows(named=True)
     }
-    curves = _Curves(found, span)
-    rows, parts = [], []
     for moment in moments:
         running = [member for member in found.members if member.runs_at(moment)]
         its = {member.key: stored.get((*member.key, moment)) for member in running}
         holding = [one for one in running if not ((row := its[one.key]) and row["stopped_at"] is not None)]
         begin = starts(known, bar_number(moment) - 1, settings.window_days)
-        row = _described(quote, moment, holding, settings, found.equities.get(moment))
-        rows.append(row)
-        row["reason"] = _unknown(holding, its, cells, known, begin, settings)
-        if row["reason"] or not holding:
-            row["reason"] = row["reason"] or "No grid holds anything: there is nothing to lose."
-            continue
+        described = _described(quote, moment, holding, settings, found.equities.get(moment))
+        described["reason"] = _unknown(holding, its, cells, known, begin, settings)
+        rows = [row for member in holding if (row := its[member.key])]
         places = [known.symbols.index(member.grid.symbol) for member in holding]
-        grids = [
-            _placed(cells[member.key], its[member.key], markets[place], (moment - moments[-1]) // BAR - 1)
-            for member, place in zip(holding, places, strict=True)
+        if described["reason"]:
+            yield Night(described, holding, rows, places, None, np.empty((0, 0), np.bool_), begin.now)
+            continue
+        at = (moment - moments[-1]) // BAR - 1
+        lost_by = [
+            lost(_placed(cells[member.key], row, market_of[place], at), known, place, begin)
+            for member, row, place in zip(holding, rows, places, strict=True)
         ]
-        lost_by = [lost(grid, known, place, begin) for grid, place in zip(grids, places, strict=True)]
         losses, broken = np.stack([one.loss for one in lost_by]), np.stack([one.broken for one in lost_by])
-        row |= _figures(
-            losses,
-            broken,
-            [its[member.key] for member in holding],
-            row,
-            settings,
-            curves.fallen(moment, settings.window_days),
-        )
-        weights = weights_of(known, begin.now, [member.grid.capital for member in holding], places)
-        row["highest_correlation"], row["most_correlated"] = weights.highest, weights.between
-        parts += _contributions(row, holding, losses, broken, weights)
-    return _frame(rows, "portfolio_risk"), _frame(parts, "portfolio_contribution")
+        yield Night(described, holding, rows, places, losses, broken, begin.now)
+
+
+def _span(moments: Sequence[datetime], settings: PortfolioConfig) -> Span:
+    return Span(moments[0] - BAR, moments[-1]).back(lead(settings))
+
+
+def _symbols(found: Inputs) -> tuple[str, ...]:
+    return tuple(sorted({member.grid.symbol for member in found.members}))
+
+
+def _past(found: Inputs, moments: Sequence[datetime], settings: PortfolioConfig, risk: RiskConfig) -> Past:
+    """What the markets of all members did in the window of the moments."""
+    span, symbols = _span(moments, settings), _symbols(found)
+    lanes = pl.DataFrame({"symbol": symbols}, schema={"symbol": pl.String})
+    prices = by_bar(found.candles, span, lanes, *PRICES[:4], time="close_time")
+    forecast = by_bar(found.features, span, lanes, "volatility_forecast")["volatility_forecast"]
+    return past(symbols, span, np.stack([prices[name] for name in PRICES[:4]]), forecast, risk.vol.weekend)
+
+
+def _traded(found: Inputs, moments: Sequence[datetime], symbols: Sequence[str]) -> list[Traded]:
+    """How each market trades by the minute, at the bars from the first moment to the last."""
+    span = Span(moments[0] - BAR, moments[-1]).back(WINDOW_BARS)
+    lanes = pl.DataFrame({"symbol": symbols}, schema={"symbol": pl.String})
+    known = by_bar(found.candles, span, lanes, "close", "volume", time="close_time")
+    return [traded(close, volume) for close, volume in zip(known["close"], known["volume"], strict=True)]
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], table: str) -> pl.DataFrame:
@@ -244,10 +295,9 @@ def _cells(found: Inputs, risk: RiskConfig) -> dict[tuple[str, datetime], Held |
     return cells
 
 
-def _placed(cells: Held | str, row: Mapping[str, Any] | None, market: Traded, place: int) -> Held:
+def _placed(cells: Held | str, row: Mapping[str, Any], market: Traded, place: int) -> Held:
     """Cells where they stand, by their row of `grid_risk` and by how their market trades."""
     assert isinstance(cells, Held)
-    assert row is not None
     return cells.standing(row["price"], row["inventory"], float(market.sigma[place]), float(market.volume[place]))
 
 
@@ -260,6 +310,8 @@ def _unknown(
     settings: PortfolioConfig,
 ) -> str | None:
     """Why nothing can be said of all grids together; None: it can. A loss is never made smaller by leaving one out."""
+    if not holding:
+        return "No grid holds anything: there is nothing to lose."
     said = []
     for member in holding:
         row, its_cells = its[member.key], cells[member.key]
@@ -284,7 +336,7 @@ def _unknown(
 def _figures(
     losses: Floats,
     broken: Flags,
-    rows: Sequence[Mapping[str, Any] | None],
+    rows: Sequence[Mapping[str, Any]],
     described: Mapping[str, Any],
     settings: PortfolioConfig,
     fallen: float,
@@ -299,11 +351,11 @@ def _figures(
     equity = described["equity"] or described["live_equity"]
     share = fallen / equity if equity else None
     steps = settings.drawdown.mild, settings.drawdown.moderate, settings.drawdown.severe
-    values = {name: sum(row[name] for row in rows if row) for name in ("liquidation_value", "total_pnl")}
-    at_risk = [row["capital_at_risk"] for row in rows if row]
+    values = {name: sum(row[name] for row in rows) for name in ("liquidation_value", "total_pnl")}
+    at_risk = [row["capital_at_risk"] for row in rows]
     return {
         **values,
-        "exposure": sum(row["inventory"] * row["price"] for row in rows if row),
+        "exposure": sum(row["inventory"] * row["price"] for row in rows),
         "var_5_24h": night.var,
         "es_5_24h": night.es,
         "var_1_24h": rare.var,

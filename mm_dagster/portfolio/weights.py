@@ -15,6 +15,8 @@ from mm_dagster.arrays import Flags, Floats, kernel
 
 TOLERANCE = 1e-13
 """A market leaves its bound only for a gain beyond rounding, as a share of the mean variance."""
+ROUNDING = 1e-15
+"""A weight that is solved for and lies so near to a bound lies at it."""
 STEPS_EACH = 100
 """So many steps a market are never needed, unless rounding hides who gains."""
 FOUND, INDEFINITE, ENDLESS = 0, 1, 2
@@ -248,39 +250,17 @@ def _calmest(covariance: Floats, cap: float) -> tuple[Floats, int]:
         target, price, solved = _best_of_free(covariance, cap, at_cap, free)
         if not solved:
             return weights, INDEFINITE
-        # How far the way there is free, and who stops it.
-        share, stopped = 1.0, -1
-        for i in range(count):
-            if free[i] and (target[i] < 0.0 or target[i] > cap):
-                bound = 0.0 if target[i] < 0.0 else cap
-                reached = (bound - weights[i]) / (target[i] - weights[i]) if target[i] != weights[i] else 0.0
-                if reached < share:
-                    share, stopped = max(reached, 0.0), i
+        share, stopped = _first_bound(weights, target, cap, free)
         if stopped >= 0:
             for i in range(count):
                 if free[i]:
                     weights[i] = min(max(weights[i] + share * (target[i] - weights[i]), 0.0), cap)
-            free[stopped], at_cap[stopped] = False, target[stopped] > cap
+            free[stopped], at_cap[stopped] = False, not target[stopped] < ROUNDING
             weights[stopped] = cap if at_cap[stopped] else 0.0
             continue
         for i in range(count):
             weights[i] = target[i]
-        # What a market gains at the margin by leaving its bound, against the price of weight.
-        leaving, most, dearest = -1, TOLERANCE, -1
-        slopes = np.zeros(count)
-        for i in range(count):
-            for j in range(count):
-                slopes[i] += covariance[i, j] * weights[j]
-            if at_cap[i] and (dearest < 0 or slopes[i] > slopes[dearest]):
-                dearest = i
-        if not free.any():
-            # Every market lies at a bound: weight has the price of the dearest that has any, which makes way.
-            price = slopes[dearest]
-        for i in range(count):
-            if not free[i]:
-                gain = slopes[i] - price if at_cap[i] else price - slopes[i]
-                if gain > most:
-                    leaving, most = i, gain
+        leaving, dearest = _leaving(covariance, weights, price, at_cap, free)
         if leaving < 0:
             return weights, FOUND
         if not free.any():
@@ -290,48 +270,100 @@ def _calmest(covariance: Floats, cap: float) -> tuple[Floats, int]:
 
 
 @kernel
+def _first_bound(weights: Floats, target: Floats, cap: float, free: Flags) -> tuple[float, int]:
+    """How far the way to the target is free, as a share, and which market is stopped there; -1: none is."""
+    share, stopped = 1.0, -1
+    for i in range(weights.size):
+        if free[i] and (target[i] < ROUNDING or target[i] > cap - ROUNDING):
+            bound = 0.0 if target[i] < ROUNDING else cap
+            reached = (bound - weights[i]) / (target[i] - weights[i]) if target[i] != weights[i] else 0.0
+            if stopped < 0 or reached < share:
+                share, stopped = min(max(reached, 0.0), 1.0), i
+    return share, stopped
+
+
+@kernel
+def _leaving(covariance: Floats, weights: Floats, price: float, at_cap: Flags, free: Flags) -> tuple[int, int]:
+    """Which market gains most at the margin by leaving its bound, -1: none does; and the dearest that lies at the cap.
+
+    Where every market lies at a bound, weight has the price of that dearest one, which makes way.
+    """
+    count = weights.size
+    slopes, dearest = np.zeros(count), -1
+    for i in range(count):
+        for j in range(count):
+            slopes[i] += covariance[i, j] * weights[j]
+        if at_cap[i] and (dearest < 0 or slopes[i] > slopes[dearest]):
+            dearest = i
+    if not free.any():
+        price = slopes[dearest]
+    leaving, most = -1, TOLERANCE
+    for i in range(count):
+        if not free[i]:
+            gain = slopes[i] - price if at_cap[i] else price - slopes[i]
+            if gain > most:
+                leaving, most = i, gain
+    return leaving, dearest
+
+
+@kernel
 def _best_of_free(covariance: Floats, cap: float, at_cap: Flags, free: Flags) -> tuple[Floats, float, bool]:
-    """The best weights while the others stay at their bounds, and the price of weight; by Cholesky.
+    """The best weights while the others stay at their bounds, the price of weight, and whether there are any.
 
     C_FF w_F = price 1 - C_FB w_B, where the price is the one with which all weights add up to 1.
     """
-    count = covariance.shape[0]
     places = np.flatnonzero(free)
     size = places.size
     target = np.where(at_cap, cap, 0.0)
     left = 1.0
-    for i in range(count):
-        left -= target[i]
+    for held in target:
+        left -= held
     lower = np.zeros((size, size))
-    ones, held = np.ones(size), np.zeros(size)
+    ones, of_held = np.ones(size), np.zeros(size)
     for a in range(size):
-        for j in range(count):
-            if not free[j]:
-                held[a] += covariance[places[a], j] * target[j]
+        for j in range(target.size):
+            of_held[a] += covariance[places[a], j] * target[j]
         for b in range(a + 1):
-            total = covariance[places[a], places[b]]
-            for c in range(b):
-                total -= lower[a, c] * lower[b, c]
-            if a == b:
-                if not total > 0.0:
-                    return target, 0.0, False
-                lower[a, a] = math.sqrt(total)
-            else:
-                lower[a, b] = total / lower[b, b]
-    for right in (ones, held):
-        for a in range(size):
-            for c in range(a):
-                right[a] -= lower[a, c] * right[c]
-            right[a] /= lower[a, a]
-        for a in range(size - 1, -1, -1):
-            for c in range(a + 1, size):
-                right[a] -= lower[c, a] * right[c]
-            right[a] /= lower[a, a]
-    of_ones, of_held = 0.0, 0.0
+            lower[a, b] = covariance[places[a], places[b]]
+    if not _decompose(lower):
+        return target, 0.0, False
+    _solve(lower, ones)
+    _solve(lower, of_held)
+    all_ones, all_held = 0.0, 0.0
     for a in range(size):
-        of_ones += ones[a]
-        of_held += held[a]
-    price = (left + of_held) / of_ones
+        all_ones += ones[a]
+        all_held += of_held[a]
+    price = (left + all_held) / all_ones
     for a in range(size):
-        target[places[a]] = price * ones[a] - held[a]
+        target[places[a]] = price * ones[a] - of_held[a]
     return target, price, True
+
+
+@kernel
+def _decompose(lower: Floats) -> bool:
+    """Puts Cholesky's factor in the place of the lower half; False: it is not positive definite."""
+    for a in range(lower.shape[0]):
+        for b in range(a + 1):
+            for c in range(b):
+                lower[a, b] -= lower[a, c] * lower[b, c]
+            if a > b:
+                lower[a, b] /= lower[b, b]
+            elif lower[a, a] > 0.0:
+                lower[a, a] = math.sqrt(lower[a, a])
+            else:
+                return False
+    return True
+
+
+@kernel
+def _solve(lower: Floats, right: Floats) -> None:
+    """Puts the solution of L L' x = right in its place."""
+    size = right.size
+    for a in range(size):
+        for c in range(a):
+            right[a] -= lower[a, c] * right[c]
+        right[a] /= lower[a, a]
+    for a in range(size - 1, -1, -1):
+        for c in range(a + 1, size):
+            right[a] -= lower[c, a] * right[c]
+        right[a] /= lower[a, a]

@@ -168,6 +168,13 @@ class AccountSnapshot(dy.Schema):
     )
     complete = flag("Whether all of it was answered.", nullable=False)
     detail = text("What was not answered, in one line.", nullable=True)
+    quote_currency = text(
+        "Of the running grids on the venue; null: there are none, or of several currencies.", nullable=True
+    )
+    required_reserve = number(
+        "What the waiting buys of these grids need when they all fill, by the bar before, quote currency.", low=0.0
+    )
+    deployable_capital = number("What is free of the quote currency beyond that.", low=0.0)
     source = source_of_candles()
 
 

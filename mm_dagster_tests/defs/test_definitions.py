@@ -23,7 +23,7 @@ HISTORY = {
     "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "portfolio_risk",
     "portfolio_contribution", "limit_state", "exit_cost",
 }  # fmt: skip
-MONTHLY = {"signal_quality"} | (set() if missing() else {"candidate_parameters"})
+MONTHLY = {"signal_quality", "portfolio_coverage"} | (set() if missing() else {"candidate_parameters"})
 
 
 @pytest.fixture(scope="module")
