@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +24,17 @@ from mm_dagster.pages.portfolio import (
     limits_table,
     night_on_page,
     sentences,
+    what_if_sentences,
+    what_if_table,
 )
 from mm_dagster.pages.report import render
 from mm_dagster.pictures.drawings import draw_together
 from mm_dagster.pipeline.together import Together, in_a_line
+from mm_dagster.pipeline.what_if import Changed, WhatIf
 from mm_dagster_tests.pages.nights import limit_row, share_row, six, unknown
 from mm_dagster_tests.pages.rows import AS_OF, CLOCK, page
 from mm_dagster_tests.pictures.nights import SPAN, came, risks
+from mm_dagster_tests.test_words_and_figures import faults
 
 SETTINGS = PortfolioConfig()
 
@@ -94,6 +99,21 @@ def test_what_is_not_known_has_its_reason_and_no_figure() -> None:
         "All 6 grids together: what a bad night costs is not known. ETH-USDT: its last 90 days are not known without a "
         "hole of a day."
     ]
+
+
+@pytest.mark.parametrize(("quote", "scale"), [("BTC", 5e-6), ("USDT", 0.01), ("JPY", 500.0), ("USDT", 1e-12)])
+def test_figures_of_any_size_can_be_read(quote: str, scale: float) -> None:
+    money = ("capital", "equity", "var_5_24h", "es_5_24h", "var_1_24h", "sum_of_var_5", "all_stops", "drawdown")
+    usual = six()
+    risk = {**usual.risk, "quote": quote, **{name: usual.risk[name] * scale for name in money}}
+    amounts = ("capital", "es_5_contribution", "stopping_takes_off", "var_5_alone")
+    shares = [one | {name: one[name] * scale for name in amounts} for one in map(dict, usual.contributions)]
+    found = Together(risk, tuple(shares), (limit_row("es_5_24h", 0.08, 0.05), limit_row("portfolio", 0.9, 0.8)))
+    larger = replace(found, risk={**risk, "es_5_24h": 1.01 * risk["es_5_24h"]})
+    asked = WhatIf((Changed("grid-1", 2000 * scale, 2020 * scale),), found, larger)
+    texts = [said(found), *in_a_line([found]), shown(grids_table(found)), shown(what_if_table(asked))]
+    texts += what_if_sentences(asked, SETTINGS, "UTC")
+    assert not [fault for text in texts for fault in faults(text)]
 
 
 def test_old_rows_say_how_old_they_are() -> None:

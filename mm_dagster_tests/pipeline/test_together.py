@@ -12,6 +12,7 @@ import pytest
 
 from mm_dagster.bars import BAR
 from mm_dagster.pages.portfolio import line, what_if_sentences, what_if_table
+from mm_dagster.pipeline.notify import _together as lines_of_digest
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.together import NoPortfolio, in_a_line, realised, together, weeks
 from mm_dagster.pipeline.what_if import WhatIf, what_if
@@ -193,3 +194,9 @@ def test_the_weeks_of_a_picture_are_those_that_are_stored(known: Project) -> Non
     risks, came = weeks(known, NOW, 28)
     assert risks.height == 21
     assert came.is_empty()  # the grids are younger than a night
+
+
+def test_the_digest_has_the_line_where_it_is_fresh(known: Project) -> None:
+    (found,) = together(known, LATER)
+    assert lines_of_digest(known, LATER) == in_a_line([found])
+    assert lines_of_digest(known, LATER + timedelta(hours=1)) == []
