@@ -38,7 +38,8 @@ def night(risk: Mapping[str, Any]) -> str:
     amount = f"{money_text(abs(risk['var_5_24h']), risk['capital'])} {risk['quote']}"
     if risk["var_5_24h"] <= 0:
         return f"19 nights in 20 gain {amount} or more" if risk["var_5_24h"] else "19 nights in 20 lose nothing"
-    return f"one night in 20 costs {amount} or more ({percent(risk['var_5_24h'] / risk['capital'])} of their capital)"
+    whose = "its" if risk["grids"] == 1 else "their"
+    return f"one night in 20 costs {amount} or more ({percent(risk['var_5_24h'] / risk['capital'])} of {whose} capital)"
 
 
 def sentence(risk: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], *, only: bool = True) -> str:

@@ -151,6 +151,7 @@ def test_twenty_grids_with_forty_breaches_are_one_line_that_fits_a_message() -> 
 
 def test_one_grid_and_two_currencies_are_called_what_they_are() -> None:
     assert sentence(six(grids=1).risk, ()).startswith("The one grid that runs: one night in 20 costs")
+    assert "(12 % of its capital)." in sentence(six(grids=1).risk, ())
     assert "count as" not in sentence(six(grids=1).risk, ())
     both = in_a_line([six(grids=2), six(quote="BTC", grids=3)])
     assert [line.partition(":")[0] for line in both] == ["Both USDT grids together", "All 3 BTC grids together"]
