@@ -35,6 +35,7 @@ def due(
     alerts: AlertsConfig,
     grids: Sequence[GridConfig],
     simulated: bool,
+    together: Sequence[str] = (),
 ) -> list[Alert]:
     """The digest, with its words, if its time has come and it was not sent; and what became of earlier ones.
 
@@ -46,22 +47,21 @@ def due(
         alerts: the local time, its zone, and how old news may be.
         grids: the grids to tell of; disabled ones are left out.
         simulated: whether their markets are synthetic.
+        together: what all grids may lose together, a line of each quote currency; none: not known.
 
     Returns:
         At most one PENDING alert; SUPPRESSED ones for digests without an answer whose day is over.
     """
-    today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
-    alert_id = registry.identity("DIGEST", today.isoformat(), simulated)
+    alert_id, start = _of_today(clock, alerts, simulated)
     rows = ledger.filter(pl.col("kind") == "DIGEST").sort("alert_id").to_dicts()
     unsent = [row for row in rows if row["status"] == "PENDING"]
     over = [again(row, "SUPPRESSED", "not sent: its day is over") for row in unsent if row["alert_id"] != alert_id]
     notified = [row for row in rows if row["alert_id"] == alert_id and row["status"] != "SUPPRESSED"]
     if notified:
         return [*(found for row in notified if row["status"] == "PENDING" for found in retry(row, clock)), *over]
-    if alerts.digest_at is None or clock < moment(today, alerts.digest_at, alerts.timezone):
+    if not is_wanted(ledger, clock, alerts, simulated):
         return over
-    title, text = _words(exit_states, risks, ledger, clock, alerts, grids, simulated)
-    start = moment(today, "00:00", alerts.timezone)
+    title, text = _words(exit_states, risks, ledger, clock, alerts, grids, simulated, together)
     new = Alert(
         alert_id=alert_id,
         kind="DIGEST",
@@ -78,6 +78,21 @@ def due(
     return [new, *over]
 
 
+def is_wanted(ledger: pl.DataFrame, clock: datetime, alerts: AlertsConfig, simulated: bool) -> bool:
+    """Whether the time of a digest has come that was not noted yet; see `due`."""
+    alert_id, start = _of_today(clock, alerts, simulated)
+    noted = ledger.filter(pl.col("kind") == "DIGEST", pl.col("alert_id") == alert_id, pl.col("status") != "SUPPRESSED")
+    at = alerts.digest_at
+    day = start.astimezone(ZoneInfo(alerts.timezone)).date()
+    return at is not None and noted.is_empty() and clock >= moment(day, at, alerts.timezone)
+
+
+def _of_today(clock: datetime, alerts: AlertsConfig, simulated: bool) -> tuple[str, datetime]:
+    """The digest's identity, and the beginning of its local day."""
+    today = clock.astimezone(ZoneInfo(alerts.timezone)).date()
+    return registry.identity("DIGEST", today.isoformat(), simulated), moment(today, "00:00", alerts.timezone)
+
+
 def _words(
     exit_states: pl.DataFrame,
     risks: pl.DataFrame,
@@ -86,6 +101,7 @@ def _words(
     alerts: AlertsConfig,
     grids: Sequence[GridConfig],
     simulated: bool,
+    together: Sequence[str],
 ) -> tuple[str, str]:
     enabled = [grid for grid in grids if grid.enabled]
     seen = {grid.id: look(grid, exit_states, clock, alerts) for grid in enabled}
@@ -109,5 +125,6 @@ def _words(
         suppressed=lately.count("SUPPRESSED"),
         failed=lately.count("FAILED"),
         simulated=simulated,
+        together=together,
         timezone=alerts.timezone,
     )

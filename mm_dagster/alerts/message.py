@@ -114,6 +114,7 @@ def digest(
     suppressed: int,
     failed: int,
     simulated: bool,
+    together: Sequence[str] = (),
     timezone: str = "UTC",
 ) -> tuple[str, str]:
     """Title and message of the daily digest; of many grids the most urgent are named.
@@ -126,6 +127,7 @@ def digest(
         suppressed: alerts held back or given up meanwhile.
         failed: alerts that were refused meanwhile.
         simulated: whether the markets are synthetic; the title says so.
+        together: what all grids may lose together, a line of each quote currency.
         timezone: the operator's.
 
     Returns:
@@ -138,6 +140,7 @@ def digest(
     head = [
         f"Grids: {summary}." if grids else "No grid is enabled.",
         f"Not seen: {', '.join(blind)}; `mm doctor` says why." if blind else "",
+        *together,
         f"Alerts in 24 h: {sent} sent, {suppressed} held back{refused}; as of {iso(at)}.",
     ]
     lines = [_cut(_clean(line, timezone), _LINE_LIMIT) for line in head if line]

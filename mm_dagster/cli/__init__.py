@@ -5,7 +5,21 @@ only what options and tables need, and a command imports the rooms that it works
 what it costs, mm_dagster_tests/cli/test_start.py what must not be loaded.
 """
 
-from mm_dagster.cli import ask, demo, drill, evaluate, examine, health, keep, leave, operate, pipeline, take_in, tune
+from mm_dagster.cli import (
+    ask,
+    demo,
+    drill,
+    evaluate,
+    examine,
+    health,
+    keep,
+    leave,
+    operate,
+    pipeline,
+    portfolio,
+    take_in,
+    tune,
+)
 from mm_dagster.cli.app import app, main, project_here
 
 __all__ = [
@@ -21,6 +35,7 @@ __all__ = [
     "main",
     "operate",
     "pipeline",
+    "portfolio",
     "project_here",
     "take_in",
     "tune",

@@ -92,13 +92,15 @@ def report(
     opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write all of it as one web page that needs nothing else, fit for a phone: states, pictures, alerts, quality."""
-    from mm_dagster.pages.gather import drawn
+    from mm_dagster.pages.gather import drawn, drawn_together
     from mm_dagster.pages.report import render
 
     if to == "-" and opened:
         raise CommandError("--open: there is no file to open with `--out -`; name one")
     found = _page_at(as_of, None, days)
-    text = render(found, drawn(project_here(), found), generated_at=project_here().now(), money=not no_money)
+    project = project_here()
+    nights = () if no_money else drawn_together(project, found)
+    text = render(found, drawn(project, found), nights, generated_at=project.now(), money=not no_money)
     if to == "-":
         sys.stdout.write(text)
         return

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mm_dagster.defs.describe import checked, preview
+from mm_dagster.defs.describe import checked, page, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import exhibits, findings, portfolio
@@ -23,13 +23,19 @@ def portfolio_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, tur
     The markets follow each night of the past months again, in units of today's volatility, and every grid is replayed
     on it from where it stands. When it is red: nothing is said of all grids together; the state of each stands.
     """
-    done = portfolio.assess_portfolio(work(context, project, turn))
+    job = work(context, project, turn)
+    done = portfolio.assess_portfolio(job)
+    picture = exhibits.night_of_all(project, job.window.end) if job.tick else None
     shown = [
         *("quote", "grids", "capital", "var_5_24h", "es_5_24h", "var_1_24h", "diversification", "counts_as"),
         *("p_half_break_24h", "all_stops", "drawdown_share", "drawdown_level", "reason"),
     ]
     return dg.MaterializeResult(
-        metadata={"rows_changed": done.changed, "night": preview(exhibits.stacked([done.newest], shown))},
+        metadata={
+            "rows_changed": done.changed,
+            "night": preview(exhibits.stacked([done.newest], shown)),
+            **(page({"what all grids may lose": picture}) if picture else {}),
+        },
         check_results=[checked(findings.of_portfolio(done.newest))],
     )
 

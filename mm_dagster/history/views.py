@@ -492,6 +492,49 @@ VIEWS = {
         )
         """,
     ),
+    "portfolio_now": View(
+        "All grids together now: the newest row of each quote currency, with the limits that are breached.",
+        {
+            "quote": "Quote currency.",
+            "as_of": "Closing time of the newest bar used; UTC.",
+            "grids": "Running grids.",
+            "capital": "Their capital, quote currency.",
+            "equity": "As portfolio.yaml or the account has it, quote currency; null: not known.",
+            "var_5_24h": "The loss within 24 hours that one night in 20 exceeds, quote currency.",
+            "es_5_24h": "Mean loss of the worst nights, one in 20, quote currency.",
+            "es_5_share": "The same as a share of their capital.",
+            "var_1_24h": "The loss that one night in 100 exceeds, quote currency.",
+            "counts_as": "How many independent grids of their size would risk as little.",
+            "p_any_break_24h": "Share of the nights in which a grid breaks.",
+            "all_stops": "What is lost if all fall to their stops, quote currency.",
+            "drawdown": "How far the profit is below its best of the window, quote currency.",
+            "ruin": "Share of the nights after which the severe drawdown is passed; of one night only.",
+            "breached": "Limits that are breached, each with what it is about; empty: none, or none is known.",
+            "paths": "How many nights of the past were looked at.",
+            "reason": "Why figures are null, in a sentence.",
+            **_SOURCE,
+        },
+        """
+        WITH newest AS MATERIALIZED (
+            SELECT quote, max(as_of) AS as_of FROM portfolio_risk GROUP BY quote
+        ),
+        passed AS (
+            SELECT quote, list(l."limit" || CASE subject WHEN 'all' THEN '' ELSE ' of ' || subject END
+                ORDER BY l."limit", subject) AS breached
+            FROM newest JOIN limit_state l USING (quote, as_of)
+            WHERE l.breached
+            GROUP BY quote
+        )
+        SELECT
+            r.quote, r.as_of, r.grids, r.capital, coalesce(r.equity, r.live_equity) AS equity, r.var_5_24h, r.es_5_24h,
+            r.es_5_24h / nullif(r.capital, 0) AS es_5_share, r.var_1_24h, r.counts_as, r.p_any_break_24h, r.all_stops,
+            r.drawdown, r.ruin, coalesce(p.breached, []) AS breached, r.paths, r.reason, r.source
+        FROM newest
+        JOIN portfolio_risk r USING (quote, as_of)
+        LEFT JOIN passed p ON p.quote = r.quote
+        ORDER BY r.quote
+        """,
+    ),
     "signal_worth": View(
         "What each signal and control was worth in the newest judgement: the main figures of signal_quality in a row.",
         {

@@ -14,8 +14,10 @@ from mm_dagster.history.lake import Lake
 from mm_dagster.pages.grid import GridOnPage, by_urgency, grid_on_page
 from mm_dagster.pages.lines import lines
 from mm_dagster.pages.page import DAY, MarketOnPage, Page, with_responses
+from mm_dagster.pages.portfolio import NightOnPage, night_on_page
 from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.setup import unfinished
+from mm_dagster.pipeline.together import limit_of_the_night, together, weeks
 from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import empty
 
@@ -196,6 +198,33 @@ def _waiting(project: Project) -> int | str | None:
         return project.mirror.waiting()
     except MirrorError as error:
         return str(error)
+
+
+def drawn_together(project: Project, found: Page) -> tuple[NightOnPage, ...]:
+    """What all grids may lose together, a drawing of each quote currency in which a grid runs."""
+    # Imported here because charts load matplotlib, and few commands draw.
+    from mm_dagster.pictures.drawings import draw_together
+
+    shown = [one for one in together(project, found.clock) if one.risk["grids"]]
+    if not shown:
+        return ()
+    until = shown[0].risk["as_of"]
+    days = max(found.days, _NIGHT_DAYS)
+    risks, came = weeks(project, until, days)
+    drawn = []
+    for one in shown:
+        quote = pl.col("quote") == one.risk["quote"]
+        of_quote = risks.filter(quote)
+        # A portfolio that began lately is no thin strip at the edge.
+        first = max(until - days * DAY, of_quote["as_of"].min() - BAR)  # type: ignore[operator]
+        limit = limit_of_the_night(one, project.config.portfolio)
+        drawing = draw_together(of_quote, came.filter(quote), limit, one.risk["capital"], Span(first, until))
+        drawn.append(night_on_page(one, drawing, project.config.portfolio, only=len(shown) == 1))
+    return tuple(drawn)
+
+
+_NIGHT_DAYS = 28
+"""How far back the drawing of all grids reaches at least."""
 
 
 def drawn(project: Project, found: Page) -> dict[str, tuple[Drawing | None, Drawing | None]]:

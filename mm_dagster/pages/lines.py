@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from mm_dagster.alerts.budget import moment, quiet_hours
 from mm_dagster.bars import iso
+from mm_dagster.pages import portfolio
 from mm_dagster.pages.page import DAY, Line
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def digest(project: Project, clock: datetime) -> Line | None:
     return Line("digest", f"next {iso(coming)}") if coming else None
 
 
-ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (quiet, digest)
+ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (portfolio.line, quiet, digest)
 """What makes each line, in the order of the page; None: it has nothing to say."""
 
 

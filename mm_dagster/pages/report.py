@@ -7,7 +7,7 @@ rest. Whatever people wrote stays text. The layout is report.html.jinja beside t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mm_dagster.bars import iso
 from mm_dagster.pages import sentences
 from mm_dagster.pages.grid import GridOnPage
 from mm_dagster.pages.page import Page, without_money
+from mm_dagster.pages.portfolio import LABEL, NightOnPage
 from mm_dagster.pictures.colours import STATE_COLOURS, on_colour
 from mm_dagster.pictures.drawings import HEIGHT, Drawing
 from mm_dagster.tables.words import STATES, VERDICTS
@@ -27,12 +28,15 @@ Drawings = Mapping[str, tuple[Drawing | None, Drawing | None]]
 """By grid: its decisions, and its money."""
 
 
-def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: bool = True) -> str:
+def render(
+    page: Page, drawings: Drawings, nights: Sequence[NightOnPage] = (), *, generated_at: datetime, money: bool = True
+) -> str:
     """The page as HTML.
 
     Args:
         page: where everything stands.
         drawings: for each grid of the page.
+        nights: all grids together, of each quote currency; their words and amounts are left out with the money.
         generated_at: when it is written, UTC.
         money: whether amounts are shown; see `page.without_money`.
     """
@@ -54,6 +58,8 @@ def render(page: Page, drawings: Drawings, *, generated_at: datetime, money: boo
     text = template.render(
         page=page if money else without_money(page),
         drawings=drawings,
+        nights=nights if money else (),
+        night_label=LABEL,
         generated_at=generated_at,
         show_money=money,
         sentences=sentences,

@@ -18,7 +18,7 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.pictures.extent import price_range, stretches
 from mm_dagster.tables.words import STATES, VERDICTS
-from mm_dagster.text import money_texts, price_text
+from mm_dagster.text import money_text, money_texts, price_text
 
 HEIGHT = 1000
 """Units from the bottom to the top of a drawing; a bar is one unit wide."""
@@ -188,6 +188,69 @@ def draw_equity(grid: GridConfig, risks: pl.DataFrame, span: Span) -> Drawing | 
         ticks=_days(span),
         marks=((height(0.0), "zero"),),
         holes=_holes(rows["total"].is_null()) if rows.height == span.bars else (),
+    )
+
+
+def draw_together(
+    risks: pl.DataFrame, realised: pl.DataFrame, limit: float | None, capital: float, span: Span
+) -> Drawing | None:
+    """What all grids may lose together: from what one night in 20 costs up to the mean of those, and what came.
+
+    Args:
+        risks: rows of `portfolio_risk` of one quote currency.
+        realised: what came, as of `pipeline.together.realised`, of the same.
+        limit: of the mean, quote currency; None: none is watched, or no equity is known.
+        capital: what the amounts belong to, quote currency.
+        span: what is drawn.
+
+    Returns:
+        None where no night can be told.
+    """
+    rows = span.open_times().to_frame().join(
+        risks.select("var_5_24h", "es_5_24h", open_time=pl.col("as_of") - BAR), on="open_time", how="left",
+        maintain_order="left",
+    )  # fmt: skip
+    known = rows.drop_nulls("es_5_24h")
+    if known.is_empty():
+        return None
+    came = [
+        ((row["as_of"] - span.start) // BAR, row["loss"])
+        for row in realised.filter(span.closes()).iter_rows(named=True)
+    ]
+    values = [0.0, *known["var_5_24h"], *known["es_5_24h"], *(loss for _, loss in came)]
+    highest = max(values)
+    # A limit that is far away would leave no room for what is near; then it is named at the edge.
+    if limit is not None and limit < 2 * highest:
+        values.append(limit)
+    low, high = min(values), max(values)
+    margin = max(0.08 * (high - low), 0.001 * capital)
+    low, high = low - margin, high + margin
+
+    def height(value: float) -> int:
+        return round(HEIGHT * (high - value) / (high - low))
+
+    pieces = _pieces(rows, *(pl.col(name).drop_nulls().last() for name in ("var_5_24h", "es_5_24h")))
+    told = [row for row in pieces.iter_rows(named=True) if row["es_5_24h"] is not None]
+    lines = {"night": "var_5_24h", "mean": "es_5_24h"}
+    curves = [
+        Curve(_path([(row["until"], None if row[of] is None else height(row[of])) for row in pieces.to_dicts()]), name)
+        for name, of in lines.items()
+    ]
+    dots = Curve("".join(f"M{place} {height(loss)}h0" for place, loss in came), "came")
+    named = [(known[of][-1], name) for name, of in lines.items()] + ([] if limit is None else [(limit, "limit")])
+    return Drawing(
+        width=span.bars,
+        curves=(*curves, *([dots] if came else [])),
+        labels=_labels(
+            [(100 * (high - value) / (high - low), money_text(value, capital), name) for value, name in named]
+        ),
+        ticks=_days(span),
+        band="".join(
+            f"M{row['start']} {height(row['es_5_24h'])}H{row['until']}V{height(row['var_5_24h'])}H{row['start']}Z"
+            for row in told
+        ),
+        marks=((height(0.0), "zero"), *(((height(limit), "stop"),) if limit is not None and limit <= high else ())),
+        holes=_holes(rows["es_5_24h"].is_null()),
     )
 
 

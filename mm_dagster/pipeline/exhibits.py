@@ -11,7 +11,9 @@ from mm_dagster.bars import Span, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import SIMULATED
 from mm_dagster.pictures import decision, equity, glance, leaving
+from mm_dagster.pictures.together import together_picture
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.together import Together, limit_of_the_night, together, weeks
 from mm_dagster.tables.words import STATES
 from mm_dagster.text import number_text
 
@@ -19,6 +21,8 @@ MONTHS_SHOWN = 24
 """How many months a run tells apart."""
 EQUITY_SHOWN = timedelta(days=30)
 """How much of a grid's life its picture shows."""
+WEEKS_SHOWN = timedelta(days=28)
+"""How much of the past the picture of all grids shows."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,27 @@ def dearest(project: Project, newest: Sequence[pl.DataFrame]) -> Picture | None:
     prefix = SIMULATED if project.config.market(most["symbol"]).is_simulated else ""
     drawn = leaving.costs_picture(its, title_prefix=prefix, dots_per_inch=60)
     return Picture(drawn, f"what leaving {most['grid_id']} costs by horizon, with its intervals")
+
+
+def night_of_all(project: Project, as_of: datetime) -> Picture | None:
+    """What all grids may lose together, over the last weeks; None: nothing is known, or no grid holds anything.
+
+    Of several quote currencies the one with most grids.
+
+    Args:
+        project: where the rows are.
+        as_of: the newest bar.
+    """
+    shown = [one for one in together(project, as_of) if one.risk["grids"]]
+    if not shown:
+        return None
+    most: Together = max(shown, key=lambda one: one.risk["grids"])
+    quote = pl.col("quote") == most.risk["quote"]
+    risks, came = (rows.filter(quote) for rows in weeks(project, most.risk["as_of"], WEEKS_SHOWN.days))
+    prefix = SIMULATED if project.config.is_simulated else ""
+    limit = limit_of_the_night(most, project.config.portfolio)
+    drawn = together_picture(risks, most.contributions, came, limit, title_prefix=prefix, dots_per_inch=60)
+    return Picture(drawn, "what all grids may lose together in a night, what came, and who contributes")
 
 
 def week_to(as_of: datetime) -> Span:

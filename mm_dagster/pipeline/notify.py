@@ -30,6 +30,7 @@ from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
+from mm_dagster.pipeline.together import in_a_line, together
 from mm_dagster.tables.registry import empty
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,9 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     due = failures.unsent_failures(ledger, clock)
     if grids:
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | (pl.col("kind") == "DIGEST"))
-        due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated)
+        # A sensor asks every few seconds, and only a new digest has these lines.
+        lines = _together(project, clock) if digest.is_wanted(mine, clock, config.alerts, simulated) else []
+        due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated, lines)
     return News(
         alerts=budget.admit(due, ledger, clock, config.alerts),
         cancellations=[],
@@ -179,6 +182,17 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         source=project.config.kind,
         at=set_to,
     )
+
+
+def _together(project: Project, clock: datetime) -> list[str]:
+    """What all grids may lose together, where it is fresh. Never worth losing the digest for."""
+    try:
+        found = together(project, clock)
+    except Exception:
+        logger.exception("what all grids may lose together is not in the digest")
+        return []
+    since = clock - timedelta(minutes=project.config.alerts.blind_after_minutes)
+    return in_a_line([one for one in found if one.risk["as_of"] > since])
 
 
 def _counted(project: Project, real: bool) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from mm_dagster.bars import BAR, DAY_BARS, Span, iso
+from mm_dagster.bars import BAR, DAY_BARS, Span
 from mm_dagster.config.sources import kind_of
 from mm_dagster.config.whole import Config
 from mm_dagster.grid import account
@@ -343,13 +343,3 @@ def _stamped(rows: pl.DataFrame, wanted: Mapping[datetime, Mapping[str, str]]) -
     return rows.join(hashes, on=["quote", "as_of"], how="inner").with_columns(
         code_version=pl.lit(CODE_VERSIONS["portfolio_risk"])
     )
-
-
-def newest_rows(project: Project, table: str, as_of: datetime | None = None) -> pl.DataFrame:
-    """The newest rows of a table of the portfolio, at or before a time."""
-    when = f"as_of <= TIMESTAMPTZ '{iso(as_of)}' AND " if as_of else ""
-    found = project.lake.sql(f"SELECT max(as_of) AS newest FROM portfolio_risk WHERE {when} true")["newest"]
-    newest = found[0]
-    if newest is None:
-        return registry.empty(table)
-    return project.lake.read(table, span=Span(newest - BAR, newest))

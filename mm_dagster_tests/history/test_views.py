@@ -354,6 +354,34 @@ def test_a_cost_that_was_said_stands_beside_what_came_when_its_time_has_passed(t
     assert [row[0] - 20 for row in of_60[:3]] == pytest.approx(same.tolist())
 
 
+def test_all_grids_now_are_the_newest_row_of_each_currency_with_its_breached_limits(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "history")
+    bars = [MONDAY, MONDAY + BAR]
+    risks = sample("portfolio_risk", bars, ("all",)).with_columns(
+        quote=pl.lit("USDT"), capital=1000.0, equity=pl.lit(None, pl.Float64), live_equity=5000.0, es_5_24h=50.0,
+        drawdown_level=pl.lit("NONE"), reason=pl.lit(None, pl.String),
+    )  # fmt: skip
+    risks = pl.concat([risks, risks.head(1).with_columns(quote=pl.lit("BTC"), es_5_24h=pl.lit(None, pl.Float64))])
+    lake.upsert("portfolio_risk", risks, commit=COMMIT)
+    states = [
+        (MONDAY, "es_5_24h", "all", True), (MONDAY + BAR, "es_5_24h", "all", False),
+        (MONDAY + BAR, "session", "all", True), (MONDAY + BAR, "position", "eth", True),
+        (MONDAY + BAR, "position", "btc", None),
+    ]  # fmt: skip
+    rows = [
+        dict.fromkeys(registry.dtypes("limit_state"))
+        | {"quote": "USDT", "as_of": at, "limit": name, "subject": whose, "breached": is_breached}
+        | {"config_hash": "", "code_version": ""}
+        for at, name, whose, is_breached in states
+    ]
+    lake.upsert("limit_state", pl.DataFrame(rows, schema=registry.dtypes("limit_state"), orient="row"), commit=COMMIT)
+    found = lake.sql("SELECT quote, as_of, equity, es_5_share, breached FROM portfolio_now ORDER BY quote").rows()
+    assert found == [
+        ("BTC", MONDAY, 5000.0, None, []),
+        ("USDT", MONDAY + BAR, 5000.0, 0.05, ["position of eth", "session"]),
+    ]
+
+
 def test_the_dictionary_says_what_every_column_means(decided: Lake) -> None:
     told = {(name, column): meaning for name, column, meaning in decided.sql("FROM data_dictionary").rows()}
     assert told["exit_state", "since"] == "as_of at which the present state was entered; null: not judged yet; UTC."

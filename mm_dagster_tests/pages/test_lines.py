@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 
 from mm_dagster.config.alerts import AlertsConfig, QuietHours
 from mm_dagster.pages.lines import lines
 from mm_dagster.pages.page import Line, without_money
+from mm_dagster.tables.registry import empty
 from mm_dagster_tests.pages.rows import page
 
 NIGHT = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
@@ -20,7 +22,11 @@ DIGEST = "next 2026-03-02T07:00:00Z"
 
 
 def project(**alerts: Any) -> Any:
-    return SimpleNamespace(config=SimpleNamespace(alerts=AlertsConfig(**alerts)))
+    """One whose history is empty."""
+    none = SimpleNamespace(
+        read=lambda table, **_: empty(table), sql=lambda _: pl.DataFrame({"newest": [None]}), in_force=lambda _: "true"
+    )
+    return SimpleNamespace(config=SimpleNamespace(alerts=AlertsConfig(**alerts)), lake=none)
 
 
 @pytest.mark.parametrize(
