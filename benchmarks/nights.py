@@ -1,6 +1,6 @@
 """What all grids at once cost in a tick: 20 grids on as many markets, 356 nights, beside the other stages.
 
-`python -m benchmarks.nights [--ticks 5]`: seconds of each stage, of which computing, and the ratio that counts: what the
+`python -m benchmarks.nights [--ticks 5]`: seconds of each stage, and the ratio that counts: what the
 portfolio computes over what all other stages compute. The history is 125 days of the simulated market, so that the
 nights of 90 days are known; grids are around the price and trade.
 """
