@@ -72,7 +72,7 @@ def _docstrings(model: type[Model]) -> dict[str, str]:
         for key, below in pairwise(written.body):
             match key, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[name] = inspect.cleandoc(text)
+                    found[name] = " ".join(text.split())
     return found
 
 
