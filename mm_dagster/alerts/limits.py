@@ -196,6 +196,23 @@ def _standing(about: _Subject, evaluation: Evaluation | None, runs: bool) -> _St
     return _Standing(0 if nothing_held and about.steps[0] in _OF_HOLDING else None, rows)
 
 
+@dataclass
+class _Past:
+    """What the ledger says of one subject.
+
+    Attributes:
+        settled: what was noted and not sent: to be sent again, or to be suppressed.
+        told: the last alert that the operator counts as notified of.
+        was_heard: whether a breach was sent since the last end.
+        before: the alert that the next one is named by.
+    """
+
+    settled: list[Alert]
+    told: Mapping[str, Any] | None = None
+    was_heard: bool = False
+    before: str = ""
+
+
 def _of_subject(
     about: _Subject,
     standing: _Standing,
@@ -206,58 +223,61 @@ def _of_subject(
 ) -> list[Alert]:
     """What is due of one limit and subject: what was noted is settled, and one new alert at most."""
     level = standing.level if standing.is_watched else 0
-    found: list[Alert] = []
-    told: dict[str, Any] | None = None
-    was_heard, before = False, ""
-    for noted in _chain(past, source):
+    known = _past(about, standing, level, _chain(past, source), clock)
+    last = _level(known.told) if known.told is not None else 0
+    if level is None or level == last:
+        return known.settled
+    detail = None
+    if level > last:
+        now = OfLimit(BREACHED, about.quote, about.steps[level - 1], about.subject)
+        priority = _PRIORITY.get(now.limit, PLAIN)
+    else:
+        stands = about.steps[level - 1] if level else None
+        now, priority = OfLimit(OVER, about.quote, about.steps[last - 1], about.subject, stands), QUIET
+        if not known.was_heard or not standing.is_watched:
+            detail = UNHEARD if not known.was_heard else UNWATCHED
+    row = standing.rows.get(now.limit)
+    as_of = evaluation.as_of if evaluation is not None else clock
+    new = Alert(
+        alert_id=_name(source, now.state, known.before),
+        kind=KIND,
+        grid_id=EVERY_GRID,
+        symbol=EVERY_GRID,
+        activated_at=as_of,
+        as_of=as_of,
+        state=now.state,
+        state_since=(row["since"] if row is not None else None) or as_of,
+        priority=priority,
+        before=known.told["state"] if known.told is not None else None,
+        status="SUPPRESSED" if detail else "PENDING",
+        detail=detail,
+        found_at=clock,
+    )
+    return [*known.settled, new]
+
+
+def _past(
+    about: _Subject, standing: _Standing, level: int | None, chain: Sequence[Mapping[str, Any]], clock: datetime
+) -> _Past:
+    known = _Past([])
+    for noted in chain:
         row = dict(noted)
         held = row["status"] == "SUPPRESSED" and str(row["detail"]).startswith(HELD_BACK)
         if (held or row["status"] == "PENDING") and level is not None and _level(row) != level:
             reason = f"not sent: it is {_spoken(about, level)} by now" if standing.is_watched else UNWATCHED
             row |= {"status": "SUPPRESSED", "detail": reason}
-            found.append(again(row, "SUPPRESSED", reason))
+            known.settled.append(again(row, "SUPPRESSED", reason))
         elif held:
-            # It is found again below, under the same name.
+            # It is found again under the same name.
             break
         elif row["status"] == "PENDING":
-            found += retry(row, clock)
-        before = row["alert_id"]
+            known.settled += retry(row, clock)
+        known.before = row["alert_id"]
         is_over = OfLimit.of(row["state"]).news == OVER
         if row["status"] != "SUPPRESSED" or (row["detail"] in _ENDS and is_over):
-            told = row
-            was_heard = _level(row) > 0 and (was_heard or is_over or row["status"] != "FAILED")
-    last = _level(told) if told is not None else 0
-    if level is None or level == last:
-        return found
-    if level > last:
-        limit = about.steps[level - 1]
-        now = OfLimit(BREACHED, about.quote, limit, about.subject)
-        priority, detail = _PRIORITY.get(limit, PLAIN), None
-    else:
-        stands = about.steps[level - 1] if level else None
-        now, priority = OfLimit(OVER, about.quote, about.steps[last - 1], about.subject, stands), QUIET
-        detail = None if standing.is_watched else UNWATCHED
-        detail = detail if was_heard else UNHEARD
-    row_now = standing.rows.get(now.limit)
-    as_of = evaluation.as_of if evaluation is not None else clock
-    found.append(
-        Alert(
-            alert_id=_name(source, now.state, before),
-            kind=KIND,
-            grid_id=EVERY_GRID,
-            symbol=EVERY_GRID,
-            activated_at=as_of,
-            as_of=as_of,
-            state=now.state,
-            state_since=(row_now["since"] if row_now is not None else None) or as_of,
-            priority=priority,
-            before=told["state"] if told is not None else None,
-            status="SUPPRESSED" if detail else "PENDING",
-            detail=detail,
-            found_at=clock,
-        )
-    )
-    return found
+            known.told = row
+            known.was_heard = _level(row) > 0 and (known.was_heard or is_over or row["status"] != "FAILED")
+    return known
 
 
 def _chain(past: Mapping[str, Mapping[str, Any]], source: str) -> list[Mapping[str, Any]]:
