@@ -34,6 +34,7 @@ from rich.console import Console
 from mm_dagster import cli
 from mm_dagster.alerts import digest, drill, failures, message
 from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
+from mm_dagster.alerts.limit_words import BREACHED, OVER, Known, OfLimit
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.cli import printing
 from mm_dagster.cli.app import CommandError
@@ -57,7 +58,7 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.snapshots import snapshots
 from mm_dagster.tables.market import MarketRules
 from mm_dagster.tables.registry import EVERY_BAR, empty
-from mm_dagster.tables.words import ALERT_KINDS, ENTRY_ADVICE, STATES
+from mm_dagster.tables.words import ALERT_KINDS, ENTRY_ADVICE, LIMITS, STATES
 from mm_dagster_tests.exit import synthetic
 from mm_dagster_tests.pipeline.recordings import NOW, configure
 
@@ -287,7 +288,26 @@ def messages(project: Project) -> Iterator[tuple[str, str]]:
     yield "FAILURE", "\n".join(message.failure(failed, None, **zone))
     yield "TEST", "\n".join(message.trial(failures.trial("pushover", NOW, 0), **zone))
     yield "DRILL", "\n".join(drill.words("eth", NOW, reminds=False, simulated=False, **zone))
-    assert {*told, "DIGEST", "FAILURE", "TEST", "DRILL"} == set(ALERT_KINDS)
+    yield from limits_of(project)
+    assert {*told, "LIMIT", "DIGEST", "FAILURE", "TEST", "DRILL"} == set(ALERT_KINDS)
+
+
+def limits_of(project: Project) -> Iterator[tuple[str, str]]:
+    """Every limit breached and over, of the capital and in the currency of each grid."""
+    for grid, name, news in product(project.config.grids, LIMITS, (BREACHED, OVER)):
+        subject, quote = {"pair": grid.symbol, "position": grid.id}.get(name, "all"), grid.symbol.partition("-")[2]
+        value = 240.0 if name == "fills_per_day" else 0.2345678
+        row = {"as_of": NOW, "value": value, "threshold": value / 1.1, "breached": news == BREACHED}
+        risk = {"grids": 6, "capital": grid.capital, "session_capital": grid.capital / 3, "counts_as": 1.0987}
+        risk |= {"es_5_24h": grid.capital / 7, "var_5_24h": grid.capital / 9, "drawdown": grid.capital / 1e6}
+        risk |= {"most_correlated": "ETH-USDT/SOL-USDT"}
+        share = {"grid_id": grid.id, "symbol": grid.symbol, "capital": grid.capital, "es_5_share": 1 / 3, "as_of": NOW}
+        share |= {"stopping_takes_off": grid.capital / 11, "activated_at": grid.activated_at}
+        title, text = message.limit(
+            OfLimit(news, quote, name, subject), Known(row, None, risk, [share, share | {"grid_id": "other"}]), False,
+            ZONE,
+        )  # fmt: skip
+        yield f"LIMIT {name} {news} {grid.id}", f"{title}\n{text}"
 
 
 _MONEY = ("total_pnl", "capital_at_risk", "profit_giveback", "liquidation_value", "grid_profit", "unrealised_pnl")
@@ -541,6 +561,9 @@ def test_every_table_can_be_read(project: Project, capsys: pytest.CaptureFixture
     found = []
     for table in (*EVERY_BAR, "grid_episode", "tick"):
         rows = project.lake.read(table)
+        if table == "portfolio_contribution" and rows.is_empty():
+            # Too few days of these markets are known for a night of all grids.
+            continue
         shown = rows.select(name for name in rows.columns if name not in hidden)
         recent = pl.concat([shown.head(20), shown.tail(40)])
         # Of 55 days no night can be told; pages/test_portfolio.py reads those figures.

@@ -39,12 +39,16 @@ class Alert:
     Attributes:
         alert_id: the same for the same news.
         kind: see words.ALERT_KINDS.
-        grid_id: the grid; EVERY_GRID for a digest, a failure, a test.
+        grid_id: the grid; EVERY_GRID for a limit, a digest, a failure, a test. A limit is of the portfolio, even where
+            its subject is one grid: it changes nothing of what the grid's own state says, and outlives its episode.
         symbol: its market; likewise.
-        activated_at: its episode; of a digest the beginning of its day, of a failure or test its time.
+        activated_at: its episode; of a limit its evaluation, of a digest the beginning of its day, of a failure or test
+            its time.
         as_of: the evaluation that it is about, or the time of the digest, failure, test.
         state: exit state, or the entry advice; UNKNOWN when nothing was ever evaluated. Of a failure the asset and
-            the first line of the error, of a test the channel.
+            the first line of the error, of a test the channel. Of a limit BREACHED or OVER, the quote currency, the
+            limit and its subject, as `BREACHED USDT position eth-v3`; of a drawdown that came down, then what still
+            stands, as `OVER USDT drawdown_severe all drawdown_mild`.
         state_since: when the state was entered; for a state that only the live run knows, `as_of`.
         priority: Pushover priority.
         before: the state of the message before; None: there was none.

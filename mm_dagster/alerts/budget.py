@@ -10,6 +10,7 @@ and never when it is over by then. Where METHOD leaves room, this is what holds:
   worth nothing, since the time to act is an hour; with a sound it would break what quiet hours promise. Its reminders
   wait, so that the first after the quiet hours rings if it still stands and nobody has acknowledged it.
 - **BLIND waits** in quiet hours: the last known state was not MANDATORY_EXIT.
+- **A LIMIT waits**, too, even a severe drawdown: it stops nothing, and the exit of each grid has a voice of its own.
 - **The digest** has a time of its own and makes no sound: quiet hours do not hold it.
 - **What was let through once** and got no answer is not counted twice and meets no limit again. Only quiet hours that
   have begun since hold it back.
@@ -39,8 +40,8 @@ def admit(alerts: Sequence[Alert], ledger: pl.DataFrame, clock: datetime, config
     """What of the due alerts is sent now, and what is noted as held back.
 
     Args:
-        alerts: all that is due, of `policy.due`, `failures.unsent_failures`, `failures.failure` and `digest.due`;
-            tests do not come here.
+        alerts: all that is due, of `policy.due`, `limits.due`, `failures.unsent_failures`, `failures.failure` and
+            `digest.due`; tests do not come here.
         ledger: all rows of `notification` that count: of real markets, or of simulated ones on the same clock.
         clock: the tick's clock, UTC.
         config: the limits.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mm_dagster.alerts import leaving
+from mm_dagster.alerts import leaving, limit_words
 from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.bars import iso
@@ -24,6 +24,9 @@ TITLE_LIMIT = 250
 MESSAGE_LIMIT = 1024
 URL_LIMIT = 512
 """Pushover's limits. They are counted here in UTF-16 code units, so no way of counting finds more."""
+
+LIMIT_TEXT = 300
+"""What a message of a limit has room for: it can wait, so it is read at one glance or not at all."""
 
 _LINE_LIMIT = 190
 """No line is longer but that of the reasons, to which the five others leave 70, and the measured one, which may be left
@@ -45,7 +48,7 @@ def render(
     price_tick: float | None = None,
     costs: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, str]:
-    """Title and message of an alert of one grid; digest, failure and test have words of their own.
+    """Title and message of an alert of one grid; limit, digest, failure and test have words of their own.
 
     Args:
         alert: what to tell.
@@ -184,6 +187,29 @@ def failure(alert: Alert, link: str | None, timezone: str = "UTC") -> tuple[str,
     )
 
 
+def limit(
+    told: limit_words.OfLimit, known: limit_words.Known, simulated: bool, timezone: str = "UTC"
+) -> tuple[str, str]:
+    """Title and message of a LIMIT: how much, the limit, who has most of it, and what brings it back.
+
+    Args:
+        told: what the alert says.
+        known: the stored rows of the same bar.
+        simulated: whether the grids' markets are synthetic; the title says so.
+        timezone: the operator's.
+
+    Returns:
+        A title within Pushover's limit and a text of LIMIT_TEXT at most, never empty. Parts give way whole.
+    """
+    title = f"{'SIMULATED ' if simulated else ''}{limit_words.title(told, known)}"
+    parts = [(part.rank, [_clean(form, timezone) for form in part.forms]) for part in limit_words.parts(told, known)]
+    while _length(text := " ".join(forms[0] for _, forms in parts)) > LIMIT_TEXT and any(rank for rank, _ in parts):
+        place = max(range(len(parts)), key=lambda one: parts[one][0])
+        del parts[place][1][0]
+        parts = [part for part in parts if part[1]]
+    return _cut(_clean(title), TITLE_LIMIT), _cut(text, LIMIT_TEXT)
+
+
 def trial(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
     """Title and message of a TEST.
 
@@ -208,7 +234,9 @@ def url(kind: str, link: str | None) -> str | None:
     """
     if not link:
         return None
-    page = {"ENTRY": "assets/entry_assessment", "FAILURE": "runs"}.get(kind, "assets/exit_state")
+    page = {"ENTRY": "assets/entry_assessment", "FAILURE": "runs", "LIMIT": "assets/limit_state"}.get(
+        kind, "assets/exit_state"
+    )
     address = f"{link.rstrip('/')}/{page}"
     return address if _length(address) <= URL_LIMIT else None
 

@@ -30,7 +30,8 @@ class QuietHours(Model):
 
 
 LIMITED = (
-    "WARNING", "LATEST_ACCEPTABLE_EXIT", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "DIGEST", "FAILURE"
+    "WARNING", "LATEST_ACCEPTABLE_EXIT", "REMINDER", "DEESCALATION", "ENTRY", "BLIND", "RECOVERED", "LIMIT", "DIGEST",
+    "FAILURE",
 )  # fmt: skip
 """What may have a limit an hour: states of an escalation, and kinds of all else."""
 
@@ -50,6 +51,7 @@ class Budget(Model):
         "ENTRY": 6,
         "BLIND": 10,
         "RECOVERED": 10,
+        "LIMIT": 6,
         "FAILURE": 4,
     }
     """At most so many in an hour, by state of an escalation, by kind of all else; MANDATORY_EXIT has no limit."""

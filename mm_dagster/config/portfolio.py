@@ -11,6 +11,9 @@ from mm_dagster.text import plain_text
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
+OVER = 0.9
+"""A limit is no longer breached below this share of it."""
+
 
 class Limits(Model):
     """From where on a message says that it is too much; null: that is not watched."""
@@ -44,7 +47,8 @@ class Drawdown(Model):
     moderate: Share = 0.10
     """A plain one."""
     severe: Share = 0.20
-    """One that makes a sound at night, too."""
+    """A loud one. The quiet hours of the phone let it through; those of alerts.yaml hold it until they end, as all that
+    can wait."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Drawdown:

@@ -12,7 +12,7 @@ import polars as pl
 from filelock import FileLock
 
 from mm_dagster import environment
-from mm_dagster.alerts import budget, digest, drill, failures, message, policy, receipts
+from mm_dagster.alerts import budget, digest, drill, failures, limits, message, policy, receipts
 from mm_dagster.alerts.alert import EVERY_GRID, Alert, Cancellation
 from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable, SecondChannelUrlError
 from mm_dagster.alerts.dispatch import Outgoing, dispatch
@@ -154,7 +154,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
 
 
 def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | None) -> News:
-    """The digest, and the failures that were noted and not sent yet."""
+    """The limits of all grids together, the digest, and the failures that were noted and not sent yet."""
     config = project.config
     simulated = not project.config.is_real
     grids = [grid for grid in followed if simulated or project.config.market(grid.symbol).is_real]
@@ -165,8 +165,10 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
     ledger = _counted(project, not simulated)
     due = failures.unsent_failures(ledger, clock)
+    due += _limits(project, ledger, clock)
     if grids:
-        mine = ledger.filter(pl.col("grid_id").is_in(ids) | (pl.col("kind") == "DIGEST"))
+        told = pl.col("kind").is_in(["DIGEST", limits.KIND])
+        mine = ledger.filter(pl.col("grid_id").is_in(ids) | told)
         # A sensor asks every few seconds, and only a new digest has these lines.
         lines = _together(project, clock) if digest.is_wanted(mine, clock, config.alerts, simulated) else []
         due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated, lines)
@@ -193,6 +195,33 @@ def _together(project: Project, clock: datetime) -> list[str]:
         return []
     since = clock - timedelta(minutes=project.config.alerts.blind_after_minutes)
     return in_a_line([one for one in found if one.risk["as_of"] > since])
+
+
+def _limits(project: Project, ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
+    """The limits that are breached and over, of the kind of market that is added up; of what was recorded none is."""
+    config, lake = project.config, project.lake
+    if config.kind == "recorded":
+        return []
+    oldest = clock - timedelta(minutes=config.alerts.max_age_minutes)
+    recent = Span(floor_bar(oldest) - BAR, ceil_bar(clock))
+    running = {
+        grid.symbol.partition("-")[2] for grid in config.grids if grid.enabled and config.in_portfolio(grid.symbol)
+    }
+    try:
+        return limits.due(
+            lake.read("limit_state", span=recent),
+            lake.read("portfolio_risk", span=recent),
+            lake.read("portfolio_contribution", span=recent),
+            ledger,
+            clock,
+            config.alerts,
+            running,
+            config.kind,
+        )
+    except Exception:
+        # A limit advises. Whatever is wrong with its rows must not keep the exit of a grid from being sent.
+        logger.exception("no limit could be looked at")
+        return []
 
 
 def _counted(project: Project, real: bool) -> pl.DataFrame:

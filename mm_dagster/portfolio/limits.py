@@ -14,15 +14,13 @@ import polars as pl
 
 from mm_dagster.arrays import Flags, Floats, Integers
 from mm_dagster.bars import BAR, DAY_BARS, TIME, WEEK_BARS, Span, by_bar
-from mm_dagster.config.portfolio import PortfolioConfig
+from mm_dagster.config.portfolio import OVER, PortfolioConfig
 from mm_dagster.tables import registry
 
 LEAD_BARS = WEEK_BARS
 """How many bars of the portfolio before the first evaluation are looked at."""
 COUNTING_BARS = DAY_BARS
 """Fills are counted over so many bars, which are looked at before that."""
-OVER = 0.9
-"""A limit is no longer breached below this share of it."""
 LEAST_FILLS = 20
 """Of fewer fills the share of the fees says nothing."""
 ALL = "all"

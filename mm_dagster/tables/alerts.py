@@ -12,12 +12,15 @@ class Notification(dy.Schema):
     """The ledger of alerts: a row before anything is sent, updated with what became of it."""
 
     alert_id = text("The same for the same news, so that it is sent once.", key=True)
-    grid_id = text("Grid; `all` for a digest, a failure, a test.")
+    grid_id = text("Grid; `all` for a limit, a digest, a failure, a test.")
     activated_at = time("Episode;")
     symbol = text("Market; `all` likewise.")
     as_of = time("The evaluation that it tells of;")
     kind = one_of(ALERT_KINDS, "What kind of news.")
-    state = text("Exit state, or the entry advice; of a failure the asset and the error.")
+    state = text(
+        "Exit state, or the entry advice; of a failure the asset and the error; of a limit BREACHED or OVER, its quote "
+        "currency, its name, its subject, and the step of a drawdown that still stands."
+    )
     state_since = time("When the state was entered;")
     priority = dy.Int64(min=-2, max=2, description="Pushover priority; 2 is an emergency.")
     title = text("Title as sent.")
@@ -61,7 +64,7 @@ class OperatorResponse(dy.Schema):
 
 
 STAGES = (
-    Stage("notification", Notification, group="alerts", after=("exit_state", "entry_assessment")),
+    Stage("notification", Notification, group="alerts", after=("exit_state", "entry_assessment", "limit_state")),
     Stage("alert_event", AlertEvent, group="alerts"),
     Stage("operator_response", OperatorResponse, group="alerts"),
 )
