@@ -12,10 +12,10 @@ from rich.table import Table
 
 from mm_dagster.alerts.together import ALL, night, of_grids, percent, sentence
 from mm_dagster.bars import iso
-from mm_dagster.config.portfolio import PortfolioConfig
+from mm_dagster.config.portfolio import OVER, PortfolioConfig
 from mm_dagster.pages.page import Line
 from mm_dagster.pipeline.together import Row, Together, in_a_line, together
-from mm_dagster.portfolio.limits import OF_EQUITY, OVER
+from mm_dagster.portfolio.limits import OF_EQUITY
 from mm_dagster.text import counted, local_time, money_text, number_text, spoken
 
 if TYPE_CHECKING:

@@ -436,6 +436,8 @@ def test_a_grid_that_vanished_stays_watched_until_it_is_back(
     (folder / "markets.yaml").write_text(MARKETS)
     (folder / "grids").mkdir(exist_ok=True)
     (folder / "grids" / "under another name.yml").write_text(GRID)
+    # The file with the new id is there as well: two grids with the same levels.
+    (folder / "portfolio.yaml").write_text("limits: {min_step_apart: 0}\n")
     assert gone(folder, kept) == []
     assert load_or_last_valid(folder, kept).troubles == ()
 
