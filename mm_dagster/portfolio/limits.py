@@ -7,7 +7,7 @@ limit is not said again and again. Only the last 7 days are looked at for that: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -88,43 +88,47 @@ def compute(
     exists = known.pop("there") == 1.0
     equity = np.where(np.isnan(known["equity"]), known["live_equity"], known["equity"])
     limits = thresholds(settings)
-    parts = [registry.empty("limit_state").drop("config_hash", "code_version")]
     asked = wide.bars - span.bars
-    times = (wide.open_times() + BAR).to_list()
+    times = wide.open_times() + BAR
     of_quote = contributions.filter(pl.col("quote") == quote)
-    for one in (
+    told_of: list[Standing] = [
         *_of_all(known, equity, exists, settings),
         *_of_capital(of_quote, equity, wide),
         *_of_fills(of_quote, grid_rows, makers, wide),
-    ):
+    ]
+    numbers: dict[str, list[Any]] = {name: [] for name in ("place", "since", "value", "threshold", "breached")}
+    counts = []
+    for one in told_of:
         limit = limits[one.limit]
         is_breached, begun = breaches(one.value, limit)
         places = asked + np.flatnonzero(one.there[asked:] & exists[asked:])
-        if not places.size:
-            continue
-        value, state = one.value[places], is_breached[places]
-        since = [times[begun[place]] if is_breached[place] == 1 else None for place in places.tolist()]
-        parts.append(
-            registry.conform(
-                pl.DataFrame(
-                    {
-                        "as_of": pl.Series([times[place] for place in places.tolist()], dtype=TIME),
-                        "value": value,
-                        "breached": pl.Series(state).replace_strict([1, 0, -1], [True, False, None]),
-                        "since": pl.Series(since, dtype=TIME),
-                        "room": (np.nan if limit is None else limit) - value,
-                    }
-                ).with_columns(
-                    pl.col(pl.Float64).fill_nan(None),
-                    quote=pl.lit(quote),
-                    limit=pl.lit(one.limit),
-                    subject=pl.lit(one.subject),
-                    threshold=pl.lit(limit, dtype=pl.Float64),
-                ),
-                "limit_state",
-            ).drop("config_hash", "code_version")
-        )
-    return pl.concat(parts).sort("as_of", "limit", "subject")
+        counts.append(places.size)
+        numbers["place"].append(places)
+        numbers["value"].append(one.value[places])
+        numbers["threshold"].append(np.full(places.size, np.nan if limit is None else limit))
+        numbers["breached"].append(is_breached[places])
+        numbers["since"].append(np.where(is_breached[places] == 1, begun[places], -1))
+    if not sum(counts):
+        return registry.empty("limit_state").drop("config_hash", "code_version")
+    found = {name: np.concatenate(parts) for name, parts in numbers.items()}
+    whose = np.repeat(np.arange(len(told_of)), counts)
+    # All limits one below the other: there are many, and each frame costs a call.
+    frame = pl.DataFrame(
+        {
+            "as_of": times.gather(found["place"]),
+            "limit": pl.Series([one.limit for one in told_of]).gather(whose),
+            "subject": pl.Series([one.subject for one in told_of]).gather(whose),
+            "value": found["value"],
+            "threshold": found["threshold"],
+            "room": found["threshold"] - found["value"],
+            "breached": pl.Series([False, True, None]).gather(np.where(found["breached"] < 0, 2, found["breached"])),
+            "since": pl.concat([times.cast(TIME), pl.Series([None], dtype=TIME)]).gather(
+                np.where(found["since"] < 0, times.len(), found["since"])
+            ),
+        }
+    ).with_columns(pl.col(pl.Float64).fill_nan(None), quote=pl.lit(quote))
+    rows = registry.conform(frame, "limit_state").drop("config_hash", "code_version")
+    return rows.sort("as_of", "limit", "subject")
 
 
 def breaches(value: Floats, limit: float | None) -> tuple[Integers, Integers]:
@@ -177,22 +181,30 @@ def _of_fills(
     contributions: pl.DataFrame, grid_rows: pl.DataFrame, makers: Mapping[str, float], wide: Span
 ) -> Iterator[Standing]:
     """How often each grid filled within a day, and what the fees took of what it sold."""
-    for (grid_id,), there in sorted(contributions.group_by("grid_id"), key=lambda pair: pair[0]):
-        lanes = there.select("grid_id", "activated_at").unique().sort("activated_at")
-        held = by_bar(there.with_columns(there=pl.lit(1.0)), wide, lanes, "there")["there"] == 1.0
-        before = wide.back(COUNTING_BARS)
-        rows = by_bar(grid_rows.filter(pl.col("grid_id") == grid_id), before, lanes, *FILLED)
-        fills = np.full(wide.bars, np.nan)
-        share = np.full(wide.bars, np.nan)
-        for place, (is_there, begun) in enumerate(zip(held, lanes["activated_at"], strict=True)):
-            its = {name: values[place] for name, values in rows.items()}
-            # A grid that is younger than a day has begun with none.
-            young = np.arange(wide.bars) < (begun - before.start) // BAR
-            earlier = np.where(young, 0.0, its["fills"][: wide.bars])
-            fills[is_there] = (its["fills"][COUNTING_BARS:] - earlier)[is_there]
-            share[is_there] = _fee_share(its, makers[grid_id])[COUNTING_BARS:][is_there]
-        yield Standing("fills_per_day", str(grid_id), fills, held.any(axis=0))
-        yield Standing("fee_share", str(grid_id), share, held.any(axis=0))
+    key = ["grid_id", "activated_at"]
+    lanes = contributions.select(key).unique().sort(key)
+    if lanes.is_empty():
+        return
+    held = by_bar(contributions.with_columns(there=pl.lit(1.0)), wide, lanes, "there")["there"] == 1.0
+    before = wide.back(COUNTING_BARS)
+    rows = by_bar(grid_rows, before, lanes, *FILLED)
+    fills: dict[str, Floats] = {}
+    share: dict[str, Floats] = {}
+    there: dict[str, Flags] = {}
+    for place, (grid_id, begun) in enumerate(lanes.iter_rows()):
+        its = {name: values[place] for name, values in rows.items()}
+        # A grid that is younger than a day has begun with none.
+        young = np.arange(wide.bars) < (begun - before.start) // BAR
+        earlier = np.where(young, 0.0, its["fills"][: wide.bars])
+        none = np.full(wide.bars, np.nan)
+        # One episode follows another: at a bar at most one of them is there.
+        counted = np.where(held[place], its["fills"][COUNTING_BARS:] - earlier, fills.get(grid_id, none))
+        taken = np.where(held[place], _fee_share(its, makers[grid_id])[COUNTING_BARS:], share.get(grid_id, none))
+        fills[grid_id], share[grid_id] = counted, taken
+        there[grid_id] = held[place] | there.get(grid_id, np.zeros(wide.bars, np.bool_))
+    for grid_id, is_there in there.items():
+        yield Standing("fills_per_day", grid_id, fills[grid_id], is_there)
+        yield Standing("fee_share", grid_id, share[grid_id], is_there)
 
 
 def _fee_share(its: Mapping[str, Floats], maker: float) -> Floats:
