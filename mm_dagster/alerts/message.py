@@ -47,6 +47,7 @@ def render(
     timezone: str = "UTC",
     price_tick: float | None = None,
     costs: Sequence[Mapping[str, Any]] = (),
+    added: str = "",
 ) -> tuple[str, str]:
     """Title and message of an alert of one grid; limit, digest, failure and test have words of their own.
 
@@ -61,6 +62,7 @@ def render(
         timezone: the operator's.
         price_tick: the step between prices of its venue; None: not known.
         costs: the rows of `exit_cost` of the same bar; none: not known.
+        added: of an entry, what the grid would add to the bad night of all grids.
 
     Returns:
         Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
@@ -70,6 +72,7 @@ def render(
     match alert.kind:
         case "ENTRY":
             lines = _entry(alert, row, price_tick)
+            worth = added
         case "BLIND":
             lines = _blind(alert)
         case "SETUP":

@@ -70,6 +70,28 @@ def sentence(risk: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], *, on
     return f"{who}: {night(risk)}{counts}.{named}"
 
 
+def addition(quote: str, capital: float, before: float, after: float, equity: float | None) -> str:
+    """What a grid that waits would add to the bad night, in a sentence.
+
+    Args:
+        quote: quote currency.
+        capital: of the grid.
+        before: what the worst nights, one in 20, cost on average; 0 where no grid runs.
+        after: the same with it.
+        equity: what limits are shares of; None: it is not known.
+    """
+    size = max(capital, before, after)
+    added = money_text(abs(after - before), size)
+    does = "adds" if after >= before else "takes"
+    where = "to" if after >= before else "off"
+    now = f", {money_text(before, size)} now" if before else ""
+    share = f" ({percent(after / equity)} of your equity then)" if equity else ""
+    return (
+        f"As proposed, with {money_text(capital, size)} {quote}, it {does} {added} {quote} {where} what the worst "
+        f"nights, one in 20, cost all grids on average{now}{share}."
+    )
+
+
 _NAMED = 4
 """Breached limits that one line names."""
 

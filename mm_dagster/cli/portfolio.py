@@ -41,7 +41,7 @@ def portfolio(
     capital, beside it as it is; a grid that does not run is opened at the last price, as its file says. Nothing is
     stored.
     """
-    from mm_dagster.pipeline.together import NoPortfolio, together
+    from mm_dagster.pipeline.together import NoPortfolio, added_by, together
 
     project = project_here()
     asked = asked_of(what_if or [])
@@ -77,6 +77,12 @@ def portfolio(
         if number:
             out.print()
         _print(one, only=len(found) == 1, clock=clock)
+    waiting = [grid.id for grid in project.config.grids if not grid.enabled]
+    added = added_by(project, found[0].risk["as_of"], waiting)
+    if added:
+        out.print("Grids that wait, which is how markets compare: none was found to earn more by what it looks like.")
+        for name, line in sorted(added.items()):
+            out.print(f"- {name}: {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def asked_of(pairs: Sequence[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ from mm_dagster.pages.page import DAY, MarketOnPage, Page, with_responses
 from mm_dagster.pages.portfolio import NightOnPage, night_on_page
 from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.setup import unfinished
-from mm_dagster.pipeline.together import limit_of_the_night, together, weeks
+from mm_dagster.pipeline.together import added_by, limit_of_the_night, together, weeks
 from mm_dagster.tables.regime import WARMUP_BARS
 from mm_dagster.tables.registry import empty
+from mm_dagster.tables.words import ENTRY_ADVICE
 
 if TYPE_CHECKING:
     from mm_dagster.pictures.drawings import Drawing
@@ -85,7 +87,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     running = [grid for grid in grids if grid.enabled]
     ticks = price_ticks(lake)
     waits_for = unfinished(project, running, decisions["exit_state"], clock)
-    return [
+    found = [
         grid_on_page(
             grid,
             project.config.market(grid.symbol).is_simulated,
@@ -102,6 +104,16 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
         )
         for grid in grids
     ]
+    return _with_additions(project, found)
+
+
+def _with_additions(project: Project, found: list[GridOnPage]) -> list[GridOnPage]:
+    """The grids that are advised to be started or watched with what they would add to the bad night."""
+    advised = [one for one in found if not one.grid.enabled and not one.stale and one.state in ENTRY_ADVICE[1:]]
+    said: dict[str, str] = {}
+    for time in sorted({one.as_of for one in advised if one.as_of}):
+        said |= added_by(project, time, [one.grid.id for one in advised if one.as_of == time])
+    return [replace(one, added=said.get(one.grid.id)) for one in found]
 
 
 def _last(lake: Lake, table: str, grids: Sequence[str], window: Span) -> pl.DataFrame:

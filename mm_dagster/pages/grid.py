@@ -60,6 +60,7 @@ class GridOnPage:
         waits_for: what its set-up waits for, in a sentence; None: nothing, or not known.
         price_tick: the step between prices of its venue, quote currency; None: not known.
         costs: the rows of `exit_cost` of the same time.
+        added: of a waiting grid, what it would add to the bad night of all grids, in a sentence; None: not known.
     """
 
     grid: GridConfig
@@ -79,6 +80,7 @@ class GridOnPage:
     waits_for: str | None = None
     price_tick: float | None = None
     costs: tuple[Row, ...] = ()
+    added: str | None = None
 
     def price_text(self, price: float) -> str:
         """One of its prices as its venue writes them."""

@@ -111,6 +111,7 @@ def _to_do(one: GridOnPage, page: Page) -> Iterator[_Line]:
     if one.urgency or not one.grid.enabled or one.stopped or (one.decided and not one.decided["complete"]):
         yield "do", one.advice, "bold"
         yield "", one.worth, ""
+        yield "", one.added, ""
     yield "when", deadline(one, page.clock), "bold"
     yield "live", one.live_reason, "bold"
 

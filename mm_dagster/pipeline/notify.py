@@ -30,7 +30,7 @@ from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
-from mm_dagster.pipeline.together import in_a_line, together
+from mm_dagster.pipeline.together import added_by, in_a_line, together
 from mm_dagster.tables.registry import empty
 
 logger = logging.getLogger(__name__)
@@ -280,6 +280,7 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         project.config.alerts.timezone,
         price_ticks(project.lake).get((grid.id, grid.activated_at)),
         _costs(project, grid, row) if row and alert.kind != "ENTRY" else [],
+        _added(project, grid, row) if row and alert.kind == "ENTRY" else "",
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
@@ -296,6 +297,15 @@ def _costs(project: Project, grid: GridConfig, row: dict[str, Any]) -> list[dict
     except Exception:
         logger.exception("%s: no cost of leaving for the alert", grid.id)
         return []
+
+
+def _added(project: Project, grid: GridConfig, row: dict[str, Any]) -> str:
+    """What a waiting grid would add to the bad night. Never worth losing the message for."""
+    try:
+        return added_by(project, row["as_of"], [grid.id]).get(grid.id, "")
+    except Exception:
+        logger.exception("%s: what it would add is not known for the alert", grid.id)
+        return ""
 
 
 def _image(project: Project, grid: GridConfig, alert: Alert, simulated: bool) -> bytes | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mm_dagster.alerts.together import sentence
+from mm_dagster.alerts.together import addition, sentence
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.errors import ForeseenError
 
@@ -72,6 +72,19 @@ def together(project: Project, clock: datetime) -> tuple[Together, ...]:
         for risk in risks
         if risk["quote"] in running
     )
+
+
+def added_by(project: Project, moment: datetime, names: Collection[str]) -> dict[str, str]:
+    """What each of some waiting grids would add to the bad night at a bar, in a sentence, where that is known."""
+    if not names:
+        return {}
+    # Imported here because it loads the compiled replay.
+    from mm_dagster.pipeline.what_if import additions
+
+    return {
+        one.grid_id: addition(one.quote, one.capital, one.before, one.after, one.equity)
+        for one in additions(project, moment, names)
+    }
 
 
 def limit_of_the_night(found: Together, settings: PortfolioConfig) -> float | None:

@@ -7,7 +7,7 @@ configured grid that holds nothing is opened at the bar's close, as its file say
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -25,7 +25,7 @@ from mm_dagster.pipeline.together import NoPortfolio, Row, Together
 from mm_dagster.portfolio import limits, risk
 from mm_dagster.portfolio.risk import Inputs, Member
 from mm_dagster.tables import registry
-from mm_dagster.tables.market import NO_RULES
+from mm_dagster.tables.market import NO_RULES, MarketRules
 from mm_dagster.text import did_you_mean, plain_text, price_text
 
 _SCALED = ("inventory", "liquidation_value", "capital_at_risk")
@@ -56,6 +56,27 @@ class WhatIf:
     changes: tuple[Changed, ...]
     before: Together
     after: Together
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What a waiting grid would add to the bad night.
+
+    Attributes:
+        grid_id: the grid.
+        quote: quote currency of the money.
+        capital: of the grid.
+        before: what the worst nights of all running grids, one in 20, cost on average; 0 where none runs.
+        after: the same with it.
+        equity: what limits are shares of; None: it is not known.
+    """
+
+    grid_id: str
+    quote: str
+    capital: float
+    before: float
+    after: float
+    equity: float | None
 
 
 def what_if(project: Project, moment: datetime, asked: Mapping[str, float]) -> tuple[WhatIf, ...]:
@@ -140,21 +161,95 @@ def _opened(
         rules = rules_of(rows.row(-1, named=True)) if rows.height else NO_RULES
         update = {"enabled": True, "activated_at": moment, "capital": capital}
         grid: GridConfig = configured.model_copy(update=update)
-        bar = lake.read("candles", span=span, symbols=[grid.symbol]).select(position.PRICES)
-        close = bar["close"][0] if bar.height else None
-        if close is None:
-            raise NoPortfolio(f"--what-if {name}: the bar of {grid.symbol} is not known, so it cannot be opened there")
-        if close <= grid.stop:
-            raise NoPortfolio(
-                f"--what-if {name}: {grid.symbol} is at {price_text(close)}, not above its stop "
-                f"{price_text(grid.stop)}; it cannot be opened there"
+        bar = lake.read("candles", span=span, symbols=[grid.symbol])
+        yield _at_the_close(config, grid, rules, bar, moment)
+
+
+def _at_the_close(
+    config: Config, grid: GridConfig, rules: MarketRules, bar: pl.DataFrame, moment: datetime
+) -> tuple[Member, dict[str, object]]:
+    """A grid opened at the close of a bar, with its row of `grid_risk`.
+
+    Raises:
+        NoPortfolio: it cannot be, and why.
+    """
+    close = bar["close"][0] if bar.height else None
+    if close is None:
+        raise NoPortfolio(f"{grid.id}: the bar of {grid.symbol} is not known, so it cannot be opened there")
+    if close <= grid.stop:
+        raise NoPortfolio(
+            f"{grid.id}: {grid.symbol} is at {price_text(close)}, not above its stop {price_text(grid.stop)}; it "
+            "cannot be opened there"
+        )
+    prices = bar.select(position.PRICES).to_numpy().T.astype(np.float64)
+    lived = position.compute(grid, prices, np.full(1, np.nan), config.risk, rules)
+    if lived.remark:
+        raise NoPortfolio(f"{grid.id} with {plain_text(grid.capital)}: {lived.remark}")
+    figures = {column: float(lived.numbers[column][0]) for column in (*_SCALED, "total_pnl")}
+    row = {"symbol": grid.symbol, "price": close, "stopped_at": None, "source": "MODELLED", **figures}
+    return Member(grid, rules, None), {"grid_id": grid.id, "activated_at": moment, "as_of": moment, **row}
+
+
+def additions(project: Project, moment: datetime, names: Collection[str] | None = None) -> list[Addition]:
+    """What each waiting grid would add to the bad night if it were opened as it is proposed, with its own capital.
+
+    Its stop lies as far below the proposed bound as that of its file does below its own. A grid for which nothing is
+    proposed, or that cannot be opened, is left out.
+
+    Args:
+        project: configuration and lake.
+        moment: `as_of` of a bar.
+        names: only these grids; None: all that wait.
+    """
+    config, lake = project.config, project.lake
+    span = Span(moment - BAR, moment)
+    proposals = {
+        row["grid_id"]: row
+        for row in lake.read("entry_assessment", span=span).iter_rows(named=True)
+        if None not in (row["lower"], row["upper"], row["levels"]) and (names is None or row["grid_id"] in names)
+    }
+    waiting = [grid for grid in config.grids if grid.id in proposals and config.in_portfolio(grid.symbol)]
+    if not waiting:
+        return []
+    episodes = lake.read("grid_episode").sort("activated_at")
+    members, found = members_of(lake, config), []
+    for grid in waiting:
+        row, quote = proposals[grid.id], grid.symbol.partition("-")[2]
+        seen = episodes.filter(pl.col("grid_id") == grid.id, pl.col("symbol") == grid.symbol)
+        proposed = grid.model_copy(
+            update={
+                "enabled": True,
+                "activated_at": moment,
+                "lower": row["lower"],
+                "upper": row["upper"],
+                "levels": row["levels"],
+                "level_convention": "intervals",
+                "spacing": "geometric",
+                "stop": row["lower"] * grid.stop / grid.lower,
+            }
+        )
+        bar = lake.read("candles", span=span, symbols=[grid.symbol])
+        rules = rules_of(seen.row(-1, named=True)) if seen.height else NO_RULES
+        try:
+            opened, its = _at_the_close(config, proposed, rules, bar, moment)
+        except NoPortfolio:
+            continue
+        # Grids of an earlier activation of the same id that still run stay what they are.
+        wanted = sorted([*(one for one in members if quote_of(one) == quote), opened], key=lambda one: one.key)
+        for _, known in inputs_of(project, wanted, [moment]):
+            rows = pl.concat([known.risk_rows, pl.DataFrame([its], schema=known.risk_rows.schema, orient="row")])
+            before, after = (
+                risk.compute(
+                    quote, known._replace(members=some, risk_rows=rows), [moment], config.portfolio, config.risk
+                )
+                for some in ([one for one in known.members if one is not opened], known.members)
             )
-        lived = position.compute(grid, bar.to_numpy().T.astype(np.float64), np.full(1, np.nan), config.risk, rules)
-        if lived.remark:
-            raise NoPortfolio(f"--what-if {name}={plain_text(capital)}: {lived.remark}")
-        figures = {column: float(lived.numbers[column][0]) for column in (*_SCALED, "total_pnl")}
-        row = {"symbol": grid.symbol, "price": close, "stopped_at": None, "source": "MODELLED", **figures}
-        yield Member(grid, rules, None), {"grid_id": name, "activated_at": moment, "as_of": moment, **row}
+            its_before, its_after = (part[0].row(0, named=True) for part in (before, after))
+            spent = its_before["es_5_24h"] if its_before["grids"] else 0.0
+            if None not in (spent, its_after["es_5_24h"]):
+                equity = its_after["equity"] or its_before["live_equity"]
+                found.append(Addition(grid.id, quote, grid.capital, spent, its_after["es_5_24h"], equity))
+    return found
 
 
 def _standing(
