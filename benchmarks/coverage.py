@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +25,7 @@ from mm_dagster.bars import BAR, TIME, Span, iso, midnight
 from mm_dagster.evaluation import together
 from mm_dagster.evaluation.coverage import is_rough
 from mm_dagster.evaluation.together import METHODS, Covered, Nights
-from mm_dagster.portfolio.risk import NIGHT
+from mm_dagster.portfolio.risk import NIGHT, tail
 
 BAND = 0.035, 0.070
 """Where the rate of the figure of one night in 20 has to lie."""
@@ -139,12 +140,20 @@ def section(found: Recorded) -> str:
         "| method | level | hits | rate | Kupiec p | Christoffersen p | Z2 | Z2 p |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    hit = [loss > tail(paths, NIGHT).var for loss, paths in zip(nights.losses, nights.paths["filtered"], strict=True)]
+    followed = [after for before, after in pairwise(hit) if before]
+    again = (
+        f"Of {len(followed)} nights that were worse than the figure of one in 20, {sum(followed)} were followed by "
+        f"another: {sum(followed) / len(followed) / (sum(hit) / len(hit)):.1f} times as often as others."
+        if followed
+        else ""
+    )
     for one in found.rows:
         tests = [one.rate, one.kupiec_p, one.christoffersen_p, one.z2, one.z2_p]
         cells = ["–" if value is None else f"{value:.3f}" for value in tests]
         rough = "*" if is_rough(one.days, one.level) else ""
         lines.append(f"| {one.method} | {one.level:g}{rough} | {one.hits} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", again])
 
 
 def page(found: list[Recorded]) -> str:

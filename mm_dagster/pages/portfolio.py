@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 LABEL = "night"
 """Of the line on the page."""
 SAY_EQUITY = "say your equity: portfolio.yaml, `equity: 10000`"
-FOLLOW = "Bad nights follow each other: after one, another is about three times as likely."
+FOLLOW = (
+    "Bad nights follow each other: after one, another came 2.4 times as often on ten perpetuals, 2023 to 2025 (6 of "
+    "43), though not on KuCoin in 2025 (1 of 15)."
+)
 """Measured over the nights of 292 days of spot markets and of 813 days of perpetuals."""
 ALIKE = (
     "Of the pairs of markets that we measured 82 % are correlated above .7, so a limit of the correlation is off by "
@@ -92,14 +95,14 @@ def night_on_page(found: Together, drawing: Drawing | None, settings: PortfolioC
         rest = sum(one["es_5_share"] for one in told[_BARS:])
         parts.append((f"{len(told) - _BARS} others", percent(rest), rest))
     text = sentence(found.risk, found.limits, only=only)
-    nights = f"From {counted(found.risk['paths'], 'night')} of the last {settings.window_days} days. {FOLLOW}"
+    paths = found.risk["paths"]
     return NightOnPage(
         quote=found.risk["quote"],
         text=text,
         drawing=drawing,
         says=f"What all grids might lose in a night over the last weeks, beside what they lost. {text}",
         parts=tuple((name, said, round(100 * min(1.0, max(0.0, share)), 1)) for name, said, share in parts),
-        nights=nights if found.risk["paths"] else "",
+        nights=f"From {counted(paths, 'night')} of the last {settings.window_days} days. {FOLLOW}" if paths else "",
     )
 
 

@@ -151,7 +151,7 @@ STAGES = (
         after=_AFTER,
         settings=("portfolio",),
         code_version="1",
-        every_bar="portfolio",
+        every_bar="contributor",
     ),
     Stage(
         "limit_state",

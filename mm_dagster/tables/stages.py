@@ -11,8 +11,9 @@ from typing import Literal
 
 from mm_dagster.tables.dataframely_internals import dy
 
-Whose = Literal["market", "grid", "running_grid", "idle_grid", "portfolio"]
-"""Of what there is one row for every bar; a portfolio is all running grids in one quote currency."""
+Whose = Literal["market", "grid", "running_grid", "idle_grid", "portfolio", "contributor"]
+"""Of what there is one row for every bar. A portfolio is all running grids in one quote currency; its contributors have
+rows only where it can be told, so that a missing one is no sign of anything."""
 
 
 @dataclass(frozen=True)

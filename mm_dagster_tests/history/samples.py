@@ -16,7 +16,9 @@ from mm_dagster.tables.words import (
     ALERT_KINDS,
     ALERT_STATUS,
     CANDLE_STATUS,
+    DRAWDOWNS,
     ENTRY_ADVICE,
+    LIMITS,
     OUTCOMES,
     POSITION_HEALTH,
     RESPONSES,
@@ -46,6 +48,8 @@ _WORDS = {
     "outcome": OUTCOMES,
     "old_status": CANDLE_STATUS,
     "new_status": CANDLE_STATUS,
+    "drawdown_level": DRAWDOWNS,
+    "limit": LIMITS,
 }
 
 
@@ -90,7 +94,7 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         return whose
     if name == registry.source_column(table):
         return "ccxt:kucoin"
-    if column.primary_key and isinstance(column, dy.String):
+    if column.primary_key and isinstance(column, dy.String) and name not in _WORDS:
         return f"{whose} {time:%Y%m%d%H%M} é"
     candle_price = table == "candles" and name != "observed_at"
     if column.nullable and not candle_price and random.random() < 0.2:
