@@ -113,12 +113,13 @@ def _model(path: Path, content: bytes, model: type[M], zone: tzinfo = UTC) -> M:
         raise ConfigError(f"{path}: is empty; {'write its keys into it' if required else _FOR_DEFAULTS}")
     with foreseen(path):
         # How it is written shows only in the file, which is looked at again where it can matter.
-        capital = texts(content)["capital"] if isinstance(values.get("capital"), float) else ""
-        if written.is_ambiguous(capital):
-            thousands = capital.replace(".", "")
-            raise ConfigError(
-                f"{path}: capital: {capital} may be meant in thousands; write {float(capital):g} or {thousands}"
-            )
+        for key in ("capital", "equity"):
+            amount = texts(content)[key] if isinstance(values.get(key), float) else ""
+            if written.is_ambiguous(amount):
+                thousands = amount.replace(".", "")
+                raise ConfigError(
+                    f"{path}: {key}: {amount} may be meant in thousands; write {float(amount):g} or {thousands}"
+                )
         try:
             return model.model_validate(values, context={"zone": zone})
         except ValidationError as error:

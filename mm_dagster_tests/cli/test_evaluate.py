@@ -97,6 +97,38 @@ def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..
     assert f"{found['confirmed', 'p_break_low_24h', 'auc']['value']:.3f}" in text
 
 
+def test_the_loss_of_a_bad_night_stands_beside_simpler_figures(mm: Callable[..., Said], folder: Path) -> None:
+    (folder / "configuration" / "portfolio.yaml").write_text("window_days: 30\n")
+    try:
+        days = ("--from", "2025-05-01", "--to", "2025-07-10", "--portfolio")
+        code, text, told = mm("evaluate", *days, "--json")
+        assert code == 0, told
+        rows = json.loads(text)
+        keys = ["method", "level", "days", "hits", "rate", "kupiec_p", "christoffersen_p", "z2", "z2_p"]
+        assert all(list(row) == keys for row in rows)
+        assert [(row["method"], row["level"]) for row in rows[:2]] == [("filtered", 0.05), ("filtered", 0.01)]
+        assert {row["days"] for row in rows} == {71}
+        # One market: nothing falls together with it.
+        by_method = {row["method"]: row["hits"] for row in rows if row["level"] == 0.05}
+        assert by_method["filtered"] == by_method["independent"]
+        assert rows[0]["rate"] == rows[0]["hits"] / 71
+        code, text, told = mm("evaluate", *days)
+        assert code == 0, told
+        assert "SIMULATED" in text
+        assert "these p are rough" in text
+    finally:
+        (folder / "configuration" / "portfolio.yaml").write_text("{}\n")
+    code, _, told = mm("evaluate", "--from", "2025-01-05", "--to", "2025-01-20", "--portfolio")
+    assert code == 1
+    assert "the features need candles from 2024-08" in told
+    code, _, told = mm("evaluate", "--from", "2025-05-01", "--to", "2025-07-10", "--realised")
+    assert code == 1
+    assert "no grid of yours ran from" in told
+    code, _, told = mm("evaluate", "--from", "2025-05-01", "--portfolio", "--realised")
+    assert code == 1
+    assert "--portfolio and --realised are 2 questions" in told
+
+
 def test_chains_say_what_leaving_waiting_and_opening_again_makes_of_the_capital(mm: Callable[..., Said]) -> None:
     days = ("--from", "2025-03-01", "--to", "2025-07-10", "--chains")
     code, text, told = mm("evaluate", *days, "--json")

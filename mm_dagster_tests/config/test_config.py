@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from mm_dagster.config.errors import ConfigError
+from mm_dagster.config.grid import nearest_opposing
 from mm_dagster.config.last_valid import load_or_last_valid
 from mm_dagster.config.load import load
 from mm_dagster.config.reference import reference
@@ -233,3 +235,72 @@ def test_a_half_spread_of_no_market_or_no_size_is_refused(folder: Path, text: st
         load(folder)
     (folder / "risk.yaml").write_text("half_spread_bp: {ETH-USDT: 1.2}\n")
     assert load(folder).risk.half_spread("ETH-USDT") == pytest.approx(1.2e-4)
+
+
+SECOND = (
+    GRID.replace("id: eth-v3", "id: eth-low").replace("lower: 3070", "lower: 2900").replace("stop: 2990", "stop: 2800")
+)
+
+
+@pytest.mark.parametrize(
+    ("upper", "levels", "refused"),
+    [
+        # 2,900 to 3,070 in 6: its highest level, at which it sells, is where the other grid buys.
+        ("3070", "6", "its level 3,070 is 0.000 % from 3,070 of eth-v3"),
+        ("3072", "6", "its level 3,072 is 0.065 % from 3,070 of eth-v3"),
+        ("3066", "6", None),
+        ("3060", "4", None),
+    ],
+)
+def test_two_running_grids_of_which_one_would_buy_what_the_other_sells_are_refused(
+    folder: Path, upper: str, levels: str, refused: str | None
+) -> None:
+    text = SECOND.replace("upper: 3185", f"upper: {upper}").replace("levels: 6", f"levels: {levels}")
+    (folder / "grids" / "eth-low.yaml").write_text(text)
+    if refused is None:
+        assert len(load(folder).grids) == 2
+        return
+    with pytest.raises(ConfigError) as found:
+        load(folder)
+    line = str(found.value)
+    assert "min_step_apart in portfolio.yaml" in line
+    assert "eth-low" in line
+    assert "eth-v3" in line
+    assert "\n" not in line
+    # One that waits has no orders, another market is another book, and who wants it so says so.
+    (folder / "grids" / "eth-low.yaml").write_text(text.replace("enabled: true", "enabled: false"))
+    assert len(load(folder).grids) == 2
+    (folder / "grids" / "eth-low.yaml").write_text(text)
+    (folder / "portfolio.yaml").write_text("limits: {min_step_apart: 0}\n")
+    assert len(load(folder).grids) == 2
+
+
+def test_the_nearest_opposing_levels_are_those_of_every_pair() -> None:
+    generator = np.random.default_rng(5)
+    for _ in range(200):
+        one, other = (np.sort(generator.uniform(90, 110, generator.integers(3, 12))) for _ in range(2))
+        buys_and_sells = [
+            (abs(sell - buy) / min(sell, buy), *((buy, sell) if first else (sell, buy)))
+            for buys, sells, first in ((one[:-1], other[1:], True), (other[:-1], one[1:], False))
+            for buy in buys
+            for sell in sells
+        ]
+        assert nearest_opposing(one, other) == pytest.approx(min(buys_and_sells))
+
+
+def test_a_portfolio_is_refused_in_one_line_and_null_is_no_limit(folder: Path) -> None:
+    for text, says in (
+        ("equity: -5", "equity: -5 is wrong"),
+        ("limits: {portfolio: 1.5}", "limits.portfolio: 1.5 is wrong"),
+        ("limits: {postion: 0.2}", "limits.postion: unknown key; did you mean position?"),
+        ("window_days: 7", "window_days: 7 is wrong"),
+        ("drawdown: {mild: 0.3}", "must rise in this order"),
+        ("equity: 10.000", "equity: 10.000 may be meant in thousands; write 10 or 10000"),
+    ):
+        (folder / "portfolio.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="portfolio.yaml") as found:
+            load(folder)
+        assert says in str(found.value), str(found.value)
+    (folder / "portfolio.yaml").write_text("limits: {portfolio: null, fills_per_day: null}\n")
+    limits = load(folder).portfolio.limits
+    assert (limits.portfolio, limits.fills_per_day, limits.pair) == (None, None, 0.2)

@@ -68,6 +68,16 @@ def _fill(number: int, at: datetime, price: float, size: float) -> dict[str, Any
     return fill(number, "ETH-USDT", milliseconds, orderId=f"{number:024x}", **amounts)
 
 
+def test_the_account_says_what_is_free_beyond_what_its_grids_need(live: Live) -> None:
+    first, second = live.lake().read("account_snapshot").sort("as_of").head(2).to_dicts()
+    assert (first["quote_currency"], first["required_reserve"]) == ("USDT", None)
+    needed = live.lake().read("grid_risk").filter(pl.col("as_of") == FIRST)["required_cash"][0]
+    assert second["quote_currency"] == "USDT"
+    assert second["required_reserve"] == needed > 0
+    # 200 are free, and 300 wait in orders already.
+    assert second["deployable_capital"] == pytest.approx(max(0.0, 200 - max(0.0, needed - 300)))
+
+
 def test_the_position_is_that_of_the_account(live: Live) -> None:
     rows = live.lake().read("grid_risk").filter(pl.col("as_of") >= FIRST)
     assert rows["source"].to_list()[:2] == ["ACCOUNT", "ACCOUNT"]

@@ -10,15 +10,19 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mm_dagster.bars import BAR
+from mm_dagster.bars import BAR, Span
+from mm_dagster.history.lake import Commit
+from mm_dagster.pages.gather import page
 from mm_dagster.pages.portfolio import line, what_if_sentences, what_if_table
 from mm_dagster.pipeline.notify import _together as lines_of_digest
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.together import NoPortfolio, in_a_line, realised, together, weeks
-from mm_dagster.pipeline.what_if import WhatIf, what_if
+from mm_dagster.pipeline.together import NoPortfolio, added_by, in_a_line, realised, together, weeks
+from mm_dagster.pipeline.what_if import WhatIf, additions, what_if
+from mm_dagster.tables.registry import conform, empty
+from mm_dagster.text import money_text
 from mm_dagster_tests.pages.test_portfolio import shown
-from mm_dagster_tests.pipeline.nights import EQUITY, ticked, write
-from mm_dagster_tests.pipeline.recordings import NOW
+from mm_dagster_tests.pipeline.nights import BTC, EQUITY, ticked, write
+from mm_dagster_tests.pipeline.recordings import NOW, price_of
 
 LATER = NOW + timedelta(minutes=2)
 
@@ -200,3 +204,48 @@ def test_the_digest_has_the_line_where_it_is_fresh(known: Project) -> None:
     (found,) = together(known, LATER)
     assert lines_of_digest(known, LATER) == in_a_line([found])
     assert lines_of_digest(known, LATER + timedelta(hours=1)) == []
+
+
+def test_a_waiting_grid_says_what_it_would_add_as_it_is_proposed(known: Project) -> None:
+    entry = known.lake.read("entry_assessment", span=Span(NOW - BAR, NOW))
+    assert entry.is_empty()
+    proposed = pl.DataFrame(
+        [
+            {
+                "grid_id": "btc-next", "as_of": NOW, "symbol": BTC, "advice": "ENTER", "reasons": ["calm"],
+                "price": price_of(BTC), "lower": round(price_of(BTC) * 0.93, 2),
+                "upper": round(price_of(BTC) * 1.07, 2), "levels": 9,
+            }
+        ]
+    )  # fmt: skip
+    known.lake.upsert(
+        "entry_assessment",
+        conform(
+            proposed.with_columns(config_hash=pl.lit(""), code_version=pl.lit(""), step_percent=pl.lit(1.0)),
+            "entry_assessment",
+        ),
+        commit=Commit("test", "entry_assessment", ""),
+    )
+    (found,) = additions(known, NOW)
+    (risk,) = [one.risk for one in together(known, NOW)]
+    assert (found.grid_id, found.quote, found.capital, found.equity) == ("btc-next", "USDT", 1000, EQUITY)
+    assert found.before == pytest.approx(risk["es_5_24h"], abs=1e-9)
+    assert found.after > found.before
+    said = added_by(known, NOW, ["btc-next", "eth-range"])
+    assert list(said) == ["btc-next"]
+    added = money_text(found.after - found.before, 1000)
+    assert said["btc-next"].startswith(
+        f"As proposed, with 1,000.00 USDT, it adds {added} USDT to what the worst nights"
+    )
+    assert added_by(known, NOW, []) == {}
+    # A stop as far below its bound as that of the file: the loss to it is in the figure, and no more.
+    assert found.after - found.before < 0.2 * found.capital
+    page_of_it = next(one for one in page(known, NOW).grids if one.grid.id == "btc-next")
+    assert page_of_it.added == said["btc-next"]
+    known.lake.write(
+        "entry_assessment",
+        empty("entry_assessment"),
+        span=Span(NOW - BAR, NOW),
+        commit=Commit("test", "entry_assessment", ""),
+    )
+    assert additions(known, NOW) == []
