@@ -120,8 +120,7 @@ def test_the_drawdown_is_what_is_found_mark_by_mark(marks: list[int], seed: int)
 # the intervals --------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 200))
-@settings(max_examples=30)
+@pytest.mark.parametrize("count", [1, 2, 13, 14, 15, 27, 28, 29, 60, 200])
 def test_a_draw_is_made_of_runs_of_fourteen_days(count: int) -> None:
     places = resample.in_blocks(count, times=20)
     assert places.shape == (21, count)
