@@ -18,19 +18,26 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from benchmarks.shared import CONFIG, SHARED, candles
-from mm_dagster.bars import BAR, TIME, Span, iso, midnight
+from mm_dagster.bars import BAR, DAY_BARS, TIME, Span, iso, midnight
 from mm_dagster.evaluation import together
 from mm_dagster.evaluation.coverage import is_rough
+from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.together import METHODS, Covered, Nights
+from mm_dagster.portfolio.allocation import LEAD_BARS, returns_of
 from mm_dagster.portfolio.risk import NIGHT, tail
+from mm_dagster.portfolio.weights import sample_correlation, shrunk_covariance
 
 BAND = 0.035, 0.070
 """Where the rate of the figure of one night in 20 has to lie."""
 DOUBTED = 0.05
 """A p below it doubts the figure."""
+ALIKE = 0.7
+"""From where on two markets move alike."""
+LOOK_DAYS = 10
 
 
 TITLE = """# Did the loss of a bad night come true?
@@ -59,12 +66,15 @@ class Recorded:
         markets: how many.
         nights: what they cost, and what was said.
         rows: how that came true.
+        alike: share of the pairs of markets whose 6-hour returns of 60 days are correlated above ALIKE, mean over the
+            days at which it was looked at, every LOOK_DAYS-th.
     """
 
     title: str
     markets: int
     nights: Nights
     rows: list[Covered]
+    alike: float
 
 
 def perpetuals() -> pl.DataFrame:
@@ -112,7 +122,21 @@ def measured(name: str) -> Recorded:
     symbols = known["symbol"].unique().sort().to_list()
     markets = together.markets_of(symbols, lambda symbol: known.filter(pl.col("symbol") == symbol), days, CONFIG)
     nights = together.nights(markets, days, CONFIG)
-    return Recorded(title, len(symbols), nights, together.cover(nights))
+    return Recorded(title, len(symbols), nights, together.cover(nights), _alike(markets))
+
+
+def _alike(markets: list[Market]) -> float:
+    """See `Recorded.alike`."""
+    span = Span(min(one.span.start for one in markets), max(one.span.end for one in markets))
+    known = together.past_of(markets, span, CONFIG)
+    above = np.triu_indices(len(markets), 1)
+    shares = []
+    for now in range(LEAD_BARS + DAY_BARS, span.bars, LOOK_DAYS * DAY_BARS):
+        returns = returns_of(known, now, np.arange(len(markets)))
+        if np.isfinite(returns).all():
+            found = sample_correlation(shrunk_covariance(returns))
+            shares.append(float((found[above] > ALIKE).mean()))
+    return sum(shares) / len(shares)
 
 
 def came_true(rows: list[Covered]) -> list[str]:
@@ -153,7 +177,8 @@ def section(found: Recorded) -> str:
         cells = ["–" if value is None else f"{value:.3f}" for value in tests]
         rough = "*" if is_rough(one.days, one.level) else ""
         lines.append(f"| {one.method} | {one.level:g}{rough} | {one.hits} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", again])
+    alike = f"{100 * found.alike:.0f} % of the pairs of markets were correlated above {ALIKE:g}."
+    return "\n".join([*lines, "", f"{again} {alike}".strip()])
 
 
 def page(found: list[Recorded]) -> str:

@@ -29,7 +29,8 @@ class Limits(Model):
     es_5_24h: Share | None = 0.05
     """What the worst night in twenty costs on average, as a share of the equity."""
     correlation: Annotated[float, Field(gt=-1, le=1)] | None = None
-    """Highest correlation of two markets with running grids; null, since 82 % of pairs of markets exceed .7."""
+    """Highest correlation of two markets with running grids; null, since most pairs exceed .7: 83 % of those of 14
+    KuCoin markets in 2025."""
     min_step_apart: Annotated[float, Field(ge=0, le=0.1)] = 0.001
     """Two running grids on one market whose levels are nearer, as a fraction, are refused: one would buy what the
     other sells. 0 refuses nothing."""

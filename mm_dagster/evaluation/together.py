@@ -140,7 +140,7 @@ def nights(markets: Sequence[Market], days: Span, config: Config) -> Nights:
         config: window, life, stop, fees.
     """
     span = Span(min(one.span.start for one in markets), min(days.end, max(one.span.end for one in markets)))
-    known = _past(markets, span, config)
+    known = past_of(markets, span, config)
     every = [_chain(one, span, place, len(markets), days, config) for place, one in enumerate(markets)]
     window = config.portfolio.window_days
     found: list[tuple[datetime, float, int]] = []
@@ -190,8 +190,8 @@ def _midnights(days: Span, span: Span) -> Iterator[datetime]:
         start += timedelta(days=1)
 
 
-def _past(markets: Sequence[Market], span: Span, config: Config) -> Past:
-    """All markets on one axis."""
+def past_of(markets: Sequence[Market], span: Span, config: Config) -> Past:
+    """All markets on one axis, which the span is."""
 
     def on_axis(values: Floats, one: Market) -> Floats:
         before = (one.span.start - span.start) // BAR

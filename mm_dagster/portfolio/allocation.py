@@ -67,7 +67,8 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     unknown = np.full(own.size, np.nan)
     if not np.isfinite(returns).all():
         return Weights(own, unknown, unknown, None, None)
-    shrunk = weights.shrunk_covariance(returns).covariance
+    found = weights.shrunk_covariance(returns)
+    shrunk = found.covariance
     if not (np.diagonal(shrunk) > 0).all():
         # None of them moved: there is nothing to choose by.
         return Weights(own, unknown, unknown, None, None)
@@ -75,7 +76,7 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     by_market = np.bincount(lanes, weights=own, minlength=markets.size)
     calmest = weights.minimum_variance(covariance, min(1.0, MOST / markets.size))
     by_grid = covariance[np.ix_(lanes, lanes)]
-    pair = weights.highest_pair(weights.correlation(shrunk))
+    pair = weights.highest_pair(weights.sample_correlation(found)) if found.shrinkage < 1.0 else None
     return Weights(
         now=own,
         equal_risk=np.full(own.size, weights.equal_at_risk(by_grid, own) / own.size),

@@ -80,6 +80,22 @@ def correlation(covariance: Floats) -> Floats:
     return found
 
 
+def sample_correlation(shrunk: Shrunk) -> Floats:
+    """The correlations of the returns as they were, from their shrunk covariance, shape (N, N).
+
+    Shrinking draws unlike variances together, and correlations with them: for weights that is wanted, as a reading of
+    the markets it is not. The mean variance is the same in both, which is all that is needed to undo it.
+
+    Raises:
+        ValueError: a market has no variance, or nothing but the identity was left.
+    """
+    if not shrunk.shrinkage < 1.0:
+        raise ValueError(f"shrinkage: {shrunk.shrinkage}; of the returns nothing is left in the covariance")
+    mean = float(np.mean(np.diagonal(shrunk.covariance)))
+    sample = shrunk.covariance - shrunk.shrinkage * mean * np.eye(len(shrunk.covariance))
+    return correlation(sample / (1.0 - shrunk.shrinkage))
+
+
 def scaled(covariance: Floats, sigma: Floats) -> Floats:
     """The covariance that has the correlations of one and the standard deviations of a forecast, shape (N, N).
 

@@ -298,7 +298,7 @@ def test_a_portfolio_is_refused_in_one_line_and_null_is_no_limit(folder: Path) -
         ("equity: 10.000", "equity: 10.000 may be meant in thousands; write 10 or 10000"),
     ):
         (folder / "portfolio.yaml").write_text(text)
-        with pytest.raises(ConfigError, match="portfolio.yaml") as found:
+        with pytest.raises(ConfigError, match=r"portfolio\.yaml") as found:
             load(folder)
         assert says in str(found.value), str(found.value)
     (folder / "portfolio.yaml").write_text("limits: {portfolio: null, fills_per_day: null}\n")

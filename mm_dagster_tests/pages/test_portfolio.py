@@ -74,7 +74,7 @@ def test_no_figure_stands_without_what_it_does_not_know() -> None:
     assert "about three times as likely" in FOLLOW
     assert f"0.84 % of the nights. {NIGHT_ONLY}" in text
     assert ALIKE in text
-    assert "82 % are correlated above .7" in ALIKE
+    assert "83 % were correlated above .7" in ALIKE
 
 
 def test_a_chance_of_none_says_out_of_how_many() -> None:

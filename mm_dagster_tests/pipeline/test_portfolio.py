@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def again(whole: Path, tmp_path: Path) -> Iterator[Path]:
+def again(whole: Path, tmp_path: Path) -> Path:
     """A copy of it that a test may change."""
     shutil.copytree(whole, tmp_path / "copy")
-    yield tmp_path / "copy"
+    return tmp_path / "copy"
 
 
 def stored(where: Project, table: str) -> pl.DataFrame:

@@ -15,11 +15,13 @@ from mm_dagster.arrays import Floats
 from mm_dagster.portfolio import weights as module
 from mm_dagster.portfolio.weights import (
     Pair,
+    Shrunk,
     correlation,
     effective_bets,
     equal_at_risk,
     highest_pair,
     minimum_variance,
+    sample_correlation,
     scaled,
     shrunk_covariance,
     sigma_of,
@@ -267,3 +269,15 @@ def test_no_bit_depends_on_where_in_memory_the_arrays_lie() -> None:
         moved[shift:], of_sigma[shift:] = returns.ravel(), sigma
         assert all_of(moved[shift:].reshape(returns.shape), of_sigma[shift:]) == expected
     assert all_of(np.asfortranarray(returns), np.repeat(sigma, 2)[::2]) == expected
+
+
+def test_the_sample_correlation_is_that_of_the_returns() -> None:
+    generator = np.random.default_rng(8)
+    for count in (2, 5, 14):
+        common = generator.normal(size=(240, 1))
+        returns = (common + generator.normal(size=(240, count))) * generator.uniform(0.1, 5.0, count)
+        shrunk = shrunk_covariance(returns)
+        assert 0 < shrunk.shrinkage < 1
+        assert sample_correlation(shrunk) == pytest.approx(np.corrcoef(returns.T), abs=1e-12)
+    with pytest.raises(ValueError, match="nothing is left"):
+        sample_correlation(Shrunk(np.eye(2), 1.0))
