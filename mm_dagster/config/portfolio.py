@@ -28,7 +28,7 @@ class Limits(Model):
     """Capital of the grids that were activated in the last 24 hours, as a share of the equity."""
     es_5_24h: Share | None = 0.05
     """What the worst night in twenty costs on average, as a share of the equity."""
-    correlation: Annotated[float, Field(gt=-1, le=1)] | None = None
+    correlation: Share | None = None
     """Highest correlation of two markets with running grids; null, since most pairs exceed .7: 83 % of those of 14
     KuCoin markets in 2025."""
     min_step_apart: Annotated[float, Field(ge=0, le=0.1)] = 0.001

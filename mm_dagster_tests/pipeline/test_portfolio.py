@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, DAY_BARS, Span, midnight
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.notify import send_due
 from mm_dagster.pipeline.portfolio import members_of
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.repairs import repairs
@@ -212,3 +213,57 @@ def test_contributions_that_were_lost_are_made_again(again: Path) -> None:
     assert stored(project(again), "portfolio_contribution").height < known.height
     run_tick(project(again), DAYS.end + 4 * BAR, stages=("portfolio_contribution",))
     assert_frame_equal(stored(project(again), "portfolio_contribution"), known, check_exact=True)
+
+
+def told(where: Project) -> list[str]:
+    """The limits that were told of, each as often as it was."""
+    return sorted(where.lake.read("notification").filter(pl.col("kind") == "LIMIT")["state"])
+
+
+def test_each_limit_is_told_once_when_breached_and_once_when_over(again: Path) -> None:
+    """An equity that is too small for the grids, then one that is not."""
+    bar = iter(range(5, 20))
+
+    def quarter_hours(count: int) -> None:
+        for _ in range(count):
+            now = DAYS.end + next(bar) * BAR
+            run_tick(project(again), now)
+            # A daemon looks again and again.
+            for _ in range(2):
+                send_due(project(again), "test", now)
+
+    def configured(**portfolio: object) -> None:
+        write(again, grids(), **portfolio)
+        (again / "configuration" / "alerts.yaml").write_text("budget: {per_hour: {LIMIT: 50}}\n")
+
+    configured(equity=1_000, limits={"es_5_24h": 0.001})
+    quarter_hours(2)
+    breached = told(project(again))
+    expected = [
+        *(f"BREACHED USDT {limit} all" for limit in ("es_5_24h", "portfolio", "session")),
+        *(f"BREACHED USDT pair {market}" for market in (ETH, SOL)),
+        *(f"BREACHED USDT position {name}" for name in ("eth", "sol")),
+    ]
+    assert breached == sorted(expected)
+    configured(equity=1_000_000, limits={"es_5_24h": 0.05})
+    quarter_hours(2)
+    over = [state.replace("BREACHED", "OVER") for state in expected]
+    assert told(project(again)) == sorted([*expected, *over])
+    configured(equity=1_000_000, limits={"es_5_24h": 0.05})
+    quarter_hours(1)
+    assert len(told(project(again))) == 2 * len(expected)
+    rows = project(again).lake.read("notification").filter(pl.col("kind") == "LIMIT")
+    assert rows["priority"].max() == 0
+    assert set(rows["source"]) == {"simulated"}
+    assert all(title.startswith("SIMULATED") for title in rows["title"])
+
+
+def test_a_newcomer_with_one_grid_and_no_equity_is_told_of_no_limit(again: Path) -> None:
+    write(again, [grids()[0], grids()[1] | {"enabled": False}], equity=None)
+    for place in (5, 6):
+        run_tick(project(again), DAYS.end + place * BAR)
+        send_due(project(again), "test", DAYS.end + place * BAR)
+    assert told(project(again)) == []
+    state = stored(project(again), "limit_state").filter(pl.col("as_of") > DAYS.end + 4 * BAR)
+    assert state.height
+    assert not state["breached"].any()
