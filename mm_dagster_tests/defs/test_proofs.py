@@ -28,7 +28,7 @@ FEATURES, VERDICT = dg.AssetKey("regime_features"), dg.AssetKey("regime_verdict"
 NOON = datetime(2026, 6, 28, 12, 0, tzinfo=UTC)
 OF_THE_ASSETS = {
     "configuration_is_valid", "no_duplicates", "prices_are_sane", "no_gap", "no_bar_was_revised", "newest_bar_is_fresh",
-    "episodes_are_unchanged", "account_agrees_with_model",
+    "episodes_are_unchanged", "the_night_can_be_told", "account_agrees_with_model",
 }  # fmt: skip
 """The checks that the assets make themselves whenever they are computed."""
 
