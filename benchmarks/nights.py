@@ -11,18 +11,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.pipeline import COMPUTING
+from benchmarks.pipeline import timed_computing
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.market.simulated import simulate
 from mm_dagster.pipeline.project import Project
@@ -55,26 +51,6 @@ def configure(folder: Path) -> None:
         (folder / "grids" / f"{symbol}.yaml").write_text(yaml.safe_dump(grid))
 
 
-@contextmanager
-def timed(calls: tuple[tuple[Any, str], ...]) -> Iterator[list[float]]:
-    """Collects, while it is open, the seconds of each of these calls."""
-    seconds: list[float] = []
-
-    def clocked(compute: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            started = time.perf_counter()
-            found = compute(*arguments, **named)
-            seconds.append(time.perf_counter() - started)
-            return found
-
-        return call
-
-    with ExitStack() as patches:
-        for module, name in calls:
-            patches.enter_context(patch.object(module, name, clocked(getattr(module, name))))
-        yield seconds
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,7 +68,7 @@ def main() -> None:
             whole = {"others compute": 0.0, "portfolio computes": 0.0}
             for stage, make in MADE_BY.items():
                 started = time.perf_counter()
-                with timed(COMPUTING) as others, timed(TOGETHER) as own:
+                with timed_computing() as others, timed_computing(TOGETHER) as own:
                     make(plan(project(), "bench", as_of=END + step * BAR))
                 whole[stage] = time.perf_counter() - started
                 whole["others compute"] += sum(others)

@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,8 +58,8 @@ COMPUTING = ((features, "compute"), (verdict, "compute"), (risk, "compute"), (en
 
 
 @contextmanager
-def timed_computing() -> Iterator[list[float]]:
-    """Collects, while it is open, the seconds of each call of COMPUTING."""
+def timed_computing(calls: Sequence[tuple[Any, str]] = COMPUTING) -> Iterator[list[float]]:
+    """Collects, while it is open, the seconds of each of these calls."""
     seconds: list[float] = []
 
     def timed(compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,7 +72,7 @@ def timed_computing() -> Iterator[list[float]]:
         return call
 
     with ExitStack() as patches:
-        for module, name in COMPUTING:
+        for module, name in calls:
             patches.enter_context(patch.object(module, name, timed(getattr(module, name))))
         yield seconds
 

@@ -67,8 +67,7 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     unknown = np.full(own.size, np.nan)
     if not np.isfinite(returns).all():
         return Weights(own, unknown, unknown, None, None)
-    found = weights.shrunk_covariance(returns)
-    shrunk = found.covariance
+    shrunk = weights.shrunk_covariance(returns).covariance
     if not (np.diagonal(shrunk) > 0).all():
         # None of them moved: there is nothing to choose by.
         return Weights(own, unknown, unknown, None, None)
@@ -76,7 +75,7 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
     by_market = np.bincount(lanes, weights=own, minlength=markets.size)
     calmest = weights.minimum_variance(covariance, min(1.0, MOST / markets.size))
     by_grid = covariance[np.ix_(lanes, lanes)]
-    pair = weights.highest_pair(weights.sample_correlation(found)) if found.shrinkage < 1.0 else None
+    pair = _most_alike(returns)
     return Weights(
         now=own,
         equal_risk=np.full(own.size, weights.equal_at_risk(by_grid, own) / own.size),
@@ -84,3 +83,15 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
         highest=None if pair is None else pair.correlation,
         between=None if pair is None else "/".join(known.symbols[markets[one]] for one in (pair.first, pair.second)),
     )
+
+
+def _most_alike(returns: Floats) -> weights.Pair | None:
+    """The two markets whose returns are correlated most; one that never moved is like none."""
+    moving = np.flatnonzero(np.ptp(returns, axis=0) > 0)
+    if moving.size < 2:
+        return None
+    shrunk = weights.shrunk_covariance(returns[:, moving])
+    if not shrunk.shrinkage < 1.0:
+        return None
+    pair = weights.highest_pair(weights.sample_correlation(shrunk))
+    return pair and pair._replace(first=int(moving[pair.first]), second=int(moving[pair.second]))

@@ -73,7 +73,7 @@ def compute(
         risk_rows: rows of `portfolio_risk` from LEAD_BARS before the span on; all frames may hold more.
         contributions: rows of `portfolio_contribution`, likewise.
         grid_rows: rows of `grid_risk` of its grids, from COUNTING_BARS before that on.
-        makers: the maker fee of each grid, fraction.
+        makers: the maker fee of each grid, fraction; of one that is not there no share of fees is known.
         span: the bars.
         settings: limits and drawdowns.
 
@@ -199,7 +199,9 @@ def _of_fills(
         none = np.full(wide.bars, np.nan)
         # One episode follows another: at a bar at most one of them is there.
         counted = np.where(held[place], its["fills"][COUNTING_BARS:] - earlier, fills.get(grid_id, none))
-        taken = np.where(held[place], _fee_share(its, makers[grid_id])[COUNTING_BARS:], share.get(grid_id, none))
+        taken = np.where(
+            held[place], _fee_share(its, makers.get(grid_id, np.nan))[COUNTING_BARS:], share.get(grid_id, none)
+        )
         fills[grid_id], share[grid_id] = counted, taken
         there[grid_id] = held[place] | there.get(grid_id, np.zeros(wide.bars, np.bool_))
     for grid_id, is_there in there.items():

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, Span, bar_number
+from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, Span, bar_number, bar_numbers
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.grid.replay import replay, terms_of
 from mm_dagster.portfolio import risk
@@ -248,3 +248,33 @@ def test_the_window_is_whole_days_of_absolute_bars() -> None:
     paths = at(FOUR[:1], CANDLES, moments)[0]["paths"].to_list()
     assert set(paths) == {116}
     assert Span(NOW - BAR, NOW).bars == 1
+
+
+def test_a_market_that_never_moved_is_like_none_and_stops_nothing() -> None:
+    """A token that is delisted: its bars are NO_TRADE, its volatility was forecast before."""
+    name = FOUR[1].grid.symbol
+    still = pl.col("symbol") == name
+    flat = CANDLES.with_columns(
+        pl.when(still).then(100.0).otherwise(pl.col(name)).alias(name) for name in risk.PRICES[:4]
+    )
+    grids = [one if one.grid.symbol != name else member("g01", name, flat) for one in FOUR]
+    risks, shares = at(grids, flat)
+    row = risks.row(0, named=True)
+    assert row["reason"] is None
+    assert name not in row["most_correlated"]
+    assert shares["weight_minimum_variance"].is_not_null().all()
+    alone, _ = at([one for one in grids if one.grid.symbol == name], flat)
+    assert alone["highest_correlation"][0] is None
+    assert alone["var_5_24h"][0] is not None
+
+
+def test_the_most_alike_are_those_of_the_returns() -> None:
+    row = at(FOUR, CANDLES)[0].row(0, named=True)
+    wide = CANDLES.filter(pl.col("close_time") <= NOW).pivot("symbol", index="close_time", values="close")
+    numbers = (bar_numbers(wide["close_time"]) - 1) % STEP_BARS == 0
+    closes = wide.filter(pl.Series(numbers)).sort("close_time").tail(241).drop("close_time")
+    found = np.corrcoef(np.diff(np.log(closes.to_numpy()), axis=0).T)
+    np.fill_diagonal(found, -1)
+    assert row["highest_correlation"] == pytest.approx(found.max(), abs=1e-12)
+    first, second = sorted(divmod(int(found.argmax()), len(found)))
+    assert row["most_correlated"] == f"{closes.columns[first]}/{closes.columns[second]}"
