@@ -31,6 +31,8 @@ MARKETS = 20
 END = datetime(2026, 7, 1, tzinfo=UTC)
 DAYS = 125
 TOGETHER = ((together, "compute"), (limits, "compute"))
+NIGHTS = ((together, "lost"),)
+"""The replay of every grid on every night, without what lays the months out before it."""
 
 
 def configure(folder: Path) -> None:
@@ -65,14 +67,15 @@ def main() -> None:
         run_days(project(), Span(END - timedelta(days=DAYS), END))
         found: dict[str, list[float]] = {}
         for step in range(1, ticks + 2):
-            whole = {"others compute": 0.0, "portfolio computes": 0.0}
+            whole = {"others compute": 0.0, "portfolio computes": 0.0, "of which nights": 0.0}
             for stage, make in MADE_BY.items():
                 started = time.perf_counter()
-                with timed_computing() as others, timed_computing(TOGETHER) as own:
+                with timed_computing() as others, timed_computing(TOGETHER) as own, timed_computing(NIGHTS) as nights:
                     make(plan(project(), "bench", as_of=END + step * BAR))
                 whole[stage] = time.perf_counter() - started
                 whole["others compute"] += sum(others)
                 whole["portfolio computes"] += sum(own)
+                whole["of which nights"] += sum(nights)
             if step > 1:
                 for name, seconds in whole.items():
                     found.setdefault(name, []).append(seconds)
@@ -82,9 +85,10 @@ def main() -> None:
         table.add_column(name, justify="left" if name == "stage" else "right")
     for name, times in found.items():
         table.add_row(name, f"{statistics.median(times):.3f}", f"{max(times):.3f}")
-    ratios = [own / others for own, others in zip(found["portfolio computes"], found["others compute"], strict=True)]
     Console().print(table)
-    print(f"the portfolio computes {statistics.median(ratios):.3f} of what the other stages compute ({row['reason']})")
+    for name in ("portfolio computes", "of which nights"):
+        ratios = [own / others for own, others in zip(found[name], found["others compute"], strict=True)]
+        print(f"{name}: {statistics.median(ratios):.3f} of what the other stages compute")
 
 
 if __name__ == "__main__":
