@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from mm_dagster.bars import BAR, DAY_BARS, Span
+from mm_dagster.bars import BAR, DAY_BARS, Span, iso
 from mm_dagster.config.sources import kind_of
 from mm_dagster.config.whole import Config
 from mm_dagster.grid import account
@@ -56,7 +56,8 @@ def assess_portfolio(job: Work) -> Assessed:
     if told == before.bars:
         needed = job.window
     found = [registry.empty("portfolio_risk"), registry.empty("portfolio_contribution")]
-    for part in needed.months():
+    # A tick has few days, and each question to the lake has a price of its own.
+    for part in [needed] if job.tick else needed.months():
         wanted = _wanted(job, members, part)
         for moments in _runs(wanted):
             span = Span(moments[0] - BAR, moments[-1])
@@ -75,29 +76,29 @@ def share_out(job: Work) -> Computed:
 
     Both come from the same nights, so that there is nothing left to do unless one of them was lost.
     """
-    lake, changed, newest = job.project.lake, 0, []
-    members = members_of(lake, job.config)
-    key = ["quote", "as_of", "config_hash"]
-    for span in job.window.back(limits.LEAD_BARS).months():
-        told = pl.col("reason").is_null(), pl.col("code_version") == CODE_VERSIONS["portfolio_risk"]
-        risks = lake.read("portfolio_risk", span=span, columns=[*key, "reason", "code_version"]).filter(*told)
-        shares = lake.read("portfolio_contribution", span=span)
-        lacking = risks.join(shares, on=key, how="anti").sort("as_of")
-        wanted: dict[datetime, dict[str, str]] = {}
-        for quote, as_of, config_hash in lacking.select(key).iter_rows():
-            wanted.setdefault(as_of, {})[quote] = config_hash
-        for moments in _runs(wanted):
-            _, rows = at_moments(job.project, members, moments)
-            rows = _stamped(rows, wanted)
-            kept = shares.filter(pl.col("as_of").is_in(moments)).join(rows, on=["quote", "as_of"], how="anti")
-            changed += job.write(
-                "portfolio_contribution",
-                pl.concat([registry.conform(rows, "portfolio_contribution"), kept]),
-                Span(moments[0] - BAR, moments[-1]),
-            )
-        newest.append(lake.read("portfolio_contribution", span=Span(job.window.end - BAR, job.window.end)))
+    lake, changed = job.project.lake, 0
+    wanted: dict[datetime, dict[str, str]] = {}
+    span = job.window.back(limits.LEAD_BARS)
+    same = "s.quote = r.quote AND s.as_of = r.as_of AND s.config_hash = r.config_hash"
+    lacking = lake.sql(
+        f"SELECT quote, as_of, config_hash FROM (FROM portfolio_risk WHERE {lake.in_force('portfolio_risk')}) r "
+        f"WHERE reason IS NULL AND code_version = '{CODE_VERSIONS['portfolio_risk']}' "
+        f"AND as_of > '{iso(span.start)}' AND as_of <= '{iso(span.end)}' AND NOT EXISTS "
+        f"(SELECT 1 FROM (FROM portfolio_contribution WHERE {lake.in_force('portfolio_contribution')}) s WHERE {same}) "
+        "ORDER BY as_of, quote"
+    )
+    for quote, as_of, config_hash in lacking.iter_rows():
+        wanted.setdefault(as_of, {})[quote] = config_hash
+    members = members_of(lake, job.config) if wanted else []
+    for moments in _runs(wanted):
+        part = Span(moments[0] - BAR, moments[-1])
+        _, made = at_moments(job.project, members, moments)
+        rows = registry.conform(_stamped(made, wanted), "portfolio_contribution")
+        kept = lake.read("portfolio_contribution", span=part).join(rows, on=["quote", "as_of"], how="anti")
+        changed += job.write("portfolio_contribution", pl.concat([rows, kept]), part)
     job.settle("portfolio_contribution")
-    return Computed(changed, newest[-1:])
+    newest = lake.read("portfolio_contribution", span=Span(job.window.end - BAR, job.window.end))
+    return Computed(changed, [newest])
 
 
 @makes("limit_state")

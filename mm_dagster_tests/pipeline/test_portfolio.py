@@ -151,6 +151,7 @@ def test_a_risk_that_is_not_computed_is_said_and_healed(again: Path) -> None:
     assert healed["var_5_24h"] is not None
 
 
+@pytest.mark.long
 def test_what_is_too_young_is_told_as_soon_as_its_past_is_there(tmp_path: Path) -> None:
     write(tmp_path, grids())
     late = Span(DAYS.end - timedelta(days=5), DAYS.end)
@@ -174,6 +175,7 @@ def test_what_is_too_young_is_told_as_soon_as_its_past_is_there(tmp_path: Path) 
     assert healed["reason"].null_count() == healed.height
 
 
+@pytest.mark.long
 def test_another_quote_currency_is_a_portfolio_of_its_own(tmp_path: Path) -> None:
     ones = [*grids(), grid("eur", "ETH-EUR", price_of("ETH-EUR"), activated_at=(DAYS.end - 10 * BAR).isoformat())]
     write(tmp_path, ones)
@@ -220,6 +222,7 @@ def told(where: Project) -> list[str]:
     return sorted(where.lake.read("notification").filter(pl.col("kind") == "LIMIT")["state"])
 
 
+@pytest.mark.long
 def test_each_limit_is_told_once_when_breached_and_once_when_over(again: Path) -> None:
     """An equity that is too small for the grids, then one that is not."""
     bar = iter(range(5, 20))
