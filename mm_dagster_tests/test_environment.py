@@ -126,8 +126,11 @@ def test_a_folder_that_no_variable_names_is_said(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MM_CONFIG_DIR", raising=False)
     monkeypatch.delenv("MM_DATA_DIR", raising=False)
-    demo = f"demo (simulated): configuration {tmp_path}/configs/demo, data {tmp_path}/data/demo"
+    shipped = environment.shipped() / "configs" / "demo"
+    demo = f"demo (simulated): configuration {shipped}, data {tmp_path}/data/demo"
     assert environment.fallen_back() == demo
+    (tmp_path / "configs" / "demo").mkdir(parents=True)
+    assert environment.fallen_back() == demo.replace(str(shipped), f"{tmp_path}/configs/demo")
     monkeypatch.setenv("MM_CONFIG_DIR", "mine")
     assert environment.fallen_back() == f"MM_DATA_DIR is not set: configuration {tmp_path}/mine, data {tmp_path}/data"
     monkeypatch.setenv("MM_DATA_DIR", "kept")
