@@ -27,7 +27,7 @@ OFFSET_MINUTES = 1
 """Where MM_TICK_OFFSET_MINUTES says nothing."""
 
 DEMO_CONFIG, DEMO_DATA = "configs/demo", "data/demo"
-"""Where the demo is, below the working folder. Where that has no such configuration, the one that is shipped is taken."""
+"""Where the demo is, below the working folder. Where that has no such configuration, the shipped one is taken."""
 
 
 class VariableError(ForeseenError, ValueError):
@@ -279,18 +279,19 @@ def find_numba_cache(data: Path) -> None:
     """Lets numba keep what it compiled below the data where it could keep it nowhere else.
 
     Beside the code, in the user's cache: where both are read-only it refuses to work at all. Must come before numba.
-    Where the data are a home's, or the code a wheel's, nothing is left in the user's cache.
+    Where the data are a home's nothing is left in the user's cache, and where the code is a wheel's nothing beside it,
+    since whatever takes the wheel away again would not know of it.
     """
     if given(NUMBA):
         return
     users = os.environ.get("XDG_CACHE_HOME") or str(Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
-    may_be_there = _can_write(Path(users)) and not _leaves_nothing_elsewhere(data)
-    if not (_can_write(Path(__file__).parent) or may_be_there):
+    may_be_users = not _leaves_nothing_elsewhere(data) and _can_write(Path(users))
+    if is_installed() or not (_can_write(Path(__file__).parent) or may_be_users):
         os.environ[NUMBA] = str(data / "cache" / "numba")
 
 
 def find_matplotlib_cache(data: Path) -> None:
-    """Lets matplotlib keep its list of fonts below the data, where nothing is to be left elsewhere. Before matplotlib."""
+    """Lets matplotlib keep its list of fonts below the data, where nothing is left elsewhere. Before matplotlib."""
     if not given(MATPLOTLIB) and _leaves_nothing_elsewhere(data):
         os.environ[MATPLOTLIB] = str(data / "cache" / "matplotlib")
 

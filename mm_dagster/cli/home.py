@@ -93,9 +93,8 @@ def _finish(chosen: Path, answers: Answers, was_there: bool, written: list[Path]
         lacked = ", ".join(str(path.relative_to(chosen)) for path in written) or "nothing"
         _say(f"home {chosen}: it was one already; {lacked} lacked, and what was there stays as it was")
     else:
-        _say(
-            f"home {chosen}: {answers.symbol} of {answers.exchange}, times in {answers.timezone}; README.md says what is what"
-        )
+        says = f"{answers.symbol} of {answers.exchange}, times in {answers.timezone}"
+        _say(f"home {chosen}: {says}; README.md says what is what")
     if not_noted:
         _say(f"to do: {not_noted}")
     if not was_there:
@@ -205,7 +204,7 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm uninstall`, `mm uninstall --json`")
 def uninstall(as_json: AsJson = False) -> None:
-    """Say what there is to delete, and how. Nothing is deleted, nothing is stopped: end `mm up` and the services first."""
+    """Say what there is to delete, and how. It deletes and stops nothing: end `mm up` and the services first."""
     print_rows([*_places(), _program()], as_json, title="To delete, when you want nothing of it any more")
 
 
@@ -221,14 +220,10 @@ def _places() -> list[dict[str, Any]]:
     for variable in (environment.CONFIG_DIR, environment.DATA_DIR, environment.DAGSTER_DIR):
         if environment.given(variable):
             add(Path(environment.given(variable)).expanduser().absolute(), f"named by {variable}", "look first")
-    add(
-        Path(environment.DEMO_DATA).absolute(),
-        "the demo's data",
-        f"rm -r {_quoted(Path(environment.DEMO_DATA).absolute())}",
-    )
+    demo = Path(environment.DEMO_DATA).absolute()
+    add(demo, "the demo's data", f"rm -r {_quoted(demo)}")
     add(home.note(), "the note that names the home", f"rm {_quoted(home.note())}")
-    for folder in (home.note().parent,):
-        add(folder, "the folder of the note", f"rmdir {_quoted(folder)}")
+    add(home.note().parent, "the folder of the note", f"rmdir {_quoted(home.note().parent)}")
     return [{"path": str(path), "what": what, "by": command} for path, (what, command) in rows.items()]
 
 

@@ -59,7 +59,7 @@ def _dagster(port: int) -> list[str]:
     form = "json" if environment.given(logs.FORMAT).lower() == "json" else "colored"
     workspace = environment.shipped() / "workspace.yaml"
     return [
-        sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace),
+        sys.executable, "-c", "from dagster_dg_cli.cli import main; main()", "dev", "--workspace", str(workspace),
         "--host", HOST, "--port", str(port), "--log-format", form,
     ]  # fmt: skip
 
@@ -75,7 +75,7 @@ def _refuse_taken(port: int) -> None:
             tried.bind((HOST, port))
         except OSError as error:
             raise CommandError(
-                f"--port {port}: {error.strerror}; is `mm up` running already? Else name another, like {port % 65535 + 1}"
+                f"--port {port}: {error.strerror}; is `mm up` running already? Else name another port"
             ) from None
 
 
@@ -114,12 +114,15 @@ def _signalled(group: int, number: int) -> bool:
     return True
 
 
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
+_ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
-    """A service manager and a terminal that is closed end it as Ctrl-C does."""
+    """A service manager and a terminal that is closed end it as Ctrl-C does.
+
+    Ctrl-C itself stands among them: what a shell begins in the background ignores it, and so would all that we start.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -135,7 +138,7 @@ def _ended_like_ctrl_c() -> Iterator[None]:
 @contextmanager
 def _deaf() -> Iterator[None]:
     """While it ends, a second Ctrl-C must not leave half of it running."""
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, *_ENDINGS)}
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in _ENDINGS}
     try:
         yield
     finally:

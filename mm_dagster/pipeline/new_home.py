@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def alerts(answers: Answers) -> str:
     channel = (
         f"# Pushover rings when the environment holds {token} and {user}; `mm alert-test` tries it."
         if answers.channel == PUSHOVER_CHANNEL
-        else f"# No channel: messages go to the ledger and the log. {token} and {user} in the environment make Pushover ring."
+        else f"# No channel: messages go to ledger and log. {token} and {user} in the environment make Pushover ring."
     )
     heartbeat = (
         f"heartbeat: {{url_env: {answers.heartbeat}}}   # the variable with the address, called after every tick"
@@ -234,11 +235,12 @@ def readme(answers: Answers) -> str:
 
 | what | what it is | to back up |
 | --- | --- | --- |
-| `config/` | what you want: markets, alerts, one file a grid in `config/grids/`; an edit is live at the next tick | yes: git, or a copy |
-| `data/` | all that the program writes: history, decisions, messages, runs | `mm backup --to FILE`, while it runs |
+| `config/` | what you want: markets, alerts, in `grids/` a file each grid; an edit is live at the next tick | a copy |
+| `data/` | all that the program writes: history, decisions, messages, runs | `mm backup --to FILE` |
 | `{home.MARK}` | makes the folder a home; empty would do | with the folder |
 
-No other place is written to, but for one line in the user's configuration folder that names this one. `mm uninstall` says what to delete.
+Nothing else is written, but for one line in the user's configuration folder that names this one. `mm uninstall` says
+what to delete.
 
 ## A grid
 
@@ -259,13 +261,14 @@ Its market must stand in `config/markets.yaml`. Then `mm doctor` says how it was
 
 ## Secrets
 
-They stand in variables of the environment, never in a file here: `{token}` and `{user}` for Pushover; those that `config/` names
-by `..._env` for a read-only key of the exchange, a second channel, the heartbeat.
+They stand in variables of the environment, never in a file here: `{token}` and `{user}` for Pushover; those
+that `config/` names by `..._env` for a read-only key of the exchange, a second channel, the heartbeat.
 
 ## Who watches the watcher
 
-A computer that is off sends no message. A watcher outside rings when the calls after each tick stay away for, say, 40 minutes.
-{watcher} Services that give such an address are healthchecks.io, Better Stack and Cronitor; any that takes a call by address does.
+A computer that is off sends no message. A watcher outside rings when the calls after each tick stay away for, say, 40
+minutes. {watcher}
+Services that give such an address are healthchecks.io, Better Stack and Cronitor; any other such service will do.
 
 ## Commands
 
@@ -286,9 +289,6 @@ def zone_of_machine() -> str:
     link = Path("/etc/localtime")
     if link.is_symlink():
         said.append(str(link.resolve()).partition("zoneinfo/")[2])
-    try:
+    with suppress(OSError, UnicodeDecodeError):  # few systems have it
         said.append(Path("/etc/timezone").read_text(encoding="utf-8").strip())
-    except (OSError, UnicodeDecodeError):
-        # Few systems have it.
-        pass
-    return next((zone for zone in said if zone in zones), "UTC")
+    return next((zone.removeprefix("Etc/UTC") or "UTC" for zone in said if zone in zones), "UTC")
