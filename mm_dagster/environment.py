@@ -152,6 +152,15 @@ def home_beside() -> Home | None:
         raise VariableError(str(error)) from None
 
 
+def is_demo_by_default() -> bool:
+    """Whether the demo is taken because nothing names anything else.
+
+    Raises:
+        VariableError: what should be the home cannot be it.
+    """
+    return not given(CONFIG_DIR) and not given(DATA_DIR) and home_here() is None
+
+
 def config_folder() -> Path:
     """The configuration's folder, absolute. A link in it is followed at every reading: it may change its target.
 
@@ -199,10 +208,10 @@ def fallen_back() -> str | None:
         return f"demo (simulated): configuration {config_folder()}, data {data_folder()}"
     over = _passed_over()
     if not unset:
-        # Who set both and stands elsewhere wants no reminder of the home that is noted.
-        return (
-            f"not the home {over.folder}: {CONFIG_DIR} and {DATA_DIR} are set" if over and not over.is_noted else None
-        )
+        # Who set both and stands elsewhere wants no reminder of the home that is noted; `mm up` sets those of the home.
+        if over is None or over.is_noted or (over.config, over.data) == (config_folder(), data_folder()):
+            return None
+        return f"not the home {over.folder}: {CONFIG_DIR} and {DATA_DIR} are set"
     said = f"{unset[0]} is not set: configuration {config_folder()}, data {data_folder()}"
     other = DATA_DIR if unset[0] == CONFIG_DIR else CONFIG_DIR
     return f"{said}; not the home {over.folder}, since {other} is set" if over else said

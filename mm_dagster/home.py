@@ -88,7 +88,8 @@ def find(named: Path | None, start: Path | None) -> Home | None:
 
 def is_home(folder: Path) -> bool:
     """Whether a folder has the mark."""
-    return (folder / MARK).is_file()
+    # Of a folder that may not be looked into it is not known, which is no reason to fail on the way up.
+    return os.path.isfile(folder / MARK)  # noqa: PTH113
 
 
 def marked(start: Path) -> list[Path]:
@@ -122,9 +123,9 @@ def noted() -> Path | None:
 
 
 def _lacks(folder: Path) -> str:
-    if not folder.exists():
-        return "is not there"
-    return f"is no home: it has no {MARK}" if folder.is_dir() else "is no folder"
+    if not os.path.exists(folder):  # noqa: PTH110
+        return "is not there, or cannot be entered"
+    return f"is no home: it has no {MARK}" if os.path.isdir(folder) else "is no folder"  # noqa: PTH112
 
 
 def _refuse_foreign(folder: Path) -> None:

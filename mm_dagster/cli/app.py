@@ -161,7 +161,7 @@ def _say_what_went_wrong(error: BaseException) -> int:
         err.print_exception()
     asked_wrongly = getattr(error, "format_message", None)
     if isinstance(error, ForeseenError):
-        says, help_ = str(error), remedy(error)
+        says, help_ = str(error), None if error.is_complete else remedy(error)
         line = f"{says} ({help_})" if help_ else says
     elif asked_wrongly:
         line = asked_wrongly()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mm_dagster import environment, home
-from mm_dagster.cli.app import CommandError, app, err
+from mm_dagster.cli.app import CommandError, app, err, out
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.environment import VariableError
 from mm_dagster.home import HomeError
@@ -53,6 +55,8 @@ def init(
 
     chosen = place(folder)
     was_there = home.is_home(chosen)
+    if was_there:
+        _refuse_answers(chosen, (timezone, quote, exchange, channel, heartbeat_env))
     ask = (lambda *_: None) if yes or was_there else _ask
     answers = Answers(
         timezone=_answer(
@@ -96,12 +100,24 @@ def _finish(chosen: Path, answers: Answers, was_there: bool, written: list[Path]
         says = f"{answers.symbol} of {answers.exchange}, times in {answers.timezone}"
         _say(f"home {chosen}: {says}; README.md says what is what")
     if not_noted:
-        _say(f"to do: {not_noted}")
+        _say(f"note: {not_noted}")
     if not was_there:
         _say(
             f"next: write your grid into {chosen / home.CONFIG / 'grids'}, as README.md shows; then `mm doctor`, and "
             "`mm up`"
         )
+
+
+def _refuse_answers(chosen: Path, answers: tuple[str | None, ...]) -> None:
+    """
+    Raises:
+        CommandError: one is given, which would change nothing.
+    """
+    options = ("--timezone", "--quote", "--exchange", "--channel", "--heartbeat-env")
+    given = next((option for option, answer in zip(options, answers, strict=True) if answer is not None), None)
+    if given:
+        file = chosen / home.CONFIG / ("markets.yaml" if given in ("--quote", "--exchange") else "alerts.yaml")
+        raise CommandError(f"{given}: {chosen} is a home already, and nothing in it is overwritten; edit {file}")
 
 
 def _say(line: str) -> None:
@@ -205,7 +221,13 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm uninstall`, `mm uninstall --json`")
 def uninstall(as_json: AsJson = False) -> None:
     """Say what there is to delete, and how. It deletes and stops nothing: end `mm up` and the services first."""
-    print_rows([*_places(), _program()], as_json, title="To delete, when you want nothing of it any more")
+    rows = [*_places(), _program()]
+    if as_json:
+        print_rows(rows, as_json)
+        return
+    # Lines to copy, which a table would fold.
+    for row in rows:
+        out.print(f"{row['by']}   # {row['what']}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _places() -> list[dict[str, Any]]:
@@ -213,17 +235,16 @@ def _places() -> list[dict[str, Any]]:
 
     def add(path: Path, what: str, command: str) -> None:
         if path.exists():
-            rows.setdefault(path, (what, command))
+            rows.setdefault(path, (what, f"{command} {shlex.quote(str(path))}"))
 
     for folder in _homes():
-        add(folder, "a home: configuration and history, which nobody can make again", f"rm -r {_quoted(folder)}")
+        add(folder, "a home: its configuration and history cannot be made again", "rm -r")
     for variable in (environment.CONFIG_DIR, environment.DATA_DIR, environment.DAGSTER_DIR):
         if environment.given(variable):
-            add(Path(environment.given(variable)).expanduser().absolute(), f"named by {variable}", "look first")
-    demo = Path(environment.DEMO_DATA).absolute()
-    add(demo, "the demo's data", f"rm -r {_quoted(demo)}")
-    add(home.note(), "the note that names the home", f"rm {_quoted(home.note())}")
-    add(home.note().parent, "the folder of the note", f"rmdir {_quoted(home.note().parent)}")
+            add(Path(environment.given(variable)).expanduser().absolute(), f"named by {variable}; look first", "ls")
+    add(Path(environment.DEMO_DATA).absolute(), "the demo's data", "rm -r")
+    add(home.note(), "the note that names the home for all terminals", "rm")
+    add(home.note().parent, "the folder of that note", "rmdir")
     return [{"path": str(path), "what": what, "by": command} for path, (what, command) in rows.items()]
 
 
@@ -234,35 +255,25 @@ def _homes() -> list[Path]:
         beside = environment.home_beside()
         found += [beside.folder] if beside else []
     except VariableError as error:
-        _say(f"to do: {error}")
-    try:
+        _say(f"note: {error}")
+    with suppress(HomeError):  # said above already, or of no matter beside the home that counts
         noted = home.noted()
         found += [noted] if noted and home.is_home(noted) else []
-    except HomeError as error:
-        _say(f"to do: {error}")
     return list(dict.fromkeys(found))
 
 
 def _program() -> dict[str, Any]:
     """The program itself, by the way in which it was installed."""
-    prefix = Path(sys.prefix)
-    if "pipx" in prefix.parts:
-        command = "pipx uninstall mm-dagster"
-    elif "uv" in prefix.parts and "tools" in prefix.parts:
-        command = "uv tool uninstall mm-dagster"
+    prefix, python = Path(sys.prefix), shlex.quote(sys.executable)
+    if not environment.is_installed():
+        path, what, command = environment.shipped(), "the checkout", f"rm -r {shlex.quote(str(environment.shipped()))}"
+    elif "pipx" in prefix.parts:
+        path, what, command = prefix, "the program", "pipx uninstall mm-dagster"
     elif "uv" in prefix.parts:
-        command = "uv cache clean mm-dagster"
-    elif not environment.is_installed():
-        return {
-            "path": str(environment.shipped()), "what": "the checkout, with its .venv",
-            "by": f"rm -r {_quoted(environment.shipped())}",
-        }  # fmt: skip
+        once = "tools" not in prefix.parts
+        path, what = prefix, "the program, kept by uv"
+        command = "uv cache clean mm-dagster" if once else "uv tool uninstall mm-dagster"
     else:
-        command = f"{_quoted(Path(sys.executable))} -m pip uninstall mm-dagster"
-    return {"path": str(prefix), "what": "the program and what it compiled", "by": command}
-
-
-def _quoted(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
+        path, what = prefix, f"the program; what it was installed with stays in {prefix}"
+        command = f"{python} -m pip uninstall mm-dagster"
+    return {"path": str(path), "what": what, "by": command}

@@ -23,6 +23,8 @@ PUSHOVER_CHANNEL, NO_CHANNEL = CHANNELS = ("pushover", "none")
 class NewHomeError(ForeseenError):
     """A home cannot be made there. One line, with the remedy."""
 
+    is_complete = True
+
 
 @dataclass(frozen=True)
 class Answers:
