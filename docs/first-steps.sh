@@ -102,7 +102,7 @@ grid goes into its `config/grids`, and `mm up` watches them.
 
 TEXT
 show "mm init $place/grids --yes" 5
-show 'mm status' 12
+show 'mm status' 20
 show 'mm uninstall' 8
 cat <<'TEXT'
 ## What goes wrong, and what is said

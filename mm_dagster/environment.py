@@ -300,9 +300,14 @@ def find_numba_cache(data: Path) -> None:
 
 
 def find_matplotlib_cache(data: Path) -> None:
-    """Lets matplotlib keep its list of fonts below the data, where nothing is left elsewhere. Before matplotlib."""
+    """Lets matplotlib keep its list of fonts below the data, where nothing is left elsewhere. Before matplotlib.
+
+    It lists its own fonts alone, the only ones that pictures use: asked for the system's, fontconfig would fill the
+    user's cache.
+    """
     if not given(MATPLOTLIB) and _leaves_nothing_elsewhere(data):
         os.environ[MATPLOTLIB] = str(data / "cache" / "matplotlib")
+        os.environ.setdefault("MPL_IGNORE_SYSTEM_FONTS", "1")
 
 
 def _leaves_nothing_elsewhere(data: Path) -> bool:

@@ -205,6 +205,24 @@ def test_numba_keeps_what_it_compiles_where_it_can(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("NUMBA_CACHE_DIR")
 
 
+def test_what_a_home_needs_to_keep_is_kept_below_its_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MPLCONFIGDIR", "MPL_IGNORE_SYSTEM_FONTS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    data = tmp_path / "grids" / "data"
+    environment.find_matplotlib_cache(data)
+    assert "MPLCONFIGDIR" not in os.environ
+    data.mkdir(parents=True)
+    (data.parent / "mm-home.toml").touch()
+    environment.find_matplotlib_cache(data)
+    assert os.environ["MPLCONFIGDIR"] == str(data / "cache" / "matplotlib")
+    assert os.environ["MPL_IGNORE_SYSTEM_FONTS"] == "1"
+    monkeypatch.setattr(environment, "_can_write", lambda folder: folder == Path("/home/me/.cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/me/.cache")
+    environment.find_numba_cache(data)
+    assert os.environ.pop("NUMBA_CACHE_DIR") == str(data / "cache" / "numba")
+
+
 def test_a_secret_in_the_place_of_its_variable_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "markets.yaml").write_text(MARKETS)
     (tmp_path / "grids").mkdir()
