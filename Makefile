@@ -1,16 +1,12 @@
-# Everything a newcomer needs: `make demo`, `make up`, `make test`.
+# Everything a newcomer needs: `make demo`, `make up`, `make test`. Which folders count, `mm` says in its first line.
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
-# The demo has a data folder of its own: no other configuration falls back to it.
-ifndef MM_CONFIG_DIR
-export MM_DATA_DIR ?= $(CURDIR)/data/demo
-endif
-export MM_CONFIG_DIR ?= $(CURDIR)/configs/demo
-export MM_DATA_DIR ?= $(CURDIR)/data
-export MM_DAGSTER_DIR ?= $(MM_DATA_DIR)/dagster
-export DAGSTER_HOME ?= $(CURDIR)
 export VIRTUAL_ENV := $(CURDIR)/.venv
+# The demo has folders of its own, whatever home there is: no other configuration falls back to them.
+ifndef MM_CONFIG_DIR
+DEMO = MM_CONFIG_DIR='$(CURDIR)/configs/demo' MM_DATA_DIR="$${MM_DATA_DIR:-$(CURDIR)/data/demo}"
+endif
 
 
 .PHONY: help setup demo up test test-long test-faults bench evidence lint docs constraints
@@ -36,12 +32,10 @@ setup: .venv/installed  ## install everything into .venv, what the tests need, t
 	@touch $@
 
 demo: .venv/runs  ## 120 days of a simulated market, one tick, the decisions
-	@$(BIN)/mm demo
+	@$(DEMO) $(BIN)/mm demo
 
 up: .venv/runs  ## the UI on http://127.0.0.1:3000, with the schedule and the alerts running
-	@umask 077 && mkdir -p $(MM_DAGSTER_DIR)
-	@$(BIN)/mm tick || echo 'the UI starts all the same'
-	umask 077 && $(BIN)/dg dev --host 127.0.0.1 --port $(PORT) --log-format $(if $(filter json,$(MM_LOG_FORMAT)),json,colored)
+	@$(BIN)/mm up --port $(PORT)
 
 lint: setup  ## style, types and the rules of the house
 	$(BIN)/ruff check .

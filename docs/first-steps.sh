@@ -11,15 +11,16 @@ trap 'rm -rf "$place"' EXIT
 git clone --quiet "$checkout" "$place/mm_dagster"
 cd "$place/mm_dagster" || exit 1
 ln -s "$checkout/.venv" .venv
-export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH=$PWD COLUMNS=120 LC_ALL=C.UTF-8
-unset MM_CONFIG_DIR MM_DATA_DIR MM_DAGSTER_DIR DAGSTER_HOME PUSHOVER_TOKEN PUSHOVER_USER
+# A user who has no home yet.
+export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH=$PWD COLUMNS=120 LC_ALL=C.UTF-8 XDG_CONFIG_HOME=$place/.config
+unset MM_HOME MM_CONFIG_DIR MM_DATA_DIR MM_DAGSTER_DIR DAGSTER_HOME PUSHOVER_TOKEN PUSHOVER_USER
 
 # What is installed in the checkout is there: make must not install it again, which would lead the checkout astray.
 make="make --old-file=.venv/runs"
 
 show() {  # show COMMAND [LINES] [INSTEAD]: the command, what it prints (the last lines), its code if it is not 0
     echo '```text'
-    echo "\$ $1"
+    echo "\$ $1" | sed -e "s#$place/#~/#g"
     local output code
     output=$(eval "${3:-$1}" 2>&1)
     code=$?
@@ -41,7 +42,7 @@ A stranger's first ten minutes, as `bash docs/first-steps.sh` replays them in an
 TEXT
 show 'make demo' 27 "$make demo"
 cat <<'TEXT'
-The demo stands in its own time: its clock starts when it is made, and runs on. A command without `MM_CONFIG_DIR` and `MM_DATA_DIR` shows it, and says so first.
+The demo stands in its own time: its clock starts when it is made, and runs on. Where neither a home nor `MM_CONFIG_DIR` and `MM_DATA_DIR` name anything else, a command shows it, and says so first.
 
 TEXT
 show 'mm status --grid sol-range' 36
@@ -92,6 +93,17 @@ cp right.csv mine/candles/ETH-USDT/15m.csv
 show 'mm backfill --from 2026-06-27 --to 2026-06-27' 3
 show 'mm tick' 14
 show 'mm doctor' 30
+unset MM_CONFIG_DIR MM_DATA_DIR
+cat <<'TEXT'
+## A home of your own
+
+One folder for all of it, found from every terminal; without `--yes` six questions are asked, each with what is usual. A file for each
+grid goes into its `config/grids`, and `mm up` watches them.
+
+TEXT
+show "mm init $place/grids --yes" 5
+show 'mm status' 20
+show 'mm uninstall' 8
 cat <<'TEXT'
 ## What goes wrong, and what is said
 

@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mm_dagster import home
 from mm_dagster.errors import ForeseenError
+from mm_dagster.home import Home, HomeError
 from mm_dagster.text import closest
 
 CONFIG_DIR, DATA_DIR, DAGSTER_DIR = "MM_CONFIG_DIR", "MM_DATA_DIR", "MM_DAGSTER_DIR"
@@ -19,12 +21,13 @@ TICK_OFFSET = "MM_TICK_OFFSET_MINUTES"
 GIT_COUNT = "GIT_CONFIG_COUNT"
 PUSHOVER = ("PUSHOVER_TOKEN", "PUSHOVER_USER")
 NUMBA = "NUMBA_CACHE_DIR"
+MATPLOTLIB = "MPLCONFIGDIR"
 
 OFFSET_MINUTES = 1
 """Where MM_TICK_OFFSET_MINUTES says nothing."""
 
 DEMO_CONFIG, DEMO_DATA = "configs/demo", "data/demo"
-"""Where the demo is, below the working folder."""
+"""Where the demo is, below the working folder. Where that has no such configuration, the shipped one is taken."""
 
 
 class VariableError(ForeseenError, ValueError):
@@ -108,37 +111,119 @@ def git_config_count() -> int:
 # folders --------------------------------------------------------------------------------------------------------------
 
 
+def shipped() -> Path:
+    """The folder with what comes along with the code: the demo's configuration, Dagster's instance, the workspace.
+
+    The top of the repository, or in an installed wheel a copy of these files inside of the package.
+    """
+    inside = Path(__file__).resolve().parent / "shipped"
+    return inside if inside.is_dir() else inside.parents[1]
+
+
+def is_installed() -> bool:
+    """Whether the code comes from a wheel, where nothing is to be written beside it."""
+    return shipped().name == "shipped"
+
+
+def home_here() -> Home | None:
+    """The home that counts here; None: there is none, or a variable names a folder, which comes first.
+
+    Raises:
+        VariableError: what should be the home cannot be it.
+    """
+    return None if given(CONFIG_DIR) or given(DATA_DIR) else home_beside()
+
+
+def home_beside() -> Home | None:
+    """The home that would count if neither MM_CONFIG_DIR nor MM_DATA_DIR were set; None: there is none.
+
+    Raises:
+        VariableError: what should be the home cannot be it.
+    """
+    named = _absolute(home.VARIABLE, "") if given(home.VARIABLE) else None
+    try:
+        start = Path.cwd()
+    except OSError:
+        # A relative folder says so in its place; a home that is named needs no working folder.
+        start = None
+    try:
+        return home.find(named, start)
+    except HomeError as error:
+        raise VariableError(str(error)) from None
+
+
+def is_demo_by_default() -> bool:
+    """Whether the demo is taken because nothing names anything else.
+
+    Raises:
+        VariableError: what should be the home cannot be it.
+    """
+    return not given(CONFIG_DIR) and not given(DATA_DIR) and home_here() is None
+
+
 def config_folder() -> Path:
     """The configuration's folder, absolute. A link in it is followed at every reading: it may change its target.
+
+    That of MM_CONFIG_DIR; where neither it nor MM_DATA_DIR is set, that of the home; else the demo's.
 
     Raises:
         VariableError: it cannot be a folder.
     """
-    return _absolute(CONFIG_DIR, DEMO_CONFIG)
+    if given(CONFIG_DIR):
+        return _absolute(CONFIG_DIR, "")
+    found = home_here()
+    if found:
+        return found.config
+    here = _absolute(CONFIG_DIR, DEMO_CONFIG)
+    return here if here.is_dir() else shipped() / DEMO_CONFIG
 
 
 def data_folder() -> Path:
-    """The folder that everything is written below; the demo's own where no variable names a configuration.
+    """The folder that everything is written below, found as the configuration's is.
+
+    Where MM_CONFIG_DIR alone is set, `data` below the working folder.
 
     Raises:
         VariableError: it cannot be one.
     """
+    found = home_here()
+    if found:
+        return _place(DATA_DIR, str(found.data))
     return _place(DATA_DIR, "data" if given(CONFIG_DIR) else DEMO_DATA)
 
 
 def fallen_back() -> str | None:
     """Which folders were taken because no variable names them, in one line; None: both are named.
 
+    Also which home is passed over because of a variable.
+
     Raises:
         VariableError: one cannot be a folder.
     """
     unset = [variable for variable in (CONFIG_DIR, DATA_DIR) if not given(variable)]
-    if not unset:
-        return None
-    folders = f"configuration {config_folder()}, data {data_folder()}"
     if len(unset) == 2:
-        return f"demo (simulated): {folders}"
-    return f"{unset[0]} is not set: {folders}"
+        found = home_here()
+        if found:
+            return f"home {found.folder} ({found.found_by})"
+        return f"demo (simulated): configuration {config_folder()}, data {data_folder()}"
+    over = _passed_over()
+    if not unset:
+        # Who set both and stands elsewhere wants no reminder of the home that is noted; `mm up` sets those of the home.
+        if over is None or over.is_noted or (over.config, over.data) == (config_folder(), data_folder()):
+            return None
+        return f"not the home {over.folder}: {CONFIG_DIR} and {DATA_DIR} are set"
+    said = f"{unset[0]} is not set: configuration {config_folder()}, data {data_folder()}"
+    other = DATA_DIR if unset[0] == CONFIG_DIR else CONFIG_DIR
+    return f"{said}; not the home {over.folder}, since {other} is set" if over else said
+
+
+def _passed_over() -> Home | None:
+    """The home that a variable comes before; None: there is none."""
+    try:
+        return home_beside()
+    except VariableError:
+        # What does not count may be wrong.
+        return None
 
 
 def dagster_folder(data: Path) -> Path:
@@ -203,12 +288,31 @@ def find_numba_cache(data: Path) -> None:
     """Lets numba keep what it compiled below the data where it could keep it nowhere else.
 
     Beside the code, in the user's cache: where both are read-only it refuses to work at all. Must come before numba.
+    Where the data are a home's nothing is left in the user's cache, and where the code is a wheel's nothing beside it,
+    since whatever takes the wheel away again would not know of it.
     """
     if given(NUMBA):
         return
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
-    if not (_can_write(Path(__file__).parent) or _can_write(Path(home))):
+    users = os.environ.get("XDG_CACHE_HOME") or str(Path(os.environ.get("HOME") or "/nonexistent") / ".cache")
+    may_be_users = not _leaves_nothing_elsewhere(data) and _can_write(Path(users))
+    if is_installed() or not (_can_write(Path(__file__).parent) or may_be_users):
         os.environ[NUMBA] = str(data / "cache" / "numba")
+
+
+def find_matplotlib_cache(data: Path) -> None:
+    """Lets matplotlib keep its list of fonts below the data, where nothing is left elsewhere. Before matplotlib.
+
+    It lists its own fonts alone, the only ones that pictures use: asked for the system's, fontconfig would fill the
+    user's cache.
+    """
+    if not given(MATPLOTLIB) and _leaves_nothing_elsewhere(data):
+        os.environ[MATPLOTLIB] = str(data / "cache" / "matplotlib")
+        os.environ.setdefault("MPL_IGNORE_SYSTEM_FONTS", "1")
+
+
+def _leaves_nothing_elsewhere(data: Path) -> bool:
+    """Whether all that is written belongs below the data: it is that of a home, or nothing else is ours."""
+    return is_installed() or home.is_home(data.parent)
 
 
 def _can_write(folder: Path) -> bool:
@@ -219,7 +323,7 @@ def _can_write(folder: Path) -> bool:
 
 # all of them ----------------------------------------------------------------------------------------------------------
 
-_OURS = (CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, "MM_LOG_FORMAT", "MM_LOG_LEVEL")
+_OURS = (home.VARIABLE, CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, "MM_LOG_FORMAT", "MM_LOG_LEVEL")
 _OTHERS = ("MM_CONFIGS", "MM_PORT", "MM_CODE_HOST", "MM_CODE_PORT", "MM_DAGSTER_URL", "MM_CATALOG_URL")
 """Of the deployment; they are read by others than us."""
 

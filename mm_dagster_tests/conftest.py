@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from mm_dagster import logs
+from mm_dagster import home, logs
 from mm_dagster_tests import postgres as real
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ SLOW_FIRST = (
     "history/test_analysts",
     "defs/test_account",
     "cli/test_bad_inputs",
+    "cli/test_home",
 )
 """The longest files: begun last, one of them would keep one worker while the others have nothing left to do."""
 
@@ -70,6 +71,13 @@ def logs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for one, handlers, level, propagate in before:
         one.handlers[:], one.propagate = handlers, propagate
         one.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def no_home_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds the home of whoever runs it."""
+    monkeypatch.delenv(home.VARIABLE, raising=False)
+    monkeypatch.setattr(home, "note", lambda: Path("/nonexistent/mm-dagster/home"))
 
 
 @pytest.fixture(scope="session")

@@ -214,7 +214,7 @@ def test_health_says_in_one_line_what_is_not_well(
     asked = health("live")
     assert (asked.exit_code, asked.stdout) == (1, "")
     assert re.fullmatch(
-        "not live: daemon: [A-Z_]+ has never run; start `dagster-daemon run`, or `make up`", str(asked.exception)
+        "not live: daemon: [A-Z_]+ has never run; start `dagster-daemon run`, or `mm up`", str(asked.exception)
     )
     del place[1]["MM_CATALOG_URL"]
     # A probe is a process of its own.

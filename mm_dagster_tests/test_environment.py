@@ -126,8 +126,11 @@ def test_a_folder_that_no_variable_names_is_said(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MM_CONFIG_DIR", raising=False)
     monkeypatch.delenv("MM_DATA_DIR", raising=False)
-    demo = f"demo (simulated): configuration {tmp_path}/configs/demo, data {tmp_path}/data/demo"
+    shipped = environment.shipped() / "configs" / "demo"
+    demo = f"demo (simulated): configuration {shipped}, data {tmp_path}/data/demo"
     assert environment.fallen_back() == demo
+    (tmp_path / "configs" / "demo").mkdir(parents=True)
+    assert environment.fallen_back() == demo.replace(str(shipped), f"{tmp_path}/configs/demo")
     monkeypatch.setenv("MM_CONFIG_DIR", "mine")
     assert environment.fallen_back() == f"MM_DATA_DIR is not set: configuration {tmp_path}/mine, data {tmp_path}/data"
     monkeypatch.setenv("MM_DATA_DIR", "kept")
@@ -200,6 +203,24 @@ def test_numba_keeps_what_it_compiles_where_it_can(monkeypatch: pytest.MonkeyPat
     environment.find_numba_cache(tmp_path)
     assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "cache" / "numba")
     monkeypatch.delenv("NUMBA_CACHE_DIR")
+
+
+def test_what_a_home_needs_to_keep_is_kept_below_its_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MPLCONFIGDIR", "MPL_IGNORE_SYSTEM_FONTS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    data = tmp_path / "grids" / "data"
+    environment.find_matplotlib_cache(data)
+    assert "MPLCONFIGDIR" not in os.environ
+    data.mkdir(parents=True)
+    (data.parent / "mm-home.toml").touch()
+    environment.find_matplotlib_cache(data)
+    assert os.environ["MPLCONFIGDIR"] == str(data / "cache" / "matplotlib")
+    assert os.environ["MPL_IGNORE_SYSTEM_FONTS"] == "1"
+    monkeypatch.setattr(environment, "_can_write", lambda folder: folder == Path("/home/me/.cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/me/.cache")
+    environment.find_numba_cache(data)
+    assert os.environ.pop("NUMBA_CACHE_DIR") == str(data / "cache" / "numba")
 
 
 def test_a_secret_in_the_place_of_its_variable_is_not_shown(tmp_path: Path) -> None:

@@ -67,4 +67,4 @@ def test_the_units_keep_it_private(unit: str) -> None:
 
 def test_the_image_and_make_up_keep_it_private() -> None:
     assert "umask 077; exec" in Path("deploy/Dockerfile").read_text()
-    assert "umask 077 && $(BIN)/dg dev" in Path("Makefile").read_text()
+    assert "@$(BIN)/mm up" in Path("Makefile").read_text()  # `mm` is private by itself, see above

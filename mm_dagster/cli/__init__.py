@@ -12,6 +12,7 @@ from mm_dagster.cli import (
     evaluate,
     examine,
     health,
+    home,
     keep,
     leave,
     operate,
@@ -19,6 +20,7 @@ from mm_dagster.cli import (
     portfolio,
     take_in,
     tune,
+    up,
 )
 from mm_dagster.cli.app import app, main, project_here
 
@@ -30,6 +32,7 @@ __all__ = [
     "evaluate",
     "examine",
     "health",
+    "home",
     "keep",
     "leave",
     "main",
@@ -39,4 +42,5 @@ __all__ = [
     "project_here",
     "take_in",
     "tune",
+    "up",
 ]

@@ -26,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     help="Every quarter hour: may this grid go on, and if not, how long is left to get out.",
-    epilog="Where things are: MM_CONFIG_DIR and MM_DATA_DIR; without both it is the demo, configs/demo and data/demo.",
+    epilog="Where things are: MM_CONFIG_DIR and MM_DATA_DIR; else the home that `mm init` made: of MM_HOME, around the "
+    "working folder, or the one that is noted; else the demo. The first line says which.",
 )
 # A pipe has no width of its own: 80 columns would fold every name.
 out = Console(width=None if sys.stdout.isatty() else 120)
@@ -66,6 +67,7 @@ def options(
     with suppress(VariableError):
         # Before anything compiled is loaded; what is wrong with the folder is said by the command.
         environment.find_numba_cache(environment.data_folder())
+        environment.find_matplotlib_cache(environment.data_folder())
     try:
         logs.configure(level="INFO" if debug else "WARNING")
     except VariableError as error:
@@ -86,11 +88,23 @@ def project_here() -> Any:
     # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.
     os.environ[environment.DAGSTER_DIR] = str(folder)
     modes.tighten(project.data)
-    os.environ.setdefault("DAGSTER_HOME", str(Path(__file__).resolve().parents[2]))
+    os.environ.setdefault("DAGSTER_HOME", str(_instance(folder)))
     _ = project.config  # an invalid configuration is said before anything runs
     for trouble in project.troubles:
         _warn(trouble.sentence)
     return project
+
+
+def _instance(folder: Path) -> Path:
+    """The folder with Dagster's dagster.yaml, beside which it makes some of its own: not among installed packages."""
+    if not environment.is_installed():
+        return environment.shipped()
+    ours, copy = (environment.shipped() / "dagster.yaml").read_bytes(), folder / "dagster.yaml"
+    if not copy.is_file() or copy.read_bytes() != ours:
+        fresh = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+        fresh.write_bytes(ours)
+        fresh.replace(copy)
+    return folder
 
 
 def _warn(sentence: str) -> None:
@@ -147,7 +161,7 @@ def _say_what_went_wrong(error: BaseException) -> int:
         err.print_exception()
     asked_wrongly = getattr(error, "format_message", None)
     if isinstance(error, ForeseenError):
-        says, help_ = str(error), remedy(error)
+        says, help_ = str(error), None if error.is_complete else remedy(error)
         line = f"{says} ({help_})" if help_ else says
     elif asked_wrongly:
         line = asked_wrongly()

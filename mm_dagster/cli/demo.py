@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
+from mm_dagster import environment
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.pipeline import PANEL, backfill, tick
@@ -15,11 +19,16 @@ STARTS = "2026-06-29T16:45:00Z"
 def demo() -> None:
     """Make the demo: 120 days of a simulated market, one tick, the decisions; nothing leaves this computer.
 
-    From then on its clock runs at real speed, so that `mm status` and `make up` show it alive. Made again it shows the
+    From then on its clock runs at real speed, so that `mm status` and `mm up` show it alive. Made again it shows the
     same decisions, and its clock goes on; delete its data folder to begin anew.
     """
     from mm_dagster.pipeline import clock
 
+    home = environment.home_here()
+    if home:
+        raise CommandError(
+            f"home {home.folder} ({home.found_by}): the demo does not belong into it; call it as {_aside()} mm demo"
+        )
     project = project_here()
     if not project.config.is_simulated:
         raise CommandError(
@@ -30,7 +39,16 @@ def demo() -> None:
     tick(as_of=STARTS)
     now = iso(project.now().replace(microsecond=0))
     err.print(
-        f"demo (simulated) in {project.data}: its clock stands at {now} and runs on; next `mm status`, or `make up`",
+        f"demo (simulated) in {project.data}: its clock stands at {now} and runs on; next `mm status`, or `mm up`",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _aside() -> str:
+    """The variables that name the demo's folders, as a shell takes them."""
+    folders = {
+        environment.CONFIG_DIR: environment.shipped() / environment.DEMO_CONFIG,
+        environment.DATA_DIR: Path(environment.DEMO_DATA).absolute(),
+    }
+    return " ".join(f"{variable}={shlex.quote(str(folder))}" for variable, folder in folders.items())

@@ -191,7 +191,7 @@ def freshness(project: Any, clock: Callable[[str], datetime]) -> str:
     newest = project.lake.newest("candles", known=True)
     for symbol in project.config.symbols:
         market = project.config.market(symbol)
-        remedy = "run `mm tick`, or `make up` for the schedule"
+        remedy = "run `mm tick`, or `mm up` for the schedule"
         if market.kind == "recorded":
             now = project.venues.of(symbol).now()
             remedy = f"run `mm tick --as-of {iso(floor_bar(now))}`, or `mm backfill`"

@@ -95,7 +95,7 @@ def _daemon(now: datetime) -> str:
         raise CommandError(f"Dagster's storage cannot be read: {_cause(error)}") from error
     absent = sorted(required - beats.keys())
     if absent:
-        raise CommandError(f"{absent[0]} has never run; start `dagster-daemon run`, or `make up`")
+        raise CommandError(f"{absent[0]} has never run; start `dagster-daemon run`, or `mm up`")
     name = min(required, key=lambda one: beats[one].timestamp)
     last = datetime.fromtimestamp(beats[name].timestamp, UTC)
     if now - last > HEARTBEAT:

@@ -45,6 +45,11 @@ def backup(
 
     if not to.resolve().parent.is_dir():
         raise CommandError(f"--to {to}: there is no folder {to.resolve().parent}; make it first")
+    if environment.is_demo_by_default():
+        # Cron has neither the variables nor the working folder of a terminal.
+        raise CommandError(
+            "nothing names what to save, and the demo need not be: set MM_HOME, or MM_CONFIG_DIR and MM_DATA_DIR"
+        )
     project = project_here()
     places = backups.Places(project.data, environment.dagster_folder(project.data))
     _ = project.lake
@@ -68,7 +73,7 @@ def restore(
     force: Annotated[bool, typer.Option("--force", help="Move what is there aside instead of refusing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup back. Nothing changes until all is unpacked and every checksum is right. Stop `make up` first."""
+    """Put a backup back. Nothing changes until all is unpacked and every checksum is right. Stop `mm up` first."""
     from mm_dagster.history import backup as backups
 
     folder = data.resolve() if data else environment.data_folder()
@@ -86,7 +91,7 @@ def restore(
 def rescue(as_json: AsJson = False) -> None:
     """Rebuild a lost catalogue from its newest nightly copy and the files, as far as they prove it.
 
-    Stop `make up` first. What cannot be had is said, a line each. The former content stays beside the new, in a folder
+    Stop `mm up` first. What cannot be had is said, a line each. The former content stays beside the new, in a folder
     that is named, until you delete it.
     """
     from mm_dagster.history.rescue import rescue as rebuild

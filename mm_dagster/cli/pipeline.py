@@ -461,7 +461,7 @@ def _save_pictures(as_of: datetime) -> None:
         return
     for grid in project.config.grids:
         (folder / f"{grid.id}.png").write_bytes(grid_picture(project, grid, as_of))
-    err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `make up`", soft_wrap=True, highlight=False)
+    err.print(f"pictures: {folder}/*.png · history: `mm sql` · UI: `mm up`", soft_wrap=True, highlight=False)
 
 
 def _send_what_is_due(at: datetime | None) -> None:

@@ -88,7 +88,7 @@ def _why_no_folder(place: Path, error: OSError) -> str:
     if place.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
         return "is a link that leads nowhere; let it point to a folder"
     if isinstance(error, FileNotFoundError):
-        return "no such folder; set MM_CONFIG_DIR to one with a markets.yaml, like configs/demo"
+        return "no such folder; set MM_CONFIG_DIR to one with a markets.yaml, or make a home with `mm init`"
     if isinstance(error, NotADirectoryError):
         return "is no folder; put YAML files into a folder of this name"
     return f"cannot be read: {error.strerror}; let the user who runs this read it"

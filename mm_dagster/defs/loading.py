@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 import dagster as dg
 
@@ -25,11 +24,13 @@ def load() -> dg.Definitions:
             logger.error("%s; the default is taken", error)
     try:
         environment.find_numba_cache(environment.data_folder())
+        environment.find_matplotlib_cache(environment.data_folder())
     except VariableError as error:
         logger.error("%s", error)
         raise
     with _uncollected():
-        found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+        # Dagster looks for the project's name in a pyproject.toml; a wheel has a copy of it among what is shipped.
+        found = dg.load_from_defs_folder(path_within_project=environment.shipped())
     _keep_what_is_loaded()
     return found
 

@@ -155,7 +155,7 @@ class Page:
             found.append(f"The last valid configuration stays in force: {self.config_error}")
         found += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in self.vanished]
         if self.tick is None:
-            found.append("No tick has run yet: `mm tick` runs one, `make up` starts the schedule.")
+            found.append("No tick has run yet: `mm tick` runs one, `mm up` starts the schedule.")
         elif self.clock - self.tick["as_of"] >= self.stale_after:
             ago = spoken(self.clock - self.tick["as_of"])
             found.append(f"The schedule does not run: the last tick was of {iso(self.tick['as_of'])}, {ago} ago.")
