@@ -127,7 +127,7 @@ def read(text: str, zone: tzinfo) -> Found:
     other = _no_spot_grid(folded)
     if other:
         raise NoSpotGrid(f"the text says {other!r}: that is no spot grid, and mm judges no other; paste that of one")
-    plain = re.sub(r"https?://\S+", " ", DATES.sub(" ", "\n".join(lines)))
+    plain = "\n".join(re.sub(r"https?://\S+", " ", DATES.sub(" ", line)) for line in lines)
     whole = "\n".join(lines)
     paste = _Text(lines, folded, zone, zones_of(whole), marks_of(plain))
     _read_labels(paste)
@@ -222,7 +222,8 @@ def _labels(folded: str, line: int) -> list[_Label]:
     """The labels of a line, those of both bounds together as one."""
     found: list[_Label] = []
     for one in _LABEL.finditer(folded):
-        if _begins(folded[: one.start()]):
+        is_count = re.search(r"(?:^|[,;|(·•\t])\s*\d{1,4}\s*$", folded[: one.start()]) and re.fullmatch(_COUNTED, one[0])
+        if not is_count and _begins(folded[: one.start()]):
             found.append(_Label(_FIELD_OF[_key(one[0])], line, one.start(), one.end()))
     merged: list[_Label] = []
     for label in found:
@@ -245,8 +246,10 @@ def _begins(before: str) -> bool:
     before = before.rstrip()
     while before and (known := _BEFORE.search(before)):
         before = before[: known.start()].rstrip()
-    if not before or _UNIT_BEFORE.search(before):
+    if not before or _UNIT_BEFORE.search(before.rstrip(".")):
         return True
+    if re.search(r"(?<![^\W\d_])[^\W\d_]{1,4}\.$", before):
+        return False  # an abbreviation, like max.
     return not (before[-1].isalpha() or before[-1] in "'_@#")
 
 
@@ -301,8 +304,10 @@ def _values_stand_above(paste: _Text, labels: dict[int, list[_Label]]) -> str | 
             continue
         before = _line_above(paste.lines, above)
         below = _next_line(paste.lines, number)
-        unclaimed = before is None or _is_value(paste.lines[before]) or _is_title(paste.lines[before])
-        alone = below is None or (not labels[below] and not _is_value(paste.lines[below]))
+        unclaimed = before is None or (
+            not labels[before] and (_is_value(paste.lines[before]) or _is_title(paste.lines[before]))
+        )
+        alone = below is None or not (labels[below] or _is_value(paste.lines[below]) or _is_unset(paste.folded[below]))
         if unclaimed or (alone and of_line[0].field not in ("other", "spacing", "symbol")):
             return "the text may have its values above their labels"
     return None
@@ -316,6 +321,11 @@ def _is_value(line: str) -> bool:
     """Whether a line holds a number, or a day, and little else."""
     rest = re.sub(NUMBER, "", DATES.sub("0", line))
     return bool(re.search(r"\d", line)) and len(re.sub(r"[\W\d_]", "", rest)) <= 12
+
+
+def _is_unset(folded: str) -> bool:
+    """Whether a line says that there is no value, or hides it."""
+    return folded.strip() in words.NOT_SET or not any(map(str.isalnum, folded))
 
 
 def _is_title(line: str) -> bool:
@@ -345,10 +355,12 @@ def _cells(line: str) -> list[str]:
 
 # values ---------------------------------------------------------------------------------------------------------------
 
-_TO = r"\s*(?:-|~|/|to|bis|a|ate|até|hasta|至|到|und|and|>)+\s*"
+_TO = r"\s*(?:[-~/>至到]+|(?:to|bis|hasta|ate|até|a|und|and)(?!\w))\s*"
 _CURRENCY = r"(?:[$€£₮]|(?<![^\W\d_])[A-Za-z]{1,6}\$?(?![^\W_]))"
 _LEAD = re.compile(rf"[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?(?:(?:{_any_of(words.BETWEEN)})[\s:]*)?(?:~\s*)?", re.IGNORECASE)
-_END_OF_CELL = re.compile(r"[\t|;·•](?!\s*[~$€£]?\d)|\s{2,}(?![~$€£]?\d)|[,.]\s(?!\s*[~$€£]?\d)|[,.;]\s*$")
+_COUNTED = "grids|gitter|cuadriculas|rejillas|grades|个?网格|格"
+_NO_VALUE = rf"(?!\s*[~$€£+]?\d(?!\d{{0,3}}\s*(?:{_COUNTED})))"
+_END_OF_CELL = re.compile(rf"[\t|;·•]{_NO_VALUE}|\s{{2,}}{_NO_VALUE}|[,.]\s{_NO_VALUE}|[,.;]\s*$")
 
 
 def _take(paste: _Text, label: _Label, rest: str, doubt: str | None) -> None:
@@ -421,7 +433,7 @@ def _amounts(paste: _Text, rest: str, name: str) -> list[_Candidate]:
 
 
 _UNIT = re.compile(
-    rf"\s*(?:\([^()]*(?:%|~|[^()\d])\)|{_any_of(words.AFTER)}|(?:{'|'.join(words.CURRENCIES)})(?!\w)|[)\]*:]|\([^()\d]*\)|[$€£₮]|/\s*$)"
+    rf"\s*(?:\([^()]*\)|{_any_of(words.AFTER)}|(?:{'|'.join(words.CURRENCIES)})(?!\w)|[)\]*:]|[$€£₮]|/\s*$)"
 )
 
 
@@ -583,7 +595,9 @@ def _read_spacing(paste: _Text) -> None:
         paste.add("convention", _Candidate(("intervals",), name, None, f"{name} counts the intervals between prices"))
 
 
-_COUNT = re.compile(r"(?:^|[\n\t|;,(·•])[ \t]*(?P<count>\d{1,4})[ \t]*(?:grids|gitter|cuadriculas|rejillas|grades|个?网格|格)(?=[ \t]*(?:$|[\n\t|;,.)(·•]))")
+_COUNT = re.compile(
+    rf"(?:^|[\n\t|;,(·•])[ \t]*(?P<count>\d{{1,4}})[ \t]*(?:{_COUNTED})(?=[ \t]*(?:$|[\n\t|;,.)(·•]))"
+)
 
 
 def _read_counts(paste: _Text) -> None:
