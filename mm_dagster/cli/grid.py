@@ -26,7 +26,7 @@ from mm_dagster.cli.operate import PANEL, only
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.config import written
 from mm_dagster.errors import ForeseenError
-from mm_dagster.text import did_you_mean, plain_text
+from mm_dagster.text import did_you_mean, in_local_time, plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.config.grid import GridConfig
@@ -77,7 +77,9 @@ def _symbol_of(text: str, what: str) -> str:
 
 def _levels_of(text: str, what: str) -> int:
     if not text.strip().isascii() or not text.strip().isdigit() or not 2 <= int(text) <= 1000:
-        raise CommandError(f"{what}: {text!r} is no number of levels; write one from 2 to 1000, as the exchange shows it")
+        raise CommandError(
+            f"{what}: {text!r} is no number of levels; write one from 2 to 1000, as the exchange shows it"
+        )
     return int(text)
 
 
@@ -134,7 +136,7 @@ QUESTIONS = (
     Question("upper", "--upper", "Upper price of the range", number_of),
     Question("levels", "--levels", "Number of grids, as the exchange shows it (often 5 to 50)", _levels_of),
     Question(
-        "convention", "--convention", "Does it count the intervals (KuCoin, OKX, Bybit do) or the levels, which are prices",
+        "convention", "--convention", "Does it count intervals (KuCoin, OKX, Bybit do) or levels, which are prices",
         lambda text, what: _word_of(text, what, ("intervals", "levels")), "intervals",
     ),
     Question(
@@ -165,9 +167,7 @@ NoFetch = Annotated[bool, typer.Option("--no-fetch", help="Only write it; the ne
 
 def _given(flags: dict[str, str | None]) -> dict[str, Any]:
     """The values of the flags that were given."""
-    return {
-        name: BY_NAME[name].read(text, BY_NAME[name].flag) for name, text in flags.items() if text is not None
-    }
+    return {name: BY_NAME[name].read(text, BY_NAME[name].flag) for name, text in flags.items() if text is not None}
 
 
 def _is_terminal() -> bool:
@@ -193,8 +193,8 @@ class _Draft:
 
 
 @grid_app.command(
-    epilog="Examples: `mm grid add`, `mm grid add --paste page.txt`, `pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, "
-    "`mm grid add --symbol ETH-USDT --lower 3070 --upper 3185 --levels 6 --stop 2990 --capital 769.02 "
+    epilog="Examples: `mm grid add`, `mm grid add --paste page.txt`, "
+    "`pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, `mm grid add --symbol ETH-USDT --lower 3070 --upper 3185 --levels 6 --stop 2990 --capital 769.02 "
     "--activated 2026-01-10T00:00Z --yes --json`"
 )
 def add(
@@ -233,9 +233,17 @@ def add(
     _say_what_cannot_be_read(project)
     flags = _given(
         {
-            "symbol": symbol, "lower": lower, "upper": upper, "levels": levels, "convention": convention, "spacing": spacing,
-            "stop": stop, "capital": capital, "activated_at": activated, "fee": fee,
-        }  # fmt: skip
+            "symbol": symbol,
+            "lower": lower,
+            "upper": upper,
+            "levels": levels,
+            "convention": convention,
+            "spacing": spacing,
+            "stop": stop,
+            "capital": capital,
+            "activated_at": activated,
+            "fee": fee,
+        }
     )
     draft = _Draft(dict(flags))
     if paste is not None:
@@ -247,7 +255,9 @@ def add(
     where = _venue(project, draft.values["symbol"], venue, asking)
     values = {name: value for name, value in draft.values.items() if name != "convention"}
     name = grid_id or grids.free_id(project, draft.values["symbol"])
-    grid = grids.grid_of({**values, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled})
+    grid = grids.grid_of(
+        {**values, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled}
+    )
     planned = grids.preview(project, grid, where)
     _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
     _confirm("Is this your grid?", yes)
@@ -293,7 +303,9 @@ def _pasted(name: str) -> Found:
             raise CommandError(f"--paste {name}: is longer than {MOST_BYTES:,} bytes; give the page of one bot")
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as error:
-        raise CommandError(f"--paste {name}: {error.strerror}; name a file with the text of the bot's page, or -") from None
+        raise CommandError(
+            f"--paste {name}: {error.strerror}; name a file with the text of the bot's page, or -"
+        ) from None
     except UnicodeDecodeError:
         raise CommandError(f"--paste {name}: is no text in UTF-8; save it as UTF-8, a picture cannot be read") from None
     return read(text, ZoneInfo(project_here().config.alerts.timezone))
@@ -329,9 +341,12 @@ def _complete(draft: _Draft, asking: bool) -> None:
     lacking = [one for one in draft.open_questions() if one.usual is None or one.name in draft.unsure]
     if lacking:
         parts = [
-            f"{one.flag} ({draft.unsure[one.name].sentence})" if one.name in draft.unsure else one.flag for one in lacking
+            f"{one.flag} ({draft.unsure[one.name].sentence})" if one.name in draft.unsure else one.flag
+            for one in lacking
         ]
-        raise CommandError(f"not known: {', '.join(parts)}; give {'it' if len(parts) == 1 else 'them'}, or ask on a terminal")
+        raise CommandError(
+            f"not known: {', '.join(parts)}; give {'it' if len(parts) == 1 else 'them'}, or ask on a terminal"
+        )
     usual = list(draft.open_questions())
     for one in usual:
         draft.values[one.name] = one.read(one.usual or "", one.flag)
@@ -439,6 +454,9 @@ def _judge(grid: GridConfig, as_json: bool) -> None:
     reasons = [one["reason"] for row in tick for one in row["problems"] or [] if one["symbol"] == grid.symbol]
     if not as_json:
         out.print(status_page(only(page(project, project.now()), grid.id), out.width))
+    if grid.first_as_of > as_of:
+        first = in_local_time(iso(grid.first_as_of), project.config.alerts.timezone)
+        _say(f"{grid.id} is judged for the first time at {first}, when the quarter hour closes in which it began")
     if reasons:
         raise CommandError(reasons[0])
 
@@ -451,7 +469,9 @@ def _progress(symbol: str) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda table, number, count: None
         return
     with err.status(f"{symbol}: candles") as status:
-        yield lambda table, number, count: status.update(f"{symbol}: {table.replace('_', ' ')}, {number + 1} of {count}")
+        yield lambda table, number, count: status.update(
+            f"{symbol}: {table.replace('_', ' ')}, {number + 1} of {count}"
+        )
 
 
 def _row(grid: GridConfig, path: Path | None) -> dict[str, Any]:
@@ -464,13 +484,14 @@ def _row(grid: GridConfig, path: Path | None) -> dict[str, Any]:
 @grid_app.command("list", epilog="Examples: `mm grid list`, `mm grid list --json | jq '.[].id'`")
 def list_grids(as_json: AsJson = False) -> None:
     """List the grids of the configuration with their files."""
+    from mm_dagster.config.put import contents_of
     from mm_dagster.pipeline import grids
 
     project = project_here()
     folder = Path(project.config_dir)
     files: dict[str, Path] = {}
     with suppress(ForeseenError):
-        files = grids.paths(grids.contents_of(folder), folder)
+        files = grids.paths(contents_of(folder), folder)
     if as_json:
         print_rows([_row(grid, files.get(grid.id)) for grid in project.config.grids], as_json)
         return
@@ -497,7 +518,8 @@ def list_grids(as_json: AsJson = False) -> None:
 
 
 @grid_app.command(
-    epilog="Examples: `mm grid edit eth-1 --stop 2950`, `mm grid edit eth-1 --upper 3300 --levels 8 --activated 2026-02-01T10:00Z --yes`"
+    epilog="Examples: `mm grid edit eth-1 --stop 2950`, "
+    "`mm grid edit eth-1 --upper 3300 --levels 8 --activated 2026-02-01T10:00Z --yes`"
 )
 def edit(
     grid: Annotated[str, typer.Argument(help="The grid's id.")],
@@ -525,9 +547,17 @@ def edit(
     _refuse_invalid(project)
     given = _given(
         {
-            "symbol": symbol, "lower": lower, "upper": upper, "levels": levels, "convention": convention,
-            "spacing": spacing, "stop": stop, "capital": capital, "activated_at": activated, "fee": fee,
-        }  # fmt: skip
+            "symbol": symbol,
+            "lower": lower,
+            "upper": upper,
+            "levels": levels,
+            "convention": convention,
+            "spacing": spacing,
+            "stop": stop,
+            "capital": capital,
+            "activated_at": activated,
+            "fee": fee,
+        }
     )
     begins = given.pop("activated_at", None)
     if "convention" in given:
@@ -642,6 +672,6 @@ def remove_grid(
     if known[grid].enabled:
         _stopped(grids.stop(project, grid, "removed"), as_json=False)
     kept = grids.remove(Project.here(says_troubles=False), grid)
-    _say(f"{grid}: removed; its file is kept as {kept}, its history stays, and {known[grid].symbol} stays in markets.yaml")
+    _say(f"{grid}: removed; its file is kept as {kept}; its history stays, and {known[grid].symbol} in markets.yaml")
     if as_json:
         print_rows([_row(known[grid].model_copy(update={"enabled": False}), kept)], as_json)

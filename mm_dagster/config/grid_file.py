@@ -90,6 +90,7 @@ def with_market(text: str, symbol: str, venue: str) -> str:
         venue: a venue of the file.
     """
     root = yaml.compose(text, yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
     markets = next((value for key, value in root.value if key.value == "markets"), None)
     assert isinstance(markets, yaml.SequenceNode)
     entry = f"{{symbol: {_scalar('symbol', symbol)}, venue: {_scalar('venue', venue)}}}"
@@ -103,7 +104,7 @@ def with_market(text: str, symbol: str, venue: str) -> str:
 
 def _last(node: yaml.Node) -> int:
     """Where the last value of a node ends: a block's own end is where the next key begins."""
-    if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
         return int(node.end_mark.index)
     last = node.value[-1]
     return _last(last[1] if isinstance(last, tuple) else last)

@@ -204,10 +204,13 @@ _ONLY_MENU = {_key(word) for word in words.ONLY_MENUS}
 
 def _no_spot_grid(folded: list[str]) -> str | None:
     """The word by which a text is that of another bot; None: there is none."""
+    says_spot = any(word in line for line in folded for word in words.SPOT)
     for line in folded:
+        if line.strip() == "long":
+            return "long"
         for one in _OTHER_BOT.finditer(line):
-            is_menu = _key(one[0]) in _ONLY_MENU and re.fullmatch(r"[\s|>]*", line[: one.start()] + line[one.end() :])
-            if not is_menu:
+            alone = re.fullmatch(r"[\s|>]*", line[: one.start()] + line[one.end() :])
+            if not (says_spot and alone and _key(one[0]) in _ONLY_MENU):
                 return one[0]
     return None
 
@@ -222,7 +225,9 @@ def _labels(folded: str, line: int) -> list[_Label]:
     """The labels of a line, those of both bounds together as one."""
     found: list[_Label] = []
     for one in _LABEL.finditer(folded):
-        is_count = re.search(r"(?:^|[,;|(·•\t])\s*\d{1,4}\s*$", folded[: one.start()]) and re.fullmatch(_COUNTED, one[0])
+        is_count = re.search(r"(?:^|[,;|(·•\t])\s*\d{1,4}\s*$", folded[: one.start()]) and re.fullmatch(
+            _COUNTED, one[0]
+        )
         if not is_count and _begins(folded[: one.start()]):
             found.append(_Label(_FIELD_OF[_key(one[0])], line, one.start(), one.end()))
     merged: list[_Label] = []
@@ -253,7 +258,9 @@ def _begins(before: str) -> bool:
     return not (before[-1].isalpha() or before[-1] in "'_@#")
 
 
-_EMPTY = re.compile(r"(?:\([^()\d]*\)|\[[^\[\]\d]*\]|[\s:=|?*.>-]|(?<![^\W\d_])(?:" + "|".join(words.CURRENCIES) + r")(?!\w))*")
+_EMPTY = re.compile(
+    r"(?:\([^()\d]*\)|\[[^\[\]\d]*\]|[\s:=|?*.>-]|(?<![^\W\d_])(?:" + "|".join(words.CURRENCIES) + r")(?!\w))*"
+)
 
 
 def _is_empty(rest: str) -> bool:
@@ -262,22 +269,22 @@ def _is_empty(rest: str) -> bool:
 
 
 def _read_labels(paste: _Text) -> None:
-    labels = {number: _labels(line, number) for number, line in enumerate(paste.folded)}
+    labels = {place: _labels(line, place) for place, line in enumerate(paste.folded)}
     turned = _values_stand_above(paste, labels)
     taken: set[int] = set()
-    for number, of_line in labels.items():
-        if number in taken or not of_line:
+    for place, of_line in labels.items():
+        if place in taken or not of_line:
             continue
-        rests = _rests(paste.lines[number], of_line)
+        rests = _rests(paste.lines[place], of_line)
         if len(of_line) > 1 and any(_is_empty(rest) for rest in rests[:-1]):
             taken |= _read_columns(paste, of_line, rests)
             continue
-        leading = paste.lines[number][: of_line[0].start]
+        leading = paste.lines[place][: of_line[0].start]
         value_first = re.search(NUMBER, re.sub(r"^\s*\d{1,2}[.)]\s", "", leading)) is not None
         for label, rest in zip(of_line, rests, strict=True):
             doubt = "a number stands before its label as well" if value_first else None
             if label is of_line[-1] and _is_empty(rest):
-                below = _next_line(paste.lines, number)
+                below = _next_line(paste.lines, place)
                 if below is None or labels[below]:
                     continue
                 rest, doubt = paste.lines[below], doubt or turned
@@ -290,20 +297,20 @@ def _rests(line: str, labels: list[_Label]) -> list[str]:
     return [line[label.end : end] for label, end in zip(labels, ends, strict=True)]
 
 
-def _next_line(lines: list[str], number: int) -> int | None:
-    return next((place for place in range(number + 1, len(lines)) if lines[place].strip()), None)
+def _next_line(lines: list[str], place: int) -> int | None:
+    return next((later for later in range(place + 1, len(lines)) if lines[later].strip()), None)
 
 
 def _values_stand_above(paste: _Text, labels: dict[int, list[_Label]]) -> str | None:
     """Why the values that stand alone on a line may be those of the label below them; None: they are not."""
-    for number, of_line in labels.items():
-        if len(of_line) != 1 or not _is_empty(paste.lines[number][of_line[0].end :]):
+    for place, of_line in labels.items():
+        if len(of_line) != 1 or not _is_empty(paste.lines[place][of_line[0].end :]):
             continue
-        above = _line_above(paste.lines, number)
+        above = _line_above(paste.lines, place)
         if above is None or labels[above] or not _is_value(paste.lines[above]):
             continue
         before = _line_above(paste.lines, above)
-        below = _next_line(paste.lines, number)
+        below = _next_line(paste.lines, place)
         unclaimed = before is None or (
             not labels[before] and (_is_value(paste.lines[before]) or _is_title(paste.lines[before]))
         )
@@ -313,8 +320,8 @@ def _values_stand_above(paste: _Text, labels: dict[int, list[_Label]]) -> str | 
     return None
 
 
-def _line_above(lines: list[str], number: int) -> int | None:
-    return next((place for place in range(number - 1, -1, -1) if lines[place].strip()), None)
+def _line_above(lines: list[str], place: int) -> int | None:
+    return next((before for before in range(place - 1, -1, -1) if lines[before].strip()), None)
 
 
 def _is_value(line: str) -> bool:
@@ -357,7 +364,9 @@ def _cells(line: str) -> list[str]:
 
 _TO = r"\s*(?:[-~/>至到]+|(?:to|bis|hasta|ate|até|a|und|and)(?!\w))\s*"
 _CURRENCY = r"(?:[$€£₮]|(?<![^\W\d_])[A-Za-z]{1,6}\$?(?![^\W_]))"
-_LEAD = re.compile(rf"[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?(?:(?:{_any_of(words.BETWEEN)})[\s:]*)?(?:~\s*)?", re.IGNORECASE)
+_LEAD = re.compile(
+    rf"[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?(?:(?:{_any_of(words.BETWEEN)})[\s:]*)?(?:~\s*)?", re.IGNORECASE
+)
 _COUNTED = "grids|gitter|cuadriculas|rejillas|grades|个?网格|格"
 _NO_VALUE = rf"(?!\s*[~$€£+]?\d(?!\d{{0,3}}\s*(?:{_COUNTED})))"
 _END_OF_CELL = re.compile(rf"[\t|;·•]{_NO_VALUE}|\s{{2,}}{_NO_VALUE}|[,.]\s{_NO_VALUE}|[,.;]\s*$")
@@ -488,7 +497,9 @@ def _range(paste: _Text, rest: str) -> list[_Candidate]:
     # The currency must not take the word between the bounds.
     plain = re.compile(rf"(?:{_CURRENCY})?\s?{NUMBER}").match(rest, lead.end() if lead else 0)
     assert plain is not None
-    between = re.compile(rf"\s*(?:(?:{'|'.join(words.CURRENCIES)})|[$€£])?{_TO}", re.IGNORECASE).match(rest, plain.end())
+    between = re.compile(rf"\s*(?:(?:{'|'.join(words.CURRENCIES)})|[$€£])?{_TO}", re.IGNORECASE).match(
+        rest, plain.end()
+    )
     if between is None:
         return []
     lower = _amounts(paste, rest[: plain.end()] + _only_currency(between[0]), "lower")
@@ -520,7 +531,9 @@ def _fees(paste: _Text, rest: str) -> list[_Candidate]:
 
 
 def _moments(paste: _Text, rest: str) -> list[_Candidate]:
-    lead = re.compile(rf"[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?(?:(?:{_any_of(words.BETWEEN)})\s+)?", re.IGNORECASE).match(rest)
+    lead = re.compile(
+        rf"[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?(?:(?:{_any_of(words.BETWEEN)})\s+)?", re.IGNORECASE
+    ).match(rest)
     begin = lead.end() if lead else 0
     own = re.match(r"[\s:=|>*-]*\((?P<zone>[^()]*\d[^()]*)\)[\s:]*", rest)
     text = rest[own.end() :] if own else rest[begin:]
@@ -582,11 +595,16 @@ def _read_spacing(paste: _Text) -> None:
         kind
         for cell in re.split(r"[\n\t|;,()·•:]", whole)
         for kind, names in _KINDS.items()
-        if re.fullmatch(rf"\s*(?:\d+\s*)?(?:grids?\s+)?(?:{_any_of(names)})(?:\s*(?:grids?|spot|mode|gitter|raster|网格|模式))*\s*", cell)
+        if re.fullmatch(
+            rf"\s*(?:\d+\s*)?(?:grids?\s+)?(?:{_any_of(names)})(?:\s*(?:grids?|spot|mode|gitter|raster|网格|模式))*\s*",
+            cell,
+        )
     ]
     if not paste.found.get("spacing"):
         kinds = tuple(dict.fromkeys(alone or said))
-        doubt = None if len(set(alone)) == 1 else "it stands within other words" if len(kinds) == 1 else "both are named"
+        doubt = (
+            None if len(set(alone)) == 1 else "it stands within other words" if len(kinds) == 1 else "both are named"
+        )
         if kinds:
             paste.add("spacing", _Candidate(kinds, " and ".join(kinds), doubt))
     exchanges = {name for name in (*words.COUNTS_INTERVALS, "binance", "bitget", "pionex", "币安") if name in whole}
@@ -595,9 +613,7 @@ def _read_spacing(paste: _Text) -> None:
         paste.add("convention", _Candidate(("intervals",), name, None, f"{name} counts the intervals between prices"))
 
 
-_COUNT = re.compile(
-    rf"(?:^|[\n\t|;,(·•])[ \t]*(?P<count>\d{{1,4}})[ \t]*(?:{_COUNTED})(?=[ \t]*(?:$|[\n\t|;,.)(·•]))"
-)
+_COUNT = re.compile(rf"(?:^|[\n\t|;,(·•])[ \t]*(?P<count>\d{{1,4}})[ \t]*(?:{_COUNTED})(?=[ \t]*(?:$|[\n\t|;,.)(·•]))")
 
 
 def _read_counts(paste: _Text) -> None:
@@ -690,7 +706,9 @@ def _doubt_currencies(paste: _Text, values: dict[str, Any], unsure: dict[str, Un
             currency = one.note if one.note and one.note.isupper() else None
             alike = currency == quote or (currency == "USD" and quote in (*words.STABLE, "DAI"))
             if name in values and currency and quote and not alike:
-                _doubt(name, values, unsure, f"it is in {currency}, and {values['symbol']} is quoted in {quote}", one.text)
+                _doubt(
+                    name, values, unsure, f"it is in {currency}, and {values['symbol']} is quoted in {quote}", one.text
+                )
 
 
 def _doubt_prices(paste: _Text, values: dict[str, Any], unsure: dict[str, Unsure]) -> None:

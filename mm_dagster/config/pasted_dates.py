@@ -31,9 +31,16 @@ _ZONE = (
 )
 _LINK = r"[\s,]*(?:(?:T(?=\d)|at|um|a las|as|às|kl\.?|-|@)\s*)?"
 _OPEN, _SHUT = r"[\s(\[]*", r"\s*[)\]]?"
-_DATE_FIRST = re.compile(rf"{_DATE}(?:{_LINK}{_TIME})?(?:\s*(?:uhr|hrs?|h)\b)?(?:{_OPEN}{_ZONE}{_SHUT})?", re.IGNORECASE)
-_TIME_FIRST = re.compile(rf"{_TIME}(?:\s*uhr\b)?(?:{_OPEN}{_ZONE}{_SHUT})?[\s,-]*(?:am\s+|on\s+|el\s+|em\s+)?{_DATE}", re.IGNORECASE)
-_WEEKDAY = re.compile(r"(?:[^\W\d_]{2,10}[.,]{1,2}\s*|(?:mon|tues?|wednes|thurs?|fri|satur|sun)day\s+)(?=\d|[^\W\d_]{3,10}\.?\s\d)", re.IGNORECASE)
+_DATE_FIRST = re.compile(
+    rf"{_DATE}(?:{_LINK}{_TIME})?(?:\s*(?:uhr|hrs?|h)\b)?(?:{_OPEN}{_ZONE}{_SHUT})?", re.IGNORECASE
+)
+_TIME_FIRST = re.compile(
+    rf"{_TIME}(?:\s*uhr\b)?(?:{_OPEN}{_ZONE}{_SHUT})?[\s,-]*(?:am\s+|on\s+|el\s+|em\s+)?{_DATE}", re.IGNORECASE
+)
+_WEEKDAY = re.compile(
+    r"(?:[^\W\d_]{2,10}[.,]{1,2}\s*|(?:mon|tues?|wednes|thurs?|fri|satur|sun)day\s+)(?=\d|[^\W\d_]{3,10}\.?\s\d)",
+    re.IGNORECASE,
+)
 DATES = re.compile(rf"(?<![\d.,])(?:{_WITH_YEAR})|\d{{1,2}}:\d{{2}}(?::\d{{2}})?", re.IGNORECASE)
 """All that looks like a date or a time of day: no number of it is a price."""
 

@@ -10,7 +10,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "range": (
         "price range", "grid price range", "grid range", "range", "price interval", "trading range",
         "lower and upper price", "lower upper price", "lowest and highest price",
-        "preisspanne", "preisbereich", "kursbereich", "kursspanne", "preisintervall", "grid bereich", "bereich", "spanne",
+        "preisspanne", "preisbereich", "kursbereich", "kursspanne", "preisintervall", "grid bereich", "bereich",
+        "spanne",
         "rango de precios", "rango de precio", "rango del grid", "rango", "intervalo de precios",
         "faixa de preco", "faixa de precos", "intervalo de precos", "intervalo de preco", "faixa", "intervalo",
         "价格区间", "价格范围", "网格区间", "网格价格区间", "区间价格", "区间范围", "区间", "交易区间", "运行区间",
@@ -26,7 +27,8 @@ LABELS: dict[str, tuple[str, ...]] = {
         "precio limite inferior", "limite inferior del precio", "precio min", "minimo",
         "preco inferior", "preco minimo", "preco mais baixo", "limite inferior de preco", "preco limite inferior",
         "limite inferior do preco", "preco min",
-        "最低价", "最低价格", "下限", "下限价", "下限价格", "价格下限", "区间下限", "区间最低价", "区间最低价格", "网格下限",
+        "最低价", "最低价格", "下限", "下限价", "下限价格", "价格下限", "区间下限", "区间最低价", "区间最低价格",
+        "网格下限",
         "网格最低价", "最低价位", "网格最低价格", "最小价格", "区间下限价格", "区间最低",
     ),
     "upper": (
@@ -40,18 +42,22 @@ LABELS: dict[str, tuple[str, ...]] = {
         "precio limite superior", "limite superior del precio", "precio max", "maximo",
         "preco superior", "preco maximo", "preco mais alto", "limite superior de preco", "preco limite superior",
         "limite superior do preco", "preco max",
-        "最高价", "最高价格", "上限", "上限价", "上限价格", "价格上限", "区间上限", "区间最高价", "区间最高价格", "网格上限",
+        "最高价", "最高价格", "上限", "上限价", "上限价格", "价格上限", "区间上限", "区间最高价", "区间最高价格",
+        "网格上限",
         "网格最高价", "最高价位", "网格最高价格", "最大价格", "区间上限价格", "区间最高",
     ),
     "levels": (
         "number of grids", "grids", "grid number", "grid count", "number of grid", "grid quantity", "grid qty",
-        "no. of grids", "no of grids", "grid levels", "number of levels", "levels", "number of intervals", "intervals",
+        "no. of grids", "no of grids", "grid levels", "number of levels", "levels", "number of intervals",
+        "intervals",
         "# of grids", "grid numbers", "number of grid levels", "total grids", "grid amount", "number of grid lines",
         "number of grid intervals", "number of price levels", "price levels", "qty of grids", "quantity of grids",
         "anzahl der grids", "anzahl der gitter", "grid anzahl", "gitteranzahl", "anzahl grids", "anzahl gitter",
-        "rasteranzahl", "anzahl der raster", "netzanzahl", "anzahl der netze", "anzahl der stufen", "anzahl der rasterlinien",
+        "rasteranzahl", "anzahl der raster", "netzanzahl", "anzahl der netze", "anzahl der stufen",
+        "anzahl der rasterlinien",
         "anzahl an grids", "anzahl der intervalle", "anzahl von grids", "rasterzahl", "anzahl raster",
-        "numero de grids", "numero de cuadriculas", "numero de rejillas", "cantidad de grids", "cantidad de cuadriculas",
+        "numero de grids", "numero de cuadriculas", "numero de rejillas", "cantidad de grids",
+        "cantidad de cuadriculas",
         "n.o de grids", "nº de grids", "cuadriculas", "rejillas", "numero de redes", "numero de niveles",
         "cantidad de rejillas", "numero de intervalos", "n de grids", "no. de grids",
         "numero de grades", "quantidade de grades", "quantidade de grids", "grades", "qtd. de grades", "qtd de grids",
@@ -66,12 +72,15 @@ LABELS: dict[str, tuple[str, ...]] = {
         "stopp loss preis", "stop loss kurs", "stop loss ausloserpreis",
         "precio de stop loss", "stop de perdida", "limitar perdidas", "detener perdida", "precio de stop",
         "precio stop loss", "precio de limite de perdidas", "limite de perdidas", "parada de perdidas",
-        "parar perda", "preco de stop", "preco de stop loss", "preco stop loss", "preco do stop loss", "limite de perda",
+        "parar perda", "preco de stop", "preco de stop loss", "preco stop loss", "preco do stop loss",
+        "limite de perda",
         "stop de perda", "limitar perda",
         "止损", "止损价", "止损价格", "止损触发价", "止损触发价格", "终止最低价", "止损位", "止损线",
     ),
     "take_and_stop": (
-        "tp/sl", "tp / sl", "take profit/stop loss", "take profit / stop loss", "take profit & stop loss", "止盈/止损", "止盈止损",
+        "tp/sl", "tp / sl", "take profit/stop loss", "take profit / stop loss", "take profit & stop loss",
+        "止盈/止损",
+        "止盈止损",
         "止盈/止损价", "止盈/止损价格",
     ),
     "capital": (
@@ -84,21 +93,27 @@ LABELS: dict[str, tuple[str, ...]] = {
         "importe invertido", "monto invertido", "monto de la inversion", "inversion inicial", "capital invertido",
         "importe de inversion", "total invertido", "cantidad de inversion",
         "investimento", "investimento total", "valor investido", "valor do investimento", "montante investido",
-        "quantia investida", "investimento inicial", "capital investido", "total investido", "quantia de investimento",
-        "投资额", "投资金额", "投入金额", "总投资", "总投资额", "投资", "投入", "本金", "初始投资", "实际投资", "投入本金",
-        "投资总额", "投入资金", "总投入", "总投资金额", "投资本金", "投资数量", "实际投资额", "初始投资额", "投资资金",
+        "quantia investida", "investimento inicial", "capital investido", "total investido",
+        "quantia de investimento",
+        "投资额", "投资金额", "投入金额", "总投资", "总投资额", "投资", "投入", "本金", "初始投资", "实际投资",
+        "投入本金",
+        "投资总额", "投入资金", "总投入", "总投资金额", "投资本金", "投资数量", "实际投资额", "初始投资额",
+        "投资资金",
     ),
     "activated_at": (
-        "created", "created at", "created on", "creation time", "time created", "create time", "start time", "started",
+        "created", "created at", "created on", "creation time", "time created", "create time", "start time",
+        "started",
         "started at", "started on", "activated", "activated at", "activated on", "activation time", "running since",
         "launched", "launched at", "date created", "creation date", "bot created", "created time", "start date",
         "time of creation", "opened at", "opened on", "active since", "bot start time", "creation time and date",
         "erstellt", "erstellt am", "erstellungszeit", "erstellungsdatum", "gestartet", "gestartet am", "startzeit",
-        "aktiviert", "aktiviert am", "lauft seit", "laeuft seit", "erstellungszeitpunkt", "startzeitpunkt", "erstellt um",
+        "aktiviert", "aktiviert am", "lauft seit", "laeuft seit", "erstellungszeitpunkt", "startzeitpunkt",
+        "erstellt um",
         "startdatum", "angelegt am", "zeitpunkt der erstellung",
         "creado", "creado el", "fecha de creacion", "hora de creacion", "iniciado", "iniciado el", "hora de inicio",
         "fecha de inicio", "inicio", "tiempo de creacion", "creado a las", "activado el", "fecha y hora de creacion",
-        "criado em", "criado", "data de criacao", "hora de criacao", "iniciado em", "hora de inicio", "data de inicio",
+        "criado em", "criado", "data de criacao", "hora de criacao", "iniciado em", "hora de inicio",
+        "data de inicio",
         "horario de criacao", "tempo de criacao", "ativado em", "data e hora de criacao", "criada em",
         "创建时间", "创建于", "创建日期", "开始时间", "启动时间", "开启时间", "激活时间", "开单时间", "策略创建时间",
         "生效时间", "建立时间", "创立时间",
@@ -136,30 +151,45 @@ LABELS: dict[str, tuple[str, ...]] = {
         "zona horaria", "huso horario", "fuso horario", "时区",
     ),
     "other": (
-        "take profit", "take profit price", "tp", "tp price", "stop upper price", "upper stop price", "stop upper limit",
-        "profit per grid", "profit/grid", "grid profit", "total profit", "profit", "pnl", "total pnl", "unrealized pnl",
+        "take profit", "take profit price", "tp", "tp price", "stop upper price", "upper stop price",
+        "stop upper limit",
+        "profit per grid", "profit/grid", "grid profit", "total profit", "profit", "pnl", "total pnl",
+        "unrealized pnl",
         "floating pnl", "floating profit", "unrealised pnl", "grid profits", "roi", "apr", "apy", "annualized yield",
-        "annualized return", "total apr", "grid apr", "arbitrages", "matched orders", "matched trades", "number of trades",
+        "annualized return", "total apr", "grid apr", "arbitrages", "matched orders", "matched trades",
+        "number of trades",
         "24h low", "24h high", "24h low price", "24h high price", "24h volume", "24h change", "entry price",
-        "trigger price", "start price", "starting price", "initial price", "average price", "average cost", "mark price",
+        "trigger price", "start price", "starting price", "initial price", "average price", "average cost",
+        "mark price",
         "break even price", "breakeven price", "quantity per grid", "qty per order", "amount per grid", "order size",
-        "quantity per order", "amount per order", "investment per grid", "running time", "runtime", "duration", "uptime",
-        "time running", "ended", "end time", "closed at", "stopped at", "stop time", "total assets", "equity", "balance",
-        "current value", "total value", "status", "bot id", "id", "strategy id", "fees paid", "total fees", "taker fee",
+        "quantity per order", "amount per order", "investment per grid", "running time", "runtime", "duration",
+        "uptime",
+        "time running", "ended", "end time", "closed at", "stopped at", "stop time", "total assets", "equity",
+        "balance",
+        "current value", "total value", "status", "bot id", "id", "strategy id", "fees paid", "total fees",
+        "taker fee",
         "transaction fee", "taker", "available", "reserved funds", "extra margin", "withdrawable profit", "holdings",
         "update time", "updated", "updated at", "last updated", "price difference", "grid step", "step", "exit price",
-        "take profit preis", "gewinn pro grid", "gewinn pro raster", "gesamtgewinn", "grid gewinn", "gewinn", "laufzeit",
-        "einstiegspreis", "ausloserpreis", "startpreis", "beendet am", "gesamtwert", "aktueller wert", "gewinnmitnahme",
+        "take profit preis", "gewinn pro grid", "gewinn pro raster", "gesamtgewinn", "grid gewinn", "gewinn",
+        "laufzeit",
+        "einstiegspreis", "ausloserpreis", "startpreis", "beendet am", "gesamtwert", "aktueller wert",
+        "gewinnmitnahme",
         "menge pro grid", "gewinn pro gitter", "gitterabstand", "netzgewinn", "rendite",
-        "ganancia por grid", "ganancia por cuadricula", "ganancia total", "ganancia", "beneficio por grid", "duracion",
+        "ganancia por grid", "ganancia por cuadricula", "ganancia total", "ganancia", "beneficio por grid",
+        "duracion",
         "tiempo de ejecucion", "precio de entrada", "precio de activacion", "toma de ganancias", "beneficio total",
         "beneficio", "valor actual", "tomar ganancias", "cantidad por grid", "cantidad por orden",
-        "lucro por grade", "lucro total", "lucro", "lucro da grade", "tempo de execucao", "preco de entrada", "duracao",
+        "lucro por grade", "lucro total", "lucro", "lucro da grade", "tempo de execucao", "preco de entrada",
+        "duracao",
         "preco de gatilho", "realizar lucro", "valor atual", "quantidade por grade", "lucro por grid",
-        "止盈", "止盈价", "止盈价格", "每格利润", "单格利润", "每格收益", "网格利润", "总利润", "总收益", "浮动盈亏", "未实现盈亏",
-        "年化", "年化收益率", "总年化", "套利次数", "运行时间", "运行时长", "触发价", "触发价格", "开仓价", "入场价", "成交次数",
-        "每格数量", "单格数量", "每笔数量", "每单数量", "24h最低", "24h最高", "结束时间", "更新时间", "收益率", "盈亏", "手续费",
-        "终止最高价", "单网格利润", "单网格收益率", "网格收益", "网格年化", "已配对次数", "单格投资额", "每格投资额", "单笔数量",
+        "止盈", "止盈价", "止盈价格", "每格利润", "单格利润", "每格收益", "网格利润", "总利润", "总收益", "浮动盈亏",
+        "未实现盈亏",
+        "年化", "年化收益率", "总年化", "套利次数", "运行时间", "运行时长", "触发价", "触发价格", "开仓价", "入场价",
+        "成交次数",
+        "每格数量", "单格数量", "每笔数量", "每单数量", "24h最低", "24h最高", "结束时间", "更新时间", "收益率",
+        "盈亏", "手续费",
+        "终止最高价", "单网格利润", "单网格收益率", "网格收益", "网格年化", "已配对次数", "单格投资额", "每格投资额",
+        "单笔数量",
     ),
 }  # fmt: skip
 """Labels by what stands beside them. `other` is known and not wanted; a `price` is the market's, to compare with."""
@@ -180,15 +210,18 @@ NO_SPOT_GRID = (
     "hebel", "perpetuals", "liquidationspreis", "terminkontrakt", "ewiger kontrakt", "futures raster", "hebelwirkung",
     "apalancamiento", "perpetuo", "perpetuos", "futuros", "precio de liquidacion", "en corto",
     "alavancagem", "perpetua", "preco de liquidacao", "posicao vendida",
-    "合约网格", "合约", "杠杆", "做空", "做多", "永续", "强平价", "强平价格", "无限网格", "反向网格", "马丁格尔", "天地网格", "保证金", "开空", "开多", "空头",
+    "合约网格", "合约", "杠杆", "做空", "做多", "永续", "强平价", "强平价格", "无限网格", "反向网格", "马丁格尔",
+    "天地网格", "保证金", "开空", "开多", "空头",
     "u本位", "币本位",
 )  # fmt: skip
 """Words by which a text is that of another bot: with leverage, on a contract, without bounds, or no grid."""
-ONLY_MENUS = ("futures", "futuros", "合约", "leverage", "swap", "perpetual")
-"""Those of them that stand in the menu of a page as well, in a line of their own: there they say nothing of a bot."""
+ONLY_MENUS = ("futures", "futuros")
+"""Those of them that stand in a page's menu as well: alone on a line of a text that says spot they say nothing."""
+SPOT = ("spot", "现货")
 
 CURRENCIES = (
-    "usdt", "usdc", "fdusd", "tusd", "busd", "dai", "eur", "usd", "jpy", "gbp", "try", "brl", "idr", "krw", "btc", "eth",
+    "usdt", "usdc", "fdusd", "tusd", "busd", "dai", "eur", "usd", "jpy", "gbp", "try", "brl", "idr", "krw", "btc",
+    "eth",
     "bnb", "chf", "aud", "cny", "usde", "pyusd",
 )  # fmt: skip
 SIGNS = {"$": "usd", "€": "eur", "£": "gbp", "₮": "usdt"}
@@ -200,20 +233,29 @@ QUOTES = (
 STABLE = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD")
 """Quotes that no coin's own name ends with: by them a pair without a separator can be cut."""
 
-BETWEEN = ("is", "at", "is at", "ist", "bei", "es", "en", "em", "on", "am", "um", "el", "a las", "as", "de", "为", "是", "in")
+BETWEEN = (
+    "is", "at", "is at", "ist", "bei", "es", "en", "em", "on", "am", "um", "el", "a las", "as", "de", "为", "是",
+    "in",
+)  # fmt: skip
 """What may stand between a label and its value."""
 BEFORE = (
-    "grid", "bot", "spot", "my", "the", "your", "der", "die", "das", "mein", "el", "la", "o", "a", "os", "las", "los", "spot grid", "and", "und",
+    "grid", "bot", "spot", "my", "the", "your", "der", "die", "das", "mein", "el", "la", "o", "a", "os", "las", "los",
+    "spot grid", "and", "und",
     "y", "e", "with", "mit", "con", "com", "grids", "gitter", "raster", "网格", "设置", "per",
 )  # fmt: skip
 """What may stand before a label and changes nothing of what it means."""
 AFTER = (
-    "grids", "grid", "gitter", "raster", "netze", "cuadriculas", "rejillas", "grades", "格", "个", "个网格", "edit", "copy",
-    "modify", "bearbeiten", "kopieren", "editar", "copiar", "modificar", "修改", "编辑", "复制", "levels", "intervals",
+    "grids", "grid", "gitter", "raster", "netze", "cuadriculas", "rejillas", "grades", "格", "个", "个网格", "edit",
+    "copy",
+    "modify", "bearbeiten", "kopieren", "editar", "copiar", "modificar", "修改", "编辑", "复制", "levels",
+    "intervals",
     "uhr", "intervalle", "stufen", "niveles", "intervalos", "条", "set", "in total", "h", "hrs",
 )  # fmt: skip
 """What may stand behind a value and changes nothing of it."""
-NOT_SET = ("not set", "none", "off", "n/a", "nicht gesetzt", "keine", "no establecido", "nao definido", "未设置", "无", "--", "-")
+NOT_SET = (
+    "not set", "none", "off", "n/a", "nicht gesetzt", "keine", "no establecido", "nao definido", "未设置", "无", "--",
+    "-",
+)  # fmt: skip
 
 MONTHS: dict[str, int] = {
     name: number
@@ -238,6 +280,8 @@ ZONES: dict[str, float] = {
 """Hours before UTC. CST, IST, BST and others that two countries use are left out."""
 
 SIMPLIFIED = str.maketrans(
-    "價區間網數損資額創時運開啟動幣對現貨費總單筆觸發槓桿續約當範圍級層類義實際護設編輯複製無個條標進場倉結獲戶盈虧點買賣觀測線終觸建",
-    "价区间网数损资额创时运开启动币对现货费总单笔触发杠杆续约当范围级层类义实际护设编辑复制无个条标进场仓结获户盈亏点买卖观测线终触建",
+    "價區間網數損資額創時運開啟動幣對現貨費總單筆觸發槓桿續約當範圍級"
+    "層類義實際護設編輯複製無個條標進場倉結獲戶盈虧點買賣觀測線終觸建",
+    "价区间网数损资额创时运开启动币对现货费总单笔触发杠杆续约当范围级"
+    "层类义实际护设编辑复制无个条标进场仓结获户盈亏点买卖观测线终触建",
 )

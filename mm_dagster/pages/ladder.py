@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -45,7 +46,7 @@ def steps(grid: GridConfig) -> list[Step]:
     quantity = grid.capital / sum(prices[:-1])
     fee = grid.fees.maker
     found = []
-    for buy, sell in zip(prices[:-1], prices[1:], strict=True):
+    for buy, sell in pairwise(prices):
         if grid.fees.paid_in == "quote":
             fees, kept = quantity * (buy + sell) * fee, quantity * (sell * (1 - fee) - buy * (1 + fee))
         else:

@@ -32,8 +32,8 @@ from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.pipeline.answers import answer
 from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.ticks import MADE_BY
 from mm_dagster.pipeline.tick_row import end_tick
+from mm_dagster.pipeline.ticks import MADE_BY
 from mm_dagster.pipeline.venues import Venues
 from mm_dagster.pipeline.work import plan
 from mm_dagster.research.difference import changed
@@ -94,7 +94,9 @@ def grid_of(values: Mapping[str, Any]) -> GridConfig:
     """
     given = {name: value for name, value in values.items() if name != "fee"}
     try:
-        fees = given.pop("fees", None) or (Fees(maker=values["fee"], taker=values["fee"]) if "fee" in values else Fees())
+        fees = given.pop("fees", None) or (
+            Fees(maker=values["fee"], taker=values["fee"]) if "fee" in values else Fees()
+        )
         return GridConfig(**given, fees=fees)
     except ValidationError as error:
         first = error.errors()[0]
@@ -228,8 +230,8 @@ def refuse_future(project: Project, activated_at: datetime) -> None:
     now = project.now()
     if activated_at > now:
         raise GridError(
-            f"activated_at: {iso(activated_at)} lies ahead, now it is {iso(now.replace(microsecond=0))}; write when the "
-            "bot began, and in which zone, like 2026-01-10T01:00+01:00"
+            f"activated_at: {iso(activated_at)} lies ahead, now it is {iso(now.replace(microsecond=0))}; write when "
+            "the bot began, and in which zone, like 2026-01-10T01:00+01:00"
         )
 
 
@@ -271,7 +273,9 @@ def _new(
     return path, _changes(folder, contents, grid, venue, path)
 
 
-def edited(project: Project, grid_id: str, values: Mapping[str, Any], activated_at: datetime | None) -> tuple[GridConfig, GridConfig]:
+def edited(
+    project: Project, grid_id: str, values: Mapping[str, Any], activated_at: datetime | None
+) -> tuple[GridConfig, GridConfig]:
     """A grid as its file has it, and as it is to be: a changed one is a new episode and has a new activation.
 
     Args:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a text is easier to compare with what is read of it where both stand in a line
 """Texts of bots' pages as people paste them, and what is to be read of each: a table for test_pasted.py.
 
 A field is expected as a value, as `UNSURE` (it is echoed and asked) or not at all (it is missing). Of the fields that
