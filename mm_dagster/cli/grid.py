@@ -194,8 +194,8 @@ class _Draft:
 
 @grid_app.command(
     epilog="Examples: `mm grid add`, `mm grid add --paste page.txt`, "
-    "`pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, `mm grid add --symbol ETH-USDT --lower 3070 --upper 3185 --levels 6 --stop 2990 --capital 769.02 "
-    "--activated 2026-01-10T00:00Z --yes --json`"
+    "`pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, `mm grid add --symbol ETH-USDT --lower 3070 "
+    "--upper 3185 --levels 6 --stop 2990 --capital 769.02 --activated 2026-01-10T00:00Z --yes --json`"
 )
 def add(
     paste: Annotated[

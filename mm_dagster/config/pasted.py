@@ -147,8 +147,9 @@ def read(text: str, zone: tzinfo) -> Found:
 # text -----------------------------------------------------------------------------------------------------------------
 
 _ALIKE = str.maketrans(
-    {"–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-", "‒": "-", "－": "-", "～": "~", "〜": "~", "∼": "~", "’": "'",
-     "‘": "'", "ʼ": "'", "`": "'", "´": "'", "、": ", ", "。": ". ", "٫": ".", "٬": ",", "≈": "~", "：": ":", "…": "...",
+    {"–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-", "‒": "-", "－": "-", "～": "~", "〜": "~", "∼": "~",
+     "’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "、": ", ", "。": ". ", "٫": ".", "٬": ",", "≈": "~", "：": ":",
+     "…": "...",
      "\u2028": "\n", "\u2029": "\n", "\x0b": "\n", "\x0c": "\n", "\u2044": "/", "\u2215": "/"}
 )  # fmt: skip
 
@@ -314,8 +315,16 @@ def _values_stand_above(paste: _Text, labels: dict[int, list[_Label]]) -> str | 
         unclaimed = before is None or (
             not labels[before] and (_is_value(paste.lines[before]) or _is_title(paste.lines[before]))
         )
-        alone = below is None or not (labels[below] or _is_value(paste.lines[below]) or _is_unset(paste.folded[below]))
-        if unclaimed or (alone and of_line[0].field not in ("other", "spacing", "symbol")):
+        # A label without a value behind it, and a day above a time's label that has none below.
+        bare = below is None or not (
+            (not labels[below] and _is_value(paste.lines[below])) or _is_unset(paste.folded[below])
+        )
+        misplaced = (
+            of_line[0].field == "activated_at"
+            and DATES.search(paste.lines[above])
+            and not (below is not None and DATES.search(paste.lines[below]))
+        )
+        if unclaimed or misplaced or (bare and of_line[0].field not in ("other", "spacing", "symbol")):
             return "the text may have its values above their labels"
     return None
 
