@@ -160,6 +160,8 @@ def _normal(text: str) -> str:
     text = "".join(
         str(unicodedata.decimal(one)) if one.isdecimal() else one for one in text if unicodedata.category(one) != "Cf"
     )
+    # A raised or lowered digit is none of the number beside it: 0.0₅912 is not .05912.
+    text = "".join("^" if unicodedata.category(one) == "No" else one for one in text)
     text = re.sub(r"(?<=\d)[\u00a0\u2007\u2009\u202f](?=\d{3}(?!\d))", "'", text)
     # Between digits it may group them; elsewhere it separates clauses.
     text = re.sub(r"，(?!\d{3}(?!\d))|(?<!\d)，", ", ", text)
@@ -247,6 +249,8 @@ def _labels(folded: str, line: int) -> list[_Label]:
 
 def _begins(before: str) -> bool:
     """Whether a label may begin behind this: an unknown word in front of it may change what it means."""
+    if before.count("(") > before.count(")"):
+        return False
     if before.endswith(("\t", "  ")):
         return True
     before = before.rstrip()
@@ -260,7 +264,7 @@ def _begins(before: str) -> bool:
 
 
 _EMPTY = re.compile(
-    r"(?:\([^()\d]*\)|\[[^\[\]\d]*\]|[\s:=|?*.>-]|(?<![^\W\d_])(?:" + "|".join(words.CURRENCIES) + r")(?!\w))*"
+    r"(?:\([^()\d]*\)|\[[^\[\]\d]*\]|[\s:=|?*.>-]|/?(?<![^\W\d_])(?:" + "|".join(words.CURRENCIES) + r")(?!\w))*"
 )
 
 
@@ -374,7 +378,9 @@ def _cells(line: str) -> list[str]:
 _TO = r"\s*(?:[-~/>至到]+|(?:to|bis|hasta|ate|até|a|und|and)(?!\w))\s*"
 _CURRENCY = r"(?:[$€£₮]|(?<![^\W\d_])[A-Za-z]{1,6}\$?(?![^\W_]))"
 _LEAD = re.compile(
-    rf"[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?(?:(?:{_any_of(words.BETWEEN)})[\s:]*)?(?:~\s*)?", re.IGNORECASE
+    rf"(?:/\s?(?:{'|'.join(words.CURRENCIES)})(?!\w))?[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?"
+    rf"(?:(?:{_any_of(words.BETWEEN)})[\s:]*)?(?:~\s*)?",
+    re.IGNORECASE,
 )
 _COUNTED = "grids|gitter|cuadriculas|rejillas|grades|个?网格|格"
 _NO_VALUE = rf"(?!\s*[~$€£+]?\d(?!\d{{0,3}}\s*(?:{_COUNTED})))"
@@ -568,9 +574,13 @@ _LABELLED_JOINED = re.compile(rf"(?<![\w/])(?P<base>[A-Z0-9]{{1,15}}?)(?P<quote>
 
 
 def _pairs(text: str, *, labelled: bool) -> list[str]:
-    found = [one for one in _PAIR.finditer(text) if one["base"].upper() not in words.QUOTES[:8]]
+    found = [one for one in _PAIR.finditer(text) if labelled or one["base"].isupper() or one[0] == text.strip()]
     found += (_LABELLED_JOINED if labelled else _JOINED).finditer(text)
-    pairs = [f"{one['base'].upper()}-{one['quote'].upper()}" for one in found if re.search("[A-Za-z]", one["base"])]
+    pairs = [
+        f"{base}-{one['quote'].upper()}"
+        for one in found
+        if re.search("[A-Z]", base := one["base"].upper()) and base not in (*words.NO_COINS, *words.STABLE, "USD")
+    ]
     return list(dict.fromkeys(pairs))
 
 
@@ -580,7 +590,7 @@ def _read_symbols(paste: _Text) -> None:
     if named:
         paste.add("symbol", *named)
         return
-    pairs = _pairs("\n".join(paste.lines), labelled=False)
+    pairs = list(dict.fromkeys(pair for line in paste.lines for pair in _pairs(line, labelled=False)))
     if len(pairs) > 1:
         paste.add("symbol", _Candidate(tuple(pairs), ", ".join(pairs), "several markets are named"))
     elif pairs:

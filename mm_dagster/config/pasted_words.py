@@ -215,7 +215,7 @@ NO_SPOT_GRID = (
     "u本位", "币本位",
 )  # fmt: skip
 """Words by which a text is that of another bot: with leverage, on a contract, without bounds, or no grid."""
-ONLY_MENUS = ("futures", "futuros")
+ONLY_MENUS = ("futures", "futuros", "swap")
 """Those of them that stand in a page's menu as well: alone on a line of a text that says spot they say nothing."""
 SPOT = ("spot", "现货")
 
@@ -230,6 +230,11 @@ QUOTES = (
     "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "DAI", "EUR", "USD", "JPY", "GBP", "TRY", "BRL", "IDR", "KRW", "BTC",
     "ETH", "BNB", "CHF", "AUD",
 )  # fmt: skip
+NO_COINS = (
+    "PRICE", "AMOUNT", "PROFIT", "FEE", "FEES", "TOTAL", "VALUE", "PNL", "INVESTMENT", "PREIS", "PRECIO", "QTY", "GRID",
+    "COST", "LOWER", "UPPER", "STOP", "RANGE", "BALANCE", "BETRAG", "VOL", "VOLUME",
+)  # fmt: skip
+"""Words that stand before a currency as a coin does: PRICE/USDT."""
 STABLE = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD")
 """Quotes that no coin's own name ends with: by them a pair without a separator can be cut."""
 
