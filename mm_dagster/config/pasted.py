@@ -263,8 +263,9 @@ def _begins(before: str) -> bool:
     return not (before[-1].isalpha() or before[-1] in "'_@#")
 
 
+_COINS = "|".join(words.CURRENCIES)
 _EMPTY = re.compile(
-    r"(?:\([^()\d]*\)|\[[^\[\]\d]*\]|[\s:=|?*.>-]|/?(?<![^\W\d_])(?:" + "|".join(words.CURRENCIES) + r")(?!\w))*"
+    rf"(?:/\s?(?:{_COINS})(?!\w))?(?:\([^()\d]*\)|\[[^\[\]\d]*\]|[\s:=|?*.>-]|(?<![^\W\d_])(?:{_COINS})(?!\w))*"
 )
 
 
