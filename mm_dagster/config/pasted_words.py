@@ -58,7 +58,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         "anzahl an grids", "anzahl der intervalle", "anzahl von grids", "rasterzahl", "anzahl raster",
         "numero de grids", "numero de cuadriculas", "numero de rejillas", "cantidad de grids",
         "cantidad de cuadriculas",
-        "n.o de grids", "nº de grids", "cuadriculas", "rejillas", "numero de redes", "numero de niveles",
+        "n.o de grids", "no de grids", "cuadriculas", "rejillas", "numero de redes", "numero de niveles",
         "cantidad de rejillas", "numero de intervalos", "n de grids", "no. de grids",
         "numero de grades", "quantidade de grades", "quantidade de grids", "grades", "qtd. de grades", "qtd de grids",
         "numero de grelhas", "n de grades", "no de grades", "quantidade de redes",
@@ -254,7 +254,7 @@ AFTER = (
     "copy",
     "modify", "bearbeiten", "kopieren", "editar", "copiar", "modificar", "修改", "编辑", "复制", "levels",
     "intervals",
-    "uhr", "intervalle", "stufen", "niveles", "intervalos", "条", "set", "in total", "h", "hrs",
+    "uhr", "intervalle", "stufen", "niveles", "intervalos", "条",
 )  # fmt: skip
 """What may stand behind a value and changes nothing of it."""
 NOT_SET = (

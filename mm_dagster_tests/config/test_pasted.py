@@ -162,3 +162,39 @@ def test_any_heap_of_its_words_is_read_or_refused(parts: list[str]) -> None:
 def test_a_text_is_read_in_a_blink() -> None:
     text = "\n".join(one.text for one in TEXTS if not one.refused) * 5
     read(text[:50_000], BERLIN)
+
+
+WRITTEN = {
+    "lower": ("3,070.50", "3.070,50", "3070.5", "3070,5 USDT", "3 070,50"),
+    "upper": ("3,185.00", "3.185,00", "3185", "3185 USDT"),
+    "levels": ("6", "6 grids", "6 (Geometric)"),
+    "stop": ("2,990.00", "2.990,00 USDT", "2990", "2990 (-2.6%)"),
+    "capital": ("769.02", "769,02", "769.02 USDT", "$769.02"),
+    "activated_at": ("2026-01-10 01:00", "10.01.2026 01:00 Uhr", "Jan 10, 2026 01:00 AM",
+                     "2026年1月10日 01:00", "10 de enero de 2026, 01:00"),
+}  # fmt: skip
+
+
+@given(st.data())
+def test_every_label_in_every_layout_gives_the_right_value_or_none(data: st.DataObject) -> None:
+    lines = ["ETH/USDT"]
+    for name in data.draw(st.permutations(sorted(WRITTEN))):
+        label = data.draw(st.sampled_from(pasted_words.LABELS[name]))
+        label = data.draw(st.sampled_from([label, label.title(), label.upper(), label.replace(" ", "-")]))
+        behind = data.draw(st.sampled_from([": ", " ", "：", "\t", "\n", " (USDT): ", "\n\n", ""]))
+        lines.append(f"{label}{behind}{data.draw(st.sampled_from(WRITTEN[name]))}")
+        lines += data.draw(st.lists(st.sampled_from(JUNK), max_size=1))
+    text = "\n".join(lines)
+    silent = {name: value for name, value in wrong_in_silence(text).items() if name not in ("convention", "spacing")}
+    assert silent == {}
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_every_label_is_known_where_its_value_stands_behind_it(name: str) -> None:
+    others = dict(zip(("lower", "upper", "levels", "stop", "capital", "activated_at"), LINES[1:], strict=True))
+    for label in pasted_words.LABELS[name]:
+        value = WRITTEN[name][0]
+        rest = [line for other, line in others.items() if other != name]
+        for between in (": ", "\n", " (USDT)\n" if name != "levels" else "\n"):
+            found = read("\n".join(["ETH/USDT spot", *rest, f"{label}{between}{value}"]), BERLIN)
+            assert as_said(found).get(name) == RIGHT[name], (label, between, found.unsure)
