@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mm_dagster.bars import iso
 from mm_dagster.config import written
-from mm_dagster.config.pasted_words import MONTHS, ZONES
+from mm_dagster.config.pasted_words import MONTHS, REGIONS, ZONES
 
 _WITH_YEAR = (
     r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})(?!\d)"
@@ -22,7 +22,7 @@ _WITH_YEAR = (
 )
 _DATE = rf"(?:{_WITH_YEAR}|(?P<short>\d{{1,4}}[-/.]\d{{1,2}}(?:[-/.]\d{{1,2}})?(?!\d)))"
 _TIME = (
-    r"(?P<half>上午|下午|凌晨|晚上|中午)?\s*(?P<hour>\d{1,2})[:点时h](?P<minute>\d{2})(?:[:分](?P<second>\d{2})秒?(?:\.\d+)?)?"
+    r"(?P<half>上午|下午|凌晨|晚上|中午)?\s*(?P<hour>\d{1,2})[:点时h](?P<minute>\d{2})(?:[:分](?P<second>\d{2})秒?(?:\.\d+)?)?分?"
     r"\s*(?P<ampm>[ap]\.?\s?m\b\.?)?"
 )
 _ZONE = (
@@ -97,6 +97,7 @@ def moment(text: str, zone: tzinfo, zones: frozenset[float]) -> Moment | None:
             except ValueError as error:
                 doubt = doubt or f"it {error}".partition(";")[0]
     unique = tuple(dict.fromkeys(readings))
+    doubt = doubt or _other_season(parts["zone"], unique)
     if len(read_in) > 1 and len(unique) > 1:
         doubt = doubt or "the text names a time zone elsewhere"
     return Moment(unique, end, doubt, f"read in {zone}: {iso(unique[0])}" if note and len(unique) == 1 else None)
@@ -173,6 +174,17 @@ def zone_of(name: str) -> tzinfo | None:
         except (ZoneInfoNotFoundError, ValueError):
             return None
     return None
+
+
+def _other_season(name: str | None, readings: tuple[datetime, ...]) -> str | None:
+    """Why a zone's name is not what its clocks show on that day, as CET in July; None: it is."""
+    plain = (name or "").lower()
+    region = REGIONS.get(plain)
+    if region is None or all(
+        one.astimezone(ZoneInfo(region)).utcoffset() == timedelta(hours=ZONES[plain]) for one in readings
+    ):
+        return None
+    return f"the clocks of {region} do not show {name} on that day"
 
 
 _OFFSETS = re.compile(r"(?i)\b(?:utc|gmt)\s*(?:([+-])\s*(\d{1,2})(?::?(\d{2}))?)?(?![\w])|北京时间")

@@ -284,6 +284,13 @@ ZONES: dict[str, float] = {
 }  # fmt: skip
 """Hours before UTC. CST, IST, BST and others that two countries use are left out."""
 
+REGIONS: dict[str, str] = {
+    "cet": "Europe/Berlin", "cest": "Europe/Berlin", "mez": "Europe/Berlin", "mesz": "Europe/Berlin",
+    "wet": "Europe/Lisbon", "west": "Europe/Lisbon", "eet": "Europe/Athens", "eest": "Europe/Athens",
+    "est": "America/New_York", "edt": "America/New_York", "pst": "America/Los_Angeles", "pdt": "America/Los_Angeles",
+}  # fmt: skip
+"""Where clocks show these: in summer some people write the winter's name all the same."""
+
 SIMPLIFIED = str.maketrans(
     "價區間網數損資額創時運開啟動幣對現貨費總單筆觸發槓桿續約當範圍級"
     "層類義實際護設編輯複製無個條標進場倉結獲戶盈虧點買賣觀測線終觸建",

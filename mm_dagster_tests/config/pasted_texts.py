@@ -189,6 +189,11 @@ TEXTS = (
     Paste("how long ago", "ETH/USDT\nPrice range 3070.0 - 3185.0\nGrids 6\nStop loss 2990\nInvestment 769.02\nCreated 3 days ago", ETH),
     Paste("a zone that two countries use", "ETH/USDT\nPrice range 3070.0 - 3185.0\nGrids 6\nStop loss 2990\nInvestment 769.02\nCreated 2026-01-10 01:00 CST",
           {**ETH, "activated_at": UNSURE}),
+    Paste("winter's zone in summer", "ETH/USDT\nPrice range 3070.0 - 3185.0\nGrids 6\nStop loss 2990\nInvestment 769.02\nCreated 2025-07-10 01:00 CET",
+          {**ETH, "activated_at": UNSURE}),
+    Paste("afternoon, Chinese", "ETH/USDT\n价格区间 3070 - 3185\n网格数 6\n止损价 2990\n投资额 769.02\n创建时间(UTC+8) 2026年01月13日 下午1时05分",
+          {**ETH, "activated_at": "2026-01-13T05:05:00Z"}),
+    Paste("the day's range is none of the grid's", "ETH/USDT\n24 h range 3000 - 3100\nGrids 6\nStop loss 2990\nInvestment 769.02", {**ETH, "lower": None, "upper": None}),
     Paste("a zone elsewhere in the text", "ETH/USDT\nPrice range 3070.0 - 3185.0\nGrids 6\nStop loss 2990\nInvestment 769.02\nCreated 2026-01-10 01:00\n"
           "12:31:04 (UTC+8)", {**ETH, "activated_at": UNSURE}),
     Paste("a zone by its label", "ETH/USDT\nTime zone: UTC+8\nPrice range 3070.0 - 3185.0\nGrids 6\nStop loss 2990\nInvestment 769.02\n"
