@@ -280,10 +280,10 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, quiet: bool) -> None:
         CommandError: nobody looks at it, and the price is so far away that it cannot be meant.
     """
     from mm_dagster.pages.ladder import ladder, sentences
-    from mm_dagster.pipeline import grids
+    from mm_dagster.pipeline import grid_market
 
     project, grid = project_here(), planned.grid
-    price = grids.price_of(project, planned.config, grid.symbol, ask=ask_venue)
+    price = grid_market.price_of(project, planned.config, grid.symbol, ask=ask_venue)
     if not quiet:
         if planned.config.market(grid.symbol).is_simulated:
             out.print("[bold]SIMULATED:[/] no price of this market is real.")
@@ -291,7 +291,7 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, quiet: bool) -> None:
         zone = project.config.alerts.timezone
         for line in sentences(grid, zone, price.price if price else None, price.as_of if price else None):
             out.print(line, soft_wrap=True, highlight=False, markup=False)
-    far = grids.far_away(grid, price.price) if price else None
+    far = grid_market.far_away(grid, price.price) if price else None
     if far and yes:
         raise CommandError(f"{grid.id}: {far} Nothing was written; without --yes you are asked")
     if far:
@@ -337,13 +337,13 @@ def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
 def _judge(grid: GridConfig, as_json: bool) -> None:
     from mm_dagster.pages.gather import page
     from mm_dagster.pages.terminal import status_page
-    from mm_dagster.pipeline import grids
+    from mm_dagster.pipeline import grid_market
     from mm_dagster.pipeline.project import Project
 
     # The project of the command has read the configuration as it was.
     project = Project.here(says_troubles=False)
     with _progress(grid.symbol) as say:
-        as_of = grids.judge_now(project, grid.symbol, say)
+        as_of = grid_market.judge_now(project, grid.symbol, say)
     tick = project.lake.sql(f"SELECT problems FROM tick WHERE as_of = '{iso(as_of)}'").rows(named=True)
     reasons = [one["reason"] for row in tick for one in row["problems"] or [] if one["symbol"] == grid.symbol]
     if not as_json:

@@ -24,7 +24,8 @@ from mm_dagster import cli
 from mm_dagster.bars import iso
 from mm_dagster.cli import grid as command
 from mm_dagster.config.load import load
-from mm_dagster.pipeline import grids
+from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
+from mm_dagster.pipeline import grid_market, grids
 from mm_dagster.pipeline.project import Project
 
 MARKETS = """\
@@ -120,7 +121,7 @@ def grid_of(folder: Path, name: str) -> object:
 
 
 def test_a_grid_is_added_by_flags_with_its_market_and_judged_since_its_activation(mm: Call, folder: Path) -> None:
-    price = grids.price_of(project(folder), load(folder / "configuration"), "ETH-USDT", ask=True)
+    price = grid_market.price_of(project(folder), load(folder / "configuration"), "ETH-USDT", ask=True)
     assert price is not None
     bounds = [f"{price.price * share:.2f}" for share in (0.8, 1.2, 0.7)]
     code, out, err = mm(
@@ -128,7 +129,7 @@ def test_a_grid_is_added_by_flags_with_its_market_and_judged_since_its_activatio
         "--capital", "500", "--activated", "2025-06-20T00:00Z", "--yes",
     )  # fmt: skip
     assert code != 0, "the price of another market is far away"
-    own = grids.price_of(project(folder), with_ada(folder), "ADA-USDT", ask=True)
+    own = grid_market.price_of(project(folder), with_ada(folder), "ADA-USDT", ask=True)
     assert own is not None
     bounds = [f"{own.price * share:.4f}" for share in (0.8, 1.2, 0.7)]
     code, out, err = mm(
@@ -398,6 +399,19 @@ def test_a_venue_that_fails_leaves_the_grid_written_and_says_why(mm: Call, folde
     assert code == 1
     assert "sol-1 is written and watched, but not judged yet: " in err
     assert grid_of(folder, "sol-1")
+
+
+def test_a_market_that_the_venue_does_not_have_is_refused(
+    mm: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> object:
+        raise VenueError(f"main: SLO-USDT {UNKNOWN_MARKET}; did you mean SOL-USDT?")
+
+    monkeypatch.setattr(grid_market.Venues, "of", unknown)
+    before = bytes_of(folder)
+    code, _, err = mm("add", *SOL, "--symbol", "SLO-USDT", "--yes")
+    assert (code, bytes_of(folder)) == (1, before)
+    assert "did you mean SOL-USDT" in err
 
 
 @pytest.mark.parametrize(
