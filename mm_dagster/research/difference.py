@@ -9,15 +9,16 @@ import yaml
 from mm_dagster.text import plain_text
 
 
-def changed(text: str, values: Mapping[str, float]) -> str:
+def changed(text: str, values: Mapping[str, float | str]) -> str:
     """The text with keys set to values.
 
     Args:
         text: block or flow YAML that holds a mapping, or nothing.
-        values: by dotted path within the file; a key that is not there is added beside its nearest relatives.
+        values: by dotted path within the file; a key that is not there is added beside its nearest relatives. A text
+            is taken as YAML has it, a number to six significant digits.
     """
     for path, value in values.items():
-        text = _with(text, path.split("."), _number(value))
+        text = _with(text, path.split("."), value if isinstance(value, str) else _number(value))
     return text
 
 

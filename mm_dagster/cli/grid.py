@@ -1,0 +1,571 @@
+"""From a bot's page to a watched grid without an editor: `mm grid add | list | edit | stop | start | remove`.
+
+It asks in the order of an exchange's page and prints; what is done stands in pipeline/grids.py. Values come as flags,
+from a pasted page and from answers, in this order. A source of another kind, like an exchange's own list of bots, is
+one more that gives a `Found`: see `_pasted`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.markup import escape
+
+from mm_dagster.bars import iso
+from mm_dagster.cli.app import CommandError, app, err, out, project_here
+from mm_dagster.cli.grid_values import (
+    QUESTIONS,
+    Activated,
+    Capital,
+    Convention,
+    Fee,
+    Levels,
+    Lower,
+    NoFetch,
+    Question,
+    Spacing,
+    Stop,
+    Symbol,
+    Upper,
+    VenueName,
+    Yes,
+    given,
+    moment_or_now,
+)
+from mm_dagster.cli.operate import PANEL, only
+from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.errors import ForeseenError
+from mm_dagster.text import in_local_time, plain_text
+
+if TYPE_CHECKING:
+    from mm_dagster.config.grid import GridConfig
+    from mm_dagster.config.pasted import Found, Unsure
+    from mm_dagster.pipeline.grids import Written
+
+grid_app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    help="Add, list, edit, stop, start and remove grids, without an editor. Comments in the files stay.",
+)
+app.add_typer(grid_app, name="grid", rich_help_panel=PANEL)
+
+UNREADABLE = ("kucoin", "binance")
+"""Exchanges whose bots no program can read: their API has no call for them."""
+MOST_BYTES = 200_000
+"""Of a pasted file."""
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _say(sentence: str) -> None:
+    err.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+
+# add ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Draft:
+    """What is known of a grid that is being added."""
+
+    values: dict[str, Any]
+    unsure: dict[str, Unsure] = field(default_factory=dict)
+
+    def open_questions(self) -> Iterator[Question]:
+        return (one for one in QUESTIONS if one.name not in self.values)
+
+
+@grid_app.command(
+    epilog="Examples: `mm grid add`, `mm grid add --paste page.txt`, "
+    "`pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, `mm grid add --symbol ETH-USDT --lower 3070 "
+    "--upper 3185 --levels 6 --stop 2990 --capital 769.02 --activated 2026-01-10T00:00Z --yes --json`"
+)
+def add(
+    paste: Annotated[
+        str | None, typer.Option("--paste", metavar="FILE", help="Text of the bot's page, in a file or `-`: stdin.")
+    ] = None,
+    symbol: Symbol = None,
+    lower: Lower = None,
+    upper: Upper = None,
+    levels: Levels = None,
+    convention: Convention = None,
+    spacing: Spacing = None,
+    stop: Stop = None,
+    capital: Capital = None,
+    activated: Activated = None,
+    fee: Fee = None,
+    grid_id: Annotated[str | None, typer.Option("--id", help="A name of your own; default: like eth-1.")] = None,
+    venue: VenueName = None,
+    disabled: Annotated[
+        bool, typer.Option("--disabled", help="It does not run yet: say when it may start, send no exit alert.")
+    ] = False,
+    yes: Yes = False,
+    no_fetch: NoFetch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add a grid: from the text of its page, from flags, and from answers to what these leave open.
+
+    Flags win over the text. What the text leaves in doubt is shown and asked. The grid is shown with its ladder before
+    anything is written; an invalid one is refused and leaves all files as they are. Then the candles of its market are
+    fetched, and it is judged since its activation.
+    """
+    from mm_dagster.pipeline import grids
+
+    project = project_here()
+    _refuse_invalid(project)
+    _say_what_cannot_be_read(project)
+    flags = given(
+        {
+            "symbol": symbol,
+            "lower": lower,
+            "upper": upper,
+            "levels": levels,
+            "convention": convention,
+            "spacing": spacing,
+            "stop": stop,
+            "capital": capital,
+            "activated_at": activated,
+            "fee": fee,
+        }
+    )
+    draft = _Draft(dict(flags))
+    if paste is not None:
+        found = _pasted(paste)
+        draft = _Draft({**found.values, **flags}, {key: one for key, one in found.unsure.items() if key not in flags})
+        _say_what_was_read(found, flags)
+    asking = not yes and _is_terminal()
+    _complete(draft, asking)
+    where = _venue(project, draft.values["symbol"], venue, asking)
+    values = {name: value for name, value in draft.values.items() if name != "convention"}
+    name = grid_id or grids.free_id(project, draft.values["symbol"])
+    grid = grids.grid_of(
+        {**values, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled}
+    )
+    planned = grids.preview(project, grid, where)
+    _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
+    _confirm("Is this your grid?", yes)
+    done = grids.add(project, grid, where)
+    _finish(done, "written", no_fetch=no_fetch, as_json=as_json)
+
+
+def _refuse_invalid(project: Any) -> None:
+    if project.config_error:
+        raise CommandError(f"{project.config_error}; mend it first, then add to it")
+
+
+def _say_what_cannot_be_read(project: Any) -> None:
+    """First of all what a program cannot know of the bots of some exchanges."""
+    names = sorted({getattr(one, "exchange", "") for one in project.config.markets.venues.values()} & set(UNREADABLE))
+    for name in names:
+        shown = {"kucoin": "KuCoin"}.get(name, name.capitalize())
+        _say(
+            f"{shown}'s bots cannot be read by any program: its API has no call for them. So paste the bot's page or "
+            "answer the questions; what it holds and earns is modelled from candles; and that you stopped it you say "
+            "by the button on the phone or `mm grid stop`."
+        )
+
+
+def _pasted(name: str) -> Found:
+    """What the text of a bot's page says.
+
+    Raises:
+        CommandError: it cannot be read.
+        NoSpotGrid: it is none of a spot grid.
+    """
+    from mm_dagster.config.pasted import read
+
+    try:
+        if name == "-":
+            if _is_terminal():
+                _say("Paste the text of the bot's page, then press Ctrl-D on a line of its own.")
+            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            with Path(name).expanduser().open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise CommandError(f"--paste {name}: is longer than {MOST_BYTES:,} bytes; give the page of one bot")
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as error:
+        raise CommandError(
+            f"--paste {name}: {error.strerror}; name a file with the text of the bot's page, or -"
+        ) from None
+    except UnicodeDecodeError:
+        raise CommandError(f"--paste {name}: is no text in UTF-8; save it as UTF-8, a picture cannot be read") from None
+    return read(text, ZoneInfo(project_here().config.alerts.timezone))
+
+
+def _say_what_was_read(found: Found, flags: dict[str, Any]) -> None:
+    shown = ", ".join(f"{name} {_shown(value)}" for name, value in found.values.items() if name not in flags)
+    _say(f"read: {shown or 'nothing that is sure'}")
+    for name, note in found.notes.items():
+        if name not in flags:
+            _say(f"{name}: {note}")
+    for name, one in found.unsure.items():
+        if name not in flags:
+            _say(f"not sure of {name}: {one.sentence}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return iso(value)
+    return plain_text(value) if isinstance(value, float) else str(value)
+
+
+def _complete(draft: _Draft, asking: bool) -> None:
+    """Asks for what is missing or in doubt; where nobody can be asked only what is usual is taken, and said.
+
+    Raises:
+        CommandError: something must be said, and nobody can be asked.
+    """
+    if asking:
+        for question in draft.open_questions():
+            draft.values[question.name] = _asked(question)
+        return
+    lacking = [one for one in draft.open_questions() if one.usual is None or one.name in draft.unsure]
+    if lacking:
+        parts = [
+            f"{one.flag} ({draft.unsure[one.name].sentence})" if one.name in draft.unsure else one.flag
+            for one in lacking
+        ]
+        raise CommandError(
+            f"not known: {', '.join(parts)}; give {'it' if len(parts) == 1 else 'them'}, or ask on a terminal"
+        )
+    usual = list(draft.open_questions())
+    for one in usual:
+        draft.values[one.name] = one.read(one.usual or "", one.flag)
+    if usual:
+        _say(f"taken as usual: {', '.join(f'{one.flag} {one.usual}' for one in usual)}")
+
+
+def _asked(question: Question) -> Any:
+    while True:
+        text = typer.prompt(question.asks, default=question.usual, err=True)
+        try:
+            return question.read(str(text), question.name)
+        except CommandError as error:
+            _say(str(error))
+
+
+def _venue(project: Any, symbol: str, venue: str | None, asking: bool) -> str:
+    from mm_dagster.pipeline import grids
+
+    found = grids.venue_for(project.config, symbol, venue)
+    names = ", ".join(project.config.markets.venues)
+    while found is None and asking:
+        answer = typer.prompt(f"Venue of {symbol}, one of {names}", err=True)
+        try:
+            found = grids.venue_for(project.config, symbol, str(answer).strip())
+        except ForeseenError as error:
+            _say(str(error))
+    if found is None:
+        raise CommandError(f"--venue: {symbol} is new, and markets.yaml has several venues; name one of {names}")
+    return found
+
+
+def _show(planned: Written, *, yes: bool, ask_venue: bool, quiet: bool) -> None:
+    """The ladder, the break-even and where the price stands.
+
+    Raises:
+        CommandError: nobody looks at it, and the price is so far away that it cannot be meant.
+    """
+    from mm_dagster.pages.ladder import ladder, sentences
+    from mm_dagster.pipeline import grid_market
+
+    project, grid = project_here(), planned.grid
+    price = grid_market.price_of(project, planned.config, grid.symbol, ask=ask_venue)
+    if not quiet:
+        if planned.config.market(grid.symbol).is_simulated:
+            out.print("[bold]SIMULATED:[/] no price of this market is real.")
+        out.print(ladder(grid))
+        zone = project.config.alerts.timezone
+        for line in sentences(grid, zone, price.price if price else None, price.as_of if price else None):
+            out.print(line, soft_wrap=True, highlight=False, markup=False)
+    far = grid_market.far_away(grid, price.price) if price else None
+    if far and yes:
+        raise CommandError(f"{grid.id}: {far} Nothing was written; without --yes you are asked")
+    if far:
+        err.print(f"[yellow]look:[/] {escape(far)}", soft_wrap=True, highlight=False)
+
+
+def _confirm(question: str, yes: bool) -> None:
+    """Asks a person.
+
+    Raises:
+        CommandError: they say no, or there is nobody.
+    """
+    if yes:
+        return
+    if not _is_terminal():
+        raise CommandError(f"{question} Nobody can be asked here, and nothing was written; --yes says so")
+    if not typer.confirm(question, err=True):
+        raise CommandError("nothing was written")
+
+
+def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
+    """Says what was written, has it judged and shows its page.
+
+    Raises:
+        CommandError: it is written, and could not be judged.
+    """
+    _say(f"{what}: {done.path}")
+    if done.added_market:
+        _say(f"{done.grid.symbol} is new in markets.yaml, on {done.config.market(done.grid.symbol).venue}")
+    if as_json:
+        print_rows([_row(done.grid, done.path)], as_json)
+    if no_fetch:
+        _say("not judged yet: the next tick fetches its candles; `mm tick` does it now")
+        return
+    try:
+        _judge(done.grid, as_json)
+    except (ForeseenError, OSError, ValueError) as error:
+        raise CommandError(
+            f"{done.grid.id} is written and watched, but not judged yet: {error}; the next tick tries again"
+        ) from None
+
+
+def _judge(grid: GridConfig, as_json: bool) -> None:
+    from mm_dagster.pages.gather import page
+    from mm_dagster.pages.terminal import status_page
+    from mm_dagster.pipeline import grid_market
+    from mm_dagster.pipeline.project import Project
+
+    # The project of the command has read the configuration as it was.
+    project = Project.here(says_troubles=False)
+    with _progress(grid.symbol) as say:
+        as_of = grid_market.judge_now(project, grid.symbol, say)
+    tick = project.lake.sql(f"SELECT problems FROM tick WHERE as_of = '{iso(as_of)}'").rows(named=True)
+    reasons = [one["reason"] for row in tick for one in row["problems"] or [] if one["symbol"] == grid.symbol]
+    if not as_json:
+        out.print(status_page(only(page(project, project.now()), grid.id), out.width))
+    if grid.first_as_of > as_of:
+        first = in_local_time(iso(grid.first_as_of), project.config.alerts.timezone)
+        _say(f"{grid.id} is judged for the first time at {first}, when the quarter hour closes in which it began")
+    if reasons:
+        raise CommandError(reasons[0])
+
+
+@contextmanager
+def _progress(symbol: str) -> Iterator[Callable[[str, int, int], None]]:
+    """One line that says what is done of how much."""
+    if not err.is_terminal:
+        _say(f"fetching the candles of {symbol} and judging since the activation")
+        yield lambda table, number, count: None
+        return
+    with err.status(f"{symbol}: candles") as status:
+        yield lambda table, number, count: status.update(
+            f"{symbol}: {table.replace('_', ' ')}, {number + 1} of {count}"
+        )
+
+
+def _row(grid: GridConfig, path: Path | None) -> dict[str, Any]:
+    return {**grid.model_dump(), "file": str(path) if path else None}
+
+
+# list, edit, stop, start, remove --------------------------------------------------------------------------------------
+
+
+@grid_app.command("list", epilog="Examples: `mm grid list`, `mm grid list --json | jq '.[].id'`")
+def list_grids(as_json: AsJson = False) -> None:
+    """List the grids of the configuration with their files."""
+    from mm_dagster.config.put import contents_of
+    from mm_dagster.pipeline import grids
+
+    project = project_here()
+    folder = Path(project.config_dir)
+    files: dict[str, Path] = {}
+    with suppress(ForeseenError):
+        files = grids.paths(contents_of(folder), folder)
+    if as_json:
+        print_rows([_row(grid, files.get(grid.id)) for grid in project.config.grids], as_json)
+        return
+    if not project.config.grids:
+        _say("there is no grid; `mm grid add` adds one")
+        return
+    print_rows(
+        [
+            {
+                "grid": grid.id,
+                "symbol": grid.symbol,
+                "runs": "yes" if grid.enabled else "no",
+                "activated": grid.activated_at,
+                "range": f"{plain_text(grid.lower)} - {plain_text(grid.upper)}",
+                "levels": f"{grid.levels} {grid.level_convention}, {grid.spacing}",
+                "stop": plain_text(grid.stop),
+                "capital": plain_text(grid.capital),
+                "file": files[grid.id].name if grid.id in files else "gone",
+            }
+            for grid in project.config.grids
+        ],
+        as_json,
+    )
+
+
+@grid_app.command(
+    epilog="Examples: `mm grid edit eth-1 --stop 2950`, "
+    "`mm grid edit eth-1 --upper 3300 --levels 8 --activated 2026-02-01T10:00Z --yes`"
+)
+def edit(
+    grid: Annotated[str, typer.Argument(help="The grid's id.")],
+    symbol: Symbol = None,
+    lower: Lower = None,
+    upper: Upper = None,
+    levels: Levels = None,
+    convention: Convention = None,
+    spacing: Spacing = None,
+    stop: Stop = None,
+    capital: Capital = None,
+    activated: Annotated[
+        str | None, typer.Option(help="When the changed grid began, like 2026-01-10T01:00Z; default: now.")
+    ] = None,
+    fee: Fee = None,
+    venue: VenueName = None,
+    yes: Yes = False,
+    no_fetch: NoFetch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change a grid: its values before and after are shown. A changed grid is a new episode and begins now."""
+    from mm_dagster.pipeline import grids
+
+    project = project_here()
+    _refuse_invalid(project)
+    wanted = given(
+        {
+            "symbol": symbol,
+            "lower": lower,
+            "upper": upper,
+            "levels": levels,
+            "convention": convention,
+            "spacing": spacing,
+            "stop": stop,
+            "capital": capital,
+            "activated_at": activated,
+            "fee": fee,
+        }
+    )
+    begins = wanted.pop("activated_at", None)
+    if "convention" in wanted:
+        wanted["level_convention"] = wanted.pop("convention")
+    before, after = grids.edited(project, grid, wanted, begins)
+    where = _venue(project, after.symbol, venue, not yes and _is_terminal())
+    planned = grids.saved_as(project, before, after, where)
+    if not as_json:
+        _print_beside(before, after)
+    _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
+    _confirm("Change it so?", yes)
+    done = grids.save(project, before, after, where)
+    _finish(done, "changed, a new episode", no_fetch=no_fetch, as_json=as_json)
+
+
+def _print_beside(before: GridConfig, after: GridConfig) -> None:
+    from mm_dagster.config.grid_file import values_of
+
+    old, new = values_of(before), values_of(after)
+    print_rows(
+        [{"key": key, "was": old[key], "will be": new[key]} for key in old if old[key] != new[key]], as_json=False
+    )
+
+
+@grid_app.command(
+    "stop", epilog="Examples: `mm grid stop eth-1`, `mm grid stop eth-1 --note 'sold by hand' --at 2026-01-12T10:00Z`"
+)
+def stop_grid(
+    grid: Annotated[str, typer.Argument(help="The grid's id.")],
+    note: Annotated[str | None, typer.Option(help="In your own words.")] = None,
+    at: Annotated[str | None, typer.Option(help="When you stopped it, UTC; default: now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that you stopped a grid, and switch it off: `mm respond GRID stopped` and `enabled: false` in one.
+
+    It stops nothing at the exchange: that is your hand. Done twice it is done once.
+    """
+    from mm_dagster.pipeline import grids
+
+    project = project_here()
+    _refuse_invalid(project)
+    when = _past(at, "--at")
+    _stopped(grids.stop(project, grid, note, when), as_json)
+
+
+def _past(text: str | None, option: str) -> datetime | None:
+    """A time that has passed; None: none is named."""
+    if text is None:
+        return None
+    when = moment_or_now(text, option)
+    if when > project_here().now():
+        raise CommandError(f"{option}: {iso(when)} lies in the future; write when it was done")
+    return when
+
+
+def _stopped(done: Any, as_json: bool) -> None:
+    grid = done.grid
+    if done.answered:
+        _say(f"{grid.id}: noted that you stopped it; its episode is closed, and nothing more of it is told")
+    elif done.switched:
+        _say(f"{grid.id}: that you stopped it was noted before")
+    if done.switched:
+        _say(f"{grid.id}: `enabled: false` stands in {done.path}; `mm grid start {grid.id}` begins a new episode")
+    else:
+        _say(f"{grid.id}: it does not run; nothing to do")
+    if as_json:
+        print_rows([_row(grid, done.path)], as_json)
+
+
+@grid_app.command(
+    "start", epilog="Examples: `mm grid start eth-1`, `mm grid start eth-1 --activated 2026-02-01T10:00Z --yes`"
+)
+def start_grid(
+    grid: Annotated[str, typer.Argument(help="The grid's id.")],
+    activated: Annotated[
+        str | None, typer.Option(help="When it began again, like 2026-01-10T01:00Z; default: now.")
+    ] = None,
+    yes: Yes = False,
+    no_fetch: NoFetch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a grid that did not run: `enabled: true` with a new activation, which is a new episode."""
+    from mm_dagster.pipeline import grids
+
+    project = project_here()
+    _refuse_invalid(project)
+    before, after = grids.start(project, grid, moment_or_now(activated, "--activated") if activated else None)
+    planned = grids.saved_as(project, before, after)
+    _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
+    _confirm("Does it run so at the exchange?", yes)
+    done = grids.save(project, before, after)
+    _finish(done, "runs, a new episode", no_fetch=no_fetch, as_json=as_json)
+
+
+@grid_app.command("remove", epilog="Examples: `mm grid remove eth-1`, `mm grid remove eth-1 --yes`")
+def remove_grid(
+    grid: Annotated[str, typer.Argument(help="The grid's id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; one that runs is stopped first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a grid out of the configuration. Its file is kept below the data, and its history stays."""
+    from mm_dagster.pipeline import grids
+    from mm_dagster.pipeline.project import Project
+
+    project = project_here()
+    _refuse_invalid(project)
+    known = {one.id: one for one in project.config.grids}
+    path = grids.path_of(project, grid)
+    if known[grid].enabled and not yes:
+        raise CommandError(f"{grid}: it runs; `mm grid stop {grid}` first, or --yes does both")
+    _confirm(f"Remove {grid}, {path}?", yes)
+    if known[grid].enabled:
+        _stopped(grids.stop(project, grid, "removed"), as_json=False)
+    kept = grids.remove(Project.here(says_troubles=False), grid)
+    _say(f"{grid}: removed; its file is kept as {kept}; its history stays, and {known[grid].symbol} in markets.yaml")
+    if as_json:
+        print_rows([_row(known[grid].model_copy(update={"enabled": False}), kept)], as_json)

@@ -1,0 +1,135 @@
+"""The values of a grid on the command line: how each is asked for, read, and named as an option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from mm_dagster.cli.app import CommandError, project_here
+from mm_dagster.cli.arguments import time_of
+from mm_dagster.config import written
+from mm_dagster.text import did_you_mean
+
+
+def number_of(text: str, what: str) -> float:
+    """A price or an amount as a person gives it on the command line.
+
+    Raises:
+        CommandError: it is none, or may be meant in thousands.
+    """
+    plain = text.strip()
+    try:
+        value = float(plain)
+    except ValueError:
+        raise CommandError(f"{what}: {text!r} is no number; {written.plain_number(plain)}") from None
+    if written.is_ambiguous(plain):
+        raise CommandError(f"{what}: {text} may be meant in thousands; write {plain}0 or {plain.replace('.', '')}")
+    if not 0 < value < float("inf"):
+        raise CommandError(f"{what}: {text} is not above 0; write a number like 3070.5")
+    return value
+
+
+def _symbol_of(text: str, what: str) -> str:
+    try:
+        return written.symbol(text.strip())
+    except ValueError as error:
+        raise CommandError(f"{what}: {text!r} {error}") from None
+
+
+def _levels_of(text: str, what: str) -> int:
+    if not text.strip().isascii() or not text.strip().isdigit() or not 2 <= int(text) <= 1000:
+        raise CommandError(
+            f"{what}: {text!r} is no number of levels; write one from 2 to 1000, as the exchange shows it"
+        )
+    return int(text)
+
+
+def _word_of(text: str, what: str, known: tuple[str, ...]) -> str:
+    word = text.strip().lower()
+    found = [one for one in known if word and one.startswith(word)]
+    if len(found) != 1:
+        raise CommandError(f"{what}: {text!r} is neither {' nor '.join(known)}{did_you_mean(text, known)}")
+    return found[0]
+
+
+def _fee_of(text: str, what: str) -> float:
+    """A fee as a fraction, of `0.1 %` or `0.001`."""
+    plain = text.strip()
+    try:
+        value = float(plain.removesuffix("%"))
+    except ValueError:
+        raise CommandError(f"{what}: {text!r} is no fee; write 0.1% or 0.001") from None
+    fraction = float(f"{value / 100:.12g}") if plain.endswith("%") else value
+    if not 0 <= fraction < 0.02:
+        raise CommandError(f"{what}: {text} would be {100 * fraction:g} %; write 0.1% or 0.001")
+    return fraction
+
+
+def moment_or_now(text: str, what: str) -> datetime:
+    if text.strip().lower() == "now":
+        now: datetime = project_here().now().replace(microsecond=0)
+        return now
+    return time_of(text, what)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One value of a grid: how it is asked, read and named.
+
+    Attributes:
+        name: as `pasted.Found` names it.
+        flag: of the command line.
+        asks: the question.
+        read: a text as the value; raises CommandError.
+        usual: what is taken where nothing is said; None: it must be said.
+    """
+
+    name: str
+    flag: str
+    asks: str
+    read: Callable[[str, str], Any]
+    usual: str | None = None
+
+
+QUESTIONS = (
+    Question("symbol", "--symbol", "Trading pair, like ETH-USDT", _symbol_of),
+    Question("lower", "--lower", "Lower price of the range", number_of),
+    Question("upper", "--upper", "Upper price of the range", number_of),
+    Question("levels", "--levels", "Number of grids, as the exchange shows it (often 5 to 50)", _levels_of),
+    Question(
+        "convention", "--convention", "Does it count intervals (KuCoin, OKX, Bybit do) or levels, which are prices",
+        lambda text, what: _word_of(text, what, ("intervals", "levels")), "intervals",
+    ),
+    Question(
+        "spacing", "--spacing", "Arithmetic (equal differences) or geometric (equal ratios)",
+        lambda text, what: _word_of(text, what, ("arithmetic", "geometric")), "arithmetic",
+    ),
+    Question("stop", "--stop", "Stop price, below the lower one (often 2 to 5 % below it)", number_of),
+    Question("capital", "--capital", "Investment, in the quote currency", number_of),
+    Question("activated_at", "--activated", "When it was created, like 2026-01-10 01:00, or now", moment_or_now),
+    Question("fee", "--fee", "Fee of a trade", _fee_of, "0.1%"),
+)  # fmt: skip
+BY_NAME = {one.name: one for one in QUESTIONS}
+
+Symbol = Annotated[str | None, typer.Option(help="Trading pair, like ETH-USDT.")]
+Lower = Annotated[str | None, typer.Option(help="Lower price, quote currency.")]
+Upper = Annotated[str | None, typer.Option(help="Upper price, quote currency.")]
+Levels = Annotated[str | None, typer.Option(help="Number of grids, as the exchange shows it.")]
+Convention = Annotated[str | None, typer.Option(help="What that counts: intervals or levels; usual: intervals.")]
+Spacing = Annotated[str | None, typer.Option(help="arithmetic or geometric; usual: arithmetic.")]
+Stop = Annotated[str | None, typer.Option(help="Stop price, below the lower one.")]
+Capital = Annotated[str | None, typer.Option(help="Investment, quote currency.")]
+Activated = Annotated[str | None, typer.Option(help="When it began, like 2026-01-10T01:00+01:00, or now.")]
+Fee = Annotated[str | None, typer.Option(help="Fee of a trade, like 0.1% or 0.001; usual: 0.1%.")]
+VenueName = Annotated[str | None, typer.Option("--venue", help="Venue of a new market, by its name in markets.yaml.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing; what is missing is named and nothing is written.")]
+NoFetch = Annotated[bool, typer.Option("--no-fetch", help="Only write it; the next tick fetches and judges.")]
+
+
+def given(flags: dict[str, str | None]) -> dict[str, Any]:
+    """The values of the flags that were given."""
+    return {name: BY_NAME[name].read(text, BY_NAME[name].flag) for name, text in flags.items() if text is not None}
