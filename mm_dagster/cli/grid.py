@@ -153,7 +153,7 @@ def add(
         {**values, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled}
     )
     planned = grids.preview(project, grid, where)
-    _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
+    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Is this your grid?", yes)
     done = grids.add(project, grid, where)
     _finish(done, "written", no_fetch=no_fetch, as_json=as_json)
@@ -273,7 +273,7 @@ def _venue(project: Any, symbol: str, venue: str | None, asking: bool) -> str:
     return found
 
 
-def _show(planned: Written, *, yes: bool, ask_venue: bool, quiet: bool) -> None:
+def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> None:
     """The ladder, the break-even and where the price stands.
 
     Raises:
@@ -284,13 +284,15 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, quiet: bool) -> None:
 
     project, grid = project_here(), planned.grid
     price = grid_market.price_of(project, planned.config, grid.symbol, ask=ask_venue)
-    if not quiet:
+    if not (as_json and yes):
+        # Who asks for JSON and is asked sees what is asked about, and nothing of it is in the JSON.
+        console = err if as_json else out
         if planned.config.market(grid.symbol).is_simulated:
-            out.print("[bold]SIMULATED:[/] no price of this market is real.")
-        out.print(ladder(grid))
+            console.print("[bold]SIMULATED:[/] no price of this market is real.")
+        console.print(ladder(grid))
         zone = project.config.alerts.timezone
         for line in sentences(grid, zone, price.price if price else None, price.as_of if price else None):
-            out.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     far = grid_market.far_away(grid, price.price) if price else None
     if far and yes:
         raise CommandError(f"{grid.id}: {far} Nothing was written; without --yes you are asked")
@@ -461,19 +463,25 @@ def edit(
     planned = grids.saved_as(project, before, after, where)
     if not as_json:
         _print_beside(before, after)
-    _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
+    elif not yes:
+        _say(", ".join(f"{key}: {was} -> {will}" for key, was, will in _differences(before, after)))
+    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Change it so?", yes)
     done = grids.save(project, before, after, where)
     _finish(done, "changed, a new episode", no_fetch=no_fetch, as_json=as_json)
 
 
 def _print_beside(before: GridConfig, after: GridConfig) -> None:
+    differences = _differences(before, after)
+    print_rows([{"key": key, "was": was, "will be": will} for key, was, will in differences], as_json=False)
+
+
+def _differences(before: GridConfig, after: GridConfig) -> list[tuple[str, str, str]]:
+    """What changes: key, value before, value after."""
     from mm_dagster.config.grid_file import values_of
 
     old, new = values_of(before), values_of(after)
-    print_rows(
-        [{"key": key, "was": old[key], "will be": new[key]} for key in old if old[key] != new[key]], as_json=False
-    )
+    return [(key, old[key], new[key]) for key in old if old[key] != new[key]]
 
 
 @grid_app.command(
@@ -540,7 +548,7 @@ def start_grid(
     _refuse_invalid(project)
     before, after = grids.start(project, grid, moment_or_now(activated, "--activated") if activated else None)
     planned = grids.saved_as(project, before, after)
-    _show(planned, yes=yes, ask_venue=not no_fetch, quiet=as_json)
+    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Does it run so at the exchange?", yes)
     done = grids.save(project, before, after)
     _finish(done, "runs, a new episode", no_fetch=no_fetch, as_json=as_json)

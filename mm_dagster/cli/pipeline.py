@@ -457,7 +457,7 @@ def _save_pictures(as_of: datetime) -> None:
     folder = project.data / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     if not project.config.grids:
-        err.print("no grid is configured: add one under grids/ of the configuration", soft_wrap=True, highlight=False)
+        err.print("no grid is configured: `mm grid add` adds one", soft_wrap=True, highlight=False)
         return
     for grid in project.config.grids:
         (folder / f"{grid.id}.png").write_bytes(grid_picture(project, grid, as_of))

@@ -44,7 +44,7 @@ def status_page(page: Page, width: int) -> RenderableType:
     for one in page.grids:
         parts += [Text(), Rule(style="dim", characters="─"), *_grid(one, page, width)]
     if not page.grids:
-        parts.append(Text("No grid is configured: add one under grids/ of the configuration.", style="yellow"))
+        parts.append(Text("No grid is configured: `mm grid add` adds one.", style="yellow"))
     parts += [Text(), Rule(style="dim", characters="─"), *_system(page)]
     return Constrain(Group(*parts), width)
 
