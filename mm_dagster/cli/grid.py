@@ -1,8 +1,7 @@
 """From a bot's page to a watched grid without an editor: `mm grid add | list | edit | stop | start | remove`.
 
 It asks in the order of an exchange's page and prints; what is done stands in pipeline/grids.py. Values come as flags,
-from a pasted page and from answers, in this order. A source of another kind, like an exchange's own list of bots, is
-one more that gives a `Found`: see `_pasted`.
+from a pasted page or the exchange itself, and from answers, in this order: each source gives a `Found`.
 """
 
 from __future__ import annotations
@@ -89,11 +88,19 @@ class _Draft:
 @grid_app.command(
     epilog="Examples: `mm grid add`, `mm grid add --paste page.txt`, "
     "`pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, `mm grid add --symbol ETH-USDT --lower 3070 "
-    "--upper 3185 --levels 6 --stop 2990 --capital 769.02 --activated 2026-01-10T00:00Z --yes --json`"
+    "--upper 3185 --levels 6 --stop 2990 --capital 769.02 --activated 2026-01-10T00:00Z --yes --json`, "
+    "`mm grid add --from okx --bot 448965992920907776`"
 )
 def add(
     paste: Annotated[
         str | None, typer.Option("--paste", metavar="FILE", help="Text of the bot's page, in a file or `-`: stdin.")
+    ] = None,
+    from_venue: Annotated[
+        str | None,
+        typer.Option("--from", metavar="VENUE", help="Ask the exchange, with the venue's read-only key; OKX alone."),
+    ] = None,
+    bot: Annotated[
+        str | None, typer.Option("--bot", metavar="NUMBER", help="Which grid of --from; needed if several run.")
     ] = None,
     symbol: Symbol = None,
     lower: Lower = None,
@@ -114,7 +121,7 @@ def add(
     no_fetch: NoFetch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add a grid: from the text of its page, from flags, and from answers to what these leave open.
+    """Add a grid: from the text of its page or its exchange, from flags, and from answers to what these leave open.
 
     Flags win over the text. What the text leaves in doubt is shown and asked. The grid is shown with its ladder before
     anything is written; an invalid one is refused and leaves all files as they are. Then the candles of its market are
@@ -140,12 +147,22 @@ def add(
         }
     )
     draft = _Draft(dict(flags))
-    if paste is not None:
-        found = _pasted(paste)
+    if from_venue is None and bot is not None:
+        raise CommandError("--bot: names a grid of an exchange; --from says of which")
+    if from_venue is not None and paste is not None:
+        raise CommandError("--from and --paste: give one of them")
+    asking = not yes and _is_terminal()
+    if paste is not None or from_venue is not None:
+        found = _pasted(paste) if paste is not None else _told(project, from_venue or "", bot, asking)
         draft = _Draft({**found.values, **flags}, {key: one for key, one in found.unsure.items() if key not in flags})
         _say_what_was_read(found, flags)
-    asking = not yes and _is_terminal()
     _complete(draft, asking)
+    symbol = draft.values["symbol"]
+    if from_venue and not venue and symbol in project.config.symbols:
+        if project.config.market(symbol).venue != from_venue:
+            _say(f"{symbol} is watched on {project.config.market(symbol).venue} already: that one's candles judge it")
+    else:
+        venue = venue or from_venue
     where = _venue(project, draft.values["symbol"], venue, asking)
     values = {name: value for name, value in draft.values.items() if name != "convention"}
     name = grid_id or grids.free_id(project, draft.values["symbol"])
@@ -203,6 +220,32 @@ def _pasted(name: str) -> Found:
     except UnicodeDecodeError:
         raise CommandError(f"--paste {name}: is no text in UTF-8; save it as UTF-8, a picture cannot be read") from None
     return read(text, ZoneInfo(project_here().config.alerts.timezone))
+
+
+def _told(project: Any, venue: str, bot: str | None, asking: bool) -> Found:
+    """What an exchange tells of one of its grids.
+
+    Raises:
+        CommandError: none runs, or several, and none is named.
+        ForeseenError: the exchange cannot be asked, or the grid has ended.
+    """
+    from mm_dagster.pipeline import grid_bots
+
+    grids, odd = grid_bots.listed(project.config, venue, bot)
+    for sentence in odd:
+        _say(f"{venue}: {sentence}; it is left out")
+    if not grids:
+        raise CommandError(f"--from: no spot grid runs on {venue}; nothing was written")
+    for one in grids if len(grids) > 1 else ():
+        _say(grid_bots.sentence(one))
+    by_number = {one.bot_id: one for one in grids}
+    chosen: str | None = grids[0].bot_id if len(grids) == 1 else None
+    while chosen is None and asking:
+        answer = str(typer.prompt("Which one, by its number", err=True)).strip()
+        chosen = answer if answer in by_number else None
+    if chosen is None:
+        raise CommandError(f"--bot: {len(grids)} spot grids run on {venue}; name the number of one")
+    return grid_bots.values_of(by_number[chosen])
 
 
 def _say_what_was_read(found: Found, flags: dict[str, Any]) -> None:

@@ -1,0 +1,95 @@
+"""A grid as its exchange tells of it, read with the venue's read-only key: the values of `mm grid add --from`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.config.pasted import Found
+from mm_dagster.config.whole import Config
+from mm_dagster.errors import ForeseenError
+from mm_dagster.market.venue import VenueError
+from mm_dagster.text import did_you_mean, plain_text
+
+if TYPE_CHECKING:
+    from mm_dagster.market.connection import Retry
+    from mm_dagster.market.grid_bots import BotGrid
+
+_BEGINS_LATER = ("starting",)
+_ENDS = ("stopping", "no_close_position", "stopped")
+_FIELDS = ("symbol", "lower", "upper", "levels", "convention", "spacing", "stop", "capital", "activated_at")
+
+
+class BotError(ForeseenError):
+    """No grid of the exchange can be taken. One line, with the remedy."""
+
+
+def listed(
+    config: Config, venue: str, bot_id: str | None = None, *, retry: Retry | None = None
+) -> tuple[tuple[BotGrid, ...], tuple[str, ...]]:
+    """The grids that run on a venue's account, or the one that is named, and what of others cannot be.
+
+    Raises:
+        BotError: the venue has no key, or its grids cannot be read.
+        VenueError: the exchange does not answer, refuses, or knows no such grid.
+    """
+    venues = config.markets.venues
+    if venue not in venues:
+        raise BotError(f"--from: {venue!r} is no venue of markets.yaml{did_you_mean(venue, venues)}")
+    settings = venues[venue]
+    # Imported here because ccxt takes a second to load.
+    from mm_dagster.market.account import credentials
+    from mm_dagster.market.grid_bots import SITES, OkxGrids
+
+    if not isinstance(settings, CcxtVenue) or settings.exchange not in SITES:
+        raise BotError(f"--from: only the grids of {', '.join(SITES)} are read here, not those of {venue}; use --paste")
+    if settings.account is None:
+        raise BotError(
+            f"--from: {venue} has no key; in markets.yaml give it account: {{key_env: A, secret_env: B, "
+            "passphrase_env: C}}, the names of variables that hold a key with the permission Read and no other"
+        )
+    try:
+        key = credentials(settings.account, os.environ)
+    except VenueError as error:
+        raise VenueError(f"{venue}: {error}") from None
+    reader = OkxGrids(venue, settings, key, retry=retry)
+    if bot_id is not None:
+        return (reader.one(bot_id),), ()
+    found = reader.running()
+    return found.grids, found.odd
+
+
+def values_of(bot: BotGrid) -> Found:
+    """What the exchange tells of a grid; what it does not tell is asked for.
+
+    Raises:
+        BotError: it does not run any more.
+    """
+    if bot.state in _ENDS:
+        how = f", ended {bot.ended_by}" if bot.ended_by else ""
+        raise BotError(f"grid {bot.bot_id} of {bot.symbol} is {bot.state.replace('_', ' ')}{how}; nothing was written")
+    known: dict[str, Any] = {
+        "symbol": bot.symbol,
+        "lower": bot.lower,
+        "upper": bot.upper,
+        "levels": bot.levels,
+        "convention": "intervals",
+        "spacing": bot.spacing,
+        "stop": bot.stop,
+        "capital": bot.capital,
+        "activated_at": None if bot.state in _BEGINS_LATER else bot.activated_at.replace(microsecond=0),
+    }
+    notes = {"activated_at": "when it was made; one that waited for its trigger began later: --activated says so"}
+    if bot.stop is None:
+        notes["stop"] = "the exchange holds none below the grid"
+    if bot.state in _BEGINS_LATER:
+        notes["activated_at"] = "it waits for its trigger and does not run yet"
+    values = {name: value for name, value in known.items() if value is not None}
+    return Found(values, {}, tuple(name for name in _FIELDS if name not in values), notes)
+
+
+def sentence(bot: BotGrid) -> str:
+    """A grid in one line, so that a person knows it."""
+    lower, upper, capital = (plain_text(value) for value in (bot.lower, bot.upper, bot.capital))
+    return f"{bot.bot_id}: {bot.symbol} {lower} to {upper}, {bot.levels} intervals, {capital}, {bot.state}"
