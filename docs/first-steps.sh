@@ -97,8 +97,8 @@ unset MM_CONFIG_DIR MM_DATA_DIR
 cat <<'TEXT'
 ## A home of your own
 
-One folder for all of it, found from every terminal; without `--yes` six questions are asked, each with what is usual. A file for each
-grid goes into its `config/grids`, and `mm up` watches them.
+One folder for all of it, found from every terminal; without `--yes` six questions are asked, each with what is usual. `mm grid add`
+puts a file for each grid into its `config/grids`, and `mm up` watches them.
 
 TEXT
 show "mm init $place/grids --yes" 5

@@ -103,8 +103,8 @@ def _finish(chosen: Path, answers: Answers, was_there: bool, written: list[Path]
         _say(f"note: {not_noted}")
     if not was_there:
         _say(
-            f"next: write your grid into {chosen / home.CONFIG / 'grids'}, as README.md shows; then `mm doctor`, and "
-            "`mm up`"
+            "next: `mm grid add`, or `mm grid add --paste FILE` with the text of the bot's page; then `mm doctor`, "
+            "and `mm up`"
         )
 
 

@@ -246,7 +246,8 @@ what to delete.
 
 ## A grid
 
-`config/grids/my-grid.yaml`, the values as the exchange shows them:
+`mm grid add` asks for it, and `mm grid add --paste FILE` reads the text of the bot's page. Either writes a file like
+`config/grids/my-grid.yaml`, which an editor makes as well, with the values as the exchange shows them:
 
 ```yaml
 id: my-grid
@@ -259,7 +260,8 @@ stop: 78000
 capital: 1000
 ```
 
-Its market must stand in `config/markets.yaml`. Then `mm doctor` says how it was read, and `mm up` watches it.
+Its market must stand in `config/markets.yaml`, where `mm grid add` puts it. Then `mm doctor` says how it was read, and
+`mm up` watches it.
 
 ## Secrets
 

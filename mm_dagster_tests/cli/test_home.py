@@ -206,7 +206,7 @@ def test_with_yes_nothing_is_asked_and_the_configuration_is_valid(note: Path, tm
     assert config.alerts.heartbeat is None
     assert "kucoin" in (tmp_path / NAME / "config" / "markets.yaml").read_text()
     assert note.read_text() == f"{tmp_path / NAME}\n"
-    assert said.splitlines()[-1].startswith("next: write your grid into ")
+    assert said.splitlines()[-1].startswith("next: `mm grid add`")
     text = (tmp_path / NAME / "README.md").read_text()
     for word in ("healthchecks.io", "Better Stack", "Cronitor", "mm backup", "PUSHOVER_TOKEN", "mm uninstall"):
         assert word in text
