@@ -175,9 +175,11 @@ def _values_stand_above(paste: Text, labels: dict[int, list[Label]]) -> str | No
         if len(of_line) != 1 or not is_empty(paste.lines[place][of_line[0].end :]):
             continue
         above = line_above(paste.lines, place)
-        if above is None or labels[above] or not is_value(paste.lines[above]):
+        if above is None or labels[above] or not is_value(paste.lines[above]) or _IS_SHARE(paste.lines[above]):
             continue
         before = line_above(paste.lines, above)
+        while before is not None and _IS_SHARE(paste.lines[before]):
+            before = line_above(paste.lines, before)
         below = next_line(paste.lines, place)
         unclaimed = before is None or (
             not labels[before] and (is_value(paste.lines[before]) or _is_title(paste.lines[before]))
@@ -194,6 +196,10 @@ def _values_stand_above(paste: Text, labels: dict[int, list[Label]]) -> str | No
         if unclaimed or misplaced or (bare and of_line[0].field not in ("other", "spacing", "symbol")):
             return "the text may have its values above their labels"
     return None
+
+
+_IS_SHARE = re.compile(r"[\s(+-]*[\d.,]+\s*%[\s)]*").fullmatch
+"""Whether a line is a share alone, as it stands below the amount that it belongs to."""
 
 
 def _is_title(line: str) -> bool:

@@ -16,7 +16,7 @@ from mm_dagster.config.pasted_text import COUNTED, Candidate, Label, Text, any_o
 _TO = r"\s*(?:[-~/>至到]+|(?:to|bis|hasta|ate|até|a|und|and)(?!\w))\s*"
 _CURRENCY = r"(?:[$€£₮]|(?<![^\W\d_])[A-Za-z]{1,6}\$?(?![^\W_]))"
 _LEAD = re.compile(
-    rf"(?:/\s?(?:{'|'.join(words.CURRENCIES)})(?!\w))?[\s:=|>*-]*(?:\([^()\d]*\)[\s:=|-]*)?"
+    rf"(?:/\s?(?:{'|'.join(words.CURRENCIES)})(?!\w))?(?:[\s:=|>*-]|;(?=\d))*(?:\([^()\d]*\)[\s:=|-]*)?"
     rf"(?:(?:{any_of(words.BETWEEN)})[\s:]*)?(?:~\s*)?",
     re.IGNORECASE,
 )

@@ -224,6 +224,13 @@ TEXTS = (
           {"symbol": "ETH-BTC", "lower": 0.03412, "upper": 0.0389, "levels": 8, "stop": 0.031, "capital": 0.25, "activated_at": "2026-01-03T21:05:00Z"}),
     Paste("far from the market's price", "ETH/USDT\nPrice range 3.070 - 3.185\nGrids 6\nInvestment 769.02\nCurrent price 3,102.5",
           {**ETH, "lower": UNSURE, "upper": UNSURE, "stop": None}),
+    Paste("Binance, with a share below an amount",
+          "Binance\nSpot Grid\nBTC/USDT\nArithmetic\nTime Created 2025-11-20 14:03:22\nTotal Profit (USDT)\n+35.20\n+2.34%\nGrid Profit\n20.11 USDT\n"
+          "Unrealized PNL\n15.09 USDT\nTotal Investment\n1,500 USDT\nPrice Range\n58,000 - 64,500 USDT\nNumber of Grids\n20\nProfit/Grid\n0.45% - 0.52%\n"
+          "Stop Loss (Lower)\n55,000 USDT\nStop Upper (Take Profit)\n--\nLast Price: 61,200.12",
+          {"symbol": "BTC-USDT", "lower": 58000.0, "upper": 64500.0, "levels": 20, "stop": 55000.0, "capital": 1500.0, "spacing": "arithmetic",
+           "activated_at": "2025-11-20T13:03:22Z"}),
+    Paste("a list with semicolons", "Lower price;3070\nUpper price;3185\nGrids;6\nStop loss;2990\nInvestment;769,02\nPair;ETH/USDT", ETH),
     Paste("a grid on futures", "ETHUSDT Perpetual\nFutures Grid\nLong 3x\nPrice range 3070 - 3185\nGrids 6\nInvestment 769.02", refused="no spot grid"),
     Paste("leverage", "ETH/USDT\nPrice range 3070 - 3185\nGrids 6\nLeverage 3x\nInvestment 769.02", refused="no spot grid"),
     Paste("a short grid", "ETH/USDT grid\nShort\nPrice range 3070 - 3185\nGrids 6\nInvestment 769.02", refused="no spot grid"),
