@@ -12,9 +12,11 @@ from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, ceil_bar, iso, midnight
 from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Lake
 from mm_dagster.pipeline.episodes import ended
+from mm_dagster.pipeline.portfolio import hashes_of, members_of
 from mm_dagster.tables.registry import CODE_VERSIONS, EVERY_BAR, STAGES, dtypes
 
 _BAR_MINUTES = BAR // timedelta(minutes=1)
+_COUNTS = {"name": pl.String(), "day": TIME, "first": TIME, "config_hash": pl.String(), "there": pl.Int64()}
 _SCHEMA = {"symbol": pl.String(), "day": TIME, "absent": pl.Int64()}
 
 
@@ -51,6 +53,7 @@ def unfinished(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -
         out. Sorted by day.
     """
     counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in EVERY_BAR}
+    counted |= _made_of_what_is_stored(lake, config, span)
     return _absent(_series(lake, config, symbols, span), counted, span)
 
 
@@ -153,6 +156,32 @@ def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *
         f"FROM {table} WHERE {' AND '.join(where)} GROUP BY {by}"
     )
     return rows.cast({"day": TIME, "first": TIME, "config_hash": pl.String, "there": pl.Int64})
+
+
+def _made_of_what_is_stored(lake: Lake, config: Config, span: Span) -> dict[str, pl.DataFrame]:
+    """As `_counts`, of all grids together: a row counts only if it was made of the rows and answers that are stored.
+
+    Who says late that a grid stopped changes what was true of all grids since then.
+    """
+    tables = [table for table in EVERY_BAR if STAGES[table].every_bar == "portfolio"]
+    counts = {table: [pl.DataFrame(schema=_COUNTS)] for table in tables}
+    members = members_of(lake, config)
+    key = pl.Schema({"name": pl.String(), "as_of": TIME, "config_hash": pl.String()})
+    for month in span.months():
+        hashes = hashes_of(lake, config, members, month)
+        expected = [(quote, as_of, one) for as_of, quotes in hashes.items() for quote, one in quotes.items()]
+        wanted = pl.DataFrame(expected, schema=key, orient="row")
+        for table in tables:
+            rows = lake.sql(
+                f"SELECT DISTINCT quote AS name, as_of, config_hash FROM {table} WHERE {lake.in_force(table)} "
+                f"AND as_of > TIMESTAMPTZ '{iso(month.start)}' AND as_of <= TIMESTAMPTZ '{iso(month.end)}' "
+                f"AND code_version = {_text(CODE_VERSIONS[table])}"
+            )
+            kept = rows.cast(key).join(wanted, on=list(key), how="semi").with_columns(first=pl.col("as_of") - BAR)
+            by_day = kept.group_by("name", day=pl.col("first").dt.truncate("1d"))
+            found = by_day.agg(pl.col("first").min(), config_hash=pl.lit(None, pl.String()), there=pl.len())
+            counts[table].append(found.cast(pl.Schema(_COUNTS)))
+    return {table: pl.concat(parts) for table, parts in counts.items()}
 
 
 def _absent(series: Iterable[_Series], counted: dict[str, pl.DataFrame], span: Span) -> pl.DataFrame:

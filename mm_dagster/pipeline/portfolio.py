@@ -279,26 +279,7 @@ def _wanted(job: Work, members: Sequence[Member], span: Span) -> dict[datetime, 
     are stored now. Bars at which no grid of any currency has a row are left out.
     """
     lake = job.project.lake
-    made = lake.read("grid_risk", span=span, columns=list(_HASHED))
-    known: dict[datetime, dict[tuple[str, datetime], tuple[str, str]]] = {}
-    for grid_id, activated_at, as_of, config_hash, code_version in made.iter_rows():
-        known.setdefault(as_of, {})[grid_id, activated_at] = (config_hash, code_version)
-    keys = {member.key for member in members}
-    hashes: dict[datetime, dict[str, str]] = {}
-    digests: dict[Any, str] = {}
-    for as_of, rows in known.items():
-        if not keys & rows.keys():
-            continue
-        by_quote: dict[str, list[tuple[str, ...]]] = {}
-        for member in members:
-            if member.key in rows or member.runs_at(as_of):
-                runs = str(member.runs_at(as_of))
-                what = (*member.key, *rows.get(member.key, ("", "")))
-                by_quote.setdefault(quote_of(member), []).append(tuple(str(part) for part in (*what, runs)))
-        for quote, parts in by_quote.items():
-            name = tuple(parts)
-            digests.setdefault(name, job.config.hash_of_portfolio(parts))
-            hashes.setdefault(as_of, {})[quote] = digests[name]
+    hashes = hashes_of(lake, job.config, members, span)
     # What could not be told is tried again while a tick reaches it: the past may have been fetched since.
     told = pl.col("reason").is_null() | (pl.col("grids") == 0) | (pl.col("as_of") <= job.window.start)
     columns = ["quote", "as_of", "grids", "reason", "config_hash", "code_version"]
@@ -320,6 +301,35 @@ def _wanted(job: Work, members: Sequence[Member], span: Span) -> dict[datetime, 
         or (since is not None and as_of > since)
         or as_of == job.window.end
     }
+
+
+def hashes_of(lake: Lake, config: Config, members: Sequence[Member], span: Span) -> dict[datetime, dict[str, str]]:
+    """What the rows of each bar are made of as it is stored now, as a hash of each quote currency.
+
+    A grid that was said to have stopped, or to run again, changes it from then on. Bars at which no grid of any
+    currency has a row are left out.
+    """
+    made = lake.read("grid_risk", span=span, columns=list(_HASHED))
+    known: dict[datetime, dict[tuple[str, datetime], tuple[str, str]]] = {}
+    for grid_id, activated_at, as_of, config_hash, code_version in made.iter_rows():
+        known.setdefault(as_of, {})[grid_id, activated_at] = (config_hash, code_version)
+    keys = {member.key for member in members}
+    hashes: dict[datetime, dict[str, str]] = {}
+    digests: dict[Any, str] = {}
+    for as_of, rows in known.items():
+        if not keys & rows.keys():
+            continue
+        by_quote: dict[str, list[tuple[str, ...]]] = {}
+        for member in members:
+            if member.key in rows or member.runs_at(as_of):
+                runs = str(member.runs_at(as_of))
+                what = (*member.key, *rows.get(member.key, ("", "")))
+                by_quote.setdefault(quote_of(member), []).append(tuple(str(part) for part in (*what, runs)))
+        for quote, parts in by_quote.items():
+            name = tuple(parts)
+            digests.setdefault(name, config.hash_of_portfolio(parts))
+            hashes.setdefault(as_of, {})[quote] = digests[name]
+    return hashes
 
 
 def _runs(moments: Mapping[datetime, object]) -> Iterator[list[datetime]]:

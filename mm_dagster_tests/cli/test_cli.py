@@ -156,6 +156,13 @@ def test_a_response_is_noted_beside_the_alert_that_it_answers(
     code, _, errors = mm("respond", "eth", "reopened")
     assert code == 1
     assert "nothing to reopen" in errors
+    # The tick above told of all grids without it: that day is not whole any more, and it alone.
+    days = ("backfill", "--from", "2026-06-25", "--to", "2026-06-26", "--json")
+    (month,) = json.loads(mm(*days)[1])
+    assert (month["computed_days"], month["skipped_days"]) == (1, 1)
+    assert month["rows_changed"] > 0
+    (month,) = json.loads(mm(*days)[1])
+    assert (month["computed_days"], month["skipped_days"], month["rows_changed"]) == (0, 2, 0)
 
 
 def test_days_that_are_whole_are_skipped_with_a_word_and_computed_again_when_asked_to(
