@@ -1,7 +1,7 @@
 """From a bot's page to a watched grid without an editor: `mm grid add | list | edit | stop | start | remove`.
 
-It asks in the order of an exchange's page and prints; what is done stands in pipeline/grids.py. Values come as flags,
-from a pasted page or the exchange itself, and from answers, in this order: each source gives a `Found`.
+It shows, asks whether it is right, and prints; where values come from stands in grid_sources.py, what is done in
+pipeline/grids.py.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
 
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
+from mm_dagster.cli.grid_sources import Draft, complete, pasted, say, say_what_was_read, told
 from mm_dagster.cli.grid_values import (
-    QUESTIONS,
     Activated,
     Capital,
     Convention,
@@ -29,7 +27,6 @@ from mm_dagster.cli.grid_values import (
     Levels,
     Lower,
     NoFetch,
-    Question,
     Spacing,
     Stop,
     Symbol,
@@ -46,7 +43,6 @@ from mm_dagster.text import in_local_time, plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.config.grid import GridConfig
-    from mm_dagster.config.pasted import Found, Unsure
     from mm_dagster.pipeline.grids import Written
 
 grid_app = typer.Typer(
@@ -59,30 +55,13 @@ app.add_typer(grid_app, name="grid", rich_help_panel=PANEL)
 
 UNREADABLE = ("kucoin", "binance")
 """Exchanges whose bots no program can read: their API has no call for them."""
-MOST_BYTES = 200_000
-"""Of a pasted file."""
 
 
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _say(sentence: str) -> None:
-    err.print(sentence, soft_wrap=True, highlight=False, markup=False)
-
-
 # add ------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Draft:
-    """What is known of a grid that is being added."""
-
-    values: dict[str, Any]
-    unsure: dict[str, Unsure] = field(default_factory=dict)
-
-    def open_questions(self) -> Iterator[Question]:
-        return (one for one in QUESTIONS if one.name not in self.values)
 
 
 @grid_app.command(
@@ -146,21 +125,21 @@ def add(
             "fee": fee,
         }
     )
-    draft = _Draft(dict(flags))
+    draft = Draft(dict(flags))
     if from_venue is None and bot is not None:
         raise CommandError("--bot: names a grid of an exchange; --from says of which")
     if from_venue is not None and paste is not None:
         raise CommandError("--from and --paste: give one of them")
     asking = not yes and _is_terminal()
     if paste is not None or from_venue is not None:
-        found = _pasted(paste) if paste is not None else _told(project, from_venue or "", bot, asking)
-        draft = _Draft({**found.values, **flags}, {key: one for key, one in found.unsure.items() if key not in flags})
-        _say_what_was_read(found, flags)
-    _complete(draft, asking)
+        found = pasted(paste, _is_terminal()) if paste is not None else told(project, from_venue or "", bot, asking)
+        draft = Draft({**found.values, **flags}, {key: one for key, one in found.unsure.items() if key not in flags})
+        say_what_was_read(found, flags)
+    complete(draft, asking)
     symbol = draft.values["symbol"]
     if from_venue and not venue and symbol in project.config.symbols:
         if project.config.market(symbol).venue != from_venue:
-            _say(f"{symbol} is watched on {project.config.market(symbol).venue} already: that one's candles judge it")
+            say(f"{symbol} is watched on {project.config.market(symbol).venue} already: that one's candles judge it")
     else:
         venue = venue or from_venue
     where = _venue(project, draft.values["symbol"], venue, asking)
@@ -186,118 +165,11 @@ def _say_what_cannot_be_read(project: Any) -> None:
     names = sorted({getattr(one, "exchange", "") for one in project.config.markets.venues.values()} & set(UNREADABLE))
     for name in names:
         shown = {"kucoin": "KuCoin"}.get(name, name.capitalize())
-        _say(
+        say(
             f"{shown}'s bots cannot be read by any program: its API has no call for them. So paste the bot's page or "
             "answer the questions; what it holds and earns is modelled from candles; and that you stopped it you say "
             "by the button on the phone or `mm grid stop`."
         )
-
-
-def _pasted(name: str) -> Found:
-    """What the text of a bot's page says.
-
-    Raises:
-        CommandError: it cannot be read.
-        NoSpotGrid: it is none of a spot grid.
-    """
-    from mm_dagster.config.pasted import read
-
-    try:
-        if name == "-":
-            if _is_terminal():
-                _say("Paste the text of the bot's page, then press Ctrl-D on a line of its own.")
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
-        else:
-            with Path(name).expanduser().open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise CommandError(f"--paste {name}: is longer than {MOST_BYTES:,} bytes; give the page of one bot")
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except OSError as error:
-        raise CommandError(
-            f"--paste {name}: {error.strerror}; name a file with the text of the bot's page, or -"
-        ) from None
-    except UnicodeDecodeError:
-        raise CommandError(f"--paste {name}: is no text in UTF-8; save it as UTF-8, a picture cannot be read") from None
-    return read(text, ZoneInfo(project_here().config.alerts.timezone))
-
-
-def _told(project: Any, venue: str, bot: str | None, asking: bool) -> Found:
-    """What an exchange tells of one of its grids.
-
-    Raises:
-        CommandError: none runs, or several, and none is named.
-        ForeseenError: the exchange cannot be asked, or the grid has ended.
-    """
-    from mm_dagster.pipeline import grid_bots
-
-    grids, odd = grid_bots.listed(project.config, venue, bot)
-    for sentence in odd:
-        _say(f"{venue}: {sentence}; it is left out")
-    if not grids:
-        raise CommandError(f"--from: no spot grid runs on {venue}; nothing was written")
-    for one in grids if len(grids) > 1 else ():
-        _say(grid_bots.sentence(one))
-    by_number = {one.bot_id: one for one in grids}
-    chosen: str | None = grids[0].bot_id if len(grids) == 1 else None
-    while chosen is None and asking:
-        answer = str(typer.prompt("Which one, by its number", err=True)).strip()
-        chosen = answer if answer in by_number else None
-    if chosen is None:
-        raise CommandError(f"--bot: {len(grids)} spot grids run on {venue}; name the number of one")
-    return grid_bots.values_of(by_number[chosen])
-
-
-def _say_what_was_read(found: Found, flags: dict[str, Any]) -> None:
-    shown = ", ".join(f"{name} {_shown(value)}" for name, value in found.values.items() if name not in flags)
-    _say(f"read: {shown or 'nothing that is sure'}")
-    for name, note in found.notes.items():
-        if name not in flags:
-            _say(f"{name}: {note}")
-    for name, one in found.unsure.items():
-        if name not in flags:
-            _say(f"not sure of {name}: {one.sentence}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, datetime):
-        return iso(value)
-    return plain_text(value) if isinstance(value, float) else str(value)
-
-
-def _complete(draft: _Draft, asking: bool) -> None:
-    """Asks for what is missing or in doubt; where nobody can be asked only what is usual is taken, and said.
-
-    Raises:
-        CommandError: something must be said, and nobody can be asked.
-    """
-    if asking:
-        for question in draft.open_questions():
-            draft.values[question.name] = _asked(question)
-        return
-    lacking = [one for one in draft.open_questions() if one.usual is None or one.name in draft.unsure]
-    if lacking:
-        parts = [
-            f"{one.flag} ({draft.unsure[one.name].sentence})" if one.name in draft.unsure else one.flag
-            for one in lacking
-        ]
-        raise CommandError(
-            f"not known: {', '.join(parts)}; give {'it' if len(parts) == 1 else 'them'}, or ask on a terminal"
-        )
-    usual = list(draft.open_questions())
-    for one in usual:
-        draft.values[one.name] = one.read(one.usual or "", one.flag)
-    if usual:
-        _say(f"taken as usual: {', '.join(f'{one.flag} {one.usual}' for one in usual)}")
-
-
-def _asked(question: Question) -> Any:
-    while True:
-        text = typer.prompt(question.asks, default=question.usual, err=True)
-        try:
-            return question.read(str(text), question.name)
-        except CommandError as error:
-            _say(str(error))
 
 
 def _venue(project: Any, symbol: str, venue: str | None, asking: bool) -> str:
@@ -310,7 +182,7 @@ def _venue(project: Any, symbol: str, venue: str | None, asking: bool) -> str:
         try:
             found = grids.venue_for(project.config, symbol, str(answer).strip())
         except ForeseenError as error:
-            _say(str(error))
+            say(str(error))
     if found is None:
         raise CommandError(f"--venue: {symbol} is new, and markets.yaml has several venues; name one of {names}")
     return found
@@ -363,13 +235,13 @@ def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
     Raises:
         CommandError: it is written, and could not be judged.
     """
-    _say(f"{what}: {done.path}")
+    say(f"{what}: {done.path}")
     if done.added_market:
-        _say(f"{done.grid.symbol} is new in markets.yaml, on {done.config.market(done.grid.symbol).venue}")
+        say(f"{done.grid.symbol} is new in markets.yaml, on {done.config.market(done.grid.symbol).venue}")
     if as_json:
         print_rows([_row(done.grid, done.path)], as_json)
     if no_fetch:
-        _say("not judged yet: the next tick fetches its candles; `mm tick` does it now")
+        say("not judged yet: the next tick fetches its candles; `mm tick` does it now")
         return
     try:
         _judge(done.grid, as_json)
@@ -387,15 +259,15 @@ def _judge(grid: GridConfig, as_json: bool) -> None:
 
     # The project of the command has read the configuration as it was.
     project = Project.here(says_troubles=False)
-    with _progress(grid.symbol) as say:
-        as_of = grid_market.judge_now(project, grid.symbol, say)
+    with _progress(grid.symbol) as step:
+        as_of = grid_market.judge_now(project, grid.symbol, step)
     tick = project.lake.sql(f"SELECT problems FROM tick WHERE as_of = '{iso(as_of)}'").rows(named=True)
     reasons = [one["reason"] for row in tick for one in row["problems"] or [] if one["symbol"] == grid.symbol]
     if not as_json:
         out.print(status_page(only(page(project, project.now()), grid.id), out.width))
     if grid.first_as_of > as_of:
         first = in_local_time(iso(grid.first_as_of), project.config.alerts.timezone)
-        _say(f"{grid.id} is judged for the first time at {first}, when the quarter hour closes in which it began")
+        say(f"{grid.id} is judged for the first time at {first}, when the quarter hour closes in which it began")
     if reasons:
         raise CommandError(reasons[0])
 
@@ -404,7 +276,7 @@ def _judge(grid: GridConfig, as_json: bool) -> None:
 def _progress(symbol: str) -> Iterator[Callable[[str, int, int], None]]:
     """One line that says what is done of how much."""
     if not err.is_terminal:
-        _say(f"fetching the candles of {symbol} and judging since the activation")
+        say(f"fetching the candles of {symbol} and judging since the activation")
         yield lambda table, number, count: None
         return
     with err.status(f"{symbol}: candles") as status:
@@ -435,7 +307,7 @@ def list_grids(as_json: AsJson = False) -> None:
         print_rows([_row(grid, files.get(grid.id)) for grid in project.config.grids], as_json)
         return
     if not project.config.grids:
-        _say("there is no grid; `mm grid add` adds one")
+        say("there is no grid; `mm grid add` adds one")
         return
     print_rows(
         [
@@ -507,7 +379,7 @@ def edit(
     if not as_json:
         _print_beside(before, after)
     elif not yes:
-        _say(", ".join(f"{key}: {was} -> {will}" for key, was, will in _differences(before, after)))
+        say(", ".join(f"{key}: {was} -> {will}" for key, was, will in _differences(before, after)))
     _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Change it so?", yes)
     done = grids.save(project, before, after, where)
@@ -561,13 +433,13 @@ def _past(text: str | None, option: str) -> datetime | None:
 def _stopped(done: Any, as_json: bool) -> None:
     grid = done.grid
     if done.answered:
-        _say(f"{grid.id}: noted that you stopped it; its episode is closed, and nothing more of it is told")
+        say(f"{grid.id}: noted that you stopped it; its episode is closed, and nothing more of it is told")
     elif done.switched:
-        _say(f"{grid.id}: that you stopped it was noted before")
+        say(f"{grid.id}: that you stopped it was noted before")
     if done.switched:
-        _say(f"{grid.id}: `enabled: false` stands in {done.path}; `mm grid start {grid.id}` begins a new episode")
+        say(f"{grid.id}: `enabled: false` stands in {done.path}; `mm grid start {grid.id}` begins a new episode")
     else:
-        _say(f"{grid.id}: it does not run; nothing to do")
+        say(f"{grid.id}: it does not run; nothing to do")
     if as_json:
         print_rows([_row(grid, done.path)], as_json)
 
@@ -617,6 +489,6 @@ def remove_grid(
     if known[grid].enabled:
         _stopped(grids.stop(project, grid, "removed"), as_json=False)
     kept = grids.remove(Project.here(says_troubles=False), grid)
-    _say(f"{grid}: removed; its file is kept as {kept}; its history stays, and {known[grid].symbol} in markets.yaml")
+    say(f"{grid}: removed; its file is kept as {kept}; its history stays, and {known[grid].symbol} in markets.yaml")
     if as_json:
         print_rows([_row(known[grid].model_copy(update={"enabled": False}), kept)], as_json)

@@ -52,7 +52,8 @@ def unfinished(lake: Lake, config: Config, span: Span, symbols: Sequence[str]) -
         symbol, day and the number of rows that are absent, stale or, of candles, not known; days without any are left
         out. Sorted by day.
     """
-    counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in EVERY_BAR}
+    apart = [table for table in EVERY_BAR if STAGES[table].every_bar != "portfolio"]
+    counted = {table: _counts(lake, table, span, symbols, in_force=True) for table in apart}
     counted |= _made_of_what_is_stored(lake, config, span)
     return _absent(_series(lake, config, symbols, span), counted, span)
 
@@ -148,14 +149,13 @@ def _counts(lake: Lake, table: str, span: Span | None, symbols: Sequence[str], *
         where.append("observed_at IS NOT NULL")
     if in_force:
         where.append(f"code_version = {_text(CODE_VERSIONS[table])}")
-    by_hash = in_force and name != "quote"
-    by = f"{name}, date_trunc('day', {opened})" + (", config_hash" if by_hash else "")
+    by = f"{name}, date_trunc('day', {opened})" + (", config_hash" if in_force else "")
     rows = lake.sql(
         f"SELECT {name} AS name, date_trunc('day', {opened}) AS day, min({opened}) AS first, "
-        f"{'config_hash' if by_hash else 'NULL'} AS config_hash, count(DISTINCT {opened}) AS there "
+        f"{'config_hash' if in_force else 'NULL'} AS config_hash, count(DISTINCT {opened}) AS there "
         f"FROM {table} WHERE {' AND '.join(where)} GROUP BY {by}"
     )
-    return rows.cast({"day": TIME, "first": TIME, "config_hash": pl.String, "there": pl.Int64})
+    return rows.cast(pl.Schema(_COUNTS))
 
 
 def _made_of_what_is_stored(lake: Lake, config: Config, span: Span) -> dict[str, pl.DataFrame]:
