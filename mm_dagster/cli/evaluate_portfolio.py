@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_dagster.bars import Span, iso
 from mm_dagster.cli.app import CommandError, err, out, project_here
-from mm_dagster.cli.evaluate import (
+from mm_dagster.cli.figures import (
     figure_cell,
     figures_table,
     nothing_judged,
