@@ -28,7 +28,7 @@ def happened(risk: Row | None, grid: GridConfig, answer: Row | None = None) -> s
     """
     said = []
     if answer is not None:
-        said.append(f"You noted at {iso(answer['at'])}: {answer['action']}.")
+        said.append(_noted(answer))
     if _stopped(risk):
         assert risk is not None
         said.append(f"The stop sold everything by {iso(risk['stopped_at'])}.")
@@ -37,6 +37,14 @@ def happened(risk: Row | None, grid: GridConfig, answer: Row | None = None) -> s
         above = risk["price"] is not None and risk["price"] > grid.upper
         said.append("Sold out: above the grid nothing is held." if above else "The grid holds nothing.")
     return " ".join(said) or None
+
+
+def _noted(answer: Row) -> str:
+    """Who says what was done, and when."""
+    if answer.get("told_by") is None:
+        return f"You noted at {iso(answer['at'])}: {answer['action']}."
+    how = f", {answer['note']}" if answer["note"] else ""
+    return f"{answer['told_by']} says that it {answer['action']} at {iso(answer['at'])}{how}."
 
 
 def holds_nothing(risk: Row | None, grid: GridConfig) -> bool:

@@ -15,6 +15,9 @@ from mm_dagster.tables import registry
 NOW_MINUTES = 15
 """MANDATORY_EXIT is to be acted on now: within one bar."""
 
+BY_HAND = "by hand"
+"""What an exchange tells of a grid that the operator stopped there."""
+
 
 Episode = tuple[str, datetime]
 """grid_id and activated_at."""
@@ -56,6 +59,7 @@ def response(
     windows: WindowMinutes,
     episodes: Sequence[datetime],
     responses: pl.DataFrame,
+    told_by: str | None = None,
 ) -> pl.DataFrame:
     """One row of `operator_response`: the answer to the last escalation before it of the episode that ran at the time.
 
@@ -70,6 +74,7 @@ def response(
         windows: the recommended minutes of each state.
         episodes: when the grid was activated, each time, running or not.
         responses: rows of `operator_response`.
+        told_by: the venue that told of it; None: the operator did. What an exchange did by itself answers no alert.
 
     Raises:
         ValueError: it did not run at that time; no escalation was sent before it and it is neither stopped nor
@@ -101,7 +106,8 @@ def response(
     ).filter(pl.col("sent_at") <= at)
     if escalations.is_empty() and action == "kept":
         raise ValueError(f"{grid_id}: no alert was sent before {at:%Y-%m-%d %H:%M} UTC; nothing to respond to")
-    alert = escalations.sort("sent_at", "alert_id").row(-1, named=True) if escalations.height else None
+    answers_alert = escalations.height and (told_by is None or note == BY_HAND)
+    alert = escalations.sort("sent_at", "alert_id").row(-1, named=True) if answers_alert else None
     seconds = (at - alert["sent_at"]).total_seconds() if alert else None
     row = {
         "response_id": registry.identity(
@@ -113,6 +119,7 @@ def response(
         "at": at,
         "action": action,
         "note": note,
+        "told_by": told_by,
         "seconds_from_alert": seconds,
         "within_window": seconds <= 60 * _window(alert, windows) if alert and seconds is not None else None,
     }

@@ -68,7 +68,7 @@ def _is_terminal() -> bool:
     epilog="Examples: `mm grid add`, `mm grid add --paste page.txt`, "
     "`pbpaste | mm grid add --paste - --yes --symbol ETH-USDT`, `mm grid add --symbol ETH-USDT --lower 3070 "
     "--upper 3185 --levels 6 --stop 2990 --capital 769.02 --activated 2026-01-10T00:00Z --yes --json`, "
-    "`mm grid add --from okx --bot 448965992920907776`"
+    "`mm grid add --from okx`, `mm grid add --from bybit 612340768081708828`"
 )
 def add(
     paste: Annotated[
@@ -76,11 +76,12 @@ def add(
     ] = None,
     from_venue: Annotated[
         str | None,
-        typer.Option("--from", metavar="VENUE", help="Ask the exchange, with the venue's read-only key; OKX alone."),
+        typer.Option("--from", metavar="VENUE", help="Ask OKX, Bitget or Bybit, with the venue's read-only key."),
     ] = None,
-    bot: Annotated[
-        str | None, typer.Option("--bot", metavar="NUMBER", help="Which grid of --from; needed if several run.")
+    number: Annotated[
+        str | None, typer.Argument(metavar="[NUMBER]", help="Of --from: the bot's number, as its page shows it.")
     ] = None,
+    bot: Annotated[str | None, typer.Option("--bot", metavar="NUMBER", help="The same as NUMBER.")] = None,
     symbol: Symbol = None,
     lower: Lower = None,
     upper: Upper = None,
@@ -125,14 +126,19 @@ def add(
             "fee": fee,
         }
     )
-    draft = Draft(dict(flags))
-    if from_venue is None and bot is not None:
-        raise CommandError("--bot: names a grid of an exchange; --from says of which")
+    draft, source = Draft(dict(flags)), None
+    if from_venue is None and (bot or number) is not None:
+        raise CommandError(f"{bot or number}: is the number of a bot of an exchange; --from says of which")
+    if bot and number and bot != number:
+        raise CommandError(f"--bot: {bot} and {number} are two; name one")
     if from_venue is not None and paste is not None:
         raise CommandError("--from and --paste: give one of them")
     asking = not yes and _is_terminal()
     if paste is not None or from_venue is not None:
-        found = pasted(paste, _is_terminal()) if paste is not None else told(project, from_venue or "", bot, asking)
+        if paste is not None:
+            found = pasted(paste, _is_terminal())
+        else:
+            found, source = told(project, from_venue or "", bot or number, asking)
         draft = Draft({**found.values, **flags}, {key: one for key, one in found.unsure.items() if key not in flags})
         say_what_was_read(found, flags)
     complete(draft, asking)
@@ -146,7 +152,13 @@ def add(
     values = {name: value for name, value in draft.values.items() if name != "convention"}
     name = grid_id or grids.free_id(project, draft.values["symbol"])
     grid = grids.grid_of(
-        {**values, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled}
+        {
+            **values,
+            "id": name,
+            "level_convention": draft.values["convention"],
+            "enabled": not disabled,
+            "source": source,
+        }
     )
     planned = grids.preview(project, grid, where)
     _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
@@ -396,7 +408,7 @@ def _differences(before: GridConfig, after: GridConfig) -> list[tuple[str, str, 
     from mm_dagster.config.grid_file import values_of
 
     old, new = values_of(before), values_of(after)
-    return [(key, old[key], new[key]) for key in old if old[key] != new[key]]
+    return [(key, was, new[key]) for key, was in old.items() if was != new[key]]
 
 
 @grid_app.command(

@@ -69,8 +69,8 @@ def pasted(name: str, is_terminal: bool) -> Found:
     return read(text, ZoneInfo(project_here().config.alerts.timezone))
 
 
-def told(project: Any, venue: str, bot: str | None, asking: bool) -> Found:
-    """What an exchange tells of one of its grids.
+def told(project: Any, venue: str, bot: str | None, asking: bool) -> tuple[Found, dict[str, str]]:
+    """What an exchange tells of one of its grids, and the `source` that it is.
 
     Raises:
         CommandError: none runs, or several, and none is named.
@@ -91,8 +91,8 @@ def told(project: Any, venue: str, bot: str | None, asking: bool) -> Found:
         answer = str(typer.prompt("Which one, by its number", err=True)).strip()
         chosen = answer if answer in by_number else None
     if chosen is None:
-        raise CommandError(f"--bot: {len(grids)} spot grids run on {venue}; name the number of one")
-    return grid_bots.values_of(by_number[chosen])
+        raise CommandError(f"--from: {len(grids)} spot grids run on {venue}; name the number of one")
+    return grid_bots.values_of(by_number[chosen]), {"exchange": venue, "id": chosen}
 
 
 def say_what_was_read(found: Found, flags: dict[str, Any]) -> None:

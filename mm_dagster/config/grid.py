@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mm_dagster.bars import ceil_bar
 from mm_dagster.config.model import Model, Name, Symbol, UtcTime
@@ -94,6 +94,11 @@ def nearest_opposing(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64
     return min(found)
 
 
+def _as_text(value: object) -> object:
+    """YAML takes a number without quotes for one."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Fees(Model):
     """Fees as fractions; 0.001 is 0.1 %."""
 
@@ -102,6 +107,15 @@ class Fees(Model):
     paid_in: FeeCurrency = "quote"
     slippage: Annotated[float, Field(ge=0, lt=0.1)] | None = None
     """What a market order loses against the price, fraction; null: it is modelled from volume and volatility."""
+
+
+class BotSource(Model):
+    """The bot at an exchange that a grid is: at every tick what it does and holds is read from there."""
+
+    exchange: Name
+    """Name of a venue in markets.yaml that has an `account`: of OKX, Bitget or Bybit."""
+    id: Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^\d{1,30}$")]
+    """The bot's number there."""
 
 
 class GridConfig(Model):
@@ -123,6 +137,10 @@ class GridConfig(Model):
     stop: Annotated[float, Field(gt=0, description="Stop price, below the lower bound.")]
     capital: Annotated[float, Field(gt=0, description="Quote currency.")]
     fees: Fees = Fees()
+    source: BotSource | None = None
+    """The bot that it is: `{exchange: okx, id: "4489"}`; null: what it holds is the account's fills, or modelled."""
+
+    hashed_when_given: ClassVar[frozenset[str]] = frozenset({"source"})
 
     @property
     def prices(self) -> npt.NDArray[np.float64]:

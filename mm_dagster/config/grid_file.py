@@ -36,6 +36,7 @@ def values_of(grid: GridConfig) -> dict[str, str]:
         "fees.maker": plain_text(grid.fees.maker),
         "fees.taker": plain_text(grid.fees.taker),
         "fees.paid_in": grid.fees.paid_in,
+        **({"source.exchange": grid.source.exchange, "source.id": grid.source.id} if grid.source else {}),
     }
 
 
@@ -54,19 +55,22 @@ def grid_text(grid: GridConfig) -> str:
         "stop": f"{quote}, below the lower bound",
         "capital": f"{quote} that was put in",
         "fees": "fractions: 0.001 is 0.1 %",
+        "source": "the bot that it is, read at every tick",
     }
     fees = ", ".join(f"{key[5:]}: {value}" for key, value in values.items() if key.startswith("fees."))
     lines = [
         "# A changed bound, level or stop is a new episode and needs a new activated_at: `mm grid edit` gives it one."
     ]
     plain = {key: value for key, value in values.items() if "." not in key} | {"fees": f"{{{fees}}}"}
+    if grid.source:
+        plain["source"] = f'{{exchange: {_scalar("exchange", grid.source.exchange)}, id: "{grid.source.id}"}}'
     for key, value in plain.items():
         line = f"{key}: {_scalar(key, value)}"
         lines.append(f"{line:{_COLUMN}} # {said[key]}" if key in said else line)
     return "\n".join(lines) + "\n"
 
 
-_NO_WORDS = ("enabled", "lower", "upper", "levels", "stop", "capital", "fees", "activated_at")
+_NO_WORDS = ("enabled", "lower", "upper", "levels", "stop", "capital", "fees", "activated_at", "source")
 
 
 def _scalar(key: str, value: str) -> str:

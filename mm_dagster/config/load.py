@@ -19,9 +19,9 @@ from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.errors import ConfigError, foreseen
 from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.exit import ExitConfig
-from mm_dagster.config.grid import GridConfig, nearest_opposing
+from mm_dagster.config.grid import BotSource, GridConfig, nearest_opposing
 from mm_dagster.config.history import HistoryConfig
-from mm_dagster.config.markets import MarketsConfig
+from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue, MarketsConfig
 from mm_dagster.config.model import CREDENTIALS, Model
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
@@ -204,7 +204,39 @@ def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig])
                 f"{path}: activated_at: {iso(grid.activated_at)} is before {iso(FIRST_DAY)}, where history begins"
             )
         by_id[grid.id] = path
+    _check_bots(config, folder, grids)
     _refuse_crossing(config, {grid.id: path for path, grid in grids.items()})
+
+
+def _check_bots(config: Config, folder: Path, grids: Mapping[Path, GridConfig]) -> None:
+    """Refuses a bot that cannot be read, and one that two running grids are."""
+    known: dict[BotSource, Path] = {}
+    for path, grid in grids.items():
+        if grid.source is None:
+            continue
+        name, venues = grid.source.exchange, config.markets.venues
+        venue = venues.get(name)
+        if venue is None:
+            raise ConfigError(
+                f"{path}: source.exchange: {name!r} is no venue of markets.yaml{did_you_mean(name, set(venues))}"
+            )
+        if not isinstance(venue, CcxtVenue) or venue.exchange not in BOT_EXCHANGES:
+            raise ConfigError(
+                f"{path}: source.exchange: the bots of {name!r} cannot be read, those of {', '.join(BOT_EXCHANGES)} "
+                "can; take source out"
+            )
+        if venue.account is None:
+            raise ConfigError(
+                f"{folder / 'markets.yaml'}: venues.{name}.account: is missing; {path.name} needs a read-only key there"
+            )
+        if not config.market(grid.symbol).is_real:
+            raise ConfigError(f"{path}: source: {grid.symbol} is no market of an exchange here; take source out")
+        if grid.enabled and grid.source in known:
+            raise ConfigError(
+                f"{path}: source.id: {grid.source.id} is the bot of {known[grid.source].name} already; keep one"
+            )
+        if grid.enabled:
+            known[grid.source] = path
 
 
 def _refuse_crossing(config: Config, paths: Mapping[str, Path]) -> None:

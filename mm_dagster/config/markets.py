@@ -9,6 +9,9 @@ from pydantic import Field
 from mm_dagster.bars import DAY_BARS
 from mm_dagster.config.model import Address, Model, Name, Positive, Symbol, VariableName
 
+BOT_EXCHANGES = ("okx", "myokx", "okxus", "bitget", "bybit")
+"""ccxt's names of the exchanges whose grid bots a key can read; a key of one site of OKX is unknown at the others."""
+
 
 class AccountKeys(Model):
     """Names of the environment variables that hold a read-only API key. The program places no order."""

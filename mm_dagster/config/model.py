@@ -22,6 +22,8 @@ class Model(BaseModel):
     """Whether its keys change no row, only how far a check looks."""
     only_for_tables: ClassVar[frozenset[str] | None] = None
     """The tables whose rows its keys change; None: those of every table that depends on its file."""
+    hashed_when_given: ClassVar[frozenset[str]] = frozenset()
+    """Keys that change a row only where they are given: a row of before there was such a key has the same hash."""
 
     @model_validator(mode="before")
     @classmethod

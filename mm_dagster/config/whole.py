@@ -158,6 +158,7 @@ class Config(Model):
 def _plain(model: Model, table: str) -> dict[str, Any]:
     """What of a model changes rows of a table."""
     left_out = {name for name, value in model if isinstance(value, Model) and not _changes(value, table)}
+    left_out |= {name for name in model.hashed_when_given if getattr(model, name) is None}
     return model.model_dump(mode="json", exclude=left_out)
 
 

@@ -62,7 +62,7 @@ tick = dg.define_asset_job(
     "tick",
     selection=HISTORY
     | dg.AssetSelection.checks(JUDGED)
-    | dg.AssetSelection.assets("account_snapshot", "book_snapshot", "snapshot", "tick_log"),
+    | dg.AssetSelection.assets("account_snapshot", "grid_bot", "book_snapshot", "snapshot", "tick_log"),
     description="The newest bar, from candles to exit states and the snapshot; heals what earlier ticks missed.",
     tags={KIND_TAG: "tick"},
     executor_def=dg.in_process_executor,

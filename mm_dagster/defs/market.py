@@ -9,6 +9,7 @@ from mm_dagster.defs.describe import checked, preview, stage_asset
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import collect, exhibits, findings
+from mm_dagster.pipeline.follow_bots import follow_bots
 
 
 @history_asset(
@@ -78,4 +79,29 @@ def account_snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, t
     shown = read.select("venue", "as_of", "complete", pl.col("balances", "open_orders", "fills").list.len())
     return dg.MaterializeResult(
         metadata={"preview": preview(shown)}, check_results=[checked(findings.of_accounts(read, problems))]
+    )
+
+
+@stage_asset(
+    kinds={"ccxt", "parquet"},
+    checks={
+        "bots_are_read": "Every bot that a grid names as its source was read, and agrees with its file. If not: the "
+        "sentence says what to do; until then what the grid holds is modelled from candles.",
+    },
+)
+def grid_bot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
+    """What exchanges tell of the grid bots that grids name as their `source`, at every live tick.
+
+    Read with a read-only key of OKX, Bitget or Bybit. A bot that stopped there is a response `stopped`, a changed one a
+    new episode of its grid; either counts when it was told twice. Without keys there are no rows.
+    """
+    done = follow_bots(project, turn.time, context.run.run_id)
+    for problem in done.problems:
+        context.log.error(problem)
+    for sentence in done.done:
+        context.log.info(sentence)
+    shown = ["venue", "bot_id", "symbol", "state", "inventory", "cash", "grid_profit", "total_pnl", "fills"]
+    return dg.MaterializeResult(
+        metadata={"preview": preview(done.rows.select(shown)), **({"done": "; ".join(done.done)} if done.done else {})},
+        check_results=[checked(findings.of_bots(done.rows, done.problems))],
     )

@@ -9,11 +9,11 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from mm_dagster.arrays import Floats
+from mm_dagster.arrays import Flags, Floats
 from mm_dagster.bars import BAR, HOUR_BARS, Span
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.risk import Giveback, RiskConfig
-from mm_dagster.grid import account, at_risk
+from mm_dagster.grid import account, at_risk, bot
 from mm_dagster.grid.replay import GridTerms, Replay, replay, terms_of
 from mm_dagster.grid.slippage import Traded, lost, taken_off, traded
 from mm_dagster.tables.market import MarketRules
@@ -43,17 +43,19 @@ class Position:
         numbers: those of COLUMNS that are known, each as long as what is asked for; NaN where they are not.
         began: `as_of` of the bar at which the position began; None: it never did.
         stopped: `as_of` of the bar in which the stop was reached; None: it was not.
-        source: MODELLED or ACCOUNT, from `began` on.
+        from_account: at which of the bars the position is that of the account or the bot; None: at none, modelled.
         remark: why the position or the account is not known, where a person can do something about it.
         remark_from: `as_of` from which that can be said.
+        said: what else is to be said at single bars, by place among those that are asked for.
     """
 
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     began: datetime | None = None
     stopped: datetime | None = None
-    source: str = "MODELLED"
+    from_account: Flags | None = None
     remark: str | None = None
     remark_from: datetime | None = None
+    said: Mapping[int, str] = field(default_factory=dict)
 
 
 def compute(
@@ -63,12 +65,13 @@ def compute(
     risk: RiskConfig,
     rules: MarketRules,
     fills: pl.DataFrame | str | None = None,
+    told: pl.DataFrame | None = None,
 ) -> Position:
-    """The position of a running grid at its newest bars, replayed from its activation, or as its account has it.
+    """The position of a running grid at its newest bars, replayed from its activation, or as its account or bot has it.
 
     The grid starts at the close of its first evaluation. Where that bar is MISSING it starts at the first known close,
     and where none is known within the first hour, nothing of the position is. With an account the position is that of
-    its fills; what still waits to be bought is as modelled.
+    its fills, with a bot what its exchange tells that it holds; what still waits to be bought is as modelled.
 
     Args:
         grid: the grid; a disabled one holds nothing that is known.
@@ -79,6 +82,7 @@ def compute(
         risk: how long the operator takes, how far the price may fall meanwhile, and the half spread of the market.
         rules: of the grid's market.
         fills: of its account, see `account.fills_of`.
+        told: rows of `grid_bot` of the bot that it is; None: it is none.
     """
     if not grid.enabled or not sigma.size:
         return Position()
@@ -106,32 +110,44 @@ def compute(
         market = market.tail(sigma.size)
     lived, closes = lived.tail(sigma.size), closes[-sigma.size :]
     columns = _modelled(grid, lived)
-    source, remark = "MODELLED", fills if isinstance(fills, str) else None
-    if isinstance(fills, pl.DataFrame):
-        last = grid.first_as_of + (prices.shape[1] - 1) * BAR
-        times = Span(last - closes.size * BAR, last).open_times() + BAR
+    remark = fills if isinstance(fills, str) else None
+    seen, said = np.zeros(closes.size, np.bool_), dict[int, str]()
+    last = grid.first_as_of + (prices.shape[1] - 1) * BAR
+    times = Span(last - closes.size * BAR, last).open_times() + BAR
+    real: dict[str, Floats] = {}
+    if told is not None:
+        remark = None
+        of_bot = bot.positions(grid, told, closes, times, book.sold_for)
+        real, seen = dict(of_bot.numbers), of_bot.known
+        said = dict.fromkeys(np.flatnonzero(of_bot.silent).tolist(), bot.SILENT)
+        for place in np.flatnonzero(seen).tolist():
+            sentence = bot.difference(grid, float(real["inventory"][place]), float(lived.inventory[place]))
+            said |= {place: sentence} if sentence else {}
+    elif isinstance(fills, pl.DataFrame):
         try:
-            real = account.positions(grid, fills, closes, times, book.sold_for)
+            found = account.positions(grid, fills, closes, times, book.sold_for)
         except ValueError as error:
             remark = str(error)
         else:
-            columns = {name: real[name].to_numpy() for name in account.COLUMNS}
-            if market is not None:
-                held = columns["inventory"]
-                dearer = np.where(held > 0, lost(book, held * closes, market), 0.0)
-                columns |= {name: columns[name] - dearer for name in _VALUED}
-            lived = lived._replace(inventory=columns["inventory"], grid_profit=columns["grid_profit"])
-            # The stop of the model is not one of the account, which may hold on.
-            source, stopped = "ACCOUNT", None
+            real, seen = {name: found[name].to_numpy() for name in account.COLUMNS}, np.ones(closes.size, np.bool_)
+    if real:
+        if market is not None:
+            held = real["inventory"]
+            dearer = np.where(held > 0, lost(book, held * closes, market), 0.0)
+            real |= {name: real[name] - dearer for name in _VALUED}
+        columns |= {name: np.where(seen, real[name], columns[name]) for name in account.COLUMNS}
+        lived = lived._replace(inventory=columns["inventory"], grid_profit=columns["grid_profit"])
     columns |= _at_risk(book, lived, closes, sigma[-closes.size :], risk.giveback, market)
-    before = np.full(sigma.size - closes.size, np.nan)
+    before = sigma.size - closes.size
+    unknown = np.full(before, np.nan)
     return Position(
-        numbers={name: np.concatenate([before, values]) for name, values in columns.items()},
+        numbers={name: np.concatenate([unknown, values]) for name, values in columns.items()},
         began=began,
         stopped=stopped,
-        source=source,
+        from_account=np.concatenate([np.zeros(before, np.bool_), seen]),
         remark=None if remark is None else f"The account is not used: {remark}.",
         remark_from=grid.first_as_of,
+        said={before + place: sentence for place, sentence in said.items()},
     )
 
 

@@ -39,6 +39,7 @@ def compute(
     risk: RiskConfig,
     rules: Mapping[str, MarketRules] | None = None,
     fills: Mapping[str, pl.DataFrame | str | None] | None = None,
+    told: Mapping[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
     """Evaluates grids, enabled or not, at every bar of the span since their activation.
 
@@ -51,6 +52,7 @@ def compute(
         risk: what a weekend is, scales of the touch probability, limits of the stop-loss risk, what waiting means.
         rules: of the grids' markets, by grid: ticks, lots, smallest orders; of one that is not there, none.
         fills: of the grids' accounts, by grid, see `account.fills_of`; without them the position is modelled.
+        told: rows of `grid_bot` of the grids that are a bot, by grid.
 
     Returns:
         Rows of `grid_risk` without stamps, one per grid and bar, in the order of the grids and by `as_of`. Where the
@@ -93,7 +95,8 @@ def compute(
     rows_of = [slice(end - count, end) for end, count in zip(ends.tolist(), bars, strict=True)]
     response_bars = -(-timedelta(minutes=risk.giveback.response_minutes) // BAR)
     response = touch.forecast(known["volatility_forecast"], ahead, response_bars, risk.vol.weekend)
-    held = _positions(grids, candles, span.end, [response[rows] for rows in rows_of], risk, rules or {}, fills or {})
+    sigmas = [response[rows] for rows in rows_of]
+    held = _positions(grids, candles, span.end, sigmas, risk, rules or {}, fills or {}, told or {})
     columns |= {name: np.full(owner.size, np.nan) for name in position.COLUMNS}
     for grid, rows, its in zip(grids, rows_of, held, strict=True):
         for name, values in its.numbers.items():
@@ -111,6 +114,13 @@ def compute(
     begun, over, remarked = (
         since.select((pl.col("began", "stopped", "remarked") <= pl.col("as_of")).fill_null(value=False)).to_numpy().T
     )
+    none = [np.zeros(count, np.bool_) for count in bars]
+    real = begun & np.concatenate([none[k] if (one := its.from_account) is None else one for k, its in enumerate(held)])
+    # The stop of the model is not one of the account, which may hold on.
+    over &= ~real
+    said = {
+        rows.start + place: text for rows, its in zip(rows_of, held, strict=True) for place, text in its.said.items()
+    }
     frame = (
         pl.DataFrame(columns)
         .select(pl.all().fill_nan(None))
@@ -123,11 +133,11 @@ def compute(
             stop_loss_risk=_named(stop_risk, STOP_LOSS_RISK),
             risk_level=_named(level, RISK_LEVEL),
             stopped_at=since["stopped"].set(pl.Series(~over), None),
-            source=pl.Series(["MODELLED", *(its.source for its in held)]).gather(np.where(begun, 1 + owner, 0)),
+            source=pl.Series(["MODELLED", "ACCOUNT"]).gather(real.astype(np.int64)),
         )
     )
     recommendations = _recommendations(
-        grids, held, owner, over, remarked, price, columns["p_stop_24h"], health, stop_risk
+        grids, held, owner, over, remarked, said, price, columns["p_stop_24h"], health, stop_risk
     )
     frame = frame.with_columns(recommendations=recommendations)
     return registry.conform(frame, "grid_risk").drop("config_hash", "code_version")
@@ -164,6 +174,7 @@ def _recommendations(
     owner: Integers,
     over: Flags,
     remarked: Flags,
+    remarks: Mapping[int, str],
     price: Floats,
     p_stop: Floats,
     health: Integers,
@@ -177,6 +188,7 @@ def _recommendations(
         owner: place of the grid of each bar, shape (n,).
         over: whether its stop was reached by then, shape (n,).
         remarked: whether its position has a remark by then, shape (n,).
+        remarks: what else is to be said of its position, by place of the bar.
         price: shape (n,).
         p_stop: probability of the stop within 24 hours, shape (n,).
         health: place in `tables.POSITION_HEALTH`, shape (n,).
@@ -188,10 +200,13 @@ def _recommendations(
     ]
     sentences, counts = [], np.zeros(owner.size, np.int64)
     # Most bars need no word.
-    for row in np.flatnonzero(over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)).tolist():
+    to_say = over | remarked | (health != _IN_GRID) | (stop_risk != _SAFE)
+    to_say[list(remarks)] = True
+    for row in np.flatnonzero(to_say).tolist():
         grid = owner[row]
         said = [stops[grid]] if over[row] else []
         said += [held[grid].remark] if remarked[row] else []
+        said += [remarks[row]] if row in remarks else []
         said += _recommend(grids[grid], float(price[row]), float(p_stop[row]), health[row], stop_risk[row])
         sentences += said
         counts[row] = len(said)
@@ -212,6 +227,7 @@ def _positions(
     risk: RiskConfig,
     rules: Mapping[str, MarketRules],
     fills: Mapping[str, pl.DataFrame | str | None],
+    told: Mapping[str, pl.DataFrame],
 ) -> list[Position]:
     """What each grid holds at the newest bars, as many as there are sigmas of it."""
     starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
@@ -223,8 +239,8 @@ def _positions(
     for grid, sigma in zip(grids, sigmas, strict=True):
         if grid.enabled:
             life = prices[:, symbols.index(grid.symbol), (grid.first_as_of - BAR - lives.start) // BAR :]
-            its = position.compute(grid, life, sigma, risk, rules.get(grid.id, NO_RULES), fills.get(grid.id))
-            held.append(its)
+            of = (fills.get(grid.id), told.get(grid.id))
+            held.append(position.compute(grid, life, sigma, risk, rules.get(grid.id, NO_RULES), *of))
         else:
             held.append(Position())
     return held

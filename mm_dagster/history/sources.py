@@ -32,7 +32,7 @@ class Sources:
         """The column by which a table's rows have a source, and the source in force of each value of it."""
         if "quote" in registry.STAGES[table].key:
             return "quote", self.quotes
-        return ("venue", self.venues) if table == "account_snapshot" else ("symbol", self.markets)
+        return ("venue", self.venues) if "venue" in registry.STAGES[table].key else ("symbol", self.markets)
 
     def in_force(self, table: str) -> str:
         """What selects the rows of the sources in force, in SQL."""

@@ -16,7 +16,7 @@ from mm_dagster.text import did_you_mean
 
 
 def answer(
-    project: Project, grid_id: str, action: str, at: datetime, note: str | None
+    project: Project, grid_id: str, action: str, at: datetime, note: str | None, *, told_by: str | None = None
 ) -> tuple[pl.DataFrame, str | None]:
     """Notes an answer. Emergencies that it ends are cancelled by the next run of the sender.
 
@@ -26,6 +26,7 @@ def answer(
         action: see words.RESPONSES.
         at: when it was done, UTC.
         note: in the operator's words.
+        told_by: the venue that told of it; None: the operator did.
 
     Returns:
         The row of `operator_response`, and what is left to do, in a sentence; None: nothing.
@@ -47,7 +48,7 @@ def answer(
             raise ValueError(f"{grid_id}: it never ran, its file says `enabled: false`; nothing to respond to")
         windows = project.config.exit.window_minutes
         ledger, before = lake.read("notification"), lake.read("operator_response")
-        row = response(grid_id, action, at, note, ledger, windows, sorted(begun), before)
+        row = response(grid_id, action, at, note, ledger, windows, sorted(begun), before, told_by)
         lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", f"{at:%Y-%m-%dT%H:%MZ}"))
         changed = episode.stopped(stored, answers_in(project))
         if changed.height:

@@ -139,6 +139,11 @@ def of_accounts(read: pl.DataFrame, problems: Sequence[str]) -> Finding:
     return Finding("account_is_read", not problems, "; ".join(problems) or said)
 
 
+def of_bots(read: pl.DataFrame, problems: Sequence[str]) -> Finding:
+    """Whether every bot that a grid is was read, and is what its file says."""
+    return Finding("bots_are_read", not problems, "; ".join(problems) or f"{counted(read.height, 'bot')} were told of.")
+
+
 def of_risks(done: Risks) -> list[Finding]:
     """Whether the grids are as they were first seen, and what their accounts hold."""
     agree = f"{done.compared} grids agree with their accounts." if done.compared else "No grid's account is read."

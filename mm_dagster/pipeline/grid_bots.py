@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.config.pasted import Found
+from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue
+from mm_dagster.config.pasted import Found, Unsure
 from mm_dagster.config.whole import Config
 from mm_dagster.errors import ForeseenError
-from mm_dagster.market.venue import VenueError
+from mm_dagster.pipeline.venues import key_of
 from mm_dagster.text import did_you_mean, plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.market.connection import Retry
     from mm_dagster.market.grid_bots import BotGrid
 
-_BEGINS_LATER = ("starting",)
-_ENDS = ("stopping", "no_close_position", "stopped")
+_ENDS = ("stopping", "stopped")
+_MAY_BE = {"convention": ("intervals", "levels"), "spacing": ("arithmetic", "geometric")}
+"""What a value may be that an exchange does not tell."""
 _FIELDS = ("symbol", "lower", "upper", "levels", "convention", "spacing", "stop", "capital", "activated_at")
 
 
@@ -37,25 +37,23 @@ def listed(
     venues = config.markets.venues
     if venue not in venues:
         raise BotError(f"--from: {venue!r} is no venue of markets.yaml{did_you_mean(venue, venues)}")
-    settings = venues[venue]
     # Imported here because ccxt takes a second to load.
-    from mm_dagster.market.account import credentials
-    from mm_dagster.market.grid_bots import SITES, OkxGrids
+    from mm_dagster.market.grid_bots import open_bots
 
-    if not isinstance(settings, CcxtVenue) or settings.exchange not in SITES:
-        raise BotError(f"--from: only the grids of {', '.join(SITES)} are read here, not those of {venue}; use --paste")
+    settings = venues[venue]
+    if not isinstance(settings, CcxtVenue) or settings.exchange not in BOT_EXCHANGES:
+        readable = ", ".join(BOT_EXCHANGES)
+        raise BotError(f"--from: only the grids of {readable} are read here, not those of {venue}; use --paste")
     if settings.account is None:
         raise BotError(
             f"--from: {venue} has no key; in markets.yaml give it account: {{key_env: A, secret_env: B, "
-            "passphrase_env: C}}, the names of variables that hold a key with the permission Read and no other"
+            "passphrase_env: C}, the names of variables that hold a key with the permission Read and no other"
         )
-    try:
-        key = credentials(settings.account, os.environ)
-    except VenueError as error:
-        raise VenueError(f"{venue}: {error}") from None
-    reader = OkxGrids(venue, settings, key, retry=retry)
+    reader = open_bots(venue, settings, key_of(venue, settings.account), retry=retry)
     if bot_id is not None:
-        return (reader.one(bot_id),), ()
+        return (reader.counted(reader.one(bot_id)),), ()
+    if not reader.can_list:
+        raise BotError(f"--from: {venue} lists no grids; name one by the number on its page, `--from {venue} NUMBER`")
     found = reader.running()
     return found.grids, found.odd
 
@@ -68,28 +66,30 @@ def values_of(bot: BotGrid) -> Found:
     """
     if bot.state in _ENDS:
         how = f", ended {bot.ended_by}" if bot.ended_by else ""
-        raise BotError(f"grid {bot.bot_id} of {bot.symbol} is {bot.state.replace('_', ' ')}{how}; nothing was written")
+        raise BotError(f"grid {bot.bot_id} of {bot.symbol} is {bot.state}{how}; nothing was written")
     known: dict[str, Any] = {
         "symbol": bot.symbol,
         "lower": bot.lower,
         "upper": bot.upper,
         "levels": bot.levels,
-        "convention": "intervals",
+        "convention": bot.convention,
         "spacing": bot.spacing,
         "stop": bot.stop,
         "capital": bot.capital,
-        "activated_at": None if bot.state in _BEGINS_LATER else bot.activated_at.replace(microsecond=0),
+        "activated_at": None if bot.state == "starting" else bot.activated_at.replace(microsecond=0),
+        "fee": bot.maker_fee,
     }
     notes = {"activated_at": "when it was made; one that waited for its trigger began later: --activated says so"}
     if bot.stop is None:
         notes["stop"] = "the exchange holds none below the grid"
-    if bot.state in _BEGINS_LATER:
+    if bot.state == "starting":
         notes["activated_at"] = "it waits for its trigger and does not run yet"
-    values = {name: value for name, value in known.items() if value is not None}
-    return Found(values, {}, tuple(name for name in _FIELDS if name not in values), notes)
+    values = {name: value for name, value in known.items() if value is not None and name not in bot.doubts}
+    doubts = {name: Unsure(_MAY_BE.get(name, (known[name],)), "?", why) for name, why in bot.doubts.items()}
+    return Found(values, doubts, tuple(name for name in _FIELDS if name not in values), notes)
 
 
 def sentence(bot: BotGrid) -> str:
     """A grid in one line, so that a person knows it."""
     lower, upper, capital = (plain_text(value) for value in (bot.lower, bot.upper, bot.capital))
-    return f"{bot.bot_id}: {bot.symbol} {lower} to {upper}, {bot.levels} intervals, {capital}, {bot.state}"
+    return f"{bot.bot_id}: {bot.symbol} {lower} to {upper}, {bot.levels} grids, {capital}, {bot.state}"

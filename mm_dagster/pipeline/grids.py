@@ -186,7 +186,7 @@ def _changes(
         changes[path] = grid_text(grid).encode("utf-8")
     else:
         was, now = values_of(before), values_of(grid)
-        wanted = {key: value for key, value in now.items() if was[key] != value}
+        wanted = {key: value for key, value in now.items() if was.get(key) != value}
         changes[path] = changed(contents[path].decode("utf-8"), wanted).encode("utf-8")
     return changes
 

@@ -14,7 +14,7 @@ from mm_dagster.bars import BAR, TIME, Span, floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit import ladder, triggers
 from mm_dagster.exit.live import live_state
-from mm_dagster.grid import account, entry, episode, risk
+from mm_dagster.grid import account, bot, entry, episode, risk
 from mm_dagster.market.candles import sift
 from mm_dagster.market.contradiction import UNSURE, held_back, ticker_doubt
 from mm_dagster.market.venue import VenueError
@@ -52,7 +52,7 @@ def assess_risk(job: Work) -> Risks:
     lake = job.project.lake
     rules = keep_episodes(job)
     refused = job.refusals()
-    accounts = lake.read("account_snapshot")
+    accounts, bots = lake.read("account_snapshot"), lake.read("grid_bot")
     followed = [grid for symbol in job.symbols for grid in job.grids(symbol) if grid.id not in refused]
     changed, last, compared = 0, [], 0
     differing: list[str] = []
@@ -63,10 +63,17 @@ def assess_risk(job: Work) -> Risks:
         starts = [grid.first_as_of - BAR for grid in grids if grid.enabled]
         lives = Span(min([span.start, *starts]), span.end)
         candles = lake.read("candles", span=lives, symbols=symbols)
-        filled = {grid.id: fills(job, grid, accounts) for grid in grids}
-        rows = risk.compute(grids, features, candles, span, job.config.risk, rules, filled)
+        told = {grid.id: _told(grid, bots) for grid in grids if grid.enabled and grid.source}
+        filled = {grid.id: fills(job, grid, accounts) for grid in grids if grid.id not in told}
+        rows = risk.compute(grids, features, candles, span, job.config.risk, rules, filled, told)
         newest = Span(span.end - BAR, span.end)
-        for grid in (grid for grid in grids if isinstance(filled[grid.id], pl.DataFrame)):
+        for grid in grids:
+            row = rows.filter((pl.col("grid_id") == grid.id) & (pl.col("as_of") == span.end)).to_dicts()
+            if grid.id in told and row and row[0]["source"] == "ACCOUNT":
+                compared += 1
+                said = [one for one in row[0]["recommendations"] if one.startswith(bot.DIFFERS)]
+                differing += [f"{grid.id}: {one[:1].lower()}{one[1:].rstrip('.')}" for one in said]
+        for grid in (grid for grid in grids if isinstance(filled.get(grid.id), pl.DataFrame)):
             model = risk.compute([grid], features, candles, newest, job.config.risk, rules)
             differing += account.differences(grid, model, rows.filter(pl.col("grid_id") == grid.id).tail(1))
             compared += 1
@@ -171,6 +178,13 @@ def fills(job: Work, grid: GridConfig, accounts: pl.DataFrame) -> pl.DataFrame |
     venue = job.config.market(grid.symbol).venue
     running = [one for one in job.config.grids if one.enabled and job.config.market(one.symbol).venue == venue]
     return account.fills_of(grid, running, accounts.filter(pl.col("venue") == venue)) if grid.enabled else None
+
+
+def _told(grid: GridConfig, bots: pl.DataFrame) -> pl.DataFrame:
+    """What the exchange told of the bot that a grid is, since its activation."""
+    assert grid.source is not None
+    mine = (pl.col("venue") == grid.source.exchange) & (pl.col("bot_id") == grid.source.id)
+    return bots.filter(mine & (pl.col("symbol") == grid.symbol) & (pl.col("as_of") >= grid.activated_at))
 
 
 def _has_run(job: Work, grid: GridConfig) -> bool:

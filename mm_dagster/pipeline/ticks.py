@@ -5,6 +5,7 @@ from datetime import datetime
 
 from mm_dagster.bars import Span
 from mm_dagster.pipeline import books, collect, costs, judge, measure, portfolio
+from mm_dagster.pipeline.follow_bots import follow_bots
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.tick_row import end_tick
 from mm_dagster.pipeline.work import MAKERS, Work, makes, plan
@@ -14,6 +15,11 @@ from mm_dagster.tables import registry
 @makes("account_snapshot")
 def _accounts(job: Work) -> object:
     return collect.collect_accounts(job.project, job.tick, job.run_id)
+
+
+@makes("grid_bot")
+def _bots(job: Work) -> object:
+    return follow_bots(job.project, job.tick, job.run_id)
 
 
 _MODULES = (collect, measure, judge, portfolio, books, costs)

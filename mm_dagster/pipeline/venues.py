@@ -9,13 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue
 from mm_dagster.config.whole import Config
 from mm_dagster.market.open import open_venue
 from mm_dagster.market.venue import Venue, VenueError
 
 if TYPE_CHECKING:
-    from mm_dagster.market.account import ExchangeAccount
+    from mm_dagster.config.markets import AccountKeys
+    from mm_dagster.market.account import Credentials, ExchangeAccount
+    from mm_dagster.market.connection import Retry
+    from mm_dagster.market.grid_bots import GridBots
 
 logger = logging.getLogger("mm_dagster")
 
@@ -35,6 +38,7 @@ class Venues:
         self._folder = folder
         self.opened: dict[str, Venue] = {}
         self._accounts: dict[str, ExchangeAccount] = {}
+        self._bots: dict[str, GridBots] = {}
 
     def of(self, symbol: str) -> Venue:
         """The venue that a symbol trades on, opened once a run, so that its circuit breaker holds for the run.
@@ -60,14 +64,29 @@ class Venues:
             return None
         if venue not in self._accounts:
             # Imported here because ccxt takes a second to load.
-            from mm_dagster.market.account import ExchangeAccount, credentials
+            from mm_dagster.market.account import ExchangeAccount
 
-            try:
-                key = credentials(settings.account, os.environ)
-            except VenueError as error:
-                raise VenueError(f"{venue}: {error}") from None
-            self._accounts[venue] = ExchangeAccount(venue, settings, key)
+            self._accounts[venue] = ExchangeAccount(venue, settings, key_of(venue, settings.account))
         return self._accounts[venue]
+
+    def bots(self, venue: str, *, retry: Retry | None = None) -> GridBots | None:
+        """The grid bots of the account on a venue, opened once a run; None: there is no key, or it tells of none.
+
+        Args:
+            venue: name of it in markets.yaml.
+            retry: how patiently a call is repeated.
+
+        Raises:
+            VenueError: a variable with a part of the key is not set, or lacks.
+        """
+        settings = self._config.markets.venues[venue]
+        if not isinstance(settings, CcxtVenue) or settings.account is None or settings.exchange not in BOT_EXCHANGES:
+            return None
+        if venue not in self._bots:
+            from mm_dagster.market.grid_bots import open_bots
+
+            self._bots[venue] = open_bots(venue, settings, key_of(venue, settings.account), retry=retry)
+        return self._bots[venue]
 
     def clock(self, symbol: str) -> datetime:
         """What time it is on a market: its venue's time, or ours where the venue does not say or is a recording."""
@@ -82,3 +101,17 @@ class Venues:
         """What time it is on the first live market, so that all that is told runs on one clock; else ours."""
         live = [market for market in self._config.watched if market.is_real]
         return self.clock(live[0].symbol) if live else self._now()
+
+
+def key_of(venue: str, keys: AccountKeys) -> Credentials:
+    """The key of a venue, out of the environment.
+
+    Raises:
+        VenueError: a variable is not set, or empty.
+    """
+    from mm_dagster.market.account import credentials
+
+    try:
+        return credentials(keys, os.environ)
+    except VenueError as error:
+        raise VenueError(f"{venue}: {error}") from None

@@ -59,6 +59,7 @@ class OperatorResponse(dy.Schema):
     at = time("When it was done;")
     action = one_of(RESPONSES, "What was done.")
     note = text("In the operator's words.", nullable=True)
+    told_by = text("The venue that told of it; null: the operator did.", nullable=True)
     seconds_from_alert = number("Seconds.")
     within_window = flag("Whether it was within the recommended window.")
 

@@ -132,7 +132,7 @@ STAGES = (
         "grid_risk",
         GridRisk,
         group="grid",
-        after=("candles", "account_snapshot", "regime_features"),
+        after=("candles", "account_snapshot", "grid_bot", "regime_features"),
         # Of the verdict it reads nothing; its settings were always in the hash of the row, and stay there.
         settings=("regime", "grid", "risk"),
         # 4: prices in `recommendations` without exponents; no figure changed.

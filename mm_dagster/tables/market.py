@@ -20,7 +20,7 @@ from mm_dagster.tables.columns import (
 )
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
-from mm_dagster.tables.words import CANDLE_STATUS, SIDES
+from mm_dagster.tables.words import BOT_STATES, CANDLE_STATUS, SIDES
 
 
 class Candles(dy.Schema):
@@ -178,6 +178,46 @@ class AccountSnapshot(dy.Schema):
     source = source_of_candles()
 
 
+class GridBot(dy.Schema):
+    """What an exchange tells of a spot grid that runs there, at every tick; empty without account keys.
+
+    Every grid that a file names as its `source`, and all that run where the exchange lists them.
+    """
+
+    venue = text("Name of the venue in markets.yaml.", key=True)
+    bot_id = text("Its number there.", key=True)
+    as_of = time("The tick that asked;", key=True)
+    observed_at = time("When the exchange answered;")
+    symbol = text("Market.")
+    state = one_of(BOT_STATES, "What it does.")
+    lower = number("Lower bound, quote currency.", low=0.0, nullable=False)
+    upper = number("Upper bound, quote currency.", low=0.0, nullable=False)
+    levels = count("Its number of grids, as the exchange counts.", nullable=False)
+    spacing = text("arithmetic or geometric; null: not told.", nullable=True)
+    stop = number("Its stop price, quote currency; null: it has none below its bounds.", low=0.0)
+    capital = number("What was put into it, quote currency.", low=0.0, nullable=False)
+    created_at = time("When it was made;")
+    grid_profit = number("As told, quote currency; the exchange's figure for display.")
+    total_pnl = number("As told, quote currency; what the exchange calls its result.")
+    inventory = number("Base currency held; null: not told.", low=0.0)
+    cash = number("Quote currency held; null: not told.", low=0.0)
+    fills = count("Orders filled; null: not told.")
+    fresh_fills = structs(
+        "Orders filled that no row before has; empty where the exchange tells of none.",
+        fill_id=text("The exchange's number."),
+        at=time("When it was filled;"),
+        side=one_of(SIDES, "Side."),
+        price=number("Quote currency."),
+        amount=number("Base currency."),
+        fee=number("In fee_currency."),
+        fee_currency=text("Currency of the fee.", nullable=True),
+    )
+    fills_whole = flag("Whether none is missing among its fills until now.", nullable=False)
+    ended_at = time("When it stopped;", nullable=True)
+    ended_by = text("What ended it, in words.", nullable=True)
+    source = source_of_candles()
+
+
 class Tick(dy.Schema):
     """One row for every run of the pipeline at a tick, so that a missing one shows."""
 
@@ -228,5 +268,6 @@ STAGES = (
     Stage("quarantine", Quarantine, group="market"),
     Stage("candle_hole", CandleHole, group="market"),
     Stage("account_snapshot", AccountSnapshot, group="market"),
+    Stage("grid_bot", GridBot, group="market"),
     Stage("tick", Tick, group="audit"),
 )

@@ -47,6 +47,9 @@ ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
 
 SIDES = ("buy", "sell")
 
+BOT_STATES = ("starting", "running", "stopping", "stopped", "unknown")
+"""What a grid does at its exchange; `unknown`: its word for it is a new one."""
+
 RESPONSES = ("stopped", "reduced", "kept", "reopened")
 
 ENTRY_ADVICE = ("WAIT", "WATCH", "ENTER")

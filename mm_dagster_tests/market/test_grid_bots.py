@@ -12,7 +12,8 @@ import pytest
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.connection import Retry
-from mm_dagster.market.grid_bots import OkxGrids
+from mm_dagster.market.grid_bots import open_bots
+from mm_dagster.market.grid_bots_okx import OkxGrids
 from mm_dagster.market.venue import VenueError
 from mm_dagster_tests.okx import DETAILS, KEY, LIST, PASSPHRASE, SECRET, Okx, grid
 
@@ -150,10 +151,15 @@ def test_one_that_ended_between_two_questions_is_not_running(okx: Okx) -> None:
 
 
 def test_what_is_wrong_before_anything_is_asked(okx: Okx) -> None:
-    with pytest.raises(VenueError, match="'kucoin' tells of no grids here; okx, myokx, okxus do"):
-        reader(okx, exchange="kucoin")
-    with pytest.raises(VenueError, match="OKX wants the passphrase"):
-        reader(okx, Credentials(KEY, SECRET))
+    def opened(exchange: str, key: Credentials) -> None:
+        open_bots("main", CcxtVenue(kind="ccxt", exchange=exchange, api_url=okx.url), key, retry=QUICK)
+
+    with pytest.raises(VenueError, match="'kucoin' tells of no grids here; okx, myokx, okxus, bitget, bybit do"):
+        opened("kucoin", Credentials(KEY, SECRET, PASSPHRASE))
+    for exchange in ("okx", "bitget"):
+        with pytest.raises(VenueError, match=f"{exchange} wants the passphrase"):
+            opened(exchange, Credentials(KEY, SECRET))
+    opened("bybit", Credentials(KEY, SECRET))
     with pytest.raises(VenueError, match="is no number of a grid; copy it from its page"):
         reader(okx).one("../x")
     assert okx.asked == []
