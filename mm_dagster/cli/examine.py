@@ -37,7 +37,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _examine() -> list[dict[str, Any]]:
     """One row for each part of the system: OK, or what to do."""
-    from mm_dagster.config.markets import CcxtVenue
+    from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue
+    from mm_dagster.pipeline import grid_bots
 
     rows: list[dict[str, Any]] = []
 
@@ -66,6 +67,8 @@ def _examine() -> list[dict[str, Any]]:
     for name, venue in config.markets.venues.items():
         if isinstance(venue, CcxtVenue) and venue.account:
             check(f"account {name}", lambda name=name: project.venues.account(name).check())  # type: ignore[misc]
+            if venue.exchange in BOT_EXCHANGES:
+                check(f"bots {name}", lambda name=name: grid_bots.check(project, name))  # type: ignore[misc]
     check("newest bar", lambda: freshness(project, project.venues.clock))
     check("candles", lambda: _candles(project))
     check("order books", lambda: _books(project))

@@ -9,11 +9,12 @@ from mm_dagster.config.pasted import Found, Unsure
 from mm_dagster.config.whole import Config
 from mm_dagster.errors import ForeseenError
 from mm_dagster.pipeline.venues import key_of
-from mm_dagster.text import did_you_mean, plain_text
+from mm_dagster.text import counted, did_you_mean, plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.market.connection import Retry
     from mm_dagster.market.grid_bots import BotGrid
+    from mm_dagster.pipeline.project import Project
 
 _ENDS = ("stopping", "stopped")
 _MAY_BE = {"convention": ("intervals", "levels"), "spacing": ("arithmetic", "geometric")}
@@ -56,6 +57,28 @@ def listed(
         raise BotError(f"--from: {venue} lists no grids; name one by the number on its page, `--from {venue} NUMBER`")
     found = reader.running()
     return found.grids, found.odd
+
+
+def check(project: Project, venue: str) -> str:
+    """One line for `mm doctor`: which bots of a venue with a key are told of, and which grids they are.
+
+    Args:
+        project: the grids, and the connection to the venue.
+        venue: name of it in markets.yaml.
+
+    Raises:
+        VenueError: the exchange does not answer, or refuses.
+    """
+    reader = project.venues.bots(venue)
+    assert reader is not None
+    mine = {grid.source.id: grid for grid in project.config.grids if grid.source and grid.source.exchange == venue}
+    found = {bot.bot_id: bot for bot in reader.running().grids} if reader.can_list else {}
+    found |= {name: reader.one(name) for name, grid in mine.items() if grid.enabled and name not in found}
+    said = [f"{counted(len(found), 'bot')} told of"]
+    said += [f"{mine[name].id} is {bot.state}" for name, bot in found.items() if name in mine]
+    others = [name for name in found if name not in mine]
+    said += [f"no file is {', '.join(others)}: `mm grid add --from {venue} NUMBER`"] if others else []
+    return f"{reader.connection.label}: {'; '.join(said)}"
 
 
 def values_of(bot: BotGrid) -> Found:

@@ -12,7 +12,7 @@ import polars as pl
 from filelock import FileLock
 
 from mm_dagster import environment
-from mm_dagster.alerts import budget, digest, drill, failures, limits, message, policy, receipts
+from mm_dagster.alerts import budget, digest, drill, failures, limits, message, newcomers, policy, receipts
 from mm_dagster.alerts.alert import EVERY_GRID, Alert, Cancellation
 from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable, SecondChannelUrlError
 from mm_dagster.alerts.dispatch import Outgoing, dispatch
@@ -165,7 +165,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
     ledger = _counted(project, not simulated)
     due = failures.unsent_failures(ledger, clock)
-    due += _limits(project, ledger, clock)
+    due += _limits(project, ledger, clock) + _newcomers(project, ledger, clock)
     if grids:
         told = pl.col("kind").is_in(["DIGEST", limits.KIND])
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | told)
@@ -222,6 +222,15 @@ def _limits(project: Project, ledger: pl.DataFrame, clock: datetime) -> list[Ale
         # A limit advises. Whatever is wrong with its rows must not keep the exit of a grid from being sent.
         logger.exception("no limit could be looked at")
         return []
+
+
+def _newcomers(project: Project, ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
+    """The bots that run where a key reads them, and that no file watches."""
+    config = project.config
+    if not any(getattr(venue, "account", None) for venue in config.markets.venues.values()):
+        return []
+    bots = project.lake.read("grid_bot", span=Span(floor_bar(clock - newcomers.FRESH) - BAR, ceil_bar(clock)))
+    return newcomers.due(bots, config.grids, ledger, clock, config.alerts.timezone)
 
 
 def _counted(project: Project, real: bool) -> pl.DataFrame:
