@@ -13,6 +13,8 @@ import pytest
 from mm_dagster import cli
 from mm_dagster.cli import grid as command
 from mm_dagster.config.load import load
+from mm_dagster_tests import bots
+from mm_dagster_tests.bots import Bitget, Bybit
 from mm_dagster_tests.okx import DETAILS, KEY, LIST, PASSPHRASE, SECRET, Okx, grid
 
 FIRST = "448965992920907001"
@@ -81,6 +83,10 @@ def test_the_only_grid_that_runs_is_taken_as_the_exchange_tells_it(mm: Call, okx
     assert made.activated_at.isoformat() == "2026-01-01T00:00:00+00:00"
     assert load(folder / "configuration").market("ETH-USDT").venue == "mine"
     assert "one that waited for its trigger began later" in err
+    # From now on the tick reads it there.
+    assert made.source is not None
+    assert (made.source.exchange, made.source.id) == ("mine", FIRST)
+    assert row["source"] == {"exchange": "mine", "id": FIRST}
 
 
 def test_of_several_one_is_named_and_nothing_is_guessed(mm: Call, okx: Okx, folder: Path) -> None:
@@ -91,7 +97,9 @@ def test_of_several_one_is_named_and_nothing_is_guessed(mm: Call, okx: Okx, fold
     assert SECOND in err
     assert "name the number of one" in err
     assert written(folder) == []
-    code, _, err = mm("--from", "mine", "--bot", SECOND, "--yes")
+    code, _, err = mm("--from", "mine", SECOND, "--bot", FIRST, "--yes")
+    assert (code, "are two; name one" in err) == (1, True)
+    code, _, err = mm("--from", "mine", SECOND, "--yes")
     assert code == 0, err
     assert [one.symbol for one in load(folder / "configuration").grids] == ["SOL-USDT"]
 
@@ -188,3 +196,45 @@ def test_a_key_that_is_not_set_is_named(mm: Call, okx: Okx, monkeypatch: pytest.
     code, _, err = mm("--from", "mine", "--yes")
     assert code == 1
     assert "OKX_SECRET is not set" in err
+
+
+def test_a_grid_of_bitget_and_one_of_bybit_are_added_by_their_numbers(mm: Call, folder: Path) -> None:
+    with Bitget() as bitget, Bybit() as bybit:
+        path = folder / "configuration" / "markets.yaml"
+        account = "account: {key_env: BOTS_KEY, secret_env: BOTS_SECRET, passphrase_env: BOTS_PASSPHRASE}"
+        for name, server in {"bitget": bitget, "bybit": bybit}.items():
+            venue = f"  {name}: {{kind: ccxt, exchange: {name}, api_url: '{server.url}', {account}}}\n"
+            path.write_text(path.read_text().replace("venues:\n", "venues:\n" + venue))
+        keys = {"BOTS_KEY": bots.KEY, "BOTS_SECRET": bots.SECRET, "BOTS_PASSPHRASE": bots.PASSPHRASE}
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in keys.items():
+                patched.setenv(name, value)
+            code, _, err = mm("--from", "bitget", "--yes")
+            assert (code, "bitget lists no grids; name one by the number on its page" in err) == (1, True)
+            bitget.bots["77"] = bots.of_bitget("77")
+            bitget.orders["77"] = [2850.0, 2900.0, 3050.0, 3150.0]
+            code, _, err = mm("--from", "bitget", "77", "--yes")
+            assert code == 0, err
+            # Bybit does not tell how its prices are spaced: with --yes that is refused, and a flag says it.
+            bybit.bots["88"] = bots.of_bybit(
+                "88", base_token="SOL", min_price="120", max_price="140", stop_loss_price="112"
+            )
+            code, _, err = mm("--from", "bybit", "88", "--yes")
+            assert (code, "--spacing" in err) == (1, True), err
+            code, _, err = mm("--from", "bybit", "88", "--yes", "--spacing", "geometric")
+            assert code == 0, err
+    eth, sol = load(folder / "configuration").grids
+    assert (eth.symbol, eth.lower, eth.upper, eth.levels, eth.level_convention) == (
+        "ETH-USDT",
+        2800,
+        3200,
+        8,
+        "intervals",
+    )
+    assert (eth.spacing, eth.stop, eth.capital, eth.fees.maker) == ("arithmetic", 2700, 1000, 0.001)
+    assert eth.source is not None
+    assert (eth.source.exchange, eth.source.id) == ("bitget", "77")
+    assert (sol.symbol, sol.lower, sol.upper, sol.spacing, sol.stop) == ("SOL-USDT", 120, 140, "geometric", 112)
+    assert (sol.capital, sol.fees.maker) == (1000, 0.0004)
+    assert sol.source is not None
+    assert (sol.source.exchange, sol.source.id) == ("bybit", "88")

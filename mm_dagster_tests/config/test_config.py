@@ -304,3 +304,55 @@ def test_a_portfolio_is_refused_in_one_line_and_null_is_no_limit(folder: Path) -
     (folder / "portfolio.yaml").write_text("limits: {portfolio: null, fills_per_day: null}\n")
     limits = load(folder).portfolio.limits
     assert (limits.portfolio, limits.fills_per_day, limits.pair) == (None, None, 0.2)
+
+
+OKX = "\n  okx: {kind: ccxt, exchange: okx, account: {key_env: K, secret_env: S, passphrase_env: P}}"
+
+
+def test_a_grid_that_is_no_bot_has_the_hash_of_before_there_were_any(folder: Path) -> None:
+    before = {table: hash_of(load(folder), table) for table in ("grid_risk", "exit_state")}
+    assert before == {"grid_risk": "8f24e227f064", "exit_state": "e439f01c82df"}
+    edit(folder / "markets.yaml", "exchange: kucoin}", f"exchange: kucoin}}{OKX}")
+    edit(folder / "grids" / "eth-v3.yaml", "capital:", "source: {exchange: okx, id: 448965992920907776}\ncapital:")
+    source = load(folder).grids[0].source
+    assert source is not None
+    assert (source.exchange, source.id) == ("okx", "448965992920907776")
+    assert hash_of(load(folder), "grid_risk") != before["grid_risk"]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{exchange: okxx, id: 1}", r"source\.exchange: 'okxx' is no venue of markets\.yaml; did you mean okx\?"),
+        ("{exchange: main, id: 1}", r"the bots of 'main' cannot be read, those of okx, .* can; take source out"),
+        ("{exchange: keyless, id: 1}", r"markets\.yaml: venues\.keyless\.account: is missing; eth-v3\.yaml needs"),
+        ("{exchange: okx, id: x7}", r"source\.id: 'x7' is wrong"),
+        ("{exchange: okx, id: true}", r"source\.id: True is wrong"),
+        ("{exchange: okx, id: 4.4e17}", r"source\.id: 4\.4e\+17 is wrong"),
+        ("{exchange: okx}", r"source\.id: is missing"),
+        ("{exchange: okx, id: 1, kind: spot}", r"source\.kind: unknown key"),
+        ("448965992920907776", r"source: 448965992920907776 is wrong"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_refused(folder: Path, source: str, says: str) -> None:
+    keyless = "\n  keyless: {kind: ccxt, exchange: bybit}"
+    edit(folder / "markets.yaml", "exchange: kucoin}", f"exchange: kucoin}}{OKX}{keyless}")
+    edit(folder / "grids" / "eth-v3.yaml", "capital:", f"source: {source}\ncapital:")
+    with pytest.raises(ConfigError, match=says):
+        load(folder)
+
+
+def test_two_running_grids_are_not_one_bot_and_a_bot_is_not_judged_by_made_up_candles(folder: Path) -> None:
+    edit(folder / "markets.yaml", "exchange: kucoin}", f"exchange: kucoin}}{OKX}")
+    file, other = folder / "grids" / "eth-v3.yaml", folder / "grids" / "other.yaml"
+    edit(file, "capital:", "source: {exchange: okx, id: '7'}\ncapital:")
+    other.write_text(
+        file.read_text().replace("id: eth-v3", "id: other").replace("3070", "3170").replace("3185", "3290")
+    )
+    with pytest.raises(ConfigError, match=r"other\.yaml: source\.id: 7 is the bot of eth-v3\.yaml already"):
+        load(folder)
+    edit(other, "enabled: true", "enabled: false")
+    assert len(load(folder).grids) == 2
+    edit(folder / "markets.yaml", "kind: ccxt, exchange: kucoin", "kind: simulated")
+    with pytest.raises(ConfigError, match="ETH-USDT is no market of an exchange here; take source out"):
+        load(folder)

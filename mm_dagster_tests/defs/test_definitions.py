@@ -38,7 +38,7 @@ def names(job: dg.JobDefinition) -> set[str]:
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY
-    others = {"account_snapshot", "book_snapshot", "snapshot", "tick_log"} | MONTHLY
+    others = {"account_snapshot", "book_snapshot", "grid_bot", "snapshot", "tick_log"} | MONTHLY
     others |= {"alert_audit", "alert_outcome", "notification"}
     assert set(specs) - HISTORY == others
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
@@ -46,7 +46,7 @@ def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: d
 
 def test_a_backfill_neither_sends_nor_commits(everything: dg.Definitions) -> None:
     assert names(everything.resolve_job_def("history")) == HISTORY
-    beside = {"account_snapshot", "book_snapshot", "snapshot", "tick_log"}
+    beside = {"account_snapshot", "book_snapshot", "grid_bot", "snapshot", "tick_log"}
     assert names(everything.resolve_job_def("tick")) == HISTORY | beside
     assert names(everything.resolve_job_def("send_alerts")) == {"notification"}
 

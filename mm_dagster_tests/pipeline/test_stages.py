@@ -143,13 +143,13 @@ def test_a_tick_that_failed_at_a_stage_is_run_again_from_there(
         raise Crash
 
     with monkeypatch.context() as patched:
-        of_tick = stage in ("candles", "account_snapshot")
+        of_tick = stage in ("candles", "account_snapshot", "grid_bot")
         if moment == "before it writes":
             patched.setattr(*((tick_row, "begin_tick") if of_tick else (Work, "write")), crash)
         else:
             patched.setattr(*((tick_row, "note_problems") if of_tick else (Work, "settle")), crash)
         # The contributions come with the nights that they are taken from: there is nothing left to write.
-        if stage != "account_snapshot" and (stage, moment) != ("portfolio_contribution", MOMENTS[0]):
+        if stage not in ("account_snapshot", "grid_bot") and (stage, moment) != ("portfolio_contribution", MOMENTS[0]):
             with pytest.raises(Crash):
                 tick(before, data, stage)
     tick(before, data, *stages[at:])
