@@ -46,8 +46,8 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def spans(page: str) -> Iterator[str]:
-    """What stands between backticks in a line, outside of blocks."""
-    yield from re.findall(r"`([^`\n]+)`", prose_of(page))
+    """What stands between backticks in a line, outside of blocks and in what blocks say."""
+    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text_of(page))
 
 
 def links(page: str) -> Iterator[str]:
