@@ -52,7 +52,7 @@ def spans(page: str) -> Iterator[str]:
 
 def links(page: str) -> Iterator[str]:
     """The targets of links and pictures, but for those on the web."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+    for target in re.findall(r"(?<=\]\()[^)\s]+(?=\))|(?<=src=\")[^\"]+", prose_of(page)):
         if not target.startswith(("http://", "https://", "mailto:")):
             yield target
 
