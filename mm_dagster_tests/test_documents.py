@@ -1,4 +1,4 @@
-"""What contributors read is true: each path, function, link and command that it names exists; so are the floors."""
+"""What people read is true: each path, function, link and target that it names exists; so are floors and figures."""
 
 from __future__ import annotations
 
@@ -6,39 +6,28 @@ import ast
 import importlib.util
 import re
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mm_dagster.config.load import FILES
 from mm_dagster.exit.measured import measured
 from mm_dagster_tests.conftest import PROJECT
+from mm_dagster_tests.documents import EVERY_PAGE, PAGES, anchors, blocks, links, prose_of, spans, text_of
 
-PAGES = (
-    "docs/contributing.md", "docs/architecture.md", "docs/style.md", "docs/evaluation.md", "docs/evidence.md",
-    "SECURITY.md", "CHANGELOG.md",
-)  # fmt: skip
-TABLES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs" / "evidence").glob("*.md"))
+TABLES = [page for page in EVERY_PAGE if page not in PAGES]
+OF_RUNS = (
+    "data/README.md",
+    *(f"docs/{name}.md" for name in ("candles", "deployment", "first-steps", "logs", "operations", "tuning")),
+)
+"""Pages that name what a run, a user or another project makes; what of ours they name are links."""
 ROOTS = (PROJECT, PROJECT / "mm_dagster", PROJECT / "mm_dagster_tests")
 """What a path on a page may begin below."""
 ELSEWHERE = ("data/", ".venv/", "../")
 """What a run or a set-up makes, and what lies beside the project."""
 SUFFIXES = (".py", ".md", ".yaml", ".toml", ".txt", ".jinja")
-
-
-def text_of(page: str) -> str:
-    return (PROJECT / page).read_text(encoding="utf-8")
-
-
-def spans(page: str) -> Iterator[str]:
-    """What stands between backticks in a line, outside of blocks."""
-    yield from re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text_of(page)))
-
-
-def blocks(page: str) -> Iterator[str]:
-    yield from re.findall(r"(?ms)^```\w*\n(.*?)^```$", text_of(page))
 
 
 def found(path: str) -> Path | None:
@@ -63,13 +52,7 @@ def names_in(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def anchors(path: Path) -> set[str]:
-    """The anchors that a host makes of a page's headings."""
-    headings = re.findall(r"(?m)^#+ (.+)$", path.read_text(encoding="utf-8"))
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OF_RUNS])
 def test_every_path_that_is_named_exists(page: str) -> None:
     paths = {
         span
@@ -78,9 +61,9 @@ def test_every_path_that_is_named_exists(page: str) -> None:
         and ("/" in span or span.endswith(SUFFIXES))
         and not span.startswith(ELSEWHERE)
     }
-    # A file of the user's configuration is named without a folder.
-    theirs = {path.name for path in (PROJECT / "configs").rglob("*.yaml")}
-    absent = sorted(path for path in paths if found(path) is None and path not in theirs)
+    # A file of the user's configuration is named without a folder, and so is a module that is known by its name.
+    known = {f"{name}.yaml" for name in FILES} | {path.name for root in ROOTS[1:] for path in root.rglob("*.py")}
+    absent = sorted(path for path in paths if found(path) is None and path not in known)
     assert not absent, f"{page} names {', '.join(absent)}"
 
 
@@ -100,12 +83,10 @@ def test_every_function_and_test_that_is_named_is_there(page: str) -> None:
     assert not missing, f"{page}: {'; '.join(missing)}"
 
 
-@pytest.mark.parametrize("page", [*PAGES, *TABLES])
+@pytest.mark.parametrize("page", EVERY_PAGE)
 def test_every_link_leads_somewhere(page: str) -> None:
     broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
-        if target.startswith("http"):
-            continue
+    for target in links(page):
         path, _, anchor = target.partition("#")
         file = (PROJECT / page).parent / path if path else PROJECT / page
         if not file.exists() or (anchor and anchor not in anchors(file)):
@@ -114,10 +95,10 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_that_is_named_can_be_called(page: str) -> None:
+def test_every_target_and_module_that_is_called_is_there(page: str) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", text_of("Makefile")))
-    written = "\n".join([*spans(page), *blocks(page)])
-    asked = set(re.findall(r"(?m)^make ([a-z-]+)", written))
+    written = "\n".join([*spans(page), *(block.text for block in blocks(page))])
+    asked = set(re.findall(r"(?m)(?:^|&& )(?:\$ )?(?:sudo )?make ([a-z-]+)", written))
     assert asked <= targets, f"{page} asks for make {', '.join(sorted(asked - targets))}"
     modules = set(re.findall(r"python -m ([\w.]+)", written))
     absent = sorted(name for name in modules if importlib.util.find_spec(name) is None)
@@ -126,7 +107,7 @@ def test_every_command_that_is_named_can_be_called(page: str) -> None:
 
 def drawn() -> list[tuple[str, ...]]:
     """The rooms of each floor as docs/architecture.md draws them, top first."""
-    drawing = next(block for block in blocks("docs/architecture.md") if block.startswith("definitions "))
+    drawing = next(block.text for block in blocks("docs/architecture.md") if block.text.startswith("definitions "))
     return [tuple(re.split(r"  +", line)[0].split(" | ")) for line in drawing.splitlines()]
 
 
@@ -141,10 +122,66 @@ def test_every_room_is_said_what_belongs_in_it() -> None:
     assert re.findall(r"(?m)^\| `(\w+)` \|", section) == [room for floor in drawn() for room in floor]
 
 
-def test_the_readme_leads_contributors_to_their_pages() -> None:
+def test_the_readme_leads_everybody_to_their_pages() -> None:
+    assert {f"docs/{page}.md" for page in ("contributing", "architecture", "index", "faq")} <= set(links("README.md"))
+    assert len(text_of("README.md").splitlines()) <= 130, "a stranger reads it to the end; depth belongs into docs/"
+
+
+def test_the_map_names_every_document_once() -> None:
+    there = {path.name for path in (PROJECT / "docs").glob("*.md")} - {"index.md"}
+    named = [target for target in links("docs/index.md") if "/" not in target]
+    assert sorted(named) == sorted(there)
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {((PROJECT / page).parent / target).resolve() for page in EVERY_PAGE for target in links(page)}
+    pictures = {path.resolve() for path in (PROJECT / "docs").rglob("*.png")}
+    assert len(pictures) > 5
+    assert pictures <= shown
+
+
+def test_what_the_readme_does_not_claim_is_said_in_full() -> None:
     readme = text_of("README.md")
-    assert "(docs/contributing.md)" in readme
-    assert "(docs/architecture.md)" in readme
+    assert (
+        "It buys nothing, uses no leverage, and trades no maker live. It has no FIX, Redis, TimescaleDB, event bus or "
+        "log archive: Dagster and the lake do that work. Claims of return, uptime or lead in the requirements were not "
+        "reproduced and are not made."
+    ) in readme
+    assert "Every policy on these sets loses against cash" in readme
+    # Before a stranger types anything of their own.
+    assert "**KuCoin's bots cannot be read by any program**" in section("README.md", "Your grid").strip()[:60]
+
+
+def section(page: str, heading: str) -> str:
+    return prose_of(page).split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", re.sub(r"\]\([^)]*\)", "]", text)))
+
+
+def test_every_figure_of_what_it_is_worth_is_one_of_the_evidence() -> None:
+    measured_ones = figures(text_of("docs/evidence.md"))
+    readme = section("README.md", "Does it help?")
+    assert len(figures(readme)) > 20
+    assert figures(readme) <= measured_ones
+    answers = [one for one in text_of("docs/faq.md").split("\n\n") if "(evidence.md)" in one]
+    assert len(answers) == 3
+    assert {one for answer in answers for one in figures(answer)} <= measured_ones
+
+
+def test_a_word_that_the_readme_explains_is_explained_where_it_stands_first() -> None:
+    prose = re.sub(r"`[^`]*`", "", prose_of("README.md"))
+    explained = re.findall(r"\[([^]]+)\]\(docs/glossary\.md#([\w-]+)\)", prose)
+    assert len(explained) >= 10
+    for word, anchor in explained:
+        before = re.sub(r"\]\([^)]*\)", "]", prose.split(f"](docs/glossary.md#{anchor})")[0].removesuffix(word))
+        if anchor != "requirements":  # the sentence before it is given word for word
+            assert not re.search(rf"(?i)\b{anchor.replace('-', ' ')}s?\b", before.replace(f"[{word}]", "")), word
+
+
+def test_twenty_questions_are_answered() -> None:
+    assert len(re.findall(r"(?m)^\*\*[^*]+\?\*\* \S", text_of("docs/faq.md"))) >= 20
 
 
 def test_the_hooks_are_the_tools_of_the_project_and_download_nothing() -> None:
@@ -204,7 +241,7 @@ def _as_the_page_writes(value: float) -> str:
     return re.sub(r"(?<=[+-])0(?=\.)", "", f"{value:+.2f}")
 
 
-@pytest.mark.parametrize("page", ["README.md", *PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_no_page_sells_a_shorter_tail_as_skill(page: str) -> None:
     """Whoever leaves before the stop has a shorter tail, where nothing can be known, too."""
     for paragraph in text_of(page).split("\n\n"):

@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -213,7 +214,7 @@ def table(folder: Path) -> Iterator[tuple[Input, int, str]]:
 
 def as_markdown(wrong: Input, code: int, said: str) -> str:
     shown = re.sub(r"the last one is \S+", "the last one is ...", said).replace("|", "\\|")
-    return f"| {wrong.name} | `mm {' '.join(wrong.command)}` | {code} | {shown} |"
+    return f"| {wrong.name} | `mm {shlex.join(wrong.command)}` | {code} | {shown} |"
 
 
 def test_each_wrong_input_ends_with_a_sentence_and_its_remedy(tmp_path: Path) -> None:
