@@ -180,7 +180,7 @@ def _say_what_cannot_be_read(project: Any) -> None:
         say(
             f"{shown}'s bots cannot be read by any program: its API has no call for them. So paste the bot's page or "
             "answer the questions; what it holds and earns is modelled from candles; and that you stopped it you say "
-            "by the button on the phone or `mm grid stop`."
+            "by `mm grid stop`."
         )
 
 

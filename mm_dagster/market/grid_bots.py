@@ -231,7 +231,7 @@ def told(raw: Mapping[str, Any], names: Mapping[str, str], **known: Any) -> BotG
     }
     if any(wrong.values()):
         return "; ".join(
-            f"{names[one]} {raw.get(names[one])!r} cannot be" for one, is_wrong in wrong.items() if is_wrong
+            f"{names[one]} {raw.get(names[one])!r:.60} cannot be" for one, is_wrong in wrong.items() if is_wrong
         )
     assert lower is not None
     assert upper is not None

@@ -132,10 +132,10 @@ def _read(row: Mapping[str, Any]) -> BotGrid | str:
         return "it is no spot grid"
     symbol = _symbol(row)
     if symbol is None:
-        return f"its market {row.get('symbol')!r} cannot be told apart into its two currencies"
+        return f"its market {row.get('symbol')!r:.60} cannot be told apart into its two currencies"
     spacing = _SPACING.get(str(row.get("gridOrderMode")))
     if spacing is None:
-        return f"gridOrderMode {row.get('gridOrderMode')!r} cannot be"
+        return f"gridOrderMode {row.get('gridOrderMode')!r:.60} cannot be"
     quote, base = amount(row.get("quoteInvestmentAmount")) or 0.0, amount(row.get("baseInvestmentAmount")) or 0.0
     began = number(row.get("gridStartPrice"))
     doubts = {}

@@ -98,7 +98,7 @@ def _read(row: Mapping[str, Any]) -> BotGrid | str:
     """A grid of the details of one, or what of them cannot be."""
     base, quote = (str(row.get(name) or "").upper() for name in ("base_token", "quote_token"))
     if not base or not quote:
-        return f"its market {row.get('symbol')!r} cannot be told apart into its two currencies"
+        return f"its market {row.get('symbol')!r:.60} cannot be told apart into its two currencies"
     state = _STATES.get(str(row.get("status")), "unknown")
     return told(
         row,

@@ -159,10 +159,10 @@ def _read(row: Mapping[str, Any]) -> BotGrid | str:
         return "it is no spot grid"
     symbol = str(row.get("instId") or "")
     if not re.fullmatch(r"[^\s/:-]+-[^\s/:-]+", symbol):
-        return f"its market {symbol!r} is no spot market"
+        return f"its market {symbol!r:.60} is no spot market"
     spacing, state = _SPACING.get(str(row.get("runType"))), _STATES.get(str(row.get("state")), "unknown")
     if spacing is None:
-        return f"runType {row.get('runType')!r} cannot be"
+        return f"runType {row.get('runType')!r:.60} cannot be"
     return told(
         row,
         _NAMES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from mm_dagster.pipeline.notify import send_due
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import run_days, run_tick
 from mm_dagster_tests.defs.live import Live, loopback
-from mm_dagster_tests.okx import DETAILS, KEY, LIST, PASSPHRASE, SECRET, Okx, filled, grid
+from mm_dagster_tests.okx import DETAILS, FILLS, KEY, LIST, PASSPHRASE, SECRET, Okx, filled, grid
 
 ACTIVATED = datetime(2025, 10, 9, 21, 15, tzinfo=UTC)
 FIRST = ACTIVATED + BAR
@@ -322,3 +323,69 @@ def test_a_bot_that_no_file_watches_is_said_once(world: World) -> None:
     (line,) = (row for row in json.loads(doctor) if row["part"] == "bots okx")
     assert line["result"] == "OK"
     assert "3 bots told of; eth is running; no file is 448965992920907002, 448965992920907009" in line["detail"]
+
+
+NASTY = (
+    "",
+    "0",
+    "-1",
+    "NaN",
+    "1e999",
+    "null",
+    "3,900",
+    "٣٩٠٠",
+    "x" * 5000,
+    "1e-320",
+    None,
+    True,
+    [],
+    {},
+    7,
+    "00",
+    " 1 ",
+)
+FIELDS = (
+    "algoId", "algoOrdType", "instId", "state", "minPx", "maxPx", "gridNum", "runType", "investment", "gridProfit",
+    "totalPnl", "slTriggerPx", "cancelType", "cTime", "uTime", "curBaseSz", "curQuoteSz", "tradeNum", "triggerParams",
+)  # fmt: skip
+BODIES = (
+    "",
+    "null",
+    "[]",
+    "{}",
+    "<html>",
+    '{"code":"0"}',
+    '{"code":"0","data":[[]]}',
+    '{"code":"50011","data":[]}',
+    "\x00",
+)
+
+
+@pytest.mark.long
+def test_no_single_odd_answer_moves_anything(world: World) -> None:
+    """300 answers with a value or two, or the whole body, of another kind: each is followed by a foreseen line or by
+    nothing, and the file and the responses stay."""
+    world.follow(FIRST)
+    before = (world.live.config_dir / "grids" / "eth.yaml").read_bytes()
+    chance, trials, said = random.Random(20), 300, 0
+    for trial in range(trials):
+        odd = bot()
+        if chance.random() < 0.8:
+            for name in chance.sample(FIELDS, chance.choice((1, 1, 2))):
+                odd[name] = chance.choice((*NASTY, chance.choice(("stopped", "running", "stopping", "5", "SOL-USDT"))))
+            body = json.dumps({"code": "0", "data": [odd]})
+        else:
+            body = chance.choice(BODIES)
+        # One answer of a list, of a grid, or of its fills is odd; what is asked for after it is true again.
+        where = chance.choice((LIST, DETAILS, DETAILS, DETAILS, FILLS))
+        world.okx.answers = {where: [(chance.choice((200, 200, 200, 400, 500)), body)]}
+        found = world.follow(FIRST + BAR)
+        said += bool(found.problems)
+        assert found.done == [], (trial, where, body)
+        assert all(len(one) < 600 and "\n" not in one for one in found.problems), found.problems
+        assert (world.live.config_dir / "grids" / "eth.yaml").read_bytes() == before, (trial, where, body)
+    assert world.project().lake.read("operator_response").is_empty()
+    kept = world.project().lake.read("grid_bot").sort("as_of").row(-1, named=True)
+    assert kept["symbol"] == "ETH-USDT"
+    # Most of it is seen; the rest was no different from the truth, or was asked for again.
+    assert said > trials // 4
