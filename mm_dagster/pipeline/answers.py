@@ -16,7 +16,15 @@ from mm_dagster.text import did_you_mean
 
 
 def answer(
-    project: Project, grid_id: str, action: str, at: datetime, note: str | None, *, told_by: str | None = None
+    project: Project,
+    grid_id: str,
+    action: str,
+    at: datetime,
+    note: str | None,
+    *,
+    told_by: str | None = None,
+    person: str | None = None,
+    through: str = "mm",
 ) -> tuple[pl.DataFrame, str | None]:
     """Notes an answer. Emergencies that it ends are cancelled by the next run of the sender.
 
@@ -27,6 +35,8 @@ def answer(
         at: when it was done, UTC.
         note: in the operator's words.
         told_by: the venue that told of it; None: the operator did.
+        person: whose answer it is; None: not said.
+        through: where it came in; see the table.
 
     Returns:
         The row of `operator_response`, and what is left to do, in a sentence; None: nothing.
@@ -49,6 +59,7 @@ def answer(
         windows = project.config.exit.window_minutes
         ledger, before = lake.read("notification"), lake.read("operator_response")
         row = response(grid_id, action, at, note, ledger, windows, sorted(begun), before, told_by)
+        row = row.with_columns(person=pl.lit(person, pl.String), through=pl.lit(through))
         lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", f"{at:%Y-%m-%dT%H:%MZ}"))
         changed = episode.stopped(stored, answers_in(project))
         if changed.height:

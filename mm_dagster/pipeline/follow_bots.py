@@ -211,7 +211,15 @@ def _ended(project: Project, grid: GridConfig, bot: BotGrid, clock: datetime, fo
             "number of the bot that runs now, or `mm grid stop` it"
         )
         return
-    answer(project, grid.id, "stopped", at.replace(microsecond=0), bot.ended_by or None, told_by=_venue(grid))
+    answer(
+        project,
+        grid.id,
+        "stopped",
+        at.replace(microsecond=0),
+        bot.ended_by or None,
+        told_by=_venue(grid),
+        through="exchange",
+    )
     how = f", {bot.ended_by}" if bot.ended_by else ""
     found.done.append(f"{grid.id}: its bot {bot.bot_id} has stopped at {iso(at)}{how}; its episode is closed")
 
@@ -225,7 +233,7 @@ def _back(project: Project, grid: GridConfig, bot: BotGrid, answers: Answers, cl
             f"{bot.bot_id} runs; stop it there, or `mm respond {grid.id} reopened`"
         )
         return
-    answer(project, grid.id, "reopened", clock.replace(microsecond=0), None, told_by=_venue(grid))
+    answer(project, grid.id, "reopened", clock.replace(microsecond=0), None, told_by=_venue(grid), through="exchange")
     found.done.append(f"{grid.id}: its bot {bot.bot_id} runs after all; it is watched again")
 
 

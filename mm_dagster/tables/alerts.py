@@ -60,6 +60,10 @@ class OperatorResponse(dy.Schema):
     action = one_of(RESPONSES, "What was done.")
     note = text("In the operator's words.", nullable=True)
     told_by = text("The venue that told of it; null: the operator did.", nullable=True)
+    person = text("Whose answer it is, by the name in the configuration; null: not said.", nullable=True)
+    through = text(
+        "Where it came in: mm, page, telegram, api or exchange; null in rows of before this was noted.", nullable=True
+    )
     seconds_from_alert = number("Seconds.")
     within_window = flag("Whether it was within the recommended window.")
 
