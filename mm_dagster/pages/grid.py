@@ -181,8 +181,9 @@ class GridOnPage:
         if not self.grid.enabled or self.state is None:
             return None
         if self.stopped and self.answer is not None:
+            who = "by you" if self.answer["told_by"] is None else f"as {self.answer['told_by']} says,"
             return (
-                f"Stopped by you at {iso(self.answer['at'])}. Its file still reads `enabled: true`: set it to false, "
+                f"Stopped {who} at {iso(self.answer['at'])}. Its file still reads `enabled: true`: set it to false, "
                 "or give it a new activated_at when it runs again."
             )
         if self.state == NOT_JUDGED_YET or self.decided is None:
