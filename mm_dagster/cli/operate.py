@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
@@ -64,6 +64,8 @@ def status(
         return
     found = _page_at(as_of, grid)
     if as_json:
+        from mm_dagster.pages.rows import row_of
+
         print_rows([row_of(one, found) for one in found.grids], as_json)
     else:
         from mm_dagster.pages.terminal import status_page
@@ -232,6 +234,7 @@ def respond(
 
 def print_decisions(grids: Sequence[GridOnPage], as_of: datetime, as_json: bool) -> None:
     """The decisions of one quarter hour: a table, with the reasons below it, since they are sentences."""
+    from mm_dagster.pages.rows import decision_of
     from mm_dagster.pages.sentences import money
 
     if as_json:
@@ -252,69 +255,3 @@ def print_decisions(grids: Sequence[GridOnPage], as_of: datetime, as_json: bool)
         stands = money(one)
         if stands:
             out.print(f"  - {stands}", highlight=False)
-
-
-def decision_of(one: GridOnPage) -> dict[str, Any]:
-    """A grid's decision as JSON: what the stored rows say."""
-    from mm_dagster.pages.grid import MONEY
-
-    decided, verdict, risk = one.decided, one.verdict, one.risk
-    running = one.grid.enabled
-    return {
-        "grid": one.grid.id,
-        "symbol": one.grid.symbol,
-        "simulated": one.simulated,
-        "complete": decided["complete"] if decided and running else None,
-        "waits_for": one.waits_for,
-        "as_of": one.as_of,
-        "price": one.price,
-        "verdict": verdict["verdict"] if verdict else None,
-        "confidence": verdict["confidence"] if verdict else None,
-        "state": decided["state" if running else "advice"] if decided else None,
-        "since": decided["since"] if decided and running else None,
-        "why": one.reasons,
-        "next": (decided["nearest"] or []) if decided and running else [],
-        **{name: risk[name] if risk else None for name in MONEY},
-    }
-
-
-def row_of(one: GridOnPage, found: Page) -> dict[str, Any]:
-    """All that `mm status` knows of a grid as JSON: its decision, how old it is, what is at stake, what was told."""
-    from mm_dagster.alerts.leaving import of_now
-    from mm_dagster.pages.grid import AT_RISK, DISTANCES
-
-    grid, decided, risk, alert, response = one.grid, one.decided, one.risk, one.alert, one.response
-    market = next(market for market in found.markets if market.symbol == grid.symbol)
-    running = decided if grid.enabled else None
-    return decision_of(one) | {
-        "clock": found.clock,
-        "stale": one.stale,
-        "happened": one.happened,
-        "stopped_at": one.answer["at"] if one.stopped and one.answer else None,
-        "age_seconds": (found.clock - one.as_of).total_seconds() if one.as_of else None,
-        "enabled": grid.enabled,
-        "live_state": running["live_state"] if running else None,
-        "live_reason": running["live_reason"] if running else None,
-        "advice": one.advice,
-        "worth": one.worth,
-        "window_minutes": one.window_minutes,
-        "act_by": one.act_by,
-        "lower": grid.lower,
-        "upper": grid.upper,
-        "stop": grid.stop,
-        **{name: risk[name] if risk else None for name in (*DISTANCES, *AT_RISK)},
-        "leaving_cost_bp": of_now(one.costs)[0],
-        "alert": {name: alert[name] for name in _TOLD} if alert else None,
-        "response": {"at": response["responded_at"]} | {name: response[name] for name in _DONE} if response else None,
-        "newest_bar": market.newest,
-        "missing_24h": market.missing,
-        "quarantined_24h": market.quarantined,
-        "last_tick": found.tick["as_of"] if found.tick else None,
-        "last_tick_failed": found.tick["reason"] if found.tick else None,
-    }
-
-
-_TOLD = (
-    "kind", "state", "status", "channel", "detail", "created_at", "sent_at", "acknowledged_at", "acknowledged_by_device"
-)  # fmt: skip
-_DONE = ("action", "note", "seconds_from_alert", "within_window")

@@ -62,9 +62,11 @@ def portfolio(
         compared = compare(project, found[0].risk["as_of"], asked)
     simulated = project.config.is_simulated
     if as_json:
+        from mm_dagster.pages.rows import night_of
+
         asked_by = {one.before.risk["quote"]: one for one in compared}
         shown = {**{quote: one.before for quote, one in asked_by.items()}, **{one.risk["quote"]: one for one in found}}
-        rows = [row_of(shown[quote]) | {"simulated": simulated} for quote in sorted(shown)]
+        rows = [night_of(shown[quote]) | {"simulated": simulated} for quote in sorted(shown)]
         compared_by = {quote: compared_of(one) for quote, one in asked_by.items()}
         print_rows([row | {"what_if": compared_by.get(row["quote"])} for row in rows], as_json)
         return
@@ -138,22 +140,12 @@ def _print_what_if(compared: Sequence[WhatIf]) -> None:
         out.print(what_if_table(one))
 
 
-_STAMPS = ("config_hash", "code_version", "source")
-
-
-def row_of(found: Together) -> dict[str, Any]:
-    """All grids in one quote currency as JSON: the row of `portfolio_risk`, with those of the other tables in it."""
-    lists = {"contributions": found.contributions, "limits": found.limits}
-    return {name: value for name, value in found.risk.items() if name not in _STAMPS} | {
-        name: [{key: row[key] for key in row if key not in (*_STAMPS, "quote", "as_of")} for row in rows]
-        for name, rows in lists.items()
-    }
-
-
 def compared_of(asked: WhatIf) -> dict[str, Any]:
     """What was asked and what came of it, as JSON."""
+    from mm_dagster.pages.rows import night_of
+
     changes = [{"grid_id": one.grid_id, "before": one.before, "after": one.after} for one in asked.changes]
-    before, after = row_of(asked.before), row_of(asked.after)
+    before, after = night_of(asked.before), night_of(asked.after)
     difference = {
         name: None if None in (before[name], after[name]) else after[name] - before[name]
         for name in ("capital", "var_5_24h", "es_5_24h", "var_1_24h", "all_stops")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -30,6 +29,7 @@ from rich.text import Text
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import err, out
 from mm_dagster.pages.colours import COLOURS
+from mm_dagster.pages.plain import plain
 from mm_dagster.tables.words import VERDICTS
 from mm_dagster.text import number_text
 
@@ -42,7 +42,7 @@ TOO_WIDE = 12
 def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, *, title: str = "") -> None:
     """Rows as a table for people or as JSON for programs."""
     if as_json:
-        sys.stdout.write(json.dumps([{key: _plain(value) for key, value in row.items()} for row in rows], indent=1))
+        sys.stdout.write(json.dumps([{key: plain(value) for key, value in row.items()} for row in rows], indent=1))
         sys.stdout.write("\n")
         return
     if not rows:
@@ -128,7 +128,7 @@ def write_json(parts: Iterable[pl.DataFrame], file: BinaryIO) -> int:
     file.write(b"[")
     for part in parts:
         for row in part.iter_rows(named=True):
-            line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False)
+            line = json.dumps({key: plain(value) for key, value in row.items()}, ensure_ascii=False)
             file.write((",\n " if rows else "").encode() + line.encode())
             rows += 1
     file.write(b"]\n")
@@ -161,28 +161,11 @@ def _cell(column: pl.Series) -> pl.Series:
         case pl.Datetime(time_zone=zone):
             return column.dt.to_string(f"%Y-%m-%dT%H:%M:%S%.f{'Z' if zone else ''}")
         case pl.List() | pl.Struct() | pl.Array():
-            texts = [None if value is None else json.dumps(_plain(value), ensure_ascii=False) for value in column]
+            texts = [None if value is None else json.dumps(plain(value), ensure_ascii=False) for value in column]
             return pl.Series(column.name, texts, pl.String)
         case pl.Binary():
             return column.bin.encode("hex")
     return column
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: times as ISO 8601 UTC, infinities and NaN as text."""
-    if isinstance(value, datetime):
-        return iso(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, pl.Series):
-        return [_plain(item) for item in value]
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)
 
 
 _SHARES = {*(word.lower() for word in VERDICTS), "unknown"}
