@@ -1,0 +1,1 @@
+"""HTTP: the live page for people, the API for programs, the metrics."""
