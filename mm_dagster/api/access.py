@@ -2,7 +2,8 @@
 
 Codes and sessions are random and kept as hashes, in a file of the data folder that every process of this home shares:
 `mm link` makes a code, the page redeems it. A code is spent once, whoever comes first. What fails is counted, and who
-fails too often waits.
+fails too often is told to wait; but whoever has the right key is let in all the same, since many may share an address
+behind a proxy, and none of the keys can be guessed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _CODE_LENGTH = 16
 """Characters of a code, 78 bits."""
 SESSION_SECONDS = 30 * 86_400
 FAILURES, WINDOW_SECONDS = 10, 300.0
-"""So many failures in so long, and nobody from there is listened to until the oldest is over."""
+"""So many failures from an address in so long are looked at; what is more is told to wait."""
 _MOST_ADDRESSES = 10_000
 """That failed lately and are remembered."""
 
@@ -134,7 +135,6 @@ class Access:
         Raises:
             TooManyFailures: whoever is at that address has failed too often.
         """
-        self._listen(address)
         code = "".join(letter for letter in typed.upper() if letter.isalnum())
         with self._file() as file:
             row = file.execute(
@@ -174,7 +174,6 @@ class Access:
         Raises:
             TooManyFailures: whoever is at that address has failed too often.
         """
-        self._listen(address)
         kind, _, brought = header.partition(" ")
         is_right = (
             self._token is not None and kind.lower() == "bearer" and hmac.compare_digest(self._token, _hash(brought))
@@ -184,19 +183,20 @@ class Access:
             return None
         return Caller(None, "api")
 
-    def _listen(self, address: str) -> None:
-        failed = self._failed.get(address)
-        if failed is None:
-            return
+    def _note_failure(self, address: str) -> None:
+        """Counts a failure.
+
+        Raises:
+            TooManyFailures: there were too many lately.
+        """
+        if len(self._failed) >= _MOST_ADDRESSES:
+            self._failed.clear()
+        failed = self._failed.setdefault(address, deque())
         while failed and failed[0] <= self._now() - WINDOW_SECONDS:
             failed.popleft()
         if len(failed) >= FAILURES:
             raise TooManyFailures(failed[0] + WINDOW_SECONDS - self._now())
-
-    def _note_failure(self, address: str) -> None:
-        if len(self._failed) >= _MOST_ADDRESSES:
-            self._failed.clear()
-        self._failed.setdefault(address, deque(maxlen=FAILURES)).append(self._now())
+        failed.append(self._now())
 
 
 def _hash(text: str) -> str:

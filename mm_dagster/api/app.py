@@ -97,6 +97,7 @@ def create_app(server: Server) -> Gate:
         docs_url=None,
         redoc_url=None,
         openapi_tags=TAGS,
+        redirect_slashes=False,
     )
     app.state.server, app.state.news = server, news
     _say_errors(app)

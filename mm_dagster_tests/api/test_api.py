@@ -1,0 +1,288 @@
+"""The API as a program and a browser meet it: what it says is what the lake says, and who may not, learns nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from mm_dagster.api.access import FAILURES, WINDOW_SECONDS, Access, AccessError, TooManyFailures
+from mm_dagster.api.collecting import Collecting
+from mm_dagster_tests.api.served import AS_OF, TOKEN, Served, home, project_of, served
+
+ROUTES = (
+    "/ready",
+    "/status",
+    "/grids",
+    "/grids/eth",
+    "/grids/eth/history",
+    "/portfolio",
+    "/alerts",
+    "/performance/stats",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("served")
+    home(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def api(folder: Path) -> Iterator[Served]:
+    with served(folder) as found:
+        yield found
+
+
+def test_what_it_says_of_a_grid_is_what_the_lake_says(api: Served) -> None:
+    (row,) = api.get("/grids").json()["grids"]
+    stored = project_of(api.folder).lake.read("exit_state").sort("as_of").row(-1, named=True)
+    assert (row["grid"], row["state"], row["as_of"]) == ("eth", stored["state"], "2026-06-29T16:45:00Z")
+    assert row["total_pnl"] == project_of(api.folder).lake.read("grid_risk").sort("as_of")["total_pnl"][-1]
+    assert api.get("/grids/eth").json() == row
+    whole = api.get("/status").json()
+    assert (whole["worst"], whole["simulated"], whole["grids"]) == ("eth", True, [row])
+
+
+def test_a_history_comes_in_pages_that_join(api: Served) -> None:
+    first = api.get("/grids/eth/history?since=2026-06-29T16:15:00Z&limit=1").json()
+    rows, following = list(first["rows"]), first["next_since"]
+    while following:
+        page = api.get(f"/grids/eth/history?since={following}&limit=1").json()
+        rows, following = rows + page["rows"], page["next_since"]
+    assert [row["as_of"] for row in rows] == sorted({row["as_of"] for row in rows})
+    assert rows[-1]["as_of"] == "2026-06-29T16:45:00Z"
+    assert api.get("/grids/eth/history?since=2026-06-29T16:15:00Z").json()["rows"] == rows
+
+
+def test_readiness_names_what_is_late(api: Served) -> None:
+    answer = api.get("/ready")
+    parts = {row["part"]: row["result"] for row in answer.json()["parts"]}
+    assert parts["configuration"] == "OK"
+    assert answer.status_code == (200 if set(parts.values()) == {"OK"} else 503)
+    assert requests.get(f"{api.url}/health", timeout=20).json() == {"status": "ok"}
+
+
+def test_every_route_is_in_the_openapi_document_and_none_is_open_but_health(api: Served) -> None:
+    described = api.get("/openapi.json").json()["paths"]
+    assert {path for path in described if "{" not in path} >= {
+        "/health",
+        *(route for route in ROUTES if "eth" not in route),
+    }
+    for path, methods in described.items():
+        for method in methods:
+            called = path.replace("{grid_id}", "eth").replace("{run_id}", "x")
+            answer = requests.request(method, api.url + called, json={}, timeout=30)
+            allowed = {("/health", "get"): (200,), ("/enter", "post"): (403, 422), ("/leave", "post"): (403,)}
+            assert answer.status_code in allowed.get((path, method), (401,)), (method, path, answer.text)
+
+
+def test_an_answer_is_the_row_of_mm_respond_and_says_whose_it_was(api: Served) -> None:
+    browser = api.person("anna")
+    answer = browser.post(
+        f"{api.url}/grids/eth/respond", json={"action": "reduced", "note": "a <b>half</b>"}, timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+    (row,) = project_of(api.folder).lake.read("operator_response").to_dicts()
+    assert (row["grid_id"], row["action"], row["note"]) == ("eth", "reduced", "a <b>half</b>")
+    assert (row["person"], row["through"], row["told_by"]) == ("anna", "page", None)
+    assert answer.json()["response_id"] == row["response_id"]
+
+
+def test_what_cannot_be_answered_is_said(api: Served) -> None:
+    cases = [
+        ("/grids/nobody/respond", {"action": "kept"}, 404, "there is no grid 'nobody'"),
+        ("/grids/eth/respond", {"action": "sell"}, 422, "action"),
+        ("/grids/eth/respond", {"action": "reopened"}, 409, "nothing to reopen"),
+        ("/grids/eth/respond", {"action": "kept", "at": "2099-01-01T00:00:00Z"}, 422, "lies ahead"),
+        ("/grids/eth/respond", {"action": "kept", "more": 1}, 422, "more"),
+        ("/grids/eth/respond", {"action": "kept", "note": "x" * 501}, 422, "note"),
+    ]
+    for path, body, status, says in cases:
+        answer = api.program.post(api.url + path, json=body, timeout=60)
+        assert (answer.status_code, says in answer.json()["error"]) == (status, True), answer.text
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_code_is_spent_once_whoever_comes_first(api: Served) -> None:
+    code = api.access.new_code("bert", 60)
+    with ThreadPoolExecutor(8) as many:
+        entered = list(
+            many.map(
+                lambda _: (
+                    requests.post(
+                        f"{api.url}/enter", json={"code": code.lower()}, headers={"Origin": api.url}, timeout=30
+                    ).status_code
+                ),
+                range(8),
+            )
+        )
+    assert sorted(entered) == [204] + [403] * 7
+
+
+def test_the_cookie_is_for_this_server_alone_and_is_forgotten(api: Served) -> None:
+    browser = requests.Session()
+    browser.headers["Origin"] = api.url
+    entered = browser.post(f"{api.url}/enter", json={"code": api.access.new_code(None, 60)}, timeout=20)
+    cookie = entered.headers["set-cookie"].lower()
+    assert all(part in cookie for part in ("httponly", "samesite=lax", "path=/"))
+    assert browser.get(f"{api.url}/status", timeout=60).status_code == 200
+    assert browser.post(f"{api.url}/leave", timeout=20).status_code == 204
+    assert browser.get(f"{api.url}/status", timeout=20).status_code == 401
+
+
+def test_who_fails_too_often_is_told_to_wait_and_the_right_key_is_let_in(tmp_path: Path) -> None:
+    moment = [1_000.0]
+    access = Access(tmp_path, TOKEN, now=lambda: moment[0])
+    code = access.new_code("anna", 3_600)
+    for _ in range(FAILURES):
+        assert access.redeem("WRONG", "1.2.3.4") is None
+    with pytest.raises(TooManyFailures):
+        access.redeem("WRONG", "1.2.3.4")
+    with pytest.raises(TooManyFailures):
+        access.program("Bearer wrong", "1.2.3.4")
+    # Others may come from the same address, behind a proxy.
+    assert access.redeem(code, "1.2.3.4") is not None
+    assert access.program(f"Bearer {TOKEN}", "1.2.3.4") is not None
+    assert access.program("Bearer wrong", "5.6.7.8") is None
+    moment[0] += WINDOW_SECONDS + 1
+    assert access.redeem("WRONG", "1.2.3.4") is None
+
+
+def test_a_code_and_a_session_end(tmp_path: Path) -> None:
+    moment = [1_000.0]
+    access = Access(tmp_path, None, now=lambda: moment[0])
+    late, session = access.new_code("anna", 60), access.redeem(access.new_code("bert", 60), "-")
+    assert session is not None
+    found = access.person_of(session)
+    assert found is not None
+    assert found.person == "bert"
+    moment[0] += 61
+    assert access.redeem(late, "-") is None
+    assert Access(tmp_path, None, now=lambda: moment[0]).person_of(session) is not None
+    moment[0] += 31 * 86_400
+    assert access.person_of(session) is None
+    # Nothing that lets anybody in is kept as it is, and nobody else reads the file.
+    kept = (tmp_path / "access.sqlite").read_bytes()
+    assert session.encode() not in kept
+    assert (tmp_path / "access.sqlite").stat().st_mode & 0o077 == 0
+
+
+def test_a_token_that_can_be_guessed_is_refused_and_without_one_no_program_may(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match="has 5 bytes, and needs 32"):
+        Access(tmp_path, "guess")
+    access = Access(tmp_path, None)
+    assert access.program("Bearer ", "-") is None
+    assert access.program("Bearer None", "-") is None
+
+
+def test_a_tick_of_its_own_is_one_run_for_one_key(folder: Path) -> None:
+    waits = Collecting((sys.executable, "-c", "import sys; sys.stdin.read(); import time; time.sleep(600)"))
+    with served(folder, collecting=waits) as api:
+        first = api.program.post(f"{api.url}/metrics/collect", headers={"Idempotency-Key": "a"}, timeout=20)
+        again = api.program.post(f"{api.url}/metrics/collect", headers={"Idempotency-Key": "a"}, timeout=20)
+        other = api.program.post(f"{api.url}/metrics/collect", timeout=20)
+        assert (first.status_code, again.json(), other.status_code) == (202, first.json(), 409)
+        where = first.headers["location"]
+        assert api.get(where).json() == {"run_id": first.json()["run_id"], "state": "running"}
+        process = waits.run(first.json()["run_id"])
+        assert process is not None
+    # It ends with the server.
+    assert process.process.wait(20) != 0
+
+
+def test_news_come_when_the_history_changes(api: Served) -> None:
+    with api.program.get(f"{api.url}/stream", stream=True, timeout=60) as stream:
+        lines = stream.iter_lines(decode_unicode=True)
+        assert next(lines) == "retry: 3000"
+        api.program.post(f"{api.url}/grids/eth/respond", json={"action": "kept"}, timeout=60)
+        api.program.post(f"{api.url}/grids/eth/respond", json={"action": "reduced"}, timeout=60)
+        assert any(line == "event: changed" for line in lines)
+
+
+HOSTILE_IDS = ("../../etc/passwd", "%2e%2e%2f", "eth'; DROP TABLE candles; --", "<script>alert(1)</script>", "a" * 3_000,
+               "eth%00", "eth%0d%0aX-Injected:%201", "𝕖𝕥𝕙", "..;/", "eth?x=1#y")  # fmt: skip
+
+
+def test_a_thousand_hostile_requests_do_nothing_and_learn_nothing(api: Served) -> None:
+    before = project_of(api.folder).lake.read("operator_response").height
+    browser, chance, answered, secrets = api.person(), random.Random(21), 0, 0
+    cookie = browser.cookies["mm_session"]
+    program, mine = {"Authorization": f"Bearer {TOKEN}"}, {"Cookie": f"mm_session={cookie}"}
+    origins = ["https://evil.example", "null", "", "http://127.0.0.1.evil.example"]
+    hosts = ["evil.example", "127.0.0.1.evil.example", ""]
+    broken = [b"", b"null", b"[]", b"\xff\xfe", b'{"action":{}}', b'{"action":"stopped"', b"x" * 20_000]
+    stop: dict[str, Any] = {"method": "POST", "path": "/grids/eth/respond", "body": {"action": "stopped"}}
+    moves: list[Callable[[], dict[str, Any]]] = [
+        lambda: {"method": "GET", "path": chance.choice(ROUTES)},
+        lambda: {"method": "GET", "path": chance.choice(ROUTES), "headers": program | {"Authorization": "Bearer x"}},
+        lambda: {"method": "GET", "path": chance.choice(ROUTES), "headers": {"Cookie": f"mm_session={cookie[:-1]}"}},
+        lambda: stop,
+        # A page from elsewhere, with the cookie of the person who looks at it.
+        lambda: stop | {"headers": mine | {"Origin": chance.choice(origins)}},
+        lambda: stop | {"headers": mine | {"Origin": api.url, "Sec-Fetch-Site": "cross-site"}},
+        lambda: {"method": "POST", "path": "/metrics/collect", "headers": mine},
+        lambda: {"method": "GET", "path": "/status", "headers": program | {"Host": chance.choice(hosts)}},
+        lambda: {"method": "POST", "path": "/enter", "body": {"code": chance.choice(["", "AAAA-AAAA", "x" * 64, "'"])}},
+        lambda: {"method": "GET", "path": "/grids/" + chance.choice(HOSTILE_IDS), "headers": program},
+        lambda: {"method": chance.choice(["PUT", "DELETE", "TRACE"]), "path": "/grids/eth", "headers": program},
+        lambda: {"method": "POST", "path": "/grids/eth/respond", "raw": chance.choice(broken), "headers": program},
+        lambda: {"method": "GET", "path": "/health", "headers": {"X-Request-ID": chance.choice(["a\tb", "x" * 500])}},
+    ]
+    for trial in range(1_000):
+        asked: dict[str, Any] = chance.choice(moves)()
+        status, text = _raw(api.url, **asked)
+        answered += status > 0
+        assert status == 0 or 400 <= status < 500 or asked["path"] == "/health", (trial, asked, status, text[:300])
+        secrets += TOKEN in text or cookie in text or "Traceback" in text or "X-Injected" in text.replace("\\r", "")
+    assert secrets == 0
+    assert answered > 900
+    assert project_of(api.folder).lake.read("operator_response").height == before
+
+
+def _raw(
+    url: str, method: str, path: str, body: Any = None, raw: bytes | None = None, headers: Any = None
+) -> tuple[int, str]:
+    """A request as a socket sends it; whatever cannot be sent so is cut. 0: the server hung up."""
+    host, port = url.removeprefix("http://").split(":")
+    content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+    heads = {"Host": f"{host}:{port}", "Content-Type": "application/json", "Content-Length": str(len(content)),
+             "Connection": "close"} | (headers or {})  # fmt: skip
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in heads.items()), "", ""]
+    with socket.create_connection((host, int(port)), timeout=60) as stream:
+        stream.sendall("\r\n".join(lines).encode("utf-8", "surrogatepass") + content)
+        answer = b""
+        try:
+            while piece := stream.recv(65_536):
+                answer += piece
+        except ConnectionError:
+            pass
+    if not answer.startswith(b"HTTP/1.1 "):
+        return 0, ""
+    return int(answer[9:12]), answer.decode("utf-8", "replace")
+
+
+def test_a_body_that_dawdles_holds_nobody_up(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mm_dagster.api.gate.BODY_SECONDS", 0.3)
+    host, port = api.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as slow:
+        heads = (
+            f"Host: {host}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 100\r\nContent-Type: application/json"
+        )
+        slow.sendall(f"POST /grids/eth/respond HTTP/1.1\r\n{heads}\r\n\r\n{{".encode())
+        began = time.monotonic()
+        answer = slow.recv(4_096)
+        assert answer[9:12] in (b"408", b"400")
+        assert time.monotonic() - began < 10
+    assert requests.get(f"{api.url}/health", timeout=20).status_code == 200
+    assert AS_OF.year == 2026
