@@ -210,8 +210,10 @@ def test_news_come_when_the_history_changes(api: Served) -> None:
         assert any(line == "event: changed" for line in lines)
 
 
-HOSTILE_IDS = ("../../etc/passwd", "%2e%2e%2f", "eth'; DROP TABLE candles; --", "<script>alert(1)</script>", "a" * 3_000,
-               "eth%00", "eth%0d%0aX-Injected:%201", "𝕖𝕥𝕙", "..;/", "eth?x=1#y")  # fmt: skip
+HOSTILE_IDS = (
+    "../../etc/passwd", "%2e%2e%2f", "eth'; DROP TABLE candles; --", "<script>alert(1)</script>", "a" * 3_000,
+    "eth%00", "eth%0d%0aX-Injected:%201", "𝕖𝕥𝕙", "..;/", "eth%3Fx=1%23y",
+)  # fmt: skip
 
 
 def test_a_thousand_hostile_requests_do_nothing_and_learn_nothing(api: Served) -> None:
@@ -237,14 +239,15 @@ def test_a_thousand_hostile_requests_do_nothing_and_learn_nothing(api: Served) -
         lambda: {"method": "GET", "path": "/grids/" + chance.choice(HOSTILE_IDS), "headers": program},
         lambda: {"method": chance.choice(["PUT", "DELETE", "TRACE"]), "path": "/grids/eth", "headers": program},
         lambda: {"method": "POST", "path": "/grids/eth/respond", "raw": chance.choice(broken), "headers": program},
-        lambda: {"method": "GET", "path": "/health", "headers": {"X-Request-ID": chance.choice(["a\tb", "x" * 500])}},
+        lambda: {"method": "GET", "path": "/health", "headers": {"X-Request-ID": chance.choice(["a\tb", "x" * 99])}},
     ]
     for trial in range(1_000):
         asked: dict[str, Any] = chance.choice(moves)()
         status, text = _raw(api.url, **asked)
         answered += status > 0
         assert status == 0 or 400 <= status < 500 or asked["path"] == "/health", (trial, asked, status, text[:300])
-        secrets += TOKEN in text or cookie in text or "Traceback" in text or "X-Injected" in text.replace("\\r", "")
+        secrets += TOKEN in text or cookie in text or "Traceback" in text
+        secrets += "\nx-injected" in text.partition("\r\n\r\n")[0].lower()
     assert secrets == 0
     assert answered > 900
     assert project_of(api.folder).lake.read("operator_response").height == before
