@@ -53,16 +53,15 @@ def status(found: Page) -> Json:
     )
 
 
-def grid(found: Page, grid_id: str) -> Json:
+def grid(project: Project, grid_id: str) -> Json:
     """One grid.
 
     Raises:
         NotThere: there is no such grid.
     """
-    one = next((one for one in found.grids if one.grid.id == grid_id), None)
-    if one is None:
-        raise NotThere(f"there is no grid {grid_id[:64]!r}")
-    return plain(row_of(one, found))
+    known(project, grid_id)
+    found = now_of(project)
+    return plain(row_of(next(one for one in found.grids if one.grid.id == grid_id), found))
 
 
 def history(project: Project, grid_id: str, since: datetime | None, until: datetime | None, limit: int) -> Json:

@@ -255,7 +255,7 @@ def _state(app: FastAPI, server: Server) -> None:
 
     @app.get("/grids/{grid_id}", tags=["state"], summary="One grid")
     def grid(grid_id: str, who: Who) -> dict[str, Any]:
-        return answers.grid(answers.now_of(server.project()), grid_id)
+        return answers.grid(server.project(), grid_id)
 
     @app.get("/grids/{grid_id}/history", tags=["state"], summary="What was decided, bar by bar; a week by default")
     def history(

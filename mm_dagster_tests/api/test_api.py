@@ -216,7 +216,8 @@ HOSTILE_IDS = (
 )  # fmt: skip
 
 
-def test_a_thousand_hostile_requests_do_nothing_and_learn_nothing(api: Served) -> None:
+@pytest.mark.parametrize("trials", [100, pytest.param(1_000, marks=pytest.mark.long)])
+def test_hostile_requests_do_nothing_and_learn_nothing(api: Served, trials: int) -> None:
     before = project_of(api.folder).lake.read("operator_response").height
     browser, chance, answered, secrets = api.person(), random.Random(21), 0, 0
     cookie = browser.cookies["mm_session"]
@@ -241,7 +242,7 @@ def test_a_thousand_hostile_requests_do_nothing_and_learn_nothing(api: Served) -
         lambda: {"method": "POST", "path": "/grids/eth/respond", "raw": chance.choice(broken), "headers": program},
         lambda: {"method": "GET", "path": "/health", "headers": {"X-Request-ID": chance.choice(["a\tb", "x" * 99])}},
     ]
-    for trial in range(1_000):
+    for trial in range(trials):
         asked: dict[str, Any] = chance.choice(moves)()
         status, text = _raw(api.url, **asked)
         answered += status > 0
@@ -249,7 +250,7 @@ def test_a_thousand_hostile_requests_do_nothing_and_learn_nothing(api: Served) -
         secrets += TOKEN in text or cookie in text or "Traceback" in text
         secrets += "\nx-injected" in text.partition("\r\n\r\n")[0].lower()
     assert secrets == 0
-    assert answered > 900
+    assert answered > 0.9 * trials
     assert project_of(api.folder).lake.read("operator_response").height == before
 
 
