@@ -42,9 +42,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
+FINISHED_STAYS = "what was finished stays"
+
+
 @dataclass
 class _Chosen:
     debug: bool = False
+    when_stopped: str = FINISHED_STAYS
+    """What Ctrl-C leaves behind, and what goes on from there."""
 
     @property
     def level_of_runs(self) -> str:
@@ -63,7 +68,7 @@ def options(
     """Options of every command; without one, the help."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
-    chosen.debug = debug
+    chosen.debug, chosen.when_stopped = debug, FINISHED_STAYS
     with suppress(VariableError):
         # Before anything compiled is loaded; what is wrong with the folder is said by the command.
         environment.find_numba_cache(environment.data_folder())
@@ -150,7 +155,7 @@ def main() -> None:
             raise
         code = _say_what_went_wrong(error)
     if code == INTERRUPTED:
-        err.print("stopped; what was finished stays")
+        err.print(f"stopped; {chosen.when_stopped}", soft_wrap=True, highlight=False, markup=False)
     sys.exit(code or 0)
 
 

@@ -19,6 +19,7 @@ from mm_dagster.text import plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.config.pasted import Found, Unsure
+    from mm_dagster.config.whole import Config
 
 MOST_BYTES = 200_000
 """Of a pasted file."""
@@ -69,16 +70,18 @@ def pasted(name: str, is_terminal: bool) -> Found:
     return read(text, ZoneInfo(project_here().config.alerts.timezone))
 
 
-def told(project: Any, venue: str, bot: str | None, asking: bool) -> Found:
+def told(config: Config, venue: str, bot: str | None, asking: bool) -> Found:
     """What an exchange tells of one of its grids.
 
     Raises:
         CommandError: none runs, or several, and none is named.
         ForeseenError: the exchange cannot be asked, or the grid has ended.
     """
+    # Imported here because ccxt takes a second to load.
+    from mm_dagster.market.connection import FIRST_CONTACT
     from mm_dagster.pipeline import grid_bots
 
-    grids, odd = grid_bots.listed(project.config, venue, bot)
+    grids, odd = grid_bots.listed(config, venue, bot, retry=FIRST_CONTACT)
     for sentence in odd:
         say(f"{venue}: {sentence}; it is left out")
     if not grids:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,6 +85,7 @@ class Question:
     Attributes:
         name: as `pasted.Found` names it.
         flag: of the command line.
+        help: what the flag is.
         asks: the question.
         read: a text as the value; raises CommandError.
         usual: what is taken where nothing is said; None: it must be said.
@@ -90,46 +93,75 @@ class Question:
 
     name: str
     flag: str
+    help: str
     asks: str
     read: Callable[[str, str], Any]
     usual: str | None = None
 
 
 QUESTIONS = (
-    Question("symbol", "--symbol", "Trading pair, like ETH-USDT", _symbol_of),
-    Question("lower", "--lower", "Lower price of the range", number_of),
-    Question("upper", "--upper", "Upper price of the range", number_of),
-    Question("levels", "--levels", "Number of grids, as the exchange shows it (often 5 to 50)", _levels_of),
     Question(
-        "convention", "--convention", "Does it count intervals (KuCoin, OKX, Bybit do) or levels, which are prices",
+        "symbol", "--symbol", "Trading pair, like ETH-USDT.", "Trading pair, like ETH-USDT", _symbol_of
+    ),
+    Question("lower", "--lower", "Lower price, quote currency.", "Lower price of the range", number_of),
+    Question("upper", "--upper", "Upper price, quote currency.", "Upper price of the range", number_of),
+    Question(
+        "levels", "--levels", "Number of grids, as the exchange shows it.",
+        "Number of grids, as the exchange shows it (often 5 to 50)", _levels_of,
+    ),
+    Question(
+        "convention", "--convention", "What that counts: intervals or levels; usual: intervals.",
+        "Does it count intervals (KuCoin, OKX, Bybit do) or levels, which are prices",
         lambda text, what: _word_of(text, what, ("intervals", "levels")), "intervals",
     ),
     Question(
-        "spacing", "--spacing", "Arithmetic (equal differences) or geometric (equal ratios)",
+        "spacing", "--spacing", "arithmetic or geometric; usual: arithmetic.",
+        "Arithmetic (equal differences) or geometric (equal ratios)",
         lambda text, what: _word_of(text, what, ("arithmetic", "geometric")), "arithmetic",
     ),
-    Question("stop", "--stop", "Stop price, below the lower one (often 2 to 5 % below it)", number_of),
-    Question("capital", "--capital", "Investment, in the quote currency", number_of),
-    Question("activated_at", "--activated", "When it was created, like 2026-01-10 01:00, or now", moment_or_now),
-    Question("fee", "--fee", "Fee of a trade", _fee_of, "0.1%"),
+    Question(
+        "stop", "--stop", "Stop price, below the lower one.",
+        "Stop price, below the lower one (often 2 to 5 % below it)", number_of,
+    ),
+    Question("capital", "--capital", "Investment, quote currency.", "Investment, in the quote currency", number_of),
+    Question(
+        "activated_at", "--activated", "When it began, like 2026-01-10T01:00+01:00, or now (usual for a change).",
+        "When it was created, like 2026-01-10 01:00, or now", moment_or_now,
+    ),
+    Question("fee", "--fee", "Fee of a trade, like 0.1% or 0.001; usual: 0.1%.", "Fee of a trade", _fee_of, "0.1%"),
 )  # fmt: skip
-BY_NAME = {one.name: one for one in QUESTIONS}
 
-Symbol = Annotated[str | None, typer.Option(help="Trading pair, like ETH-USDT.")]
-Lower = Annotated[str | None, typer.Option(help="Lower price, quote currency.")]
-Upper = Annotated[str | None, typer.Option(help="Upper price, quote currency.")]
-Levels = Annotated[str | None, typer.Option(help="Number of grids, as the exchange shows it.")]
-Convention = Annotated[str | None, typer.Option(help="What that counts: intervals or levels; usual: intervals.")]
-Spacing = Annotated[str | None, typer.Option(help="arithmetic or geometric; usual: arithmetic.")]
-Stop = Annotated[str | None, typer.Option(help="Stop price, below the lower one.")]
-Capital = Annotated[str | None, typer.Option(help="Investment, quote currency.")]
-Activated = Annotated[str | None, typer.Option(help="When it began, like 2026-01-10T01:00+01:00, or now.")]
-Fee = Annotated[str | None, typer.Option(help="Fee of a trade, like 0.1% or 0.001; usual: 0.1%.")]
-VenueName = Annotated[str | None, typer.Option("--venue", help="Venue of a new market, by its name in markets.yaml.")]
+VenueName = Annotated[
+    str | None,
+    typer.Option("--venue", help="Venue of a new market: its name in markets.yaml, or ccxt's of an exchange."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing; what is missing is named and nothing is written.")]
 NoFetch = Annotated[bool, typer.Option("--no-fetch", help="Only write it; the next tick fetches and judges.")]
 
 
-def given(flags: dict[str, str | None]) -> dict[str, Any]:
-    """The values of the flags that were given."""
-    return {name: BY_NAME[name].read(text, BY_NAME[name].flag) for name, text in flags.items() if text is not None}
+def takes_values(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command an option for each value of a grid. What is given reaches it, read, as its argument `values`."""
+    signature = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, typer.Option(one.flag, help=one.help)],
+        )
+        for one in QUESTIONS
+    ]
+    asked: list[inspect.Parameter] = []
+    for own in signature.parameters.values():
+        asked += options if own.name == "values" else [own.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+
+    @functools.wraps(command)
+    def called(**arguments: Any) -> None:
+        texts = {one: arguments.pop(one.name) for one in QUESTIONS}
+        values = {one.name: one.read(text, one.flag) for one, text in texts.items() if text is not None}
+        command(**arguments, values=values)
+
+    # What the command line is made of.
+    called.__signature__ = signature.replace(parameters=asked)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in asked}
+    return called

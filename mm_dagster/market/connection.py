@@ -77,6 +77,10 @@ class Retry:
     jitter: float = 1.0
 
 
+FIRST_CONTACT = Retry(attempts=2, first_wait=0.3, longest_wait=0.5, jitter=0.2)
+"""Where a person waits to hear whether an exchange is there at all; whoever needs its answer is patient."""
+
+
 class NotAnswered(Exception):
     """Why a call brought no answer, in words.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from pathlib import Path
 from mm_dagster.bars import floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
+from mm_dagster.market.venue import UNKNOWN_MARKET, Venue, VenueError
 from mm_dagster.pipeline.grids import GridError
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.tick_row import end_tick
@@ -19,8 +18,6 @@ from mm_dagster.pipeline.ticks import MADE_BY
 from mm_dagster.pipeline.venues import Venues
 from mm_dagster.pipeline.work import plan
 from mm_dagster.text import plain_text
-
-logger = logging.getLogger("mm_dagster")
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,9 @@ class Price:
     as_of: datetime | None
 
 
-def price_of(project: Project, config: Config, symbol: str, *, ask: bool) -> Price | None:
+def price_of(
+    project: Project, config: Config, symbol: str, *, ask: bool, say: Callable[[str], None] = lambda sentence: None
+) -> Price | None:
     """Where the price of a market stands: the last close that is stored, or what its venue says; None: not known.
 
     Args:
@@ -44,6 +43,7 @@ def price_of(project: Project, config: Config, symbol: str, *, ask: bool) -> Pri
         config: a configuration that knows the market; the project's may not yet.
         symbol: the market.
         ask: whether its venue may be asked.
+        say: is told what is waited for, and why no price came.
 
     Raises:
         GridError: the venue has no such market.
@@ -54,15 +54,29 @@ def price_of(project: Project, config: Config, symbol: str, *, ask: bool) -> Pri
     if not ask:
         return stored
     try:
-        venue = Venues(config, Path(project.config_dir), project.now).of(symbol)
+        venue = _first_contact(project, config, symbol, say)
         venue.rules(symbol)
         price = venue.last_prices([symbol])[symbol]
     except VenueError as error:
         if UNKNOWN_MARKET in str(error):
             raise GridError(f"symbol: {symbol}: {error}") from None
-        logger.info("%s: no price: %s", symbol, error)
+        say(f"the price of {symbol} is not known: {error}")
         return stored
     return Price(price, None) if price else stored
+
+
+def _first_contact(project: Project, config: Config, symbol: str, say: Callable[[str], None]) -> Venue:
+    """The venue of a market for somebody who waits: that it is dead shows within seconds.
+
+    Raises:
+        VenueError: it does not answer.
+    """
+    market = config.market(symbol)
+    if market.is_real:
+        say(f"asking {market.venue} for {symbol}")
+    venue = Venues(config, Path(project.config_dir), project.now, hurried=True).of(symbol)
+    venue.now()
+    return venue
 
 
 def _last_close(project: Project, symbol: str) -> Price | None:
@@ -101,7 +115,8 @@ def judge_now(project: Project, symbol: str, say: Callable[[str, int, int], None
     Raises:
         ForeseenError: the venue or the history cannot be used; what was finished stays.
     """
-    as_of = floor_bar(project.venues.of(symbol).now())
+    # A venue that is dead is not waited for with a tick's patience.
+    as_of = floor_bar(_first_contact(project, project.config, symbol, lambda sentence: None).now())
     for number, (table, make) in enumerate(MADE_BY.items()):
         say(table, number, len(MADE_BY))
         make(plan(project, "mm grid", as_of=as_of, symbols=[symbol]))
