@@ -118,10 +118,10 @@ def add(
     given = {key: value for key, value in draft.values.items() if key != "convention"}
     grid = grids.grid_of({**given, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled})
     planned = grids.preview(project, grid, where, place)
-    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
+    silence = _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Is this your grid?", yes)
     done = grids.add(project, grid, where, place)
-    _finish(done, "written", no_fetch=no_fetch, as_json=as_json)
+    _finish(done, "written", silence, no_fetch=no_fetch, as_json=as_json)
 
 
 def _chosen(config: Config, name: str, option: str, variables: Mapping[str, str] | None = None) -> Chosen:
@@ -207,8 +207,8 @@ def _venue(
         named = str(typer.prompt(f"Venue of {symbol}: {names}, or ccxt's name of an exchange", err=True)).strip()
 
 
-def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> None:
-    """The ladder, the break-even and where the price stands.
+def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> str | None:
+    """The ladder, the break-even and where the price stands; why the venue is silent, None: it is not.
 
     Raises:
         CommandError: nobody looks at it, and the price is so far away that it cannot be meant.
@@ -218,6 +218,8 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> Non
 
     project, grid = project_here(), planned.grid
     price = grid_market.price_of(project, planned.config, grid.symbol, ask=ask_venue, say=say)
+    if price.silence:
+        say(f"no answer: {price.silence}")
     if not (as_json and yes):
         # Who asks for JSON and is asked sees what is asked about, and nothing of it is in the JSON.
         console = err if as_json else out
@@ -225,13 +227,14 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> Non
             console.print("[bold]SIMULATED:[/] no price of this market is real.")
         console.print(ladder(grid))
         zone = project.config.alerts.timezone
-        for line in sentences(grid, zone, price.price if price else None, price.as_of if price else None):
+        for line in sentences(grid, zone, price.price, price.as_of):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-    far = grid_market.far_away(grid, price.price) if price else None
+    far = grid_market.far_away(grid, price.price) if price.price else None
     if far and yes:
         raise CommandError(f"{grid.id}: {far} Nothing was written; without --yes you are asked")
     if far:
         err.print(f"[yellow]look:[/] {escape(far)}", soft_wrap=True, highlight=False)
+    return price.silence
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -247,8 +250,10 @@ def _confirm(question: str, yes: bool) -> None:
     chosen.when_stopped = "`mm grid list` says whether it was written"
 
 
-def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
+def _finish(done: Written, what: str, silence: str | None, *, no_fetch: bool, as_json: bool) -> None:
     """Says what was written, has it judged and shows its page.
+
+    A venue that did not answer a moment ago is not waited for with a tick's patience.
 
     Raises:
         CommandError: it is written, and could not be judged.
@@ -265,6 +270,8 @@ def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
         say("not judged yet: the next tick fetches its candles; `mm tick` does it now")
         return
     try:
+        if silence:
+            raise CommandError(silence)
         _judge(done.grid, as_json)
     except (ForeseenError, OSError, ValueError) as error:
         raise CommandError(
@@ -366,10 +373,10 @@ def edit(
         _print_beside(before, after)
     elif not yes:
         say(", ".join(f"{key}: {was} -> {will}" for key, was, will in _differences(before, after)))
-    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
+    silence = _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Change it so?", yes)
     done = grids.save(project, before, after, where, place)
-    _finish(done, "changed, a new episode", no_fetch=no_fetch, as_json=as_json)
+    _finish(done, "changed, a new episode", silence, no_fetch=no_fetch, as_json=as_json)
 
 
 def _print_beside(before: GridConfig, after: GridConfig) -> None:
@@ -448,10 +455,10 @@ def start_grid(
     project = _valid_project()
     before, after = grids.start(project, grid, moment_or_now(activated, "--activated") if activated else None)
     planned = grids.saved_as(project, before, after)
-    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
+    silence = _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Does it run so at the exchange?", yes)
     done = grids.save(project, before, after)
-    _finish(done, "runs, a new episode", no_fetch=no_fetch, as_json=as_json)
+    _finish(done, "runs, a new episode", silence, no_fetch=no_fetch, as_json=as_json)
 
 
 @grid_app.command("remove", epilog="Examples: `mm grid remove eth-1`, `mm grid remove eth-1 --yes`")

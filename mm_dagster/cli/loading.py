@@ -84,7 +84,7 @@ def candles_shown(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """
     from mm_dagster.market import progress
 
-    if not err.is_terminal:
+    if not err.is_terminal or err.is_dumb_terminal:
         line = _Lines(what)
         with progress.heard_by(Loading(line.show)):
             yield lambda step, number, count: None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from mm_dagster.bars import floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
-from mm_dagster.market.venue import UNKNOWN_MARKET, Venue, VenueError
+from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.pipeline.grids import GridError
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.tick_row import end_tick
@@ -25,69 +25,60 @@ class Price:
     """A price of a market.
 
     Attributes:
-        price: quote currency.
+        price: quote currency; None: it is not known.
         as_of: when it was; None: it is the venue's last one.
+        silence: why its venue, which was asked, does not answer; None: it does, or was not asked.
     """
 
-    price: float
-    as_of: datetime | None
+    price: float | None
+    as_of: datetime | None = None
+    silence: str | None = None
 
 
 def price_of(
     project: Project, config: Config, symbol: str, *, ask: bool, say: Callable[[str], None] = lambda sentence: None
-) -> Price | None:
-    """Where the price of a market stands: the last close that is stored, or what its venue says; None: not known.
+) -> Price:
+    """Where the price of a market stands: the last close that is stored, or what its venue says.
+
+    Its venue is asked by somebody who waits: that it is dead shows within seconds.
 
     Args:
         project: where candles are stored.
         config: a configuration that knows the market; the project's may not yet.
         symbol: the market.
         ask: whether its venue may be asked.
-        say: is told what is waited for, and why no price came.
+        say: is told what is waited for.
 
     Raises:
         GridError: the venue has no such market.
     """
     stored = _last_close(project, symbol)
-    if stored and (not ask or (stored.as_of and project.now() - stored.as_of < timedelta(hours=1))):
+    if not ask or (stored.as_of and project.now() - stored.as_of < timedelta(hours=1)):
         return stored
-    if not ask:
-        return stored
+    market = config.market(symbol)
+    if market.is_real:
+        say(f"asking {market.venue} for {symbol}")
     try:
-        venue = _first_contact(project, config, symbol, say)
+        venue = Venues(config, Path(project.config_dir), project.now, hurried=True).of(symbol)
+        venue.now()
         venue.rules(symbol)
         price = venue.last_prices([symbol])[symbol]
     except VenueError as error:
         if UNKNOWN_MARKET in str(error):
             raise GridError(f"symbol: {symbol}: {error}") from None
-        say(f"the price of {symbol} is not known: {error}")
-        return stored
-    return Price(price, None) if price else stored
+        return replace(stored, silence=str(error))
+    return Price(price) if price else stored
 
 
-def _first_contact(project: Project, config: Config, symbol: str, say: Callable[[str], None]) -> Venue:
-    """The venue of a market for somebody who waits: that it is dead shows within seconds.
-
-    Raises:
-        VenueError: it does not answer.
-    """
-    market = config.market(symbol)
-    if market.is_real:
-        say(f"asking {market.venue} for {symbol}")
-    venue = Venues(config, Path(project.config_dir), project.now, hurried=True).of(symbol)
-    venue.now()
-    return venue
-
-
-def _last_close(project: Project, symbol: str) -> Price | None:
+def _last_close(project: Project, symbol: str) -> Price:
     if symbol not in project.config.symbols:
-        return None
+        return Price(None)
     sql = (
         f"SELECT close, close_time FROM candles WHERE symbol = '{symbol}' AND status <> 'MISSING' "
         "ORDER BY close_time DESC LIMIT 1"
     )
     rows = project.lake.sql(sql).rows()
-    return Price(rows[0][0], rows[0][1]) if rows else None
+    return Price(*rows[0]) if rows else Price(None)
 
 
 FAR = 3.0
@@ -115,8 +106,7 @@ def judge_now(project: Project, symbol: str, say: Callable[[str, int, int], None
     Raises:
         ForeseenError: the venue or the history cannot be used; what was finished stays.
     """
-    # A venue that is dead is not waited for with a tick's patience.
-    as_of = floor_bar(_first_contact(project, project.config, symbol, lambda sentence: None).now())
+    as_of = floor_bar(project.venues.of(symbol).now())
     for number, (table, make) in enumerate(MADE_BY.items()):
         say(table, number, len(MADE_BY))
         make(plan(project, "mm grid", as_of=as_of, symbols=[symbol]))
