@@ -144,7 +144,9 @@ def main() -> None:
         code = app(standalone_mode=False)
     except typer.Exit as error:
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error, typer.Abort):
+            err.print()  # behind the question that was not answered
         code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read has seen enough. What is still in the buffer would be complained of at the end.

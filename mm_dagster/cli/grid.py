@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,8 @@ from rich.markup import escape
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.grid_sources import Draft, complete, pasted, say, say_what_was_read, told
-from mm_dagster.cli.grid_values import NoFetch, VenueName, Yes, moment_or_now, takes_values
+from mm_dagster.cli.grid_values import NoFetch, VenueName, Yes, id_of, moment_or_now, takes_values
+from mm_dagster.cli.grid_venues import chosen_venue, refuse_unreadable, say_what_cannot_be_read, venue_of
 from mm_dagster.cli.loading import candles_shown
 from mm_dagster.cli.operate import PANEL, only
 from mm_dagster.cli.printing import AsJson, print_rows
@@ -29,8 +29,6 @@ from mm_dagster.text import in_local_time, plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.config.grid import GridConfig
-    from mm_dagster.config.whole import Config
-    from mm_dagster.pipeline.grid_venue import Chosen
     from mm_dagster.pipeline.grids import Written
 
 grid_app = typer.Typer(
@@ -41,15 +39,11 @@ grid_app = typer.Typer(
 )
 app.add_typer(grid_app, name="grid", rich_help_panel=PANEL)
 
-UNREADABLE = ("kucoin", "binance")
-"""Exchanges whose bots no program can read: their API has no call for them."""
-
-
 NOTHING_WRITTEN = "nothing was written"
 
 
 def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 # add ------------------------------------------------------------------------------------------------------------------
@@ -100,11 +94,12 @@ def add(
     asking = not yes and _is_terminal()
     draft, place, found = Draft(dict(values)), None, None
     if from_venue is not None:
-        place = _chosen(project.config, from_venue, "--from", os.environ)
+        refuse_unreadable(project, from_venue)
+        place = chosen_venue(project.config, from_venue, "--from", os.environ)
         say(f"asking {place.name} for its grids")
         found = told(place.of(project.config, hurried=True), place.name, bot, asking)
     else:
-        _say_what_cannot_be_read(project)
+        say_what_cannot_be_read(project)
         if paste is not None:
             found = pasted(paste, _is_terminal())
     if found is not None:
@@ -113,8 +108,8 @@ def add(
         say_what_was_read(found, values)
     complete(draft, asking)
     symbol = draft.values["symbol"]
-    where, place = _venue(project, symbol, venue, place, asking)
-    name = grid_id or grids.free_id(project, symbol)
+    where, place = venue_of(project, symbol, venue, place, asking)
+    name = grids.free_id(project, symbol) if grid_id is None else id_of(grid_id)
     given = {key: value for key, value in draft.values.items() if key != "convention"}
     grid = grids.grid_of({**given, "id": name, "level_convention": draft.values["convention"], "enabled": not disabled})
     planned = grids.preview(project, grid, where, place)
@@ -122,16 +117,6 @@ def add(
     _confirm("Is this your grid?", yes)
     done = grids.add(project, grid, where, place)
     _finish(done, "written", silence, no_fetch=no_fetch, as_json=as_json)
-
-
-def _chosen(config: Config, name: str, option: str, variables: Mapping[str, str] | None = None) -> Chosen:
-    """The venue that is named, and what is made of the name is said."""
-    from mm_dagster.pipeline import grid_venue
-
-    found = grid_venue.chosen(config, name, option, variables=variables)
-    if found.note:
-        say(found.note)
-    return found
 
 
 def _valid_project() -> Any:
@@ -144,67 +129,6 @@ def _valid_project() -> Any:
     if project.config_error:
         raise CommandError(f"{project.config_error}; mend it first, then add to it")
     return project
-
-
-def _say_what_cannot_be_read(project: Any) -> None:
-    """First of all what a program cannot know of the bots of some exchanges."""
-    names = sorted({getattr(one, "exchange", "") for one in project.config.markets.venues.values()} & set(UNREADABLE))
-    for name in names:
-        shown = {"kucoin": "KuCoin"}.get(name, name.capitalize())
-        say(
-            f"{shown}'s bots cannot be read by any program: its API has no call for them. So paste the bot's page or "
-            "answer the questions; what it holds and earns is modelled from candles; and that you stopped it you say "
-            "by the button on the phone or `mm grid stop`."
-        )
-
-
-def _venue(
-    project: Any, symbol: str, venue: str | None, place: Chosen | None, asking: bool
-) -> tuple[str, Chosen | None]:
-    """The venue of a market, and what is to be written of a venue.
-
-    Args:
-        project: the configuration.
-        symbol: the market.
-        venue: the one of --venue.
-        place: the one of --from.
-        asking: whether a person can be asked.
-
-    Raises:
-        CommandError: it must be named.
-        GridError: the one that is named is none, or not that of the market.
-    """
-    from mm_dagster.pipeline import grids
-
-    config = project.config
-    if place is not None and venue is None:
-        if symbol in config.symbols and config.market(symbol).venue != place.name:
-            own = config.market(symbol).venue
-            say(f"{symbol} is watched on {own} already: that one's candles judge it")
-            return own, place
-        return place.name, place
-    names = ", ".join(config.markets.venues)
-    named, option = venue, "--venue"
-    while True:
-        picked = None
-        try:
-            if named is not None:
-                picked = _chosen(config, named, option)
-                if place is not None and place.keys and picked.keys:
-                    raise CommandError(
-                        f"--venue: {named} and {place.name} are both new; add a grid of one of them first"
-                    )
-            found = grids.venue_for(picked.of(config) if picked else config, symbol, picked.name if picked else None)
-        except ForeseenError as error:
-            if not asking or venue is not None:
-                raise
-            say(str(error))
-            found = None
-        if found is not None:
-            return found, picked if picked and picked.keys else place
-        if not asking:
-            raise CommandError(f"--venue: {symbol} is new, and markets.yaml has several venues; name one of {names}")
-        named = str(typer.prompt(f"Venue of {symbol}: {names}, or ccxt's name of an exchange", err=True)).strip()
 
 
 def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> str | None:
@@ -367,7 +291,7 @@ def edit(
     if "convention" in wanted:
         wanted["level_convention"] = wanted.pop("convention")
     before, after = grids.edited(project, grid, wanted, begins)
-    where, place = _venue(project, after.symbol, venue, None, not yes and _is_terminal())
+    where, place = venue_of(project, after.symbol, venue, None, not yes and _is_terminal())
     planned = grids.saved_as(project, before, after, where, place)
     if not as_json:
         _print_beside(before, after)

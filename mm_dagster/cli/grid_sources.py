@@ -54,7 +54,8 @@ def pasted(name: str, is_terminal: bool) -> Found:
         if name == "-":
             if is_terminal:
                 say("Paste the text of the bot's page, then press Ctrl-D on a line of its own.")
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+            # Where a service starts it there is no stdin at all.
+            content = sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin else b""
         else:
             with Path(name).expanduser().open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
@@ -65,8 +66,10 @@ def pasted(name: str, is_terminal: bool) -> Found:
         raise CommandError(
             f"--paste {name}: {error.strerror}; name a file with the text of the bot's page, or -"
         ) from None
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # which is a ValueError, too
         raise CommandError(f"--paste {name}: is no text in UTF-8; save it as UTF-8, a picture cannot be read") from None
+    except (ValueError, RuntimeError):
+        raise CommandError(f"--paste {name!r:.60}: is no name of a file; name one, or -") from None
     return read(text, ZoneInfo(project_here().config.alerts.timezone))
 
 

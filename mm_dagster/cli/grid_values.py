@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,28 +25,39 @@ def number_of(text: str, what: str) -> float:
         CommandError: it is none, or may be meant in thousands.
     """
     plain = text.strip()
-    try:
-        value = float(plain)
-    except ValueError:
-        raise CommandError(f"{what}: {text!r} is no number; {written.plain_number(plain)}") from None
+    value = _float_of(plain)
+    if value is None:
+        raise CommandError(f"{what}: {text!r:.60} is no number; {written.plain_number(plain)}")
     if written.is_ambiguous(plain):
         raise CommandError(f"{what}: {text} may be meant in thousands; write {plain}0 or {plain.replace('.', '')}")
-    if not 0 < value < float("inf"):
-        raise CommandError(f"{what}: {text} is not above 0; write a number like 3070.5")
+    if not SMALLEST <= value <= LARGEST:
+        wrong = "is not above 0" if value < SMALLEST else "is more than there is"
+        raise CommandError(f"{what}: {text:.60} {wrong}; write a number like 3070.5")
     return value
+
+
+SMALLEST, LARGEST = 1e-15, 1e15
+"""Of a price or an amount: no exchange has one beyond."""
+
+
+def _float_of(text: str) -> float | None:
+    """A number in plain digits; None: it is none, whatever Python takes for one: 1_5, nan, digits of other scripts."""
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
+        return None
+    return float(text)
 
 
 def _symbol_of(text: str, what: str) -> str:
     try:
         return written.symbol(text.strip())
     except ValueError as error:
-        raise CommandError(f"{what}: {text!r} {error}") from None
+        raise CommandError(f"{what}: {text!r:.60} {error}") from None
 
 
 def _levels_of(text: str, what: str) -> int:
     if not text.strip().isascii() or not text.strip().isdigit() or not 2 <= int(text) <= 1000:
         raise CommandError(
-            f"{what}: {text!r} is no number of levels; write one from 2 to 1000, as the exchange shows it"
+            f"{what}: {text!r:.60} is no number of levels; write one from 2 to 1000, as the exchange shows it"
         )
     return int(text)
 
@@ -61,14 +73,19 @@ def _word_of(text: str, what: str, known: tuple[str, ...]) -> str:
 def _fee_of(text: str, what: str) -> float:
     """A fee as a fraction, of `0.1 %` or `0.001`."""
     plain = text.strip()
-    try:
-        value = float(plain.removesuffix("%"))
-    except ValueError:
-        raise CommandError(f"{what}: {text!r} is no fee; write 0.1% or 0.001") from None
+    value = _float_of(plain.removesuffix("%").rstrip())
+    if value is None:
+        raise CommandError(f"{what}: {text!r:.60} is no fee; write 0.1% or 0.001")
     fraction = float(f"{value / 100:.12g}") if plain.endswith("%") else value
     if not 0 <= fraction < 0.02:
         raise CommandError(f"{what}: {text} would be {100 * fraction:g} %; write 0.1% or 0.001")
     return fraction
+
+
+def id_of(text: str) -> str:
+    if not re.fullmatch(written.NAME, text):
+        raise CommandError(f"--id: {text!r:.60} is no name; write letters, digits, - and _ alone, like eth-1")
+    return text
 
 
 def moment_or_now(text: str, what: str) -> datetime:

@@ -157,7 +157,7 @@ def _answer(
 
 def _ask(option: str, question: str) -> str | None:
     err.print(question, end="", soft_wrap=True, highlight=False, markup=False)
-    line = sys.stdin.readline()
+    line = sys.stdin.readline() if sys.stdin else ""
     if not line:
         raise CommandError(f"{option}: nobody answers; give the option, or --yes for what is usual")
     return line.strip() or None
@@ -172,12 +172,14 @@ def _zone(text: str) -> str:
     return text
 
 
-def _quote(text: str) -> str:
-    from mm_dagster.config import written
+LONGEST_QUOTE = 16
+"""Letters."""
 
-    if not text.isalnum() or not text.isascii():
-        raise ValueError(f"{text!r} is no currency; write its letters alone, like USDT")
-    return written.symbol(f"BTC-{text.upper()}").partition("-")[2]
+
+def _quote(text: str) -> str:
+    if not text.isalnum() or not text.isascii() or len(text) > LONGEST_QUOTE:
+        raise ValueError(f"{text!r:.60} is no currency; write its letters alone, like USDT")
+    return text.upper()
 
 
 def _exchange(text: str) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mm_dagster.config.markets import AccountKeys, CcxtVenue, VenueConfig
 from mm_dagster.config.whole import Config
 from mm_dagster.market.names import exchange_names, wants_passphrase
+from mm_dagster.market.open import open_venue
 from mm_dagster.market.venue import FIRST_CONTACT_SECONDS
 from mm_dagster.pipeline.grids import GridError
 from mm_dagster.research.difference import changed
@@ -58,8 +60,10 @@ def chosen(config: Config, name: str, option: str, *, variables: Mapping[str, st
 
     Raises:
         GridError: there is no such venue, or it has no key and none is exported.
+        VenueError: it is new, and has no candles of 15 minutes.
     """
     venues = config.markets.venues
+    name = name if name in venues else name.lower()
     at = [own for own, settings in venues.items() if isinstance(settings, CcxtVenue) and settings.exchange == name]
     note = ""
     if name in venues:
@@ -71,6 +75,8 @@ def chosen(config: Config, name: str, option: str, *, variables: Mapping[str, st
         raise GridError(f"{option}: {', '.join(at)} of markets.yaml are at {name}; name one of them")
     elif name in (names := exchange_names()):
         settings, fresh = CcxtVenue(kind="ccxt", exchange=name), True
+        # That it can be used at all shows without a question to it.
+        open_venue(name, settings, Path())
         note = f"{name} is new: it goes into markets.yaml as a venue of that name"
     else:
         raise GridError(

@@ -23,7 +23,7 @@ from mm_dagster.alerts.responses import is_over
 from mm_dagster.bars import iso
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.grid import Fees, GridConfig
-from mm_dagster.config.grid_file import grid_text, values_of, with_market
+from mm_dagster.config.grid_file import grid_text, in_its_line_ends, values_of, with_market
 from mm_dagster.config.put import checked, contents_of, moved_away, put
 from mm_dagster.config.whole import Config
 from mm_dagster.config.yaml_files import parse
@@ -183,21 +183,20 @@ def _changes(
         place: the venue, where something of it is new.
     """
     markets = folder / "markets.yaml"
-    text = contents[markets].decode("utf-8")
     symbols = [market["symbol"] for market in (parse(markets, contents[markets]) or {}).get("markets", [])]
     changes: dict[Path, bytes] = {}
     if place and place.keys:
-        text = place.written_into(text)
-        changes[markets] = text.encode("utf-8")
+        changes[markets] = in_its_line_ends(contents[markets], place.written_into)
     if grid.symbol not in symbols:
-        changes[markets] = with_market(text, grid.symbol, venue).encode("utf-8")
+        before_it = changes.get(markets, contents[markets])
+        changes[markets] = in_its_line_ends(before_it, lambda text: with_market(text, grid.symbol, venue))
         _refuse_other(markets, changes[markets], [*symbols, grid.symbol], grid.symbol, venue)
     if before is None:
         changes[path] = grid_text(grid).encode("utf-8")
     else:
         was, now = values_of(before), values_of(grid)
         wanted = {key: value for key, value in now.items() if was[key] != value}
-        changes[path] = changed(contents[path].decode("utf-8"), wanted).encode("utf-8")
+        changes[path] = in_its_line_ends(contents[path], lambda text: changed(text, wanted))
     return changes
 
 

@@ -129,10 +129,11 @@ class Machine:
 
     def _note(self, command: Sequence[str], said: str, code: int) -> None:
         shown = " ".join(f'"{part}"' if " " in part else part for part in command)
-        # How fast candles come is the computer's business.
         lines = [line.rstrip() for line in said.splitlines() if " candles: " not in line]
+        # Whether an order book came in time, and how fast candles come, is the computer's business.
         ended = f"[ends with {code}]\n" if code else ""
         text = "\n".join(lines).replace(str(self.folder), "~")
+        text = re.sub(r"Leaving now: .*?± [\d.]+ %\.", "Leaving now: ***", text, flags=re.DOTALL)
         self.transcript.append(f"$ mm {shown}\n{text}\n{ended}")
 
 

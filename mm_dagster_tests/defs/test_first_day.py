@@ -14,20 +14,29 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.tables import registry
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, grid_file, loopback
 
-KEPT = Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 10, 12, tzinfo=UTC))
+END = datetime(2025, 10, 12, tzinfo=UTC)
 AS_OF = datetime(2025, 10, 10, 20, 45, tzinfo=UTC)
 """Half an hour before the flash crash, when something is to be decided."""
 TABLES = ("regime_features", "regime_verdict", "grid_risk", "exit_state", "entry_assessment")
 
 
-@pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Live]:
-    """One home whose first tick it is, and one that has all that KuCoin keeps of the year."""
-    with loopback(tmp_path_factory.mktemp("homes"), shared_data, ("ADA-USDT",), KEPT) as live:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(datetime(2025, 7, 1, tzinfo=UTC), id="since July"),
+        pytest.param(datetime(2025, 1, 1, tzinfo=UTC), id="the year", marks=pytest.mark.long),
+    ],
+)
+def homes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_data: Path
+) -> Iterator[Live]:
+    """One home whose first tick it is, and one that has all candles since then."""
+    kept = Span(request.param, END)
+    with loopback(tmp_path_factory.mktemp("homes"), shared_data, ("ADA-USDT",), kept) as live:
         live.configure([grid_file("ada"), grid_file("waiting", **{**CRASH_GRIDS["ada"], "enabled": False})])
         live.tick(AS_OF, data="new", alerts=False)
         live.exchange.now = AS_OF + timedelta(minutes=1)
-        live.backfill("2025-01-01", "2025-10-09", data="year")
+        live.backfill(f"{kept.start:%Y-%m-%d}", "2025-10-09", data="year")
         live.tick(AS_OF, data="year", alerts=False)
         yield live
 
@@ -48,10 +57,10 @@ def test_nothing_of_the_decision_is_left_open(homes: Live) -> None:
     assert [name for name in features.columns if features[name].null_count()] == []
 
 
-def test_the_year_is_a_year_and_the_first_day_fetched_what_it_needs_and_no_more(homes: Live) -> None:
+def test_the_first_day_fetched_what_it_needs_and_no_more(homes: Live) -> None:
     first = {
         data: homes.lake(data).read("candles").filter(pl.col("status") != "MISSING")["open_time"].min()
         for data in ("new", "year")
     }
-    assert first["year"] == KEPT.start
+    assert first["year"] == homes.exchange.candles["ADA-USDT"]["open_time"].min()
     assert timedelta(days=45) < AS_OF - first["new"] < timedelta(days=60)  # type: ignore[operator]
