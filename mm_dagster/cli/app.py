@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import signal
 import sys
 import unicodedata
 from contextlib import suppress
@@ -135,6 +136,9 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
     modes.keep_private()
+    if hasattr(signal, "siginterrupt"):
+        # polars catches Ctrl-C in a way that lets a question wait on: nobody could leave it.
+        signal.siginterrupt(signal.SIGINT, True)
     codecs.register_error("plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show must not undo what was done.

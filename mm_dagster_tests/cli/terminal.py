@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -50,10 +51,15 @@ def on_terminal(
         os.close(theirs)
         seen, read_to, ends, left = "", 0, time.monotonic() + SECONDS, list(answers)
         while time.monotonic() < ends:
+            if not select.select([mine], [], [], 1.0)[0]:
+                continue
             try:
-                seen += os.read(mine, 65_536).decode(errors="replace")
-            except OSError:
+                part = os.read(mine, 65_536)
+            except OSError:  # Linux says so that nobody is on the other side any more
                 break
+            if not part:
+                break
+            seen += part.decode(errors="replace")
             if left and left[0][0] in seen[read_to:]:
                 read_to = len(seen)
                 os.write(mine, left.pop(0)[1].encode())

@@ -5,12 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import subprocess
-import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.pipeline import grid_market, grids
 from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.cli.given_grids import GRID, MARKETS, PAGE, QUIETLY, SOL, Call, bytes_of
+from mm_dagster_tests.cli.terminal import on_terminal
 
 
 def grid_of(folder: Path, name: str) -> object:
@@ -149,31 +146,10 @@ def test_who_says_no_changes_nothing(mm: Call, folder: Path) -> None:
 def test_a_real_terminal_is_asked(folder: Path) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
     own |= {"MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
-    mine, theirs = pty.openpty()
-    code = "from mm_dagster.cli import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "grid", "add", *SOL, "--no-fetch"],
-        env=own,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        seen = ""
-        answers = iter([("levels", "\n"), ("geometric", "\n"), ("Fee", "\n"), ("your grid?", "y\n")])
-        words, text = next(answers)
-        ends = time.monotonic() + 60
-        while time.monotonic() < ends:
-            try:
-                seen += os.read(mine, 4096).decode(errors="replace")
-            except OSError:
-                break
-            if words in seen:
-                os.write(mine, text.encode())
-                seen = ""
-                words, text = next(answers, ("\0", ""))
-        assert process.wait(30) == 0, seen
-    os.close(mine)
+    answers = [("levels", "\n"), ("geometric", "\n"), ("Fee", "\n"), ("your grid?", "y\n")]
+    program = ["-c", "from mm_dagster.cli import main; main()", "grid", "add", *SOL, "--no-fetch"]
+    code, said = on_terminal(program, answers, own=own, cwd=folder)
+    assert code == 0, said
     assert grid_of(folder, "sol-1").capital == 769.02  # type: ignore[attr-defined]
 
 

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from mm_dagster_tests.cli.given_grids import PAGE, QUIETLY, SOL, Call, bytes_of
+from mm_dagster_tests.cli.on_loopback import surroundings
+from mm_dagster_tests.cli.terminal import on_terminal
 
 PAGE_WITHOUT_SYMBOL = PAGE.replace("SOL/USDT Spot Grid\n", "")
 
@@ -36,7 +40,7 @@ BAD = (
     ("a fee in percent", ("add", *SOL, "--fee", "0.1", *QUIETLY), "would be 10 %; write 0.1% or 0.001"),
     ("a spacing that is none", ("add", *SOL, "--spacing", "linear", *QUIETLY), "neither arithmetic nor geometric"),
     ("an id that is taken", ("add", *SOL, "--id", "eth", *QUIETLY), "has this id already; choose another --id"),
-    ("an id with a slash", ("add", *SOL, "--id", "../x", *QUIETLY), "id: '../x' is wrong"),
+    ("an id with a slash", ("add", *SOL, "--id", "../x", *QUIETLY), "'../x' is no name; write letters"),
     ("a venue that is none", ("add", *SOL, "--venue", "mian", *QUIETLY), "did you mean main"),
     ("levels that cross another grid's", ("add", *SOL, "--symbol", "ETH-USDT", "--lower", "2551", "--upper", "2821", "--levels", "12", "--stop", "2400",
      *QUIETLY), "would buy what the other sells"),
@@ -77,8 +81,8 @@ NOBODY_THOUGHT_OF = (
     ("a name of a file with a null byte", ("add", "--paste", "a\0b", "--yes"), "is no name of a file"),
     ("letters from right to left", ("add", "--paste", "-", "--yes"), "says nothing|not known", "\u202eSOL/USDT\nLower 120\n"),
     ("a venue that is nowhere", ("add", *SOL, "--venue", "../x", *QUIETLY), "nor an exchange that ccxt knows"),
-    ("an exchange without quarter hours", ("add", *SOL, "--venue", "coinbaseexchange", *QUIETLY), "no 15-minute candles; choose another"),
-    ("an exchange that tells of no grids", ("add", "--from", "KuCoin", "--yes"), "KuCoin's bots cannot be read by any program: .*; give its page with --paste"),
+    ("an exchange without quarter hours", ("add", *SOL, "--venue", "p2b", *QUIETLY), "no 15-minute candles; choose another"),
+    ("an exchange that tells of no grids", ("add", "--from", "KuCoin", "--yes"), "KuCoin's bots cannot be read by any program: .*; paste the bot's page"),
     ("a key that nobody exported", ("add", "--from", "OKX", "--yes"), "export OKX_API_KEY, OKX_API_SECRET and OKX_API_PASSPHRASE"),
     ("to remove another file", ("remove", "../markets", "--yes"), "is no grid with a file"),
 )  # fmt: skip
@@ -99,3 +103,45 @@ def test_what_is_wrong_is_one_sentence_with_its_remedy_and_changes_nothing(
     assert "not foreseen" not in last
     assert str(folder / "configuration") in last or "/tmp/mm-" not in last, "no copy is named"
     assert bytes_of(folder) == before
+
+
+PROGRAM = ["-c", "from mm_dagster.cli import main; main()"]
+CTRL_C, CTRL_D = "\x03", "\x04"
+TO_ADD = (
+    ("Trading pair", "SOL-USDT\n"), ("Lower", "120.5\n"), ("Upper", "140\n"), ("Number of", "6\n"), ("intervals", "\n"), ("geometric", "\n"),
+    ("Stop", "112\n"), ("Investment", "769.02\n"), ("When", "2025-01-10 00:00Z\n"), ("Fee", "\n"), ("your grid?", "y\n"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("question", [0, 5, 10])
+@pytest.mark.parametrize("key", [CTRL_C, CTRL_D], ids=["Ctrl-C", "Ctrl-D"])
+def test_whoever_leaves_at_a_question_writes_nothing(folder: Path, key: str, question: int) -> None:
+    own = surroundings(folder / "user", {}, None)
+    own |= {"MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
+    before = bytes_of(folder)
+    answers = [*TO_ADD[:question], (TO_ADD[question][0], key)]
+    code, said = on_terminal([*PROGRAM, "grid", "add", "--no-fetch"], answers, own=own, cwd=folder, columns=20)
+    assert (code, bytes_of(folder)) == (130, before)
+    assert said.splitlines()[-1] == "stopped; nothing was written"
+
+
+@pytest.mark.parametrize("key", [CTRL_C, CTRL_D], ids=["Ctrl-C", "Ctrl-D"])
+def test_whoever_leaves_at_a_question_makes_no_home(tmp_path: Path, key: str) -> None:
+    answers = [("time zone", "\n"), ("currency", key)]
+    code, _ = on_terminal(
+        [*PROGRAM, "init", "grids"], answers, own=surroundings(tmp_path / "user", {}, None), cwd=tmp_path
+    )
+    assert code != 0
+    assert not (tmp_path / "grids").exists()
+
+
+def test_a_full_disk_leaves_nothing_half(mm: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = bytes_of(folder)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mm_dagster.config.put.os.fsync", full)
+    code, _, err = mm("add", *SOL, *QUIETLY)
+    assert (code, bytes_of(folder)) == (1, before)
+    assert "No space left on device (make room on the disk" in err
