@@ -43,7 +43,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
-FINISHED_STAYS = "what was finished stays"
+FINISHED_STAYS, NOTHING_WRITTEN = "what was finished stays", "nothing was written"
 
 
 @dataclass

@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 
 from mm_dagster.bars import iso
-from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
+from mm_dagster.cli.app import NOTHING_WRITTEN, CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.grid_sources import Draft, complete, pasted, say, say_what_was_read, told
 from mm_dagster.cli.grid_values import NoFetch, VenueName, Yes, id_of, moment_or_now, takes_values
 from mm_dagster.cli.grid_venues import chosen_venue, refuse_unreadable, say_what_cannot_be_read, venue_of
@@ -38,8 +38,6 @@ grid_app = typer.Typer(
     help="Add, list, edit, stop, start and remove grids, without an editor. Comments in the files stay.",
 )
 app.add_typer(grid_app, name="grid", rich_help_panel=PANEL)
-
-NOTHING_WRITTEN = "nothing was written"
 
 
 def _is_terminal() -> bool:
