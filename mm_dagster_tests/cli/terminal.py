@@ -60,7 +60,8 @@ def on_terminal(
             if not part:
                 break
             seen += part.decode(errors="replace")
-            if left and left[0][0] in seen[read_to:]:
+            # A question ends with a blank, which comes a moment after its words: what is typed stands behind it.
+            if left and left[0][0] in seen[read_to:] and _plain(seen).rstrip("\r").endswith(" "):
                 read_to = len(seen)
                 os.write(mine, left.pop(0)[1].encode())
         else:
@@ -69,4 +70,9 @@ def on_terminal(
         code = process.wait(30)
     os.close(mine)
     assert not left, f"nothing asked for {left[0][0]!r}; it said:\n{seen}"
-    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.replace("\r\n", "\n"))
+    return code, _plain(seen.replace("\r\n", "\n"))
+
+
+def _plain(text: str) -> str:
+    """Without colours and other orders to the terminal."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
