@@ -42,6 +42,7 @@ SLOW_FIRST = (
     "defs/test_account",
     "cli/test_bad_inputs",
     "cli/test_home",
+    "cli/test_three_grids",
 )
 """The longest files: begun last, one of them would keep one worker while the others have nothing left to do."""
 

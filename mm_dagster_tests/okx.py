@@ -97,15 +97,23 @@ class Okx:
         if self.answers.get(parts.path):
             status, body = self.answers[parts.path].pop(0)
             return status, body.encode()
+        refused = self.refusal(request)
+        if refused:
+            return refused
+        if query.get("algoOrdType") != "grid":
+            return 200, b'{"code":"51000","data":[],"msg":"Parameter algoOrdType error"}'
+        return 200, json.dumps({"code": "0", "data": self._rows(parts.path, query), "msg": ""}).encode()
+
+    @staticmethod
+    def refusal(request: BaseHTTPRequestHandler) -> tuple[int, bytes] | None:
+        """Why who asks is not let in; None: they are."""
         signed = f"{request.headers['OK-ACCESS-TIMESTAMP']}GET{request.path}".encode()
         proof = base64.b64encode(hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()).decode()
         if request.headers["OK-ACCESS-KEY"] != KEY:
             return 401, b'{"code":"50119","data":[],"msg":"API key doesn\'t exist"}'
         if request.headers["OK-ACCESS-SIGN"] != proof or request.headers["OK-ACCESS-PASSPHRASE"] != PASSPHRASE:
             return 401, b'{"code":"50113","data":[],"msg":"Invalid Sign"}'
-        if query.get("algoOrdType") != "grid":
-            return 200, b'{"code":"51000","data":[],"msg":"Parameter algoOrdType error"}'
-        return 200, json.dumps({"code": "0", "data": self._rows(parts.path, query), "msg": ""}).encode()
+        return None
 
     def _rows(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
         if path == DETAILS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import signal
 import sys
 import unicodedata
 from contextlib import suppress
@@ -42,9 +43,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
+FINISHED_STAYS, NOTHING_WRITTEN = "what was finished stays", "nothing was written"
+
+
 @dataclass
 class _Chosen:
     debug: bool = False
+    when_stopped: str = FINISHED_STAYS
+    """What Ctrl-C leaves behind, and what goes on from there."""
 
     @property
     def level_of_runs(self) -> str:
@@ -63,7 +69,7 @@ def options(
     """Options of every command; without one, the help."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
-    chosen.debug = debug
+    chosen.debug, chosen.when_stopped = debug, FINISHED_STAYS
     with suppress(VariableError):
         # Before anything compiled is loaded; what is wrong with the folder is said by the command.
         environment.find_numba_cache(environment.data_folder())
@@ -130,6 +136,9 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
     modes.keep_private()
+    if hasattr(signal, "siginterrupt"):
+        # polars catches Ctrl-C in a way that lets a question wait on: nobody could leave it.
+        signal.siginterrupt(signal.SIGINT, True)
     codecs.register_error("plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show must not undo what was done.
@@ -139,7 +148,9 @@ def main() -> None:
         code = app(standalone_mode=False)
     except typer.Exit as error:
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error, typer.Abort):
+            err.print()  # behind the question that was not answered
         code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read has seen enough. What is still in the buffer would be complained of at the end.
@@ -150,7 +161,7 @@ def main() -> None:
             raise
         code = _say_what_went_wrong(error)
     if code == INTERRUPTED:
-        err.print("stopped; what was finished stays")
+        err.print(f"stopped; {chosen.when_stopped}", soft_wrap=True, highlight=False, markup=False)
     sys.exit(code or 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import typer
 
 from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, floor_bar, iso
-from mm_dagster.cli.app import CommandError, app, project_here
+from mm_dagster.cli.app import CommandError, app, out, project_here
+from mm_dagster.cli.daemon import daemon_beat
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
@@ -28,11 +29,44 @@ PANEL = "Keep it well"
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm doctor`, `mm doctor --json`")
 def doctor(as_json: AsJson = False) -> None:
-    """Check configuration, lake, venues, clock, credentials, Pushover and git: each line says OK or what to do."""
+    """Check configuration, lake, venues, clock, credentials, Pushover and git: each line says OK or what to do.
+
+    The last line names the one thing to do next.
+    """
     rows = _examine()
-    print_rows(rows, as_json, title="Doctor")
+    following = _next(rows, project_here())
+    if as_json:
+        print_rows([*rows, {"part": "next", "result": "NEXT" if following else "OK", "detail": following}], as_json)
+    else:
+        print_rows(rows, as_json, title="Doctor")
+        out.print(f"next: {following or 'nothing; all is well'}", soft_wrap=True, highlight=False, markup=False)
     if any(row["result"] != "OK" for row in rows):
         raise typer.Exit(1)
+
+
+_FIRST = ("configuration", "grid", "environment", "data folder", "lake", "copies of the catalogue", "venue", "account")
+"""Parts without which nothing else is of use, in the order in which they are to be mended; the others follow."""
+
+
+def _next(rows: Sequence[Mapping[str, Any]], project: Any) -> str | None:
+    """The one thing to do next; None: nothing is left to do.
+
+    What is broken comes first, then a grid, then whoever watches it, then how messages come, then all the rest.
+    """
+    wrong = [row for row in rows if row["result"] != "OK"]
+    for part in _FIRST:
+        found = next((row for row in wrong if row["part"] == part or row["part"].startswith(f"{part} ")), None)
+        if found:
+            return f"{found['part']}: {found['detail']}"
+    if not project.config.grids:
+        return "`mm grid add`, or `mm grid add --paste FILE` with the text of the bot's page"
+    if project.config.is_real:
+        # Recordings and simulated markets are looked at; nobody needs to watch them.
+        try:
+            daemon_beat(project.now())
+        except CommandError:
+            return "`mm up`, which watches until Ctrl-C; nobody does now"
+    return next((f"{row['part']}: {row['detail']}" for row in wrong), None)
 
 
 def _examine() -> list[dict[str, Any]]:

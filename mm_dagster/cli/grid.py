@@ -6,9 +6,9 @@ pipeline/grids.py.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,25 +17,11 @@ import typer
 from rich.markup import escape
 
 from mm_dagster.bars import iso
-from mm_dagster.cli.app import CommandError, app, err, out, project_here
+from mm_dagster.cli.app import NOTHING_WRITTEN, CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.grid_sources import Draft, complete, pasted, say, say_what_was_read, told
-from mm_dagster.cli.grid_values import (
-    Activated,
-    Capital,
-    Convention,
-    Fee,
-    Levels,
-    Lower,
-    NoFetch,
-    Spacing,
-    Stop,
-    Symbol,
-    Upper,
-    VenueName,
-    Yes,
-    given,
-    moment_or_now,
-)
+from mm_dagster.cli.grid_values import NoFetch, VenueName, Yes, id_of, moment_or_now, takes_values
+from mm_dagster.cli.grid_venues import chosen_venue, refuse_unreadable, say_what_cannot_be_read, venue_of
+from mm_dagster.cli.loading import candles_shown
 from mm_dagster.cli.operate import PANEL, only
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.errors import ForeseenError
@@ -53,12 +39,9 @@ grid_app = typer.Typer(
 )
 app.add_typer(grid_app, name="grid", rich_help_panel=PANEL)
 
-UNREADABLE = ("kucoin", "binance")
-"""Exchanges whose bots no program can read: their API has no call for them."""
-
 
 def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 # add ------------------------------------------------------------------------------------------------------------------
@@ -70,28 +53,20 @@ def _is_terminal() -> bool:
     "--upper 3185 --levels 6 --stop 2990 --capital 769.02 --activated 2026-01-10T00:00Z --yes --json`, "
     "`mm grid add --from okx`, `mm grid add --from bybit 612340768081708828`"
 )
+@takes_values
 def add(
     paste: Annotated[
         str | None, typer.Option("--paste", metavar="FILE", help="Text of the bot's page, in a file or `-`: stdin.")
     ] = None,
     from_venue: Annotated[
         str | None,
-        typer.Option("--from", metavar="VENUE", help="Ask OKX, Bitget or Bybit, with the venue's read-only key."),
+        typer.Option("--from", metavar="VENUE", help="Ask OKX, Bitget or Bybit, with a read-only key."),
     ] = None,
     number: Annotated[
         str | None, typer.Argument(metavar="[NUMBER]", help="Of --from: the bot's number, as its page shows it.")
     ] = None,
     bot: Annotated[str | None, typer.Option("--bot", metavar="NUMBER", help="The same as NUMBER.")] = None,
-    symbol: Symbol = None,
-    lower: Lower = None,
-    upper: Upper = None,
-    levels: Levels = None,
-    convention: Convention = None,
-    spacing: Spacing = None,
-    stop: Stop = None,
-    capital: Capital = None,
-    activated: Activated = None,
-    fee: Fee = None,
+    values: Any = None,
     grid_id: Annotated[str | None, typer.Option("--id", help="A name of your own; default: like eth-1.")] = None,
     venue: VenueName = None,
     disabled: Annotated[
@@ -109,24 +84,8 @@ def add(
     """
     from mm_dagster.pipeline import grids
 
-    project = project_here()
-    _refuse_invalid(project)
-    _say_what_cannot_be_read(project)
-    flags = given(
-        {
-            "symbol": symbol,
-            "lower": lower,
-            "upper": upper,
-            "levels": levels,
-            "convention": convention,
-            "spacing": spacing,
-            "stop": stop,
-            "capital": capital,
-            "activated_at": activated,
-            "fee": fee,
-        }
-    )
-    draft, source = Draft(dict(flags)), None
+    chosen.when_stopped = NOTHING_WRITTEN
+    project = _valid_project()
     if from_venue is None and (bot or number) is not None:
         raise CommandError(f"{bot or number}: is the number of a bot of an exchange; --from says of which")
     if bot and number and bot != number:
@@ -134,74 +93,48 @@ def add(
     if from_venue is not None and paste is not None:
         raise CommandError("--from and --paste: give one of them")
     asking = not yes and _is_terminal()
-    if paste is not None or from_venue is not None:
+    draft, place, found, source = Draft(dict(values)), None, None, None
+    if from_venue is not None:
+        refuse_unreadable(project, from_venue)
+        place = chosen_venue(project.config, from_venue, "--from", os.environ)
+        say(f"asking {place.name} for its grids")
+        found, source = told(place.of(project.config, hurried=True), place.name, bot or number, asking)
+    else:
+        say_what_cannot_be_read(project)
         if paste is not None:
             found = pasted(paste, _is_terminal())
-        else:
-            found, source = told(project, from_venue or "", bot or number, asking)
-        draft = Draft({**found.values, **flags}, {key: one for key, one in found.unsure.items() if key not in flags})
-        say_what_was_read(found, flags)
+    if found is not None:
+        unsure = {key: one for key, one in found.unsure.items() if key not in values}
+        draft = Draft({**found.values, **values}, unsure)
+        say_what_was_read(found, values)
     complete(draft, asking)
     symbol = draft.values["symbol"]
-    if from_venue and not venue and symbol in project.config.symbols:
-        if project.config.market(symbol).venue != from_venue:
-            say(f"{symbol} is watched on {project.config.market(symbol).venue} already: that one's candles judge it")
-    else:
-        venue = venue or from_venue
-    where = _venue(project, draft.values["symbol"], venue, asking)
-    values = {name: value for name, value in draft.values.items() if name != "convention"}
-    name = grid_id or grids.free_id(project, draft.values["symbol"])
-    grid = grids.grid_of(
-        {
-            **values,
-            "id": name,
-            "level_convention": draft.values["convention"],
-            "enabled": not disabled,
-            "source": source,
-        }
-    )
-    planned = grids.preview(project, grid, where)
-    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
+    where, place = venue_of(project, symbol, venue, place, asking)
+    name = grids.free_id(project, symbol) if grid_id is None else id_of(grid_id)
+    given = {key: value for key, value in draft.values.items() if key != "convention"}
+    given |= {"level_convention": draft.values["convention"], "enabled": not disabled, "source": source}
+    grid = grids.grid_of({**given, "id": name})
+    planned = grids.preview(project, grid, where, place)
+    silence = _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Is this your grid?", yes)
-    done = grids.add(project, grid, where)
-    _finish(done, "written", no_fetch=no_fetch, as_json=as_json)
+    done = grids.add(project, grid, where, place)
+    _finish(done, "written", silence, no_fetch=no_fetch, as_json=as_json)
 
 
-def _refuse_invalid(project: Any) -> None:
+def _valid_project() -> Any:
+    """The project of a command that changes its files.
+
+    Raises:
+        CommandError: they are invalid, so that nothing can be changed in them.
+    """
+    project = project_here()
     if project.config_error:
         raise CommandError(f"{project.config_error}; mend it first, then add to it")
+    return project
 
 
-def _say_what_cannot_be_read(project: Any) -> None:
-    """First of all what a program cannot know of the bots of some exchanges."""
-    names = sorted({getattr(one, "exchange", "") for one in project.config.markets.venues.values()} & set(UNREADABLE))
-    for name in names:
-        shown = {"kucoin": "KuCoin"}.get(name, name.capitalize())
-        say(
-            f"{shown}'s bots cannot be read by any program: its API has no call for them. So paste the bot's page or "
-            "answer the questions; what it holds and earns is modelled from candles; and that you stopped it you say "
-            "by `mm grid stop`."
-        )
-
-
-def _venue(project: Any, symbol: str, venue: str | None, asking: bool) -> str:
-    from mm_dagster.pipeline import grids
-
-    found = grids.venue_for(project.config, symbol, venue)
-    names = ", ".join(project.config.markets.venues)
-    while found is None and asking:
-        answer = typer.prompt(f"Venue of {symbol}, one of {names}", err=True)
-        try:
-            found = grids.venue_for(project.config, symbol, str(answer).strip())
-        except ForeseenError as error:
-            say(str(error))
-    if found is None:
-        raise CommandError(f"--venue: {symbol} is new, and markets.yaml has several venues; name one of {names}")
-    return found
-
-
-def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> None:
-    """The ladder, the break-even and where the price stands.
+def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> str | None:
+    """The ladder, the break-even and where the price stands; why the venue is silent, None: it is not.
 
     Raises:
         CommandError: nobody looks at it, and the price is so far away that it cannot be meant.
@@ -210,7 +143,9 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> Non
     from mm_dagster.pipeline import grid_market
 
     project, grid = project_here(), planned.grid
-    price = grid_market.price_of(project, planned.config, grid.symbol, ask=ask_venue)
+    price = grid_market.price_of(project, planned.config, grid.symbol, ask=ask_venue, say=say)
+    if price.silence:
+        say(f"no answer: {price.silence}")
     if not (as_json and yes):
         # Who asks for JSON and is asked sees what is asked about, and nothing of it is in the JSON.
         console = err if as_json else out
@@ -218,13 +153,14 @@ def _show(planned: Written, *, yes: bool, ask_venue: bool, as_json: bool) -> Non
             console.print("[bold]SIMULATED:[/] no price of this market is real.")
         console.print(ladder(grid))
         zone = project.config.alerts.timezone
-        for line in sentences(grid, zone, price.price if price else None, price.as_of if price else None):
+        for line in sentences(grid, zone, price.price, price.as_of):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-    far = grid_market.far_away(grid, price.price) if price else None
+    far = grid_market.far_away(grid, price.price) if price.price else None
     if far and yes:
         raise CommandError(f"{grid.id}: {far} Nothing was written; without --yes you are asked")
     if far:
         err.print(f"[yellow]look:[/] {escape(far)}", soft_wrap=True, highlight=False)
+    return price.silence
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -233,21 +169,25 @@ def _confirm(question: str, yes: bool) -> None:
     Raises:
         CommandError: they say no, or there is nobody.
     """
-    if yes:
-        return
-    if not _is_terminal():
+    if not yes and not _is_terminal():
         raise CommandError(f"{question} Nobody can be asked here, and nothing was written; --yes says so")
-    if not typer.confirm(question, err=True):
-        raise CommandError("nothing was written")
+    if not yes and not typer.confirm(question, err=True):
+        raise CommandError(NOTHING_WRITTEN)
+    chosen.when_stopped = "`mm grid list` says whether it was written"
 
 
-def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
+def _finish(done: Written, what: str, silence: str | None, *, no_fetch: bool, as_json: bool) -> None:
     """Says what was written, has it judged and shows its page.
+
+    A venue that did not answer a moment ago is not waited for with a tick's patience.
 
     Raises:
         CommandError: it is written, and could not be judged.
     """
+    chosen.when_stopped = f"{done.grid.id} is written and watched; `mm tick` goes on from what was fetched"
     say(f"{what}: {done.path}")
+    if done.added_venue:
+        say(f"{done.added_venue} is new in markets.yaml")
     if done.added_market:
         say(f"{done.grid.symbol} is new in markets.yaml, on {done.config.market(done.grid.symbol).venue}")
     if as_json:
@@ -256,6 +196,8 @@ def _finish(done: Written, what: str, *, no_fetch: bool, as_json: bool) -> None:
         say("not judged yet: the next tick fetches its candles; `mm tick` does it now")
         return
     try:
+        if silence:
+            raise CommandError(silence)
         _judge(done.grid, as_json)
     except (ForeseenError, OSError, ValueError) as error:
         raise CommandError(
@@ -271,7 +213,8 @@ def _judge(grid: GridConfig, as_json: bool) -> None:
 
     # The project of the command has read the configuration as it was.
     project = Project.here(says_troubles=False)
-    with _progress(grid.symbol) as step:
+    say(f"fetching the candles of {grid.symbol} and judging since the activation")
+    with candles_shown(grid.symbol) as step:
         as_of = grid_market.judge_now(project, grid.symbol, step)
     tick = project.lake.sql(f"SELECT problems FROM tick WHERE as_of = '{iso(as_of)}'").rows(named=True)
     reasons = [one["reason"] for row in tick for one in row["problems"] or [] if one["symbol"] == grid.symbol]
@@ -282,19 +225,6 @@ def _judge(grid: GridConfig, as_json: bool) -> None:
         say(f"{grid.id} is judged for the first time at {first}, when the quarter hour closes in which it began")
     if reasons:
         raise CommandError(reasons[0])
-
-
-@contextmanager
-def _progress(symbol: str) -> Iterator[Callable[[str, int, int], None]]:
-    """One line that says what is done of how much."""
-    if not err.is_terminal:
-        say(f"fetching the candles of {symbol} and judging since the activation")
-        yield lambda table, number, count: None
-        return
-    with err.status(f"{symbol}: candles") as status:
-        yield lambda table, number, count: status.update(
-            f"{symbol}: {table.replace('_', ' ')}, {number + 1} of {count}"
-        )
 
 
 def _row(grid: GridConfig, path: Path | None) -> dict[str, Any]:
@@ -344,20 +274,10 @@ def list_grids(as_json: AsJson = False) -> None:
     epilog="Examples: `mm grid edit eth-1 --stop 2950`, "
     "`mm grid edit eth-1 --upper 3300 --levels 8 --activated 2026-02-01T10:00Z --yes`"
 )
+@takes_values
 def edit(
     grid: Annotated[str, typer.Argument(help="The grid's id.")],
-    symbol: Symbol = None,
-    lower: Lower = None,
-    upper: Upper = None,
-    levels: Levels = None,
-    convention: Convention = None,
-    spacing: Spacing = None,
-    stop: Stop = None,
-    capital: Capital = None,
-    activated: Annotated[
-        str | None, typer.Option(help="When the changed grid began, like 2026-01-10T01:00Z; default: now.")
-    ] = None,
-    fee: Fee = None,
+    values: Any = None,
     venue: VenueName = None,
     yes: Yes = False,
     no_fetch: NoFetch = False,
@@ -366,36 +286,23 @@ def edit(
     """Change a grid: its values before and after are shown. A changed grid is a new episode and begins now."""
     from mm_dagster.pipeline import grids
 
-    project = project_here()
-    _refuse_invalid(project)
-    wanted = given(
-        {
-            "symbol": symbol,
-            "lower": lower,
-            "upper": upper,
-            "levels": levels,
-            "convention": convention,
-            "spacing": spacing,
-            "stop": stop,
-            "capital": capital,
-            "activated_at": activated,
-            "fee": fee,
-        }
-    )
+    chosen.when_stopped = NOTHING_WRITTEN
+    project = _valid_project()
+    wanted = dict(values)
     begins = wanted.pop("activated_at", None)
     if "convention" in wanted:
         wanted["level_convention"] = wanted.pop("convention")
     before, after = grids.edited(project, grid, wanted, begins)
-    where = _venue(project, after.symbol, venue, not yes and _is_terminal())
-    planned = grids.saved_as(project, before, after, where)
+    where, place = venue_of(project, after.symbol, venue, None, not yes and _is_terminal())
+    planned = grids.saved_as(project, before, after, where, place)
     if not as_json:
         _print_beside(before, after)
     elif not yes:
         say(", ".join(f"{key}: {was} -> {will}" for key, was, will in _differences(before, after)))
-    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
+    silence = _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Change it so?", yes)
-    done = grids.save(project, before, after, where)
-    _finish(done, "changed, a new episode", no_fetch=no_fetch, as_json=as_json)
+    done = grids.save(project, before, after, where, place)
+    _finish(done, "changed, a new episode", silence, no_fetch=no_fetch, as_json=as_json)
 
 
 def _print_beside(before: GridConfig, after: GridConfig) -> None:
@@ -426,8 +333,7 @@ def stop_grid(
     """
     from mm_dagster.pipeline import grids
 
-    project = project_here()
-    _refuse_invalid(project)
+    project = _valid_project()
     when = _past(at, "--at")
     _stopped(grids.stop(project, grid, note, when), as_json)
 
@@ -471,14 +377,14 @@ def start_grid(
     """Watch a grid that did not run: `enabled: true` with a new activation, which is a new episode."""
     from mm_dagster.pipeline import grids
 
-    project = project_here()
-    _refuse_invalid(project)
+    chosen.when_stopped = NOTHING_WRITTEN
+    project = _valid_project()
     before, after = grids.start(project, grid, moment_or_now(activated, "--activated") if activated else None)
     planned = grids.saved_as(project, before, after)
-    _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
+    silence = _show(planned, yes=yes, ask_venue=not no_fetch, as_json=as_json)
     _confirm("Does it run so at the exchange?", yes)
     done = grids.save(project, before, after)
-    _finish(done, "runs, a new episode", no_fetch=no_fetch, as_json=as_json)
+    _finish(done, "runs, a new episode", silence, no_fetch=no_fetch, as_json=as_json)
 
 
 @grid_app.command("remove", epilog="Examples: `mm grid remove eth-1`, `mm grid remove eth-1 --yes`")
@@ -491,8 +397,7 @@ def remove_grid(
     from mm_dagster.pipeline import grids
     from mm_dagster.pipeline.project import Project
 
-    project = project_here()
-    _refuse_invalid(project)
+    project = _valid_project()
     known = {one.id: one for one in project.config.grids}
     path = grids.path_of(project, grid)
     if known[grid].enabled and not yes:

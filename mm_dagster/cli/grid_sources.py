@@ -19,6 +19,7 @@ from mm_dagster.text import plain_text
 
 if TYPE_CHECKING:
     from mm_dagster.config.pasted import Found, Unsure
+    from mm_dagster.config.whole import Config
 
 MOST_BYTES = 200_000
 """Of a pasted file."""
@@ -53,7 +54,8 @@ def pasted(name: str, is_terminal: bool) -> Found:
         if name == "-":
             if is_terminal:
                 say("Paste the text of the bot's page, then press Ctrl-D on a line of its own.")
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+            # Where a service starts it there is no stdin at all.
+            content = sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin else b""
         else:
             with Path(name).expanduser().open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
@@ -64,21 +66,25 @@ def pasted(name: str, is_terminal: bool) -> Found:
         raise CommandError(
             f"--paste {name}: {error.strerror}; name a file with the text of the bot's page, or -"
         ) from None
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # which is a ValueError, too
         raise CommandError(f"--paste {name}: is no text in UTF-8; save it as UTF-8, a picture cannot be read") from None
+    except (ValueError, RuntimeError):
+        raise CommandError(f"--paste {name!r:.60}: is no name of a file; name one, or -") from None
     return read(text, ZoneInfo(project_here().config.alerts.timezone))
 
 
-def told(project: Any, venue: str, bot: str | None, asking: bool) -> tuple[Found, dict[str, str]]:
+def told(config: Config, venue: str, bot: str | None, asking: bool) -> tuple[Found, dict[str, str]]:
     """What an exchange tells of one of its grids, and the `source` that it is.
 
     Raises:
         CommandError: none runs, or several, and none is named.
         ForeseenError: the exchange cannot be asked, or the grid has ended.
     """
+    # Imported here because ccxt takes a second to load.
+    from mm_dagster.market.connection import FIRST_CONTACT
     from mm_dagster.pipeline import grid_bots
 
-    grids, odd = grid_bots.listed(project.config, venue, bot)
+    grids, odd = grid_bots.listed(config, venue, bot, retry=FIRST_CONTACT)
     for sentence in odd:
         say(f"{venue}: {sentence}; it is left out")
     if not grids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,14 +11,12 @@ import typer
 
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, out, project_here
+from mm_dagster.cli.daemon import daemon_beat, first_cause
 from mm_dagster.cli.examine import PANEL, freshness
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
 from mm_dagster.text import spoken
-
-HEARTBEAT = timedelta(minutes=5)
-"""Age from which a daemon counts as dead; each reports twice a minute."""
 
 
 class Question(StrEnum):
@@ -74,7 +72,7 @@ def _answers(question: Question, longest: timedelta, now: datetime) -> list[dict
     if not check("configuration", lambda: str(project_here().config_dir)):
         return rows
     has_lake = check("lake", lambda: f"opened below {project_here().lake and project_here().data}")
-    check("daemon", lambda: _daemon(now))
+    check("daemon", lambda: daemon_beat(now))
     if question is Question.ready:
         check("code location", _code_location)
         if has_lake:
@@ -83,33 +81,13 @@ def _answers(question: Question, longest: timedelta, now: datetime) -> list[dict
     return rows
 
 
-def _daemon(now: datetime) -> str:
-    """When the daemon whose last beat is the oldest beat last."""
-    import dagster as dg
-
-    try:
-        with dg.DagsterInstance.get() as instance:
-            required = instance.get_required_daemon_types()
-            beats = instance.get_daemon_heartbeats()
-    except Exception as error:
-        raise CommandError(f"Dagster's storage cannot be read: {_cause(error)}") from error
-    absent = sorted(required - beats.keys())
-    if absent:
-        raise CommandError(f"{absent[0]} has never run; start `dagster-daemon run`, or `mm up`")
-    name = min(required, key=lambda one: beats[one].timestamp)
-    last = datetime.fromtimestamp(beats[name].timestamp, UTC)
-    if now - last > HEARTBEAT:
-        raise CommandError(f"{name} last beat {iso(last.replace(microsecond=0))}; restart `dagster-daemon run`")
-    return f"{len(required)} daemons, the oldest beat {iso(last.replace(microsecond=0))}"
-
-
 def _code_location() -> str:
     from mm_dagster.defs.loading import load
 
     try:
         loaded = load().get_repository_def()
     except Exception as error:
-        raise CommandError(f"does not load: {type(error).__name__}: {_cause(error)}") from error
+        raise CommandError(f"does not load: {type(error).__name__}: {first_cause(error)}") from error
     return f"{len(loaded.get_all_jobs())} jobs, {len(loaded.schedule_defs)} schedules"
 
 
@@ -122,9 +100,3 @@ def _tick(longest: timedelta, now: datetime) -> str:
     if now - finished > longest:
         raise CommandError(f"the last one finished {last}, {spoken(now - finished)} ago")
     return f"the last one finished {last}"
-
-
-def _cause(error: Exception) -> str:
-    """The first line of an error; only its kind where the line might hold an address with a password."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines and "://" not in lines[0] else type(error).__name__

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mm_dagster import environment, home
-from mm_dagster.cli.app import CommandError, app, err, out
+from mm_dagster.cli.app import FINISHED_STAYS, NOTHING_WRITTEN, CommandError, app, err, out
+from mm_dagster.cli.app import chosen as command
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.environment import VariableError
 from mm_dagster.home import HomeError
@@ -58,6 +59,7 @@ def init(
     if was_there:
         _refuse_answers(chosen, (timezone, quote, exchange, channel, heartbeat_env))
     ask = (lambda *_: None) if yes or was_there else _ask
+    command.when_stopped = NOTHING_WRITTEN
     answers = Answers(
         timezone=_answer(
             "--timezone", timezone, zone_of_machine(), _zone, ask,
@@ -85,6 +87,7 @@ def init(
             "Keep the configuration in a git repository, so that every edit can be undone (yes or no)",
         ) == "yes",
     )  # fmt: skip
+    command.when_stopped = FINISHED_STAYS
     _finish(chosen, answers, was_there, make(chosen, answers), note_it(chosen, always=default))
 
 
@@ -157,8 +160,13 @@ def _answer(
 
 def _ask(option: str, question: str) -> str | None:
     err.print(question, end="", soft_wrap=True, highlight=False, markup=False)
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline() if sys.stdin else ""
+    except KeyboardInterrupt:
+        err.print()  # behind the question
+        raise
     if not line:
+        err.print()
         raise CommandError(f"{option}: nobody answers; give the option, or --yes for what is usual")
     return line.strip() or None
 
@@ -172,12 +180,14 @@ def _zone(text: str) -> str:
     return text
 
 
-def _quote(text: str) -> str:
-    from mm_dagster.config import written
+LONGEST_QUOTE = 16
+"""Letters."""
 
-    if not text.isalnum() or not text.isascii():
-        raise ValueError(f"{text!r} is no currency; write its letters alone, like USDT")
-    return written.symbol(f"BTC-{text.upper()}").partition("-")[2]
+
+def _quote(text: str) -> str:
+    if not text.isalnum() or not text.isascii() or len(text) > LONGEST_QUOTE:
+        raise ValueError(f"{text!r:.60} is no currency; write its letters alone, like USDT")
+    return text.upper()
 
 
 def _exchange(text: str) -> str:

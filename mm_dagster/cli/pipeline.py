@@ -14,6 +14,7 @@ from rich.markup import escape
 from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso, midnight
 from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
 from mm_dagster.cli.arguments import closed, configured, whole_days
+from mm_dagster.cli.loading import Loading, candles_shown
 from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.tables.words import VERDICTS
@@ -38,12 +39,14 @@ def tick(
     from mm_dagster.pages.gather import at_bar
 
     time = closed(as_of) if as_of else newest_as_of(project_here())
-    result = run_job(
-        "tick",
-        partition_key=partition_of(time),
-        turn={"as_of": iso(time)},
-        tags={TICK_TAG: iso(time)},
-    )
+    chosen.when_stopped = "what was fetched stays, and `mm tick` goes on from there"
+    with candles_shown("tick"):
+        result = run_job(
+            "tick",
+            partition_key=partition_of(time),
+            turn={"as_of": iso(time)},
+            tags={TICK_TAG: iso(time)},
+        )
     _send_what_is_due(time if as_of else None)
     print_decisions(at_bar(project_here(), time), time, as_json)
     if not as_json:
@@ -71,8 +74,10 @@ def backfill(
     Days that are whole under the configuration and the code in force are skipped.
     """
     from mm_dagster.defs.partitions import range_tags
+    from mm_dagster.market.progress import heard_by
     from mm_dagster.pipeline.completeness import unfinished
 
+    chosen.when_stopped = "finished months stay, and the same command goes on from there"
     days, wanted = whole_days(first, last), configured(symbols)
     project = project_here()
     lacking = None if again else unfinished(project.lake, project.config, days, wanted)
@@ -86,13 +91,14 @@ def backfill(
         bar = progress.add_task("", total=total)
         for month, parts in todo:
             progress.update(bar, description=f"{month.start:%Y-%m}")
+
+            def show(loading: Loading, month: Span = month) -> None:
+                progress.update(bar, description=f"{month.start:%Y-%m} {loading.sentence}")
+
             began, changed, quarantined = monotonic(), 0, 0
             for part, names in parts:
-                result = run_job(
-                    "history",
-                    turn={"symbols": names, "again": again},
-                    tags=range_tags(part),
-                )
+                with heard_by(Loading(show)):
+                    result = run_job("history", turn={"symbols": names, "again": again}, tags=range_tags(part))
                 changed += _counted(result, "rows_changed")
                 quarantined += _counted(result, "rows_quarantined")
                 said.hear(result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import yaml
 
 from mm_dagster.bars import iso
@@ -83,6 +85,13 @@ def _reads_back(value: str) -> bool:
         return bool(yaml.safe_load(value) == value)
     except yaml.YAMLError:
         return False
+
+
+def in_its_line_ends(content: bytes, change: Callable[[str], str]) -> bytes:
+    """A file with a change made to its text; what an editor of Windows wrote keeps its line ends."""
+    text = content.decode("utf-8")
+    ends = "\r\n" if "\r\n" in text else "\n"
+    return change(text.replace("\r\n", "\n")).replace("\n", ends).encode("utf-8")
 
 
 def with_market(text: str, symbol: str, venue: str) -> str:

@@ -38,6 +38,10 @@ class CcxtVenue(Model):
     account: AccountKeys | None = None
     """Variables of a read-only key: `{key_env: A, secret_env: B, passphrase_env: C}`; null: positions are modelled."""
 
+    def within(self, seconds: float) -> CcxtVenue:
+        """The same venue for somebody who does not wait longer for an answer."""
+        return self.model_copy(update={"timeout_seconds": min(self.timeout_seconds, seconds)})
+
 
 class RecordedVenue(Model):
     """Candle files: `<path>/<SYMBOL>/<file>`, Parquet or CSV. Finer intervals are aggregated to 15 minutes."""

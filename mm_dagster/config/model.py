@@ -78,7 +78,7 @@ UtcTime = Annotated[datetime, BeforeValidator(_utc)]
 
 Symbol = Annotated[str, BeforeValidator(written.symbol), Field(description="Base and quote, like ETH-USDT.")]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Name = Annotated[str, Field(pattern=written.NAME)]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -6,6 +6,7 @@ each file at once; what cannot leaves the folder byte for byte as it was.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -82,10 +83,7 @@ def put(folder: Path, contents: Mapping[Path, bytes], changes: Mapping[Path, byt
             for path in done:
                 _put_back(path, contents.get(path))
             if isinstance(error, OSError):
-                where = error.filename or folder
-                raise ConfigError(
-                    f"{where}: cannot be written: {error.strerror}; let the user who runs this write to it"
-                ) from None
+                raise ConfigError(_cannot("written", error, folder)) from None
             raise
         finally:
             for file in fresh.values():
@@ -99,14 +97,25 @@ def _fresh(path: Path, content: bytes, like: Path) -> Path:
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
     fresh = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # Of a disk that is full nothing half is left.
+        fresh.unlink(missing_ok=True)
+        raise
     with suppress(OSError):
         fresh.chmod(stat.S_IMODE((target if target.exists() else like).stat().st_mode))
     return fresh
+
+
+def _cannot(what: str, error: OSError, path: Path) -> str:
+    """Why a file cannot be written, with the remedy; where it is the disk, the command line names that of all."""
+    remedy = "; let the user who runs this write to it" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    return f"{error.filename or path}: cannot be {what}: {error.strerror}{remedy}"
 
 
 def _put_back(path: Path, content: bytes | None) -> None:
@@ -130,6 +139,4 @@ def moved_away(path: Path, to: Path) -> None:
             half.replace(to)
             path.unlink()
         except OSError as error:
-            raise ConfigError(
-                f"{error.filename or path}: cannot be moved: {error.strerror}; let the user who runs this write there"
-            ) from None
+            raise ConfigError(_cannot("moved", error, path)) from None

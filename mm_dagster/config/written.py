@@ -103,6 +103,10 @@ def local_time(value: Any) -> str:
     return f"{hour:02d}:{minute:02d}"
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""Of a grid or a venue."""
+
+
 def symbol(value: Any) -> str:
     """A market as BASE-QUOTE, in the letters that its venue uses.
 
@@ -114,6 +118,8 @@ def symbol(value: Any) -> str:
     text = unicodedata.normalize("NFC", value.strip())
     if re.fullmatch(r"[^\s/\\:-]+-[^\s/\\:-]+", text) and not text.startswith(".") and text.isprintable():
         base, _, quote = text.partition("-")
+        if base == quote:
+            raise ValueError("is one currency twice; write base and quote, like ETH-USDT")
         if text.isascii() and quote.islower():
             raise ValueError(f"is in small letters; write {base.upper()}-{quote.upper()}")
         return text

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mm_dagster.bars import Span
 from mm_dagster.config.markets import CandlesConfig
+from mm_dagster.market import progress
 from mm_dagster.market.collect import NOTHING, Collected, Known, collect
 from mm_dagster.market.venue import Venue, VenueError
 from mm_dagster.text import number_text
@@ -108,6 +109,7 @@ def collect_each(
         for number, asked in enumerate(wanted):
             outcome = under_way[0].outcome(settings.deadline_seconds)
             under_way.popleft()
+            progress.tell().finished(asked.span.bars)
             if number + 2 * workers < len(wanted):
                 ask(wanted[number + 2 * workers])
             if outcome is None:

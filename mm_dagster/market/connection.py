@@ -27,7 +27,7 @@ from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.names import RENAMED
 from mm_dagster.market.pace import Pace, TooLate
-from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
+from mm_dagster.market.venue import FIRST_CONTACT_SECONDS, UNKNOWN_MARKET, VenueError
 from mm_dagster.retries import retry_context
 from mm_dagster.text import closest, did_you_mean, number_text
 
@@ -69,12 +69,18 @@ class Retry:
         first_wait: seconds; KuCoin's shortest block lasts 10, which the default waits outlast.
         longest_wait: seconds.
         jitter: seconds.
+        within: seconds after which nothing is tried again; a name that nobody resolves takes five of them at once.
     """
 
     attempts: int = 4
     first_wait: float = 1.5
     longest_wait: float = 10.0
     jitter: float = 1.0
+    within: float | None = None
+
+
+FIRST_CONTACT = Retry(attempts=2, first_wait=0.3, longest_wait=0.5, jitter=0.2, within=FIRST_CONTACT_SECONDS)
+"""Where a person waits to hear whether an exchange is there at all; whoever needs its answer is patient."""
 
 
 class NotAnswered(Exception):
@@ -354,7 +360,7 @@ class Connection:
             for attempt in retry_context(
                 on=lambda error: isinstance(error, NotAnswered) and error.passes,
                 attempts=attempts or self._retry.attempts,
-                timeout=None,
+                timeout=self._retry.within,
                 wait_initial=self._retry.first_wait,
                 wait_max=self._retry.longest_wait,
                 wait_jitter=self._retry.jitter,

@@ -19,7 +19,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR, EPOCH, TIME, Span, floor_bar, iso
 from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.market import ccxt_internals, pages
+from mm_dagster.market import ccxt_internals, pages, progress
 from mm_dagster.market.connection import Connection, NotAnswered, Retry, lists, milliseconds, number
 from mm_dagster.market.venue import ROWS, Answer, OrderBook, VenueError
 from mm_dagster.tables.market import MarketRules
@@ -138,7 +138,9 @@ class ExchangeVenue:
             def ask(page: Span) -> list[list[Any]] | None:
                 nonlocal error
                 try:
-                    return self._page(market, page)
+                    sent = self._page(market, page)
+                    progress.tell().came(page.bars)
+                    return sent
                 except NotAnswered as failure:
                     if failure.unknown_symbol or not failure.passes:
                         raise

@@ -24,3 +24,10 @@ def exchange_names() -> list[str]:
     import ccxt
 
     return list(ccxt.exchanges)
+
+
+def wants_passphrase(exchange: str) -> bool:
+    """Whether a key of an exchange that ccxt knows has a passphrase, too."""
+    import ccxt
+
+    return bool(getattr(ccxt, exchange)().requiredCredentials.get("password"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mm_dagster.config.markets import CcxtVenue, RecordedVenue, SimulatedVenue
-from mm_dagster.market.venue import Venue
+from mm_dagster.market.venue import FIRST_CONTACT_SECONDS, Venue
 
 
 def open_venue(
@@ -16,6 +16,8 @@ def open_venue(
     folder: Path,
     markets: Sequence[str] = (),
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    *,
+    hurried: bool = False,
 ) -> Venue:
     """The venue that a configuration describes.
 
@@ -25,14 +27,18 @@ def open_venue(
         folder: the configuration folder, which relative paths start from.
         markets: those that are watched on it.
         now: the time of a simulated market.
+        hurried: whether a person waits to hear that it is there at all.
 
     Raises:
         VenueError: it cannot be used as configured.
     """
     # Imported here because ccxt takes a second to load, and a simulated or recorded market never needs it.
     if isinstance(config, CcxtVenue):
+        from mm_dagster.market.connection import FIRST_CONTACT
         from mm_dagster.market.exchange import ExchangeVenue
 
+        if hurried:
+            return ExchangeVenue(name, config.within(FIRST_CONTACT_SECONDS), retry=FIRST_CONTACT, markets=markets)
         return ExchangeVenue(name, config, markets=markets)
     if isinstance(config, RecordedVenue):
         from mm_dagster.market.recorded import RecordedMarket

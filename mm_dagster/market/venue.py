@@ -17,6 +17,9 @@ from mm_dagster.bars import TIME, Span
 from mm_dagster.errors import ForeseenError
 from mm_dagster.tables.market import MarketRules
 
+FIRST_CONTACT_SECONDS = 3.0
+"""How long one answer may take where a person waits to hear whether an exchange is there at all."""
+
 ROWS = pl.Schema(
     {
         "open_time": TIME,

@@ -14,6 +14,7 @@ import polars as pl
 from mm_dagster.bars import BAR, FIRST_DAY, TIME, Span, floor_bar, iso
 from mm_dagster.grid.account import summary
 from mm_dagster.history.lake import Commit
+from mm_dagster.market import progress
 from mm_dagster.market.candles import assemble
 from mm_dagster.market.collect import Collected
 from mm_dagster.market.collect_each import Wanted, collect_each
@@ -163,6 +164,7 @@ def _fetch(job: Work, gathered: Gathered) -> Iterator[tuple[datetime, int, int]]
         wanted += [Wanted(venue, symbol, part, known) for span in spans for part in _parts(job, span)]
     # Markets stay in their order within a month, so that what is written never depends on who answers first.
     wanted.sort(key=lambda one: _month(one.span))
+    progress.tell().wanted(sum(one.span.bars for one in wanted))
     with closing(collect_each(wanted, job.config.markets.candles)) as answers:
         for month, of_month in groupby(answers, key=lambda answer: _month(answer[0].span)):
             yield month, *_store_month(job, of_month, gathered)

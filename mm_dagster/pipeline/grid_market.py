@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,60 +19,66 @@ from mm_dagster.pipeline.venues import Venues
 from mm_dagster.pipeline.work import plan
 from mm_dagster.text import plain_text
 
-logger = logging.getLogger("mm_dagster")
-
 
 @dataclass(frozen=True)
 class Price:
     """A price of a market.
 
     Attributes:
-        price: quote currency.
+        price: quote currency; None: it is not known.
         as_of: when it was; None: it is the venue's last one.
+        silence: why its venue, which was asked, does not answer; None: it does, or was not asked.
     """
 
-    price: float
-    as_of: datetime | None
+    price: float | None
+    as_of: datetime | None = None
+    silence: str | None = None
 
 
-def price_of(project: Project, config: Config, symbol: str, *, ask: bool) -> Price | None:
-    """Where the price of a market stands: the last close that is stored, or what its venue says; None: not known.
+def price_of(
+    project: Project, config: Config, symbol: str, *, ask: bool, say: Callable[[str], None] = lambda sentence: None
+) -> Price:
+    """Where the price of a market stands: the last close that is stored, or what its venue says.
+
+    Its venue is asked by somebody who waits: that it is dead shows within seconds.
 
     Args:
         project: where candles are stored.
         config: a configuration that knows the market; the project's may not yet.
         symbol: the market.
         ask: whether its venue may be asked.
+        say: is told what is waited for.
 
     Raises:
         GridError: the venue has no such market.
     """
     stored = _last_close(project, symbol)
-    if stored and (not ask or (stored.as_of and project.now() - stored.as_of < timedelta(hours=1))):
+    if not ask or (stored.as_of and project.now() - stored.as_of < timedelta(hours=1)):
         return stored
-    if not ask:
-        return stored
+    market = config.market(symbol)
+    if market.is_real:
+        say(f"asking {market.venue} for {symbol}")
     try:
-        venue = Venues(config, Path(project.config_dir), project.now).of(symbol)
+        venue = Venues(config, Path(project.config_dir), project.now, hurried=True).of(symbol)
+        venue.now()
         venue.rules(symbol)
         price = venue.last_prices([symbol])[symbol]
     except VenueError as error:
         if UNKNOWN_MARKET in str(error):
             raise GridError(f"symbol: {symbol}: {error}") from None
-        logger.info("%s: no price: %s", symbol, error)
-        return stored
-    return Price(price, None) if price else stored
+        return replace(stored, silence=str(error))
+    return Price(price) if price else stored
 
 
-def _last_close(project: Project, symbol: str) -> Price | None:
+def _last_close(project: Project, symbol: str) -> Price:
     if symbol not in project.config.symbols:
-        return None
+        return Price(None)
     sql = (
         f"SELECT close, close_time FROM candles WHERE symbol = '{symbol}' AND status <> 'MISSING' "
         "ORDER BY close_time DESC LIMIT 1"
     )
     rows = project.lake.sql(sql).rows()
-    return Price(rows[0][0], rows[0][1]) if rows else None
+    return Price(*rows[0]) if rows else Price(None)
 
 
 FAR = 3.0

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from mm_dagster.alerts.responses import is_over
 from mm_dagster.bars import iso
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.config.grid import Fees, GridConfig
-from mm_dagster.config.grid_file import grid_text, values_of, with_market
+from mm_dagster.config.grid_file import grid_text, in_its_line_ends, values_of, with_market
 from mm_dagster.config.put import checked, contents_of, moved_away, put
 from mm_dagster.config.whole import Config
 from mm_dagster.config.yaml_files import parse
@@ -33,6 +33,9 @@ from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
 from mm_dagster.research.difference import changed
 from mm_dagster.text import did_you_mean
+
+if TYPE_CHECKING:
+    from mm_dagster.pipeline.grid_venue import Chosen
 
 logger = logging.getLogger("mm_dagster")
 
@@ -55,12 +58,14 @@ class Written:
         path: its file.
         config: the whole configuration with it.
         added_market: whether its market is new in markets.yaml.
+        added_venue: what of its venue is, as the path of the key; None: nothing.
     """
 
     grid: GridConfig
     path: Path
     config: Config
     added_market: bool = False
+    added_venue: str | None = None
 
 
 @contextmanager
@@ -164,6 +169,7 @@ def _changes(
     venue: str,
     path: Path,
     before: GridConfig | None = None,
+    place: Chosen | None = None,
 ) -> dict[Path, bytes]:
     """What is to be written so that a grid stands in a file, its market first: without it the grid would be invalid.
 
@@ -174,20 +180,23 @@ def _changes(
         venue: that of its market, where that is new.
         path: its file.
         before: as its file has it; None: there is none yet.
+        place: the venue, where something of it is new.
     """
     markets = folder / "markets.yaml"
-    text = contents[markets].decode("utf-8")
     symbols = [market["symbol"] for market in (parse(markets, contents[markets]) or {}).get("markets", [])]
     changes: dict[Path, bytes] = {}
+    if place and place.keys:
+        changes[markets] = in_its_line_ends(contents[markets], place.written_into)
     if grid.symbol not in symbols:
-        changes[markets] = with_market(text, grid.symbol, venue).encode("utf-8")
+        before_it = changes.get(markets, contents[markets])
+        changes[markets] = in_its_line_ends(before_it, lambda text: with_market(text, grid.symbol, venue))
         _refuse_other(markets, changes[markets], [*symbols, grid.symbol], grid.symbol, venue)
     if before is None:
         changes[path] = grid_text(grid).encode("utf-8")
     else:
         was, now = values_of(before), values_of(grid)
         wanted = {key: value for key, value in now.items() if was.get(key) != value}
-        changes[path] = changed(contents[path].decode("utf-8"), wanted).encode("utf-8")
+        changes[path] = in_its_line_ends(contents[path], lambda text: changed(text, wanted))
     return changes
 
 
@@ -201,16 +210,22 @@ def _refuse_other(markets: Path, content: bytes, symbols: list[str], symbol: str
         )
 
 
-def _written(config: Config, grid: GridConfig, path: Path, changes: Mapping[Path, bytes]) -> Written:
+def _written(project: Project, config: Config, grid: GridConfig, path: Path, place: Chosen | None = None) -> Written:
     """The grid as it is read back.
 
     Raises:
-        ConfigError: the file would not say what was meant.
+        ConfigError: the files would not say what was meant.
     """
     back = next((one for one in config.grids if one.id == grid.id), None)
     if back != grid:
         raise ConfigError(f"{path}: cannot be changed as it is written; change it by hand")
-    return Written(back, path, config, any(one.name == "markets.yaml" for one in changes))
+    key, value = next(iter(place.keys.items()), (None, "")) if place else (None, "")
+    if place and key and config.markets.venues.get(place.name) != place.settings:
+        raise ConfigError(
+            f"{Path(project.config_dir) / 'markets.yaml'}: cannot be changed as it is written; write {key}: {value} "
+            "into it by hand"
+        )
+    return Written(back, path, config, grid.symbol not in project.config.symbols, key)
 
 
 # add and edit ---------------------------------------------------------------------------------------------------------
@@ -230,7 +245,7 @@ def refuse_future(project: Project, activated_at: datetime) -> None:
         )
 
 
-def preview(project: Project, grid: GridConfig, venue: str) -> Written:
+def preview(project: Project, grid: GridConfig, venue: str, place: Chosen | None = None) -> Written:
     """A new grid as it would be read back; nothing is written.
 
     Raises:
@@ -239,22 +254,27 @@ def preview(project: Project, grid: GridConfig, venue: str) -> Written:
     """
     folder = Path(project.config_dir)
     contents = contents_of(folder)
-    path, changes = _new(project, folder, contents, grid, venue)
-    return _written(checked(folder, contents, changes), grid, path, changes)
+    path, changes = _new(project, folder, contents, grid, venue, place)
+    return _written(project, checked(folder, contents, changes), grid, path, place)
 
 
-def add(project: Project, grid: GridConfig, venue: str) -> Written:
-    """Writes a new grid, and its market where that is new; see `preview` for what it raises."""
+def add(project: Project, grid: GridConfig, venue: str, place: Chosen | None = None) -> Written:
+    """Writes a new grid, with its market and its venue where these are new; see `preview` for what it raises."""
     folder = Path(project.config_dir)
     with turn(project):
         contents = contents_of(folder)
-        path, changes = _new(project, folder, contents, grid, venue)
-        _written(checked(folder, contents, changes), grid, path, changes)
-        return _written(put(folder, contents, changes), grid, path, changes)
+        path, changes = _new(project, folder, contents, grid, venue, place)
+        _written(project, checked(folder, contents, changes), grid, path, place)
+        return _written(project, put(folder, contents, changes), grid, path, place)
 
 
 def _new(
-    project: Project, folder: Path, contents: Mapping[Path, bytes], grid: GridConfig, venue: str
+    project: Project,
+    folder: Path,
+    contents: Mapping[Path, bytes],
+    grid: GridConfig,
+    venue: str,
+    place: Chosen | None,
 ) -> tuple[Path, dict[Path, bytes]]:
     refuse_future(project, grid.activated_at)
     path = folder / "grids" / f"{grid.id}.yaml"
@@ -265,7 +285,7 @@ def _new(
         )
     if path in contents or path.exists():
         raise GridError(f"{path}: is there already, with another id in it; choose another --id")
-    return path, _changes(folder, contents, grid, venue, path)
+    return path, _changes(folder, contents, grid, venue, path, place=place)
 
 
 def edited(
@@ -317,7 +337,9 @@ def _as_written(project: Project, grid_id: str) -> GridConfig:
     return next(grid for grid in config.grids if grid.id == grid_id)
 
 
-def save(project: Project, before: GridConfig, after: GridConfig, venue: str | None = None) -> Written:
+def save(
+    project: Project, before: GridConfig, after: GridConfig, venue: str | None = None, place: Chosen | None = None
+) -> Written:
     """Writes a changed grid into its file, comments kept.
 
     Raises:
@@ -330,18 +352,20 @@ def save(project: Project, before: GridConfig, after: GridConfig, venue: str | N
         if _as_written(project, before.id) != before:
             raise GridError(f"{before.id}: its file was changed meanwhile; look at it, and try again")
         path = paths(contents, folder)[before.id]
-        changes = _changes(folder, contents, after, venue or "", path, before)
-        _written(checked(folder, contents, changes), after, path, changes)
-        return _written(put(folder, contents, changes), after, path, changes)
+        changes = _changes(folder, contents, after, venue or "", path, before, place)
+        _written(project, checked(folder, contents, changes), after, path, place)
+        return _written(project, put(folder, contents, changes), after, path, place)
 
 
-def saved_as(project: Project, before: GridConfig, after: GridConfig, venue: str | None = None) -> Written:
+def saved_as(
+    project: Project, before: GridConfig, after: GridConfig, venue: str | None = None, place: Chosen | None = None
+) -> Written:
     """A changed grid as it would be read back; nothing is written. Raises what `save` raises."""
     folder = Path(project.config_dir)
     contents = contents_of(folder)
     path = paths(contents, folder)[before.id]
-    changes = _changes(folder, contents, after, venue or "", path, before)
-    return _written(checked(folder, contents, changes), after, path, changes)
+    changes = _changes(folder, contents, after, venue or "", path, before, place)
+    return _written(project, checked(folder, contents, changes), after, path, place)
 
 
 # stop, start and remove -----------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Answers:
     @property
     def symbol(self) -> str:
         """The one market that a new configuration has, since one without any watches nothing."""
-        return f"BTC-{self.quote}"
+        return f"{'ETH' if self.quote == 'BTC' else 'BTC'}-{self.quote}"
 
 
 def place(folder: Path) -> Path:

@@ -26,13 +26,15 @@ logger = logging.getLogger("mm_dagster")
 class Venues:
     """Each venue and account is opened once, when it is first needed, so that its circuit breaker holds for a run."""
 
-    def __init__(self, config: Config, folder: Path, now: Callable[[], datetime]) -> None:
+    def __init__(self, config: Config, folder: Path, now: Callable[[], datetime], *, hurried: bool = False) -> None:
         """
         Args:
             config: says which market trades on which venue.
             folder: the configuration's, below which recordings are looked for.
             now: what time it is where no venue says.
+            hurried: whether a person waits to hear whether a venue is there at all.
         """
+        self._hurried = hurried
         self._now = now
         self._config = config
         self._folder = folder
@@ -50,7 +52,9 @@ class Venues:
         name = market.venue
         if name not in self.opened:
             symbols = [one.symbol for one in self._config.watched if one.venue == name]
-            self.opened[name] = open_venue(name, market.settings, self._folder, symbols, self._now)
+            self.opened[name] = open_venue(
+                name, market.settings, self._folder, symbols, self._now, hurried=self._hurried
+            )
         return self.opened[name]
 
     def account(self, venue: str) -> ExchangeAccount | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,11 +22,23 @@ ETH, POL = "ETH-USDT", "POL-USDT"
 Doctor = Callable[..., dict[str, tuple[str, str]]]
 
 
+class RunningClock(KucoinServer):
+    """Its clock runs as the computer's does, so far ahead of it as it is set: a busy computer puts none of it back."""
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    @now.setter
+    def now(self, when: datetime) -> None:
+        self._ahead = when - datetime.now(UTC)
+
+
 @pytest.fixture
 def server() -> Iterator[KucoinServer]:
     now = datetime.now(UTC)
     span = Span(floor_bar(now) - 60 * BAR, floor_bar(now) + 2 * BAR)
-    with KucoinServer({symbol: simulate(symbol, span) for symbol in (ETH, POL, "ADA-USDT")}, now) as exchange:
+    with RunningClock({symbol: simulate(symbol, span) for symbol in (ETH, POL, "ADA-USDT")}, now) as exchange:
         yield exchange
 
 
@@ -50,6 +63,12 @@ def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
 
     yield look
     cli.project_here.cache_clear()
+
+
+def following(rows: dict[str, tuple[str, str]]) -> str | None:
+    """What is named as the one thing to do next, of what is said of each part."""
+    named = [{"part": part, "result": result, "detail": detail} for part, (result, detail) in rows.items()]
+    return examine._next(named, cli.project_here())
 
 
 def at(server: KucoinServer) -> dict[str, object]:
@@ -184,3 +203,54 @@ def test_a_proxy_that_not_all_clients_use_is_said(
     result, detail = doctor({**at(server), "proxy": proxy}, [ETH])["environment"]
     assert result == "OK"
     assert detail.endswith(says)
+
+
+# next -----------------------------------------------------------------------------------------------------------------
+
+
+def test_in_a_fresh_home_a_grid_is_next(server: KucoinServer, doctor: Doctor) -> None:
+    rows = doctor(at(server), [ETH])
+    assert {part for part, (result, _) in rows.items() if result != "OK"} == {"newest bar", "candles", "Pushover"}
+    assert (following(rows) or "").startswith("`mm grid add`")
+
+
+def test_what_is_broken_comes_before_all_else(server: KucoinServer, doctor: Doctor) -> None:
+    rows = doctor(at(server), [ETH, "XYZW-USDT"])
+    assert (following(rows) or "").startswith("venue main: main (kucoin at ")
+    ahead = (datetime.now(UTC) + timedelta(hours=7)).isoformat()
+    rows = doctor(at(server), [ETH, "XYZW-USDT"], GRID | {"activated_at": ahead})
+    assert (following(rows) or "").startswith("grid eth: eth: activated_at")
+
+
+def test_a_grid_that_nobody_watches_is_to_be_watched_and_then_messages_are_next(
+    server: KucoinServer, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = doctor(at(server), [ETH], GRID | {"activated_at": "2026-01-10T00:00Z"})
+    assert (following(rows) or "").startswith("`mm up`, which watches until Ctrl-C")
+    monkeypatch.setattr(examine, "daemon_beat", lambda now: "it beats")
+    rows |= {"newest bar": ("OK", ""), "candles": ("OK", "")}
+    assert (following(rows) or "").startswith("Pushover: PUSHOVER_TOKEN and PUSHOVER_USER not set")
+    assert following(dict.fromkeys(rows, ("OK", ""))) is None
+
+
+def test_nobody_needs_to_watch_a_market_that_is_made_up(doctor: Doctor) -> None:
+    rows = doctor({"kind": "simulated"}, [ETH], GRID | {"activated_at": "2026-01-10T00:00Z"})
+    assert (following(rows) or "").startswith("newest bar: ETH-USDT: no candle is known yet; run `mm tick`")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_last_line_says_what_is_next(
+    doctor: Doctor, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor({"kind": "simulated"}, [ETH])
+    monkeypatch.setattr("sys.argv", ["mm", "doctor", *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr().out
+    assert end.value.code == 1
+    if options:
+        last = json.loads(said)[-1]
+        assert (last["part"], last["result"]) == ("next", "NEXT")
+        assert last["detail"].startswith("`mm grid add`")
+    else:
+        assert said.splitlines()[-1].startswith("next: `mm grid add`")

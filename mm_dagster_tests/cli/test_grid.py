@@ -1,18 +1,12 @@
-# ruff: noqa: E501 - a wrong input is easier to read in one line
+# ruff: noqa: E501 - what is typed is easier to read in one line
 """From a bot's page to a watched grid, as a person or a script does it, on a simulated market."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pty
 import re
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,97 +14,13 @@ import polars as pl
 import pytest
 import yaml
 
-from mm_dagster import cli
 from mm_dagster.bars import iso
-from mm_dagster.cli import grid as command
 from mm_dagster.config.load import load
 from mm_dagster.market.venue import UNKNOWN_MARKET, VenueError
 from mm_dagster.pipeline import grid_market, grids
 from mm_dagster.pipeline.project import Project
-
-MARKETS = """\
-# Mine. Do not lose this line.
-venues:
-  main: {kind: simulated}   # nothing is real
-markets:
-  # The first one.
-  - {symbol: ETH-USDT, venue: main}   # ether
-  - symbol: BTC-USDT
-    venue: main
-# The end.
-"""
-GRID = """\
-# My first grid.
-id: eth
-symbol: ETH-USDT
-activated_at: 2025-06-24   # a Tuesday
-lower: 2550
-upper: 2820
-levels: 12                 # intervals
-stop: 2480                 # never wider
-capital: 1000
-"""
-PAGE = """\
-SOL/USDT Spot Grid
-Price range 120.50 - 140.00 USDT
-Number of grids 6
-Stop loss 112.00
-Investment 769.02
-Created 2025-01-10 01:00
-"""
-SOL = (
-    "--symbol", "SOL-USDT", "--lower", "120.5", "--upper", "140", "--levels", "6", "--stop", "112", "--capital", "769.02",
-    "--activated", "2025-01-10T00:00Z",
-)  # fmt: skip
-QUIETLY = ("--yes", "--no-fetch")
-
-Said = tuple[int, str, str]
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "configuration" / "grids").mkdir(parents=True)
-    (tmp_path / "configuration" / "markets.yaml").write_text(MARKETS)
-    (tmp_path / "configuration" / "grids" / "eth.yaml").write_text(GRID)
-    return tmp_path
-
-
-@pytest.fixture
-def mm(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """The entry point in this process: exit code, stdout and stderr."""
-    for name in list(os.environ):
-        if name.startswith(("MM_", "DAGSTER_", "PUSHOVER_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MM_CONFIG_DIR", str(folder / "configuration"))
-    monkeypatch.setenv("MM_DATA_DIR", str(folder / "data"))
-
-    def call(*arguments: str, types: str | None = None, pipes: str | None = None) -> Said:
-        """
-        Args:
-            arguments: of the command.
-            types: what a person types on a terminal.
-            pipes: what another program pipes in.
-        """
-        cli.project_here.cache_clear()
-        monkeypatch.setattr("sys.argv", ["mm", "grid", *arguments])
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((types or pipes or "").encode())))
-        monkeypatch.setattr(command, "_is_terminal", lambda: types is not None)
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        code = end.value.code
-        assert isinstance(code, int)
-        return code, said.out, said.err
-
-    yield call
-    cli.project_here.cache_clear()
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    """All that stands in the configuration."""
-    top = folder / "configuration"
-    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+from mm_dagster_tests.cli.given_grids import GRID, MARKETS, PAGE, QUIETLY, SOL, Call, bytes_of
+from mm_dagster_tests.cli.terminal import on_terminal
 
 
 def grid_of(folder: Path, name: str) -> object:
@@ -236,92 +146,11 @@ def test_who_says_no_changes_nothing(mm: Call, folder: Path) -> None:
 def test_a_real_terminal_is_asked(folder: Path) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
     own |= {"MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
-    mine, theirs = pty.openpty()
-    code = "from mm_dagster.cli import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "grid", "add", *SOL, "--no-fetch"],
-        env=own,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        seen = ""
-        answers = iter([("levels", "\n"), ("geometric", "\n"), ("Fee", "\n"), ("your grid?", "y\n")])
-        words, text = next(answers)
-        ends = time.monotonic() + 60
-        while time.monotonic() < ends:
-            try:
-                seen += os.read(mine, 4096).decode(errors="replace")
-            except OSError:
-                break
-            if words in seen:
-                os.write(mine, text.encode())
-                seen = ""
-                words, text = next(answers, ("\0", ""))
-        assert process.wait(30) == 0, seen
-    os.close(mine)
+    answers = [("levels", "\n"), ("geometric", "\n"), ("Fee", "\n"), ("your grid?", "y\n")]
+    program = ["-c", "from mm_dagster.cli import main; main()", "grid", "add", *SOL, "--no-fetch"]
+    code, said = on_terminal(program, answers, own=own, cwd=folder)
+    assert code == 0, said
     assert grid_of(folder, "sol-1").capital == 769.02  # type: ignore[attr-defined]
-
-
-PAGE_WITHOUT_SYMBOL = PAGE.replace("SOL/USDT Spot Grid\n", "")
-
-BAD = (
-    ("nothing is known", ("add", "--yes"), "not known: --symbol, --lower, --upper, --levels, --stop, --capital, --activated; give"),
-    ("a page without its market", ("add", "--paste", "-", "--yes"), "not known: --symbol; give it", PAGE_WITHOUT_SYMBOL),
-    ("a day or a month", ("add", "--paste", "-", "--yes"), "the day or the month may come first", PAGE.replace("2025-01-10", "01/10/2025")),
-    ("thousands or decimals", ("add", "--paste", "-", "--yes"), "may be 1.5 or 1500", "SOL/USDT\nLower price 120\nUpper price 140\nInvestment 1.500"),
-    ("another bot's page", ("add", "--paste", "-", "--yes"), "that is no spot grid", PAGE + "Leverage 3x"),
-    ("an article", ("add", "--paste", "-", "--yes"), "says nothing of a grid's bounds", "Ether rose by 6 % this week.\nMore at 10."),
-    ("JSON", ("add", "--paste", "-", "--yes"), "is JSON", '{"a": 1}'),
-    ("a picture", ("add", "--paste", "/bin/sh", "--yes"), "no text in UTF-8|longer than"),
-    ("no such page", ("add", "--paste", "/nowhere.txt", "--yes"), "No such file or directory; name a file"),
-    ("a folder as page", ("add", "--paste", "/", "--yes"), "name a file with the text"),
-    ("a decimal comma", ("add", *SOL, "--stop", "112,5", *QUIETLY), "--stop: '112,5' is no number; write 112.5"),
-    ("thousands with a point", ("add", *SOL, "--capital", "1.000", *QUIETLY), "may be meant in thousands; write 1.0000 or 1000"),
-    ("a symbol without its hyphen", ("add", *SOL, "--symbol", "SOLUSDT", *QUIETLY), "'SOLUSDT' is no market; write SOL-USDT"),
-    ("a contract", ("add", *SOL, "--symbol", "SOL/USDT:USDT", *QUIETLY), "is a contract and no spot market"),
-    ("a future activation", ("add", *SOL, "--activated", "2199-01-01T00:00Z", *QUIETLY), "lies ahead"),
-    ("slashes in a date", ("add", *SOL, "--activated", "01/10/2025", *QUIETLY), "may be the day or the month"),
-    ("a stop above the grid", ("add", *SOL, "--stop", "130", *QUIETLY), "stop: 130 is not below lower .120.5.; a stop lies under"),
-    ("bounds the wrong way round", ("add", *SOL, "--lower", "150", *QUIETLY), "upper: 140 is not above lower"),
-    ("more levels than the fees leave", ("add", *SOL, "--levels", "200", *QUIETLY), "use fewer levels or wider bounds"),
-    ("levels that are none", ("add", *SOL, "--levels", "6.5", *QUIETLY), "'6.5' is no number of levels"),
-    ("a fee in percent", ("add", *SOL, "--fee", "0.1", *QUIETLY), "would be 10 %; write 0.1% or 0.001"),
-    ("a spacing that is none", ("add", *SOL, "--spacing", "linear", *QUIETLY), "neither arithmetic nor geometric"),
-    ("an id that is taken", ("add", *SOL, "--id", "eth", *QUIETLY), "has this id already; choose another --id"),
-    ("an id with a slash", ("add", *SOL, "--id", "../x", *QUIETLY), "id: '../x' is wrong"),
-    ("a venue that is none", ("add", *SOL, "--venue", "mian", *QUIETLY), "did you mean main"),
-    ("levels that cross another grid's", ("add", *SOL, "--symbol", "ETH-USDT", "--lower", "2551", "--upper", "2821", "--levels", "12", "--stop", "2400",
-     *QUIETLY), "would buy what the other sells"),
-    ("nobody can be asked", ("add", *SOL, "--no-fetch"), "Nobody can be asked here, and nothing was written; --yes"),
-    ("a market far away", ("add", *SOL, "--symbol", "BTC-USDT", "--yes"), "far from the bounds"),
-    ("no such grid", ("edit", "eht", "--stop", "2470", "--yes"), "did you mean eth"),
-    ("nothing changes", ("edit", "eth", "--stop", "2480", "--yes"), "nothing of it changes"),
-    ("an edit before the last activation", ("edit", "eth", "--stop", "2470", "--activated", "2025-01-01", "--yes"), "needs a later --activated"),
-    ("an edit that makes no grid", ("edit", "eth", "--stop", "2700", "--yes"), "a stop lies under the grid"),
-    ("to stop what is not there", ("stop", "btc"), "is no grid with a file"),
-    ("to stop in the future", ("stop", "eth", "--at", "2199-01-01T00:00Z"), "lies in the future"),
-    ("to stop before it ran", ("stop", "eth", "--at", "2025-06-01T00:00Z"), "eth"),
-    ("to start what runs", ("start", "eth", "--yes"), "it runs already"),
-    ("to remove what runs", ("remove", "eth"), "--yes does both"),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad[0])
-def test_what_is_wrong_is_one_sentence_with_its_remedy_and_changes_nothing(
-    mm: Call, folder: Path, bad: tuple[str, tuple[str, ...], str] | tuple[str, tuple[str, ...], str, str]
-) -> None:
-    _, arguments, says, *piped = bad
-    before = bytes_of(folder)
-    code, _, err = mm(*arguments, pipes=piped[0] if piped else None)
-    last = err.strip().splitlines()[-1]
-    assert code != 0
-    assert last.startswith("error: "), err
-    assert re.search(says, last), err
-    assert "not foreseen" not in last
-    assert str(folder / "configuration") in last or "/tmp/mm-" not in last, "no copy is named"
-    assert bytes_of(folder) == before
 
 
 def test_an_invalid_folder_stays_as_it_is(mm: Call, folder: Path) -> None:
@@ -441,7 +270,7 @@ def test_kucoins_bots_are_said_first_to_be_out_of_reach(mm: Call, folder: Path) 
     code, _, err = mm("add", *SOL, *QUIETLY)
     assert code == 0, err
     assert err.startswith("KuCoin's bots cannot be read by any program")
-    assert "the button on the phone or `mm grid stop`" in err
+    assert "you say by `mm grid stop`" in err
 
 
 # list, edit, stop, start, remove --------------------------------------------------------------------------------------

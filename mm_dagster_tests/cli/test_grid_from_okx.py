@@ -147,7 +147,7 @@ def test_a_market_that_is_watched_elsewhere_stays_there_and_that_is_said(mm: Cal
         ([{"minPx": "NaN"}], ("--from", "mine", "--bot", FIRST), "minPx 'NaN' cannot be"),
         ([{}], ("--from", "mine", "--bot", "9"), "tells nothing of it"),
         ([{}], ("--from", "mine", "--bot", "x; DROP"), "is no number of a grid"),
-        ([{}], ("--from", "mien"), "is no venue of markets.yaml; did you mean"),
+        ([{}], ("--from", "mien"), "nor an exchange that ccxt knows; did you mean mine"),
         ([{}], ("--from", "play"), "use --paste"),
         ([{}], ("--from", "keyless"), "keyless has no key"),
         ([{}], ("--bot", FIRST), "--from says of which"),
