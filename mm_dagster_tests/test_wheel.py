@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mm_dagster_tests.cli.test_home import NAME, answers, files_below, free_port, surroundings
-from mm_dagster_tests.cli.test_up import wait_until
+from mm_dagster_tests.cli.test_up import PATIENCE_SECONDS, wait_until
 from mm_dagster_tests.conftest import PROJECT
 
 pytestmark = pytest.mark.long
@@ -184,5 +184,5 @@ def _watch(stranger: Stranger) -> None:
             assert up.poll() is None, Path(said.name).read_text()
         finally:
             up.send_signal(signal.SIGINT)
-            code = up.wait(60)
+            code = up.wait(PATIENCE_SECONDS)
     assert code == 130, Path(said.name).read_text()

@@ -17,7 +17,7 @@ from mm_dagster.cli import up
 from mm_dagster.cli.app import CommandError
 from mm_dagster_tests.cli.test_home import NAME, answers, free_port, is_alive, mm, surroundings
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 400
 
 DAGSTER = """
 import pathlib, subprocess, sys, time
