@@ -90,7 +90,6 @@ def test_what_installed_it_takes_it_away(
     found = installation.installation()
     assert (found.path, found.removed_by) == (prefix, removed_by.format(prefix=prefix))
     assert found.cache_cleared_by == ("uv cache clean" if "uv =" in files.get("pyvenv.cfg", "") else "pip cache purge")
-    monkeypatch.setattr(installation.err, "file", sys.stderr)
     installation.say_how_to_keep_it()
     said = capsys.readouterr().err
     assert said == (f"note: this call leaves no command mm behind; `{kept_by}` does\n" if kept_by else "")

@@ -13,16 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mm_dagster import environment, logs
 from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.pipeline import PANEL
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
 """Dagster's web server has no login: unless another address is named, nobody but this computer reaches it."""
@@ -47,7 +44,7 @@ def up(
 
     project = project_here()
     _refuse_taken(host, port)
-    _alone(environment.dagster_folder(project.data)).release()
+    os.close(_alone(environment.dagster_folder(project.data)))
     if not is_loopback(host):
         err.print(
             f"--host {host}: the page has no login, and whoever reaches this address can use it; publish a container's "
@@ -82,18 +79,23 @@ def _dagster(host: str, port: int) -> list[str]:
 
 
 def dagster() -> None:
-    """Dagster's command as `mm up` starts it: it holds the turn, and ends with `mm up`, even where that is killed.
+    """Dagster's command as `mm up` starts it: it runs once on a data folder, and ends with `mm up`, even a killed one.
 
-    Its standard input is a pipe whose other end `mm up` alone holds: it closes with it.
+    Its standard input is a pipe whose other end `mm up` alone holds: it closes with it. In its place comes the turn,
+    which what it starts inherits: where this process is killed, too, the turn is not free before the last of them ends.
     """
+    pipe = os.dup(sys.stdin.fileno())
     try:
         turn = _alone(Path(environment.given(environment.DAGSTER_DIR)))
     except CommandError as error:
         sys.exit(f"error: {error}")
+    os.ftruncate(turn, 0)
+    os.write(turn, str(os.getpgrp()).encode())
+    os.dup2(turn, sys.stdin.fileno())
     left = threading.Event()
 
     def end_with_parent() -> None:
-        os.read(sys.stdin.fileno(), 1)
+        os.read(pipe, 1)
         left.set()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(WAIT_SECONDS)
@@ -109,23 +111,26 @@ def dagster() -> None:
         if left.is_set():
             # What it started may end later than it does, and nobody else is left to see to it.
             watching.join()
-        turn.release()
 
 
-def _alone(folder: Path) -> FileLock:
-    """The turn to run Dagster on a data folder; held until it is released or its process is gone.
+def _alone(folder: Path) -> int:
+    """The turn to run Dagster on a data folder: an open file, whose lock holds until nobody has it open any more.
 
     Raises:
-        CommandError: another process has it.
+        CommandError: somebody has it.
     """
-    from filelock import FileLock, Timeout
+    # No such module on Windows, where `main` has refused before.
+    import fcntl
 
-    turn = FileLock(folder / "up.lock")
+    turn = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        turn.acquire(timeout=0)
-    except Timeout:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        group = os.read(turn, 20).decode()
+        os.close(turn)
+        rest = f": `kill -- -{group}` ends what a killed one left" if group else ""
         raise CommandError(
-            f"{folder}: `mm up` runs on it already, or is about to end; wait {WAIT_SECONDS} seconds, or end that one"
+            f"{folder}: `mm up` runs on it already, or ends within {WAIT_SECONDS} seconds; end that one{rest}"
         ) from None
     return turn
 

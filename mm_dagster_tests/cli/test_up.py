@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import pathlib, subprocess, sys, time
 def main():
     # One child that ends by nothing but SIGKILL, as a web server may that hangs.
     deaf = "import signal as s, time; s.signal(s.SIGINT, s.SIG_IGN); print(1, flush=True); time.sleep(600)"
-    child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
     child.stdout.readline()
     pathlib.Path(sys.argv[1]).write_text(str(child.pid))
     time.sleep(600)
@@ -57,13 +58,13 @@ def test_what_it_started_ends_with_it_however_deaf(tmp_path: Path) -> None:
     try:
         wait_until(lambda: note.exists() and note.read_text() != "")
         child = psutil.Process(int(note.read_text()))
-        with pytest.raises(CommandError, match="`mm up` runs on it already, or is about to end"):
+        with pytest.raises(CommandError, match=f"`mm up` runs on it already, .*`kill -- -{started.pid}` ends"):
             up._alone(tmp_path)
         assert is_alive(child)
         started.stdin.close()
         assert started.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         wait_until(lambda: not is_alive(child))
-        up._alone(tmp_path).release()
+        os.close(up._alone(tmp_path))
     finally:
         if started.poll() is None:
             os.killpg(started.pid, signal.SIGKILL)
@@ -78,7 +79,8 @@ def test_an_address_that_cannot_be_bound_is_named() -> None:
 
 
 @pytest.mark.long
-def test_killed_it_leaves_no_process_and_meanwhile_no_second_one_begins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("also_dagster", [False, True], ids=["it", "it and Dagster"])
+def test_killed_it_leaves_no_process_and_meanwhile_no_second_one_begins(also_dagster: bool, tmp_path: Path) -> None:
     folder, port = tmp_path / NAME, free_port()
     own = surroundings(tmp_path / "user")
     made = mm("init", str(folder), "--yes", "--exchange", "simulated", own=own, cwd=tmp_path)
@@ -92,13 +94,21 @@ def test_killed_it_leaves_no_process_and_meanwhile_no_second_one_begins(tmp_path
             assert killed.poll() is None, (tmp_path / "said").read_text()
             second = mm("up", "--no-tick", "--port", str(free_port()), own=own, cwd=tmp_path)
             assert second.returncode == 1
-            assert "`mm up` runs on it already, or is about to end" in second.stderr
+            assert "`mm up` runs on it already, or ends within" in second.stderr
             started = psutil.Process(killed.pid).children(recursive=True)
             assert len(started) >= 3
-            killed.kill()
+            first = psutil.Process(killed.pid).children()[0]
+            for one in (first, killed) if also_dagster else (killed,):
+                one.kill()
             killed.wait()
+            if also_dagster:
+                again = mm("up", "--no-tick", "--port", str(free_port()), own=own, cwd=tmp_path)
+                remedy = re.search(r"`kill -- -(\d+)` ends what a killed one left", again.stderr)
+                assert remedy, again.stderr
+                os.killpg(int(remedy[1]), signal.SIGKILL)
             wait_until(lambda: not any(is_alive(child) for child in started))
             assert not answers(port)
+            os.close(up._alone(folder / "data" / "dagster"))
         finally:
             for child in (*started, psutil.Process(killed.pid) if killed.poll() is None else None):
                 if child is not None and is_alive(child):
