@@ -41,6 +41,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def is_free(folder: Path) -> bool:
+    """Whether the turn on a data folder can be had."""
+    try:
+        os.close(up._alone(folder))
+    except CommandError:
+        return False
+    return True
+
+
 def test_what_it_started_ends_with_it_however_deaf(tmp_path: Path) -> None:
     (tmp_path / "dagster_dg_cli").mkdir()
     (tmp_path / "dagster_dg_cli" / "__init__.py").touch()
@@ -64,7 +73,7 @@ def test_what_it_started_ends_with_it_however_deaf(tmp_path: Path) -> None:
         started.stdin.close()
         assert started.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         wait_until(lambda: not is_alive(child))
-        os.close(up._alone(tmp_path))
+        wait_until(lambda: is_free(tmp_path))
     finally:
         if started.poll() is None:
             os.killpg(started.pid, signal.SIGKILL)
@@ -108,7 +117,8 @@ def test_killed_it_leaves_no_process_and_meanwhile_no_second_one_begins(also_dag
                 os.killpg(int(remedy[1]), signal.SIGKILL)
             wait_until(lambda: not any(is_alive(child) for child in started))
             assert not answers(port)
-            os.close(up._alone(folder / "data" / "dagster"))
+            # Also those that began later hold it.
+            wait_until(lambda: is_free(folder / "data" / "dagster"))
         finally:
             for child in (*started, psutil.Process(killed.pid) if killed.poll() is None else None):
                 if child is not None and is_alive(child):
