@@ -1,6 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make up`, `make test`. Which folders count, `mm` says in its first line.
 PYTHON ?= python3
 PORT ?= 3000
+ENGINE ?= docker
 BIN := .venv/bin
 export VIRTUAL_ENV := $(CURDIR)/.venv
 # The demo has folders of its own, whatever home there is: no other configuration falls back to them.
@@ -9,7 +10,7 @@ DEMO = MM_CONFIG_DIR='$(CURDIR)/configs/demo' MM_DATA_DIR="$${MM_DATA_DIR:-$(CUR
 endif
 
 
-.PHONY: help setup demo up test test-long test-faults bench evidence lint docs constraints
+.PHONY: help setup demo up test test-long test-faults bench evidence lint docs constraints wheel image
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -80,3 +81,10 @@ constraints:  ## pin what pyproject.toml allows, newest first
 		--no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra postgres --generate-hashes --quiet --constraint constraints.txt \
 		--no-emit-index-url --no-header --no-annotate -o deploy/requirements.txt pyproject.toml
+	grep -oE '^[a-z0-9._-]+==[^\]*[^\ ]' deploy/requirements.txt > deploy/constraints.txt
+
+wheel:  ## dist/mm_dagster-*.whl, which needs no checkout
+	$(PYTHON) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+
+image:  ## the image mm-dagster; ENGINE=podman where that builds it
+	$(ENGINE) build --file deploy/Dockerfile --tag mm-dagster .

@@ -32,6 +32,7 @@ from typer.testing import CliRunner
 
 from mm_dagster import cli, environment
 from mm_dagster.bars import BAR, floor_bar, iso
+from mm_dagster.cli import up
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster_tests.conftest import PROJECT
@@ -82,6 +83,22 @@ def test_the_image_runs_as_nobody_special_and_copies_what_is_there() -> None:
     assert [part for part in sources if not (PROJECT / part).exists()] == []
     let_in = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert set(sources) <= let_in
+
+
+def test_the_image_finds_a_home_in_its_volume_and_the_services_are_told_where_theirs_is() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    # A variable of ours would come before every home.
+    assert "MM_" not in text.replace("MM_DATA_DIR=/tmp/warm mm demo", "")
+    assert re.findall(r"(?m)^(?:VOLUME|WORKDIR) (/data)$", text) == ["/data", "/data"]
+    [command] = re.findall(r"(?m)^CMD (\[.*\])$", text)
+    assert json.loads(command) == ["mm", "up", "--host", up.ANY]
+    program = read("compose.yaml")["x-program"]
+    assert program["volumes"][0] == "data:/data"
+    assert {name: program["environment"][name] for name in ("MM_DATA_DIR", "MM_DAGSTER_DIR")} == {
+        "MM_DATA_DIR": "/data",
+        "MM_DAGSTER_DIR": "/data/dagster",
+    }
+    assert "MM_CONFIG_DIR=/configs\n" in (DEPLOY / "example.env").read_text()
 
 
 def test_every_command_of_the_containers_is_one_that_is_installed() -> None:

@@ -135,6 +135,9 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 def main() -> None:
     """The entry point: every foreseen error is one line on stderr and a non-zero exit code."""
+    if sys.platform == "win32":
+        # Locks, modes and signals are those of POSIX; nobody has tried it elsewhere.
+        sys.exit("error: mm_dagster does not run on Windows itself; run it in WSL 2, or as a container")
     modes.keep_private()
     if hasattr(signal, "siginterrupt"):
         # polars catches Ctrl-C in a way that lets a question wait on: nobody could leave it.

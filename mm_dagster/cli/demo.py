@@ -8,6 +8,7 @@ from pathlib import Path
 from mm_dagster import environment
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.cli.app import CommandError, app, err, project_here
+from mm_dagster.cli.installation import say_how_to_keep_it
 from mm_dagster.cli.pipeline import PANEL, backfill, tick
 
 FIRST_DAY, LAST_DAY = "2026-03-01", "2026-06-28"
@@ -43,6 +44,7 @@ def demo() -> None:
         soft_wrap=True,
         highlight=False,
     )
+    say_how_to_keep_it()
 
 
 def _aside() -> str:

@@ -15,6 +15,7 @@ from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.cli.app import CommandError, app, out, project_here
 from mm_dagster.cli.daemon import daemon_beat
+from mm_dagster.cli.installation import packages
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
 from mm_dagster.errors import ForeseenError
@@ -92,6 +93,7 @@ def _examine() -> list[dict[str, Any]]:
     for grid in config.grids:
         check(f"grid {grid.id}", lambda grid=grid: _grid(project, grid))  # type: ignore[misc]
     check("environment", lambda: _environment(project))
+    check("packages", packages)
     check("lake", lambda: project.lake.check())
     check("copies of the catalogue", lambda: project.lake.check_copies())
     for name in config.markets.venues:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ import typer
 from mm_dagster import environment, home
 from mm_dagster.cli.app import FINISHED_STAYS, NOTHING_WRITTEN, CommandError, app, err, out
 from mm_dagster.cli.app import chosen as command
+from mm_dagster.cli.installation import installation, say_how_to_keep_it
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.environment import VariableError
 from mm_dagster.home import HomeError
@@ -109,6 +110,7 @@ def _finish(chosen: Path, answers: Answers, was_there: bool, written: list[Path]
             "next: `mm grid add`, or `mm grid add --paste FILE` with the text of the bot's page; then `mm doctor`, "
             "and `mm up`"
         )
+        say_how_to_keep_it()
 
 
 def _refuse_answers(chosen: Path, answers: tuple[str | None, ...]) -> None:
@@ -231,7 +233,7 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm uninstall`, `mm uninstall --json`")
 def uninstall(as_json: AsJson = False) -> None:
     """Say what there is to delete, and how. It deletes and stops nothing: end `mm up` and the services first."""
-    rows = [*_places(), _program()]
+    rows = [*_places(), *_program()]
     if as_json:
         print_rows(rows, as_json)
         return
@@ -272,18 +274,10 @@ def _homes() -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _program() -> dict[str, Any]:
-    """The program itself, by the way in which it was installed."""
-    prefix, python = Path(sys.prefix), shlex.quote(sys.executable)
-    if not environment.is_installed():
-        path, what, command = environment.shipped(), "the checkout", f"rm -r {shlex.quote(str(environment.shipped()))}"
-    elif "pipx" in prefix.parts:
-        path, what, command = prefix, "the program", "pipx uninstall mm-dagster"
-    elif "uv" in prefix.parts:
-        once = "tools" not in prefix.parts
-        path, what = prefix, "the program, kept by uv"
-        command = "uv cache clean mm-dagster" if once else "uv tool uninstall mm-dagster"
-    else:
-        path, what = prefix, f"the program; what it was installed with stays in {prefix}"
-        command = f"{python} -m pip uninstall mm-dagster"
-    return {"path": str(path), "what": what, "by": command}
+def _program() -> Iterator[dict[str, Any]]:
+    """The program itself, and what else is there because of it."""
+    found = installation()
+    yield {"path": str(found.path), "what": found.what, "by": found.removed_by}
+    if found.cache_cleared_by:
+        what = "downloads that the installer keeps, with those of other programs; it fetches them again"
+        yield {"path": None, "what": what, "by": found.cache_cleared_by}

@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -19,15 +21,18 @@ from mm_dagster import environment, logs
 from mm_dagster.cli.app import CommandError, app, err, project_here
 from mm_dagster.cli.pipeline import PANEL
 
-HOST = "127.0.0.1"
-"""Dagster's web server has no login: nobody but this computer reaches it."""
+HOST, ANY = "127.0.0.1", "0.0.0.0"
+"""Dagster's web server has no login: unless another address is named, nobody but this computer reaches it."""
 WAIT_SECONDS, LAST_WAIT_SECONDS = 15, 3
 """How long what was started may take to end by itself, and after it was told so once more."""
 
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm up`, `mm up --port 3001`, `mm up --no-tick`")
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is, on this computer alone.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 3000,
+    host: Annotated[
+        str, typer.Option(help=f"The address it is bound to: this computer alone; {ANY} in a container.")
+    ] = HOST,
     tick: Annotated[bool, typer.Option("--tick/--no-tick", help="Begin with the newest quarter hour.")] = True,
 ) -> None:
     """Watch: the page on http://127.0.0.1:3000, the schedule and the alerts, until Ctrl-C. What `make up` does.
@@ -35,8 +40,16 @@ def up(
     The configuration and the data are those that the first line names, whatever is changed in the surroundings
     afterwards; an edit in the configuration is live at the next tick.
     """
+    from mm_dagster.web import is_loopback
+
     project = project_here()
-    _refuse_taken(port)
+    _refuse_taken(host, port)
+    os.close(_alone(environment.dagster_folder(project.data)))
+    if not is_loopback(host):
+        err.print(
+            f"--host {host}: the page has no login, and whoever reaches this address can use it; publish a container's "
+            f"port on {HOST} alone", soft_wrap=True, highlight=False,
+        )  # fmt: skip
     # What is started finds the same folders, wherever it stands.
     os.environ[environment.CONFIG_DIR] = str(environment.config_folder())
     os.environ[environment.DATA_DIR] = str(project.data)
@@ -45,8 +58,9 @@ def up(
             code = _run(_mm("tick"))
             if code:
                 err.print("the tick failed; the page starts all the same", highlight=False)
-        err.print(f"page http://{HOST}:{port}; Ctrl-C ends it", soft_wrap=True, highlight=False)
-        code = _run(_dagster(port))
+        shown = HOST if host == ANY else host
+        err.print(f"page http://{shown}:{port}; Ctrl-C ends it", soft_wrap=True, highlight=False)
+        code = _run(_dagster(host, port))
     raise CommandError(f"Dagster ended by itself with code {code}; what it said stands above, and in {project.data}")
 
 
@@ -54,38 +68,99 @@ def _mm(*command: str) -> list[str]:
     return [sys.executable, "-c", "from mm_dagster.cli import main; main()", *command]
 
 
-def _dagster(port: int) -> list[str]:
+def _dagster(host: str, port: int) -> list[str]:
     """Web server, daemon and code server by Dagster's own command, from a workspace that needs no project around it."""
     form = "json" if environment.given(logs.FORMAT).lower() == "json" else "colored"
     workspace = environment.shipped() / "workspace.yaml"
     return [
-        sys.executable, "-c", "from dagster_dg_cli.cli import main; main()", "dev", "--workspace", str(workspace),
-        "--host", HOST, "--port", str(port), "--log-format", form,
+        sys.executable, "-c", "from mm_dagster.cli.up import dagster; dagster()", "dev", "--workspace", str(workspace),
+        "--host", host, "--port", str(port), "--log-format", form,
     ]  # fmt: skip
 
 
-def _refuse_taken(port: int) -> None:
+def dagster() -> None:
+    """Dagster's command as `mm up` starts it: it runs once on a data folder, and ends with `mm up`, even a killed one.
+
+    Its standard input is a pipe whose other end `mm up` alone holds: it closes with it. In its place comes the turn,
+    which what it starts inherits: where this process is killed, too, the turn is not free before the last of them ends.
+    """
+    pipe = os.dup(sys.stdin.fileno())
+    try:
+        turn = _alone(Path(environment.given(environment.DAGSTER_DIR)))
+    except CommandError as error:
+        sys.exit(f"error: {error}")
+    os.ftruncate(turn, 0)
+    os.write(turn, str(os.getpgrp()).encode())
+    os.dup2(turn, sys.stdin.fileno())
+    left = threading.Event()
+
+    def end_with_parent() -> None:
+        os.read(pipe, 1)
+        left.set()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(WAIT_SECONDS)
+        os.killpg(0, signal.SIGKILL)
+
+    watching = threading.Thread(target=end_with_parent, daemon=True)
+    watching.start()
+    from dagster_dg_cli.cli import main
+
+    try:
+        main()  # type: ignore[no-untyped-call]
+    finally:
+        if left.is_set():
+            # What it started may end later than it does, and nobody else is left to see to it.
+            watching.join()
+
+
+def _alone(folder: Path) -> int:
+    """The turn to run Dagster on a data folder: an open file, whose lock holds until nobody has it open any more.
+
+    Raises:
+        CommandError: somebody has it.
+    """
+    # No such module on Windows, where `main` has refused before.
+    import fcntl
+
+    turn = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        group = os.read(turn, 20).decode()
+        os.close(turn)
+        rest = f": `kill -- -{group}` ends what a killed one left" if group else ""
+        raise CommandError(
+            f"{folder}: `mm up` runs on it already, or ends within {WAIT_SECONDS} seconds; end that one{rest}"
+        ) from None
+    return turn
+
+
+def _refuse_taken(host: str, port: int) -> None:
     """
     Raises:
-        CommandError: something listens there already, or nobody may.
+        CommandError: something listens there already, or nobody may, or it is no address of this computer.
     """
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((HOST, port))
+            tried.bind((host, port))
+        except socket.gaierror:
+            raise CommandError(f"--host {host}: is no address; write one of this computer, like {HOST}") from None
         except OSError as error:
+            option = f"--port {port}" if host == HOST else f"--host {host} --port {port}"
             raise CommandError(
-                f"--port {port}: {error.strerror}; is `mm up` running already? Else name another port"
+                f"{option}: {error.strerror}; is `mm up` running already? Else name another port"
             ) from None
 
 
 def _run(command: Sequence[str]) -> int:
     """Runs a command in a group of its own and waits for it; of what it started nothing is left, however it ends."""
-    started = subprocess.Popen(command, start_new_session=True)
-    try:
-        return started.wait()
-    finally:
-        _end(started)
+    # The pipe says to the command, by its end, that nobody waits any more.
+    with subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE) as started:
+        try:
+            return started.wait()
+        finally:
+            _end(started)
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:

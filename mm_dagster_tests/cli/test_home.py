@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from mm_dagster import cli, environment, home
+from mm_dagster.cli import installation
 from mm_dagster.config.load import load
 from mm_dagster.environment import VariableError
 from mm_dagster.pipeline import new_home
@@ -353,7 +354,9 @@ def test_a_wheel_carries_what_a_checkout_has_at_its_top() -> None:
     wheel = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     carried = wheel["force-include"]
     assert carried == {name: f"mm_dagster/shipped/{name}" for name in carried}
-    assert {"pyproject.toml", "dagster.yaml", "workspace.yaml", environment.DEMO_CONFIG} == set(carried)
+    assert set(carried) == {
+        "pyproject.toml", "dagster.yaml", "workspace.yaml", environment.DEMO_CONFIG, installation.PINS
+    }  # fmt: skip
     assert all((environment.shipped() / name).exists() for name in carried)
     assert not environment.is_installed()
 
