@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -13,12 +12,12 @@ from mm_dagster import environment, logs
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.operate import PANEL
 from mm_dagster.cli.printing import AsJson, print_rows
+from mm_dagster.cli.up import SERVE_PORT
 
 if TYPE_CHECKING:
     from mm_dagster.api.access import Access
 
 TOKEN = "MM_API_TOKEN"
-PORT = 8080
 _LONGEST_LINK = 7 * 1_440
 """Minutes."""
 
@@ -29,7 +28,7 @@ _LONGEST_LINK = 7 * 1_440
     "`mm serve --host 0.0.0.0 --cert fullchain.pem --key key.pem --allow-host grids.example.com`",
 )
 def serve(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = SERVE_PORT,
     host: Annotated[str, typer.Option(help="The address; another than this computer's own needs TLS.")] = "127.0.0.1",
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A name that it may be called by, beside localhost.")
@@ -48,8 +47,8 @@ def serve(
     import uvicorn
 
     from mm_dagster.api.app import Server, create_app
-    from mm_dagster.api.gate import is_loopback
     from mm_dagster.pipeline.project import Project
+    from mm_dagster.web import is_loopback
 
     project = project_here()
     if (cert is None) != (key is None):
@@ -106,6 +105,7 @@ def link(
         str | None, typer.Option("--for", metavar="NAME", help="Whose answers are then noted so.")
     ] = None,
     minutes: Annotated[int, typer.Option(min=1, max=_LONGEST_LINK, help="How long it may be used.")] = 15,
+    port: Annotated[int, typer.Option(help="Of `mm serve`, where no `link` stands in alerts.yaml.")] = SERVE_PORT,
     end: Annotated[bool, typer.Option("--end", help="Put everybody out: no session or link of before counts.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -123,16 +123,10 @@ def link(
     if person is not None and (not person.strip() or len(person) > 40 or not person.isprintable()):
         raise CommandError("--for: a name has at most 40 printable letters")
     code = access.new_code(person.strip() if person else None, minutes * 60)
-    address = f"{(project.config.alerts.link or f'http://127.0.0.1:{_port()}').rstrip('/')}/enter#{code}"
+    address = f"{(project.config.alerts.link or f'http://127.0.0.1:{port}').rstrip('/')}/enter#{code}"
     row: dict[str, Any] = {"link": address, "code": code, "person": person, "minutes": minutes}
     if as_json:
         print_rows([row], as_json)
         return
     out.print(address, soft_wrap=True, highlight=False, markup=False)
     err.print(f"for one use within {minutes} min; code {code}", soft_wrap=True, highlight=False)
-
-
-def _port() -> int:
-    """The port of `mm serve` where `mm up` started it elsewhere."""
-    given = os.environ.get("MM_SERVE_PORT", "")
-    return int(given) if given.isdigit() else PORT

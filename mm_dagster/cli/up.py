@@ -23,6 +23,8 @@ from mm_dagster.cli.pipeline import PANEL
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
 """Dagster's web server has no login: unless another address is named, nobody but this computer reaches it."""
+SERVE_PORT = 8080
+"""Of the live page."""
 WAIT_SECONDS, LAST_WAIT_SECONDS = 15, 3
 """How long what was started may take to end by itself, and after it was told so once more."""
 
@@ -33,9 +35,14 @@ def up(
     host: Annotated[
         str, typer.Option(help=f"The address it is bound to: this computer alone; {ANY} in a container.")
     ] = HOST,
+    serve_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where the live page and the API are, on this computer; 0: nowhere.")
+    ] = SERVE_PORT,
     tick: Annotated[bool, typer.Option("--tick/--no-tick", help="Begin with the newest quarter hour.")] = True,
 ) -> None:
-    """Watch: the page on http://127.0.0.1:3000, the schedule and the alerts, until Ctrl-C. What `make up` does.
+    """Watch: the schedule, the alerts, the live page and Dagster's page, until Ctrl-C. What `make up` does.
+
+    The live page is on http://127.0.0.1:8080 (`mm serve`), Dagster's on http://127.0.0.1:3000.
 
     The configuration and the data are those that the first line names, whatever is changed in the surroundings
     afterwards; an edit in the configuration is live at the next tick.
@@ -59,13 +66,55 @@ def up(
             if code:
                 err.print("the tick failed; the page starts all the same", highlight=False)
         shown = HOST if host == ANY else host
-        err.print(f"page http://{shown}:{port}; Ctrl-C ends it", soft_wrap=True, highlight=False)
-        code = _run(_dagster(host, port))
+        with _page_beside(serve_port):
+            err.print(f"Dagster http://{shown}:{port}; Ctrl-C ends it", soft_wrap=True, highlight=False)
+            code = _run(_dagster(host, port))
     raise CommandError(f"Dagster ended by itself with code {code}; what it said stands above, and in {project.data}")
 
 
 def _mm(*command: str) -> list[str]:
     return [sys.executable, "-c", "from mm_dagster.cli import main; main()", *command]
+
+
+@contextmanager
+def _page_beside(port: int) -> Iterator[None]:
+    """The live page while Dagster runs. Without it the watch goes on: where its port is taken, that is said."""
+    if not port:
+        yield
+        return
+    try:
+        _refuse_taken(HOST, port)
+    except CommandError as error:
+        err.print(f"no live page: {error}", soft_wrap=True, highlight=False, markup=False)
+        yield
+        return
+    command = [sys.executable, "-c", "from mm_dagster.cli.up import beside; beside()", "serve", "--port", str(port)]
+    with subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
+        try:
+            err.print(f"live page {one_link(port)}", soft_wrap=True, highlight=False, markup=False)
+            yield
+        finally:
+            _end(started)
+
+
+def beside() -> None:
+    """A command as `mm up` starts it beside Dagster: it ends when nobody holds the other end of its standard input."""
+
+    def end_with_parent() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    from mm_dagster.cli import main
+
+    main()
+
+
+def one_link(port: int) -> str:
+    """A link for one use within the hour, so that whoever starts it is let in."""
+    from mm_dagster.cli.serve import access_of
+
+    return f"http://{HOST}:{port}/enter#{access_of().new_code(None, 3_600)}"
 
 
 def _dagster(host: str, port: int) -> list[str]:
