@@ -35,13 +35,14 @@ def doctor(as_json: AsJson = False) -> None:
     The last line names the one thing to do next.
     """
     rows = _examine()
-    following = _next(rows, project_here())
+    following, is_wrong = _next(rows, project_here()), any(row["result"] != "OK" for row in rows)
     if as_json:
-        print_rows([*rows, {"part": "next", "result": "NEXT" if following else "OK", "detail": following}], as_json)
+        # Whoever looks for what is not OK finds it here only where something is wrong.
+        print_rows([*rows, {"part": "next", "result": "TO DO" if is_wrong else "OK", "detail": following}], as_json)
     else:
         print_rows(rows, as_json, title="Doctor")
         out.print(f"next: {following or 'nothing; all is well'}", soft_wrap=True, highlight=False, markup=False)
-    if any(row["result"] != "OK" for row in rows):
+    if is_wrong:
         raise typer.Exit(1)
 
 

@@ -250,7 +250,7 @@ def test_the_last_line_says_what_is_next(
     assert end.value.code == 1
     if options:
         last = json.loads(said)[-1]
-        assert (last["part"], last["result"]) == ("next", "NEXT")
+        assert (last["part"], last["result"]) == ("next", "TO DO")
         assert last["detail"].startswith("`mm grid add`")
     else:
         assert said.splitlines()[-1].startswith("next: `mm grid add`")

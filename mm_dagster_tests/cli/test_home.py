@@ -391,6 +391,7 @@ def test_every_terminal_shows_the_home_and_nothing_is_left_elsewhere(tmp_path: P
         assert json.loads(counted.stdout) == [{"n": 1}]
     examined = mm("doctor", "--json", own=own, cwd=other)
     assert [row["part"] for row in json.loads(examined.stdout) if row["result"] != "OK"] == []
+    assert json.loads(examined.stdout)[-1]["detail"].startswith("`mm grid add`")
     assert examined.returncode == 0
 
     assert files_below(users) == {"XDG_CONFIG_HOME/mm-dagster/home"}
