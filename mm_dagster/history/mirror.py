@@ -149,6 +149,15 @@ class Mirror:
         with self._turn():
             return self._healing(self._count_waiting)
 
+    def glance(self) -> int | None:
+        """Like `waiting`, but it takes no turn and mends nothing, so that it never waits for a push; None: not known."""
+        if self._remote is None or not self._directory.is_dir():
+            return 0
+        try:
+            return self._count_waiting()
+        except (git.GitError, OSError, ValueError):
+            return None
+
     def check(self) -> str:
         """One line for `mm doctor`.
 
