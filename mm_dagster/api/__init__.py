@@ -1,1 +1,1 @@
-"""HTTP: the API, the live page, and what Prometheus scrapes."""
+"""HTTP: the live page for people, the API for programs, the metrics."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from mm_dagster import logs
 from mm_dagster.api.readings import Reading, readings
@@ -32,7 +33,7 @@ __all__ = ["CONTENT_TYPE", "Latency", "render"]
 logger = logging.getLogger("mm_dagster")
 
 # Each histogram would get a series more a label, of which no question here asks.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 OTHER = "other"
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -133,13 +134,9 @@ def _histogram(series: Series, found: Iterable[Reading]) -> Metric:
         assert isinstance(reading.value, Sequence)
         values = sorted(reading.value)
         bounds = [*series.buckets, math.inf]
-        filled = [(str(bound), float(len(values) if bound == math.inf else _up_to(values, bound))) for bound in bounds]
-        family.add_metric(reading.labels, [("+Inf" if name == "inf" else name, n) for name, n in filled], sum(values))
+        filled = [(floatToGoString(bound), bisect_right(values, bound)) for bound in bounds]  # type: ignore[no-untyped-call]
+        family.add_metric(reading.labels, filled, sum(values))
     return family
-
-
-def _up_to(values: Sequence[float], bound: float) -> int:
-    return bisect_left(values, math.nextafter(bound, math.inf))
 
 
 def _number(reading: Reading) -> float:

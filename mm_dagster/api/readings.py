@@ -1,4 +1,4 @@
-"""What the lake says at one moment, as named figures: a few queries over the newest rows, and no Prometheus."""
+"""What the lake says at one moment, as named figures: the rows of the last day are read, and no Prometheus is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from mm_dagster.alerts.pending import is_answered
 from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.alerts.seen import look
-from mm_dagster.bars import BAR, iso
+from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso
 from mm_dagster.books.book import BP
 from mm_dagster.config.sources import kind_of
 from mm_dagster.pages.grid import STOPPED
@@ -55,13 +55,13 @@ def readings(project: Project) -> Iterator[Reading]:
     yield Reading("mm_config_valid", (), float(project.config_error is None))
     yield Reading("mm_config_vanished", (), len(project.vanished))
     ledger = lake.read("notification", columns=_OF_LEDGER)
-    responses = lake.read("operator_response")
+    responses = lake.read("operator_response", columns=_OF_RESPONSE)
     yield from _grids(project, clock, ledger, answers_of(responses, ledger))
     yield from _markets(project, clock)
     commits = lake.newest_commits(COMMITS)
     yield from _ticks(lake, clock, commits)
     yield from _alerts(lake, clock, ledger, responses)
-    yield from _portfolio(project)
+    yield from _portfolio(project, clock)
     yield from _bots(project, clock)
     yield from _kept(project, commits)
 
@@ -69,7 +69,9 @@ def readings(project: Project) -> Iterator[Reading]:
 _OF_LEDGER = (
     "alert_id", "grid_id", "activated_at", "kind", "status", "created_at", "sent_at", "acknowledged_at", "source",
 )  # fmt: skip
+_OF_RESPONSE = ("response_id", "alert_id", "grid_id", "activated_at", "at", "action", "seconds_from_alert")
 _OF_STATE = ("grid_id", "activated_at", "as_of", "state", "live_state", "since", "never_known")
+_OF_COST = ("notional", "expected_bp", "live_expected_bp", "beyond_model", "chosen")
 _OF_RISK = {
     "p_break_low_24h": "mm_grid_p_break_low_24h_ratio",
     "total_pnl": "mm_grid_total_pnl_quote",
@@ -87,19 +89,12 @@ def _grids(project: Project, clock: datetime, ledger: pl.DataFrame, answers: Ans
     running = [grid for grid in project.config.grids if grid.enabled]
     if not running:
         return
-    lake = project.lake
-    names = ", ".join(f"'{grid.id}'" for grid in running)  # names of the configuration hold no quote
-    states = lake.sql(
-        f"WITH seen AS (SELECT {', '.join(_OF_STATE)} FROM exit_state WHERE {lake.in_force('exit_state')} "
-        f"AND grid_id IN ({names})), newest AS MATERIALIZED (SELECT grid_id, activated_at, max(as_of) AS as_of "
-        "FROM seen GROUP BY ALL) FROM newest JOIN seen USING (grid_id, activated_at, as_of)"
-    )
+    states = _states(project.lake, running, clock)
     of_grid = {(row["grid_id"], row["activated_at"]): row for row in states.iter_rows(named=True)}
-    shown = [row for grid in running if (row := of_grid.get((grid.id, grid.activated_at)))]
-    risks = {_key(row): row for row in _at(lake, "grid_risk", [*_OF_RISK], shown)}
+    shown = {_key(row) for row in of_grid.values()}
+    risks = {_key(row): row for row in _lately(project.lake, "grid_risk", _OF_RISK, clock) if _key(row) in shown}
     costs: dict[Any, list[Row]] = {}
-    of_cost = ["horizon_minutes", "notional", "expected_bp", "live_expected_bp", "beyond_model", "chosen"]
-    for row in _at(lake, "exit_cost", of_cost, shown):
+    for row in _lately(project.lake, "exit_cost", _OF_COST, clock):
         costs.setdefault(_key(row), []).append(row)
     for grid in running:
         labels = (grid.id, grid.symbol, grid.symbol.partition("-")[2], project.config.market(grid.symbol).kind)
@@ -117,15 +112,36 @@ def _grids(project: Project, clock: datetime, ledger: pl.DataFrame, answers: Ans
             yield from _cost(cost, labels)
 
 
-def _at(lake: Lake, table: str, columns: Iterable[str], states: Iterable[Row]) -> list[dict[str, Any]]:
-    """The rows of a table at the bars of the newest decisions: only of these is anything read."""
-    times = ", ".join(f"'{iso(time)}'" for time in sorted({row["as_of"] for row in states}))
-    if not times:
-        return []
-    return lake.sql(
-        f"SELECT grid_id, activated_at, as_of, {', '.join(columns)} FROM {table} "
-        f"WHERE {lake.in_force(table)} AND as_of IN ({times})"
-    ).to_dicts()
+def _states(lake: Lake, running: Sequence[GridConfig], clock: datetime) -> pl.DataFrame:
+    """The newest decision of each grid, however old: only of those that have none of lately all are looked through."""
+    found = _newest(lake.read("exit_state", span=_day(clock), columns=_OF_STATE), "grid_id", "activated_at")
+    known = set(found.select("grid_id", "activated_at").iter_rows())
+    lacking = ", ".join(f"'{grid.id}'" for grid in running if (grid.id, grid.activated_at) not in known)
+    if not lacking:
+        return found
+    older = lake.sql(
+        f"SELECT grid_id, activated_at, max(as_of) AS as_of FROM exit_state WHERE {lake.in_force('exit_state')} "
+        f"AND grid_id IN ({lacking}) GROUP BY ALL"
+    )
+    for time in sorted(set(older["as_of"])):
+        rows = lake.read("exit_state", span=Span(time - BAR, time), columns=_OF_STATE)
+        found = pl.concat([found, rows.join(older, on=["grid_id", "activated_at", "as_of"], how="semi")])
+    return _newest(found, "grid_id", "activated_at")
+
+
+def _day(clock: datetime) -> Span:
+    """The 24 hours that end now. What is older is no figure of now, and to look for it takes longer each month."""
+    return Span(floor_bar(clock - DAY), ceil_bar(clock))
+
+
+def _lately(lake: Lake, table: str, columns: Iterable[str], clock: datetime) -> list[dict[str, Any]]:
+    """Rows of the last 24 hours."""
+    return lake.read(table, span=_day(clock), columns=[*STAGES[table].key, *columns]).to_dicts()
+
+
+def _newest(rows: pl.DataFrame, *of: str) -> pl.DataFrame:
+    """Of the rows those with the newest as_of of each."""
+    return rows.filter(pl.col("as_of") == pl.col("as_of").max().over(of))
 
 
 def _key(row: Row) -> tuple[Any, ...]:
@@ -185,24 +201,31 @@ def _cost(row: Row, labels: tuple[str, ...]) -> Iterator[Reading]:
 
 
 def _markets(project: Project, clock: datetime) -> Iterator[Reading]:
-    newest = project.lake.newest("candles", known=True)
+    lake = project.lake
+    lately = lake.read("candles", span=_day(clock), columns=["symbol", "open_time", "status"])
+    known = lately.filter(pl.col("status") != "MISSING").group_by("symbol").agg(pl.col("open_time").max())
+    newest = dict(known.iter_rows())
+    if not newest.keys() >= set(project.config.symbols):
+        newest = lake.newest("candles", known=True)
     for market in project.config.watched:
         opened = newest.get(market.symbol)
         age = _seconds(clock - opened - BAR) if opened else None
         yield Reading("mm_candle_age_seconds", (market.symbol, market.venue, market.kind), age)
 
 
+_OF_TICK = ("as_of", "started_at", "finished_at", "symbols_ok", "symbols_failed")
+
+
 def _ticks(lake: Lake, clock: datetime, commits: pl.DataFrame) -> Iterator[Reading]:
-    ticks = lake.read("tick", columns=["as_of", "started_at", "finished_at", "symbols_ok", "symbols_failed"])
-    if ticks.is_empty():
-        return
-    newest = ticks.row(-1, named=True)
-    yield Reading("mm_tick_markets", ("true",), len(newest["symbols_ok"]))
-    yield Reading("mm_tick_markets", ("false",), len(newest["symbols_failed"]))
-    of_day = ticks.filter(pl.col("as_of") > clock - DAY)["finished_at"]
-    yield Reading("mm_ticks_of_day", ("true",), len(of_day) - of_day.null_count())
-    yield Reading("mm_ticks_of_day", ("false",), of_day.null_count())
-    finished = ticks.drop_nulls("finished_at").sort("finished_at")
+    ticks = lake.read("tick", span=_day(clock), columns=_OF_TICK)
+    if ticks.height:
+        newest = ticks.row(-1, named=True)
+        yield Reading("mm_tick_markets", ("true",), len(newest["symbols_ok"]))
+        yield Reading("mm_tick_markets", ("false",), len(newest["symbols_failed"]))
+    ended = ticks["finished_at"].count()
+    yield Reading("mm_ticks_of_day", ("true",), ended)
+    yield Reading("mm_ticks_of_day", ("false",), ticks.height - ended)
+    finished = (ticks if ended else lake.read("tick", columns=_OF_TICK)).drop_nulls("finished_at").sort("finished_at")
     if finished.is_empty():
         return
     last = finished.row(-1, named=True)
@@ -237,25 +260,20 @@ def stage_seconds(commits: pl.DataFrame, as_of: datetime) -> dict[str, float]:
 
 
 def _alerts(lake: Lake, clock: datetime, ledger: pl.DataFrame, responses: pl.DataFrame) -> Iterator[Reading]:
-    kinds = ledger.with_columns(source_kind=_kind_in("source"))
+    # What has no source is from before rows told it.
+    kind = pl.col("source").fill_null("unknown").map_elements(kind_of, return_dtype=pl.String)
+    kinds = ledger.with_columns(source_kind=kind)
     for *labels, number in kinds.group_by("kind", "status", "source_kind").len().sort(pl.all()).iter_rows():
         yield Reading("mm_alerts", tuple(labels), number)
     waits = ledger.filter(status="PENDING")["created_at"].min()
     yield Reading("mm_alert_pending_seconds", (), _seconds(clock - waits) if isinstance(waits, datetime) else 0.0)
-    events = lake.sql(
-        "SELECT event, coalesce(channel, 'none') AS channel, count(*) AS number FROM alert_event GROUP BY ALL ORDER BY ALL"
-    )
+    events = lake.sql("SELECT event, coalesce(channel, 'none'), count(*) FROM alert_event GROUP BY ALL ORDER BY ALL")
     for *labels, number in events.iter_rows():
         yield Reading("mm_alert_events", tuple(labels), number)
     answered = responses.drop_nulls("seconds_from_alert").join(kinds, on="alert_id")
     for source_kind in sorted(set(kinds["source_kind"])):
         took = answered.filter(source_kind=source_kind)["seconds_from_alert"].to_list()
         yield Reading("mm_response_seconds", (source_kind,), took)
-
-
-def _kind_in(column: str) -> pl.Expr:
-    """ccxt, recorded or simulated, of a source; what has none is of before rows told it."""
-    return pl.col(column).fill_null("unknown").map_elements(kind_of, return_dtype=pl.String)
 
 
 # all grids together ---------------------------------------------------------------------------------------------------
@@ -273,46 +291,34 @@ _OF_PORTFOLIO = {
 }
 
 
-def _portfolio(project: Project) -> Iterator[Reading]:
+def _portfolio(project: Project, clock: datetime) -> Iterator[Reading]:
     lake, kind = project.lake, project.config.kind
-    for row in _newest(lake, "portfolio_risk", [*_OF_PORTFOLIO, "equity", "live_equity"]):
+    columns = ["quote", "as_of", *_OF_PORTFOLIO, "equity", "live_equity"]
+    for row in _newest(lake.read("portfolio_risk", span=_day(clock), columns=columns), "quote").to_dicts():
         labels = (row["quote"], kind)
         for column, (name, *tail) in _OF_PORTFOLIO.items():
             yield Reading(name, (*labels, *tail), row[column])
         equity = row["live_equity"] if row["equity"] is None else row["equity"]
         yield Reading("mm_portfolio_equity_quote", labels, equity)
-    for row in _newest(lake, "limit_state", ['"limit"', "subject", "value", "threshold", "breached"]):
-        labels = (row["quote"], kind, row["limit"], row["subject"])
-        yield Reading("mm_limit_breached", labels, row["breached"])
-        yield Reading("mm_limit_value", labels, row["value"])
-        yield Reading("mm_limit_threshold", labels, row["threshold"])
-
-
-def _newest(lake: Lake, table: str, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """The newest rows of each quote currency."""
-    return lake.sql(
-        f"WITH seen AS (FROM {table} WHERE {lake.in_force(table)}), "
-        "newest AS MATERIALIZED (SELECT quote, max(as_of) AS as_of FROM seen GROUP BY quote) "
-        f"SELECT quote, {', '.join(columns)} FROM newest JOIN seen USING (quote, as_of) ORDER BY ALL"
-    ).to_dicts()
+    columns = ["quote", "as_of", "limit", "subject", "value", "threshold", "breached"]
+    for row in _newest(lake.read("limit_state", span=_day(clock), columns=columns), "quote").to_dicts():
+        limit = (row["quote"], kind, row["limit"], row["subject"])
+        yield Reading("mm_limit_breached", limit, row["breached"])
+        yield Reading("mm_limit_value", limit, row["value"])
+        yield Reading("mm_limit_threshold", limit, row["threshold"])
 
 
 # bots, and where it is kept -------------------------------------------------------------------------------------------
 
 
 def _bots(project: Project, clock: datetime) -> Iterator[Reading]:
-    lake, venues = project.lake, project.config.markets.venues
-    rows = lake.sql(
-        f"WITH seen AS (FROM grid_bot WHERE {lake.in_force('grid_bot')}), "
-        "newest AS MATERIALIZED (SELECT venue, max(as_of) AS as_of FROM seen GROUP BY venue) "
-        "SELECT venue, state, count(*) AS number, max(observed_at) AS told "
-        "FROM newest JOIN seen USING (venue, as_of) GROUP BY ALL ORDER BY ALL"
-    ).to_dicts()
-    told = {row["venue"]: row["told"] for row in rows if row["venue"] in venues}
-    for row in rows:
-        if row["venue"] in venues:
-            yield Reading("mm_bots", (row["venue"], row["state"], venues[row["venue"]].kind), row["number"])
-    for venue, at in told.items():
+    venues = project.config.markets.venues
+    columns = ["venue", "as_of", "bot_id", "state", "observed_at"]
+    rows = _newest(project.lake.read("grid_bot", span=_day(clock), columns=columns), "venue")
+    rows = rows.filter(pl.col("venue").is_in(list(venues)))
+    for venue, state, number in rows.group_by("venue", "state").len().sort("venue", "state").iter_rows():
+        yield Reading("mm_bots", (venue, state, venues[venue].kind), number)
+    for venue, at in rows.group_by("venue").agg(pl.col("observed_at").max()).sort("venue").iter_rows():
         yield Reading("mm_bots_age_seconds", (venue, venues[venue].kind), _seconds(clock - at))
 
 

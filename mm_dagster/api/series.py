@@ -66,10 +66,10 @@ OF_LAKE = (
     Series("mm_config_vanished", "Files and grids that vanished from the folder and stay in force."),
     # grids that run
     Series("mm_grid_state", "1 for the state that the grid is in, 0 for the others.", (*GRID, "state")),
-    Series("mm_grid_stale", "1: its newest decision is so old that nobody watches; then its state is a former one.", GRID),
+    Series("mm_grid_stale", "1: its newest decision is so old that nobody watches; its state is a former one.", GRID),
     Series("mm_grid_decision_age_seconds", "Since the bar of its newest decision closed.", GRID),
     Series("mm_grid_state_age_seconds", "Since its state was entered.", GRID),
-    Series("mm_grid_unanswered_seconds", "Since the alert that nobody answered or acknowledged; 0: there is none.", GRID),
+    Series("mm_grid_unanswered_seconds", "Since its last alert, if nobody answered or acknowledged it; else 0.", GRID),
     Series("mm_grid_p_break_low_24h_ratio", "Probability of two closes below the grid within 24 hours.", GRID),
     Series("mm_grid_capital_quote", "Its capital.", GRID),
     Series("mm_grid_total_pnl_quote", "Profit since its activation: the sum of the next three.", GRID),
@@ -92,7 +92,7 @@ OF_LAKE = (
     Series("mm_tick_duration_seconds", "How long that tick took."),
     Series(
         "mm_tick_stage_duration_seconds",
-        "Of that, by room of the flow: from the commit before to its own commit. Rooms that changed nothing are absent.",
+        "Of that, by room of the flow: from the commit before to its own. A room that changed nothing is absent.",
         ("stage",),
     ),
     Series("mm_tick_markets", "Markets by whether the newest tick knew their bar.", ("known",)),
@@ -118,7 +118,7 @@ OF_LAKE = (
     Series("mm_limit_value", "What the limit is about, a share or a count.", LIMIT),
     Series("mm_limit_threshold", "The limit.", LIMIT),
     # bots at exchanges
-    Series("mm_bots", "Bots that the exchange tells of, by what they do.", ("venue", "state", "source_kind")),
+    Series("mm_bots", "Bots that the exchange told of last, by what they do.", ("venue", "state", "source_kind")),
     Series("mm_bots_age_seconds", "Since the exchange told of them.", ("venue", "source_kind")),
     # where it is kept
     Series("mm_lake_bytes", "Bytes of the lake's folder."),

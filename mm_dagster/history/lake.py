@@ -21,9 +21,9 @@ import polars as pl
 from mm_dagster.bars import Span
 from mm_dagster.history import checksums, copies, marker, sqlite_files, upkeep, views, wall
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
+from mm_dagster.history.connection import METADATA, asking, count, interruptible, quote, transaction
 from mm_dagster.history.connection import Commit as Commit
 from mm_dagster.history.connection import LakeError as LakeError
-from mm_dagster.history.connection import METADATA, asking, count, interruptible, quote, transaction
 from mm_dagster.history.reader import is_behind, parts
 from mm_dagster.history.rows import Written as Written
 from mm_dagster.history.rows import key_of, listed, refuse_invalid, replace, same_key, selection
@@ -205,7 +205,7 @@ class Lake:
         """
         with self.sessions.reading() as connection:
             return connection.execute(
-                f"SELECT snapshot_id, snapshot_time::TIMESTAMPTZ AS at, commit_extra_info::JSON ->> 'run_id' AS run_id, "
+                "SELECT snapshot_id, snapshot_time::TIMESTAMPTZ AS at, commit_extra_info::JSON ->> 'run_id' AS run_id, "
                 "commit_extra_info::JSON ->> 'asset' AS asset, commit_extra_info::JSON ->> 'span' AS span, kept FROM ("
                 f"SELECT *, count(*) OVER () AS kept FROM {METADATA}.ducklake_snapshot ORDER BY snapshot_id DESC "
                 f"LIMIT {most}) JOIN {METADATA}.ducklake_snapshot_changes USING (snapshot_id) ORDER BY snapshot_id"

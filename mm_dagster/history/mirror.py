@@ -150,7 +150,7 @@ class Mirror:
             return self._healing(self._count_waiting)
 
     def glance(self) -> int | None:
-        """Like `waiting`, but it takes no turn and mends nothing, so that it never waits for a push; None: not known."""
+        """Like `waiting`, but without a turn, so that it waits for no push; None: not known, and nothing is mended."""
         if self._remote is None or not self._directory.is_dir():
             return 0
         try:
