@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -274,6 +277,15 @@ def test_requests_are_counted_and_timed_and_each_app_has_its_own() -> None:
     assert not [one for family in another.registry.collect() for one in family.samples]
 
 
+def test_mm_metrics_prints_the_same_for_people(built: Path) -> None:
+    places = {"MM_CONFIG_DIR": str(built / "configs"), "MM_DATA_DIR": str(built / "data")}
+    code = "from mm_dagster.cli import main; main()"
+    command = [sys.executable, "-c", code, "metrics"]
+    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert value(scraped(done.stdout), "mm_grid_state", "btc-real", "MANDATORY_EXIT") == 1
+
+
 # what is said of it ---------------------------------------------------------------------------------------------------
 
 
@@ -488,6 +500,7 @@ def test_prometheus_scrapes_and_answers_every_expression_of_the_dashboard(served
         assert empty == ["mm_mirror_commits_waiting"]
         [raised] = one.waited_for('ALERTS{alertname="GridMustBeLeft", alertstate="firing"}')
         assert raised["metric"]["grid_id"] == "btc-real"
+        assert len(one.query('ALERTS{alertstate="firing"}')) == 1
         assert [sample["metric"]["grid_id"] for sample in one.query("mm_grid_state{state='WARNING'} == 1")] == [
             SIMULATED.id
         ]
