@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +21,9 @@ import polars as pl
 from mm_dagster.bars import Span
 from mm_dagster.history import checksums, copies, marker, sqlite_files, upkeep, views, wall
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
+from mm_dagster.history.connection import METADATA, asking, count, interruptible, quote, transaction
 from mm_dagster.history.connection import Commit as Commit
 from mm_dagster.history.connection import LakeError as LakeError
-from mm_dagster.history.connection import asking, count, interruptible, quote, transaction
 from mm_dagster.history.reader import is_behind, parts
 from mm_dagster.history.rows import Written as Written
 from mm_dagster.history.rows import key_of, listed, refuse_invalid, replace, same_key, selection
@@ -192,6 +192,33 @@ class Lake:
                 "SELECT snapshot_id, snapshot_time, commit_message, commit_extra_info "
                 "FROM history.snapshots() ORDER BY snapshot_id"
             ).pl()
+
+    def newest_commits(self, most: int) -> pl.DataFrame:
+        """The newest commits that are still kept, oldest first: number, when, by which run of what, and how many
+        there are in all.
+
+        Asked of the catalogue's own tables: `snapshots` unfolds what each one changed, which at a month of ticks takes
+        forty times as long.
+
+        Args:
+            most: how many at most.
+        """
+        with self.sessions.reading() as connection:
+            return connection.execute(
+                "SELECT snapshot_id, snapshot_time::TIMESTAMPTZ AS at, commit_extra_info::JSON ->> 'run_id' AS run_id, "
+                "commit_extra_info::JSON ->> 'asset' AS asset, commit_extra_info::JSON ->> 'span' AS span, kept FROM ("
+                f"SELECT *, count(*) OVER () AS kept FROM {METADATA}.ducklake_snapshot ORDER BY snapshot_id DESC "
+                f"LIMIT {most}) JOIN {METADATA}.ducklake_snapshot_changes USING (snapshot_id) ORDER BY snapshot_id"
+            ).pl()
+
+    def size(self) -> dict[str, int]:
+        """How many files there are below its folder, and their bytes."""
+        sizes = []
+        for path in self.sessions.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # the upkeep clears away meanwhile
+                if path.is_file():
+                    sizes.append(path.stat().st_size)
+        return {"files": len(sizes), "bytes": sum(sizes)}
 
     def check(self) -> str:
         """One line for `mm doctor`: how much there is.
@@ -387,7 +414,6 @@ class Lake:
                     shutil.copyfile(path, target)
 
     def _extent(self) -> dict[str, int]:
-        files = [path for path in self.sessions.folder.rglob("*") if path.is_file()]
         with self.sessions.reading() as reader:
             [(snapshots,)] = reader.execute("SELECT count(*) FROM history.snapshots()").fetchall()
-        return {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "snapshots": snapshots}
+        return {**self.size(), "snapshots": snapshots}

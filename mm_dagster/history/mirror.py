@@ -149,6 +149,15 @@ class Mirror:
         with self._turn():
             return self._healing(self._count_waiting)
 
+    def glance(self) -> int | None:
+        """Like `waiting`, but without a turn, so that it waits for no push; None: not known, and nothing is mended."""
+        if self._remote is None or not self._directory.is_dir():
+            return 0
+        try:
+            return self._count_waiting()
+        except (git.GitError, OSError, ValueError):
+            return None
+
     def check(self) -> str:
         """One line for `mm doctor`.
 

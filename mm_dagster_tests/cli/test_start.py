@@ -48,6 +48,7 @@ def loaded_by(command: tuple[str, ...], folder: Path) -> tuple[int, set[str]]:
         (("--help",), 0, set()),
         (("sql", "select 1"), 0, set()),
         (("status",), 0, set()),
+        (("metrics",), 0, set()),
         # The beats of the daemon are in Dagster's storage, which only Dagster reads; on an empty folder there are none.
         (("health", "live"), 1, {"dagster", "sqlalchemy"}),
     ],

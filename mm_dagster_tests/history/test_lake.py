@@ -329,6 +329,11 @@ def test_every_commit_says_which_run_wrote_what(lake: Lake) -> None:
     assert newest["commit_message"] == "exit_state 2026-01-31T22:00:00Z to 2026-01-31T23:00:00Z"
     assert json.loads(newest["commit_extra_info"])["run_id"] == "run-7"
     assert newest["snapshot_time"].tzinfo is not None
+    told = lake.newest_commits(2)
+    assert told["snapshot_id"].to_list() == lake.snapshots()["snapshot_id"].tail(2).to_list()
+    last = told.row(-1, named=True)
+    assert (last["at"], last["kept"]) == (newest["snapshot_time"], lake.snapshots().height)
+    assert {name: last[name] for name in ("run_id", "asset", "span")} == json.loads(newest["commit_extra_info"])
 
 
 def test_newest_is_the_last_bar_of_each_symbol(lake: Lake) -> None:
