@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from mm_dagster.api import answers
+from mm_dagster.api import answers, metrics
 from mm_dagster.api.access import SESSION_SECONDS, Access, Caller, TooManyFailures
 from mm_dagster.api.collecting import Collecting, UnderWay
 from mm_dagster.api.gate import FAILED, Gate, hostname
@@ -100,16 +100,17 @@ def create_app(server: Server) -> Gate:
         redirect_slashes=False,
     )
     app.state.server, app.state.news = server, news
+    latency = metrics.Latency()
     _say_errors(app)
-    _service(app, server, news)
+    _service(app, server, news, latency)
     _state(app, server)
     _act(app, server)
-    return Gate(app, server.hosts)
+    return Gate(app, server.hosts, latency.observe)
 
 
 def newest_commit(project: Project) -> int | None:
     """The number of the history's newest commit."""
-    found = project.whole_lake.snapshots()
+    found = project.whole_lake.newest_commits(1)
     return int(found["snapshot_id"][-1]) if found.height else None
 
 
@@ -202,7 +203,7 @@ def _say_errors(app: FastAPI) -> None:
 # routes ---------------------------------------------------------------------------------------------------------------
 
 
-def _service(app: FastAPI, server: Server, news: News) -> None:
+def _service(app: FastAPI, server: Server, news: News, latency: metrics.Latency) -> None:
     @app.get("/health", tags=["service"], summary="Is the server up? Open to everybody, and says nothing else")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -211,6 +212,10 @@ def _service(app: FastAPI, server: Server, news: News) -> None:
     def ready(who: Who) -> Response:
         fine, parts = answers.ready(server.project())
         return JSONResponse({"ready": fine, "parts": parts}, 200 if fine else 503)
+
+    @app.get("/metrics", tags=["service"], summary="What Prometheus scrapes: docs/metrics.md")
+    def scraped(who: Who) -> Response:
+        return Response(metrics.render(server.project(), latency), media_type=metrics.CONTENT_TYPE)
 
     @app.get("/stream", tags=["service"], summary="Server-sent events: `changed` with a commit's number, and `alive`")
     async def stream(

@@ -60,7 +60,7 @@ class Gate:
     """Stands before the app; a request that is refused never reaches it."""
 
     def __init__(
-        self, app: App, hosts: Collection[str], note: Callable[[str, str, int, float], None] = lambda *_: None
+        self, app: App, hosts: Collection[str], note: Callable[[str | None, str, int, float], None] = lambda *_: None
     ) -> None:
         """
         Args:
@@ -107,7 +107,7 @@ class Gate:
                 if not started:
                     await _answer(sending, 500, FAILED, number)
             finally:
-                route = getattr(scope.get("route"), "path", "-")
+                route = getattr(scope.get("route"), "path", None)
                 self._note(route, scope["method"], status, time.monotonic() - began)
 
     def _look(self, scope: Scope, heads: Mapping[str, str]) -> None:
