@@ -27,7 +27,7 @@ def written(template: str, timezone: str, **values: Any) -> str:
         timezone: the reader's.
         values: what it names.
     """
-    text = _environment().get_template(template).render(values)
+    text = _environment().get_template(template).render(values, timezone=timezone)
     return in_local_time(text, timezone).replace(" %", "&nbsp;%")
 
 
