@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mm_dagster.pages.ladder import steps
 from mm_dagster.pages.page import DAY, Page
 from mm_dagster.pages.portfolio import NightOnPage
 from mm_dagster.pages.report import Drawings
-from mm_dagster.pictures.drawings import Drawing
+from mm_dagster.pictures.drawings import Drawing, Piece
 from mm_dagster.text import counted, plain_text
 
 STATIC = Path(__file__).parent / "static"
@@ -328,26 +329,44 @@ def _look_of(tick: Row | None) -> str:
 def _series(one: GridOnPage, decision: Drawing, equity: Drawing | None) -> str:
     """What the script draws anew so that it can be looked into, as JSON: the pieces of the drawings, no more."""
 
-    def rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
-        return [None if value is None else float(f"{value:.{digits}g}") for value in values]
-
-    def runs(pieces: Sequence[Any]) -> list[list[int | None]]:
+    def runs(pieces: Sequence[Piece]) -> list[list[int | None]]:
         return [[piece.start, piece.bars, piece.rank] for piece in pieces]
 
     grid, tick = one.grid, one.price_tick
+    decimals = len(plain_text(tick).partition(".")[2]) if tick else None
     found: Mapping[str, Any] = {
         "start": int(decision.start.timestamp()) if decision.start else 0,
-        "bar": int(BAR / timedelta(seconds=1)),
-        "until": decision.until,
-        "price": {name: rounded(values, 7) for name, values in decision.values.items()},
-        "money": {name: rounded(values, 6) for name, values in equity.values.items()} if equity else None,
+        "bar": int(BAR.total_seconds()),
+        "bars": decision.width,
+        "piece": decision.until[0],
+        "price": _packed(decision.values, decimals),
+        "money": _packed(equity.values) if equity else None,
         "verdicts": runs(decision.verdicts),
         "states": runs(decision.states),
         "lower": grid.lower,
         "upper": grid.upper,
         "stop": grid.stop,
-        "levels": rounded(grid.prices.tolist(), 7),
-        "quote": one.quote,
-        "decimals": len(plain_text(tick).partition(".")[2]) if tick else None,
+        "levels": [float(f"{level:.7g}") for level in grid.prices],
+        "decimals": decimals,
     }
     return json.dumps(found, separators=(",", ":"), allow_nan=False)
+
+
+def _packed(values: Mapping[str, Sequence[float | None]], decimals: int | None = None) -> dict[str, Any]:
+    """Curves as the steps from one known value to the next, in units of the last decimal: half as long as the values.
+
+    Args:
+        values: the curves by name; None: not known.
+        decimals: how many are kept; None: seven significant digits of the largest.
+    """
+    if decimals is None:
+        largest = max((abs(value) for curve in values.values() for value in curve if value), default=1.0)
+        decimals = max(2, 6 - math.floor(math.log10(largest)))
+    packed: dict[str, list[int | None]] = {}
+    for name, curve in values.items():
+        before, packed[name] = 0, []
+        for value in curve:
+            units = None if value is None else round(value * 10**decimals)
+            packed[name].append(None if units is None else units - before)
+            before = before if units is None else units
+    return {"decimals": decimals, "steps": packed}

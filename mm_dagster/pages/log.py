@@ -69,9 +69,8 @@ def of_stay(row: Row, one: GridOnPage, clock: datetime) -> Entry:
         at += f", when the grid stood at {money_text(row['total_pnl'], one.grid.capital, signed=True)} {one.quote}"
     lasts = row["until"] == one.as_of
     lasted = spoken((clock if lasts else row["until"] + BAR) - row["since"])
-    text = (
-        f"{'So far' if lasts else 'Held'} for {'more than ' if row['is_cut'] else ''}{lasted}.{at}{'.' if at else ''}"
-    )
+    more = "more than " if row["is_cut"] else ""
+    text = f"{'So far' if lasts else 'Held'} for {more}{lasted}.{at}{'.' if at else ''}"
     return Entry(row["since"], words(row["state"]), _look(row["state"]), text)
 
 

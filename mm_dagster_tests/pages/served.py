@@ -1,4 +1,4 @@
-"""The live page on loopback as a browser asks for it: the renderers behind the smallest server that speaks its contract.
+"""The live page on loopback: its renderers behind the smallest server that speaks the contract.
 
 The real one is `mm serve`. This one lets a test say what it answers: who is signed in, what the stream says, and when.
 """
@@ -55,7 +55,7 @@ class Served:
     _queues: set[asyncio.Queue[str]] = field(default_factory=set)
 
     def tell(self, event: str) -> None:
-        """An event to every open stream."""
+        """An event to every open stream; none ends it."""
         assert self._loop is not None, "nothing listens yet"
         for queue in list(self._queues):
             self._loop.call_soon_threadsafe(queue.put_nowait, event)
@@ -89,6 +89,7 @@ def serving(shown: Shown) -> Iterator[Served]:
     try:
         yield found
     finally:
+        found.tell("")
         server.should_exit = True
         thread.join(10)
 
@@ -151,7 +152,10 @@ async def _events(found: Served) -> AsyncIterator[str]:
     try:
         yield ": open\n\n"
         while True:
-            yield f"event: {await queue.get()}\ndata: 1\n\n"
+            event = await queue.get()
+            if not event:
+                return
+            yield f"event: {event}\ndata: 1\n\n"
     finally:
         found._queues.discard(queue)
         found.streams -= 1

@@ -285,20 +285,29 @@ function rankColours() {
   return found;
 }
 
+// Curves came as steps between known values, in units of the last decimal.
+function undone({ decimals, steps }) {
+  const values = (curve, at = 0) => curve.map((step) => (step === null ? null : (at += step) / 10 ** decimals));
+  return Object.fromEntries(Object.entries(steps).map(([name, curve]) => [name, values(curve)]));
+}
+
 function draw() {
+  const kept = zoomed;
   for (const one of charts) one.destroy();
   charts = [];
   const section = main.querySelector("[data-series]");
   if (!section || typeof uPlot === "undefined") return;
   const series = JSON.parse(section.dataset.series);
-  const ends = series.until.map((bar) => series.start + bar * series.bar);
-  const [price, money] = [section.querySelector(".plot.tall"), section.querySelector(".plot:not(.tall)")];
-  if (price) chart(price, 290, [ends, series.price.low, series.price.high, series.price.close], priceOptions(series));
-  if (money && series.money) {
-    const { realised, unrealised, total } = series.money;
-    chart(money, 200, [ends, realised, unrealised, total], moneyOptions(series));
+  const price = undone(series.price);
+  const ends = price.close.map((_, piece) => series.start + Math.min((piece + 1) * series.piece, series.bars) * series.bar);
+  const [decision, equity] = [section.querySelector(".plot.tall"), section.querySelector(".plot:not(.tall)")];
+  if (decision) chart(decision, 290, [ends, price.low, price.high, price.close], priceOptions(series));
+  if (equity && series.money) {
+    const { realised, unrealised, total } = undone(series.money);
+    chart(equity, 200, [ends, realised, unrealised, total], moneyOptions());
   }
-  if (zoomed && charts[0]) charts[0].setScale("x", zoomed);
+  // They first show all that there is; then what was looked into before.
+  if (kept) requestAnimationFrame(() => charts.forEach((one) => one.setScale("x", { ...kept })));
 }
 
 function chart(place, height, data, options) {
@@ -433,7 +442,7 @@ function priceOptions(series) {
   };
 }
 
-function moneyOptions(series) {
+function moneyOptions() {
   const text = (value) => (value === null ? "–" : value.toLocaleString("en-GB", { maximumFractionDigits: 2, signDisplay: "exceptZero" }));
   const value = said(text);
   return {
@@ -453,6 +462,7 @@ function moneyOptions(series) {
 // --- begin ----------------------------------------------------------------------------------------------------------------
 
 function begin() {
+  for (const one of document.querySelectorAll(".without-script")) one.remove();
   const door = document.getElementById("enter");
   if (door) return enter(door);
   prepare();
