@@ -10,14 +10,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from mm_dagster.bars import BAR, DAY_BARS, floor_bar
+from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, floor_bar
 from mm_dagster.pages import html, log
 from mm_dagster.pages.grid import GridOnPage, Row
 from mm_dagster.pages.ladder import steps
@@ -54,6 +54,7 @@ ACTIONS = (
 _MOST = 12
 """Messages on the page of now; of more the pages of their grids have them."""
 _MOST_OF_GRID = 80
+_LAST_DAY = datetime(2100, 1, 1, tzinfo=UTC)
 _REFUSED = "This code is not valid: it was used, it is too old, or it was mistyped."
 
 
@@ -114,9 +115,12 @@ def asked(text: str, timezone: str) -> datetime:
     """
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        moment = (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(f"{text[:40]!r} is no time: write it like 2026-06-29T16:45, or with Z for UTC.") from None
-    return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(timezone))).astimezone(ZoneInfo("UTC"))
+    if not FIRST_DAY <= moment < _LAST_DAY:
+        raise ValueError(f"{text[:40]!r}: nothing is known of that year.")
+    return moment
 
 
 def grid(

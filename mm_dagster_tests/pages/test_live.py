@@ -189,8 +189,12 @@ def test_times_are_those_of_the_operator() -> None:
 def test_a_time_that_is_asked_for_is_of_the_operator_s_zone() -> None:
     assert live.asked("2026-06-29T18:45", "Europe/Berlin") == datetime(2026, 6, 29, 16, 45, tzinfo=UTC)
     assert live.asked("2026-06-29T16:45Z", "Europe/Berlin") == datetime(2026, 6, 29, 16, 45, tzinfo=UTC)
-    with pytest.raises(ValueError, match="is no time: write it like"):
-        live.asked("yesterday", "UTC")
+    for wrong in ("yesterday", "0001-01-01T00:00", ""):
+        with pytest.raises(ValueError, match="is no time: write it like"):
+            live.asked(wrong, "Europe/Berlin")
+    for unknown in ("1969-01-01T00:00Z", "9999-12-31T23:59Z"):
+        with pytest.raises(ValueError, match="nothing is known of that year"):
+            live.asked(unknown, "UTC")
 
 
 def test_the_steps_of_the_history_lead_to_the_bars_beside_it() -> None:

@@ -72,6 +72,15 @@ def watched(page: Page) -> tuple[list[Request], list[str]]:
     return asked, complaints
 
 
+def weighed(page: Page) -> dict[str, int]:
+    """How many bytes each answer has that a page gets from now on, but for the stream, which never ends."""
+    sizes: dict[str, int] = {}
+    page.on(
+        "response", lambda answer: None if "/stream" in answer.url else sizes.update({answer.url: len(answer.body())})
+    )
+    return sizes
+
+
 def streaming(served: Served, page: Page, count: int = 1) -> None:
     """Waits until so many streams are open."""
     for _ in range(200):
@@ -151,11 +160,7 @@ def test_the_summary_is_one_screen_of_a_phone(phone: BrowserContext, served: Ser
 
 def test_a_month_of_one_grid_weighs_little(phone: BrowserContext, served: Served) -> None:
     page = phone.new_page()
-    sizes: dict[str, int] = {}
-    page.on(
-        "response",
-        lambda answer: None if "/stream" in answer.url else sizes.update({answer.url: len(answer.body())}),
-    )
+    sizes = weighed(page)
     page.goto(f"{served.url}/g/{WORST}?days=30", wait_until="load")
     expect(page.locator("canvas")).to_have_count(2)
     assert len(sizes) >= 6

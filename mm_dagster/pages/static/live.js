@@ -50,6 +50,7 @@ function isBusy() {
 }
 
 async function renew() {
+  if (main.querySelector("[data-still]")) return; // what is looked up of the past does not change
   if (asking) {
     askAgain = true;
     return;
@@ -135,7 +136,7 @@ function tell(kind) {
   receive(kind);
 }
 
-function open() {
+function connect() {
   stream = new EventSource("/stream");
   stream.onopen = () => tell("alive");
   stream.addEventListener("alive", () => tell("alive"));
@@ -144,7 +145,7 @@ function open() {
     // It comes back by itself unless it was refused: then the page finds out why, and tries again.
     if (stream?.readyState !== EventSource.CLOSED) return;
     renew();
-    again = setTimeout(open, LOOK_MS);
+    again = setTimeout(connect, LOOK_MS);
   };
 }
 
@@ -153,12 +154,12 @@ function listen() {
   const stop = new AbortController();
   noLonger = () => stop.abort();
   if (!navigator.locks) {
-    open();
+    connect();
     return;
   }
   const held = () => new Promise((done) => {
     letGo = done;
-    open();
+    connect();
   });
   navigator.locks.request("mm-stream", { signal: stop.signal }, held).catch(() => {});
 }
@@ -180,7 +181,7 @@ function look() {
   if (!signedOut && now - heardAt > SILENT_MS) {
     say("Nothing was heard from the server for a minute: what stands here may be old.");
   }
-  if (now - renewedAt >= RENEW_MS) renew();
+  if (!signedOut && now - renewedAt >= RENEW_MS) renew();
 }
 
 // --- answers ------------------------------------------------------------------------------------------------------------
@@ -353,8 +354,8 @@ function chart(place, height, data, options) {
 const curve = (label, stroke, more) => ({ label, stroke, width: 1.6, points: { show: false }, ...more });
 // Where nothing is pointed at, the newest is said.
 const last = (self, row) => self.data[row].findLast((one) => one !== null) ?? null;
-const said = (text) => (self, value, row, place) => text(place === null ? last(self, row) : value);
-const when = { label: "at", value: said((seconds) => (seconds === null ? "–" : timeOf(seconds))) };
+const orLast = (text) => (self, value, row, place) => text(place === null ? last(self, row) : value);
+const when = { label: "at", value: orLast((seconds) => (seconds === null ? "–" : timeOf(seconds))) };
 
 function priceOptions(series) {
   const ranks = rankColours();
@@ -434,9 +435,9 @@ function priceOptions(series) {
       bands: [{ series: [2, 1], fill: `${ink}40` }],
       series: [
         when,
-        curve("low", "transparent", { value: said(text) }),
-        curve("high", "transparent", { value: said(text) }),
-        curve("close", ink, { value: said(text) }),
+        curve("low", "transparent", { value: orLast(text) }),
+        curve("high", "transparent", { value: orLast(text) }),
+        curve("close", ink, { value: orLast(text) }),
       ],
     },
   };
@@ -444,7 +445,7 @@ function priceOptions(series) {
 
 function moneyOptions() {
   const text = (value) => (value === null ? "–" : value.toLocaleString("en-GB", { maximumFractionDigits: 2, signDisplay: "exceptZero" }));
-  const value = said(text);
+  const value = orLast(text);
   return {
     text,
     hooks: {},
