@@ -1,4 +1,4 @@
-"""What `mm status` and `mm report` show, gathered from the lake: both say the same of the same moment."""
+"""What terminal, report and live page show, gathered from the lake: all say the same of the same moment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import polars as pl
 from mm_dagster.alerts.responses import answers_of
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, Span, floor_bar, iso
 from mm_dagster.history.lake import Lake
-from mm_dagster.pages.grid import GridOnPage, by_urgency, grid_on_page
+from mm_dagster.pages.grid import GridOnPage, Row, by_urgency, grid_on_page
 from mm_dagster.pages.lines import lines
 from mm_dagster.pages.page import DAY, MarketOnPage, Page, with_responses
 from mm_dagster.pages.portfolio import NightOnPage, night_on_page
+from mm_dagster.pictures.extent import stretches
 from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.setup import unfinished
 from mm_dagster.pipeline.together import added_by, limit_of_the_night, together, weeks
@@ -262,3 +263,80 @@ def drawn(project: Project, found: Page) -> dict[str, tuple[Drawing | None, Draw
         )
         for grid in grids
     }
+
+
+def stays(project: Project, one: GridOnPage, found: Page) -> tuple[Row, ...]:
+    """The states that a grid was in over the page's days, newest first.
+
+    Each has `state`, `since`, `until`, `price` and `total_pnl` of when it began, and `is_cut`: it began before."""
+    until = floor_bar(found.as_of or found.clock)
+    span, names = Span(until - found.days * DAY, until), [one.grid.id]
+    of_episode = pl.col("activated_at") == one.grid.activated_at
+    states, risks = (
+        project.lake.read(table, span=span, grids=names, columns=["activated_at", "as_of", *columns]).filter(of_episode)
+        for table, columns in (("exit_state", ["state"]), ("grid_risk", ["price", "total_pnl"]))
+    )
+    risk = {row.pop("as_of"): row for row in risks.drop("activated_at").to_dicts()}
+    unknown = {"price": None, "total_pnl": None}
+    return tuple(
+        {"state": state, "since": start + BAR, "until": end, "is_cut": start <= span.start}
+        | risk.get(start + BAR, unknown)
+        for start, end, state in reversed(stretches(states.drop_nulls("state"), "state"))
+    )
+
+
+def responses(project: Project, one: GridOnPage, clock: datetime) -> tuple[Row, ...]:
+    """What was done about a grid, in all its episodes by a moment, newest first."""
+    known = project.lake.read("operator_response").filter(pl.col("grid_id") == one.grid.id, pl.col("at") <= clock)
+    return tuple(known.sort("at", "response_id", descending=True).to_dicts())
+
+
+def leaving_plan(project: Project, one: GridOnPage, clock: datetime) -> tuple[str, ...]:
+    """How to leave a grid, in sentences; none where there is nothing to leave."""
+    # Imported here because only this page plans.
+    from mm_dagster.pages.exit_plan import sentences
+    from mm_dagster.pipeline.leave import NoPlan, plan_of
+
+    if not one.grid.enabled or one.stopped or one.stale:
+        return ()
+    try:
+        plan = plan_of(project, one.grid.id, clock, None).plan
+    except NoPlan:
+        return ()
+    return tuple(sentences(plan, project.config.alerts.timezone, one.price_tick))
+
+
+def outcomes(project: Project) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """What came after each alert, newest first, and the own hit rate of each state.
+
+    They are stored once a day; what has none yet is counted now.
+    """
+    # Imported here because what evaluates loads much that `mm status` does not need.
+    from mm_dagster.pipeline.outcomes import by_level, outcomes_of
+
+    stored = project.lake.read("alert_outcome")
+    rows = outcomes_of(project) if stored.is_empty() else stored
+    return tuple(rows.sort("as_of", "grid_id", descending=True).to_dicts()), tuple(by_level(project, rows))
+
+
+def ticks(project: Project, clock: datetime) -> tuple[Row, ...]:
+    """The ticks of the 24 hours before a moment, oldest first."""
+    until = floor_bar(clock)
+    return tuple(project.lake.read("tick", span=Span(until - DAY, until)).sort("as_of").to_dicts())
+
+
+def channels(project: Project, clock: datetime) -> tuple[Row, ...]:
+    """What became of the messages of seven days on each channel: sent, refused, acknowledged, and the last."""
+    rows = project.lake.read("notification").filter(
+        pl.col("created_at").is_between(clock - 7 * DAY, clock), pl.col("status").is_in(["SENT", "FAILED", "PENDING"])
+    )
+    refused = pl.col("status") == "FAILED"
+    counted = rows.sort("created_at").group_by("channel").agg(
+        sent=(pl.col("status") == "SENT").sum(),
+        refused=refused.sum(),
+        waiting=(pl.col("status") == "PENDING").sum(),
+        acknowledged=pl.col("acknowledged_at").is_not_null().sum(),
+        sent_at=pl.col("sent_at").max(),
+        said=pl.col("detail").filter(refused).last(),
+    )  # fmt: skip
+    return tuple(counted.sort("channel", nulls_last=True).to_dicts())

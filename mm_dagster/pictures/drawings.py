@@ -8,8 +8,8 @@ drawings stays small.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -71,6 +71,9 @@ class Drawing:
         holes: bars that are not known.
         verdicts: the regime below the plot.
         states: the exit states below it.
+        start: when the first bar opens.
+        until: the bars at which the drawn pieces end.
+        values: what is drawn of each of them, by name, for who draws it anew; None: not known.
     """
 
     width: int
@@ -84,6 +87,9 @@ class Drawing:
     holes: tuple[Piece, ...] = ()
     verdicts: tuple[Piece, ...] = ()
     states: tuple[Piece, ...] = ()
+    start: datetime | None = None
+    until: tuple[int, ...] = ()
+    values: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
 def draw_decision(
@@ -133,6 +139,9 @@ def draw_decision(
         holes=_holes(bars["close"].is_null()),
         verdicts=_ranked(verdicts.filter(pl.col("symbol") == grid.symbol), "verdict", VERDICTS, span),
         states=_ranked(mine.unique("as_of", keep="last", maintain_order=True), "state", STATES, span),
+        start=span.start,
+        until=tuple(pieces["until"]),
+        values={name: pieces[name].to_list() for name in ("low", "high", "close")},
     )
 
 
@@ -188,6 +197,9 @@ def draw_equity(grid: GridConfig, risks: pl.DataFrame, span: Span) -> Drawing | 
         ticks=_days(span),
         marks=((height(0.0), "zero"),),
         holes=_holes(rows["total"].is_null()) if rows.height == span.bars else (),
+        start=span.start,
+        until=tuple(rows["until"]),
+        values={name: rows[name].to_list() for name in names},
     )
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.report import render
 from mm_dagster_tests.pages.rows import AS_OF, CLOCK, drawings, exit_row, grid, message_row, on_page, page, told
 
 HOSTILE = "<script>fetch('http://example.com')</script><img src=x onerror=alert(1)> \u202egnp.exe " + "W" * 400
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 
 
 def troubled(**changes: Any) -> Page:
@@ -37,18 +34,6 @@ def troubled(**changes: Any) -> Page:
 
 def written(found: Page, **changes: Any) -> str:
     return render(found, {one.grid.id: drawings(one.grid) for one in found.grids}, generated_at=CLOCK, **changes)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The browser of this machine."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser is here: none of {', '.join(BROWSERS)} is on the path")
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def test_what_people_wrote_stays_text() -> None:
