@@ -25,6 +25,7 @@ from mm_dagster.api.access import SESSION_SECONDS, Access, Caller, TooManyFailur
 from mm_dagster.api.collecting import Collecting, UnderWay
 from mm_dagster.api.gate import FAILED, Gate, hostname
 from mm_dagster.api.news import MOST_STREAMS, News
+from mm_dagster.api.pages import add_pages
 from mm_dagster.errors import ForeseenError
 from mm_dagster.pages.plain import plain
 from mm_dagster.pipeline.answers import answer
@@ -105,6 +106,7 @@ def create_app(server: Server) -> Gate:
     _service(app, server, news, latency)
     _state(app, server)
     _act(app, server)
+    add_pages(app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")))
     return Gate(app, server.hosts, latency.observe)
 
 
@@ -310,7 +312,8 @@ def _act(app: FastAPI, server: Server) -> None:
             raise HTTPException(409, str(error)) from None
         noted = row.row(0, named=True)
         names = ("response_id", "grid_id", "action", "at", "note", "person", "seconds_from_alert", "within_window")
-        return plain({name: noted[name] for name in names} | {"more": more})
+        sentence = f"Noted: {done.action}.{f' {more}' if more else ''}"
+        return plain({name: noted[name] for name in names} | {"sentence": sentence})
 
     @app.post(
         "/metrics/collect",

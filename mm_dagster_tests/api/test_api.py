@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import sys
 import time
@@ -290,3 +291,30 @@ def test_a_body_that_dawdles_holds_nobody_up(api: Served, monkeypatch: pytest.Mo
         assert time.monotonic() - began < 10
     assert requests.get(f"{api.url}/health", timeout=20).status_code == 200
     assert AS_OF.year == 2026
+
+
+PAGES = ("/", "/g/eth", "/g/nobody", "/right", "/history", "/history?as_of=2026-06-29T16:30Z", "/state")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_for_whoever_has_entered_and_keeps_to_itself(api: Served, path: str) -> None:
+    door = requests.get(api.url + path, timeout=60)
+    assert (door.status_code, "ETH-USDT" in door.text) == (401, False)
+    browser = api.person("anna")
+    answer = browser.get(api.url + path, timeout=60)
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert len(answer.content) < 150_000
+    part = browser.get(api.url + path, headers={"X-Part": "main"}, timeout=60).text
+    assert "<!doctype" not in part.lower()
+    for asked in re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text):
+        file = requests.get(api.url + asked, timeout=60)
+        assert (file.status_code, "immutable" in file.headers["cache-control"]) == (200, True)
+
+
+def test_a_time_that_is_none_is_said_and_a_file_outside_is_not_given(api: Served) -> None:
+    answer = api.person().get(f"{api.url}/history?as_of=yesterday", timeout=60)
+    assert (answer.status_code, "yesterday" in answer.text) == (400, True)
+    for path in ("/static/../live.py", "/static/%2e%2e/live.py", "/static/live.py", "/static/..%2flive.py"):
+        assert requests.get(api.url + path, timeout=20).status_code in (401, 404)

@@ -193,7 +193,7 @@ async function post(path, content) {
     body: JSON.stringify(content),
   });
   const read = await answer.json().catch(() => ({}));
-  const sentence = [read.sentence, read.detail].find((one) => typeof one === "string");
+  const sentence = [read.sentence, read.error, read.detail].find((one) => typeof one === "string");
   return { status: answer.status, ok: answer.ok, sentence };
 }
 

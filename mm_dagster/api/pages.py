@@ -1,0 +1,127 @@
+"""The live page: what a browser is given at each address. Whoever has not entered sees where one enters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+
+from mm_dagster.api.access import Caller
+from mm_dagster.pages import gather, live
+from mm_dagster.pages.page import Page
+from mm_dagster.pipeline.project import Project
+
+Days = Annotated[int, Query(ge=1, le=92)]
+Part = Annotated[str, Header()]
+"""`main`: only the inside of <main> is wanted, by the script that renews the page."""
+
+Write = Callable[[Project, Page, str | None], str]
+"""Makes a page of what was gathered, for a person."""
+
+
+def add_pages(app: FastAPI, project_of: Callable[[], Project], person_of: Callable[[Request], Caller | None]) -> None:
+    """Adds the addresses of the page.
+
+    Args:
+        app: the server's.
+        project_of: makes a project, anew for each request.
+        person_of: who looks; None: nobody who has entered.
+    """
+
+    def shown(request: Request, write: Write, days: int = 7) -> Response:
+        who = person_of(request)
+        if who is None:
+            return HTMLResponse(live.enter(), 401)
+        project = project_of()
+        return HTMLResponse(write(project, gather.page(project, project.now(), days=days), who.person))
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        path = live.STATIC / name
+        # Only what lies in the folder itself: a name with a slash is no route of ours.
+        if path.suffix not in live.TYPES or not path.is_file():
+            return Response(status_code=404)
+        # Its address holds a hash of its content.
+        return FileResponse(
+            path, media_type=live.TYPES[path.suffix], headers={"cache-control": "public, max-age=31536000, immutable"}
+        )
+
+    @app.get("/enter", include_in_schema=False)
+    def door() -> Response:
+        return HTMLResponse(live.enter())
+
+    @app.get("/", include_in_schema=False)
+    def now(request: Request, x_part: Part = "") -> Response:
+        return shown(request, _now(x_part == "main"))
+
+    @app.get("/g/{grid_id}", include_in_schema=False)
+    def grid(request: Request, grid_id: str, days: Days = 7, x_part: Part = "") -> Response:
+        return shown(request, _grid(grid_id, x_part == "main"), days)
+
+    @app.get("/right", include_in_schema=False)
+    def right(request: Request, x_part: Part = "") -> Response:
+        return shown(request, _right(x_part == "main"))
+
+    @app.get("/state", include_in_schema=False)
+    def state(request: Request, x_part: Part = "") -> Response:
+        return shown(request, _health(x_part == "main"))
+
+    @app.get("/history", include_in_schema=False)
+    def history(
+        request: Request, as_of: Annotated[str | None, Query(max_length=64)] = None, days: Days = 7, x_part: Part = ""
+    ) -> Response:
+        who = person_of(request)
+        if who is None:
+            return HTMLResponse(live.enter(), 401)
+        text, refused = _history(project_of(), as_of, days, who.person, x_part == "main")
+        return HTMLResponse(text, 400 if refused else 200)
+
+
+# what is written ------------------------------------------------------------------------------------------------------
+
+
+def _now(part: bool) -> Write:
+    def write(project: Project, found: Page, person: str | None) -> str:
+        drawn, nights = gather.drawn(project, found), gather.drawn_together(project, found)
+        return live.now(found, drawn, nights, person=person, part=part)
+
+    return write
+
+
+def _grid(grid_id: str, part: bool) -> Write:
+    def write(project: Project, found: Page, person: str | None) -> str:
+        one = next((one for one in found.grids if one.grid.id == grid_id), None)
+        if one is None:
+            return _now(part)(project, found, person)
+        rows = gather.stays(project, one, found), gather.responses(project, one, found.clock)
+        plan, drawn = gather.leaving_plan(project, one, found.clock), gather.drawn(project, found)
+        return live.grid(found, one, drawn, *rows, plan, person=person, part=part)
+
+    return write
+
+
+def _right(part: bool) -> Write:
+    return lambda project, found, person: live.right(found, *gather.outcomes(project), person=person, part=part)
+
+
+def _health(part: bool) -> Write:
+    def write(project: Project, found: Page, person: str | None) -> str:
+        ticks, channels = gather.ticks(project, found.clock), gather.channels(project, found.clock)
+        return live.health(found, ticks, channels, person=person, part=part)
+
+    return write
+
+
+def _history(project: Project, as_of: str | None, days: int, person: str | None, part: bool) -> tuple[str, str | None]:
+    """The page of a time, and why the time that was asked for is none."""
+    moment, refused = project.now(), None
+    if as_of is not None:
+        try:
+            moment = min(live.asked(as_of, project.config.alerts.timezone), moment)
+        except ValueError as error:
+            refused = str(error)
+    found = gather.page(project, moment, looked_up=True, days=days)
+    drawn, nights = gather.drawn(project, found), gather.drawn_together(project, found)
+    return live.history(found, drawn, nights, refused=refused, person=person, part=part), refused
