@@ -69,7 +69,7 @@ def pictures(folder: Path, browser: Browser, url: str) -> None:
         for one in taken:
             whole.paste(one, (left, 0))
             left += one.width + gap
-        whole.quantize(128).save(folder / f"{name}.png", optimize=True)
+        whole.quantize(256, kmeans=1).save(folder / f"{name}.png", optimize=True)
 
 
 def main(folder: Path) -> None:

@@ -90,7 +90,6 @@ function put(text) {
   const said = new Map(keyed("output").map((one) => [one.dataset.key, one.textContent]));
   const here = document.activeElement;
   const focused = here && here !== main && main.contains(here) ? named(here) : null;
-  const place = [scrollX, scrollY];
 
   main.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
   shown = text;
@@ -103,7 +102,6 @@ function put(text) {
   }
   for (const one of keyed("output")) one.textContent = said.get(one.dataset.key) || "";
   prepare();
-  scrollTo({ left: place[0], top: place[1], behavior: "instant" });
   if (focused) {
     const again = [...main.querySelectorAll("a, button, summary, [tabindex]")].find((one) => named(one) === focused);
     again?.focus({ preventScroll: true });
@@ -390,7 +388,7 @@ function priceOptions(series) {
     ctx.font = `${11 * devicePixelRatio}px system-ui`;
     const above = y - bbox.top > 16 * devicePixelRatio;
     ctx.textBaseline = above ? "bottom" : "top";
-    ctx.fillText(name, bbox.left + 4 * devicePixelRatio, y + (above ? -2 : 3) * devicePixelRatio);
+    ctx.fillText(name, bbox.left + 10 * devicePixelRatio, y + (above ? -2 : 3) * devicePixelRatio);
   };
   const strips = (self) => {
     const { ctx, bbox } = self;
