@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mm_dagster.api import answers, metrics
-from mm_dagster.api.access import SESSION_SECONDS, Access, Caller, TooManyFailures
+from mm_dagster.pipeline.access import SESSION_SECONDS, Access, Caller, TooManyFailures
 from mm_dagster.api.collecting import Collecting, UnderWay
 from mm_dagster.api.gate import FAILED, Gate, hostname
 from mm_dagster.api.news import MOST_STREAMS, News

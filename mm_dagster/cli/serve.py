@@ -15,7 +15,7 @@ from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.up import SERVE_PORT
 
 if TYPE_CHECKING:
-    from mm_dagster.api.access import Access
+    from mm_dagster.pipeline.access import Access
 
 TOKEN = "MM_API_TOKEN"
 _LONGEST_LINK = 7 * 1_440
@@ -90,7 +90,7 @@ def serve(
 
 def access_of(*, with_token: bool = False) -> Access:
     """Who may at this home."""
-    from mm_dagster.api.access import Access
+    from mm_dagster.pipeline.access import Access
 
     token = environment.secret(TOKEN) if with_token else None
     return Access(Path(project_here().data), token)

@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 import uvicorn
 
-from mm_dagster.api.access import Access
+from mm_dagster.pipeline.access import Access
 from mm_dagster.api.app import Server, create_app
 from mm_dagster.api.collecting import Collecting
 from mm_dagster.bars import BAR
