@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.alerts import failures, policy
-from mm_dagster.alerts.pushover import PushoverUnavailable
+from mm_dagster.alerts.channel import Unavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.tables import registry, words
 from mm_dagster_tests.alerts.given import (
@@ -439,7 +439,7 @@ def test_what_is_pending_of_a_stopped_grid_is_not_sent_any_more():
 
 
 def refuse_to_answer() -> None:
-    raise PushoverUnavailable("no answer")
+    raise Unavailable("no answer")
 
 
 def test_a_state_that_is_no_news_any_more_is_not_reminded_of():
