@@ -243,6 +243,8 @@ class TelegramServer:
 class _Handler(BaseHTTPRequestHandler):
     telegram: TelegramServer
     protocol_version = "HTTP/1.1"
+    # Head and body leave as one piece: two would wait for each other's receipt.
+    wbufsize = -1
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -119,7 +119,9 @@ def _tapped(project: Project, telegram: Telegram, said: Said) -> str:
     found = project.lake.read("notification").filter(pl.col("alert_id") == alert_id).to_dicts()
     if action not in CHOICES or not found:
         raise ValueError("This message is not in the ledger; nothing was noted.")
-    alert, now = found[0], project.now()
+    alert = found[0]
+    # The exchange's clock, by which it was sent, may be ahead of ours.
+    now = max(project.now(), alert["sent_at"] or alert["created_at"])
     if alert["kind"] == drill.KIND:
         return _drilled(project, telegram, said, alert, action, now)
     return _noted(project, telegram, said, alert["grid_id"], action, now, None, alert_id)
