@@ -103,7 +103,8 @@ class AlertsConfig(Model):
     budget: Budget = Budget()
     pushover: PushoverConfig = PushoverConfig()
     telegram: TelegramConfig | None = None
-    """`{token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}`: messages that can be answered; null: none."""
+    """`{token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}`: messages that can be answered; null: none. Beside them
+    `people: {anna: 123456789}`, who may answer, by name; `api_url`; `timeout_seconds`."""
     apprise: tuple[SecretUrl, ...] = ()
     """Second channels, `[{url_env: NAME}]`, each an address as apprise writes it."""
     heartbeat: SecretUrl | None = None
