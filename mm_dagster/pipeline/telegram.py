@@ -67,7 +67,6 @@ def listen(project: Project, wait_seconds: int = WAIT_SECONDS) -> int:
 
 def _hear(project: Project, telegram: Telegram, wait_seconds: int) -> int:
     updates = telegram.updates(wait_seconds)
-    _mind_silence(project, telegram)
     handled, answers = set(telegram.notes.get("handled") or []), 0
     for update in updates:
         said = update.said
@@ -80,6 +79,7 @@ def _hear(project: Project, telegram: Telegram, wait_seconds: int) -> int:
         handled.add(update.number)
         # What is noted is known anyway; this keeps a line from being said twice when a confirmation gets lost.
         telegram.notes.put(handled=sorted(handled & {one.number for one in updates}))
+    _mind_silence(project, telegram)
     if updates:
         telegram.confirm(updates[-1].number)
     return answers
@@ -104,9 +104,13 @@ def _handle(project: Project, telegram: Telegram, said: Said) -> bool:
         done, line = False, "This could not be noted; the log says why. `mm respond` notes it, too."
     line = in_local_time(line, project.config.alerts.timezone)
     if said.tap:
-        telegram.answer_tap(said, line, done=done)
-    elif line:
-        _say(telegram, line)
+        # A tap has room for a sentence; what is left to do is worth a message.
+        tapped, _, rest = line.partition("\n")
+        telegram.answer_tap(said, tapped, done=done)
+    else:
+        rest = line
+    if rest:
+        _say(telegram, rest)
     return done and bool(line)
 
 
@@ -135,20 +139,20 @@ def _typed(project: Project, telegram: Telegram, said: Said) -> str:
     """
     if not said.words.startswith("/"):
         return ""
-    command, _, rest = said.words[1:].partition(" ")
-    # In a group a command may be followed by the bot's name.
-    command = command.partition("@")[0].lower()
+    parts = [*said.words[1:].split(maxsplit=2), "", "", ""]
+    # In a group a command may be followed by the bot's name; phones begin words with a capital.
+    command, grid_id, note = parts[0].partition("@")[0].lower(), parts[1], parts[2].strip()
+    grid_id = next((one.id for one in project.config.grids if one.id.lower() == grid_id.lower()), grid_id)
     if command == "status":
         return _status(project)
     if command not in _COMMANDS:
         return _HELP
-    grid_id, _, note = rest.strip().partition(" ")
     running = [grid.id for grid in project.config.grids if grid.enabled]
     if not grid_id and len(running) != 1:
         raise ValueError(f"Which grid? Write it like /{command} {running[0] if running else 'GRID'}.")
     assert said.at is not None
     at = min(said.at + project.ahead, project.now())
-    return _noted(project, telegram, said, grid_id or running[0], _COMMANDS[command], at, note.strip() or None, None)
+    return _noted(project, telegram, said, grid_id or running[0], _COMMANDS[command], at, note or None, None)
 
 
 def _noted(
@@ -168,7 +172,7 @@ def _noted(
     noted = row.row(0, named=True)
     until = f" until {iso(noted['at'] + SNOOZE)}" if action == "snoozed" else ""
     who = f" by {noted['person']}" if noted["person"] else ""
-    return f"{grid_id}: noted as {action}{who}{until}." + (f" {more}" if more else "")
+    return f"{grid_id}: noted as {action}{who}{until}." + (f"\n{more}" if more else "")
 
 
 def _drilled(

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from mm_dagster import cli, environment, home
+from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.load import load
 from mm_dagster.environment import VariableError
 from mm_dagster.pipeline import new_home
@@ -238,6 +240,13 @@ def test_each_question_is_asked_once_and_again_after_a_wrong_answer(note: Path, 
         ["git", "-C", str(folder), "log", "--name-only", "--format=%an"], capture_output=True, text=True, check=True
     )
     assert log.stdout.split() == ["mm", "alerts.yaml", "markets.yaml"]
+
+
+def test_telegram_is_named_by_the_variables_of_its_token_and_chat() -> None:
+    written = yaml.safe_load(new_home.alerts(new_home.Answers("UTC", "USDT", "kucoin", "telegram")))
+    telegram = AlertsConfig(**written).telegram
+    assert telegram is not None
+    assert (telegram.token_env, telegram.chat_env) == ("TELEGRAM_TOKEN", "TELEGRAM_CHAT")
 
 
 @pytest.mark.parametrize(

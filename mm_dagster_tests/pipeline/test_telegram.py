@@ -11,12 +11,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 import yaml
 
 from mm_dagster.alerts import telegram as client
+from mm_dagster.alerts.channel import Refused
 from mm_dagster.bars import floor_bar
+from mm_dagster.cli import examine
+from mm_dagster.cli.app import CommandError
+from mm_dagster.defs.automation import receipts_are_open
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline import drill, telegram
 from mm_dagster.pipeline.answers import answer
@@ -196,6 +201,9 @@ def test_typed_words_do_what_buttons_do(home: Home, server: TelegramServer):
     listen(home.project, 0)
     assert [one["action"] for one in home.responses()] == ["reduced", "stopped"]
     assert "its episode is closed" in server.messages[-1]["text"]
+    server.type("/Reopened " + GRID.upper())
+    listen(home.project, 0)
+    assert [one["action"] for one in home.responses()] == ["reduced", "stopped", "reopened"]
     server.type("/stopped nothing")
     server.type("/stopped")
     server.type("/status")
@@ -208,9 +216,44 @@ def test_typed_words_do_what_buttons_do(home: Home, server: TelegramServer):
     assert which.startswith("Which grid? Write it like /stopped ")
     assert f"{GRID}: WARNING as of " in status
     assert "not judged yet" in status
-    assert "stopped at" in status
+    assert "reopened at" in status
     assert helped.startswith("/stopped GRID")
-    assert len(home.responses()) == 2
+    assert len(home.responses()) == 3
+
+
+def test_what_is_left_to_do_about_a_stopped_grid_is_a_message_since_a_tap_has_no_room_for_it(
+    home: Home, server: TelegramServer
+):
+    home.stands_at("MANDATORY_EXIT")
+    home.send()
+    tap = server.tap(server.messages[-1], "stopped")
+    listen(home.project, 0)
+    assert server.answers[tap["callback_query"]["id"]] == f"{GRID}: noted as stopped by anna."
+    assert "set it to false, or give it a new activated_at" in server.messages[-1]["text"]
+    assert "✓ Stopped" in next(iter(server.marks.values()))
+
+
+def test_the_sensor_that_follows_receipts_hears_it(home: Home, server: TelegramServer):
+    home.stands_at("WARNING")
+    home.send()
+    server.tap(server.messages[-1], "kept")
+    found = receipts_are_open(dg.build_sensor_context(resources={"project": home.project}))
+    assert found.skip_message == "no emergency rings; 1 answer came in"
+    assert [one["action"] for one in home.responses()] == ["kept"]
+
+
+def test_the_doctor_knows_telegram(home: Home, server: TelegramServer, monkeypatch: pytest.MonkeyPatch):
+    assert examine._telegram(home.project).endswith("anna, ben may answer")
+    assert examine._pushover(home.project) == "not used: messages go by Telegram, where nothing rings"
+    server.refusal = (400, "Bad Request: chat not found")
+    with pytest.raises(Refused, match="open the bot in Telegram and press Start, and check the number in TG_CHAT"):
+        examine._telegram(home.project)
+    monkeypatch.setenv("TG_CHAT", "@me")
+    with pytest.raises(CommandError, match="TG_CHAT: must be the number of a chat"):
+        examine._telegram(home.project)
+    monkeypatch.delenv("TG_CHAT")
+    with pytest.raises(CommandError, match="TG_CHAT not set, which alerts"):
+        examine._telegram(home.project)
 
 
 def test_a_press_on_a_message_that_was_overtaken_keeps_nothing_and_says_so(home: Home, server: TelegramServer):
