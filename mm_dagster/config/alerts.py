@@ -104,7 +104,7 @@ class AlertsConfig(Model):
     pushover: PushoverConfig = PushoverConfig()
     telegram: TelegramConfig | None = None
     """`{token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}`: messages that can be answered; null: none. Beside them
-    `people: {anna: 123456789}`, who may answer, by name; `api_url`; `timeout_seconds`."""
+    `people`, who may answer, each name with a number; `api_url`; `timeout_seconds`."""
     apprise: tuple[SecretUrl, ...] = ()
     """Second channels, `[{url_env: NAME}]`, each an address as apprise writes it."""
     heartbeat: SecretUrl | None = None
