@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -116,6 +117,26 @@ def _chain(error: BaseException) -> list[BaseException]:
             found.append(one)
             todo += [one.__cause__, one.__context__, *(arg for arg in one.args if isinstance(arg, BaseException))]
     return found
+
+
+@contextmanager
+def silent(*loggers: str) -> Iterator[None]:
+    """Keeps what these loggers say in this thread out of the log: addresses with secrets in them."""
+    for name in loggers:
+        logging.getLogger(name).addFilter(_is_heard)
+    thread = threading.get_ident()
+    _silent_threads.add(thread)
+    try:
+        yield
+    finally:
+        _silent_threads.discard(thread)
+
+
+_silent_threads: set[int] = set()
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    return record.thread not in _silent_threads
 
 
 class RedactedError(Exception):

@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, method: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fields = _fields(self.headers.get("Content-Type", ""), body)
+        fields = fields_of(self.headers.get("Content-Type", ""), body)
         fault = self.pushover.next_fault(f"{method} {self.path}")
         match fault:
             case None:
@@ -233,7 +233,7 @@ def _refuse(error: str, code: int = 400, **fields: str) -> tuple[int, dict[str, 
     return code, {"status": 0, "errors": [error], "request": secrets.token_hex(16), **fields}
 
 
-def _fields(content_type: str, body: bytes) -> dict[str, Any]:
+def fields_of(content_type: str, body: bytes) -> dict[str, Any]:
     """The fields of a form, as text; a file's content stays bytes."""
     if not content_type.startswith("multipart/form-data"):
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, strict_parsing=bool(body)))

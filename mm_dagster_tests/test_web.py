@@ -22,8 +22,9 @@ import requests
 
 from mm_dagster import logs, web
 from mm_dagster.alerts import heartbeat
-from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable
-from mm_dagster.alerts.pushover import Pushover, PushoverElsewhere, PushoverRefused, PushoverUnavailable
+from mm_dagster.alerts.apprise import Apprise
+from mm_dagster.alerts.channel import Elsewhere, Message, Refused, Unavailable
+from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.config.markets import AccountKeys, CcxtVenue
@@ -69,7 +70,7 @@ def pushover(url: str, seconds: float = SECONDS) -> Pushover:
 
 def told_by(ask: Callable[[], object]) -> str:
     """What an error says; nothing but what is foreseen comes out."""
-    with pytest.raises((VenueError, PushoverUnavailable, PushoverRefused, SecondChannelUnavailable)) as caught:
+    with pytest.raises((VenueError, Unavailable, Refused, Unavailable)) as caught:
         ask()
     return str(caught.value)
 
@@ -77,13 +78,13 @@ def told_by(ask: Callable[[], object]) -> str:
 CLIENTS: dict[str, Callable[[str], str]] = {
     "candles": lambda url: told_by(venue(url).check),
     "account": lambda url: told_by(account(url).check),
-    "pushover": lambda url: told_by(lambda: pushover(url).send("t", "m", 2, timestamp=T0)),
+    "pushover": lambda url: told_by(lambda: pushover(url).send(Message("t", "m", 2, T0))),
     "receipt": lambda url: told_by(lambda: pushover(url).receipt("r" * 30)),
     "heartbeat": lambda url: str(heartbeat.beat(f"{url}/ping/{TOKEN}")),
     "apprise": lambda url: told_by(
-        lambda: SecondChannel(
-            [url.replace("http", "json", 1) + f"/{TOKEN}?redirect=yes"], timeout_seconds=SECONDS
-        ).send("t", "m")
+        lambda: Apprise([url.replace("http", "json", 1) + f"/{TOKEN}?redirect=yes"], timeout_seconds=SECONDS).send(
+            Message("t", "m")
+        )
     ),
 }
 
@@ -111,10 +112,8 @@ def test_a_redirect_to_the_same_host_another_path_or_in_a_chain_is_not_followed_
 
 def test_a_redirect_is_not_asked_for_three_times_and_the_message_waits() -> None:
     with Wire(answer(b"", "302 Found", ["Location: http://portal.example/login"])) as server:
-        with pytest.raises(
-            PushoverElsewhere, match=r"redirects to portal\.example .*correct pushover\.api_url in alerts"
-        ):
-            pushover(server.url).send("t", "m", 2, timestamp=T0)
+        with pytest.raises(Elsewhere, match=r"redirects to portal\.example .*correct pushover\.api_url in alerts"):
+            pushover(server.url).send(Message("t", "m", 2, T0))
         assert len(server.asked) == 1
 
 
@@ -330,10 +329,10 @@ def test_pushover_that_repeats_what_it_was_sent_is_quoted_without_it(status: str
 
 @pytest.mark.parametrize("name", [TOKEN, USER, "../../messages", "a/b", "x\ny", "", 7, None, {"a": 1}, "r" * 300])
 def test_what_is_no_name_becomes_no_receipt(name: object) -> None:
-    body = json.dumps({"status": 1, "receipt": name, "request": name}).encode()
+    body = json.dumps({"status": 1, "receipt": name}).encode()
     with Wire(answer(body)) as server:
-        sent = pushover(server.url).send("t", "m", 2, timestamp=T0)
-    assert (sent.receipt, sent.request) == (None, None)
+        sent = pushover(server.url).send(Message("t", "m", 2, T0))
+    assert sent.receipt is None
 
 
 def test_a_device_that_is_called_like_the_token_is_not_stored() -> None:
@@ -449,8 +448,8 @@ def test_contract_with_apprise_every_service_calls_the_module_requests() -> None
 
 def test_contract_with_apprise_its_services_speak_by_our_rules() -> None:
     with Wire(answer(b"ok")) as server:
-        second = SecondChannel([server.url.replace("http", "json", 1)], timeout_seconds=5)
-        assert second.send("t", "m")
+        second = Apprise([server.url.replace("http", "json", 1)], timeout_seconds=5)
+        assert second.send(Message("t", "m"))
         assert isinstance(importlib.import_module("apprise.plugins.custom_json").requests, web.Requests)
 
 

@@ -1,4 +1,4 @@
-"""The second channel: whatever apprise can reach, with a deadline, and without a word of its addresses.
+"""Whatever apprise can reach, as a channel: with a deadline, and without a word of its addresses.
 
 An address of apprise holds passwords and tokens in any of its parts, so nothing of it is ever shown but the name of
 the service. For the same reason what apprise, and the client underneath it, write to the log is not kept.
@@ -6,14 +6,13 @@ the service. For the same reason what apprise, and the client underneath it, wri
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mm_dagster import web
+from mm_dagster import logs, web
+from mm_dagster.alerts.channel import Channel, Message, Sent, Unavailable
 from mm_dagster.text import number_text
 
 if TYPE_CHECKING:
@@ -22,17 +21,15 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 15.0
 """For one message to one address, all in all."""
 _MOST_BYTES = 2**20
+_LOGGERS = ("apprise", "urllib3.connectionpool")
+"""What would write addresses to the log, which may hold secrets."""
 
 
-class SecondChannelUnavailable(Exception):
-    """No address took the message. It may or may not have arrived."""
-
-
-class SecondChannelUrlError(ValueError):
+class AddressError(ValueError):
     """An address that apprise cannot read."""
 
 
-class SecondChannel:
+class Apprise(Channel):
     """One or several addresses in the notation of apprise, all of which are given each message."""
 
     name = "apprise"
@@ -45,42 +42,37 @@ class SecondChannel:
             timeout_seconds: for one message to one address, all in all.
 
         Raises:
-            SecondChannelUrlError: there is none, or one cannot be read; it says which, not what it is.
+            AddressError: there is none, or one cannot be read; it says which, not what it is.
         """
         # Costs as much as the rest of a command's start, and most configurations have no second channel.
         import apprise
 
         if not urls:
-            raise SecondChannelUrlError("the second channel has no address")
+            raise AddressError("the second channel has no address")
         self._timeout_seconds = timeout_seconds
         asset = apprise.AppriseAsset(app_id="mm_dagster", app_desc="", app_url="", storage_mode="memory")
         self._services: list[tuple[str, apprise.NotifyBase]] = []
         for number, url in enumerate(urls, start=1):
-            with _unlogged():
+            with logs.silent(*_LOGGERS):
                 service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
             if not isinstance(service, apprise.NotifyBase):
-                raise SecondChannelUrlError(f"address {number} of the second channel is none that apprise can read")
+                raise AddressError(f"address {number} of the second channel is none that apprise can read")
             service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
             # Its plugins follow redirects with their tokens, and read whatever is sent.
             web.Requests(_MOST_BYTES).stand_in("apprise.plugins")
             label = str(service.service_name or "a service")
             self._services.append((label if len(urls) == 1 else f"{label} (address {number})", service))
 
-    def send(self, title: str, message: str, *, url: str | None = None) -> str:
-        """Sends one message to all addresses at once, without trying again.
-
-        Args:
-            title: plain text.
-            message: plain text.
-            url: where to read on; it becomes the last line.
+    def send(self, message: Message) -> Sent:
+        """Sends title, text and link to all addresses at once, without trying again.
 
         Returns:
             Who took it, and who did not.
 
         Raises:
-            SecondChannelUnavailable: nobody took it within the timeout.
+            Unavailable: nobody took it within the timeout. It may or may not have arrived.
         """
-        body = f"{message}\n{url}" if url else message
+        title, body = message.title, f"{message.text}\n{message.url}" if message.url else message.text
         took: list[str] = []
         threads = [
             threading.Thread(target=self._give, args=(label, service, title, body, took), daemon=True)
@@ -95,12 +87,12 @@ class SecondChannel:
         missed = [label for label, _ in self._services if label not in taken]
         failure = f"{', '.join(missed)} did not take it within {number_text(self._timeout_seconds)} s"
         if not taken:
-            raise SecondChannelUnavailable(failure)
-        return f"{', '.join(taken)} took it" + (f"; {failure}" if missed else "")
+            raise Unavailable(failure)
+        return Sent(detail=f"{', '.join(taken)} took it" + (f"; {failure}" if missed else ""))
 
     @staticmethod
     def _give(label: str, service: apprise.NotifyBase, title: str, body: str, took: list[str]) -> None:
-        with _unlogged():
+        with logs.silent(*_LOGGERS):
             try:
                 taken = service.notify(body=body, title=title, notify_type="warning")
             except Exception:
@@ -108,23 +100,3 @@ class SecondChannel:
                 taken = False
         if taken:
             took.append(label)
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Keeps what apprise and the HTTP client say in this thread out of the log: addresses, which may hold secrets."""
-    for name in ("apprise", "urllib3.connectionpool"):
-        logging.getLogger(name).addFilter(_is_logged)
-    thread = threading.get_ident()
-    _silent_threads.add(thread)
-    try:
-        yield
-    finally:
-        _silent_threads.discard(thread)
-
-
-_silent_threads: set[int] = set()
-
-
-def _is_logged(record: logging.LogRecord) -> bool:
-    return record.thread not in _silent_threads

@@ -12,18 +12,17 @@ to both at once, and is not settled by the second alone while the first may stil
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from mm_dagster.alerts.alert import EMERGENCY, UNCONFIRMED, Alert, Cancellation
-from mm_dagster.alerts.apprise import SecondChannelUnavailable
+from mm_dagster.alerts.channel import Button, Channel, InThread, Message, NotTaken, Refused, Unavailable
 from mm_dagster.alerts.ledger import CANCELLED, NOT_TAKEN, KnownLedger, Ledger, event, frame, repeat_id
-from mm_dagster.alerts.pushover import PushoverNotTaken, PushoverRefused, PushoverUnavailable, Sent
+from mm_dagster.alerts.responses import CHOICES, choices
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.tables import registry
 
@@ -40,29 +39,6 @@ LEFT_OUT = timedelta(hours=1)
 
 TWICE = 2
 """So often a message is offered that may have been taken: the first time, and once more."""
-
-
-class Channel(Protocol):
-    """The first way to the operator: Pushover."""
-
-    name: str
-
-    def send(
-        self, title: str, message: str, priority: int, *, timestamp: datetime, url: str | None, image: bytes | None
-    ) -> Sent:
-        """Sends a message, or raises PushoverRefused or PushoverUnavailable."""
-
-    def cancel(self, receipt: str) -> None:
-        """Stops an emergency, or raises PushoverRefused or PushoverUnavailable."""
-
-
-class SecondChannel(Protocol):
-    """The second way."""
-
-    name: str
-
-    def send(self, title: str, message: str, *, url: str | None) -> str:
-        """Sends a message and says who took it, or raises SecondChannelUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +68,7 @@ def dispatch(
     *,
     ledger: Ledger,
     channel: Channel | None,
-    second: SecondChannel | None = None,
+    second: Channel | None = None,
     clock: Callable[[], datetime],
 ) -> pl.DataFrame:
     """Notes and sends alerts, and stops the emergencies that are over. Nothing else sends.
@@ -131,7 +107,8 @@ def dispatch(
             sender.send(one)
     touched = [one.alert.alert_id for one in unsettled]
     for cancellation in cancellations:
-        if channel is not None and book.rows[cancellation.alert_id]["expired_at"] is None:
+        row = book.rows[cancellation.alert_id]
+        if channel is not None and row["channel"] == channel.name and row["expired_at"] is None:
             sender.cancel(cancellation, channel)
             touched.append(cancellation.alert_id)
     sender.make_up()
@@ -182,7 +159,7 @@ class _Outcome:
 class _Sender:
     book: KnownLedger
     channel: Channel | None
-    second: SecondChannel | None
+    second: Channel | None
     clock: Callable[[], datetime]
 
     def send(self, one: Outgoing) -> None:
@@ -206,9 +183,9 @@ class _Sender:
                 why = "it was refused before, and there is no second channel any more"
                 self._note(one, _Outcome("REFUSED", self.channel.name, why))
         elif channel is None:
-            self._note(one, _hand(self.second, one), refused=refused)
+            self._note(one, self._hand(self.second, one), refused=refused)
         elif self._is_repeat(alert_id):
-            outcome = _hand(self.second, one)
+            outcome = self._hand(self.second, one)
             self._note(one, outcome)
             if outcome.event != "SENT":
                 self._note(one, self._push(channel, one), more=True)
@@ -218,7 +195,7 @@ class _Sender:
             outcome = self._push(channel, one)
             self._note(one, outcome, more=True)
             if outcome.event != "SENT":
-                self._note(one, _hand(self.second, one), refused=outcome.event == "REFUSED", instead=outcome)
+                self._note(one, self._hand(self.second, one), refused=outcome.event == "REFUSED", instead=outcome)
         self._leave_if_spent(one)
 
     def _leave_if_spent(self, one: Outgoing) -> None:
@@ -236,7 +213,7 @@ class _Sender:
         took = self.second is not None and self.book.last(row["alert_id"], "SENT", self.second.name) is not None
         other = None
         if self.second is not None and not took:
-            other = _hand(self.second, one)
+            other = self._hand(self.second, one)
             self._beside(row, other)
             took = other.event == "SENT"
         has = "the second channel has it" if took else "no second channel has it"
@@ -264,7 +241,7 @@ class _Sender:
         """One try at the first channel, noted before it is made."""
         row = self.book.rows[one.alert.alert_id]
         self.book.try_at(row, channel.name, self.clock())
-        return _push(channel, one, self._created(one))
+        return _push(channel, row, one)
 
     def cancel(self, cancellation: Cancellation, channel: Channel) -> None:
         """Stops an emergency, and notes that it is silent, or why not."""
@@ -272,12 +249,12 @@ class _Sender:
         events = []
         try:
             channel.cancel(cancellation.receipt)
-        except PushoverUnavailable as error:
+        except Unavailable as error:
             logger.error("the emergency %s may still ring: %s", cancellation.alert_id, error)
             detail = f"not cancelled yet, though {cancellation.reason}: {error}"
             row |= {"detail": detail}
             events = [event(row, "UNANSWERED", self.clock(), channel.name, detail)]
-        except PushoverRefused as error:
+        except Refused as error:
             logger.error("the emergency %s was not cancelled: %s", cancellation.alert_id, error)
             row |= {
                 "detail": f"not cancelled, though {cancellation.reason}: {error}",
@@ -300,20 +277,22 @@ class _Sender:
                 and self.clock() - row["sent_at"] <= LEFT_OUT
                 and not self.book.tried(row["alert_id"], self.second.name)
             ):
-                self._beside(row, _give(self.second, row["title"], row["message"], None))
+                self._beside(row, _give(self.second, _message(row)))
 
-    def _both(self, one: Outgoing, channel: Channel, second: SecondChannel) -> None:
+    def _both(self, one: Outgoing, channel: Channel, second: Channel) -> None:
         """Both channels at once: neither waits for the other to give up."""
         now = self.clock()
         took = self.book.last(one.alert.alert_id, "SENT", second.name)
-        beside = _InThread(second, one) if took is None or now - took["at"] >= SECOND_AGAIN else None
+        beside = None
+        if took is None or now - took["at"] >= SECOND_AGAIN:
+            beside = InThread(lambda: self._hand(second, one))
         outcome = self._push(channel, one)
         self._note(one, outcome, more=True)
         if outcome.event == "REFUSED":
-            other = beside.outcome() if beside else _hand(second, one)
+            other = beside.result() if beside else self._hand(second, one)
             self._note(one, other, refused=True, instead=outcome)
         elif beside:
-            self._beside(self.book.rows[one.alert.alert_id], beside.outcome())
+            self._beside(self.book.rows[one.alert.alert_id], beside.result())
 
     def _beside(self, row: dict[str, Any], outcome: _Outcome) -> None:
         """Notes what came of a channel that does not decide what becomes of the row."""
@@ -361,9 +340,7 @@ class _Sender:
     def _log(self, one: Outgoing) -> None:
         logger.warning("%s\n%s", one.title, one.message)
         why = (
-            f"a {kind_of(one.source)} market reaches no channel"
-            if not is_real(one.source)
-            else "there are no Pushover credentials"
+            f"a {kind_of(one.source)} market reaches no channel" if not is_real(one.source) else "no channel is set up"
         )
         now = self.clock()
         row = self.book.rows[one.alert.alert_id] | {
@@ -375,34 +352,11 @@ class _Sender:
         }
         self.book.commit([row], now)
 
-    def _created(self, one: Outgoing) -> datetime:
-        created: datetime = self.book.rows[one.alert.alert_id]["created_at"]
-        return created
+    def _hand(self, second: Channel, one: Outgoing) -> _Outcome:
+        return _give(second, _message(self.book.rows[one.alert.alert_id], one))
 
     def _is_repeat(self, alert_id: str) -> bool:
         return any(row["receipt"] and repeat_id(row["alert_id"]) == alert_id for row in self.book.rows.values())
-
-
-class _InThread:
-    """The second channel in a thread of its own. It ends with the process, so a crash never waits for it."""
-
-    def __init__(self, second: SecondChannel, one: Outgoing) -> None:
-        self._found: list[_Outcome | BaseException] = []
-        self._thread = threading.Thread(target=self._run, args=(second, one), daemon=True)
-        self._thread.start()
-
-    def _run(self, second: SecondChannel, one: Outgoing) -> None:
-        try:
-            self._found.append(_hand(second, one))
-        except BaseException as error:
-            self._found.append(error)
-
-    def outcome(self) -> _Outcome:
-        self._thread.join()
-        (found,) = self._found
-        if isinstance(found, BaseException):
-            raise found
-        return found
 
 
 def _is_alarm(priority: int, state: str) -> bool:
@@ -410,24 +364,36 @@ def _is_alarm(priority: int, state: str) -> bool:
     return priority == EMERGENCY and state == "MANDATORY_EXIT"
 
 
-def _push(channel: Channel, one: Outgoing, created: datetime) -> _Outcome:
+def _message(row: Mapping[str, Any], one: Outgoing | None = None) -> Message:
+    """The words of a row, with the link and the picture, if they are at hand, and the answers that it asks for."""
+    return Message(
+        title=row["title"],
+        text=row["message"],
+        priority=row["priority"],
+        timestamp=row["created_at"],
+        url=one.url if one else None,
+        image=one.image if one else None,
+        buttons=[
+            Button(CHOICES[action], f"{action} {row['alert_id']}") for action in choices(row["kind"], row["state"])
+        ],
+    )
+
+
+def _push(channel: Channel, row: Mapping[str, Any], one: Outgoing) -> _Outcome:
     try:
-        sent = channel.send(one.title, one.message, one.alert.priority, timestamp=created, url=one.url, image=one.image)
-    except PushoverRefused as error:
+        sent = channel.send(_message(row, one))
+    except Refused as error:
         return _Outcome("REFUSED", channel.name, str(error))
-    except PushoverNotTaken as error:
+    except NotTaken as error:
         return _Outcome("UNANSWERED", channel.name, f"{NOT_TAKEN}{error}")
-    except PushoverUnavailable as error:
+    except Unavailable as error:
         return _Outcome("UNANSWERED", channel.name, str(error))
-    return _Outcome("SENT", channel.name, None, sent.receipt)
+    return _Outcome("SENT", channel.name, sent.detail, sent.receipt)
 
 
-def _hand(second: SecondChannel, one: Outgoing) -> _Outcome:
-    return _give(second, one.title, one.message, one.url)
-
-
-def _give(second: SecondChannel, title: str, message: str, url: str | None) -> _Outcome:
+def _give(second: Channel, message: Message) -> _Outcome:
+    """One try at the second channel. Its refusal counts like a silence: the first one may still take the message."""
     try:
-        return _Outcome("SENT", second.name, second.send(title, message, url=url))
-    except SecondChannelUnavailable as error:
+        return _Outcome("SENT", second.name, second.send(message).detail)
+    except (Refused, Unavailable) as error:
         return _Outcome("UNANSWERED", second.name, str(error))

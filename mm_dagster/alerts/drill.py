@@ -124,7 +124,7 @@ def audit(
                 "seconds": round((one["at"] - start).total_seconds(), 1),
                 "message": "emergency",
                 "step": "RESPONSE",
-                "channel": "mm",
+                "channel": one["through"] or "mm",
                 "detail": f"{one['action']}; {one['note']}",
             }
         )
@@ -152,6 +152,6 @@ def failures(rows: Sequence[dict[str, Any]], channels: Sequence[str], waited: bo
         if not any(row["step"] == "SENT" for row in mine):
             why = next((row["detail"] for row in reversed(mine) if row["detail"]), "it was never tried")
             found.append(f"{channel} did not take it: {why}")
-    if waited and "pushover" in channels and not any(row["step"] in ("ACKNOWLEDGED", "RESPONSE") for row in rows):
-        found.append("nobody acknowledged it on a device")
+    if waited and not any(row["step"] in ("ACKNOWLEDGED", "RESPONSE") for row in rows):
+        found.append("nobody acknowledged or answered it")
     return found

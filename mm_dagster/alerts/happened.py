@@ -42,7 +42,7 @@ def happened(risk: Row | None, grid: GridConfig, answer: Row | None = None) -> s
 def _noted(answer: Row) -> str:
     """Who says what was done, and when."""
     if answer.get("told_by") is None:
-        return f"You noted at {iso(answer['at'])}: {answer['action']}."
+        return f"{answer.get('person') or 'You'} noted at {iso(answer['at'])}: {answer['action']}."
     how = f", {answer['note']}" if answer["note"] else ""
     return f"{answer['told_by']} says that it {answer['action']} at {iso(answer['at'])}{how}."
 

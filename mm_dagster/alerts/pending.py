@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mm_dagster.alerts.alert import PARTLY_JUDGED, Alert
-from mm_dagster.alerts.responses import Answers
+from mm_dagster.alerts.responses import SNOOZE, Answers
 from mm_dagster.alerts.seen import Seen, rank
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
@@ -81,7 +81,7 @@ def _superseded(
         case "SETUP":
             settled = {NOT_JUDGED_YET: seen.state is not None, PARTLY_JUDGED: seen.state is not None and seen.complete}
             return "not sent: it is judged by now" if settled.get(row["state"]) else None
-        case "REMINDER" if answer is not None and is_answered(row, answer):
+        case "REMINDER" if answer is not None and is_answered(row, answer, clock):
             return "not sent: you answered"
     news = seen.news
     if news is None or news == row["state"]:
@@ -91,10 +91,15 @@ def _superseded(
     return f"not sent: it is {news} by now" if raised or old else None
 
 
-def is_answered(row: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
-    """Whether an answer is one to a message; one that was reopened is none, and a stopped grid has nothing left."""
+def is_answered(row: Mapping[str, Any], answer: Mapping[str, Any], clock: datetime) -> bool:
+    """Whether an answer is one to a message; one that was reopened is none, and a stopped grid has nothing left.
+
+    A snooze is one for a while, and never to MANDATORY_EXIT.
+    """
     if answer["action"] in ("reopened", "stopped"):
         return answer["action"] == "stopped"
+    if answer["action"] == "snoozed" and (row["state"] == "MANDATORY_EXIT" or clock >= answer["at"] + SNOOZE):
+        return False
     return bool(answer["alert_id"] == row["alert_id"] or answer["at"] >= notified_at(row))
 
 

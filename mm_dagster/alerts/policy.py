@@ -20,7 +20,7 @@ Where METHOD leaves room, this is what holds:
   the first time and calm, one quiet line says so; otherwise its escalation does.
 - **An answer** (`mm respond`) counts like an acknowledgement, for every channel and whatever was sent before it: it
   ends reminders and the ringing, and holds back nothing that comes later. `stopped` ends the episode; after `reopened`
-  it goes on as if nobody had answered.
+  it goes on as if nobody had answered. `snoozed` puts the reminders of LATEST_ACCEPTABLE_EXIT off for four hours.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def cancellations(
         answer = answers.get((row["grid_id"], row["activated_at"]))
         if grid is None:
             reason = "its episode has ended"
-        elif answer is not None and is_answered(row, answer):
+        elif answer is not None and is_answered(row, answer, clock):
             reason = f"you noted at {iso(answer['at'])}: {answer['action']}"
         elif any(_acknowledges(one, row) for one in acknowledged):
             reason = "another message of the same state was acknowledged"
@@ -200,7 +200,9 @@ def _ladder(
         return [_new("ESCALATION", name, grid, seen, EMERGENCY, last)]
     if place >= rank("LATEST_ACCEPTABLE_EXIT"):
         answer = answers.get((grid.id, grid.activated_at))
-        return [] if answer and is_answered(last, answer) else _reminder(grid, seen, last, notified, alerts, above)
+        return (
+            [] if answer and is_answered(last, answer, clock) else _reminder(grid, seen, last, notified, alerts, above)
+        )
     return []
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from mm_dagster.alerts import drill
 from mm_dagster.alerts.alert import EMERGENCY, Alert
-from mm_dagster.alerts.dispatch import Channel, Outgoing, SecondChannel, dispatch
+from mm_dagster.alerts.channel import Channel, Refused, Unavailable, UnknownReceipt
+from mm_dagster.alerts.dispatch import Outgoing, dispatch
 from mm_dagster.alerts.ledger import KnownLedger, Ledger, repeat_id
 from mm_dagster.alerts.pending import is_answered
-from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, PushoverUnknown, Receipt
 from mm_dagster.alerts.responses import answers_of
 from mm_dagster.tables import registry
 
@@ -28,13 +28,6 @@ NEWS = timedelta(minutes=30)
 """An expiry that is found later is noted, but not news: the policy's own reminders have said what is true since."""
 
 
-class Followed(Channel, Protocol):
-    """A channel that knows what became of its emergencies."""
-
-    def receipt(self, receipt: str) -> Receipt:
-        """What became of one, or raises PushoverUnknown, PushoverRefused or PushoverUnavailable."""
-
-
 def open_receipts(ledger: pl.DataFrame) -> pl.DataFrame:
     """The rows of `notification` whose emergency has not come to an end yet, as far as is known."""
     ended = pl.col("acknowledged_at").is_not_null() | pl.col("expired_at").is_not_null()
@@ -43,9 +36,9 @@ def open_receipts(ledger: pl.DataFrame) -> pl.DataFrame:
 
 def poll(
     ledger: Ledger,
-    channel: Followed,
+    channel: Channel,
     clock: Callable[[], datetime],
-    second: SecondChannel | None = None,
+    second: Channel | None = None,
     responses: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Asks for every open receipt, notes what came of it, and repeats an emergency that has just expired.
@@ -59,7 +52,7 @@ def poll(
 
     Args:
         ledger: where rows and events are kept.
-        channel: the channel that gave the receipts.
+        channel: the first channel; receipts of another are left alone.
         clock: tells the time, UTC.
         second: the other channel; None: there is none.
         responses: all rows of `operator_response`: what was answered is not repeated; None: there are none.
@@ -72,18 +65,18 @@ def poll(
     answers = answers_of(responses, everything)
     repeats: list[Outgoing] = []
     changed: list[str] = []
-    for row in open_receipts(everything).to_dicts():
+    for row in open_receipts(everything).filter(pl.col("channel") == channel.name).to_dicts():
         now = clock()
         try:
             found = _outcome(row, channel, now)
-        except (PushoverRefused, PushoverUnavailable) as error:
+        except (Refused, Unavailable) as error:
             logger.error("it is not known what became of %s and other emergencies: %s", row["alert_id"], error)
             break
         if found is None:
             continue
         rows = [row | found]
         answer = answers.get((row["grid_id"], row["activated_at"]))
-        answered = answer is not None and is_answered(row, answer)
+        answered = answer is not None and is_answered(row, answer, now)
         if found.get("expired_at") and not answered and _is_news(rows[0], book, now):
             repeats.append(_repeat(rows[0], now))
             rows.append(_noted(repeats[-1]))
@@ -94,7 +87,7 @@ def poll(
     return ledger.read().filter(pl.col("alert_id").is_in(changed)).sort("alert_id")
 
 
-def _outcome(row: dict[str, Any], channel: Followed, now: datetime) -> dict[str, Any] | None:
+def _outcome(row: dict[str, Any], channel: Channel, now: datetime) -> dict[str, Any] | None:
     """What changes in a row; None: nothing yet."""
     silent = min(now, row["sent_at"] + LONGEST)
     if now - row["sent_at"] > LIFE:
@@ -104,7 +97,7 @@ def _outcome(row: dict[str, Any], channel: Followed, now: datetime) -> dict[str,
         }
     try:
         receipt = channel.receipt(row["receipt"])
-    except PushoverUnknown as error:
+    except UnknownReceipt as error:
         return {"expired_at": silent, "detail": f"not known to be acknowledged: {error}"}
     if receipt.acknowledged:
         return {"acknowledged_at": receipt.acknowledged_at or now, "acknowledged_by_device": receipt.device}

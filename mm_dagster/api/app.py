@@ -21,13 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mm_dagster.api import answers, metrics
-from mm_dagster.pipeline.access import SESSION_SECONDS, Access, Caller, TooManyFailures
 from mm_dagster.api.collecting import Collecting, UnderWay
 from mm_dagster.api.gate import FAILED, Gate, hostname
 from mm_dagster.api.news import MOST_STREAMS, News
 from mm_dagster.api.pages import add_pages
 from mm_dagster.errors import ForeseenError
 from mm_dagster.pages.plain import plain
+from mm_dagster.pipeline.access import SESSION_SECONDS, Access, Caller, TooManyFailures
 from mm_dagster.pipeline.answers import answer
 from mm_dagster.pipeline.project import Project
 
@@ -70,7 +70,7 @@ class Done(BaseModel):
     """What you did about a grid."""
 
     model_config = ConfigDict(extra="forbid")
-    action: Literal["stopped", "reduced", "kept", "reopened"]
+    action: Literal["stopped", "reduced", "kept", "snoozed", "reopened"]
     note: Annotated[str | None, Field(max_length=500)] = None
     at: datetime | None = None
 

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
-from mm_dagster.pipeline.access import Caller
 from mm_dagster.pages import gather, live
 from mm_dagster.pages.page import Page
+from mm_dagster.pipeline.access import Caller
 from mm_dagster.pipeline.project import Project
 
 Days = Annotated[int, Query(ge=1, le=92)]

@@ -179,7 +179,7 @@ def _unanswered(grid: GridConfig, ledger: pl.DataFrame, answer: Row | None, cloc
     if sent.is_empty():
         return 0.0
     last = sent.row(-1, named=True)
-    if last["acknowledged_at"] is not None or (answer is not None and is_answered(last, answer)):
+    if last["acknowledged_at"] is not None or (answer is not None and is_answered(last, answer, clock)):
         return 0.0
     return _seconds(clock - (last["sent_at"] or last["created_at"]))
 

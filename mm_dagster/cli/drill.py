@@ -57,7 +57,9 @@ def drill(
     print_rows(held.steps, as_json, title=f"DRILL · {chosen.id}")
     missed = list(held.failures)
     if planned.is_real and planned.channels == ("log",):
-        missed.append("there is no channel: set PUSHOVER_TOKEN and PUSHOVER_USER, or name an address under `apprise`")
+        missed.append(
+            "there is no channel: set PUSHOVER_TOKEN and PUSHOVER_USER, or name `telegram` or `apprise` in alerts.yaml"
+        )
     for line in missed:
         err.print(f"[bold red]did not work:[/] {line}", soft_wrap=True, highlight=False)
     if missed:

@@ -30,7 +30,7 @@ PANEL = "Keep it well"
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm doctor`, `mm doctor --json`")
 def doctor(as_json: AsJson = False) -> None:
-    """Check configuration, lake, venues, clock, credentials, Pushover and git: each line says OK or what to do.
+    """Check configuration, lake, venues, clock, credentials, channels and git: each line says OK or what to do.
 
     The last line names the one thing to do next.
     """
@@ -110,6 +110,8 @@ def _examine() -> list[dict[str, Any]]:
     check("candles", lambda: _candles(project))
     check("order books", lambda: _books(project))
     check("Pushover", lambda: _pushover(project))
+    if config.alerts.telegram:
+        check("Telegram", lambda: _telegram(project))
     for secret in config.alerts.apprise:
         check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
     heart = config.alerts.heartbeat
@@ -148,11 +150,11 @@ def _heartbeat(variable: str) -> str:
 
 def _second_channel(variable: str) -> str:
     """That apprise can read the address in a variable, which is never shown."""
-    from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUrlError
+    from mm_dagster.alerts.apprise import AddressError, Apprise
 
     try:
-        SecondChannel([_address_in(variable)])
-    except SecondChannelUrlError:
+        Apprise([_address_in(variable)])
+    except AddressError:
         raise CommandError(f"{variable} holds no address that apprise can read; write it like mailto://...") from None
     return f"{variable} can be read; `mm alert-test` tries it"
 
@@ -277,13 +279,32 @@ def _books(project: Any) -> str:
 
 
 def _pushover(project: Any) -> str:
-    from mm_dagster.pipeline.notify import channel_of
+    from mm_dagster.pipeline.channels import pushover_of, telegram_of
 
     if not project.config.is_real:
         return "not needed: what is said of simulated and recorded markets goes to the ledger and the log"
     missing = [name for name in ("PUSHOVER_TOKEN", "PUSHOVER_USER") if not environment.secret(name)]
-    channel = channel_of(project)
+    channel = pushover_of(project)
+    if channel is None and telegram_of(project):
+        return "not used: messages go by Telegram, where nothing rings"
     if channel is None:
         raise CommandError(f"{' and '.join(missing)} not set: messages go to the ledger and the log only; see README")
     channel.validate()
     return "token and user key are present, and Pushover knows them"
+
+
+def _telegram(project: Any) -> str:
+    """That the bot can write to the chat, and hears what is said there. It sends nothing."""
+    from mm_dagster.pipeline.channels import telegram_of
+
+    config = project.config.alerts.telegram
+    missing = [name for name in (config.token_env, config.chat_env) if not environment.secret(name)]
+    if missing:
+        raise CommandError(f"{' and '.join(missing)} not set, which alerts.yaml names: see docs/alerts.md")
+    channel = telegram_of(project)
+    if channel is None:
+        raise CommandError(
+            f"{config.chat_env}: must be the number of a chat, like 123456789, or -1001234567890 for a group; "
+            "docs/alerts.md says how to find it"
+        )
+    return str(channel.check())

@@ -36,7 +36,7 @@ def init(
     timezone: Annotated[str | None, typer.Option(help="Yours, like Europe/Berlin.")] = None,
     quote: Annotated[str | None, typer.Option(help="The currency that your grids are counted in, like USDT.")] = None,
     exchange: Annotated[str | None, typer.Option(help="Its ccxt name, like kucoin; or `simulated`.")] = None,
-    channel: Annotated[str | None, typer.Option(help="How messages come: pushover or none.")] = None,
+    channel: Annotated[str | None, typer.Option(help="How messages come: pushover, telegram or none.")] = None,
     heartbeat_env: Annotated[
         str | None, typer.Option(help="The variable with the address of a watcher outside; its name, not the address.")
     ] = None,
@@ -75,7 +75,8 @@ def init(
         ),
         channel=_answer(
             "--channel", channel, "none", _one_of(CHANNELS), ask,
-            "How messages reach you: pushover (a phone; its keys stay in the environment) or none (a log, for now)",
+            "How messages reach you: pushover (a phone, it rings; its keys stay in the environment), telegram (it can "
+            "be answered) or none (a log, for now)",
         ),
         heartbeat=_answer(
             "--heartbeat-env", heartbeat_env, "", _variable, ask,

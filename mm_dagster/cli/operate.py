@@ -188,8 +188,8 @@ def alert_test(as_json: AsJson = False) -> None:
     sent = try_channels(project_here())
     if sent.is_empty():
         raise CommandError(
-            "there is no channel: set PUSHOVER_TOKEN and PUSHOVER_USER in the environment, or name an address under "
-            "`apprise` in alerts.yaml"
+            "there is no channel: set PUSHOVER_TOKEN and PUSHOVER_USER in the environment, or name `telegram` or an "
+            "address under `apprise` in alerts.yaml"
         )
     print_frame(sent.select("channel", "status", "attempts", "sent_at", "detail"), as_json)
     if set(sent["status"]) != {"SENT"}:
@@ -203,14 +203,15 @@ def alert_test(as_json: AsJson = False) -> None:
 )
 def respond(
     grid: Annotated[str, typer.Argument(help="The grid's id.")],
-    action: Annotated[str, typer.Argument(help="stopped, reduced, kept or reopened.")],
+    action: Annotated[str, typer.Argument(help=f"One of {', '.join(RESPONSES)}.")],
     note: Annotated[str | None, typer.Option(help="In your own words.")] = None,
     at: Annotated[str | None, typer.Option(help="When you did it, UTC; default: now.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Note what you did about a grid: reminders end until its state rises, `stopped` ends the episode.
 
-    It answers the grid's last alert before it; the audit of response times is made of it.
+    It answers the grid's last alert before it; the audit of response times is made of it. `snoozed` answers none: it
+    puts the reminders of a LATEST_ACCEPTABLE_EXIT off for four hours.
     """
     from mm_dagster.pipeline.answers import answer
 

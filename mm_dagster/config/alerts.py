@@ -7,7 +7,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
-from mm_dagster.config.model import Address, LocalTime, Model, Positive, SecretUrl
+from mm_dagster.config.model import Address, LocalTime, Model, Name, Positive, SecretUrl, VariableName
 from mm_dagster.text import did_you_mean
 
 
@@ -18,6 +18,20 @@ class PushoverConfig(Model):
     timeout_seconds: Positive = 15.0
     emergency_retry_seconds: Annotated[int, Field(ge=30)] = 60
     emergency_expire_seconds: Annotated[int, Field(ge=30, le=10_800)] = 3_000
+
+
+class TelegramConfig(Model):
+    """Telegram, which can be answered: a bot of this configuration alone. See docs/alerts.md."""
+
+    token_env: VariableName
+    """Variable with the bot's token, like TELEGRAM_TOKEN."""
+    chat_env: VariableName
+    """Variable with the number of the chat, like TELEGRAM_CHAT."""
+    people: dict[Name, Annotated[int, Field(gt=0)]] = {}
+    """Who may answer, `{anna: 123456789}`: names as you choose, and the numbers that Telegram gives to people. Empty:
+    in a chat with one person that one, in a group nobody."""
+    api_url: Address = "https://api.telegram.org"
+    timeout_seconds: Positive = 15.0
 
 
 class QuietHours(Model):
@@ -88,6 +102,9 @@ class AlertsConfig(Model):
     """Local time of a daily summary, like 08:00; null: none."""
     budget: Budget = Budget()
     pushover: PushoverConfig = PushoverConfig()
+    telegram: TelegramConfig | None = None
+    """`{token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}`: messages that can be answered; null: none. Beside them
+    `people`, who may answer, each name with a number; `api_url`; `timeout_seconds`."""
     apprise: tuple[SecretUrl, ...] = ()
     """Second channels, `[{url_env: NAME}]`, each an address as apprise writes it."""
     heartbeat: SecretUrl | None = None

@@ -19,7 +19,9 @@ from mm_dagster.errors import ForeseenError
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline.notify import count_due, follow_receipts, notify_checks, notify_failures, notify_troubles
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.telegram import listen
 from mm_dagster.tables.registry import EVERY_BAR
+from mm_dagster.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -191,13 +193,18 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -
 @dg.sensor(
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Follows an emergency at Pushover until it was acknowledged or has expired.",
+    description=(
+        "Follows an emergency at Pushover until it was acknowledged or has expired, and hears what is answered in "
+        "Telegram. Off: neither reaches the ledger."
+    ),
 )
 @logs.bound()
 def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.SkipReason:
-    """Asks Pushover every few seconds what became of an emergency, until it was acknowledged or has expired."""
+    """Asks Pushover every few seconds what became of an emergency, and Telegram what was answered."""
     waiting = follow_receipts(project)
-    return dg.SkipReason(f"{waiting} emergencies are followed" if waiting else "no emergency rings")
+    answers = listen(project)
+    heard = f"; {counted(answers, 'answer')} came in" if answers else ""
+    return dg.SkipReason((f"{waiting} emergencies are followed" if waiting else "no emergency rings") + heard)
 
 
 @dg.run_failure_sensor(

@@ -46,7 +46,7 @@ ACTIONS = (
     ("stopped", "I stopped it", "It ends the watching: press again"),
     ("reduced", "I reduced it", ""),
     ("kept", "I keep it", ""),
-    ("snooze", "Snooze 4 h", ""),
+    ("snoozed", "Snooze 4 h", ""),
     ("reopened", "It runs again", ""),
 )
 """What a button sends, what stands on it, and what it asks before it does."""

@@ -25,6 +25,8 @@ def answer(
     told_by: str | None = None,
     person: str | None = None,
     through: str = "mm",
+    to: str | None = None,
+    key: str | None = None,
 ) -> tuple[pl.DataFrame, str | None]:
     """Notes an answer. Emergencies that it ends are cancelled by the next run of the sender.
 
@@ -37,6 +39,8 @@ def answer(
         told_by: the venue that told of it; None: the operator did.
         person: whose answer it is; None: not said.
         through: where it came in; see the table.
+        to: the alert_id of the message that it is given to; None: to the last one.
+        key: names an answer that may come in twice, which is then noted once; None: it comes in once.
 
     Returns:
         The row of `operator_response`, and what is left to do, in a sentence; None: nothing.
@@ -58,9 +62,10 @@ def answer(
             raise ValueError(f"{grid_id}: it never ran, its file says `enabled: false`; nothing to respond to")
         windows = project.config.exit.window_minutes
         ledger, before = lake.read("notification"), lake.read("operator_response")
-        row = response(grid_id, action, at, note, ledger, windows, sorted(begun), before, told_by)
-        row = row.with_columns(person=pl.lit(person, pl.String), through=pl.lit(through))
-        lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", f"{at:%Y-%m-%dT%H:%MZ}"))
+        row = response(grid_id, action, at, note, ledger, windows, sorted(begun), before, told_by, to, key)
+        if key is None or row["response_id"][0] not in before["response_id"]:
+            row = row.with_columns(person=pl.lit(person, pl.String), through=pl.lit(through))
+            lake.upsert("operator_response", row, commit=Commit("mm", "operator_response", f"{at:%Y-%m-%dT%H:%MZ}"))
         changed = episode.stopped(stored, answers_in(project))
         if changed.height:
             lake.upsert("grid_episode", changed, commit=Commit("mm", "grid_episode", ""))

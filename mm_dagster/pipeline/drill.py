@@ -14,15 +14,17 @@ from filelock import FileLock
 
 from mm_dagster.alerts import drill, message, receipts
 from mm_dagster.alerts.alert import Cancellation
+from mm_dagster.alerts.channel import Channel
 from mm_dagster.alerts.dispatch import Outgoing, dispatch
-from mm_dagster.alerts.pushover import POLL_SECONDS, Pushover
+from mm_dagster.alerts.pushover import POLL_SECONDS
 from mm_dagster.alerts.responses import NOW_MINUTES
 from mm_dagster.bars import floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.channels import LakeLedger, two_channels
 from mm_dagster.pipeline.exhibits import grid_picture
-from mm_dagster.pipeline.notify import LakeLedger, channel_of, second_channel_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.telegram import listen
 from mm_dagster.text import number_text
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Plan:
     Attributes:
         grid: the grid that is played.
         is_real: whether its market is live; if not, nothing reaches a channel.
-        channels: where it goes: pushover, apprise, or log.
+        channels: where it goes, the first one first, or log.
     """
 
     grid: GridConfig
@@ -55,17 +57,21 @@ class Plan:
                 "Pushover: an emergency (priority 2) on every device of the user, with sound, every "
                 f"{drill.RETRY_SECONDS} s for {drill.EXPIRE_SECONDS} s at most; one reminder if nobody acknowledges it."
             )
-        if "apprise" in self.channels:
-            yield "Second channel: the same message, once to each address."
+        if self.has("telegram"):
+            yield "Telegram: the same message, with buttons: one of them is the answer. Nothing rings there."
+        if self.has("apprise"):
+            yield "What apprise reaches: the same message, once to each address."
         yield "No decision, limit, budget or statistic knows of it."
+
+    def has(self, channel: str) -> bool:
+        """Whether it goes there: the second channel may be several in one."""
+        return any(channel in name for name in self.channels)
 
 
 def plan(project: Project, grid: GridConfig) -> Plan:
     """What a drill of a grid will do."""
     is_real = project.config.market(grid.symbol).kind == "ccxt"
-    found = (
-        [one.name for one in (channel_of(project), second_channel_of(project)) if one is not None] if is_real else []
-    )
+    found = [one.name for one in two_channels(project) if one is not None] if is_real else []
     return Plan(grid, is_real, tuple(found) or ("log",))
 
 
@@ -96,8 +102,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
     quiet = project.config.alerts.pushover.model_copy(
         update={"emergency_retry_seconds": drill.RETRY_SECONDS, "emergency_expire_seconds": drill.EXPIRE_SECONDS}
     )
-    channel = channel_of(project, quiet) if planned.is_real else None
-    second = second_channel_of(project) if planned.is_real else None
+    channel, second = two_channels(project, quiet) if planned.is_real else (None, None)
     lock = FileLock(project.data / "alerts.lock")
     number = ledger.read().filter(pl.col("kind") == drill.KIND).height
     link = message.url(drill.KIND, project.config.alerts.link)
@@ -120,11 +125,12 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
 
     ids = [send(reminds=False)]
     try:
-        waits = channel is not None and _row(ledger, ids[0])["receipt"] is not None and wait_seconds > 0
-        if waits:
-            _follow(ledger, channel, ids, wait_seconds, lambda: ids.append(send(reminds=True)), lock, say)
         row = _row(ledger, ids[0])
-        responded = _responded(project, row, answer, now(), say)
+        can_be_answered = row["receipt"] is not None or (planned.has("telegram") and row["status"] == "SENT")
+        waits = channel is not None and can_be_answered and wait_seconds > 0
+        if waits:
+            _follow(project, ledger, channel, ids, wait_seconds, lambda: ids.append(send(reminds=True)), lock, say)
+        responded = _responded(project, _row(ledger, ids[0]), ids, answer, now(), say)
     finally:
         _end(ledger, channel, ids[0], lock, now, say)
     steps = drill.audit(ledger.events(), ids, start, responded)
@@ -132,10 +138,10 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
 
 
 def _follow(
-    ledger: LakeLedger, channel: Pushover | None, ids: list[str], seconds: float, remind: Callable[[], object],
-    lock: FileLock, say: Say,
+    project: Project, ledger: LakeLedger, channel: Channel | None, ids: list[str], seconds: float,
+    remind: Callable[[], object], lock: FileLock, say: Say,
 ) -> None:  # fmt: skip
-    """Asks for the receipt until somebody acknowledges or the time is over; half way there is one reminder."""
+    """Waits until somebody acknowledges or answers, or the time is over; half way there is one reminder."""
     assert channel is not None
     begin = time.monotonic()
     say(f"waiting up to {number_text(seconds)} s for somebody to acknowledge it")
@@ -147,6 +153,9 @@ def _follow(
             device = row["acknowledged_by_device"]
             say(f"acknowledged{f' on {device}' if device else ''}")
             return
+        listen(project)
+        if _answers(project, ids).height:
+            return
         passed = time.monotonic() - begin
         if len(ids) == 1 and passed >= seconds / 2:
             remind()
@@ -155,10 +164,19 @@ def _follow(
         time.sleep(max(0.05, min(POLL_SECONDS, seconds - passed, seconds / 4)))
 
 
+def _answers(project: Project, ids: list[str]) -> pl.DataFrame:
+    """What was answered by a button."""
+    return project.lake.read("operator_response").filter(pl.col("alert_id").is_in(ids))
+
+
 def _responded(
-    project: Project, row: dict[str, Any], answer: Callable[[], str | None], at: datetime, say: Say
+    project: Project, row: dict[str, Any], ids: list[str], answer: Callable[[], str | None], at: datetime, say: Say
 ) -> pl.DataFrame | None:
-    """Notes what the operator did; without an answer the acknowledgement counts as `kept`."""
+    """Notes what the operator did, unless a button has; without an answer the acknowledgement counts as `kept`."""
+    tapped = _answers(project, ids)
+    if tapped.height:
+        say(f"response: {tapped['action'][0]}")
+        return tapped
     action, note = answer(), "answered in the terminal"
     if action is None and row["acknowledged_at"] is not None:
         action, at, note = "kept", row["acknowledged_at"], "acknowledged on a device"
@@ -171,7 +189,7 @@ def _responded(
 
 
 def _end(
-    ledger: LakeLedger, channel: Pushover | None, alert_id: str, lock: FileLock, now: Callable[[], datetime], say: Say
+    ledger: LakeLedger, channel: Channel | None, alert_id: str, lock: FileLock, now: Callable[[], datetime], say: Say
 ) -> None:
     """Stops the emergency, whatever happened, unless it is over."""
     row = _row(ledger, alert_id)

@@ -17,7 +17,8 @@ from mm_dagster.home import HomeError
 
 SIMULATED = "simulated"
 """In the place of an exchange: a market that is made up, to look at or to try with."""
-PUSHOVER_CHANNEL, NO_CHANNEL = CHANNELS = ("pushover", "none")
+PUSHOVER_CHANNEL, TELEGRAM_CHANNEL, NO_CHANNEL = CHANNELS = ("pushover", "telegram", "none")
+_TELEGRAM = "telegram: {token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}"
 
 
 class NewHomeError(ForeseenError):
@@ -202,11 +203,12 @@ markets:
 def alerts(answers: Answers) -> str:
     """alerts.yaml: the time zone, the channel, the watcher."""
     token, user = PUSHOVER
-    channel = (
-        f"# Pushover rings when the environment holds {token} and {user}; `mm alert-test` tries it."
-        if answers.channel == PUSHOVER_CHANNEL
-        else f"# No channel: messages go to ledger and log. {token} and {user} in the environment make Pushover ring."
-    )
+    channel = {
+        PUSHOVER_CHANNEL: f"# Pushover rings when the environment holds {token} and {user}; `mm alert-test` tries it.",
+        TELEGRAM_CHANNEL: f"{_TELEGRAM}   # variables with the bot's token and the number of your chat",
+        NO_CHANNEL: "# No channel: messages go to ledger and log. "
+        f"{token} and {user} in the environment make Pushover ring.",
+    }[answers.channel]
     heartbeat = (
         f"heartbeat: {{url_env: {answers.heartbeat}}}   # the variable with the address, called after every tick"
         if answers.heartbeat

@@ -14,17 +14,14 @@ from filelock import FileLock
 from mm_dagster import environment
 from mm_dagster.alerts import budget, digest, drill, failures, limits, message, newcomers, policy, receipts
 from mm_dagster.alerts.alert import EVERY_GRID, Alert, Cancellation
-from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable, SecondChannelUrlError
 from mm_dagster.alerts.dispatch import Outgoing, dispatch
 from mm_dagster.alerts.heartbeat import beat
-from mm_dagster.alerts.pushover import Pushover, PushoverUnavailable, Sent
 from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
-from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.reasons import reasons_of
-from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.channels import LakeLedger, each_channel, two_channels
 from mm_dagster.pipeline.costs import costs_at
 from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
@@ -51,7 +48,7 @@ def send_due(project: Project, run_id: str, at: datetime | None) -> tuple[pl.Dat
         The rows of `notification` that were touched, and all of them.
     """
     ledger = LakeLedger(project, run_id)
-    channel, second = channel_of(project), second_channel_of(project)
+    channel, second = two_channels(project)
     rows = []
     with FileLock(project.data / "alerts.lock"):
         if channel is not None and receipts.open_receipts(ledger.read()).height:
@@ -128,7 +125,7 @@ def news(project: Project, at: datetime | None) -> Iterator[News]:
         entries, risks = (
             _newest(project.lake.read(table, span=recent, grids=ids)) for table in ("entry_assessment", "grid_risk")
         )
-        states = _judged(project, grids, recent)
+        states = judged(project, grids, recent)
         responses = project.lake.read("operator_response")
         # An assessment without a price is no news: the market is not seen, which concerns running grids only.
         entries = entries.filter(pl.col("price").is_not_null())
@@ -162,7 +159,7 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     clock = set_to or project.venues.real_clock()
     ids = [grid.id for grid in grids]
     recent = Span(floor_bar(clock - LOOK_BACK), ceil_bar(clock))
-    states, risks = _judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
+    states, risks = judged(project, grids, recent), _newest(project.lake.read("grid_risk", span=recent, grids=ids))
     ledger = _counted(project, not simulated)
     due = failures.unsent_failures(ledger, clock)
     due += _limits(project, ledger, clock) + _newcomers(project, ledger, clock)
@@ -242,7 +239,7 @@ def _counted(project: Project, real: bool) -> pl.DataFrame:
     return ledger.filter(~made_up if real else made_up | (pl.col("grid_id") == EVERY_GRID))
 
 
-def _judged(project: Project, grids: Sequence[GridConfig], recent: Span) -> pl.DataFrame:
+def judged(project: Project, grids: Sequence[GridConfig], recent: Span) -> pl.DataFrame:
     """The newest exit state of each grid in its present episode, however old: an old one is not one never judged."""
     lake, running = project.lake, {grid.id: grid.activated_at for grid in grids if grid.enabled}
     if not running:
@@ -328,22 +325,6 @@ def _image(project: Project, grid: GridConfig, alert: Alert, simulated: bool) ->
         return None
 
 
-def channel_of(project: Project, config: PushoverConfig | None = None) -> Pushover | None:
-    """Pushover, if the environment has its credentials; they go nowhere else."""
-    token, user = (environment.secret(variable) for variable in environment.PUSHOVER)
-    return Pushover(token, user, config or project.config.alerts.pushover) if token and user else None
-
-
-def second_channel_of(project: Project) -> SecondChannel | None:
-    """The second channel, if the environment has its addresses; one that is not set or cannot be read is left out."""
-    urls = [environment.secret(one.url_env) for one in project.config.alerts.apprise]
-    try:
-        return SecondChannel([url for url in urls if url]) if any(urls) else None
-    except SecondChannelUrlError as error:
-        logger.error("%s; `mm doctor` says which variable", error)
-        return None
-
-
 def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: str, symbols: Sequence[str] = ()) -> int:
     """Notes and sends that assets have failed, each once.
 
@@ -378,10 +359,8 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
         for alert in admitted:
             title, text = message.failure(alert, link, project.config.alerts.timezone)
             outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, message.url(alert.kind, link)))
-        dispatch(
-            outgoing, ledger=ledger, channel=channel_of(project), second=second_channel_of(project),
-            clock=project.venues.real_clock,
-        )  # fmt: skip
+        channel, second = two_channels(project)
+        dispatch(outgoing, ledger=ledger, channel=channel, second=second, clock=project.venues.real_clock)
     return len(admitted)
 
 
@@ -460,68 +439,23 @@ def try_channels(project: Project) -> pl.DataFrame:
     Returns:
         Rows of `notification`, one for each channel.
     """
-    channel, second = channel_of(project), second_channel_of(project)
     ledger, now = LakeLedger(project, "alert-test"), project.venues.real_clock()
     tried = []
     with FileLock(project.data / "alerts.lock"):
-        for one in [channel, _AsFirst(second) if second else None]:
-            if one is not None:
-                before = ledger.read().filter(pl.col("kind") == "TEST").height
-                alert = failures.trial(one.name, now, before)
-                outgoing = Outgoing(alert, *message.trial(alert, project.config.alerts.timezone), "ccxt")
-                tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.venues.real_clock))
+        for one in each_channel(project):
+            before = ledger.read().filter(pl.col("kind") == "TEST").height
+            alert = failures.trial(one.name, now, before)
+            outgoing = Outgoing(alert, *message.trial(alert, project.config.alerts.timezone), "ccxt")
+            tried.append(dispatch([outgoing], ledger=ledger, channel=one, clock=project.venues.real_clock))
     return pl.concat(tried) if tried else empty("notification")
-
-
-class _AsFirst:
-    """The second channel in the place of the first, for a test of it alone."""
-
-    def __init__(self, second: SecondChannel) -> None:
-        self.second, self.name = second, second.name
-
-    def send(
-        self, title: str, message: str, priority: int, *, timestamp: datetime, url: str | None, image: bytes | None
-    ) -> Sent:
-        """Sends a message, or raises PushoverUnavailable."""
-        try:
-            self.second.send(title, message, url=url)
-        except SecondChannelUnavailable as error:
-            raise PushoverUnavailable(str(error)) from None
-        return Sent(None, None)
-
-    def cancel(self, receipt: str) -> None:
-        """It has no receipts."""
 
 
 def follow_receipts(project: Project) -> int:
     """Asks what became of the emergencies that may still ring; returns how many there are."""
-    channel, ledger = channel_of(project), LakeLedger(project, "receipts")
+    (channel, second), ledger = two_channels(project), LakeLedger(project, "receipts")
     waiting = receipts.open_receipts(ledger.read()).height
     if channel is not None and waiting:
         with FileLock(project.data / "alerts.lock"):
             said = project.lake.read("operator_response")
-            receipts.poll(ledger, channel, project.venues.real_clock, second_channel_of(project), said)
+            receipts.poll(ledger, channel, project.venues.real_clock, second, said)
     return waiting
-
-
-class LakeLedger:
-    """The ledger in the lake."""
-
-    def __init__(self, project: Project, run_id: str) -> None:
-        self._lake = project.lake
-        self._commit = Commit(run_id=run_id, asset="notification", span="")
-
-    def read(self) -> pl.DataFrame:
-        """All rows."""
-        return self._lake.read("notification")
-
-    def events(self) -> pl.DataFrame:
-        """All events."""
-        return self._lake.read("alert_event")
-
-    def write(self, rows: pl.DataFrame, events: pl.DataFrame) -> None:
-        """Commits rows, each in place of the one with the same alert_id, then adds events."""
-        if rows.height:
-            self._lake.upsert("notification", rows, commit=self._commit)
-        if events.height:
-            self._lake.upsert("alert_event", events, commit=self._commit)

@@ -27,7 +27,7 @@ class Notification(dy.Schema):
     message = text("Text as sent.")
     status = one_of(ALERT_STATUS, "What became of it.")
     detail = text("Why it was suppressed, or what the last attempt met.", nullable=True)
-    channel = text("Where it went: pushover, apprise or log.", nullable=True)
+    channel = text("Where it went: pushover, telegram, apprise or log.", nullable=True)
     attempts = count("How often sending was tried.", nullable=False)
     created_at = time("When it was noted;")
     sent_at = time("When the channel took it;", nullable=True)

@@ -50,7 +50,8 @@ SIDES = ("buy", "sell")
 BOT_STATES = ("starting", "running", "stopping", "stopped", "unknown")
 """What a grid does at its exchange; `unknown`: its word for it is a new one."""
 
-RESPONSES = ("stopped", "reduced", "kept", "reopened")
+RESPONSES = ("stopped", "reduced", "kept", "snoozed", "reopened")
+"""What an operator says about a grid. `snoozed` is no decision: it puts off reminders for a while."""
 
 ENTRY_ADVICE = ("WAIT", "WATCH", "ENTER")
 

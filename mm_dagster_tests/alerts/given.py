@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster.alerts import budget, dispatch, message, policy
 from mm_dagster.alerts.alert import Alert
-from mm_dagster.alerts.pushover import Sent
+from mm_dagster.alerts.channel import Channel, Message, Sent
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
@@ -147,7 +147,7 @@ class MemoryLedger:
 
 
 @dataclass
-class Listener:
+class Listener(Channel):
     """A channel that takes everything, after a word with `before` or before one with `after`."""
 
     before: Callable[[], None] = lambda: None
@@ -156,13 +156,11 @@ class Listener:
     cancelled: list[str] = field(default_factory=list)
     name: str = "pushover"
 
-    def send(
-        self, title: str, message: str, priority: int, *, timestamp: datetime, url: str | None, image: bytes | None
-    ) -> Sent:
+    def send(self, message: Message) -> Sent:
         self.before()
-        self.sent.append((title, message, priority))
+        self.sent.append((message.title, message.text, message.priority))
         self.after()
-        return Sent(receipt=f"receipt-{len(self.sent)}" if priority == 2 else None, request="request")
+        return Sent(receipt=f"receipt-{len(self.sent)}" if message.priority == 2 else None)
 
     def cancel(self, receipt: str) -> None:
         self.cancelled.append(receipt)
@@ -176,7 +174,7 @@ def run(
     exit_states: pl.DataFrame | None = None,
     assessments: pl.DataFrame | None = None,
     price: float | None = PRICE,
-    channel: dispatch.Channel | None = None,
+    channel: Channel | None = None,
     simulated: bool = False,
     config: AlertsConfig = CONFIG,
     unfinished: Mapping[str, str] = policy.NONE,

@@ -11,7 +11,7 @@ import polars as pl
 
 from mm_dagster.alerts import budget, dispatch, message, policy
 from mm_dagster.alerts.alert import Alert
-from mm_dagster.alerts.apprise import SecondChannelUnavailable
+from mm_dagster.alerts.channel import Channel, Message, Sent, Unavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
@@ -45,21 +45,21 @@ class EventLedger(MemoryLedger):
 
 
 @dataclass
-class Other:
-    """A second channel that takes everything, but what `fault` raises SecondChannelUnavailable for."""
+class Other(Channel):
+    """A second channel that takes everything, but what `fault` raises Unavailable for."""
 
     fault: Callable[[], None] = lambda: None
     sent: list[tuple[str, str]] = field(default_factory=list)
     name: str = "apprise"
 
-    def send(self, title: str, message: str, *, url: str | None) -> str:
+    def send(self, message: Message) -> Sent:
         self.fault()
-        self.sent.append((title, message))
-        return "JSON took it"
+        self.sent.append((message.title, message.text))
+        return Sent(detail="JSON took it")
 
 
 def silent() -> None:
-    raise SecondChannelUnavailable("JSON did not take it within 1 s")
+    raise Unavailable("JSON did not take it within 1 s")
 
 
 def run(
@@ -69,8 +69,8 @@ def run(
     *,
     exit_states: pl.DataFrame | None = None,
     price: float | None = PRICE,
-    channel: dispatch.Channel | None = None,
-    second: dispatch.SecondChannel | None = None,
+    channel: Channel | None = None,
+    second: Channel | None = None,
     simulated: bool = False,
     config: AlertsConfig = CONFIG,
 ) -> list[Alert]:

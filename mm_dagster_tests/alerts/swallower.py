@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from mm_dagster.alerts import dispatch
+from mm_dagster.alerts.channel import Channel, Message, Sent
 from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster.tables import registry
@@ -146,7 +146,7 @@ def _replace(path: Path, frame: pl.DataFrame) -> None:
     fresh.replace(path)
 
 
-class Taker:
+class Taker(Channel):
     """A second channel that takes everything, and counts in a file, since the process may end at any moment."""
 
     name = "apprise"
@@ -154,10 +154,10 @@ class Taker:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "second"
 
-    def send(self, title: str, message: str, *, url: str | None) -> str:
+    def send(self, message: Message) -> Sent:
         with self._path.open("a") as file:
             file.write("x")
-        return "it took it"
+        return Sent(detail="it took it")
 
     @property
     def taken(self) -> int:
@@ -172,7 +172,7 @@ def send_once(folder: Path, api_url: str, second: bool, minute: float, timeout: 
     channel = Pushover("t" * 30, "u" * 30, PushoverConfig(api_url=api_url, timeout_seconds=timeout), wait_seconds=0.01)
     clock = T0 + timedelta(minutes=minute)
     rows = states(state(of, T0, "MANDATORY_EXIT"))
-    taker: dispatch.SecondChannel | None = Taker(folder) if second else None
+    taker: Channel | None = Taker(folder) if second else None
     ledgers.run(ledger, clock, [of], exit_states=rows, price=3_060.0, channel=channel, second=taker)  # type: ignore[arg-type]
     return ledger.read().filter(pl.col("kind") == "ESCALATION").row(0, named=True)
 

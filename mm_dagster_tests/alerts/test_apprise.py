@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from mm_dagster.alerts.apprise import SecondChannel, SecondChannelUnavailable, SecondChannelUrlError
+from mm_dagster.alerts.apprise import AddressError, Apprise
+from mm_dagster.alerts.channel import Message, Sent, Unavailable
 
 SECRET = "passw0rd-of-the-operator"
 
@@ -73,7 +74,9 @@ def service() -> Iterator[JsonServer]:
 
 def test_a_message_arrives_word_for_word_with_the_link_as_its_last_line(service: JsonServer):
     text = "Zeile 1\nZeile 2 <b>🦀</b> & more"
-    assert SecondChannel([service.url]).send("Titel · é", text, url="http://mm.example/assets") == "JSON took it"
+    assert Apprise([service.url]).send(Message("Titel · é", text, url="http://mm.example/assets")) == Sent(
+        detail="JSON took it"
+    )
     (posted,) = service.posted
     assert (posted["title"], posted["message"]) == ("Titel · é", f"{text}\nhttp://mm.example/assets")
     assert posted["type"] == "warning"
@@ -83,8 +86,8 @@ def test_a_message_arrives_word_for_word_with_the_link_as_its_last_line(service:
 def test_what_was_not_taken_is_said_in_one_line_and_in_time(service: JsonServer, behaviour: str):
     service.behaviour = behaviour
     begin = time.monotonic()
-    with pytest.raises(SecondChannelUnavailable, match=r"^JSON did not take it within 0\.3 s$"):
-        SecondChannel([service.url], timeout_seconds=0.3).send("title", "words")
+    with pytest.raises(Unavailable, match=r"^JSON did not take it within 0\.3 s$"):
+        Apprise([service.url], timeout_seconds=0.3).send(Message("title", "words"))
     assert time.monotonic() - begin < 2
     assert len(service.posted) <= 1
 
@@ -92,22 +95,22 @@ def test_what_was_not_taken_is_said_in_one_line_and_in_time(service: JsonServer,
 def test_nobody_there_is_no_surprise():
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    with pytest.raises(SecondChannelUnavailable):
-        SecondChannel([f"json://127.0.0.1:{port}/"], timeout_seconds=1).send("title", "words")
+    with pytest.raises(Unavailable):
+        Apprise([f"json://127.0.0.1:{port}/"], timeout_seconds=1).send(Message("title", "words"))
 
 
 def test_one_of_two_addresses_is_enough_and_a_silent_one_does_not_hold_up_the_other(service: JsonServer):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         urls = [f"json://127.0.0.1:{silent.getsockname()[1]}/", service.url]
-        said = SecondChannel(urls, timeout_seconds=0.5).send("title", "words")
-    assert said == "JSON (address 2) took it; JSON (address 1) did not take it within 0.5 s"
+        said = Apprise(urls, timeout_seconds=0.5).send(Message("title", "words"))
+    assert said.detail == "JSON (address 2) took it; JSON (address 1) did not take it within 0.5 s"
     assert len(service.posted) == 1
 
 
 def test_several_messages_in_a_row_all_arrive(service: JsonServer):
-    second = SecondChannel([service.url])
+    second = Apprise([service.url])
     for number in range(5):
-        second.send(f"title {number}", "words")
+        second.send(Message(f"title {number}", "words"))
     assert [one["title"] for one in service.posted] == [f"title {number}" for number in range(5)]
 
 
@@ -115,12 +118,12 @@ def test_several_messages_in_a_row_all_arrive(service: JsonServer):
 def test_an_address_that_cannot_be_read_is_refused_without_being_shown(url: str, caplog: pytest.LogCaptureFixture):
     with (
         caplog.at_level(logging.DEBUG),
-        pytest.raises(SecondChannelUrlError, match=r"^address 2 of the second") as caught,
+        pytest.raises(AddressError, match=r"^address 2 of the second") as caught,
     ):
-        SecondChannel(["json://127.0.0.1", url])
+        Apprise(["json://127.0.0.1", url])
     assert SECRET not in f"{caught.value!r}" + caplog.text
-    with pytest.raises(SecondChannelUrlError, match="no address"):
-        SecondChannel([])
+    with pytest.raises(AddressError, match="no address"):
+        Apprise([])
 
 
 def test_no_address_is_in_any_error_log_line_or_repr(
@@ -129,12 +132,12 @@ def test_no_address_is_in_any_error_log_line_or_repr(
     # What migrates Dagster's storage disables the loggers that there are, in whichever test it does so first.
     monkeypatch.setattr(logging.getLogger("apprise"), "disabled", False)
     with caplog.at_level(logging.DEBUG):
-        second = SecondChannel([service.url], timeout_seconds=0.2)
-        said = second.send("title", "words") + repr(second)
+        second = Apprise([service.url], timeout_seconds=0.2)
+        said = f"{second.send(Message('title', 'words'))}{second!r}"
         for behaviour in ("500", "slow", "closed"):
             service.behaviour = behaviour
-            with pytest.raises(SecondChannelUnavailable) as caught:
-                second.send("title", "words")
+            with pytest.raises(Unavailable) as caught:
+                second.send(Message("title", "words"))
             said += f"{caught.value!r}{caught.value.__cause__!r}{caught.value.__context__!r}"
         logging.getLogger("apprise").debug("others are heard as ever")
     assert SECRET not in said + caplog.text

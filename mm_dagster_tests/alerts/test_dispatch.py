@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from mm_dagster.alerts import dispatch, policy
-from mm_dagster.alerts.pushover import Pushover, PushoverUnreachable
+from mm_dagster.alerts.channel import Unreachable
+from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import (
     BELOW,
@@ -117,7 +118,7 @@ def test_without_credentials_the_message_is_in_the_ledger_and_the_log_and_not_du
         run(ledger, T0, [GRID], exit_states=MANDATORY, channel=None)
     row = only_row(ledger)
     assert (row["status"], row["channel"], row["receipt"]) == ("SENT", "log", None)
-    assert row["detail"] == "there are no Pushover credentials: written to the ledger and the log"
+    assert row["detail"] == "no channel is set up: written to the ledger and the log"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == f"{row['title']}\n{row['message']}"
@@ -175,7 +176,7 @@ def test_what_is_never_answered_is_offered_twice_and_then_counts_as_sent_but_not
 
 
 def unreachable() -> None:
-    raise PushoverUnreachable("no connection")
+    raise Unreachable("no connection")
 
 
 def test_what_another_run_has_settled_is_not_sent_again():

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from mm_dagster.alerts import budget, dispatch, limits, message
 from mm_dagster.alerts.alert import EMERGENCY, HIGH, PLAIN, QUIET
+from mm_dagster.alerts.channel import Channel, Message, Refused, Sent, Unavailable
 from mm_dagster.alerts.limit_words import BREACHED, DRAWDOWN, OVER, Known, OfLimit
-from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable, Sent
 from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.config.alerts import AlertsConfig, Budget, QuietHours
 from mm_dagster.config.portfolio import PortfolioConfig
@@ -115,19 +115,17 @@ class Killed(BaseException):
 
 
 @dataclass
-class Line:
+class Line(Channel):
     """A channel that takes everything, but what `fault` raises for."""
 
     fault: Callable[[], None] = lambda: None
     sent: list[tuple[str, str, int]] = field(default_factory=list)
     name: str = "pushover"
 
-    def send(
-        self, title: str, message: str, priority: int, *, timestamp: datetime, url: str | None, image: bytes | None
-    ) -> Sent:
+    def send(self, message: Message) -> Sent:
         self.fault()
-        self.sent.append((title, message, priority))
-        return Sent(receipt=None, request="request")
+        self.sent.append((message.title, message.text, message.priority))
+        return Sent()
 
     def cancel(self, receipt: str) -> None:
         raise AssertionError("no limit rings")
@@ -141,9 +139,7 @@ def look(
     return budget.admit(found, ledger.read(), clock, config)
 
 
-def run(
-    ledger: MemoryLedger, clock: datetime, rows: Bar, channel: dispatch.Channel | None = None, **options: Any
-) -> None:
+def run(ledger: MemoryLedger, clock: datetime, rows: Bar, channel: Channel | None = None, **options: Any) -> None:
     """One run of the sender, as the pipeline does it; a second look finds nothing."""
     outgoing = []
     for one in look(ledger, clock, rows, **options):
@@ -230,7 +226,7 @@ def test_in_a_fortnight_each_limit_breached_and_over_is_one_message_each(trouble
         if trouble == "kills" and turn[0] % 2:
             raise Killed
         if trouble == "silence" and turn[0] % 2:
-            raise PushoverUnavailable("no answer")
+            raise Unavailable("no answer")
 
     line = Line(fault)
     for number in range(FORTNIGHT):
@@ -355,7 +351,7 @@ def test_a_limit_that_is_not_watched_any_more_ends_without_a_word_and_may_come_a
 
 def test_a_breach_that_came_and_went_unsent_leaves_no_message() -> None:
     def silent() -> None:
-        raise PushoverUnavailable("no answer")
+        raise Unavailable("no answer")
 
     ledger = MemoryLedger()
     follow(ledger, [True], line=Line(silent))
@@ -374,7 +370,7 @@ def test_an_end_that_did_not_get_through_is_not_sent_when_it_is_breached_again()
     def second() -> None:
         calls[0] += 1
         if calls[0] == 2:
-            raise PushoverUnavailable("no answer")
+            raise Unavailable("no answer")
 
     line = Line(second)
     follow(ledger, [True, False, True, True, False], line=line)
@@ -386,7 +382,7 @@ def test_a_refused_breach_is_offered_once_and_ends_without_a_word() -> None:
     ledger = MemoryLedger()
 
     def refuse() -> None:
-        raise PushoverRefused("no such user")
+        raise Refused("no such user")
 
     follow(ledger, [True, True, True], line=Line(refuse))
     assert ledger.status() == {"FAILED": 1}
@@ -515,22 +511,22 @@ def test_whatever_happens_what_was_sent_stands_and_the_last_word_is_the_table_s(
     now: dict[str, int | None] = {}
 
     class Phone(Line):
-        def send(self, title: str, message: str, priority: int, **options: Any) -> Sent:  # type: ignore[override]
-            assert priority < EMERGENCY
+        def send(self, message: Message) -> Sent:
+            assert message.priority < EMERGENCY
             fault = left.pop() if left else ""
             if fault == "kill before":
                 raise Killed
             if fault == "silent":
-                raise PushoverUnavailable("no answer")
+                raise Unavailable("no answer")
             if fault == "refused":
-                raise PushoverRefused("no")
+                raise Refused("no")
             row = next(
                 row for row in ledger.rows.values()
-                if (row["title"], row["message"], row["status"]) == (title, message, "PENDING")
+                if (row["title"], row["message"], row["status"]) == (message.title, message.text, "PENDING")
             )  # fmt: skip
             key = "drawdown" if "drawdown" in row["state"] else "position"
             assert now[key] in (None, limits._level(row)), "a message contradicts the table"
-            answer = super().send(title, message, priority, **options)
+            answer = super().send(message)
             if fault == "kill after":
                 raise Killed
             return answer

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.alerts import failures, policy
-from mm_dagster.alerts.pushover import PushoverUnavailable
+from mm_dagster.alerts.channel import Unavailable
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.tables import registry, words
 from mm_dagster_tests.alerts.given import (
@@ -420,6 +420,37 @@ def test_an_answer_holds_back_no_higher_state_unless_the_grid_was_stopped():
         assert len(ledger.told()) == (3 if told == 2 else 1)
 
 
+def test_a_snooze_puts_reminders_off_for_four_hours_and_holds_back_nothing_higher():
+    ledger = MemoryLedger()
+    said = answered("snoozed", T0 + minutes(35))
+    reminded = []
+    for minute in range(0, 300, 5):
+        clock = T0 + minutes(minute)
+        rows = states(state(GRID, clock, "LATEST_ACCEPTABLE_EXIT", since=T0))
+        before = len(ledger.told())
+        run(ledger, clock, [GRID], exit_states=rows, responses=said if minute >= 35 else None)
+        reminded += [minute] * (len(ledger.told()) - before)
+    assert reminded == [0, 30, 275], "35 min and four hours later they go on"
+    higher = MemoryLedger()
+    run(higher, T0, [GRID], exit_states=states(state(GRID, T0, "LATEST_ACCEPTABLE_EXIT")))
+    for minute in (40, 75, 110):
+        clock = T0 + minutes(minute)
+        rows = states(state(GRID, clock, "MANDATORY_EXIT", since=T0 + minutes(40)))
+        run(higher, clock, [GRID], exit_states=rows, responses=said)
+    assert [kind for kind, *_ in higher.told()] == ["ESCALATION", "ESCALATION", "REMINDER", "REMINDER"]
+
+
+def test_a_snooze_is_no_answer_to_mandatory_exit_whenever_it_was_said():
+    ledger, phone = MemoryLedger(), Listener()
+    said = answered("snoozed", T0 + minutes(5))
+    for minute in (0, 10, 31, 61):
+        clock = T0 + minutes(minute)
+        rows = states(state(GRID, clock, "MANDATORY_EXIT", since=T0))
+        run(ledger, clock, [GRID], exit_states=rows, price=BELOW, channel=phone, responses=said if minute else None)
+    assert phone.cancelled == []
+    assert [kind for kind, *_ in ledger.told()] == ["ESCALATION", "REMINDER", "REMINDER"]
+
+
 def test_a_reopened_grid_is_reminded_of_as_if_nobody_had_answered():
     ledger = MemoryLedger()
     run(ledger, T0, [GRID], exit_states=states(state(GRID, T0, "MANDATORY_EXIT")))
@@ -439,7 +470,7 @@ def test_what_is_pending_of_a_stopped_grid_is_not_sent_any_more():
 
 
 def refuse_to_answer() -> None:
-    raise PushoverUnavailable("no answer")
+    raise Unavailable("no answer")
 
 
 def test_a_state_that_is_no_news_any_more_is_not_reminded_of():

@@ -11,14 +11,8 @@ from collections.abc import Iterator
 import pytest
 from pushover_complete import PushoverAPI, pushover_api
 
-from mm_dagster.alerts.pushover import (
-    IMAGE_LIMIT,
-    Pushover,
-    PushoverDown,
-    PushoverNotTaken,
-    PushoverRefused,
-    PushoverUnavailable,
-)
+from mm_dagster.alerts.channel import Down, Message, NotTaken, Refused, Unavailable
+from mm_dagster.alerts.pushover import IMAGE_LIMIT, Pushover
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import T0
 from mm_dagster_tests.pushover import Fault, PushoverServer
@@ -38,10 +32,9 @@ def client(server: PushoverServer, wait_seconds: float = 0.01, **keys: str) -> P
 def test_a_message_arrives_with_all_its_parts(server: PushoverServer):
     picture = bytes(range(256)) + b"\r\n--\r\n"
     sent = client(server).send(
-        "Titel · é", "Zeile 1\nZeile 2 <b>🦀</b>", 1, timestamp=T0, url="http://mm.example/assets", image=picture
+        Message("Titel · é", "Zeile 1\nZeile 2 <b>🦀</b>", 1, T0, "http://mm.example/assets", picture)
     )
     assert sent.receipt is None
-    assert sent.request
     assert server.messages == [
         {
             "token": server.token,
@@ -58,7 +51,7 @@ def test_a_message_arrives_with_all_its_parts(server: PushoverServer):
 
 def test_an_emergency_rings_as_configured_has_a_receipt_and_can_be_cancelled(server: PushoverServer):
     channel = client(server)
-    receipt = channel.send("title", "words", 2, timestamp=T0).receipt
+    receipt = channel.send(Message("title", "words", 2, T0)).receipt
     assert (server.messages[0]["retry"], server.messages[0]["expire"]) == ("60", "3000")
     assert receipt in server.receipts
     channel.cancel(receipt)
@@ -66,21 +59,21 @@ def test_an_emergency_rings_as_configured_has_a_receipt_and_can_be_cancelled(ser
 
 
 def test_only_an_emergency_rings(server: PushoverServer):
-    client(server).send("title", "words", 1, timestamp=T0)
+    client(server).send(Message("title", "words", 1, T0))
     assert not {"retry", "expire"} & set(server.messages[0])
 
 
 def test_the_keys_can_be_checked_without_a_message(server: PushoverServer):
     assert client(server).validate() == ["phone"]
-    with pytest.raises(PushoverRefused, match="user key is invalid"):
+    with pytest.raises(Refused, match="user key is invalid"):
         client(server, user="nobody-at-all").validate()
-    with pytest.raises(PushoverRefused, match="application token is invalid"):
+    with pytest.raises(Refused, match="application token is invalid"):
         client(server, token="nothing-at-all").validate()
     assert server.messages == []
 
 
 def test_a_picture_that_is_too_large_stays_behind_and_the_message_goes(server: PushoverServer):
-    client(server).send("title", "words", 1, timestamp=T0, image=bytes(IMAGE_LIMIT + 1))
+    client(server).send(Message("title", "words", 1, T0, image=bytes(IMAGE_LIMIT + 1)))
     assert "attachment" not in server.messages[0]
 
 
@@ -92,9 +85,9 @@ def test_pushover_checks_what_the_real_one_checks(server: PushoverServer):
         ("title", "", None, "message cannot be blank"),
         ("title", "words", "http://" + "x" * 512, "url is too long"),
     ):
-        with pytest.raises(PushoverRefused, match=error):
-            channel.send(title, text, 0, timestamp=T0, url=url)
-    with pytest.raises(PushoverRefused, match="receipt not found"):
+        with pytest.raises(Refused, match=error):
+            channel.send(Message(title, text, 0, T0, url))
+    with pytest.raises(Refused, match="receipt not found"):
         channel.cancel("unknown")
     assert server.messages == []
 
@@ -108,8 +101,8 @@ def test_pushover_checks_what_the_real_one_checks(server: PushoverServer):
 )
 def test_a_refusal_is_never_tried_again(server: PushoverServer, fault: Fault, sentence: str):
     server.fail(fault)
-    with pytest.raises(PushoverRefused) as caught:
-        client(server).send("title", "words", 2, timestamp=T0)
+    with pytest.raises(Refused) as caught:
+        client(server).send(Message("title", "words", 2, T0))
     assert str(caught.value) == sentence
     assert len(server.requests) == 1
 
@@ -124,8 +117,8 @@ def test_a_refusal_is_never_tried_again(server: PushoverServer, fault: Fault, se
 def test_what_may_be_otherwise_in_an_hour_is_no_refusal(server: PushoverServer, fault: Fault, sentence: str):
     """A month ends, and a proxy or a captive portal goes: an emergency is not given up for it."""
     server.fail(fault)
-    with pytest.raises(PushoverNotTaken) as caught:
-        client(server).send("title", "words", 2, timestamp=T0)
+    with pytest.raises(NotTaken) as caught:
+        client(server).send(Message("title", "words", 2, T0))
     assert str(caught.value).endswith(sentence)
     assert len(server.requests) == 1
 
@@ -143,7 +136,7 @@ def test_what_may_pass_is_asked_three_times_and_a_message_that_may_be_taken_is_s
     server: PushoverServer, fault: Fault, sentence: str
 ):
     server.fail(fault, fault, fault)
-    with pytest.raises(PushoverUnavailable) as caught:
+    with pytest.raises(Unavailable) as caught:
         client(server).validate()
     assert str(caught.value) == sentence
     assert len(server.requests) == 3
@@ -152,10 +145,10 @@ def test_what_may_pass_is_asked_three_times_and_a_message_that_may_be_taken_is_s
 
     server.requests.clear()
     server.fail(fault)
-    with pytest.raises(PushoverUnavailable) as caught:
-        client(server).send("title", "words", 1, timestamp=T0)
+    with pytest.raises(Unavailable) as caught:
+        client(server).send(Message("title", "words", 1, T0))
     # What says itself that it is out of order has not taken it.
-    kind = PushoverDown if fault == "500" else PushoverUnavailable
+    kind = Down if fault == "500" else Unavailable
     assert (str(caught.value), type(caught.value)) == (sentence, kind)
     assert len(server.requests) == 1
 
@@ -169,8 +162,8 @@ def test_it_waits_before_it_tries_again(server: PushoverServer):
 
 def test_an_answer_that_is_lost_is_left_to_the_ledger(server: PushoverServer):
     server.fail("lost answer")
-    with pytest.raises(PushoverUnavailable):
-        client(server).send("title", "words", 2, timestamp=T0)
+    with pytest.raises(Unavailable):
+        client(server).send(Message("title", "words", 2, T0))
     assert len(server.messages) == 1
 
 
@@ -178,9 +171,9 @@ def test_nobody_there_is_said_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         config = PushoverConfig(api_url=f"http://127.0.0.1:{port}/1", timeout_seconds=0.05)
-        with pytest.raises(PushoverUnavailable, match=r"no answer within 0\.05 s"):
+        with pytest.raises(Unavailable, match=r"no answer within 0\.05 s"):
             Pushover("token-of-app", "key-of-user", config, wait_seconds=0.01).validate()
-    with pytest.raises(PushoverUnavailable, match=r"no connection \(ConnectionError\)"):
+    with pytest.raises(Unavailable, match=r"no connection \(ConnectionError\)"):
         Pushover("token-of-app", "key-of-user", config, wait_seconds=0.01).validate()
 
 
@@ -191,8 +184,8 @@ def test_neither_token_nor_user_key_is_in_any_error_or_log_line(
     with caplog.at_level(logging.DEBUG):
         for fault in ("429", "400", "400 without errors", "400 html", "500", "302", "empty", "slow", "closed"):
             server.fail(*[fault] * 3)
-            with pytest.raises((PushoverRefused, PushoverUnavailable)) as caught:
-                channel.send("title", "words", 2, timestamp=T0)
+            with pytest.raises((Refused, Unavailable)) as caught:
+                channel.send(Message("title", "words", 2, T0))
             while server.next_fault("none"):
                 pass
             error: BaseException | None = caught.value

@@ -8,7 +8,8 @@ from datetime import datetime
 import pytest
 
 from mm_dagster.alerts import pushover, receipts
-from mm_dagster.alerts.pushover import Pushover, PushoverRefused, PushoverUnavailable, PushoverUnknown
+from mm_dagster.alerts.channel import Message, Refused, Unavailable, UnknownReceipt
+from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import BELOW, T0, grid, minutes, state, states
 from mm_dagster_tests.alerts.ledgers import EventLedger, Other, run, silent
@@ -153,7 +154,7 @@ def test_without_an_answer_nothing_changes_and_the_next_turn_asks_again(server: 
 def test_a_receipt_is_asked_for_at_most_every_five_seconds(server: PushoverServer, monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
     channel = client(server)
-    receipt = channel.send("title", "words", 2, timestamp=T0).receipt
+    receipt = channel.send(Message("title", "words", 2, T0)).receipt
     assert receipt
     monkeypatch.setattr(pushover.time, "monotonic", lambda: now[0])
     asked = []
@@ -165,17 +166,17 @@ def test_a_receipt_is_asked_for_at_most_every_five_seconds(server: PushoverServe
 
 
 def test_the_states_of_a_receipt_can_be_told_apart(server: PushoverServer):
-    receipt = client(server).send("title", "words", 2, timestamp=T0).receipt
+    receipt = client(server).send(Message("title", "words", 2, T0)).receipt
     assert receipt
     fresh = client(server).receipt(receipt)
     assert (fresh.acknowledged, fresh.expired, fresh.acknowledged_at, fresh.device) == (False, False, None, None)
     server.expire(receipt, unix(END))
     assert (client(server).receipt(receipt).expired, client(server).receipt(receipt).expires_at) == (True, END)
-    with pytest.raises(PushoverUnknown, match="receipt not found"):
+    with pytest.raises(UnknownReceipt, match="receipt not found"):
         client(server).receipt("r-nothing")
     server.fail("500", "500", "500", "400")
-    with pytest.raises(PushoverUnavailable):
+    with pytest.raises(Unavailable):
         client(server).receipt(receipt)
-    with pytest.raises(PushoverRefused) as caught:
+    with pytest.raises(Refused) as caught:
         client(server).receipt(receipt)
-    assert not isinstance(caught.value, PushoverUnknown)
+    assert not isinstance(caught.value, UnknownReceipt)

@@ -39,8 +39,10 @@ def answer(
     note: str | None = None,
     episodes: tuple[datetime, ...] = (GRID.activated_at,),
     before: pl.DataFrame = NOBODY,
+    to: str | None = None,
+    key: str | None = None,
 ) -> pl.DataFrame:
-    return response(GRID.id, action, at, note, told, WINDOWS, episodes, before)
+    return response(GRID.id, action, at, note, told, WINDOWS, episodes, before, to=to, key=key)
 
 
 def given(action: str, after: float, *rows: tuple[str, datetime, str], note: str | None = None) -> dict[str, Any]:
@@ -127,3 +129,55 @@ def test_the_newest_answer_of_each_episode_counts_and_an_old_row_has_that_of_its
         assert not is_over(found, GRID.id, T0)
     reopened = answer("reopened", T0 + minutes(9), told, before=stopped)
     assert not is_over(answers_of(pl.concat([reopened, stopped]), told), GRID.id, GRID.activated_at)
+
+
+def test_what_has_a_key_is_one_response_however_often_it_comes_in_and_the_same_said_again_is_none():
+    told = ledger(("a", T0, "LATEST_ACCEPTABLE_EXIT"))
+    kept = answer("kept", T0 + minutes(5), told, key="tap 1")
+    for key, minute in (("tap 1", 6), ("tap 2", 6), ("tap 1", 90)):
+        assert answer("kept", T0 + minutes(minute), told, before=kept, key=key).equals(kept)
+    reduced = pl.concat([kept, answer("reduced", T0 + minutes(7), told, before=kept, key="tap 3")])
+    assert reduced.height == 2
+    # In whatever order they come in.
+    assert answer("kept", T0 + minutes(8), told, before=reduced, key="tap 4").equals(kept)
+    stopped = pl.concat([reduced, answer("stopped", T0 + minutes(9), told, before=reduced, key="tap 5")])
+    assert answer("stopped", T0 + minutes(10), told, before=stopped, key="tap 5").equals(stopped[2:])
+    reopened = pl.concat([stopped, answer("reopened", T0 + minutes(11), told, before=stopped)])
+    assert not answer("kept", T0 + minutes(12), told, before=reopened, key="tap 6").equals(kept), "taken back"
+
+
+def test_a_snooze_answers_no_alert_and_can_be_said_again_when_it_is_over():
+    told = ledger(("a", T0, "LATEST_ACCEPTABLE_EXIT"))
+    first = answer("snoozed", T0 + minutes(5), told, key="1")
+    row = first.row(0, named=True)
+    assert (row["alert_id"], row["seconds_from_alert"], row["within_window"]) == (None, None, None)
+    assert answer("snoozed", T0 + minutes(200), told, before=first, key="2").equals(first)
+    assert answer("snoozed", T0 + minutes(246), told, before=first, key="3")["at"].item() == T0 + minutes(246)
+    for state, instead in (("WARNING", "nothing reminds of it"), ("MANDATORY_EXIT", "stopped, reduced or kept")):
+        with pytest.raises(ValueError, match=f"{state} cannot be snoozed: .*{instead}"):
+            answer("snoozed", T0 + minutes(5), ledger(("a", T0, state)))
+    with pytest.raises(ValueError, match="no alert was sent before"):
+        answer("snoozed", T0, ledger())
+
+
+def test_an_answer_to_a_message_counts_for_what_that_message_said():
+    told = ledger(("a", T0, "WARNING"), ("b", T0 + minutes(30), "MANDATORY_EXIT"))
+    assert answer("kept", T0 + minutes(40), told, to="b")["alert_id"].item() == "b"
+    with pytest.raises(ValueError, match="it has been MANDATORY_EXIT since; answer the newer message"):
+        answer("kept", T0 + minutes(40), told, to="a")
+    assert answer("reduced", T0 + minutes(40), told, to="a")["alert_id"].item() == "b"
+    later = (GRID.activated_at, T0 + minutes(35))
+    with pytest.raises(ValueError, match="of an episode that has ended"):
+        answer("stopped", T0 + minutes(40), told, to="b", episodes=later)
+    with pytest.raises(ValueError, match="not in the ledger"):
+        answer("stopped", T0 + minutes(40), told, to="c")
+
+
+def test_a_message_that_is_answered_was_sent_whatever_the_ledger_knows():
+    told = ledger(("a", T0, "WARNING")).with_columns(
+        status=pl.lit("PENDING"), sent_at=pl.lit(None, pl.Datetime("us", "UTC"))
+    )
+    row = answer("kept", T0 + minutes(5), told, to="a").row(0, named=True)
+    assert (row["alert_id"], row["seconds_from_alert"], row["within_window"]) == ("a", 300, True)
+    with pytest.raises(ValueError, match="no alert was sent before"):
+        answer("kept", T0 + minutes(5), told)

@@ -15,8 +15,8 @@ import pytest
 
 from mm_dagster.alerts import receipts
 from mm_dagster.alerts.alert import UNCONFIRMED
-from mm_dagster.alerts.apprise import SecondChannelUnavailable
-from mm_dagster.alerts.pushover import Pushover, Receipt, Sent
+from mm_dagster.alerts.channel import Message, Receipt, Sent, Unavailable
+from mm_dagster.alerts.pushover import Pushover
 from mm_dagster.config.alerts import PushoverConfig
 from mm_dagster_tests.alerts.given import BELOW, T0, grid, minutes, state, states
 from mm_dagster_tests.alerts.ledgers import EventLedger, Other, run
@@ -67,7 +67,7 @@ class World:
 
     def hinder(self) -> None:
         if not self.healthy and self.other_random.random() < 0.3:
-            raise SecondChannelUnavailable("JSON did not take it within 1 s")
+            raise Unavailable("JSON did not take it within 1 s")
 
     def live(self) -> None:
         """One run of the sender, and perhaps one of the receipts' sensor."""
@@ -108,12 +108,12 @@ class Mortal(Pushover):
         super().__init__(world.server.token, world.server.user, config, wait_seconds=0.001)
         self.world = world
 
-    def send(self, *words: str, **options: object) -> Sent:
+    def send(self, message: Message) -> Sent:
         self.world.may_kill(0.05)
         before = len(self.world.server.messages)
         answered = 0
         try:
-            sent = super().send(*words, **options)
+            sent = super().send(message)
             answered = 1
         finally:
             self.world.windows += len(self.world.server.messages) - before - answered

@@ -12,10 +12,10 @@ from pathlib import Path
 import requests
 import uvicorn
 
-from mm_dagster.pipeline.access import Access
 from mm_dagster.api.app import Server, create_app
 from mm_dagster.api.collecting import Collecting
 from mm_dagster.bars import BAR
+from mm_dagster.pipeline.access import Access
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import run_tick
 from mm_dagster_tests.cli.small import configure

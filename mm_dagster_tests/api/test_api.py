@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
-from mm_dagster.pipeline.access import FAILURES, WINDOW_SECONDS, Access, AccessError, TooManyFailures
 from mm_dagster.api.collecting import Collecting
+from mm_dagster.pipeline.access import FAILURES, WINDOW_SECONDS, Access, AccessError, TooManyFailures
 from mm_dagster_tests.api.served import AS_OF, TOKEN, Served, home, project_of, served
 
 ROUTES = (

@@ -100,7 +100,7 @@ def test_a_drill_that_nobody_hears_reminds_once_is_cancelled_and_says_so(
     assert [sent["priority"] for sent in phone.messages] == ["2", "1"]
     assert "reminder" in phone.messages[1]["title"]
     assert phone.cancelled == list(phone.receipts)
-    assert held.failures == ["nobody acknowledged it on a device"]
+    assert held.failures == ["nobody acknowledged or answered it"]
     assert [row["step"] for row in held.steps if row["message"] == "emergency"] == ["NOTED", "SENT", "CANCELLED"]
 
 

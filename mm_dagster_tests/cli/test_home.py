@@ -18,9 +18,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from mm_dagster import cli, environment, home
 from mm_dagster.cli import installation
+from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.load import load
 from mm_dagster.environment import VariableError
 from mm_dagster.pipeline import new_home
@@ -241,13 +243,20 @@ def test_each_question_is_asked_once_and_again_after_a_wrong_answer(note: Path, 
     assert log.stdout.split() == ["mm", "alerts.yaml", "markets.yaml"]
 
 
+def test_telegram_is_named_by_the_variables_of_its_token_and_chat() -> None:
+    written = yaml.safe_load(new_home.alerts(new_home.Answers("UTC", "USDT", "kucoin", "telegram")))
+    telegram = AlertsConfig(**written).telegram
+    assert telegram is not None
+    assert (telegram.token_env, telegram.chat_env) == ("TELEGRAM_TOKEN", "TELEGRAM_CHAT")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--timezone", "Berlin"), "--timezone: 'Berlin' is no time zone; write it like Europe/Berlin"),
         (("--exchange", "kukoin"), "did you mean kucoin"),
         (("--quote", "US-DT"), "--quote: 'US-DT' is no currency; write its letters alone, like USDT"),
-        (("--channel", "pushovr"), "--channel: 'pushovr' is none of pushover, none; did you mean pushover"),
+        (("--channel", "pushovr"), "--channel: 'pushovr' is none of pushover, telegram, none; did you mean pushover"),
         (("--heartbeat-env", "https://hc-ping.com/s3cret"), "--heartbeat-env: is no name of a variable"),
         ((), "--timezone: nobody answers; give the option, or --yes"),
     ],

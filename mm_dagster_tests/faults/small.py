@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mm_dagster.alerts.pushover import PushoverRefused, PushoverUnavailable
+from mm_dagster.alerts.channel import Refused, Unavailable
 from mm_dagster.config.errors import ConfigError
 from mm_dagster.history.backup import BackupError
 from mm_dagster.history.lake import LakeError
@@ -25,7 +25,7 @@ SYMBOLS = ("ADA-USDT",)
 MOMENT = venue.MOMENTS[1]
 """The stop is touched between the base and this tick: an emergency is due that was not due before."""
 FORESEEN = (
-    BackupError, ConfigError, LakeError, MirrorError, PushoverRefused, PushoverUnavailable, VenueError,
+    BackupError, ConfigError, LakeError, MirrorError, Refused, Unavailable, VenueError,
 )  # fmt: skip
 """What a command turns into one line with the remedy."""
 

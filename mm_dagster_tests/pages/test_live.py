@@ -129,7 +129,7 @@ def test_the_buttons_are_those_of_a_grid_that_runs() -> None:
     def values(text: str) -> list[str]:
         return re.findall(r'<button type="button" value="(\w+)"', text)
 
-    assert values(shown(f"/g/{WORST}")) == ["stopped", "reduced", "kept", "snooze"]
+    assert values(shown(f"/g/{WORST}")) == ["stopped", "reduced", "kept", "snoozed"]
     assert values(shown("/history")) == []
     answer = {"action": "stopped", "at": AS_OF, "told_by": None, "note": None}
     halted = replace(on_page(grid()), state="STOPPED", answer=answer)
