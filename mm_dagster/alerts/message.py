@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from mm_dagster.alerts import leaving, limit_words
-from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
+from mm_dagster.alerts.alert import EVERY_GRID, JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
@@ -179,7 +180,7 @@ def failure(alert: Alert, link: str | None, timezone: str = "UTC") -> tuple[str,
     """
     asset, _, error = alert.state.partition(": ")
     address = url("FAILURE", link)
-    look = f" The run: {address}" if address else ""
+    look = f" Its page: {address}" if address else ""
     return _cut(_clean(f"FAILURE · {asset}"), TITLE_LIMIT), _fit(
         [
             f"{_clean(asset)} {_follows(asset, local_time(alert.as_of, timezone))}.",
@@ -228,19 +229,19 @@ def trial(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
     )
 
 
-def url(kind: str, link: str | None) -> str | None:
-    """Where to read on in the Dagster UI: the table behind an alert, or the runs; None: no address, or too long.
+def url(kind: str, link: str | None, grid_id: str = EVERY_GRID, code: str | None = None) -> str | None:
+    """Where to read on, on the live page: the grid, or what does not work; None: no address, or too long.
 
     Args:
         kind: see words.ALERT_KINDS.
         link: `alerts.link`.
+        grid_id: the grid that is told of.
+        code: lets whoever opens it first in, once; it stands where browsers send it to nobody.
     """
     if not link:
         return None
-    page = {"ENTRY": "assets/entry_assessment", "FAILURE": "runs", "LIMIT": "assets/limit_state"}.get(
-        kind, "assets/exit_state"
-    )
-    address = f"{link.rstrip('/')}/{page}"
+    page = "state" if kind == "FAILURE" else "" if grid_id == EVERY_GRID else f"g/{quote(grid_id)}"
+    address = f"{link.rstrip('/')}/{page}{f'#{code}' if code else ''}"
     return address if _length(address) <= URL_LIMIT else None
 
 

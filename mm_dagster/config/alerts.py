@@ -91,7 +91,7 @@ class AlertsConfig(Model):
     ] = (30, 60, 120, 240)
     warning_repeat_minutes: Annotated[int, Field(ge=15, description="At most one WARNING a grid in this time.")] = 240
     entry_repeat_minutes: Annotated[int, Field(ge=15, description="At most one entry message a grid.")] = 240
-    link: Annotated[str | None, Field(description="Address of the Dagster UI, as the operator's phone reaches it.")] = (
+    link: Annotated[str | None, Field(description="Address of the live page, as the operator's phone reaches it.")] = (
         None
     )
     timezone: str = "UTC"

@@ -21,6 +21,7 @@ from mm_dagster.bars import BAR, TIME, Span, ceil_bar, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.sources import is_real, kind_of
 from mm_dagster.exit.reasons import reasons_of
+from mm_dagster.pipeline.access import Access
 from mm_dagster.pipeline.channels import LakeLedger, each_channel, two_channels
 from mm_dagster.pipeline.costs import costs_at
 from mm_dagster.pipeline.episodes import price_ticks
@@ -267,7 +268,7 @@ def _newest(rows: pl.DataFrame) -> pl.DataFrame:
 
 def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
     """An alert with its words, its link and its picture; a retried one keeps the words that were noted."""
-    link = message.url(alert.kind, project.config.alerts.link)
+    link = _link(project, alert)
     source, simulated = news.source, not is_real(news.source)
     if alert.title is not None and alert.message is not None:
         return Outgoing(alert, alert.title, alert.message, source, link)
@@ -289,6 +290,23 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         _added(project, grid, row) if row and alert.kind == "ENTRY" else "",
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
+
+
+LINK_SECONDS = 86_400.0
+"""How long the link of a message lets somebody in."""
+
+
+def _link(project: Project, alert: Alert) -> str | None:
+    """Where to read on, with what lets whoever opens it first in. Never worth losing the message for."""
+    address = project.config.alerts.link
+    if address is None:
+        return None
+    try:
+        code = Access(project.data).new_code(None, LINK_SECONDS)
+    except Exception:
+        logger.exception("the link of an alert lets nobody in")
+        code = None
+    return message.url(alert.kind, address, alert.grid_id, code)
 
 
 def _of(rows: pl.DataFrame, grid_id: str) -> dict[str, Any] | None:
@@ -358,7 +376,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
         outgoing = []
         for alert in admitted:
             title, text = message.failure(alert, link, project.config.alerts.timezone)
-            outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, message.url(alert.kind, link)))
+            outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, _link(project, alert)))
         channel, second = two_channels(project)
         dispatch(outgoing, ledger=ledger, channel=channel, second=second, clock=project.venues.real_clock)
     return len(admitted)

@@ -266,9 +266,10 @@ def test_an_endless_word_is_cut_where_the_room_ends():
 
 
 def test_the_link_leads_to_the_table_behind_the_alert():
-    assert message.url("ESCALATION", "http://mm.example:3000/") == "http://mm.example:3000/assets/exit_state"
-    assert message.url("ENTRY", "http://mm.example:3000") == "http://mm.example:3000/assets/entry_assessment"
-    assert message.url("FAILURE", "http://mm.example:3000") == "http://mm.example:3000/runs"
+    assert message.url("ESCALATION", "https://mm.example/", "eth-1") == "https://mm.example/g/eth-1"
+    assert message.url("ENTRY", "https://mm.example", "eth-1", "ABCD") == "https://mm.example/g/eth-1#ABCD"
+    assert message.url("LIMIT", "https://mm.example") == "https://mm.example/"
+    assert message.url("FAILURE", "https://mm.example") == "https://mm.example/state"
     assert message.url("BLIND", None) is None
     assert message.url("BLIND", "http://" + "x" * 512) is None
 
@@ -361,7 +362,7 @@ def test_a_failure_says_what_failed_with_what_and_what_to_do():
         "candles failed at 2026-01-10 12:00 UTC; until it works again its figures are old.\n"
         "TimeoutError: no answer second\n"
         "Run `mm doctor`: it says what is wrong and what to do.\n"
-        "The run: http://mm.example:3000/runs",
+        "Its page: http://mm.example:3000/state",
     )
     assert "The run" not in message.failure(alert, None)[1]
 
