@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from mm_dagster import home, logs
+from mm_dagster_tests import lakes
 from mm_dagster_tests import postgres as real
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ def no_home_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds the home of whoever runs it."""
     monkeypatch.delenv(home.VARIABLE, raising=False)
     monkeypatch.setattr(home, "note", lambda: Path("/nonexistent/mm-dagster/home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lakes that cost little to make and to open: most tests need one, and few are about that."""
+    with lakes.cheap(tmp_path_factory.mktemp("lake")):
+        yield
 
 
 @pytest.fixture(scope="session")
