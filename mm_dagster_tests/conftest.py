@@ -28,23 +28,26 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 SLOW_FIRST = (
     "cli/test_cli",
-    "test_words_and_figures",
-    "defs/test_trouble",
-    "defs/test_flash_crash",
-    "defs/test_live_equals_backfill",
-    "history/test_lost_catalog",
     "history/test_lake",
+    "test_words_and_figures",
     "history/test_lake_postgres",
-    "pipeline/test_troubles",
-    "market/test_faulty_answers",
-    "pipeline/test_stages",
-    "faults/test_sample",
-    "history/test_analysts",
-    "defs/test_account",
     "cli/test_bad_inputs",
+    "pipeline/test_stages",
+    "market/test_faulty_answers",
     "cli/test_home",
+    "defs/test_flash_crash",
+    "defs/test_trouble",
+    "defs/test_live_equals_backfill",
+    "faults/test_sample",
+    "history/test_lost_catalog",
+    "history/test_analysts",
+    "pipeline/test_troubles",
+    "defs/test_account",
 )
-"""The longest files: begun last, one of them would keep one worker while the others have nothing left to do."""
+"""The longest files: begun last, one of them would keep one worker while the others have nothing left to do.
+
+Every second of the first ones needs no kernel: in a fresh clone one worker compiles while the other does these.
+"""
 
 
 def pytest_configure() -> None:
