@@ -179,6 +179,8 @@ def called(folder: Path, wrong: Input) -> tuple[int, str]:
     wrong.prepare(folder)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
     own |= {"MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
+    # One for all of them: Dagster takes seconds to begin its storage.
+    own |= {"MM_DAGSTER_DIR": str(folder.parent / "dagster")}
     stamina.set_testing(True)  # whom nobody answers is not asked again with pauses
     try:
         code, _, said = small.called(own | dict(wrong.surroundings), *wrong.command)
