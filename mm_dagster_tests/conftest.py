@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from mm_dagster import home, logs
+from mm_dagster_tests import lakes
 from mm_dagster_tests import postgres as real
 
 if TYPE_CHECKING:
@@ -27,24 +28,27 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 SLOW_FIRST = (
     "cli/test_cli",
-    "test_words_and_figures",
-    "defs/test_trouble",
-    "defs/test_flash_crash",
-    "defs/test_live_equals_backfill",
-    "history/test_lost_catalog",
     "history/test_lake",
+    "test_words_and_figures",
     "history/test_lake_postgres",
-    "pipeline/test_troubles",
-    "market/test_faulty_answers",
-    "pipeline/test_stages",
-    "faults/test_sample",
-    "history/test_analysts",
-    "defs/test_account",
     "cli/test_bad_inputs",
+    "pipeline/test_stages",
+    "market/test_faulty_answers",
     "cli/test_home",
     "cli/test_three_grids",
+    "defs/test_flash_crash",
+    "defs/test_trouble",
+    "defs/test_live_equals_backfill",
+    "faults/test_sample",
+    "history/test_lost_catalog",
+    "history/test_analysts",
+    "pipeline/test_troubles",
+    "defs/test_account",
 )
-"""The longest files: begun last, one of them would keep one worker while the others have nothing left to do."""
+"""The longest files: begun last, one of them would keep one worker while the others have nothing left to do.
+
+Every second of the first ones needs no kernel: in a fresh clone one worker compiles while the other does these.
+"""
 
 
 def pytest_configure() -> None:
@@ -79,6 +83,13 @@ def no_home_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds the home of whoever runs it."""
     monkeypatch.delenv(home.VARIABLE, raising=False)
     monkeypatch.setattr(home, "note", lambda: Path("/nonexistent/mm-dagster/home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lakes that cost little to make and to open: most tests need one, and few are about that."""
+    with lakes.cheap(tmp_path_factory.mktemp("lake")):
+        yield
 
 
 @pytest.fixture(scope="session")

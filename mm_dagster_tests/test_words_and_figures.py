@@ -10,8 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,13 +23,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import stamina.instrumentation
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console
 
-from mm_dagster import cli
 from mm_dagster.alerts import digest, drill, failures, message
 from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.limit_words import BREACHED, OVER, Known, OfLimit
@@ -59,6 +55,7 @@ from mm_dagster.pipeline.snapshots import snapshots
 from mm_dagster.tables.market import MarketRules
 from mm_dagster.tables.registry import EVERY_BAR, empty
 from mm_dagster.tables.words import ALERT_KINDS, ENTRY_ADVICE, LIMITS, STATES
+from mm_dagster_tests.cli.small import called
 from mm_dagster_tests.exit import synthetic
 from mm_dagster_tests.pipeline.recordings import NOW, configure
 
@@ -201,10 +198,9 @@ def ticked(tmp_path_factory: pytest.TempPathFactory) -> Ticked:
     (config / "portfolio.yaml").write_text(yaml.safe_dump(portfolio))
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
     environment = {**own, "MM_CONFIG_DIR": str(config), "MM_DATA_DIR": str(folder / "data"), "COLUMNS": "110"}
-    command = [sys.executable, "-c", "from mm_dagster.cli import main; main()", "tick", "--as-of", iso(NOW)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return Ticked(environment, done.stdout + done.stderr)
+    code, said, errors = called(environment, "tick", "--as-of", iso(NOW))
+    assert code == 0, errors
+    return Ticked(environment, said + errors)
 
 
 @pytest.fixture
@@ -214,25 +210,9 @@ def project(ticked: Ticked) -> Project:
 
 
 @pytest.fixture
-def mm(
-    ticked: Ticked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., str]]:
+def mm(ticked: Ticked) -> Callable[..., str]:
     """A command in this process; what it says on both streams."""
-    for name in list(os.environ):
-        monkeypatch.delenv(name)
-    for name, value in ticked.environment.items():
-        monkeypatch.setenv(name, value)
-
-    def call(*arguments: str) -> str:
-        cli.project_here.cache_clear()
-        monkeypatch.setattr("sys.argv", ["mm", *arguments])
-        with pytest.raises(SystemExit):
-            cli.main()
-        return "".join(capsys.readouterr())
-
-    yield call
-    cli.project_here.cache_clear()
-    stamina.instrumentation.set_on_retry_hooks(None)
+    return lambda *arguments: "".join(called(ticked.environment, *arguments)[1:])
 
 
 # messages -------------------------------------------------------------------------------------------------------------

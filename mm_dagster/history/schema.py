@@ -9,6 +9,7 @@ import polars as pl
 
 from mm_dagster.history import views
 from mm_dagster.history.connection import METADATA, Commit, LakeError, count, quote, quoted, transaction
+from mm_dagster.history.reader import Reader
 from mm_dagster.tables import registry
 
 
@@ -39,6 +40,15 @@ def is_complete(folder: Path, connection: duckdb.DuckDBPyConnection) -> bool:
         return False
     needed = {(table, name) for table in registry.TABLES for name in registry.dtypes(table)}
     return version == registry.SCHEMA_VERSION and needed <= set(columns)
+
+
+def used_tables(reader: Reader) -> set[str]:
+    """The tables that hold a row or once held one: DuckLake counts the rows of a table from its first one on."""
+    rows = reader.execute(
+        f"SELECT table_name FROM {METADATA}.ducklake_table JOIN {METADATA}.ducklake_table_stats USING (table_id) "
+        "WHERE end_snapshot IS NULL"
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def complete(connection: duckdb.DuckDBPyConnection) -> None:

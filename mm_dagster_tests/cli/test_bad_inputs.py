@@ -7,26 +7,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import stamina
 import yaml
 
-from mm_dagster import cli
 from mm_dagster.bars import BAR, iso
-from mm_dagster_tests.cli.small import configure
+from mm_dagster_tests.cli import small
 from mm_dagster_tests.conftest import PROJECT
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -181,27 +176,18 @@ INPUTS = (
 
 def called(folder: Path, wrong: Input) -> tuple[int, str]:
     """The exit code of the command, and the last line that it says."""
-    configure(folder)
+    small.configure(folder)
     wrong.prepare(folder)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
     own |= {"MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
-    said = io.StringIO()
-    with (
-        mock.patch.dict(os.environ, own | dict(wrong.surroundings), clear=True),
-        mock.patch.object(sys, "argv", ["mm", *wrong.command]),
-        contextlib.redirect_stderr(said),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        cli.project_here.cache_clear()
-        stamina.set_testing(True)  # whom nobody answers is not asked again with pauses
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            stamina.set_testing(False)
-            cli.project_here.cache_clear()
-    lines = [one for one in said.getvalue().splitlines() if one.strip()]
+    # One for all of them: Dagster takes seconds to begin its storage.
+    own |= {"MM_DAGSTER_DIR": str(folder.parent / "dagster")}
+    stamina.set_testing(True)  # whom nobody answers is not asked again with pauses
+    try:
+        code, _, said = small.called(own | dict(wrong.surroundings), *wrong.command)
+    finally:
+        stamina.set_testing(False)
+    lines = [one for one in said.splitlines() if one.strip()]
     return code, (lines[-1] if lines else "").replace(f"{folder}/", "")
 
 

@@ -13,12 +13,12 @@ from mm_dagster.tables import words
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, flash_crash, grid_file, quarter_hours
 
 SYMBOLS = tuple(str(grid["symbol"]) for grid in CRASH_GRIDS.values())
-FIRST, LAST = datetime(2025, 10, 10, 20, 45, tzinfo=UTC), datetime(2025, 10, 10, 21, 30, tzinfo=UTC)
+FIRST, LAST = datetime(2025, 10, 10, 21, 0, tzinfo=UTC), datetime(2025, 10, 10, 21, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Live]:
-    """Three quarters of an hour of ticks through the crash, alerts included."""
+    """Half an hour of ticks through the crash, alerts included."""
     with flash_crash(tmp_path_factory.mktemp("crash"), shared_data, SYMBOLS) as live:
         live.configure([grid_file(name) for name in CRASH_GRIDS])
         for as_of in quarter_hours(FIRST, LAST):

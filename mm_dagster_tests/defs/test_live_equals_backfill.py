@@ -20,7 +20,7 @@ DAY = Span(datetime(2025, 10, 10, tzinfo=UTC), datetime(2025, 10, 11, tzinfo=UTC
     [
         pytest.param(
             ("ADA-USDT",),
-            datetime(2025, 10, 10, 20, 15, tzinfo=UTC),
+            datetime(2025, 10, 10, 20, 45, tzinfo=UTC),
             datetime(2025, 10, 10, 21, 0, tzinfo=UTC),
             id="the crash",
         ),

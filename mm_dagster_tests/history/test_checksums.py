@@ -14,14 +14,21 @@ from mm_dagster.history.rescue import rescue
 from mm_dagster_tests.history.test_lake import COMMIT, span, verdicts
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A lake after one night, and a file that no night has seen."""
-    lake = Lake(tmp_path / "history")
+@pytest.fixture(scope="module")
+def after_a_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake after one night."""
+    folder = tmp_path_factory.mktemp("night") / "history"
+    lake = Lake(folder)
     lake.write("regime_verdict", verdicts(0, 96), span=span(0, 96), commit=COMMIT)
     lake.maintain(keep_days=30)
     lake.close()
-    return tmp_path / "history"
+    return folder
+
+
+@pytest.fixture
+def folder(after_a_night: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(after_a_night, tmp_path / "history")
 
 
 def flip(path: Path, at: int) -> None:

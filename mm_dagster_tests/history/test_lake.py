@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.history.lake import Commit, Lake, LakeError, Written
+from mm_dagster.history.reader import Answer, Reader
 from mm_dagster.history.sessions import Sessions
 from mm_dagster.tables import registry
 from mm_dagster_tests.history.samples import sample, times
+from mm_dagster_tests.lakes import as_the_program_does
 
 START = datetime(2026, 1, 31, 22, tzinfo=UTC)
 """Two hours before a month ends: spans and partitions meet here."""
@@ -38,7 +40,8 @@ TIMED = [table for table in registry.TABLES if registry.time_column(table)]
 def new_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a lake that was just made; copied, since making one costs half a second."""
     folder = tmp_path_factory.mktemp("new") / "history"
-    Lake(folder)
+    with as_the_program_does():
+        Lake(folder)
     return folder
 
 
@@ -340,6 +343,30 @@ def test_newest_is_the_last_bar_of_each_symbol(lake: Lake) -> None:
     assert lake.newest("regime_verdict") == {}
     lake.upsert("regime_verdict", pl.concat([verdicts(0, 3), verdicts(0, 5, "BTC-USDT")]), commit=COMMIT)
     assert lake.newest("regime_verdict") == {"BTC-USDT": START + 5 * BAR, "ETH-USDT": START + 3 * BAR}
+
+
+def test_a_table_that_never_held_a_row_is_not_asked_and_its_first_row_is_seen_by_everybody(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    execute = Reader.execute
+
+    def noted(self: Reader, query: str, values: Sequence[Any] = ()) -> Answer:
+        asked.append(query)
+        return execute(self, query, values)
+
+    monkeypatch.setattr(Reader, "execute", noted)
+    wanted = ["confidence", "verdict"]
+    empty = registry.empty("regime_verdict")
+    assert_frame_equal(lake.read("regime_verdict", columns=wanted), empty.select(wanted))
+    assert lake.newest("regime_verdict") == {}
+    assert lake.write("regime_verdict", empty, span=span(0, 4), commit=COMMIT) == Written(0, 0, 0)
+    assert not [query for query in asked if "FROM regime_verdict" in query]
+    rows = verdicts(0, 4)
+    Lake(tmp_path / "history").upsert("regime_verdict", rows, commit=COMMIT)
+    assert_frame_equal(lake.read("regime_verdict"), rows)
+    assert lake.write("regime_verdict", empty, span=span(0, 4), commit=COMMIT) == Written(0, 4, 0)
+    assert_frame_equal(Lake(tmp_path / "history").read("regime_verdict"), empty)
 
 
 # queries --------------------------------------------------------------------------------------------------------------
