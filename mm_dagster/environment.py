@@ -324,7 +324,7 @@ def _can_write(folder: Path) -> bool:
 # all of them ----------------------------------------------------------------------------------------------------------
 
 _OURS = (home.VARIABLE, CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, "MM_LOG_FORMAT", "MM_LOG_LEVEL", "MM_API_TOKEN")
-_OTHERS = ("MM_CONFIGS", "MM_PORT", "MM_CODE_HOST", "MM_CODE_PORT", "MM_DAGSTER_URL", "MM_CATALOG_URL")
+_OTHERS = ("MM_CONFIGS", "MM_PORT", "MM_DOMAIN", "MM_CODE_HOST", "MM_CODE_PORT", "MM_DAGSTER_URL", "MM_CATALOG_URL")
 """Of the deployment; they are read by others than us."""
 
 

@@ -108,7 +108,7 @@ def test_every_command_of_the_containers_is_one_that_is_installed() -> None:
     probes = [service["healthcheck"]["test"] for service in services.values()]
     assert {probe[0] for probe in probes} == {"CMD"}
     commands += [probe[1:] for probe in probes]
-    assert len(commands) == 6
+    assert len(commands) == 8
     assert [command for command in commands if not shutil.which(command[0], path=_path())] == []
     units = "\n".join(path.read_text() for path in (DEPLOY / "systemd").iterdir())
     for binary in re.findall(r"ExecStart=/opt/mm_dagster/\.venv/bin/(\S+)", units):
@@ -138,15 +138,18 @@ def test_every_variable_that_is_set_is_one_that_is_read() -> None:
     ours = {*environment._OURS, *environment.PUSHOVER}
     unread = {name for name in set_here - ours if name not in read_there}
     # Compose's own, and the one whose name the configuration chooses.
-    assert unread == {"MM_CONFIGS", "MM_PORT", "MM_CATALOG_URL"}
+    assert unread == {"MM_CONFIGS", "MM_PORT", "MM_DOMAIN", "MM_CATALOG_URL"}
     assert {name for name in set_here - ours if name.startswith("MM_")} == set(environment._OTHERS)
 
 
 def test_nothing_is_open_to_the_network_and_no_secret_is_written_down() -> None:
     services = read("compose.yaml")["services"]
-    ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert [port.partition(":")[0] for port in ports] == ["127.0.0.1"]
-    assert all("no-new-privileges:true" in services[name]["security_opt"] for name in ("code", "daemon", "webserver"))
+    # The proxy is what opens the page to the network, with TLS, for those who ask for it.
+    ports = [port for name, service in services.items() if name != "proxy" for port in service.get("ports", [])]
+    assert [port.partition(":")[0] for port in ports] == ["127.0.0.1"] * 2
+    assert services["proxy"]["profiles"] == ["tls"]
+    ours = ("code", "daemon", "webserver", "page")
+    assert all("no-new-privileges:true" in services[name]["security_opt"] for name in ours)
     for line in (DEPLOY / "example.env").read_text().splitlines():
         if re.match(r"#?(PUSHOVER|POSTGRES)_", line):
             assert line.endswith("="), line
