@@ -15,6 +15,7 @@ from mm_dagster.tables.words import (
     ALERT_EVENTS,
     ALERT_KINDS,
     ALERT_STATUS,
+    BOT_STATES,
     CANDLE_STATUS,
     DRAWDOWNS,
     ENTRY_ADVICE,
@@ -103,6 +104,7 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         case pl.String():
             words = ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
             words = ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
+            words = BOT_STATES if (table, name) == ("grid_bot", "state") else words
             return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
         case pl.Float64():
             infinite = ("half_life", "half_life_baseline", *(("value", "threshold") if table == "exit_state" else ()))
