@@ -14,15 +14,11 @@ import pytest
 from hypothesis import settings
 
 from mm_dagster import home, logs
-from mm_dagster_tests import lakes
+from mm_dagster_tests import examples, lakes
 from mm_dagster_tests import postgres as real
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -51,8 +47,14 @@ Every second of the first ones needs no kernel: in a fresh clone one worker comp
 """
 
 
-def pytest_configure() -> None:
-    """What a shell begins in the background ignores Ctrl-C, and so would all that the tests start."""
+def pytest_configure(config: pytest.Config) -> None:
+    """How many examples are tried; and Ctrl-C, which what a shell begins in the background ignores, as would all that
+    the tests start.
+    """
+    examples.choose(config.option.markexpr or "")
+    # How long an example takes says more of the machine than of the code.
+    settings.register_profile("house", deadline=None, max_examples=examples.examples(examples.USUAL))
+    settings.load_profile("house")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

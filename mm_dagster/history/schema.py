@@ -42,9 +42,9 @@ def is_complete(folder: Path, connection: duckdb.DuckDBPyConnection) -> bool:
     return version == registry.SCHEMA_VERSION and needed <= set(columns)
 
 
-def used_tables(reader: Reader) -> set[str]:
+def used_tables(connection: duckdb.DuckDBPyConnection | Reader) -> set[str]:
     """The tables that hold a row or once held one: DuckLake counts the rows of a table from its first one on."""
-    rows = reader.execute(
+    rows = connection.execute(
         f"SELECT table_name FROM {METADATA}.ducklake_table JOIN {METADATA}.ducklake_table_stats USING (table_id) "
         "WHERE end_snapshot IS NULL"
     ).fetchall()

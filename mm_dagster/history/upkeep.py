@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from mm_dagster.history import copies, marker, sqlite_files
+from mm_dagster.history import copies, marker, schema, sqlite_files
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 from mm_dagster.history.connection import METADATA, LakeError, quoted
 
@@ -82,7 +82,9 @@ def nobody_reads(folder: Path, catalog: SqliteCatalog | PostgresCatalog, connect
 def tidy(connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
     """Ends old snapshots, and makes few files of many; no file is deleted."""
     connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
-    connection.execute("CALL ducklake_flush_inlined_data('history')")
+    # Of all tables at once it would ask the catalogue several times for each column of those that never held a row.
+    for table in sorted(schema.used_tables(connection)):
+        connection.execute("CALL ducklake_flush_inlined_data('history', table_name => ?)", [table])
     connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
     connection.execute("CALL ducklake_merge_adjacent_files('history')")
 

@@ -25,6 +25,7 @@ from mm_dagster.tables.words import RESPONSES
 from mm_dagster.text import in_local_time
 from mm_dagster_tests.alerts.given import RISK, Listener, MemoryLedger
 from mm_dagster_tests.alerts.given import grid as config_of
+from mm_dagster_tests.examples import examples
 from mm_dagster_tests.exit.synthetic import START, climb, episode
 
 GRID = config_of(activated_at=START, levels=8, capital=1000)
@@ -37,7 +38,7 @@ HELD = st.lists(st.sampled_from(["model", "none", "some"]), min_size=BARS, max_s
 ANSWERS = st.lists(st.tuples(st.integers(1, BARS - 1), st.sampled_from(RESPONSES)), max_size=3)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(prices=PRICES, p=PROBABILITIES, held=HELD, answers=ANSWERS, late=st.integers(0, BARS - 2))
 @example(
     prices=[3127.0, 2980.0, *[3190.0] * 12], p=[0.1] * BARS, held=["model"] * BARS, answers=[], late=0

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,8 +191,16 @@ def called(folder: Path, wrong: Input) -> tuple[int, str]:
     return code, (lines[-1] if lines else "").replace(f"{folder}/", "")
 
 
-def table(folder: Path) -> Iterator[tuple[Input, int, str]]:
-    for number, wrong in enumerate(INPUTS):
+QUICK = [
+    wrong
+    for wrong in INPUTS
+    if wrong.command is not BACKFILL or wrong.name in ("candles with thousands", "no file", "no network")
+]
+"""What every run of the tests tries; a backfill takes seconds, and the tests of market/ try each of these files."""
+
+
+def table(folder: Path, inputs: Sequence[Input] = INPUTS) -> Iterator[tuple[Input, int, str]]:
+    for number, wrong in enumerate(inputs):
         own = folder / str(number)
         own.mkdir()
         yield wrong, *called(own, wrong)
@@ -203,9 +211,10 @@ def as_markdown(wrong: Input, code: int, said: str) -> str:
     return f"| {wrong.name} | `mm {shlex.join(wrong.command)}` | {code} | {shown} |"
 
 
-def test_each_wrong_input_ends_with_a_sentence_and_its_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inputs", [QUICK, pytest.param(INPUTS, marks=pytest.mark.long)], ids=["quick", "all"])
+def test_each_wrong_input_ends_with_a_sentence_and_its_remedy(tmp_path: Path, inputs: Sequence[Input]) -> None:
     rows = []
-    for wrong, code, said in table(tmp_path):
+    for wrong, code, said in table(tmp_path, inputs):
         rows.append(as_markdown(wrong, code, said))
         print(rows[-1])
         assert code != 0, wrong.name

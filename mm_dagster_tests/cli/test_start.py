@@ -107,7 +107,10 @@ def test_where_code_and_home_are_read_only_kernels_are_kept_below_the_data(tmp_p
     assert note.read_text().split() == [str(tmp_path / "cache" / "numba"), "0"]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+@pytest.mark.parametrize(
+    "encoding",
+    [pytest.param("latin-1", marks=pytest.mark.long), pytest.param("cp1252", marks=pytest.mark.long), "ascii"],
+)
 def test_a_terminal_that_is_not_utf_8_gets_plain_characters(tmp_path: Path, encoding: str) -> None:
     script = "import sys; from mm_dagster.cli import main; main()"
     places = {

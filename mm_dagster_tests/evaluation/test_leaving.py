@@ -259,7 +259,13 @@ def test_weeks_enough_give_an_interval() -> None:
 BANDS = {"coverage_80": (0.78, 0.90), "coverage_90": (0.88, 0.96)}
 
 
-@pytest.mark.parametrize("name", ["KuCoin 2025, September to December", "Binance 2022, January to June"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KuCoin 2025, September to December",
+        pytest.param("Binance 2022, January to June", marks=pytest.mark.long),
+    ],
+)
 def test_on_real_candles_that_nothing_was_fitted_on_the_intervals_come_true_and_the_plan_is_no_dearer(
     name: str, shared_data: Path
 ) -> None:

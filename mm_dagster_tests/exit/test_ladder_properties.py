@@ -20,6 +20,7 @@ from mm_dagster.config.exit import ExitConfig, LiteralPolicy, Persist, Threshold
 from mm_dagster.exit import ladder
 from mm_dagster.exit.triggers import FALSE, TRUE, UNKNOWN
 from mm_dagster.tables.words import STATES, VERDICTS
+from mm_dagster_tests.examples import examples
 from mm_dagster_tests.exit.synthetic import LAG, QUIET, Frames, climb, end, episode, evaluate, grid
 
 BARS = 36
@@ -111,7 +112,7 @@ def worsened(draw: st.DrawFn) -> tuple[Any, Any, list[int]]:
     return with_newest(values, mild), with_newest(values, bad), [bar for bar in missing if bar != LAST]
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(worsened(), CONFIGS)
 def test_worse_inputs_at_the_newest_bar_never_lower_the_state(made: Any, config: ExitConfig) -> None:
     values, worse, missing = made
@@ -143,7 +144,7 @@ def test_from_mild_to_bad_one_input_by_itself_only_raises_the_state(name: str, e
     assert ways[decides][0] < ways[decides][-1]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(happenings(), st.lists(st.sampled_from([*MILD_TO_BAD, "close"]), min_size=1, unique=True), CONFIGS)
 def test_null_inputs_at_the_newest_bar_never_make_a_state_lower_than_their_mildest_values_do(
     happened: Any, gone: list[str], config: ExitConfig
@@ -189,7 +190,7 @@ def test_a_known_bar_without_any_input_holds_the_state_and_is_at_least_a_warning
         assert now >= max(1, before)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(happenings(), CONFIGS)
 def test_states_fall_one_level_after_the_dwell_and_mandatory_latches(happened: Any, config: ExitConfig) -> None:
     frame = climb(episode(BARS, *happened), BARS, config)
@@ -265,7 +266,7 @@ def random_conditions(seed: int) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(st.integers(0, 2**32 - 1))
 def test_the_compiled_fold_is_the_one_that_the_method_words(seed: int) -> None:
     conditions = random_conditions(seed)
@@ -274,7 +275,7 @@ def test_the_compiled_fold_is_the_one_that_the_method_words(seed: int) -> None:
     assert all(states[bar] == states[entered] for bar, entered in enumerate(since))
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(1, 59))
 def test_more_that_holds_at_the_newest_evaluation_never_lowers_the_fold(seed: int, other: int, newest: int) -> None:
     on, off, *rest, floor, known, quiet = random_conditions(seed)

@@ -19,6 +19,7 @@ from mm_dagster.market.candles import Assembled, assemble
 from mm_dagster.market.collect import collect
 from mm_dagster.market.venue import ROWS, Answer, VenueError
 from mm_dagster.tables.registry import broken_rules, conform, dtypes
+from mm_dagster_tests.examples import examples
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 NOW = datetime(2025, 4, 1, 0, 1, tzinfo=UTC)
@@ -120,7 +121,7 @@ def test_a_bar_without_a_trade_carries_the_close_and_no_volume() -> None:
     assert row["venue"] == "main"
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     play=st.text(alphabet="TTTNNNN?X", min_size=1, max_size=60),
     cuts=st.sets(st.integers(1, 59), max_size=8),
@@ -148,7 +149,7 @@ absurd_times = st.one_of(
 absurd_numbers = st.one_of(st.floats(), st.sampled_from([1.0, 2.0, 1e308, 5e-324, -0.0]), st.none())
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(st.tuples(absurd_times, *[absurd_numbers] * 5), max_size=12))
 def test_no_row_however_absurd_breaks_anything_or_gets_through(sent) -> None:
     result = made(rows(*sent), 8)
@@ -322,7 +323,7 @@ class Frozen(Script):
         return Answer(pl.concat([answer.rows, rows(*sent)]), answer.answered, answer.error, final=self.final)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @example(play="NNNNNNZN", cuts={7})
 @example(play="NNZZ", cuts={3})
 @given(play=st.text(alphabet="TTNNZZZY", min_size=1, max_size=40), cuts=st.sets(st.integers(1, 39), max_size=6))

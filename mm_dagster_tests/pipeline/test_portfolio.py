@@ -52,10 +52,11 @@ def project(folder: Path, data: str = "data") -> Project:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A history of whole days, and four ticks after it."""
+    """A history of whole days, which `days` keeps, and four ticks after it."""
     folder = tmp_path_factory.mktemp("portfolio")
     write(folder, grids())
     run_days(project(folder), DAYS)
+    shutil.copytree(folder / "data", folder / "days")
     for place in range(1, 5):
         run_tick(project(folder), DAYS.end + place * BAR)
     return folder
@@ -76,8 +77,7 @@ def stored(where: Project, table: str) -> pl.DataFrame:
 
 def test_ticks_and_a_backfill_write_the_same_bits(whole: Path) -> None:
     day = Span(DAYS.end, DAYS.end + timedelta(days=1))
-    other = project(whole, "other")
-    run_days(other, DAYS)
+    other = project(whole, "days")
     run_days(other, Span(day.start, day.start + DAY_BARS * BAR))
     ticked = project(whole)
     for table in TABLES:

@@ -49,6 +49,7 @@ def test_the_tick_that_sees_it_judges_the_newest_bar_and_all_before_it_as_a_firs
     assert_frame_equal(found, fresh, check_exact=True)
 
 
+@pytest.mark.long
 def test_days_that_are_computed_again_hold_the_rows_of_the_episode_that_began_on_one_of_them(place: Path) -> None:
     day = midnight(REVISED.date())
     for stage in MADE_BY.values():
