@@ -435,9 +435,9 @@ def test_contract_with_urllib3_encrypted_connections_are_ours_too() -> None:
     assert all(hasattr(kind, "_new_conn") for kind in (web.HTTPConnection, web.HTTPSConnection))
 
 
-def test_contract_with_apprise_every_service_calls_the_module_requests() -> None:
+def test_contract_with_apprise_every_service_calls_the_module_requests(caplog: pytest.LogCaptureFixture) -> None:
     package = importlib.import_module("apprise.plugins")
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, logger="apprise")
     for found in pkgutil.walk_packages(package.__path__, "apprise.plugins."):
         spec = importlib.util.find_spec(found.name)
         assert spec is not None
