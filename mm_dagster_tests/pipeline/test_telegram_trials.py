@@ -287,7 +287,7 @@ def test_nothing_is_lost_nothing_counts_twice_and_no_stranger_is_heard(
 
 def test_the_trials_are_not_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found: Counter[str] = Counter()
-    for seed in (2, 7):
+    for seed in (1, 6):
         with TelegramServer() as server, monkeypatch.context() as patch:
             found += check(live_through(seed, server, tmp_path / str(seed), patch))
     assert min(found[name] for name in ("alerts", "responses", "strangers", "kills", "down", "copies", "lost_taps")) > 0
