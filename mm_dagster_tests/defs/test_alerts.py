@@ -91,7 +91,11 @@ def test_a_failed_run_is_told_once_with_asset_and_error(crashed: Live) -> None:
         ).for_run_failure()
         sensor(context)
     told = [one for one in crashed.pushover.messages if one["title"].startswith("FAILURE")]
-    assert sorted(one["title"] for one in told) == ["FAILURE · account_snapshot", "FAILURE · candles"]
+    assert sorted(one["title"] for one in told) == [
+        "FAILURE · account_snapshot",
+        "FAILURE · candles",
+        "FAILURE · grid_bot",
+    ]
     assert all("'soon' is not a time" in one["message"] for one in told)
     assert all("mm doctor" in one["message"] for one in told)
 
