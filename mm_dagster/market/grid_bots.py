@@ -160,6 +160,24 @@ class GridBots(Protocol):
         """
 
 
+class OneByOne:
+    """What exchanges that list no bots have in common: each is asked for by its number, and none tells of its fills."""
+
+    can_list = False
+
+    def __init__(self, name: str, settings: CcxtVenue, key: Credentials, *, retry: Retry | None = None) -> None:
+        self.connection = connect(name, settings, key, retry)
+
+    def running(self) -> Listed:
+        raise VenueError(f"{self.connection.label}: it lists no grids; name one by its number")
+
+    def counted(self, bot: BotGrid) -> BotGrid:
+        return bot
+
+    def fills(self, bot: BotGrid, known: frozenset[str]) -> Fills | None:
+        return None
+
+
 def open_bots(name: str, settings: CcxtVenue, key: Credentials, *, retry: Retry | None = None) -> GridBots:
     """The spot grids of an account.
 

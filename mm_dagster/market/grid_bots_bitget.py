@@ -15,23 +15,8 @@ import ccxt
 import numpy as np
 
 from mm_dagster.config.grid import LevelConvention, Spacing, prices
-from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.market.account import Credentials
-from mm_dagster.market.connection import NotAnswered, Retry
-from mm_dagster.market.grid_bots import (
-    BotGrid,
-    Fills,
-    Listed,
-    State,
-    amount,
-    below,
-    checked_id,
-    connect,
-    moment,
-    number,
-    told,
-    whole,
-)
+from mm_dagster.market.connection import NotAnswered
+from mm_dagster.market.grid_bots import BotGrid, OneByOne, State, amount, below, checked_id, moment, number, told, whole
 from mm_dagster.market.venue import VenueError
 
 _NAMES = {
@@ -48,16 +33,8 @@ _NEAR = 1e-4
 """How far a waiting order may be from a price of the grid, as a share of it: prices are cut to the tick."""
 
 
-class BitgetGrids:
+class BitgetGrids(OneByOne):
     """The spot grids of one account at Bitget; see `grid_bots.GridBots`."""
-
-    can_list = False
-
-    def __init__(self, name: str, settings: CcxtVenue, key: Credentials, *, retry: Retry | None = None) -> None:
-        self.connection = connect(name, settings, key, retry)
-
-    def running(self) -> Listed:
-        raise VenueError(f"{self.connection.label}: it lists no grids; name one by its number")
 
     def one(self, bot_id: str) -> BotGrid:
         label, exchange = self.connection.label, self.connection.exchange
@@ -86,10 +63,6 @@ class BitgetGrids:
             return replace(bot, convention=convention)
         doubt = "Bitget does not say whether it counts intervals or prices, and its waiting orders do not tell"
         return replace(bot, doubts={**bot.doubts, "convention": doubt})
-
-    def fills(self, bot: BotGrid, known: frozenset[str]) -> Fills | None:
-        """Bitget tells of no fills of a grid."""
-        return None
 
     def _row(self, bot_id: str, ask: Callable[[], Any]) -> Mapping[str, Any]:
         """What an answer of a grid holds."""

@@ -11,22 +11,8 @@ from typing import Any
 
 import ccxt
 
-from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.market.account import Credentials
-from mm_dagster.market.connection import NotAnswered, Retry
-from mm_dagster.market.grid_bots import (
-    BotGrid,
-    Fills,
-    Listed,
-    State,
-    amount,
-    below,
-    checked_id,
-    connect,
-    moment,
-    number,
-    told,
-)
+from mm_dagster.market.connection import NotAnswered
+from mm_dagster.market.grid_bots import BotGrid, OneByOne, State, amount, below, checked_id, moment, number, told
 from mm_dagster.market.venue import VenueError
 
 _PATH = "v5/grid/query-grid-detail"
@@ -46,16 +32,8 @@ _ENDED_BY = {
 }  # fmt: skip
 
 
-class BybitGrids:
+class BybitGrids(OneByOne):
     """The spot grids of one account at Bybit; see `grid_bots.GridBots`."""
-
-    can_list = False
-
-    def __init__(self, name: str, settings: CcxtVenue, key: Credentials, *, retry: Retry | None = None) -> None:
-        self.connection = connect(name, settings, key, retry)
-
-    def running(self) -> Listed:
-        raise VenueError(f"{self.connection.label}: it lists no grids; name one by its number")
 
     def one(self, bot_id: str) -> BotGrid:
         label, exchange = self.connection.label, self.connection.exchange
@@ -85,13 +63,6 @@ class BybitGrids:
         if isinstance(found, str):
             raise VenueError(f"{label}: grid {bot_id}: {found}")
         return found
-
-    def counted(self, bot: BotGrid) -> BotGrid:
-        return bot
-
-    def fills(self, bot: BotGrid, known: frozenset[str]) -> Fills | None:
-        """Bybit tells of no fills of a grid."""
-        return None
 
 
 def _read(row: Mapping[str, Any]) -> BotGrid | str:
