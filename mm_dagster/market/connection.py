@@ -239,7 +239,7 @@ class Connection:
     @property
     def _patience(self) -> float:
         """How long this thread waits for an answer, seconds, in words."""
-        return getattr(self._clients, "patience", self._settings.timeout_seconds)
+        return round(getattr(self._clients, "patience", self._settings.timeout_seconds), 2)
 
     @contextmanager
     def within(self, seconds: float, check: Callable[[], None] = lambda: None) -> Iterator[None]:
