@@ -18,6 +18,9 @@ from pathlib import Path
 SECONDS = 240.0
 """For all of it: a busy computer is no failure."""
 
+AGAIN_SECONDS = 5.0
+"""After so long a person presses Ctrl-C once more."""
+
 
 def on_terminal(
     command: Sequence[str],
@@ -50,8 +53,13 @@ def on_terminal(
     ) as process:  # fmt: skip
         os.close(theirs)
         seen, read_to, ends, left = "", 0, time.monotonic() + SECONDS, list(answers)
+        typed, since = "", time.monotonic()
         while time.monotonic() < ends:
             if not select.select([mine], [], [], 1.0)[0]:
+                # Between its question and its wait for the answer Python notes a Ctrl-C and waits on: one presses again.
+                if typed == "\x03" and not left and time.monotonic() - since > AGAIN_SECONDS:
+                    os.write(mine, typed.encode())
+                    since = time.monotonic()
                 continue
             try:
                 part = os.read(mine, 65_536)
@@ -63,7 +71,8 @@ def on_terminal(
             # A question ends with a blank, which comes a moment after its words: what is typed stands behind it.
             if left and left[0][0] in seen[read_to:] and _plain(seen).rstrip("\r").endswith(" "):
                 read_to = len(seen)
-                os.write(mine, left.pop(0)[1].encode())
+                typed, since = left.pop(0)[1], time.monotonic()
+                os.write(mine, typed.encode())
         else:
             process.kill()
             raise AssertionError(f"it did not end; it said:\n{seen}")
