@@ -56,7 +56,7 @@ def on_terminal(
         typed, since = "", time.monotonic()
         while time.monotonic() < ends:
             if not select.select([mine], [], [], 1.0)[0]:
-                # Between its question and its wait for the answer Python notes a Ctrl-C and waits on: one presses again.
+                # Between a question and the wait for its answer Python notes a Ctrl-C and waits on: one presses again.
                 if typed == "\x03" and not left and time.monotonic() - since > AGAIN_SECONDS:
                     os.write(mine, typed.encode())
                     since = time.monotonic()
