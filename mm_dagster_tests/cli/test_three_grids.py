@@ -113,7 +113,8 @@ class Machine:
         """A command on a terminal, with a person who answers."""
         code, said = on_terminal(
             ["-m", "mm_dagster_tests.cli.on_loopback", *command],
-            answers, own={**self.own, **self.exported, "TERM": "dumb"}, cwd=self.folder,
+            # What counts as dumb is 80 columns wide whatever it says; whether it does depends on who asks.
+            answers, own={**self.own, **self.exported, "TERM": "dumb", "COLUMNS": "80"}, cwd=self.folder, columns=80,
         )  # fmt: skip
         self._note(command, said, code)
         assert code == 0, said
