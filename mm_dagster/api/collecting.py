@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -54,12 +53,11 @@ class Collecting:
         self._by_key: dict[str, str] = {}
         self._turn = threading.Lock()
 
-    def begin(self, key: str | None, request_id: str) -> Run:
+    def begin(self, key: str | None) -> Run:
         """Starts a run; the same key is the same run.
 
         Args:
             key: an idempotency key; None: whoever asks twice means two.
-            request_id: the number of the request, which stands in each of its lines in the log.
 
         Raises:
             UnderWay: another one works.
@@ -70,10 +68,9 @@ class Collecting:
             last = next(reversed(self._runs.values()), None)
             if last is not None and last.state == "running":
                 raise UnderWay(last.run_id)
-            environment = {**os.environ, "MM_REQUEST_ID": request_id}
             run = Run(
                 uuid.uuid4().hex,
-                subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment),
+                subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL),
             )
             self._runs[run.run_id] = run
             if key is not None:

@@ -18,6 +18,7 @@ from mm_dagster.config.grid import LevelConvention, Spacing
 from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.connection import Connection, Retry
+from mm_dagster.market.connection import number as any_number
 from mm_dagster.market.venue import VenueError
 
 State = Literal["starting", "running", "stopping", "stopped", "unknown"]
@@ -268,11 +269,8 @@ def below(lower: Any, *prices: Any) -> float | None:
 
 def number(value: Any) -> float | None:
     """A number that is one; None for an empty text and whatever is none."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) else None
+    found = any_number(value)
+    return found if found is not None and math.isfinite(found) else None
 
 
 def amount(value: Any) -> float | None:

@@ -154,7 +154,8 @@ class Access:
 
     def person_of(self, session: str) -> Caller | None:
         """Whose session it is; None: nobody's, or it is over."""
-        with self._file() as file:
+        # No transaction: every request asks, and none need wait for another.
+        with closing(sqlite3.connect(self._path, timeout=10)) as file:
             row = file.execute(
                 "SELECT person FROM session WHERE hash = ? AND until > ?", (_hash(session), self._now())
             ).fetchone()

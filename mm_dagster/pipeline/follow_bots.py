@@ -70,6 +70,7 @@ def follow_bots(project: Project, as_of: datetime | None, run_id: str) -> Follow
     if clock - as_of >= timedelta(minutes=project.config.alerts.max_age_minutes):
         return found
     rows: list[dict[str, Any]] = []
+    stored = project.lake.read("grid_bot")
     for name in venues:
         mine = _grids_of(project, name)
         try:
@@ -80,7 +81,7 @@ def follow_bots(project: Project, as_of: datetime | None, run_id: str) -> Follow
         except VenueError as error:
             found.problems.append(str(error))
             continue
-        before = project.lake.read("grid_bot").filter(pl.col("venue") == name)
+        before = stored.filter(pl.col("venue") == name)
         for bot in told:
             known = before.filter(pl.col("bot_id") == bot.bot_id).sort("as_of")
             grid = mine.get(bot.bot_id)

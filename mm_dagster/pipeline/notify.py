@@ -268,8 +268,8 @@ def _newest(rows: pl.DataFrame) -> pl.DataFrame:
 
 def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
     """An alert with its words, its link and its picture; a retried one keeps the words that were noted."""
-    link = _link(project, alert)
     source, simulated = news.source, not is_real(news.source)
+    link = _link(project, alert, source)
     if alert.title is not None and alert.message is not None:
         return Outgoing(alert, alert.title, alert.message, source, link)
     grid = next(grid for grid in project.config.grids if grid.id == alert.grid_id)
@@ -296,16 +296,15 @@ LINK_SECONDS = 86_400.0
 """How long the link of a message lets somebody in."""
 
 
-def _link(project: Project, alert: Alert) -> str | None:
+def _link(project: Project, alert: Alert, source: str) -> str | None:
     """Where to read on, with what lets whoever opens it first in. Never worth losing the message for."""
-    address = project.config.alerts.link
-    if address is None:
-        return None
-    try:
-        code = Access(project.data).new_code(None, LINK_SECONDS)
-    except Exception:
-        logger.exception("the link of an alert lets nobody in")
-        code = None
+    address, code = project.config.alerts.link, None
+    # What is held back, or only goes to the log, is opened by nobody.
+    if address is not None and alert.status == "PENDING" and is_real(source):
+        try:
+            code = Access(project.data).new_code(None, LINK_SECONDS)
+        except Exception:
+            logger.exception("the link of an alert lets nobody in")
     return message.url(alert.kind, address, alert.grid_id, code)
 
 
@@ -376,7 +375,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
         outgoing = []
         for alert in admitted:
             title, text = message.failure(alert, link, project.config.alerts.timezone)
-            outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, _link(project, alert)))
+            outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, _link(project, alert, source)))
         channel, second = two_channels(project)
         dispatch(outgoing, ledger=ledger, channel=channel, second=second, clock=project.venues.real_clock)
     return len(admitted)
