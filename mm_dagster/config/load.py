@@ -23,6 +23,7 @@ from mm_dagster.config.grid import BotSource, GridConfig, nearest_opposing
 from mm_dagster.config.history import HistoryConfig
 from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue, MarketsConfig
 from mm_dagster.config.model import CREDENTIALS, Model
+from mm_dagster.config.orders import OrdersConfig
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
@@ -42,6 +43,7 @@ FILES: dict[str, type[Model]] = {
     "history": HistoryConfig,
     "evaluation": EvaluationConfig,
     "portfolio": PortfolioConfig,
+    "orders": OrdersConfig,
 }
 
 M = TypeVar("M", bound=Model)
@@ -205,6 +207,7 @@ def _cross_check(config: Config, folder: Path, grids: Mapping[Path, GridConfig])
             )
         by_id[grid.id] = path
     _check_bots(config, folder, grids)
+    _check_orders(config, folder, by_id)
     _refuse_crossing(config, {grid.id: path for path, grid in grids.items()})
 
 
@@ -237,6 +240,35 @@ def _check_bots(config: Config, folder: Path, grids: Mapping[Path, GridConfig]) 
             )
         if grid.enabled:
             known[grid.source] = path
+
+
+def _check_orders(config: Config, folder: Path, grids: Mapping[str, Path]) -> None:
+    """Refuses permissions for grids that are not there, and a key that is not one of its own."""
+    path, orders = folder / "orders.yaml", config.orders
+    for name in orders.grids:
+        # A permission outlives its grid, as long as nobody could mean another one.
+        close = did_you_mean(name, set(grids)) if name not in grids else ""
+        if close:
+            raise ConfigError(f"{path}: grids: {name!r} is no grid{close}")
+    key = orders.trade_key
+    if key is None:
+        return
+    exchanges = {name for name, one in config.markets.venues.items() if isinstance(one, CcxtVenue)}
+    if key.venue is None and len(exchanges) > 1:
+        raise ConfigError(f"{path}: trade_key.venue: is missing; say of which it is: {', '.join(sorted(exchanges))}")
+    if key.venue is not None and key.venue not in exchanges:
+        raise ConfigError(
+            f"{path}: trade_key.venue: {key.venue!r} is no exchange of markets.yaml{did_you_mean(key.venue, exchanges)}"
+        )
+    for name in sorted(exchanges):
+        venue = config.markets.venues[name]
+        if isinstance(venue, CcxtVenue) and venue.account is not None:
+            shared = {key.key_env, key.secret_env} & {venue.account.key_env, venue.account.secret_env}
+            if shared:
+                raise ConfigError(
+                    f"{path}: trade_key: {', '.join(sorted(shared))} is of the key that reads the account of {name}; "
+                    "make a key of its own that may trade, and not withdraw"
+                )
 
 
 def _refuse_crossing(config: Config, paths: Mapping[str, Path]) -> None:

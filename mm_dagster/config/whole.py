@@ -14,6 +14,7 @@ from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.history import HistoryConfig
 from mm_dagster.config.markets import CcxtVenue, MarketsConfig, RecordedVenue, SimulatedVenue
 from mm_dagster.config.model import Model
+from mm_dagster.config.orders import OrdersConfig
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
@@ -75,6 +76,7 @@ class Config(Model):
     history: HistoryConfig = HistoryConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
+    orders: OrdersConfig = OrdersConfig()
     grids: tuple[GridConfig, ...] = ()
 
     @property

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mm_dagster.books.book import BP
+from mm_dagster.execution.costs import AVERSION, SPREAD_80
 from mm_dagster.text import spoken
 
 SOFT_LIMIT_BP = 25.0
@@ -83,7 +84,24 @@ class Plan:
         return next((one for one in self.horizons if one.minutes == self.minutes), None)
 
 
-def propose(costs: Sequence[Row], risk: Row, clock: datetime, over: int | None = None) -> Plan:
+@dataclass(frozen=True)
+class Limits:
+    """What a person wants of a plan; see orders.yaml.
+
+    Attributes:
+        soft_bp: what costs more asks a question.
+        hard_bp: how far below the mid the limit of an order lies.
+        aversion: what a standard deviation of the price is worth beside a certain cost.
+    """
+
+    soft_bp: float = SOFT_LIMIT_BP
+    hard_bp: float = HARD_LIMIT_BP
+    aversion: float = AVERSION
+
+
+def propose(
+    costs: Sequence[Row], risk: Row, clock: datetime, over: int | None = None, limits: Limits | None = None
+) -> Plan:
     """The plan that a grid's newest costs propose.
 
     Args:
@@ -91,12 +109,14 @@ def propose(costs: Sequence[Row], risk: Row, clock: datetime, over: int | None =
         risk: its row of `grid_risk` of the same bar.
         clock: the time of the market.
         over: the minutes that a person prefers, one of the horizons; None: those of the least cost.
+        limits: what that person wants of it; None: what is usual.
     """
+    limits = limits or Limits()
     rows = sorted(costs, key=lambda row: row["horizon_minutes"])
     horizons = tuple(_horizon(row) for row in rows)
     first = rows[0]
     amount, beyond = first["amount"], bool(first["beyond_model"])
-    best = next((one.minutes for one in horizons if one.chosen), None)
+    best = _best(rows, limits.aversion)
     minutes = over if over is not None else best
     nothing = amount == 0
     slices = 0 if nothing or minutes is None else max(1, minutes)
@@ -112,10 +132,10 @@ def propose(costs: Sequence[Row], risk: Row, clock: datetime, over: int | None =
         minutes=None if nothing else minutes,
         slices=slices,
         slice_amount=amount / slices if amount and slices else None,
-        limit_price=price * (1.0 - HARD_LIMIT_BP * BP) if price is not None and not nothing else None,
+        limit_price=price * (1.0 - limits.hard_bp * BP) if price is not None and not nothing else None,
         horizons=horizons,
         beyond_model=beyond,
-        asks=None if nothing else _question(taken, best, beyond),
+        asks=None if nothing else _question(taken, best, beyond, limits.soft_bp),
         unknown=tuple(_unknown(first, risk, clock, horizons)),
     )
 
@@ -130,14 +150,29 @@ def _horizon(row: Row) -> Horizon:
     )
 
 
-def _question(taken: Horizon | None, best: int | None, beyond: bool) -> str | None:
+def _best(rows: Sequence[Row], aversion: float) -> int | None:
+    """The minutes that cost least, risk included; None: it is not known."""
+    if aversion == AVERSION:
+        return next((row["horizon_minutes"] for row in rows if row["chosen"]), None)
+    if any(row["expected_bp"] is None or row["high_80_bp"] is None for row in rows):
+        return None
+
+    def score(row: Row) -> float:
+        minutes: int = row["horizon_minutes"]
+        half: float = row["high_80_bp"] - row["expected_bp"]
+        return row["expected_bp"] + (aversion * half / SPREAD_80[minutes] if minutes else 0.0)
+
+    return min(rows, key=score)["horizon_minutes"]
+
+
+def _question(taken: Horizon | None, best: int | None, beyond: bool, soft_bp: float) -> str | None:
     if taken is None or taken.expected_bp is None:
         return "What leaving costs is not known: look at the order book yourself before you sell."
     if beyond and not taken.from_book:
         return "This market trades less in a minute than is to be sold: what it costs is not known. Sell in parts?"
-    if taken.expected_bp <= SOFT_LIMIT_BP:
+    if taken.expected_bp <= soft_bp:
         return None
-    said = f"It costs more than {SOFT_LIMIT_BP / 100:.2f} %"
+    said = f"It costs more than {soft_bp / 100:.2f} %"
     if taken.minutes != best and best is not None:
         return f"{said}; over {best} min it would cost least. Is it worth the haste?"
     return f"{said}, and no other horizon costs less. Sell all of it?"

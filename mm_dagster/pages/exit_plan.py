@@ -8,7 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mm_dagster.alerts.leaving import percent
-from mm_dagster.execution.plan import HARD_LIMIT_BP, Plan
+from mm_dagster.books.book import BP
+from mm_dagster.execution.plan import Plan
 from mm_dagster.text import local_time, number_text, price_text
 
 
@@ -40,8 +41,9 @@ def sentences(plan: Plan, timezone: str, price_tick: float | None = None) -> Ite
             f"{number_text(plan.slice_amount or 0)} {base}, one a minute."
         )
     if plan.limit_price is not None:
+        below = percent((1.0 - plan.limit_price / plan.price) / BP)
         yield (
-            f"3. As limit orders at {price_text(plan.limit_price, price_tick)} or better, {percent(HARD_LIMIT_BP)} "
+            f"3. As limit orders at {price_text(plan.limit_price, price_tick)} or better, {below} "
             f"below {price_text(plan.price, price_tick)}, immediate or cancel. What is not filled there is not chased: "
             "stop, and look."
         )

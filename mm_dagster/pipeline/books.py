@@ -228,3 +228,20 @@ def _last_prices(project: Project, symbols: Sequence[str], ends: float) -> dict[
         if left > 0:
             prices |= project.venues.of(group[0]).last_prices(group, left)
     return {symbol: price for symbol, price in prices.items() if price is not None and 0 < price < float("inf")}
+
+
+def book_now(project: Project, symbol: str) -> Book:
+    """The order book of a market at this moment.
+
+    Raises:
+        VenueError: there is none that can be believed.
+    """
+    ends = time.monotonic() + SECONDS
+    judged: Book | str = _judged(
+        f"{_venue(project, symbol)}: {symbol}", project.venues.of(symbol).order_book(symbol, SECONDS)
+    )
+    if isinstance(judged, Book):
+        judged = _measured(project, {symbol: judged}, project.venues.clock(symbol), ends)[symbol]
+    if isinstance(judged, Book):
+        return judged
+    raise VenueError(judged)

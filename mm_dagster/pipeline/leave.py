@@ -57,4 +57,6 @@ def plan_of(project: Project, grid_id: str, as_of: datetime | None, over: int | 
     risk = project.lake.read("grid_risk", span=Span(newest - BAR, newest), grids=[grid_id])
     if risk.is_empty():
         raise NoPlan(f"grid {grid_id}: what it holds is not stored; a tick or `mm backfill` computes it")
-    return Planned(grid, plan.propose(costs.to_dicts(), risk.row(0, named=True), clock, over))
+    orders = project.config.orders
+    limits = plan.Limits(orders.soft_bp, orders.hard_bp, orders.risk_aversion)
+    return Planned(grid, plan.propose(costs.to_dicts(), risk.row(0, named=True), clock, over, limits))

@@ -7,6 +7,7 @@ from mm_dagster.tables.columns import (
     flag,
     hash_of_configuration,
     number,
+    one_of,
     source_of_candles,
     text,
     time,
@@ -14,6 +15,7 @@ from mm_dagster.tables.columns import (
 )
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
+from mm_dagster.tables.words import ORDER_MODES, ORDER_STATES, PLAN_STATES, STOPPERS
 
 
 class ExitCost(dy.Schema):
@@ -54,7 +56,66 @@ class ExitCost(dy.Schema):
     source = source_of_candles()
 
 
+class ExitPlan(dy.Schema):
+    """Each plan to leave a grid by the program, as the journal has it, and what came of it beside what was forecast."""
+
+    plan_id = text("Plan.", key=True)
+    grid_id = text("Grid.")
+    activated_at = time("Episode;")
+    symbol = text("Market.")
+    venue = text("Name in markets.yaml.")
+    mode = one_of(ORDER_MODES, "Whether it was for real.")
+    state = one_of(PLAN_STATES, "Where it stands.")
+    reason = text("Of the state, in a sentence.")
+    created_at = time("When it was proposed;")
+    approved_at = time("When a person approved it;", nullable=True)
+    approved_by = text("Who.", nullable=True)
+    ended_at = time("When it was over, or halted;", nullable=True)
+    stopper = one_of(STOPPERS, "Who stopped the grid.")
+    slices = count("Equal sales, one a minute.", nullable=False)
+    amount = number("What was to be sold, base currency.", low=0.0)
+    filled = number("What was sold.", low=0.0)
+    dust = number("What is left of the amount.", low=0.0)
+    proceeds = number("Quote currency, before fees.", low=0.0)
+    fee = number("Quote currency; null: not told.")
+    arrival_mid = number("Mid price at the first order, quote currency.", low=0.0)
+    shortfall_bp = number("What was lost against that, fees included, basis points; null: nothing was sold.")
+    expected_bp = number("What was forecast.")
+    low_80_bp = number("Lower end of the 80 % interval of the forecast.")
+    high_80_bp = number("Upper end of it.")
+
+
+class ExitOrder(dy.Schema):
+    """Each order of a plan: its intent, which stood on disk before the request, and what the exchange has on record."""
+
+    plan_id = text("Plan.", key=True)
+    sequence = count("From 1, in the order of the intents.", nullable=False, key=True)
+    client_id = text("What the exchange knows it by.")
+    state = one_of(ORDER_STATES, "INTENDED counts as sold until the exchange says otherwise.")
+    amount = number("To be sold, base currency.", low=0.0)
+    limit_price = number("Lowest price, quote currency.", low=0.0)
+    mid = number("Mid price that it was made of.", low=0.0)
+    filled = number("What was sold.", low=0.0)
+    proceeds = number("Quote currency, before fees.", low=0.0)
+    fee = number("Quote currency; null: not told.")
+    intended_at = time("When the intent was written;")
+    closed_at = time("When it was known what became of it;", nullable=True)
+
+
+class ExitEvent(dy.Schema):
+    """Each step of each plan, in order; none is ever changed."""
+
+    sequence = count("In the order of all events of this home.", nullable=False, key=True)
+    plan_id = text("Plan.")
+    at = time("When;")
+    kind = text("A state that was entered, or INTENDED, CLOSED, ABSENT, CANCEL, STOP, SILENT.")
+    said = text("In words.")
+
+
 STAGES = (
+    Stage("exit_plan", ExitPlan, group="execution"),
+    Stage("exit_order", ExitOrder, group="execution"),
+    Stage("exit_event", ExitEvent, group="execution"),
     Stage(
         "exit_cost",
         ExitCost,

@@ -47,6 +47,18 @@ ALERT_STATUS = ("PENDING", "SENT", "FAILED", "SUPPRESSED")
 
 SIDES = ("buy", "sell")
 
+ORDER_MODES = ("paper", "test", "live")
+
+PLAN_STATES = (
+    "PROPOSED", "APPROVED", "STOPPING", "CANCELLING", "SELLING", "SETTLING", "DONE", "HALTED", "EXPIRED", "REFUSED",
+)  # fmt: skip
+"""Of a plan to leave a grid; see execution/machine.py."""
+
+ORDER_STATES = ("INTENDED", "CLOSED", "ABSENT")
+
+STOPPERS = ("bot", "bot_sells", "orders", "operator")
+"""Who stops a grid that is left: its bot on request, which keeps or sells; its orders are cancelled; a person did."""
+
 BOT_STATES = ("starting", "running", "stopping", "stopped", "unknown")
 """What a grid does at its exchange; `unknown`: its word for it is a new one."""
 

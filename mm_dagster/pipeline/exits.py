@@ -1,0 +1,602 @@
+"""Leaving a grid by the program: proposed, approved by a person, carried out, written into the lake.
+
+Nothing sells by itself. Each step is refused with a sentence as long as anything that a person must decide is open.
+Nothing of this is imported while orders.yaml says `mode: off`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from filelock import FileLock, Timeout
+
+from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.config.orders import Mode
+from mm_dagster.errors import ForeseenError
+from mm_dagster.execution.drive import Driver, World
+from mm_dagster.execution.journal import Event, Journal, Kept, new_plan_id
+from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms
+from mm_dagster.execution.plan import Plan as Proposal
+from mm_dagster.history.lake import Commit
+from mm_dagster.market.order_venue import GridStop, MarketRules, OpenOrder, OrderVenue
+from mm_dagster.pipeline.answers import answer
+from mm_dagster.pipeline.books import book_now
+from mm_dagster.pipeline.leave import plan_of
+from mm_dagster.pipeline.notify import notify_failures
+from mm_dagster.pipeline.project import Project
+from mm_dagster.tables.registry import dtypes
+from mm_dagster.text import counted, number_text
+
+logger = logging.getLogger("mm_dagster")
+
+BP = Decimal("0.0001")
+REHEARSED_WITHIN = timedelta(days=30)
+"""A plan on paper, or a test, that is older proves nothing of today's configuration."""
+
+
+class ExitRefused(ForeseenError):
+    """A plan is not made, approved or carried out; one line, with what would be needed."""
+
+
+def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = None, accept: bool = False) -> Kept:
+    """A plan to leave a grid, written into the journal; nothing is asked of an exchange but its rules.
+
+    Args:
+        project: configuration, lake and venues.
+        grid_id: a running grid.
+        mode: paper, test or live.
+        over: minutes that a person prefers; None: by the style of orders.yaml.
+        accept: whether a person answered the plan's question with yes.
+
+    Raises:
+        ExitRefused: something stands against it.
+        NoPlan: there is nothing to plan with.
+    """
+    orders = project.config.orders
+    if not orders.allows(mode):
+        raise ExitRefused(f"orders.yaml: mode: {orders.mode} allows no {mode} plan; set it, see docs/orders.md")
+    horizon = {"AGGRESSIVE": 0, "TWAP": 15}.get(orders.style) if over is None else over
+    found = plan_of(project, grid_id, None, horizon)
+    plan, grid = found.plan, found.grid
+    journal = Journal(project.data)
+    if mode != "paper":
+        _refuse_for_real(project, grid, journal, mode)
+    if plan.amount is None:
+        raise ExitRefused(f"grid {grid_id}: what it holds is not known; see `mm doctor`")
+    if plan.amount == 0:
+        raise ExitRefused(f"grid {grid_id}: it holds nothing; stop it on the exchange, there is nothing to sell")
+    if plan.asks is not None and not accept:
+        raise ExitRefused(f"grid {grid_id}: {plan.asks} With --accept it is taken as answered")
+    with opened(project, grid, mode) as venue:
+        rules = venue.rules(grid.symbol)
+    now = project.now()
+    terms = Terms(
+        plan_id=new_plan_id(),
+        symbol=grid.symbol,
+        rules=rules,
+        inventory=rules.lots(_exact(plan.amount)),
+        foreign=Decimal(0),
+        own_orders=frozenset(),
+        other_orders=frozenset(),
+        levels=tuple(_exact(price) for price in grid.prices),
+        stopper="operator",
+        slices=max(1, plan.slices),
+        every_seconds=60.0,
+        hard=_exact(orders.hard_bp) * BP,
+        most_quote=_most(project, grid, mode),
+        settle_seconds=orders.settle_seconds,
+        approval_seconds=orders.approval_minutes * 60.0,
+    )
+    if not terms.inventory:
+        raise ExitRefused(
+            f"grid {grid_id}: it holds {number_text(plan.amount)}, less than the smallest amount sold there"
+        )
+    kept = Kept(
+        plan=Plan(terms, "PROPOSED"),
+        grid_id=grid.id,
+        activated_at=grid.activated_at,
+        venue=project.config.market(grid.symbol).venue,
+        mode=mode,
+        reason="proposed; nothing is done before it is approved",
+        created_at=now,
+        expires_at=now + timedelta(minutes=orders.approval_minutes),
+        approved_at=None,
+        approved_by=None,
+        ended_at=None,
+        forecast=_forecast(plan),
+    )
+    journal.propose(kept)
+    return kept
+
+
+def _forecast(plan: Proposal) -> dict[str, Any]:
+    """What the plan is expected to cost, as it was when it was proposed."""
+    chosen = plan.chosen
+    return {
+        "price": plan.price,
+        "notional": plan.notional,
+        "minutes": plan.minutes,
+        "expected_bp": chosen.expected_bp if chosen else None,
+        "low_80_bp": chosen.low_80_bp if chosen else None,
+        "high_80_bp": chosen.high_80_bp if chosen else None,
+    }
+
+
+def _most(project: Project, grid: GridConfig, mode: Mode) -> Decimal:
+    allowed = project.config.orders.of(grid.id).max_notional
+    # On paper nothing is lost by too much.
+    return _exact(allowed) if allowed is not None else Decimal("1e12") if mode == "paper" else Decimal(0)
+
+
+def _refuse_for_real(project: Project, grid: GridConfig, journal: Journal, mode: Mode) -> None:
+    """What stands against asking an exchange, in the order in which a person can mend it.
+
+    Raises:
+        ExitRefused: something does.
+    """
+    orders, market = project.config.orders, project.config.market(grid.symbol)
+    settings = market.settings
+    if not market.is_real or not isinstance(settings, CcxtVenue):
+        raise ExitRefused(
+            f"grid {grid.id}: {grid.symbol} is {market.kind}: there is no exchange to sell at; --paper works"
+        )
+    key = orders.trade_key
+    if key is None or (key.venue or market.venue) != market.venue:
+        raise ExitRefused(f"orders.yaml: trade_key: is of no account at {market.venue}, where {grid.symbol} trades")
+    permitted = orders.of(grid.id)
+    if mode == "live" and not permitted.allow:
+        raise ExitRefused(
+            f"orders.yaml: grids.{grid.id}: is not allowed; write `{grid.id}: {{allow: true, max_notional: ...}}`"
+        )
+    if permitted.max_notional is None:
+        raise ExitRefused(
+            f"orders.yaml: grids.{grid.id}.max_notional: is missing; say how much a plan may sell at most"
+        )
+    if mode == "live":
+        since = project.now() - REHEARSED_WITHIN
+        done = [
+            one for one in journal.all("DONE")
+            if one.grid_id == grid.id and one.mode in ("paper", "test") and one.created_at > since
+        ]  # fmt: skip
+        if not done:
+            raise ExitRefused(
+                f"grid {grid.id}: no plan of it was finished on paper or as a test within "
+                f"{REHEARSED_WITHIN.days} days; run `mm exit {grid.id} --paper` first"
+            )
+    _refuse_key(project, market.venue, settings)
+
+
+def _refuse_key(project: Project, venue: str, settings: CcxtVenue) -> None:
+    """A key that reads is not one that trades, and none that trades may move funds away.
+
+    Raises:
+        ExitRefused: it is the same, or may.
+    """
+    from mm_dagster.market.orders import permissions
+    from mm_dagster.pipeline.venues import key_of
+
+    key = project.config.orders.trade_key
+    assert key is not None
+    trading = key_of(venue, key)
+    if settings.account is not None:
+        reading = key_of(venue, settings.account)
+        if {trading.key, trading.secret} & {reading.key, reading.secret}:
+            raise ExitRefused(
+                f"orders.yaml: trade_key: {key.key_env} holds the key that reads the account; make another one at "
+                f"{venue} that may trade, and not withdraw"
+            )
+    may = permissions(venue, settings, trading)
+    if may is not None and may.moves_funds:
+        raise ExitRefused(
+            f"orders.yaml: trade_key: the key may withdraw or transfer ({', '.join(may.names)}); take that right "
+            f"from it at {venue}"
+        )
+    if may is not None and not may.trades:
+        raise ExitRefused(f"orders.yaml: trade_key: the key may not trade ({', '.join(may.names)}); give it that right")
+
+
+def approve(project: Project, plan_id: str, by: str, *, stopped: bool = False, amount: Decimal | None = None) -> Kept:
+    """A person lets a plan be carried out; the baseline of the account is taken now.
+
+    Args:
+        project: configuration, lake and venues.
+        plan_id: a proposed plan.
+        by: who.
+        stopped: whether that person says that the grid is stopped, where no program can stop it.
+        amount: what the grid holds by that person's word, base currency; None: as it was proposed.
+
+    Raises:
+        ExitRefused: something is open that a person must decide.
+        JournalError: it is over, was approved already, or there were too many.
+    """
+    journal = Journal(project.data)
+    kept = journal.kept(plan_id)
+    grid = _grid(project, kept)
+    mode: Mode = kept.mode  # type: ignore[assignment]
+    if not project.config.orders.allows(mode):
+        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
+    if mode != "paper":
+        _refuse_for_real(project, grid, journal, mode)
+    terms = kept.plan.terms
+    if amount is not None:
+        terms = replace(terms, inventory=terms.rules.lots(amount))
+    elif mode == "live" and not _is_known(project, grid):
+        raise ExitRefused(
+            f"grid {grid.id}: what it holds is modelled from candles, not told by the exchange: look there, and say it "
+            "with --amount"
+        )
+    with opened(project, grid, mode) as venue:
+        terms = _with_baseline(project, grid, terms, venue, mode, stopped=stopped)
+    most = project.config.orders.max_exits_a_day if mode == "live" else None
+    journal.approve(plan_id, terms, by, project.now(), most)
+    return journal.kept(plan_id)
+
+
+def _is_known(project: Project, grid: GridConfig) -> bool:
+    """Whether the exchange tells what the grid holds."""
+    rows = project.lake.read("grid_risk", grids=[grid.id], columns=["activated_at", "as_of", "source"])
+    mine = rows.filter(pl.col("activated_at") == grid.activated_at).sort("as_of").tail(1)
+    return mine["source"].to_list() == ["ACCOUNT"]
+
+
+def _with_baseline(
+    project: Project, grid: GridConfig, terms: Terms, venue: OrderVenue, mode: Mode, *, stopped: bool
+) -> Terms:
+    """What the account has and what rests there, of one moment: none of it is sold or cancelled that is not the grid's.
+
+    Raises:
+        ExitRefused: it is not clear who stops the grid, or the account does not have what it holds.
+    """
+    resting, holding = venue.open_orders(grid.symbol), venue.holding(grid.symbol)
+    own = frozenset(one.order_id for one in resting if _is_the_grids(one, terms))
+    stopper = _stopper(project, grid, mode, own, stopped=stopped)
+    amount = terms.rules.amount(terms.inventory)
+    in_account = stopper not in ("bot", "bot_sells")
+    if in_account and holding.total < amount:
+        base = grid.symbol.partition("-")[0]
+        raise ExitRefused(
+            f"grid {grid.id}: the plan sells {amount} {base}, and the account has {holding.total}; say with --amount "
+            "what the grid holds there, or wait until its bot has given it back"
+        )
+    return replace(
+        terms,
+        stopper=stopper,
+        foreign=holding.total - (amount if in_account else 0),
+        own_orders=own if stopper == "orders" else frozenset(),
+        other_orders=frozenset(one.order_id for one in resting) - (own if stopper == "orders" else frozenset()),
+    )
+
+
+def _is_the_grids(order: OpenOrder, terms: Terms) -> bool:
+    price = order.price
+    return price is not None and any(abs(price - level) <= terms.rules.tick for level in terms.levels)
+
+
+def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str], *, stopped: bool) -> Stopper:
+    """Who stops the grid.
+
+    Raises:
+        ExitRefused: no program can, and nobody said that it is stopped.
+    """
+    if mode == "paper" or stopped:
+        return "operator"
+    if grid.source is not None:
+        from mm_dagster.market.bots import can_stop
+
+        settings = project.config.markets.venues[grid.source.exchange]
+        if isinstance(settings, CcxtVenue) and can_stop(settings.exchange):
+            return "bot_sells" if project.config.orders.of(grid.id).stop == "sell" else "bot"
+    if own and grid.source is None:
+        return "orders"
+    raise ExitRefused(
+        f"grid {grid.id}: no program can stop its bot, and it would order on: stop it at the exchange, let it keep its "
+        "coins, and say so with --stopped"
+    )
+
+
+def _grid(project: Project, kept: Kept) -> GridConfig:
+    """The grid of a plan, if it is still the same one.
+
+    Raises:
+        ExitRefused: it is gone, or runs anew.
+    """
+    found = next((one for one in project.config.grids if one.id == kept.grid_id), None)
+    if found is None or found.activated_at != kept.activated_at or found.symbol != kept.plan.terms.symbol:
+        raise ExitRefused(f"plan {kept.plan_id}: grid {kept.grid_id} is gone, or another one since; make a new plan")
+    return found
+
+
+# carrying out ---------------------------------------------------------------------------------------------------------
+
+
+def carry_out(
+    project: Project,
+    plan_id: str,
+    *,
+    seconds: float | None = None,
+    say: Callable[[str, str], None] = lambda kind, said: None,
+) -> Kept:
+    """Carries a plan out until it is over or halted, or the time is; then the lake has all that happened.
+
+    Args:
+        project: configuration, lake and venues.
+        plan_id: an approved plan, or a halted one of which an order is open.
+        seconds: how long; None: until there is nothing to do.
+        say: is told each step.
+
+    Raises:
+        ExitRefused: another process works on this account.
+        JournalError: the journal cannot be used.
+    """
+    journal = Journal(project.data)
+    before = journal.kept(plan_id)
+    grid = _grid(project, before)
+    mode: Mode = before.mode  # type: ignore[assignment]
+    if not project.config.orders.allows(mode):
+        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
+    with _one_at_a_time(project.data, before.venue, mode), opened(project, grid, mode) as venue:
+        world = World(
+            venue=venue,
+            book=lambda: book_now(project, grid.symbol),
+            stop=_grid_stop(project, grid, before),
+            seconds=time.monotonic,
+            sleep=time.sleep,
+            utc=project.now,
+            is_killed=lambda: is_killed(project),
+            say=say,
+        )
+        until = None if seconds is None else time.monotonic() + seconds
+        after = Driver(journal, plan_id, world).run(until)
+    keep(project)
+    if after.plan.state != before.plan.state:
+        tell(project, after)
+    return after
+
+
+def is_killed(project: Project) -> bool:
+    """Whether the kill file is there; a place that cannot be looked at is taken for one where it is."""
+    path = project.data / Path(project.config.orders.kill_file)
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def _one_at_a_time(data: Path, venue: str, mode: Mode) -> Iterator[None]:
+    """One process works on an account.
+
+    Raises:
+        ExitRefused: another one does.
+    """
+    lock = FileLock(data / f"orders.{mode}.{venue}.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise ExitRefused(f"another process leaves a grid at {venue} just now; see `mm exit status`") from None
+
+
+@contextmanager
+def opened(project: Project, grid: GridConfig, mode: Mode) -> Iterator[OrderVenue]:
+    """The account that a plan sells at, or the one on paper.
+
+    Raises:
+        ForeseenError: it cannot be opened.
+    """
+    market = project.config.market(grid.symbol)
+    if mode == "paper":
+        from mm_dagster.pipeline.paper import paper_venue
+
+        yield paper_venue(project, grid)
+        return
+    from mm_dagster.market.orders import open_orders
+    from mm_dagster.pipeline.venues import key_of
+
+    key = project.config.orders.trade_key
+    assert key is not None
+    assert isinstance(market.settings, CcxtVenue)
+    yield open_orders(market.venue, market.settings, key_of(market.venue, key), test=mode == "test")
+
+
+def _grid_stop(project: Project, grid: GridConfig, kept: Kept) -> GridStop | None:
+    if kept.plan.terms.stopper not in ("bot", "bot_sells") or grid.source is None:
+        return None
+    from mm_dagster.market.bots import open_stop
+    from mm_dagster.pipeline.venues import key_of
+
+    key, settings = project.config.orders.trade_key, project.config.markets.venues[grid.source.exchange]
+    assert key is not None
+    assert isinstance(settings, CcxtVenue)
+    return open_stop(
+        grid.source.exchange, settings, key_of(grid.source.exchange, key), grid.source.id, grid.symbol,
+        sells=kept.plan.terms.stopper == "bot_sells",
+    )  # fmt: skip
+
+
+def halt(project: Project, plan_id: str, by: str) -> Kept:
+    """A person stops a plan. An order that is under way is looked at once more; nothing else is asked.
+
+    Raises:
+        JournalError: it is over already, or there is none.
+    """
+    journal = Journal(project.data)
+    journal.enter(plan_id, ("PROPOSED", *RUNNING), "HALTED", f"halted by {by}", project.now())
+    keep(project)
+    return journal.kept(plan_id)
+
+
+def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = None) -> Kept:
+    """A person lets a halted plan go on, after they have looked at the exchange. What was sold stays counted.
+
+    Args:
+        project: configuration, lake and venues.
+        plan_id: a halted plan.
+        by: who.
+        amount: what is left to be sold by that person's word, base currency; None: as the journal says.
+
+    Raises:
+        ExitRefused: what became of an order is not known, or the grid is another one.
+        JournalError: it is not halted, or another plan of the grid is under way.
+    """
+    journal = Journal(project.data)
+    kept = journal.kept(plan_id)
+    _grid(project, kept)
+    terms = kept.plan.terms
+    if amount is not None:
+        done = sum(order.counted for order in kept.plan.orders)
+        terms = replace(terms, inventory=min(terms.inventory, done + terms.rules.lots(amount)))
+    journal.resume(plan_id, terms, by, project.now())
+    return journal.kept(plan_id)
+
+
+def under_way(project: Project) -> list[Kept]:
+    """The plans that a process should take up: approved ones, and halted ones of which an order is not settled."""
+    if not (project.data / "orders.sqlite").is_file():
+        return []
+    return [
+        one for one in Journal(project.data).all(*RUNNING, "HALTED")
+        if one.plan.state != "HALTED" or any(order.state == "INTENDED" for order in one.plan.orders)
+    ]  # fmt: skip
+
+
+# what is told, and kept -----------------------------------------------------------------------------------------------
+
+
+def tell(project: Project, kept: Kept) -> None:
+    """The operator hears what became of a plan; a grid that was left for real is answered for."""
+    state, name = kept.plan.state, f"plan {kept.plan_id} ({kept.mode}) to leave {kept.grid_id}"
+    if kept.mode == "paper":
+        logger.info("%s: %s: %s", name, state, kept.reason)
+        return
+    if state == "HALTED":
+        line = f"{name} is halted: {kept.reason}. Look at the exchange, then `mm exit resume {kept.plan_id}`"
+        notify_failures(
+            project, [(f"leaving {kept.grid_id}", line)], f"{kept.plan_id}-{kept.ended_at}", [kept.plan.terms.symbol]
+        )
+    if state == "DONE" and kept.mode == "live":
+        try:
+            answer(
+                project, kept.grid_id, "stopped", project.now().replace(microsecond=0), f"{name}: {kept.reason}",
+                person=kept.approved_by, through="mm", key=f"exit-{kept.plan_id}",
+            )  # fmt: skip
+        except ValueError as error:
+            logger.warning("%s: no answer is noted: %s", name, error)
+
+
+def keep(project: Project) -> int:
+    """Writes the journal into the lake, where it can be asked in SQL.
+
+    Returns:
+        How many plans there are.
+    """
+    journal = Journal(project.data)
+    plans, events = journal.all(), journal.events()
+    if not plans:
+        return 0
+    frames = {
+        "exit_plan": [plan_row(one) for one in plans],
+        "exit_order": [row for one in plans for row in _order_rows(one)],
+        "exit_event": [_event_row(one) for one in events],
+    }
+    with project.turn_lock():
+        for table, rows in frames.items():
+            if rows:
+                frame = pl.DataFrame(rows, schema={name: dtypes(table)[name] for name in rows[0]}, orient="row")
+                project.lake.upsert(table, frame, commit=Commit("exits", table, ""))
+    return len(plans)
+
+
+def plan_row(kept: Kept) -> dict[str, Any]:
+    """The row of `exit_plan`: what was to be sold, what was, and what that cost beside the forecast."""
+    terms, orders = kept.plan.terms, kept.plan.orders
+    filled = sum(order.filled for order in orders)
+    proceeds = sum((order.proceeds for order in orders), Decimal(0))
+    fees = [order.fee for order in orders if order.fee is not None]
+    mids = [kept.mids[order.number] for order in orders if order.number in kept.mids]
+    arrival = mids[0] if mids else None
+    amount = terms.rules.amount(filled)
+    shortfall = None
+    if arrival is not None and filled:
+        paid = sum(fees, Decimal(0))
+        shortfall = float((1 - (proceeds - paid) / (amount * arrival)) / BP)
+    return {
+        "plan_id": kept.plan_id,
+        "grid_id": kept.grid_id,
+        "activated_at": kept.activated_at,
+        "symbol": terms.symbol,
+        "venue": kept.venue,
+        "mode": kept.mode,
+        "state": kept.plan.state,
+        "reason": kept.reason,
+        "created_at": kept.created_at,
+        "approved_at": kept.approved_at,
+        "approved_by": kept.approved_by,
+        "ended_at": kept.ended_at,
+        "stopper": terms.stopper,
+        "slices": terms.slices,
+        "amount": float(terms.rules.amount(terms.inventory)),
+        "filled": float(amount),
+        "dust": float(terms.rules.amount(max(0, terms.inventory - filled))),
+        "proceeds": float(proceeds),
+        "fee": float(sum(fees, Decimal(0))) if fees else None,
+        "arrival_mid": None if arrival is None else float(arrival),
+        "shortfall_bp": shortfall,
+        **{name: kept.forecast.get(name) for name in ("expected_bp", "low_80_bp", "high_80_bp")},
+    }
+
+
+def _order_rows(kept: Kept) -> Iterator[dict[str, Any]]:
+    rules: MarketRules = kept.plan.terms.rules
+    for order in kept.plan.orders:
+        mid = kept.mids.get(order.number)
+        yield {
+            "plan_id": kept.plan_id,
+            "sequence": order.number,
+            "client_id": order.client_id,
+            "state": order.state,
+            "amount": float(rules.amount(order.lots)),
+            "limit_price": float(order.limit),
+            "mid": None if mid is None else float(mid),
+            "filled": float(rules.amount(order.filled)),
+            "proceeds": float(order.proceeds),
+            "fee": None if order.fee is None else float(order.fee),
+            "intended_at": kept.intended_at[order.number],
+            "closed_at": kept.closed_at.get(order.number),
+        }
+
+
+def _event_row(event: Event) -> dict[str, Any]:
+    return {"sequence": event.number, "plan_id": event.plan_id, "at": event.at, "kind": event.kind, "said": event.said}
+
+
+def _exact(number: float) -> Decimal:
+    """The decimal that a number is written as."""
+    return Decimal(repr(float(number)))
+
+
+def steps(kept: Kept) -> str:
+    """How far a plan is, in words."""
+    rules, orders = kept.plan.terms.rules, kept.plan.orders
+    filled = sum(order.filled for order in orders)
+    return (
+        f"{rules.amount(filled)} of {rules.amount(kept.plan.terms.inventory)} sold by {counted(len(orders), 'order')}"
+    )
+
+
+def now_of(kept: Kept) -> datetime:
+    """When a plan last changed."""
+    return kept.ended_at or kept.approved_at or kept.created_at
