@@ -142,10 +142,11 @@ def _work(project: Project, kept: Kept) -> Kept:
 def _of_plans(
     project: Project, what: str, plan: str | None, amount: Decimal | None, no_wait: bool, as_json: bool
 ) -> None:
-    if project.config.orders.mode == "off" and not (project.data / "orders.sqlite").is_file():
-        raise CommandError("orders.yaml: mode is off, and there never was a plan; see docs/orders.md")
-    from mm_dagster.execution.journal import Journal
+    from mm_dagster.execution.journal import Journal, exists
     from mm_dagster.pipeline import exits
+
+    if not exists(project.data):
+        raise CommandError(f"there is no plan; orders.yaml has mode {project.config.orders.mode}, see docs/orders.md")
 
     journal = Journal(project.data)
     if what == STATUS:

@@ -24,8 +24,11 @@ from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.machine import FINAL, RUNNING, Order, Plan, PlanState, Terms
 from mm_dagster.market.order_venue import MarketRules
 
-NAME = "orders.sqlite"
-MARK = "orders.mark"
+FOLDER = "orders"
+"""Below the data folder."""
+NAME = "journal.sqlite"
+MARK = "mark"
+"""Names this copy of the journal. No backup has it."""
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _ID_LENGTH = 8
 """Letters of a plan's id: `mm`, the id, `n` and a number of up to seven digits are 18."""
@@ -131,21 +134,27 @@ def new_plan_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
 
 
+def exists(data: Path) -> bool:
+    """Whether a data folder has a journal: there was a plan once."""
+    return (data / FOLDER / NAME).is_file()
+
+
 class Journal:
     """The journal of one data folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, data: Path) -> None:
         """
         Args:
-            folder: the data folder; it is made where there is none.
+            data: the data folder; the journal's own is made below it.
 
         Raises:
             JournalError: it cannot be used.
         """
-        self.path = folder / NAME
-        self._mark = folder / MARK
+        folder = data / FOLDER
+        self.path, self._mark = folder / NAME, folder / MARK
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
             with closing(self._open()) as file:
                 file.execute("PRAGMA journal_mode = WAL")
                 file.executescript(_SCHEMA)

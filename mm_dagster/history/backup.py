@@ -31,7 +31,7 @@ from mm_dagster.history import sqlite_files
 from mm_dagster.history.lake import Lake
 
 FORMAT = 1
-PARTS = ("history", "mirror", "config", "dagster")
+PARTS = ("history", "mirror", "config", "orders", "dagster")
 _MANIFEST = "manifest.json"
 _BUNDLE = "mirror/commits.bundle"
 _MANIFEST_BYTES = 64 * 2**20
@@ -56,7 +56,7 @@ class Places:
     """Where the parts live.
 
     Attributes:
-        data: holds `history`, `mirror` and `config`.
+        data: holds `history`, `mirror`, `config` and `orders`.
         dagster: Dagster's storage.
     """
 
@@ -105,6 +105,10 @@ def stage(places: Places, folder: Path) -> tuple[str, ...]:
         else:
             _copy(path, folder / "config" / path.name)
     databases = []
+    if (journal := places.of("orders") / "journal.sqlite").is_file():
+        # Nothing else of that folder: what marks this copy as the one in force must not be in another.
+        (folder / "orders").mkdir()
+        databases.append((journal, folder / "orders" / journal.name))
     for path in _files(places.dagster):
         target = folder / "dagster" / path.relative_to(places.dagster)
         if path.suffix == ".db":
@@ -115,7 +119,7 @@ def stage(places: Places, folder: Path) -> tuple[str, ...]:
     try:
         sqlite_files.copy(databases)
     except sqlite_files.SqliteFileError as error:
-        raise BackupError(f"{places.dagster}: {error}") from error
+        raise BackupError(f"{places.data}: {error}") from error
     return tuple(left_out)
 
 

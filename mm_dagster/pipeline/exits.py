@@ -24,7 +24,7 @@ from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.config.orders import Mode
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.drive import Driver, World
-from mm_dagster.execution.journal import Event, Journal, Kept, new_plan_id
+from mm_dagster.execution.journal import FOLDER, Event, Journal, Kept, exists, new_plan_id
 from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms
 from mm_dagster.execution.plan import Plan as Proposal
 from mm_dagster.history.lake import Commit
@@ -382,7 +382,7 @@ def _one_at_a_time(data: Path, venue: str, mode: Mode) -> Iterator[None]:
     Raises:
         ExitRefused: another one does.
     """
-    lock = FileLock(data / f"orders.{mode}.{venue}.lock", timeout=0)
+    lock = FileLock(data / FOLDER / f"{mode}.{venue}.lock", timeout=0)
     try:
         with lock:
             yield
@@ -465,7 +465,7 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
 
 def under_way(project: Project) -> list[Kept]:
     """The plans that a process should take up: approved ones, and halted ones of which an order is not settled."""
-    if not (project.data / "orders.sqlite").is_file():
+    if not exists(project.data):
         return []
     return [
         one for one in Journal(project.data).all(*RUNNING, "HALTED")
