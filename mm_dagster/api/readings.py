@@ -63,6 +63,9 @@ def readings(project: Project) -> Iterator[Reading]:
     yield from _alerts(lake, clock, ledger, responses)
     yield from _portfolio(project, clock)
     yield from _bots(project, clock)
+    plans = lake.read("exit_plan", columns=["plan_id", "mode", "state"])
+    for mode, state, number in plans.group_by("mode", "state").len().sort("mode", "state").iter_rows():
+        yield Reading("mm_exit_plans", (mode, state), number)
     yield from _kept(project, commits)
 
 

@@ -120,6 +120,8 @@ OF_LAKE = (
     # bots at exchanges
     Series("mm_bots", "Bots that the exchange told of last, by what they do.", ("venue", "state", "source_kind")),
     Series("mm_bots_age_seconds", "Since the exchange told of them.", ("venue", "source_kind")),
+    # leaving by the program
+    Series("mm_exit_plans", "Plans to leave a grid, by how real they are and where they stand.", ("mode", "state")),
     # where it is kept
     Series("mm_lake_bytes", "Bytes of the lake's folder."),
     Series("mm_lake_files", "Files in it."),

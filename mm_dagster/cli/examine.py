@@ -109,6 +109,8 @@ def _examine() -> list[dict[str, Any]]:
     check("newest bar", lambda: freshness(project, project.venues.clock))
     check("candles", lambda: _candles(project))
     check("order books", lambda: _books(project))
+    if project.config.orders.mode != "off":
+        check("orders", lambda: _orders(project))
     check("Pushover", lambda: _pushover(project))
     if config.alerts.telegram:
         check("Telegram", lambda: _telegram(project))
@@ -258,6 +260,13 @@ def _candles(project: Any) -> str:
         raise CommandError(f"{', '.join(lacking)}: nothing is known, so nothing can be said")
     remarks = [remark for market in page(project, project.now()).markets for remark in market.remarks]
     return " ".join(remarks) or "all markets are traded, and kept as far back as is needed"
+
+
+def _orders(project: Any) -> str:
+    """What can be sold by the program, and what stands in its way."""
+    from mm_dagster.pipeline.exits import standing
+
+    return standing(project)
 
 
 def _books(project: Any) -> str:

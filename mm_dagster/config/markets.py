@@ -14,7 +14,7 @@ BOT_EXCHANGES = ("okx", "myokx", "okxus", "bitget", "bybit")
 
 
 class AccountKeys(Model):
-    """Names of the environment variables that hold a read-only API key. The program places no order."""
+    """Names of the environment variables that hold a read-only API key."""
 
     key_env: VariableName
     """Variable with the key."""

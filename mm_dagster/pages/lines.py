@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import polars as pl
+
 from mm_dagster.alerts.budget import moment, quiet_hours
 from mm_dagster.bars import iso
 from mm_dagster.pages import portfolio
@@ -36,7 +38,21 @@ def digest(project: Project, clock: datetime) -> Line | None:
     return Line("digest", f"next {iso(coming)}") if coming else None
 
 
-ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (portfolio.line, quiet, digest)
+def leaving(project: Project, clock: datetime) -> Line | None:
+    """The plans to leave a grid that are not over, or were halted within a day."""
+    plans = project.lake.read("exit_plan").filter(
+        ~pl.col("state").is_in(["DONE", "EXPIRED", "REFUSED"]),
+        pl.col("created_at") <= clock,
+        pl.col("ended_at").is_null() | (pl.col("ended_at") > clock - DAY),
+    )
+    said = [
+        f"{row['grid_id']} ({row['mode']} plan {row['plan_id']}): {row['state']}, {row['reason']}"
+        for row in plans.sort("created_at", "plan_id").iter_rows(named=True)
+    ]
+    return Line("leaving", "; ".join(said)) if said else None
+
+
+ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (leaving, portfolio.line, quiet, digest)
 """What makes each line, in the order of the page; None: it has nothing to say."""
 
 

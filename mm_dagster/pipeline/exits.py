@@ -473,6 +473,35 @@ def under_way(project: Project) -> list[Kept]:
     ]  # fmt: skip
 
 
+def standing(project: Project) -> str:
+    """What orders.yaml makes possible now, in a line, for `mm doctor`.
+
+    Raises:
+        ExitRefused: what it says cannot be had; with the remedy.
+    """
+    orders = project.config.orders
+    if is_killed(project):
+        raise ExitRefused(f"the kill file is there: {project.data / orders.kill_file}; take it away when all is clear")
+    halted = [one for one in Journal(project.data).all("HALTED") if one.mode != "paper"]
+    if halted:
+        names = ", ".join(f"{one.plan_id} of {one.grid_id}" for one in halted)
+        raise ExitRefused(
+            f"halted: {names}; see `mm exit status PLAN`, look at the exchange, then resume or make a new one"
+        )
+    allowed = [name for name, one in sorted(orders.grids.items()) if one.allow]
+    said = f"mode {orders.mode}; real orders are allowed for {', '.join(allowed) or 'no grid'}"
+    if orders.mode == "paper":
+        return "mode paper: no exchange is asked for an order"
+    venues = {project.config.market(grid.symbol).venue for grid in project.config.grids}
+    key = orders.trade_key
+    assert key is not None
+    for name in [key.venue] if key.venue else sorted(venues):
+        settings = project.config.markets.venues[name]
+        if isinstance(settings, CcxtVenue):
+            _refuse_key(project, name, settings)
+    return f"{said}; the trade key may trade, and not withdraw, as far as the exchange tells"
+
+
 # what is told, and kept -----------------------------------------------------------------------------------------------
 
 

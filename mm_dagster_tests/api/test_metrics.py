@@ -418,6 +418,7 @@ RAISED_BY = {
     "AlertsWait": ["mm_alert_pending_seconds 0+60x40"],
     "ChannelFails": ['mm_alert_events_total{event="REFUSED", channel="pushover"} 0x20 1x40'],
     "LimitBreached": ['mm_limit_breached{limit="pair", subject="S-USDT", source_kind="ccxt"} 1x40'],
+    "ExitHalted": [f'mm_exit_plans{{mode="{mode}", state="HALTED"}} 1x40' for mode in ("live", "paper")],
     "ConfigurationInvalid": ["mm_config_valid 0x40"],
     "ConfigurationVanished": ["mm_config_vanished 1x40"],
     "PushesWait": ["mm_mirror_commits_waiting 97x100"],

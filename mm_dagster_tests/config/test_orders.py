@@ -12,7 +12,10 @@ from mm_dagster.config.orders import OrdersConfig
 
 MARKETS = """\
 venues:
-  kucoin: {kind: ccxt, exchange: kucoin, account: {key_env: READ_KEY, secret_env: READ_SECRET, passphrase_env: READ_PASS}}
+  kucoin:
+    kind: ccxt
+    exchange: kucoin
+    account: {key_env: READ_KEY, secret_env: READ_SECRET, passphrase_env: READ_PASS}
 markets:
   - {symbol: SOL-USDT, venue: kucoin}
 """
