@@ -485,9 +485,7 @@ def standing(project: Project) -> str:
     halted = [one for one in Journal(project.data).all("HALTED") if one.mode != "paper"]
     if halted:
         names = ", ".join(f"{one.plan_id} of {one.grid_id}" for one in halted)
-        raise ExitRefused(
-            f"halted: {names}; see `mm exit status PLAN`, look at the exchange, then resume or make a new one"
-        )
+        raise ExitRefused(f"halted: {names}; `mm exit status PLAN` says why: look at the exchange, then resume it")
     allowed = [name for name, one in sorted(orders.grids.items()) if one.allow]
     said = f"mode {orders.mode}; real orders are allowed for {', '.join(allowed) or 'no grid'}"
     if orders.mode == "paper":

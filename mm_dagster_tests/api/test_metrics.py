@@ -308,8 +308,8 @@ def test_a_full_lake_exports_every_series_but_what_it_cannot_have(read_only: Pro
     latency = Latency()
     latency.observe("/status", "GET", 200, 0.01)
     names = {family.name for family in text_string_to_metric_families(render(read_only, latency).decode())}
-    # There is no remote to push to.
-    assert {one.name for one in ALL} - names == {"mm_mirror_commits_waiting"}
+    # There is no remote to push to, and no plan.
+    assert {one.name for one in ALL} - names == {"mm_mirror_commits_waiting", "mm_exit_plans"}
 
 
 def test_commits_that_wait_are_counted_without_a_turn(filled: Project, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_every_expression_names_exported_series() -> None:
 
 def test_each_state_and_word_that_a_query_asks_for_is_one() -> None:
     known = {*words.STATES, words.NOT_JUDGED_YET, *words.ALERT_EVENTS, "true", "false", "mm_dagster"}
-    known |= {"ccxt", "recorded", "simulated", "0", "5.."}
+    known |= {*words.ORDER_MODES, *words.PLAN_STATES, "ccxt", "recorded", "simulated", "0", "5.."}
     asked = [*expressions(), *(rule["expr"] for rule in rules())]
     used = {part for one in asked for text in re.findall(r'[!=]~?"(.*?)"', one) for part in text.split("|")}
     assert used - {".*"} <= known
@@ -497,7 +497,7 @@ def test_prometheus_scrapes_and_answers_every_expression_of_the_dashboard(served
         one.waited_for('mm_up{job="mm_dagster"} == 1')
         one.waited_for("rate(mm_api_request_duration_seconds_count[5m]) > 0")
         empty = [expression for expression in expressions() if not one.query(expression)]
-        # There is no remote to push to.
+        # There is no remote to push to, and no plan.
         assert empty == ["mm_mirror_commits_waiting"]
         [raised] = one.waited_for('ALERTS{alertname="GridMustBeLeft", alertstate="firing"}')
         assert raised["metric"]["grid_id"] == "btc-real"
