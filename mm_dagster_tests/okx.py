@@ -105,9 +105,9 @@ class Okx:
         return 200, json.dumps({"code": "0", "data": self._rows(parts.path, query), "msg": ""}).encode()
 
     @staticmethod
-    def refusal(request: BaseHTTPRequestHandler) -> tuple[int, bytes] | None:
+    def refusal(request: BaseHTTPRequestHandler, body: str = "") -> tuple[int, bytes] | None:
         """Why who asks is not let in; None: they are."""
-        signed = f"{request.headers['OK-ACCESS-TIMESTAMP']}GET{request.path}".encode()
+        signed = f"{request.headers['OK-ACCESS-TIMESTAMP']}{request.command}{request.path}{body}".encode()
         proof = base64.b64encode(hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()).decode()
         if request.headers["OK-ACCESS-KEY"] != KEY:
             return 401, b'{"code":"50119","data":[],"msg":"API key doesn\'t exist"}'

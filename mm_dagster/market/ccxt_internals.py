@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +43,32 @@ def throttle(client: Any, turn: Callable[[float | None], None]) -> None:
         turn(weight)
 
     client.throttle = wait
+
+
+def set_clock(client: Any, milliseconds: Callable[[], int]) -> None:
+    """Makes a client sign its requests with another clock than the computer's.
+
+    Args:
+        client: of ccxt.
+        milliseconds: tells the time, since the Unix epoch.
+    """
+    client.nonce = milliseconds
+
+
+def add_headers(client: Any, headers: dict[str, str]) -> None:
+    """Sends headers with each request from here on."""
+    client.headers = {**client.headers, **headers}
+
+
+@contextmanager
+def with_headers(client: Any, headers: dict[str, str]) -> Iterator[None]:
+    """Sends headers with the requests of a `with` block."""
+    before = client.headers
+    client.headers = {**before, **headers}
+    try:
+        yield
+    finally:
+        client.headers = before
 
 
 def silence(client: Any) -> None:

@@ -138,6 +138,7 @@ class Connection:
         retry: Retry | None = None,
         secrets: Sequence[str] = (),
         refusals: Mapping[str, str] | None = None,
+        credit: float | None = None,
     ) -> None:
         """
         Args:
@@ -146,6 +147,7 @@ class Connection:
             retry: how patiently a call is repeated.
             secrets: what must not be in any error; where there are some, ccxt's own log is silent.
             refusals: sentences for the exchange's own codes of a key that it refuses.
+            credit: seconds in which nobody asked that may be made up for at once, `within` a time; None: by exchange.
 
         Raises:
             VenueError: ccxt does not know the exchange, or the address is none.
@@ -160,6 +162,7 @@ class Connection:
         self._refusal: str | None = None
         self._clock: tuple[datetime, float] | None = None
         self._settings = settings
+        self._credit = _CREDIT.get(settings.exchange, 0.0) if credit is None else credit
         self._is_private = bool(secrets)
         self._clients = threading.local()
         self._with_markets: Any = None
@@ -209,15 +212,13 @@ class Connection:
     def _paced(self, client: Any) -> Any:
         """The client, which waits for its turn among all of them, where ccxt's own throttle knows of itself alone."""
 
-        credit = _CREDIT.get(self._settings.exchange, 0.0)
-
         def turn(weight: float | None) -> None:
             until = self._until
             try:
                 if self._settings.requests_per_second:
                     self._pace.take(None, until)
                 else:
-                    self._pace.take(weight, until, 0.0 if until is None else credit)
+                    self._pace.take(weight, until, 0.0 if until is None else self._credit)
             except TooLate:
                 said = f"its turn did not come within {number_text(self._patience)} s"
                 raise NotAnswered(said, passes=True) from None

@@ -103,6 +103,7 @@ class Exchange:
         sides: of our orders.
         duplicates: orders that came with a number that another had.
         others_cancelled: orders of other people that were cancelled.
+        name: what it calls its orders, by their number.
     """
 
     seconds: Callable[[], float]
@@ -123,6 +124,7 @@ class Exchange:
     duplicates: int = 0
     _balances: list[tuple[float, Decimal]] = field(default_factory=list)
     _late: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    name: Callable[[int], str] = lambda number: f"x{number}"
     _number: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -186,7 +188,7 @@ class Exchange:
                 raise VenueError("insufficient balance")
             self._number += 1
             now = self.seconds()
-            order = Placed(f"x{self._number}", client_id, side, amount, limit, known_at=now)
+            order = Placed(self.name(self._number), client_id, side, amount, limit, known_at=now)
             self.orders[order.order_id] = order
             if rests:
                 return order
@@ -220,6 +222,12 @@ class Exchange:
             self.sold_by_grid -= sign * filled
         elif order.side == "sell":
             self.sold += filled
+
+    def give(self, amount: Decimal) -> None:
+        """Coins come into the account; the balance shows them a while later."""
+        with self.lock:
+            self._balances.append((self.seconds() + self.random.uniform(0, self.whims.balance_lag), self.total))
+            self.total += amount
 
     def cancel(self, order_id: str) -> None:
         with self.lock:
