@@ -154,9 +154,7 @@ class Account:
             return Fault(401, _refusal("400003", "KC-API-KEY not exists"))
         if sent["passphrase"] != self.signed(self.passphrase) or request.headers.get("kc-api-key-version") != "2":
             return Fault(401, _refusal("400004", "Invalid KC-API-PASSPHRASE"))
-        if sent["sign"] != self.signed(
-            f"{sent['timestamp']}{request.method}{request.target}{request.body}"
-        ):
+        if sent["sign"] != self.signed(f"{sent['timestamp']}{request.method}{request.target}{request.body}"):
             return Fault(401, _refusal("400005", "Invalid KC-API-SIGN"))
         if not self.address_is_listed:
             return Fault(400, _refusal("400006", "Invalid request IP, the current client IP is: 192.0.2.7"))

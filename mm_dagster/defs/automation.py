@@ -1,7 +1,7 @@
 """What runs by itself: the jobs, the tick every quarter hour, the sensor that asks for alerts to be sent."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,10 +11,12 @@ from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import GROUPS, KIND_TAG, RECONCILE, cause
 from mm_dagster.defs.exit import JUDGED
+from mm_dagster.defs.exits import leave_grid
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
+from mm_dagster.defs.runs import under_way
 from mm_dagster.errors import ForeseenError
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline.notify import count_due, follow_receipts, notify_checks, notify_failures, notify_troubles
@@ -208,7 +210,7 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun
 
 
 @dg.run_failure_sensor(
-    monitored_jobs=[tick, history, send_alerts, proofs, audit, evaluation, maintenance],
+    monitored_jobs=[tick, history, send_alerts, proofs, audit, evaluation, maintenance, leave_grid],
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Notifies of a run that failed: which asset, and the first line of the error. See tick_log.",
 )
@@ -249,17 +251,3 @@ def _markets_of(run: dg.DagsterRun) -> list[str]:
     """The markets that a run was narrowed to; none: it was not."""
     resources: Any = run.run_config.get("resources", {})
     return list(resources.get("turn", {}).get("config", {}).get("symbols", []))
-
-
-def under_way(instance: dg.DagsterInstance, job: str, longest: timedelta) -> bool:
-    """Whether a run of a job waits or works. One that was killed stays STARTED for ever: what is older is dead."""
-    lately = datetime.now(UTC) - longest
-    return bool(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=[*_UNFINISHED], created_after=lately)))
-
-
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)

@@ -3,31 +3,41 @@
 Nothing of it is loaded while orders.yaml says `mode: off`, and nothing sells by itself.
 """
 
+from datetime import timedelta
+
 import dagster as dg
 
 from mm_dagster import logs
 from mm_dagster.defs.describe import KIND_TAG
 from mm_dagster.defs.resources import ProjectOfRun
+from mm_dagster.defs.runs import under_way
 
 SECONDS_A_RUN = 240.0
 """After which a run lets go of a plan that goes on; the sensor asks for another."""
+LONGEST = timedelta(minutes=10)
+"""A run that was killed stays STARTED for ever: what is older is dead. The account's lock says so, too."""
+ACCOUNT_TAG = "mm/account"
 
 
 @dg.op(
-    pool="orders",
     config_schema={"plan_id": dg.Field(str, description="The plan, as `mm exit status` lists it.")},
     description="Carries out one approved plan to leave a grid, as far as it gets in a few minutes.",
 )
 def carry_out_plan(context: dg.OpExecutionContext, project: ProjectOfRun) -> None:
     """Asks the order machine what to do next until nothing is; each step is an event of the run."""
     # Imported here because with `mode: off` nothing of this is loaded.
-    from mm_dagster.pipeline.exits import carry_out
+    from mm_dagster.pipeline.exits import Occupied, carry_out
 
     def say(kind: str, said: str) -> None:
         context.log.info(f"{kind}: {said}")
 
     plan_id: str = context.op_config["plan_id"]
-    kept = carry_out(project, plan_id, seconds=SECONDS_A_RUN, say=say)
+    try:
+        kept = carry_out(project, plan_id, seconds=SECONDS_A_RUN, say=say)
+    except Occupied as error:
+        # A person's `mm exit` does it; the sensor looks again.
+        context.log.info(str(error))
+        return
     context.log.info(f"plan {plan_id} is {kept.plan.state}: {kept.reason}")
 
 
@@ -48,24 +58,18 @@ def leave_grid() -> None:
 )
 @logs.bound()
 def plans_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.SensorResult | dg.SkipReason:
-    """One run at a time for each plan that goes on; a run that died is followed by another."""
+    """One run at a time for each account; a run that died is followed by another."""
     if project.config.orders.mode == "off":
         return dg.SkipReason("orders.yaml: mode is off")
-    from mm_dagster.pipeline.exits import under_way
+    from mm_dagster.pipeline.exits import open_plans
 
-    wanted = []
-    for kept in under_way(project):
-        working = dg.RunsFilter(job_name=leave_grid.name, tags={"mm/plan": kept.plan_id}, statuses=[*_UNFINISHED])
-        if context.instance.get_runs_count(working):
+    wanted: dict[str, dg.RunRequest] = {}
+    for kept in open_plans(project):
+        account = f"{kept.mode} at {kept.venue}"
+        if account in wanted or under_way(context.instance, leave_grid.name, LONGEST, {ACCOUNT_TAG: account}):
             continue
-        config = {"ops": {carry_out_plan.name: {"config": {"plan_id": kept.plan_id}}}}
-        wanted.append(dg.RunRequest(run_config=config, tags={"mm/plan": kept.plan_id, "mm/grid": kept.grid_id}))
-    return dg.SensorResult(run_requests=wanted) if wanted else dg.SkipReason("no plan is open")
-
-
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)
+        wanted[account] = dg.RunRequest(
+            run_config={"ops": {carry_out_plan.name: {"config": {"plan_id": kept.plan_id}}}},
+            tags={ACCOUNT_TAG: account, "mm/plan": kept.plan_id, "mm/grid": kept.grid_id},
+        )
+    return dg.SensorResult(run_requests=list(wanted.values())) if wanted else dg.SkipReason("no plan is open")

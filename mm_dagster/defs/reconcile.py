@@ -11,10 +11,11 @@ import dagster as dg
 
 from mm_dagster import logs
 from mm_dagster.bars import Span, midnight
-from mm_dagster.defs.automation import BETWEEN, history, tick, under_way
+from mm_dagster.defs.automation import BETWEEN, history, tick
 from mm_dagster.defs.describe import KIND_TAG, RECONCILE
 from mm_dagster.defs.partitions import partition_of, range_tags
 from mm_dagster.defs.resources import ProjectOfRun
+from mm_dagster.defs.runs import under_way
 from mm_dagster.pipeline.repairs import Repair, choose, repairs, second_look
 
 RECONCILE_TAG = "mm/reconcile"

@@ -48,6 +48,10 @@ class ExitRefused(ForeseenError):
     """A plan is not made, approved or carried out; one line, with what would be needed."""
 
 
+class Occupied(ExitRefused):
+    """Another process works on the account."""
+
+
 def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = None, accept: bool = False) -> Kept:
     """A plan to leave a grid, written into the journal; nothing is asked of an exchange but its rules.
 
@@ -335,7 +339,7 @@ def carry_out(
         say: is told each step.
 
     Raises:
-        ExitRefused: another process works on this account.
+        Occupied: another process works on this account.
         JournalError: the journal cannot be used.
     """
     journal = Journal(project.data)
@@ -380,14 +384,14 @@ def _one_at_a_time(data: Path, venue: str, mode: Mode) -> Iterator[None]:
     """One process works on an account.
 
     Raises:
-        ExitRefused: another one does.
+        Occupied: another one does.
     """
     lock = FileLock(data / FOLDER / f"{mode}.{venue}.lock", timeout=0)
     try:
         with lock:
             yield
     except Timeout:
-        raise ExitRefused(f"another process leaves a grid at {venue} just now; see `mm exit status`") from None
+        raise Occupied(f"another process leaves a grid at {venue} just now; see `mm exit status`") from None
 
 
 @contextmanager
@@ -463,7 +467,7 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
     return journal.kept(plan_id)
 
 
-def under_way(project: Project) -> list[Kept]:
+def open_plans(project: Project) -> list[Kept]:
     """The plans that a process should take up: approved ones, and halted ones of which an order is not settled."""
     if not exists(project.data):
         return []

@@ -245,7 +245,9 @@ class Loopback:
             _reset(handler)
             return
         elif self._is(fate.broken):
-            answer = self.random.choice([HTML, (200, "<html>maintenance</html>"), (200, ""), (200, '{"code":'), (500, "")])
+            answer = self.random.choice(
+                [HTML, (200, "<html>maintenance</html>"), (200, ""), (200, '{"code":'), (500, "")]
+            )
         elif self._is(fate.denied):
             answer = self.error(self.random.choice(["denied", "busy"]))
         self._die()
@@ -632,8 +634,12 @@ class Okx(Loopback):
         return None
 
     def error(self, code: str) -> Answer:
-        row = {"busy": ("50013", "Systems are busy."), "denied": ("51008", "Insufficient balance"),
-               "duplicate": ("51016", "Client order ID already exists."), "old": ("50102", "Timestamp request expired")}
+        row = {
+            "busy": ("50013", "Systems are busy."),
+            "denied": ("51008", "Insufficient balance"),
+            "duplicate": ("51016", "Client order ID already exists."),
+            "old": ("50102", "Timestamp request expired"),
+        }
         number, said = row[code]  # fmt: skip
         if code == "old":
             return 401, json.dumps({"code": number, "data": [], "msg": said})

@@ -18,10 +18,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
+from mm_dagster.execution.journal import Journal
 from mm_dagster.history.backup import Backup, BackupError, Places, beside, examine, pack, restore, stage, staged_bytes
 from mm_dagster.history.lake import Commit, Lake, LakeError
 from mm_dagster.history.mirror import Mirror
 from mm_dagster.tables import registry
+from mm_dagster_tests.execution.test_journal import selling
 from mm_dagster_tests.history.samples import sample, times
 from mm_dagster_tests.postgres import Postgres
 
@@ -294,3 +296,17 @@ def test_a_newer_format_is_refused_with_the_remedy(
 def test_a_lake_whose_catalogue_is_in_a_server_names_the_remedy(tmp_path: Path, postgres: Postgres) -> None:
     with pytest.raises(LakeError, match="save that with pg_dump"):
         Lake(tmp_path / "history", postgres.database()).copy_to(tmp_path / "copy")
+
+
+def test_a_restored_plan_to_leave_a_grid_waits_for_a_person(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    fill(data)
+    selling(data)
+    save(data, tmp_path / "mm.tar.gz")
+    assert Journal(data).kept("abcdefgh").plan.state == "SELLING"
+    restore(tmp_path / "mm.tar.gz", places(tmp_path / "fresh"), force=False, advance=silently)
+    found = Journal(tmp_path / "fresh").kept("abcdefgh")
+    assert found.plan.state == "HALTED"
+    assert found.plan.terms == Journal(data).kept("abcdefgh").plan.terms
+    restore(tmp_path / "mm.tar.gz", places(data), force=True, advance=silently)
+    assert Journal(data).kept("abcdefgh").plan.state == "HALTED"
