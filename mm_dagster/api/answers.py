@@ -6,8 +6,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import polars as pl
-
 from mm_dagster.bars import BAR, FIRST_DAY, Span, ceil_bar, floor_bar
 from mm_dagster.pages.gather import page
 from mm_dagster.pages.page import Page
@@ -15,6 +13,7 @@ from mm_dagster.pages.plain import plain
 from mm_dagster.pages.rows import night_of, row_of
 from mm_dagster.pipeline.leave import plan_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tick_log import count_ticks
 from mm_dagster.pipeline.together import together
 
 Json = dict[str, Any]
@@ -114,16 +113,14 @@ def alerts(found: Page) -> Json:
 def performance(project: Project, days: int = 30) -> Json:
     """Were the alerts right, how soon was acted, what do the grids stand at, how many ticks ran."""
     lake, now = project.lake, project.now()
-    since = now - timedelta(days=days)
-    ticks = lake.read("tick", span=Span(floor_bar(since), ceil_bar(now)), columns=["as_of", "finished_at", "reason"])
-    finished = ticks.filter(pl.col("finished_at").is_not_null())
-    first = ticks["as_of"].min()
-    expected = (floor_bar(now) - first) // BAR + 1 if isinstance(first, datetime) else 0
+    back = timedelta(days=days)
+    finished, due = count_ticks(lake, now, back)
+    ticks = lake.read("tick", span=Span(floor_bar(now - back), ceil_bar(now)), columns=["as_of", "reason"])
     worth = lake.sql("SELECT grid_id, symbol, total_pnl AS total_pnl, state FROM state_now ORDER BY grid_id")
     return plain(
         {
             "days": days,
-            "ticks": {"expected": expected, "finished": finished.height, "failed": ticks["reason"].drop_nulls().len()},
+            "ticks": {"expected": due, "finished": finished, "failed": ticks["reason"].drop_nulls().len()},
             "alerts": lake.sql("FROM alert_hit_rate").to_dicts(),
             "responses": lake.sql("FROM response_kpis").to_dicts(),
             "grids": worth.to_dicts(),

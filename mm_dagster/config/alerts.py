@@ -98,8 +98,8 @@ class AlertsConfig(Model):
     """The operator's time zone, like Europe/Berlin: for the times that they read, the quiet hours and the digest."""
     quiet_hours: QuietHours | None = None
     """`{start: "22:00", end: "07:00"}`: local hours in which only MANDATORY_EXIT makes a sound; null: none."""
-    digest_at: LocalTime | None = None
-    """Local time of a daily summary, like 08:00; null: none."""
+    digest_at: LocalTime | None = "08:00"
+    """Local time of a daily summary; null: none."""
     budget: Budget = Budget()
     pushover: PushoverConfig = PushoverConfig()
     telegram: TelegramConfig | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from mm_dagster.alerts import leaving
+from mm_dagster.alerts import money as money_of
 from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.bars import iso
 from mm_dagster.pages.grid import GridOnPage, Row
 from mm_dagster.pages.page import Page
-from mm_dagster.text import counted, money_text, money_texts, spoken
+from mm_dagster.text import counted, money_text, spoken
 
 
 def deadline(one: GridOnPage, clock: datetime) -> str | None:
@@ -63,13 +64,8 @@ def money(one: GridOnPage) -> str | None:
 
 def profits(one: GridOnPage) -> tuple[dict[str, str], str]:
     """What a grid made, by where it came from, and the total: amounts that add up as they are read."""
-    risk = one.risk
-    assert risk is not None, "asked only where the total is known"
-    parts = {"realised": risk["grid_profit"], "unrealised": risk["unrealised_pnl"]}
-    if risk["exit_pnl"]:
-        parts["sold at the stop"] = risk["exit_pnl"]
-    said, total = money_texts(list(parts.values()), risk["total_pnl"], one.grid.capital)
-    return dict(zip(parts, said, strict=True)), total
+    assert one.risk is not None, "asked only where the total is known"
+    return money_of.profits(one.risk, one.grid.capital)
 
 
 def at_risk(one: GridOnPage) -> str | None:
