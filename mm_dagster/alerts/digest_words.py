@@ -124,18 +124,9 @@ def digest(
     missed = f"{ran} of {due} ticks ran in 24 h" if ran < due else ""
     refused = f"{counted(counts['FAILED'], 'message')} refused in 24 h" if counts.get("FAILED") else ""
     others = [one for one in (missed, refused) if one]
-    forms = [
-        [
-            *(f"{_LABELS.get(kind, words(kind))}: {_listed(names, most)}" for kind, names in wrong.items()),
-            *([f"Over its limit: {_listed(day.breached, most)}"] if day.breached else []),
-            *map(_capital, others),
-        ]
-        for most in _NAMED
-    ]
     over = [f"{counted(len(day.breached), 'limit')} breached"] if day.breached else []
-    forms.append([_capital(", ".join((*short, *over, *others)))] if short or over or others else [])
     parts = [
-        Part(2, tuple(f"{'. '.join(form)}." for form in forms if form), must=True),
+        Part(2, _wrong_first(wrong, day.breached, [*over, *others], others), must=True),
         Part(0, (f"{_capital(fine)}.",), must=True),
         *_brought(day, counts, is_missed=bool(missed)),
         *(Part(6, (line,)) for line in day.together),
@@ -145,6 +136,30 @@ def digest(
         parts.append(Part(5, ("More: `mm status`.",), begins_line=False))
     title = f"{'SIMULATED ' if simulated else ''}Digest: {', '.join((*short, *over, *others, fine))}"
     return title_of(title), text_of(parts, timezone)
+
+
+def _wrong_first(
+    wrong: Mapping[str, Sequence[str]], breached: Sequence[str], counts: Sequence[str], others: Sequence[str]
+) -> tuple[str, ...]:
+    """What is wrong: all by name, then with fewer names, then only the worst by name, at last in figures alone.
+
+    Args:
+        wrong: names by what they are, the worst first.
+        breached: limits.
+        counts: what else is wrong, counted.
+        others: what of it has no names.
+    """
+    named = [f"{_LABELS.get(kind, words(kind))}: " for kind in wrong]
+    short = [f"{len(names)} {words(kind)}" for kind, names in wrong.items()]
+    forms = []
+    for most in _NAMED:
+        shown = [begin + _listed(names, most) for begin, names in zip(named, wrong.values(), strict=True)]
+        limits = [f"Over its limit: {_listed(breached, most)}"] if breached else []
+        forms.append([*shown, *limits, *map(_capital, others)])
+    rest = ", ".join((*short[1:], *counts))
+    forms += [[named[0] + _listed(names, most), rest] for names in [*wrong.values()][:1] for most in _NAMED]
+    forms.append([_capital(", ".join((*short, *counts)))])
+    return tuple(f"{said}." for form in forms if (said := ". ".join(filter(None, form))))
 
 
 def _fine(grids: Sequence[GridLine]) -> str:

@@ -111,8 +111,9 @@ def cut(text: str, limit: int) -> str:
     if length(text) <= limit:
         return text
     kept = text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore")
-    words = kept.split(" ")[:-1]
+    *words, last = f"{kept} ".split(" ") if text.startswith(f"{kept} ") else kept.split(" ")
+    if 2 * len(last) > len(kept):
+        return f"{kept.rstrip('0123456789.,;:')}…"
     while words and any(character.isdigit() for character in words[-1]):
         words.pop()
-    short = " ".join(words).rstrip(".;,:")
-    return f"{short if 2 * len(short) > len(kept) else kept}…"
+    return f"{' '.join(words).rstrip('.,;:')}…"
