@@ -120,5 +120,5 @@ def _words(
         Counter(lately),
         simulated=simulated,
         timezone=alerts.timezone,
-        linked=alerts.link is not None,
+        linked=alerts.is_linked,
     )

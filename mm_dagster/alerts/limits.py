@@ -135,7 +135,7 @@ def due(
                     _known(OfLimit.of(alert.state), standing, evaluation),
                     source == "simulated",
                     alerts.timezone,
-                    linked=alerts.link is not None,
+                    linked=alerts.is_linked,
                 )
                 alert = replace(alert, title=title, message=text)
             found.append(alert)

@@ -23,15 +23,15 @@ from mm_dagster.cli.pipeline import PANEL
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
 """Dagster's web server has no login: unless another address is named, nobody but this computer reaches it."""
-SERVE_PORT = 8080
-"""Of the live page."""
+SERVE_PORT, DAGSTER_PORT = 8080, 3000
+"""Of the live page, and of Dagster's."""
 WAIT_SECONDS, LAST_WAIT_SECONDS = 15, 3
 """How long what was started may take to end by itself, and after it was told so once more."""
 
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm up`, `mm up --port 3001`, `mm up --no-tick`")
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = DAGSTER_PORT,
     host: Annotated[
         str, typer.Option(help=f"The address it is bound to: this computer alone; {ANY} in a container.")
     ] = HOST,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
 from mm_dagster.config.model import Address, LocalTime, Model, Name, Positive, SecretUrl, VariableName
 from mm_dagster.text import did_you_mean
+from mm_dagster.web import host_of, is_loopback
 
 
 class PushoverConfig(Model):
@@ -91,9 +93,9 @@ class AlertsConfig(Model):
     ] = (30, 60, 120, 240)
     warning_repeat_minutes: Annotated[int, Field(ge=15, description="At most one WARNING a grid in this time.")] = 240
     entry_repeat_minutes: Annotated[int, Field(ge=15, description="At most one entry message a grid.")] = 240
-    link: Annotated[str | None, Field(description="Address of the live page, as the operator's phone reaches it.")] = (
-        None
-    )
+    link: Annotated[
+        Address | None, Field(description="Address of the live page, as the operator's phone reaches it.")
+    ] = None
     timezone: str = "UTC"
     """The operator's time zone, like Europe/Berlin: for the times that they read, the quiet hours and the digest."""
     quiet_hours: QuietHours | None = None
@@ -109,6 +111,21 @@ class AlertsConfig(Model):
     """Second channels, `[{url_env: NAME}]`, each an address as apprise writes it."""
     heartbeat: SecretUrl | None = None
     """`{url_env: NAME}`: an address that is called at the end of each tick, for a watcher outside; null: none."""
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the link of a message leads a phone anywhere: there is one, and it is not this computer's own."""
+        return self.link is not None and not is_loopback(host_of(self.link))
+
+    @field_validator("link")
+    @classmethod
+    def _can_be_read(cls, link: str | None) -> str | None:
+        try:
+            if link is None or (host_of(link) and urlsplit(link).port != 0):
+                return link
+        except ValueError:
+            pass
+        raise ValueError(f"{link!r} is no address; write it like https://grids.example.com")
 
     @field_validator("timezone")
     @classmethod

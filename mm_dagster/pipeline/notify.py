@@ -280,7 +280,7 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         price_ticks(project.lake).get((grid.id, grid.activated_at)),
         _costs(project, grid, row) if row and alert.kind != "ENTRY" else [],
         _added(project, grid, row) if row and alert.kind == "ENTRY" else "",
-        linked=link is not None,
+        linked=link is not None and project.config.alerts.is_linked,
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
