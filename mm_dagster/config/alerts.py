@@ -29,9 +29,6 @@ class TelegramConfig(Model):
     """Variable with the bot's token, like TELEGRAM_TOKEN."""
     chat_env: VariableName
     """Variable with the number of the chat, like TELEGRAM_CHAT."""
-    people: dict[Name, Annotated[int, Field(gt=0)]] = {}
-    """Who may answer, `{anna: 123456789}`: names as you choose, and the numbers that Telegram gives to people. Empty:
-    in a chat with one person that one, in a group nobody."""
     api_url: Address = "https://api.telegram.org"
     timeout_seconds: Positive = 15.0
 
@@ -106,16 +103,34 @@ class AlertsConfig(Model):
     pushover: PushoverConfig = PushoverConfig()
     telegram: TelegramConfig | None = None
     """`{token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}`: messages that can be answered; null: none. Beside them
-    `people`, who may answer, each name with a number; `api_url`; `timeout_seconds`."""
+    `api_url` and `timeout_seconds`."""
+    people: dict[Name, Annotated[int, Field(gt=0)] | None] = {}
+    """Who may answer: names as you choose, each with the number that Telegram gives to that person, or null for who
+    only uses the live page. Empty: `mm link` takes any name, and in Telegram the one person of the chat may answer,
+    in a group nobody."""
     apprise: tuple[SecretUrl, ...] = ()
     """Second channels, `[{url_env: NAME}]`, each an address as apprise writes it."""
     heartbeat: SecretUrl | None = None
     """`{url_env: NAME}`: an address that is called at the end of each tick, for a watcher outside; null: none."""
 
     @property
+    def in_telegram(self) -> dict[str, int]:
+        """The numbers that Telegram gives to those who may answer there, by name."""
+        return {name: number for name, number in self.people.items() if number is not None}
+
+    @property
     def is_linked(self) -> bool:
         """Whether the link of a message leads a phone anywhere: there is one, and it is not this computer's own."""
         return self.link is not None and not is_loopback(host_of(self.link))
+
+    @field_validator("people")
+    @classmethod
+    def _are_several(cls, people: dict[str, int | None]) -> dict[str, int | None]:
+        names: dict[int, str] = {}
+        for name, number in people.items():
+            if number is not None and names.setdefault(number, name) != name:
+                raise ValueError(f"{names[number]} and {name} have the same number {number}; give each their own")
+        return people
 
     @field_validator("link")
     @classmethod

@@ -256,6 +256,17 @@ def test_the_link_is_what_was_named_or_none(note: Path, tmp_path: Path, given: s
     assert load(tmp_path / NAME / "config").alerts.link == link
 
 
+def test_a_link_is_for_one_of_the_people_that_alerts_yaml_names(note: Path, tmp_path: Path) -> None:
+    assert called("init", str(tmp_path / NAME), "--yes")[0] == 0
+    assert called("link", "--for", "whoever")[0] == 0
+    with (tmp_path / NAME / "config" / "alerts.yaml").open("a") as file:
+        file.write("people: {anna: 123456789, ben: null}\n")
+    assert called("link", "--for", "ben")[0] == 0
+    code, said = called("link", "--for", "anne")
+    assert code == 1
+    assert "--for: anne is none of the people in alerts.yaml; did you mean anna?" in said
+
+
 def test_telegram_is_named_by_the_variables_of_its_token_and_chat() -> None:
     written = yaml.safe_load(new_home.alerts(new_home.Answers("UTC", "USDT", "kucoin", "telegram")))
     telegram = AlertsConfig(**written).telegram
