@@ -21,7 +21,6 @@ from mm_dagster.history.lake import Commit
 from mm_dagster.history.memory import Memory, Stamp
 from mm_dagster.pages import gather, live
 from mm_dagster.pages.page import Page
-from mm_dagster.pipeline.answers import answer
 from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.api.served import AS_OF, home, project_of, served
 
