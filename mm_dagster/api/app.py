@@ -319,9 +319,11 @@ def _act(app: FastAPI, server: Server) -> None:
         summary="A tick now, beside the schedule; 202 with its number",
         status_code=202,
     )
-    def collect(who: Acts, idempotency_key: Annotated[str | None, Header(max_length=128)] = None) -> JSONResponse:
+    def collect(
+        request: Request, who: Acts, idempotency_key: Annotated[str | None, Header(max_length=128)] = None
+    ) -> JSONResponse:
         try:
-            run = server.collecting.begin(idempotency_key)
+            run = server.collecting.begin(idempotency_key, request.scope["state"]["request_id"])
         except UnderWay as other:
             raise HTTPException(409, f"run {other} is under way; wait for it") from None
         return JSONResponse(
