@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mm_dagster.bars import BAR, FIRST_DAY, Span, ceil_bar, floor_bar
-from mm_dagster.pages.gather import page
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.plain import plain
 from mm_dagster.pages.rows import night_of, row_of
@@ -30,11 +29,6 @@ class NotThere(Exception):
     """What was asked for does not exist, in one line."""
 
 
-def now_of(project: Project, days: int = 7) -> Page:
-    """Where everything stands."""
-    return page(project, project.now(), days=days)
-
-
 def status(found: Page) -> Json:
     """The whole in one answer."""
     worst = found.worst
@@ -52,15 +46,16 @@ def status(found: Page) -> Json:
     )
 
 
-def grid(project: Project, grid_id: str) -> Json:
+def grid(found: Page, grid_id: str) -> Json:
     """One grid.
 
     Raises:
         NotThere: there is no such grid.
     """
-    known(project, grid_id)
-    found = now_of(project)
-    return plain(row_of(next(one for one in found.grids if one.grid.id == grid_id), found))
+    for one in found.grids:
+        if one.grid.id == grid_id:
+            return plain(row_of(one, found))
+    raise _no_grid(grid_id)
 
 
 def history(project: Project, grid_id: str, since: datetime | None, until: datetime | None, limit: int) -> Json:
@@ -155,7 +150,11 @@ def known(project: Project, grid_id: str) -> None:
         NotThere: there is no such grid.
     """
     if grid_id not in {one.id for one in project.config.grids}:
-        raise NotThere(f"there is no grid {grid_id[:64]!r}")
+        raise _no_grid(grid_id)
+
+
+def _no_grid(grid_id: str) -> NotThere:
+    return NotThere(f"there is no grid {grid_id[:64]!r}")
 
 
 def utc(moment: datetime | None) -> datetime | None:

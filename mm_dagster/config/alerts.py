@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -145,6 +146,12 @@ class AlertsConfig(Model):
     @field_validator("timezone")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name not in available_timezones():
+        if name not in _timezones():
             raise ValueError(f"{name!r} is no time zone; write it like Europe/Berlin")
         return name
+
+
+@cache
+def _timezones() -> set[str]:
+    """Once a process: they are looked for in the folders of the system."""
+    return available_timezones()

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, DAY_BARS, Span, iso
+from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import WHOLE_BARS, fully_judged_from
@@ -86,7 +86,7 @@ def _first_bar(project: Project, symbol: str) -> datetime | None:
 def _last_tick(project: Project, grid: GridConfig, clock: datetime) -> dict[str, Any] | None:
     """The newest tick that was finished since the grid's activation."""
     newest = project.lake.sql(
-        f"SELECT max(as_of) AS newest FROM tick WHERE finished_at IS NOT NULL AND as_of <= '{iso(clock)}' "
+        f"SELECT max(as_of) AS newest FROM tick WHERE finished_at IS NOT NULL AND as_of <= '{iso(floor_bar(clock))}' "
         f"AND as_of >= '{iso(grid.first_as_of)}'"
     )["newest"][0]
     if newest is None:
