@@ -49,6 +49,7 @@ class Server:
         access: who may.
         hosts: names by which it may be called.
         is_tls: whether browsers reach it by https, so that the cookie never leaves it.
+        dagster: where Dagster's page is; None: nobody said.
         collecting: the ticks that programs ask for.
     """
 
@@ -56,6 +57,7 @@ class Server:
     access: Access
     hosts: Collection[str]
     is_tls: bool = False
+    dagster: str | None = None
     collecting: Collecting = field(default_factory=Collecting)
 
 
@@ -106,7 +108,9 @@ def create_app(server: Server) -> Gate:
     _service(app, server, news, latency)
     _state(app, server)
     _act(app, server)
-    add_pages(app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")))
+    add_pages(
+        app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), server.dagster
+    )
     return Gate(app, server.hosts, latency.observe)
 
 

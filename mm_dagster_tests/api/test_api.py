@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from mm_dagster.api.collecting import Collecting
+from mm_dagster.api.pages import reachable
 from mm_dagster.pipeline.access import FAILURES, WINDOW_SECONDS, Access, AccessError, TooManyFailures
 from mm_dagster_tests.api.served import AS_OF, TOKEN, Served, home, project_of, served
 
@@ -318,3 +319,18 @@ def test_a_time_that_is_none_is_said_and_a_file_outside_is_not_given(api: Served
     assert (answer.status_code, "yesterday" in answer.text) == (400, True)
     for path in ("/static/../live.py", "/static/%2e%2e/live.py", "/static/live.py", "/static/..%2flive.py"):
         assert requests.get(api.url + path, timeout=20).status_code in (401, 404)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "seen"),
+    [
+        ("http://127.0.0.1:3000", "127.0.0.1", True),
+        ("http://127.0.0.1:3000", "localhost", True),
+        ("http://127.0.0.1:3000", "grids.example.com", False),
+        ("http://[::1]:3000", "192.0.2.7", False),
+        ("https://dagster.example.com", "grids.example.com", True),
+        (None, "127.0.0.1", False),
+    ],
+)
+def test_an_address_of_this_computer_is_given_to_nobody_elsewhere(address: str | None, host: str, seen: bool) -> None:
+    assert reachable(address, host) == (address if seen else None)

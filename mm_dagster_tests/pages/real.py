@@ -134,9 +134,9 @@ def demo_config(folder: Path) -> Path:
 
 
 def make_demo(folder: Path) -> tuple[Path, Path]:
-    """A demo as `mm demo` makes it: its configuration and its data."""
+    """A demo as `mm demo` makes it: a configuration to serve it with, and its data."""
     config, data = demo_config(folder / "config"), folder / "data"
-    own = os.environ | {"MM_DATA_DIR": str(data), "MM_CONFIG_DIR": str(config), "PYTHONPATH": str(PROJECT)}
+    own = os.environ | {"MM_DATA_DIR": str(data), "MM_CONFIG_DIR": str(DEMO), "PYTHONPATH": str(PROJECT)}
     made = [sys.executable, "-c", "from mm_dagster.cli import main; main()", "demo"]
     subprocess.run(made, env=own, check=True, capture_output=True, timeout=900)
     return config, data

@@ -6,6 +6,7 @@ The clock of the demo runs; that of the crash stands two minutes after a bar, on
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,14 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from mm_dagster_tests.cli.on_loopback import surroundings
+from mm_dagster_tests.cli.test_home import answers, free_port
+from mm_dagster_tests.cli.test_up import wait_until
 from mm_dagster_tests.conftest import PROJECT
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, flash_crash, grid_file, quarter_hours
-from mm_dagster_tests.pages.demo_page import PICTURES, pictures
+from mm_dagster_tests.pages.demo_page import DAGSTER, PICTURES, picture_of_dagster, pictures
 from mm_dagster_tests.pages.live_pages import HOSTILE
-from mm_dagster_tests.pages.real import Real, make_demo, served
+from mm_dagster_tests.pages.real import MM, Real, end, make_demo, served
 from mm_dagster_tests.pages.test_live_browser import PHONE, SCREEN, SMALL_TARGETS, watched
 from mm_dagster_tests.pages.test_report import CONTRAST
 
@@ -59,7 +63,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The demo, made and served."""
     folder = tmp_path_factory.mktemp("demo")
     config, data = make_demo(folder)
-    # No tick comes between two looks at it: an hour or more is no time for it.
     with served(config, data, folder / "user") as real:
         paths = ("/", "/g/sol-range?days=30", "/g/btc-next", "/right", "/history?as_of=2026-06-27T12:00Z", "/state")
         yield Served(real, paths, "sol-range")
@@ -476,10 +479,48 @@ def test_markup_in_an_id_stays_text(crash: Served, phone: BrowserContext) -> Non
     assert rows == []
 
 
+# beside Dagster -------------------------------------------------------------------------------------------------------
+
+
+def test_what_mm_up_starts_leads_from_one_page_to_the_other(browser: Browser, tmp_path: Path) -> None:
+    own, (page_port, port) = surroundings(tmp_path / "user", {}, None), (free_port(), free_port())
+    made = subprocess.run(
+        [*MM, "init", str(tmp_path / "home"), "--yes", "--exchange", "simulated"], env=own, capture_output=True,
+        check=False, timeout=300,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    command = [*MM, "up", "--no-tick", "--port", f"{port}", "--serve-port", f"{page_port}"]
+    with (tmp_path / "said").open("w") as said:
+        up = subprocess.Popen(command, env=own, stdout=said, stderr=said, text=True)
+        context = browser.new_context()
+        try:
+            wait_until(lambda: up.poll() is not None or answers(port))
+            link = re.search(r"live page (http\S+)", (tmp_path / "said").read_text())
+            assert link, (tmp_path / "said").read_text()
+            page = context.new_page()
+            page.goto(link[1])
+            page.get_by_role("button", name="Come in").click()
+            page.get_by_role("link", name="Health").click()
+            page.get_by_role("link", name="exit_state in Dagster").click()
+            page.wait_for_url(f"http://127.0.0.1:{port}/assets/exit_state")
+            expect(page.get_by_text("May the grid go on?").first).to_be_visible(timeout=60_000)
+        finally:
+            context.close()
+            end(up)
+
+
 # the pictures of the documents ----------------------------------------------------------------------------------------
 
 
 def test_the_pictures_of_the_docs_can_be_made(demo: Served, browser: Browser, tmp_path: Path) -> None:
     pictures(tmp_path, browser, demo.real)
-    assert {path.stem for path in tmp_path.iterdir()} == set(PICTURES)
+    picture_of_dagster(tmp_path, browser, demo.real.data)
+    assert {path.stem for path in tmp_path.iterdir()} == {*PICTURES, DAGSTER}
     assert all(path.stat().st_size < 200_000 for path in tmp_path.iterdir())
+
+
+def test_readme_shows_both_pages() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for name in ("page", DAGSTER):
+        assert f"docs/{name}.png" in text
+        assert 10_000 < (PROJECT / "docs" / f"{name}.png").stat().st_size < 200_000
