@@ -50,6 +50,7 @@ class Server:
         access: who may.
         hosts: names by which it may be called.
         is_tls: whether browsers reach it by https, so that the cookie never leaves it.
+        dagster: where Dagster's page is; None: nobody said.
         collecting: the ticks that programs ask for.
     """
 
@@ -57,6 +58,7 @@ class Server:
     access: Access
     hosts: Collection[str]
     is_tls: bool = False
+    dagster: str | None = None
     collecting: Collecting = field(default_factory=Collecting)
 
 
@@ -108,7 +110,7 @@ def create_app(server: Server) -> Gate:
     _service(app, server, news, latency)
     _state(app, kept)
     _act(app, server)
-    add_pages(app, kept, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")))
+    add_pages(app, kept, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), server.dagster)
     return Gate(app, server.hosts, latency.observe)
 
 

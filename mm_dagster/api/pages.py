@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
@@ -12,6 +13,7 @@ from mm_dagster.api.kept import DAYS, Kept, Reading
 from mm_dagster.pages import gather, live
 from mm_dagster.pages.page import Page
 from mm_dagster.pipeline.access import Caller
+from mm_dagster.web import is_loopback
 
 Days = Annotated[int, Query(ge=1, le=92)]
 Part = Annotated[str, Header()]
@@ -21,13 +23,16 @@ Write = Callable[[Reading, Page, str | None], str]
 """Makes a page of what was gathered, for a person."""
 
 
-def add_pages(app: FastAPI, kept: Kept, person_of: Callable[[Request], Caller | None]) -> None:
+def add_pages(
+    app: FastAPI, kept: Kept, person_of: Callable[[Request], Caller | None], dagster: str | None = None
+) -> None:
     """Adds the addresses of the page.
 
     Args:
         app: the server's.
         kept: what was gathered, and is still true.
         person_of: who looks; None: nobody who has entered.
+        dagster: where Dagster's page is; None: nobody said.
     """
 
     def shown(request: Request, write: Write, days: int = DAYS) -> Response:
@@ -68,7 +73,7 @@ def add_pages(app: FastAPI, kept: Kept, person_of: Callable[[Request], Caller | 
 
     @app.get("/state", include_in_schema=False)
     def state(request: Request, x_part: Part = "") -> Response:
-        return shown(request, _health(x_part == "main"))
+        return shown(request, _health(x_part == "main", reachable(dagster, request.url.hostname or "")))
 
     @app.get("/history", include_in_schema=False)
     def history(
@@ -110,10 +115,20 @@ def _right(part: bool) -> Write:
     return lambda reading, found, person: live.right(found, *reading.outcomes(), person=person, part=part)
 
 
-def _health(part: bool) -> Write:
+def reachable(address: str | None, host: str) -> str | None:
+    """An address, where whoever looks can open it: one of this computer leads nowhere from another.
+
+    Args:
+        address: of another page; None: it is not known.
+        host: the name by which we were called.
+    """
+    return None if is_loopback(urlsplit(address or "").hostname or "") and not is_loopback(host) else address
+
+
+def _health(part: bool, dagster: str | None) -> Write:
     def write(reading: Reading, found: Page, person: str | None) -> str:
         ticks, channels = (of(reading.project, found.clock) for of in (gather.ticks, gather.channels))
-        return live.health(found, ticks, channels, person=person, part=part)
+        return live.health(found, ticks, channels, dagster, person=person, part=part)
 
     return write
 

@@ -69,7 +69,11 @@ def serve(
     access = access_of(with_token=True)
     logs.protect([TOKEN])
     server = Server(
-        project=lambda: Project.here(says_troubles=False), access=access, hosts=sorted(hosts), is_tls=is_tls
+        project=lambda: Project.here(says_troubles=False),
+        access=access,
+        hosts=sorted(hosts),
+        is_tls=is_tls,
+        dagster=environment.link(environment.DAGSTER_LINK),
     )
     scheme = "https" if cert else "http"
     err.print(f"page and API on {scheme}://{host}:{port}; `mm link` lets you in; Ctrl-C ends it", soft_wrap=True)

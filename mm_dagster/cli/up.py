@@ -65,9 +65,11 @@ def up(
             code = _run(_mm("tick"))
             if code:
                 err.print("the tick failed; the page starts all the same", highlight=False)
-        shown = HOST if host == ANY else host
+        os.environ[environment.DAGSTER_LINK] = f"http://{HOST if host == ANY else host}:{port}"
         with _page_beside(serve_port):
-            err.print(f"Dagster http://{shown}:{port}; Ctrl-C ends it", soft_wrap=True, highlight=False)
+            err.print(
+                f"Dagster {os.environ[environment.DAGSTER_LINK]}; Ctrl-C ends it", soft_wrap=True, highlight=False
+            )
             code = _run(_dagster(host, port))
     raise CommandError(f"Dagster ended by itself with code {code}; what it said stands above, and in {project.data}")
 
@@ -79,6 +81,7 @@ def _mm(*command: str) -> list[str]:
 @contextmanager
 def _page_beside(port: int) -> Iterator[None]:
     """The live page while Dagster runs. Without it the watch goes on: where its port is taken, that is said."""
+    os.environ.pop(environment.PAGE_LINK, None)
     if not port:
         yield
         return
@@ -92,6 +95,7 @@ def _page_beside(port: int) -> Iterator[None]:
     with subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
         try:
             err.print(f"live page {one_link(port)}", soft_wrap=True, highlight=False, markup=False)
+            os.environ[environment.PAGE_LINK] = f"http://{HOST}:{port}"
             yield
         finally:
             _end(started)

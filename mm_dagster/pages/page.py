@@ -126,6 +126,12 @@ class Page:
         return next(iter(self.running), None)
 
     @property
+    def alike(self) -> int:
+        """How many more grids are in the state of the worst."""
+        worst = self.worst
+        return sum(one.headline == worst.headline for one in self.running if one is not worst) if worst else 0
+
+    @property
     def simulated(self) -> bool:
         """Whether any of the markets is synthetic."""
         return any(one.simulated for one in self.markets)
@@ -154,9 +160,9 @@ class Page:
         if self.config_error:
             found.append(f"The last valid configuration stays in force: {self.config_error}")
         found += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in self.vanished]
-        if self.tick is None:
+        if self.tick is None and not self.looked_up:
             found.append("No tick has run yet: `mm tick` runs one, `mm up` starts the schedule.")
-        elif self.clock - self.tick["as_of"] >= self.stale_after:
+        elif self.tick and self.clock - self.tick["as_of"] >= self.stale_after:
             ago = spoken(self.clock - self.tick["as_of"])
             found.append(f"The schedule does not run: the last tick was of {iso(self.tick['as_of'])}, {ago} ago.")
         if self.tick and self.tick["finished_at"] is None:

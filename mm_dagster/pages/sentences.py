@@ -24,9 +24,9 @@ def deadline(one: GridOnPage, clock: datetime) -> str | None:
 
 
 def chances(one: GridOnPage) -> str | None:
-    """How likely the price is to leave, in one line; None: not known."""
+    """How likely the price is to leave, in one line; None: not known, or the stop sold all and nothing is left."""
     risk = one.risk
-    if risk is None or not one.grid.enabled:
+    if risk is None or not one.grid.enabled or risk.get("stopped_at") is not None:
         return None
     parts = []
     breaks = [risk[f"p_break_low_{hours}h"] for hours in (6, 12, 24)]
@@ -38,15 +38,15 @@ def chances(one: GridOnPage) -> str | None:
 
 
 def distances(one: GridOnPage) -> str | None:
-    """How far the price is from stop and bounds, percent of the price, in one line; None: not known."""
+    """How far stop and bounds are from the price, percent of the price, in one line; None: not known."""
     risk = one.risk
     if risk is None or risk["distance_stop_percent"] is None:
         return None
     stop, lower, upper = (risk[f"distance_{name}_percent"] for name in ("stop", "lower", "upper"))
     return (
-        f"{abs(stop):.1f} % {'above' if stop >= 0 else 'below'} the stop, "
-        f"{abs(lower):.1f} % {'above' if lower >= 0 else 'below'} the lower bound, "
-        f"{abs(upper):.1f} % {'below' if upper >= 0 else 'above'} the upper"
+        f"stop {abs(stop):.1f} % {'below' if stop >= 0 else 'above'} the price, "
+        f"lower bound {abs(lower):.1f} % {'below' if lower >= 0 else 'above'}, "
+        f"upper {abs(upper):.1f} % {'above' if upper >= 0 else 'below'}"
     )
 
 

@@ -22,6 +22,7 @@ import requests
 
 from mm_dagster import logs
 from mm_dagster.api.collecting import Collecting
+from mm_dagster.api.pages import reachable
 from mm_dagster.pipeline import clock
 from mm_dagster.pipeline.access import FAILURES, WINDOW_SECONDS, Access, AccessError, TooManyFailures
 from mm_dagster.pipeline.project import Project
@@ -378,7 +379,8 @@ def test_a_line_of_the_log_and_a_commit_carry_the_number(api: Served, monkeypatc
     heads = {"X-Request-ID": "answering-12345"}
     done = api.program.post(f"{api.url}/grids/eth/respond", json={"action": "reduced"}, headers=heads, timeout=60)
     assert done.status_code == 200
-    assert _commits(project_of(api.folder))[-1]["request_id"] == "answering-12345"
+    written = [one for one in _commits(project_of(api.folder)) if one.get("request_id") == "answering-12345"]
+    assert "operator_response" in {one["asset"] for one in written}
 
 
 def _fails(*_: Any) -> Any:
@@ -428,3 +430,18 @@ def test_a_tick_that_was_asked_for_carries_the_number_in_lines_commits_and_tags(
     assert runs["tick"].tags["mm/request_id"] == "tonight-12345"
     assert runs["tick"].run_id in {one["run_id"] for one in written}
     assert {run.tags.get("mm/request_id") for run in runs.values()} == {"tonight-12345"}
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "seen"),
+    [
+        ("http://127.0.0.1:3000", "127.0.0.1", True),
+        ("http://127.0.0.1:3000", "localhost", True),
+        ("http://127.0.0.1:3000", "grids.example.com", False),
+        ("http://[::1]:3000", "192.0.2.7", False),
+        ("https://dagster.example.com", "grids.example.com", True),
+        (None, "127.0.0.1", False),
+    ],
+)
+def test_an_address_of_this_computer_is_given_to_nobody_elsewhere(address: str | None, host: str, seen: bool) -> None:
+    assert reachable(address, host) == (address if seen else None)
