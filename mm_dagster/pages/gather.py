@@ -40,7 +40,7 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
     """
     config, lake = project.config, project.lake
     alerts = with_responses(lake.read("notification"), lake.read("operator_response"), clock)
-    grids = by_urgency(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock))))
+    grids = by_urgency(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock)), looked_up=looked_up))
     newest = max((one.as_of for one in grids if one.as_of), default=clock)
     # Bars close at quarter hours: a question that names the last one is the same question for all of a quarter hour.
     ticks = lake.sql(f"SELECT max(as_of) AS newest FROM tick WHERE as_of <= '{iso(floor_bar(clock))}'")["newest"][0]
@@ -68,7 +68,9 @@ def at_bar(project: Project, as_of: datetime) -> tuple[GridOnPage, ...]:
     return tuple(_grids(project, as_of, alerts, Span(as_of - BAR, as_of)))
 
 
-def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Span) -> list[GridOnPage]:
+def _grids(
+    project: Project, clock: datetime, alerts: Sequence[Any], window: Span, *, looked_up: bool = False
+) -> list[GridOnPage]:
     """Each grid by its newest decision within a window."""
     lake, grids = project.lake, project.config.grids
     decisions = {
@@ -88,7 +90,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     answers = answers_of(done, lake.read("notification"))
     running = [grid for grid in grids if grid.enabled]
     ticks = price_ticks(lake)
-    waits_for = unfinished(project, running, decisions["exit_state"], clock)
+    waits_for = unfinished(project, running, decisions["exit_state"], clock, looked_up=looked_up)
     found = [
         grid_on_page(
             grid,

@@ -16,6 +16,7 @@ import yaml
 
 from mm_dagster.api import kept as module
 from mm_dagster.api.kept import Kept, Reading
+from mm_dagster.bars import iso
 from mm_dagster.history.connection import LakeError
 from mm_dagster.history.lake import Commit
 from mm_dagster.history.memory import Memory, Stamp
@@ -373,3 +374,34 @@ def test_of_another_commit_nothing_is_remembered() -> None:
     # Once torn it stays so, however little it reads after that.
     assert not torn.keep(lambda: second)
     assert memory.of(second).rows("b", lambda: frame(5)).height == 5
+
+
+# a time before there was anything -------------------------------------------------------------------------------------
+
+
+def test_a_page_of_before_the_activation_says_so_and_blames_nobody(times: Times) -> None:
+    began = times.project().config.grids[0].activated_at
+    before = gather.page(times.project(), began - timedelta(days=3), looked_up=True)
+    (one,) = before.grids
+    assert one.waits_for == f"It was not active yet: this episode begins {iso(began)}."
+    assert one.advice == one.waits_for
+    words = " ".join([*before.problems, before.stale or "", live.history(before, {}, ())])
+    assert "No tick had run by then." in words
+    for misleading in (
+        "local time taken for UTC",
+        "No tick has run yet",
+        "mm up",
+        "Set-up is not finished",
+        "mm doctor",
+    ):
+        assert misleading not in words
+    # Whoever looks at now is told what may be wrong with a time that lies ahead.
+    ahead = gather.page(times.project(), began - timedelta(days=3))
+    assert "A local time taken for UTC looks like this." in str(ahead.grids[0].waits_for)
+    assert any("No tick has run yet" in one for one in ahead.problems)
+
+
+def test_a_page_of_the_past_speaks_of_the_past(times: Times) -> None:
+    later = gather.page(times.project(), AS_OF + timedelta(hours=3), looked_up=True)
+    assert any(one.startswith("The schedule did not run then: ") and one.endswith(" before.") for one in later.problems)
+    assert later.stale == f"no grid was judged since {iso(AS_OF)}, 3 h before that."
