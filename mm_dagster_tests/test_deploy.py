@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import json
 import os
 import re
@@ -468,3 +469,17 @@ def test_the_services_of_the_compose_file_run_a_tick_on_postgres_and_become_read
     everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"p%C3%A4ssword" not in everything
     assert "pässword".encode() not in everything
+
+
+def test_the_page_behind_the_proxy_knows_who_asks_and_where_dagster_is() -> None:
+    services = read("compose.yaml")["services"]
+    page = services["page"]["environment"]
+    # What all services are told, it is told, too.
+    assert services["code"]["environment"].items() <= page.items()
+    trusted = [ipaddress.ip_network(one) for one in page["FORWARDED_ALLOW_IPS"].split(",")]
+    assert all(one.is_private or one.is_loopback for one in trusted)
+    assert any(ipaddress.ip_address("172.18.0.5") in one for one in trusted)
+    assert page["MM_DAGSTER_LINK"] == "http://127.0.0.1:${MM_PORT:-3000}"
+    assert f":{page['MM_PAGE_LINK'].rpartition(':')[2]}:" in services["page"]["ports"][0]
+    assert "./Caddyfile:/etc/caddy/Caddyfile:ro" in services["proxy"]["volumes"]
+    assert (DEPLOY / "Caddyfile").is_file()
