@@ -18,6 +18,10 @@ from mm_dagster.text import closest
 
 CONFIG_DIR, DATA_DIR, DAGSTER_DIR = "MM_CONFIG_DIR", "MM_DATA_DIR", "MM_DAGSTER_DIR"
 TICK_OFFSET = "MM_TICK_OFFSET_MINUTES"
+REQUEST_ID = "MM_REQUEST_ID"
+"""Set by `mm serve` for a tick that somebody asked it for."""
+PAGE_LINK, DAGSTER_LINK = "MM_PAGE_LINK", "MM_DAGSTER_LINK"
+"""Where the live page and Dagster's page are, so that each leads to the other. `mm up` sets them."""
 GIT_COUNT = "GIT_CONFIG_COUNT"
 PUSHOVER = ("PUSHOVER_TOKEN", "PUSHOVER_USER")
 NUMBA = "NUMBA_CACHE_DIR"
@@ -64,6 +68,20 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if quoted else value
 
 
+_AN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a text can be the number of a request: nothing that breaks a line, a header, a tag or a column."""
+    return _AN_ID.fullmatch(text) is not None
+
+
+def request_id() -> str | None:
+    """The number of the request that this process works for; None: nobody asked, or it is none."""
+    value = given(REQUEST_ID)
+    return value if is_request_id(value) else None
+
+
 def choice(variable: str, choices: Iterable[str], default: str, fold: Callable[[str], str]) -> str:
     """One of several words.
 
@@ -90,6 +108,12 @@ def tick_offset_minutes() -> int:
     if not re.fullmatch(r"[0-9]{1,2}", value) or int(value) > 14:
         raise VariableError(f"{TICK_OFFSET}: {value!r} is no whole number of minutes from 0 to 14; write it like 1")
     return int(value)
+
+
+def link(variable: str) -> str | None:
+    """An address that a browser can open, without a slash at its end; None: not set, or none of http."""
+    value = given(variable).rstrip("/")
+    return value if value.startswith(("http://", "https://")) else None
 
 
 def git_config_count() -> int:
@@ -323,7 +347,10 @@ def _can_write(folder: Path) -> bool:
 
 # all of them ----------------------------------------------------------------------------------------------------------
 
-_OURS = (home.VARIABLE, CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, "MM_LOG_FORMAT", "MM_LOG_LEVEL", "MM_API_TOKEN")
+_OURS = (
+    home.VARIABLE, CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, PAGE_LINK, DAGSTER_LINK, "MM_LOG_FORMAT",
+    "MM_LOG_LEVEL", "MM_API_TOKEN", REQUEST_ID,
+)  # fmt: skip
 _OTHERS = ("MM_CONFIGS", "MM_PORT", "MM_DOMAIN", "MM_CODE_HOST", "MM_CODE_PORT", "MM_DAGSTER_URL", "MM_CATALOG_URL")
 """Of the deployment; they are read by others than us."""
 

@@ -32,6 +32,8 @@ FORMATS = ("human", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TICK_TAG = "mm/as_of"
 """The tag of a run that says which tick it is."""
+REQUEST_TAG = "mm/request_id"
+"""The tag of a run that says which request asked for it."""
 FIELDS = ("symbol", "grid", "venue")
 """What a line may say about itself beside its words, as `extra`."""
 
@@ -159,6 +161,13 @@ def bound(**known: str | None) -> Iterator[None]:
             if safe := _safe(error):
                 raise safe from None
             raise
+
+
+def request_id() -> str | None:
+    """The number of the request for which something is done here: of the API, or what this process was begun for."""
+    structlog = sys.modules.get("structlog")  # without it nothing was bound
+    bound_here = structlog.contextvars.get_contextvars().get("request_id") if structlog else None
+    return bound_here or environment.request_id()
 
 
 def _safe(error: BaseException) -> RedactedError | None:
@@ -392,6 +401,8 @@ def _describe(_: Any, __: str, event: Any) -> Any:
         "exception": failure.to_string() if failure else None,
     }
     known = {name: value for name, value in fields.items() if value}
+    if "request_id" not in event and (asked := environment.request_id()):
+        known["request_id"] = asked
     first = {name: known.get(name, event.get(name)) for name in ("timestamp", "level", "logger", "event")}
     return {**first, **event, **known}
 

@@ -202,15 +202,45 @@ def local_time(time: datetime, zone: str) -> str:
     return f"{here:%Y-%m-%d %H:%M %Z} ({day}{there:%H:%M} UTC)"
 
 
-def in_local_time(sentence: str, zone: str) -> str:
+def brief_time(time: datetime, zone: str, *, beside: bool = False) -> str:
+    """A time where there is little room, and the year is plain: `29 Jun 18:45 CEST`.
+
+    Args:
+        time: with a zone of its own.
+        zone: the reader's, like Europe/Berlin.
+        beside: whether UTC stands beside it, as `29 Jun 18:45 CEST (16:45 UTC)`; with its day, where that is another.
+    """
+    there, here = time.astimezone(UTC), time.astimezone(ZoneInfo(zone))
+    if here.tzname() == "UTC":
+        return f"{_day(there)} {there:%H:%M} UTC"
+    said = f"{_day(here)} {here:%H:%M %Z}"
+    day = "" if here.date() == there.date() else f"{_day(there)} "
+    return f"{said} ({day}{there:%H:%M} UTC)" if beside else said
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+"""In English, whatever the computer's language is."""
+
+
+def _day(time: datetime) -> str:
+    return f"{time.day} {_MONTHS[time.month - 1]}"
+
+
+def in_local_time(sentence: str, zone: str, *, brief: bool = False) -> str:
     """A sentence with every time that stands in it as tables have it, ISO 8601 UTC, as people read it.
 
     Rows are written without knowing who reads them where. So whoever shows their words puts in the reader's time.
+
+    Args:
+        sentence: with any number of times.
+        zone: the reader's, like Europe/Berlin.
+        brief: whether as `brief_time` has them; else as `local_time` does.
     """
+    written = brief_time if brief else local_time
 
     def said(found: re.Match[str]) -> str:
         try:
-            return local_time(datetime.fromisoformat(found[0]), zone)
+            return written(datetime.fromisoformat(found[0]), zone)
         except (ValueError, OverflowError):
             # No time, or one at the end of the calendar.
             return found[0]

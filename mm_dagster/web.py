@@ -253,6 +253,23 @@ def is_loopback(host: str) -> bool:
     return bool(inner.is_loopback or inner.is_unspecified)
 
 
+def host_of(address: str) -> str:
+    """The host of an address, also of one without a scheme; empty where there is none."""
+    return urlsplit(address if "//" in address else f"//{address}").hostname or ""
+
+
+def is_private(host: str) -> bool:
+    """Whether a host is only found in its own network: a private address, or a name that no public domain has.
+
+    Those of carriers and of some VPNs (100.64.0.0/10) are private, too.
+    """
+    host = host.strip("[]").rstrip(".").lower()
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".home", ".internal", ".home.arpa"))
+
+
 def _whereto(response: requests.Response, secrets: Sequence[str]) -> str:
     """Where a redirect leads: its host, and nothing else of it."""
     location = response.headers.get("Location", "")

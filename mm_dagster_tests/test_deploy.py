@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+import requests
 import yaml
 from click.testing import Result
 from dagster._core.instance.config import dagster_instance_config
@@ -35,6 +37,7 @@ from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.cli import up
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster_tests.cli.small import configure
 from mm_dagster_tests.conftest import PROJECT
 from mm_dagster_tests.history.samples import sample
 from mm_dagster_tests.postgres import Postgres
@@ -173,6 +176,82 @@ def test_the_chart_is_told_what_the_instance_of_the_other_ways_says() -> None:
     secrets = {one["metadata"]["name"] for one in yaml.safe_load_all((DEPLOY / "external-secrets.yaml").read_text())}
     [deployment] = values["dagster-user-deployments"]["deployments"]
     assert secrets == {values["global"]["postgresqlSecretName"], deployment["envSecrets"][0]["name"]}
+
+
+def page_objects() -> dict[str, Any]:
+    return {one["kind"]: one for one in yaml.safe_load_all((DEPLOY / "kubernetes-page.yaml").read_text())}
+
+
+def test_the_page_in_a_cluster_is_where_the_lake_is_and_is_reached_by_tls_alone() -> None:
+    values, found = read("helm-values.yaml"), page_objects()
+    assert set(found) == {"Deployment", "Service", "Ingress"}
+    [code] = values["dagster-user-deployments"]["deployments"]
+    pod = found["Deployment"]["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    assert container["image"] == f"{code['image']['repository']}:{code['image']['tag']}"
+    assert container["env"] == code["env"]
+    assert [one["secretRef"] for one in container["envFrom"]] == code["envSecrets"]
+    assert pod["spec"]["volumes"] == code["volumes"]
+    assert container["volumeMounts"] == code["volumeMounts"]
+    assert code["podSecurityContext"].items() <= pod["spec"]["securityContext"].items()
+    [term] = pod["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"]["matchLabels"] == {"component": "user-deployments", "deployment": code["name"]}
+    named = found["Deployment"]["spec"]["selector"]["matchLabels"]
+    assert named == pod["metadata"]["labels"] == found["Service"]["spec"]["selector"]
+    [port] = found["Service"]["spec"]["ports"]
+    assert port["targetPort"] in {one["name"] for one in container["ports"]}
+    assert found["Service"]["spec"]["type"] == "ClusterIP"
+    ingress = found["Ingress"]["spec"]
+    [rule] = ingress["rules"]
+    assert [one["hosts"] for one in ingress["tls"]] == [[rule["host"]]]
+    assert rule["http"]["paths"][0]["backend"]["service"] == {
+        "name": found["Service"]["metadata"]["name"],
+        "port": {"name": port["name"]},
+    }
+    assert rule["host"] in container["args"]
+    secrets = yaml.safe_load_all((DEPLOY / "external-secrets.yaml").read_text())
+    filled = {one["metadata"]["name"]: [part["secretKey"] for part in one["spec"]["data"]] for one in secrets}
+    assert "MM_API_TOKEN" in filled[container["envFrom"][0]["secretRef"]["name"]]
+
+
+@pytest.mark.long
+def test_the_command_of_the_page_answers_its_probe_and_who_calls_it_by_another_name_is_sent_away(
+    tmp_path: Path,
+) -> None:
+    [container] = page_objects()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    configure(tmp_path)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    program, *arguments = container["args"]
+    assert program == "mm"
+    # As it stands there, but for where it listens: no other address than this computer's own in a test.
+    arguments[arguments.index("0.0.0.0")] = "127.0.0.1"
+    command = [sys.executable, "-c", "from mm_dagster.cli import main; main()", *arguments, "--port", str(port)]
+    places = {"MM_CONFIG_DIR": str(tmp_path / "configuration"), "MM_DATA_DIR": str(tmp_path / "data")}
+    probe = container["livenessProbe"]["httpGet"]
+
+    def status(host: str) -> int:
+        address = f"http://127.0.0.1:{port}{probe['path']}"
+        return int(requests.get(address, headers={"Host": host}, timeout=10).status_code)
+
+    running = subprocess.Popen(command, env={**os.environ, **places}, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            assert running.poll() is None, running.stderr.read() if running.stderr else ""
+            assert time.monotonic() < deadline
+            try:
+                assert status(probe["httpHeaders"][0]["value"]) == 200
+                break
+            except requests.ConnectionError:
+                time.sleep(0.2)
+        assert [status(host) for host in ("grids.example.com", "mm-page", "mm-page:80")] == [200] * 3
+        # A pod's own address, which is what a probe calls it by unless it is told a name.
+        assert [status(host) for host in ("10.1.2.3:8080", "evil.example")] == [421] * 2
+    finally:
+        running.terminate()
+        running.wait(20)
 
 
 # processes ------------------------------------------------------------------------------------------------------------
@@ -390,3 +469,17 @@ def test_the_services_of_the_compose_file_run_a_tick_on_postgres_and_become_read
     everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"p%C3%A4ssword" not in everything
     assert "pässword".encode() not in everything
+
+
+def test_the_page_behind_the_proxy_knows_who_asks_and_where_dagster_is() -> None:
+    services = read("compose.yaml")["services"]
+    page = services["page"]["environment"]
+    # What all services are told, it is told, too.
+    assert services["code"]["environment"].items() <= page.items()
+    trusted = [ipaddress.ip_network(one) for one in page["FORWARDED_ALLOW_IPS"].split(",")]
+    assert all(one.is_private or one.is_loopback for one in trusted)
+    assert any(ipaddress.ip_address("172.18.0.5") in one for one in trusted)
+    assert page["MM_DAGSTER_LINK"] == "http://127.0.0.1:${MM_PORT:-3000}"
+    assert f":{page['MM_PAGE_LINK'].rpartition(':')[2]}:" in services["page"]["ports"][0]
+    assert "./Caddyfile:/etc/caddy/Caddyfile:ro" in services["proxy"]["volumes"]
+    assert (DEPLOY / "Caddyfile").is_file()

@@ -302,3 +302,12 @@ def test_an_error_of_the_disk_is_one_line_that_says_what_to_do(
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert "not foreseen" not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "link"),
+    [(" http://127.0.0.1:3000/ ", "http://127.0.0.1:3000"), ("", None), ("javascript:alert(1)", None), ("3000", None)],
+)
+def test_a_link_is_one_that_a_browser_follows(monkeypatch: pytest.MonkeyPatch, value: str, link: str | None) -> None:
+    monkeypatch.setenv("MM_DAGSTER_LINK", value)
+    assert environment.link(environment.DAGSTER_LINK) == link

@@ -31,6 +31,7 @@ from rich.console import Console
 from mm_dagster.alerts import digest, drill, failures, message
 from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.limit_words import BREACHED, OVER, Known, OfLimit
+from mm_dagster.alerts.parts import MESSAGE_LIMIT, length
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.cli import printing
 from mm_dagster.cli.app import CommandError
@@ -259,13 +260,13 @@ def messages(project: Project) -> Iterator[tuple[str, str]]:
             yield f"{alert.kind} {alert.state} {grid.id}", f"{title}\n{text}"
     lake, span = project.lake, Span(NOW - BAR, NOW)
     summed = digest.due(
-        lake.read("exit_state", span=span), lake.read("grid_risk", span=span), empty("notification"), NOW,
+        lake.read("exit_state", span=span), empty("notification"), NOW,
         AlertsConfig(digest_at="00:15", timezone=ZONE), project.config.grids, False,
     )  # fmt: skip
     yield "DIGEST", f"{summed[0].title}\n{summed[0].message}"
     failed = failures.failure("key", "candles", f"no answer since {iso(NOW)}", NOW, empty("notification"))
     assert failed is not None
-    yield "FAILURE", "\n".join(message.failure(failed, None, **zone))
+    yield "FAILURE", "\n".join(message.failure(failed, **zone))
     yield "TEST", "\n".join(message.trial(failures.trial("pushover", NOW, 0), **zone))
     yield "DRILL", "\n".join(drill.words("eth", NOW, reminds=False, simulated=False, **zone))
     yield from limits_of(project)
@@ -317,20 +318,21 @@ def test_a_price_is_written_as_its_venue_writes_it(project: Project) -> None:
     grid = next(one for one in project.config.grids if one.id == "eth-usdt-stopped")
     risk, row = rows_of(project, "grid_risk", grid)[0], rows_of(project, "exit_state", grid)[0]
     alert = next(one for one in alerts_of(grid) if one.kind == "ESCALATION")
-    said = {
-        tick: message.render(alert, row, risk, grid, [], False, price_tick=tick)[1].rpartition("\n")[2]
-        for tick in (None, 0.01)
-    }
-    assert "grid 3,033.63 to 3,283.82, stop 2,939.8. " in str(said[None])
-    assert "grid 3,033.63 to 3,283.82, stop 2,939.80. " in str(said[0.01])
+    said = {tick: message.render(alert, row, risk, grid, [], False, price_tick=tick)[1] for tick in (None, 0.01)}
+    assert "3,283.82, stop 2,939.8. " in str(said[None])
+    assert "3,283.82, stop 2,939.80. " in str(said[0.01])
 
 
 def test_times_on_a_phone_are_local_with_utc_beside_them(texts: list[tuple[str, str]]) -> None:
     assert not [text for _, text in texts if re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d", text)]
-    assert any("as of 2026-03-02 13:00 CET (12:00 UTC)" in text for _, text in texts)
-    # Only reasons give way where a message is too long, and advice ends with some.
-    lines = [line for _, text in texts for line in text.splitlines() if "…" in line]
-    assert not [line for line in lines if not line.startswith(("Why: ", "By ", "Overdue "))]
+    assert any("By 2 Mar 17:01 CET (16:01 UTC): Be ready" in text for _, text in texts)
+    assert any("as of 13:00 CET." in text for _, text in texts)
+
+
+def test_no_message_is_too_long_and_none_is_cut(texts: list[tuple[str, str]]) -> None:
+    bodies = [text.partition("\n")[2] for _, text in texts]
+    assert max(map(length, bodies)) <= MESSAGE_LIMIT
+    assert [body for body in bodies if "…" in body] == []
 
 
 # what is stored in words ----------------------------------------------------------------------------------------------

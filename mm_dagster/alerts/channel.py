@@ -65,7 +65,7 @@ class Message:
 
     Attributes:
         title: plain text, at most 250 characters.
-        text: plain text, at most 1,024 characters, not empty.
+        text: plain text, at most 300 characters, not empty.
         priority: -2 to 2; 2 rings, where a channel can ring, until it is acknowledged, cancelled or expired.
         timestamp: the time that it shows, UTC; None: that of sending.
         url: where to read on, at most 512 characters.

@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.alerts.alert import EMERGENCY, EVERY_GRID, HIGH, Alert
+from mm_dagster.alerts.parts import Part, text_of, title_of
+from mm_dagster.bars import iso
 from mm_dagster.tables import registry
-from mm_dagster.text import local_time
 
 KIND = "DRILL"
 RETRY_SECONDS = 30
@@ -59,12 +60,13 @@ def words(grid_id: str, at: datetime, *, reminds: bool, simulated: bool, timezon
     """
     mark = "SIMULATED · " if simulated else ""
     title = f"{mark}DRILL · {grid_id} · MANDATORY EXIT{' · reminder' if reminds else ''}"
-    lines = [
-        f"DRILL. This is a test that `mm drill` began at {local_time(at, timezone)}. Nothing happened to {grid_id}.",
-        "Do not stop the grid. Acknowledge this message, as you would the real one.",
-        "A real one says here why, what waiting costs, and where the price stands.",
+    parts = [
+        Part(0, ("DRILL. Do not stop the grid. Acknowledge this message, as you would the real one.",), must=True),
+        Part(0, (f"This is a test that `mm drill` began at {iso(at)}.",), must=True),
+        Part(1, (f"Nothing happened to {grid_id}.",), begins_line=False),
+        Part(2, ("A real one says here why, what is at risk, and where the price stands.",)),
     ]
-    return title[:250], "\n".join(lines)
+    return title_of(title), text_of(parts, timezone)
 
 
 def response(alert_id: str, sent_at: datetime, action: str, at: datetime, note: str, minutes: float) -> pl.DataFrame:

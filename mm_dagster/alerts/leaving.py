@@ -37,7 +37,7 @@ def sentence(costs: Sequence[Mapping[str, Any]], symbol: str) -> str:
         costs: the rows of `exit_cost` of one grid and bar.
         symbol: its market.
     """
-    base = symbol.partition("-")[0]
+    base, _, quote = symbol.partition("-")
     now = _of(costs, 0)
     if now is None or not now["amount"]:
         return ""
@@ -56,7 +56,8 @@ def sentence(costs: Sequence[Mapping[str, Any]], symbol: str) -> str:
     if later is not None and later["high_80_bp"] is not None:
         wide = (later["high_80_bp"] - later["low_80_bp"]) / 2
         same = f"; over {COMPARED} min the same ± {percent(wide)}"
-    return f"{head}, {percent(cost)} with fee{' by the order book' if from_book else ''}{same}."
+    lost = f"{number_text(now['notional'] * cost / 10_000, 3)} {quote} or " if now["notional"] else ""
+    return f"{head}, {lost}{percent(cost)} with fee{' by the order book' if from_book else ''}{same}."
 
 
 def _of(costs: Sequence[Mapping[str, Any]], minutes: int) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mm_dagster.alerts.parts import Part
 from mm_dagster.bars import iso
 from mm_dagster.config.portfolio import OVER as BACK
 from mm_dagster.text import counted, money_text, number_text
@@ -73,13 +74,6 @@ class Known:
     shares: Sequence[Row] = ()
 
 
-class Part(NamedTuple):
-    """A part of a text: what gives way first has the highest rank, and shrinks to its later forms before it goes."""
-
-    rank: int
-    forms: tuple[str, ...]
-
-
 def title(told: OfLimit, known: Known) -> str:
     """What it is about and how it stands: `LIMIT · bad night: 6.4 % of your equity, limit 5 %`."""
     what = {
@@ -109,23 +103,27 @@ def parts(told: OfLimit, known: Known) -> list[Part]:
     """
     row = known.row
     if row is None or row["value"] is None or row["threshold"] is None:
-        return [Part(0, (f"{told.limit}: {_ended(told, row)}",))]
-    fact = _fact(told, known)
-    time = Part(9, (f"As of {iso(row['as_of'])}.",))
+        return [_part(0, f"{told.limit}: {_ended(told, row)}")]
+    fact = _part(0, _fact(told, known))
+    time = _part(9, f"As of {iso(row['as_of'])}.")
     if told.news == OVER:
         begin = "It is over."
         if known.standing is not None:
             limit = _share(known.standing["threshold"])
             begin = f"{_step(told.limit)} is over; {_step(told.stands or '')}, from {limit} on, still stands."
-        return [Part(0, (begin,)), Part(0, (fact,)), time]
+        return [_part(0, begin), fact, time]
     return [
-        Part(0, (fact,)),
-        *(Part(5, (one,)) for one in _counted(told, known)),
-        *(Part(6, forms) for forms in _contributors(told, known)),
-        Part(2, (_back(told, known),)),
-        *(Part(4, (_NIGHTS,)) for _ in range(told.limit in ("es_5_24h", *DRAWDOWN))),
+        fact,
+        *(_part(5, one) for one in _counted(told, known)),
+        *(_part(6, *forms) for forms in _contributors(told, known)),
+        _part(2, _back(told, known)),
+        *(_part(4, _NIGHTS) for _ in range(told.limit in ("es_5_24h", *DRAWDOWN))),
         time,
     ]
+
+
+def _part(rank: int, *forms: str) -> Part:
+    return Part(rank, forms, must=not rank, begins_line=False)
 
 
 def _ended(told: OfLimit, row: Row | None) -> str:

@@ -135,6 +135,7 @@ def due(
                     _known(OfLimit.of(alert.state), standing, evaluation),
                     source == "simulated",
                     alerts.timezone,
+                    linked=alerts.is_linked,
                 )
                 alert = replace(alert, title=title, message=text)
             found.append(alert)

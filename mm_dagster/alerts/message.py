@@ -1,54 +1,48 @@
-"""The words of an alert: what to do and by when, why, what waiting costs, and where the price stands.
+"""The words of an alert: what to do and by when, the one reason, the money; then, where there is room, price and more.
 
-Plain text in fixed lines, the most urgent first, since a locked phone shows only the beginning. Only the reasons give
-way when a message is too long; what leaving at a WARNING was measured to be worth comes last, and stays out where the
-reasons would have less than a line beside it.
+Plain text, the most urgent first, since a locked phone shows only the beginning. Everything has MESSAGE_LIMIT; how
+parts give way stands in `parts`. What is left out is on the live page.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from mm_dagster.alerts import leaving, limit_words
+from mm_dagster.alerts import leaving, limit_words, money
 from mm_dagster.alerts.alert import EVERY_GRID, JUDGED, PARTLY_JUDGED, Alert
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
+from mm_dagster.alerts.parts import Part, length, text_of, title_of
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.tables.words import MEASURED, NOT_JUDGED_YET, STATES
-from mm_dagster.text import in_local_time, local_time, money_text, price_text, words
+from mm_dagster.tables.words import MEASURED
+from mm_dagster.text import brief_time, money_text, price_text, spoken, words
 
-TITLE_LIMIT = 250
-MESSAGE_LIMIT = 1024
 URL_LIMIT = 512
-"""Pushover's limits. They are counted here in UTF-16 code units, so no way of counting finds more."""
+"""Pushover's."""
 
-LIMIT_TEXT = 300
-"""What a message of a limit has room for: it can wait, so it is read at one glance or not at all."""
+_REASON, _MONEY, _PRICE, _NEXT, _ZULU, _SPLIT, _BOUNDS, _WAITING, _MORE, _LEAVING, _WORTH = range(1, 12)
+"""Ranks: in this order they take what room there is."""
 
-_LINE_LIMIT = 190
-"""No line is longer but that of the reasons, to which the five others leave 70, and the measured one, which may be left
-out."""
-
-_MORE_LIMIT = 40
-"""Room for the line that counts the grids that a digest does not name."""
+Row = Mapping[str, Any]
 
 
 def render(
     alert: Alert,
-    row: Mapping[str, Any] | None,
-    risk: Mapping[str, Any] | None,
+    row: Row | None,
+    risk: Row | None,
     grid: GridConfig,
     reasons: Sequence[str],
     simulated: bool,
-    answer: Mapping[str, Any] | None = None,
+    answer: Row | None = None,
     timezone: str = "UTC",
     price_tick: float | None = None,
-    costs: Sequence[Mapping[str, Any]] = (),
+    costs: Sequence[Row] = (),
     added: str = "",
+    linked: bool = True,
 ) -> tuple[str, str]:
     """Title and message of an alert of one grid; limit, digest, failure and test have words of their own.
 
@@ -57,142 +51,67 @@ def render(
         row: the newest row of `exit_state`; for an entry the one of `entry_assessment`; None: there is none.
         risk: the newest row of `grid_risk`; None: there is none.
         grid: the grid.
-        reasons: the fired triggers as sentences, the most urgent first. What was seen live is added here.
+        reasons: the fired triggers as sentences, the most urgent first; asked only where the advice names none.
         simulated: whether its market is synthetic; the title says so.
         answer: the newest row of `operator_response` of its episode; None: there is none.
         timezone: the operator's.
         price_tick: the step between prices of its venue; None: not known.
         costs: the rows of `exit_cost` of the same bar; none: not known.
         added: of an entry, what the grid would add to the bad night of all grids.
+        linked: whether a link leads to the rest; else it is said where that is.
 
     Returns:
-        Plain text within Pushover's limits, never empty. What happened to the grid goes before everything else.
+        Plain text, not empty, within the limits of `parts`. What happened to the grid goes before everything else.
     """
     came = happened(risk, grid, answer) if grid.enabled else None
-    worth = ""
+    priced = _Priced(risk, grid, price_tick)
     match alert.kind:
         case "ENTRY":
-            lines = _entry(alert, row, price_tick)
-            worth = added
+            parts = _entry(alert, row, price_tick, added)
         case "BLIND":
-            lines = _blind(alert)
+            parts = _blind(alert, priced)
         case "SETUP":
-            lines = _setup(alert)
+            parts = _setup(alert)
         case "RECOVERED":
-            lines = [f"Evaluations are back; the newest is of {iso(alert.as_of)}.", f"State: {words(alert.state)}."]
+            parts = _recovered(alert, row, priced)
         case "DEESCALATION":
-            lines = _down(alert, row, risk, grid, price_tick)
+            parts = _down(alert, row, priced, timezone)
         case _:
-            lines = _up(alert, row, risk, grid, reasons, price_tick, costs)
-            worth = _worth(alert, row, risk, grid)
-    prefix = "SIMULATED " if simulated else ""
-    title = f"{prefix}{_headline(alert)} · {grid.id} {grid.symbol}"
-    text = _fit([_clean(line, timezone) for line in lines], _clean(came or "", timezone), _clean(worth))
-    return _cut(_clean(title), TITLE_LIMIT), text
-
-
-@dataclass(frozen=True)
-class GridLine:
-    """What the digest says of one grid; None: not known.
-
-    Attributes:
-        grid_id: the grid.
-        symbol: its market.
-        state: its exit state.
-        price: the last price, quote currency.
-        total_pnl: what it stands at, quote currency.
-        capital: what was put into it, quote currency.
-    """
-
-    grid_id: str
-    symbol: str
-    state: str | None
-    price: float | None
-    total_pnl: float | None
-    capital: float
-
-
-def digest(
-    at: datetime,
-    grids: Sequence[GridLine],
-    *,
-    blind: Sequence[str],
-    sent: int,
-    suppressed: int,
-    failed: int,
-    simulated: bool,
-    together: Sequence[str] = (),
-    timezone: str = "UTC",
-) -> tuple[str, str]:
-    """Title and message of the daily digest; of many grids the most urgent are named.
-
-    Args:
-        at: when it was written, UTC.
-        grids: the enabled grids.
-        blind: markets that are not seen.
-        sent: alerts sent in the last 24 hours.
-        suppressed: alerts held back or given up meanwhile.
-        failed: alerts that were refused meanwhile.
-        simulated: whether the markets are synthetic; the title says so.
-        together: what all grids may lose together, a line of each quote currency.
-        timezone: the operator's.
-
-    Returns:
-        Plain text within Pushover's limits, never empty.
-    """
-    ordered = sorted(grids, key=lambda one: (-_urgency(one.state), one.grid_id))
-    counts = [(state, sum(one.state == state for one in grids)) for state in (*reversed(STATES), None)]
-    summary = ", ".join(f"{count} {words(state or NOT_JUDGED_YET)}" for state, count in counts if count)
-    refused = f", {failed} refused" if failed else ""
-    head = [
-        f"Grids: {summary}." if grids else "No grid is enabled.",
-        f"Not seen: {', '.join(blind)}; `mm doctor` says why." if blind else "",
-        *together,
-        f"Alerts in 24 h: {sent} sent, {suppressed} held back{refused}; as of {iso(at)}.",
-    ]
-    lines = [_cut(_clean(line, timezone), _LINE_LIMIT) for line in head if line]
-    named = [_cut(_clean(_line_of(one)), _LINE_LIMIT) for one in ordered]
-    room = MESSAGE_LIMIT - sum(_length(line) + 1 for line in lines) - _MORE_LIMIT
-    shown = 0
-    while shown < len(named) and _length(named[shown]) + 1 <= room:
-        room -= _length(named[shown]) + 1
-        shown += 1
-    more = [f"and {len(named) - shown} more" if shown else f"{len(named)} grids"] if shown < len(named) else []
-    title = f"{'SIMULATED ' if simulated else ''}Digest: {summary or 'no grid'}"
-    return _cut(_clean(title), TITLE_LIMIT), "\n".join([*lines, *named[:shown], *more])
+            parts = _up(alert, row, priced, reasons, timezone, costs)
+    parts = [Part(0, (came or "",), must=True), *parts]
+    if not linked:
+        parts.append(Part(_MORE, ("More: `mm status`.",)))
+    title = f"{'SIMULATED ' if simulated else ''}{_headline(alert)} · {grid.id} {grid.symbol}"
+    return title_of(title), text_of(parts, timezone)
 
 
 def _follows(part: str, at: str) -> str:
     """What a failure means: of the configuration and the environment the last valid one stays in force."""
     of_files = part.endswith(".yaml") or part.startswith(("configuration", "data/config", "grid "))
     if of_files or part.isupper():
-        return f"needs you, since {at}; all goes on as before until it is mended"
-    return f"failed at {at}; until it works again its figures are old"
+        return f"needs you, since {at}; all goes on as before until it is mended."
+    return f"failed at {at}; until it works again its figures are old."
 
 
-def failure(alert: Alert, link: str | None, timezone: str = "UTC") -> tuple[str, str]:
-    """Title and message of a FAILURE: what failed, with what, and what to do.
+def failure(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
+    """Title and message of a FAILURE: what to do, what failed, and with what.
 
     Args:
         alert: made by `failures.failure`.
-        link: `alerts.link`; None: there is none.
         timezone: the operator's.
     """
     asset, _, error = alert.state.partition(": ")
-    address = url("FAILURE", link)
-    look = f" Its page: {address}" if address else ""
-    return _cut(_clean(f"FAILURE · {asset}"), TITLE_LIMIT), _fit(
-        [
-            f"{_clean(asset)} {_follows(asset, local_time(alert.as_of, timezone))}.",
-            _clean(error, timezone),
-            "Run `mm doctor`: it says what is wrong and what to do.",
-            _clean(look) if _length(look) <= _LINE_LIMIT else "",
-        ]
-    )
+    follows = _follows(asset, iso(alert.as_of))
+    parts = [
+        Part(0, ("Run `mm doctor`: it says what is wrong and what to do.",), must=True),
+        Part(2, (f"{asset} {follows}", f"It {follows}"), must=True),
+        Part(1, (error,), may_be_cut=True),
+    ]
+    return title_of(f"FAILURE · {asset}"), text_of(parts, timezone)
 
 
 def limit(
-    told: limit_words.OfLimit, known: limit_words.Known, simulated: bool, timezone: str = "UTC"
+    told: limit_words.OfLimit, known: limit_words.Known, simulated: bool, timezone: str = "UTC", *, linked: bool = True
 ) -> tuple[str, str]:
     """Title and message of a LIMIT: how much, the limit, who has most of it, and what brings it back.
 
@@ -201,17 +120,12 @@ def limit(
         known: the stored rows of the same bar.
         simulated: whether the grids' markets are synthetic; the title says so.
         timezone: the operator's.
-
-    Returns:
-        A title within Pushover's limit and a text of LIMIT_TEXT at most, never empty. Parts give way whole.
+        linked: whether a link leads to the rest; else it is said where that is.
     """
-    title = f"{'SIMULATED ' if simulated else ''}{limit_words.title(told, known)}"
-    parts = [(part.rank, [_clean(form, timezone) for form in part.forms]) for part in limit_words.parts(told, known)]
-    while _length(text := " ".join(forms[0] for _, forms in parts)) > LIMIT_TEXT and any(rank for rank, _ in parts):
-        place = max(range(len(parts)), key=lambda one: parts[one][0])
-        del parts[place][1][0]
-        parts = [part for part in parts if part[1]]
-    return _cut(_clean(title), TITLE_LIMIT), _cut(text, LIMIT_TEXT)
+    parts = limit_words.parts(told, known)
+    if not linked:
+        parts.append(Part(10, ("More: `mm portfolio`.",), begins_line=False))
+    return title_of(f"{'SIMULATED ' if simulated else ''}{limit_words.title(told, known)}"), text_of(parts, timezone)
 
 
 def trial(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
@@ -221,12 +135,12 @@ def trial(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
         alert: made by `failures.trial`.
         timezone: the operator's.
     """
-    return _cut(_clean(f"TEST · {alert.state}"), TITLE_LIMIT), _fit(
-        [
-            f"`mm alert-test` sent this at {local_time(alert.as_of, timezone)}. There is nothing to do.",
-            f"It came by {_clean(alert.state)}; alerts of grids come the same way.",
-        ]
-    )
+    parts = [
+        Part(0, ("There is nothing to do.",), must=True),
+        Part(0, (f"`mm alert-test` sent this at {iso(alert.as_of)}.",), must=True, begins_line=False),
+        Part(1, (f"It came by {alert.state}; alerts of grids come the same way.",), may_be_cut=True),
+    ]
+    return title_of(f"TEST · {alert.state}"), text_of(parts, timezone)
 
 
 def url(kind: str, link: str | None, grid_id: str = EVERY_GRID, code: str | None = None) -> str | None:
@@ -242,7 +156,7 @@ def url(kind: str, link: str | None, grid_id: str = EVERY_GRID, code: str | None
         return None
     page = "state" if kind == "FAILURE" else "" if grid_id == EVERY_GRID else f"g/{quote(grid_id)}"
     address = f"{link.rstrip('/')}/{page}{f'#{code}' if code else ''}"
-    return address if _length(address) <= URL_LIMIT else None
+    return address if length(address) <= URL_LIMIT else None
 
 
 def _headline(alert: Alert) -> str:
@@ -263,64 +177,127 @@ def _headline(alert: Alert) -> str:
             return words(alert.state)
 
 
+class _Priced:
+    """What the newest row of risk says of money and price; nothing where it is not known."""
+
+    def __init__(self, risk: Row | None, grid: GridConfig, price_tick: float | None) -> None:
+        self._grid, self._tick = grid, price_tick
+        self._quote = grid.symbol.partition("-")[2]
+        self.risk = risk
+        self.symbol = grid.symbol
+        self.holds_nothing = holds_nothing(risk, grid)
+        self._known = risk if risk and risk["price"] is not None and risk["liquidation_value"] is not None else None
+
+    def money(self, begin: str = "The grid stands at", then: str = "") -> list[Part]:
+        """Where it stands, what more may be lost, and of what the total is made."""
+        risk = self._known
+        if risk is None or risk["total_pnl"] is None:
+            return []
+        split, total = money.profits(risk, self._grid.capital)
+        more = ""
+        if risk["capital_at_risk"] and not self.holds_nothing:
+            more = f"; {self._money(risk['capital_at_risk'])} more at risk to the stop"
+        stands = f"{begin} {total} {self._quote}{then}"
+        said = ", ".join(f"{name} {amount}" for name, amount in split.items() if amount)
+        return [Part(_MONEY, (f"{stands} ({said}){more}.", f"{stands}{more}."), longer=_SPLIT)]
+
+    def waiting(self) -> list[Part]:
+        """What the time until the operator acts may cost."""
+        risk = self._known
+        if risk is None or not risk["profit_giveback"] or self.holds_nothing:
+            return []
+        said = f"Waiting may cost {self._money(risk['profit_giveback'])} {self._quote}."
+        return [Part(_WAITING, (said,), begins_line=False)]
+
+    def price(self) -> Part:
+        """The last price, and the stop."""
+        price = self.risk["price"] if self.risk is not None else None
+        shown = f"Price {price_text(price, self._tick)}" if price is not None else "Price not known"
+        lower, upper, stop = (
+            price_text(one, self._tick) for one in (self._grid.lower, self._grid.upper, self._grid.stop)
+        )
+        forms = (f"{shown}; grid {lower} to {upper}, stop {stop}.", f"{shown}; stop {stop}.")
+        return Part(_PRICE, forms, longer=_BOUNDS)
+
+    def _money(self, amount: float) -> str:
+        return money_text(amount, self._grid.capital)
+
+
 def _up(
-    alert: Alert,
-    row: Mapping[str, Any] | None,
-    risk: Mapping[str, Any] | None,
-    grid: GridConfig,
-    reasons: Sequence[str],
-    price_tick: float | None,
-    costs: Sequence[Mapping[str, Any]],
-) -> list[str]:
-    """What to do; why (the second line, which gives way); what waiting and what leaving costs; price and bounds."""
+    alert: Alert, row: Row | None, priced: _Priced, reasons: Sequence[str], timezone: str, costs: Sequence[Row]
+) -> list[Part]:
+    """An escalation or a reminder."""
     live = row is not None and row["state"] != alert.state
-    seen = row["live_reason"] if row is not None else None
-    said = [f"seen live: {seen}"] if seen else []
-    said += [sentence for sentence in reasons if sentence != seen]
-    if row is not None and row["nearest"] and alert.state != "MANDATORY_EXIT":
-        said.append(f"next: {row['nearest'][0]}")
-    return [
-        _do(alert, None if live else row, risk, grid),
-        f"Why: {'; '.join(said) or 'not known'}",
-        _waiting(risk, grid),
-        _at_risk(risk, grid),
-        "" if holds_nothing(risk, grid) else leaving.sentence(costs, grid.symbol),
-        f"{_where(risk, grid, price_tick)} {words(alert.state)} since {iso(alert.state_since)}; "
-        f"as of {iso(alert.as_of)}.",
+    advice = None if live or row is None else str(row["advice"])
+    reason = _reason(advice) or next(iter(reasons), "")
+    if live and row is not None and row["live_reason"]:
+        reason = f"seen live: {row['live_reason']}"
+    parts = [
+        _do(alert, row if advice else None, priced, timezone),
+        Part(_REASON, (f"Why: {reason or 'not known'}.",), may_be_cut=True),
+        *priced.money(),
+        *priced.waiting(),
+        priced.price(),
     ]
+    if row is not None and row["nearest"] and alert.state != "MANDATORY_EXIT":
+        parts.append(Part(_NEXT, (f"Next: {row['nearest'][0]}.",), begins_line=False))
+    parts.append(_times(alert, timezone))
+    if advice and not priced.holds_nothing:
+        parts.append(Part(_WORTH, (apart(advice)[1],)))
+    if not priced.holds_nothing:
+        parts.append(Part(_LEAVING, (leaving.sentence(costs, priced.symbol),)))
+    return parts
 
 
-def _do(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
-    """Advice and deadline. A state that only the live run knows has no row that advises on it.
+def _do(alert: Alert, row: Row | None, priced: _Priced, timezone: str) -> Part:
+    """What to do, and by when. A state that only the live run knows has no row that advises on it.
 
     The time to act begins with the first message of the state. So that is never overdue, however long ago a history
     that became known late says that the state began.
     """
-    gone = holds_nothing(risk, grid)
+    gone = priced.holds_nothing
     if row is None:
         if alert.state == "MANDATORY_EXIT":
-            return CLEAR if gone else f"Stop the grid now and {SELL}."
-        return "Look at the exchange yourself now, and be ready to stop the grid."
-    advice, _ = apart(row["advice"])
-    if gone and SELL in advice:
-        return CLEAR
+            return _must(CLEAR if gone else f"Stop the grid now and {SELL}.")
+        return _must("Look at the exchange yourself now, and be ready to stop the grid.")
+    act = _act(str(row["advice"]))
+    if gone and SELL in act:
+        return _must(CLEAR)
     minutes = row["recommended_window_minutes"]
     if not minutes:
-        return advice
+        return _must(f"{act}.")
     found = alert.found_at or alert.as_of
     end = (alert.first_notified_at or found).replace(second=0, microsecond=0) + timedelta(minutes=minutes)
-    return (
-        f"By {iso(end)}: {advice}"
-        if end > found or alert.first_notified_at is None
-        else f"Overdue since {iso(end)}: {advice}"
-    )
+    begin = "By" if end > found or alert.first_notified_at is None else "Overdue since"
+    act = _undated(act, minutes)
+    said = tuple(f"{begin} {brief_time(end, timezone, beside=beside)}: {act}." for beside in (True, False))
+    return Part(_ZULU, said, must=True)
 
 
-def _worth(alert: Alert, row: Mapping[str, Any] | None, risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
-    """What leaving now was measured to be worth, if the advice says so, and if there is something to leave."""
-    if row is None or row["state"] != alert.state or holds_nothing(risk, grid):
-        return ""
-    return apart(row["advice"])[1]
+def _must(sentence: str) -> Part:
+    return Part(0, (sentence,), must=True)
+
+
+def _act(advice: str) -> str:
+    """What to do, without the reason and without a full stop."""
+    act, _, _ = apart(advice)[0].partition(": ")
+    # An idle grid has its reason in the advice itself.
+    return (apart(advice)[0] if act.startswith(_IDLE) else act).rstrip(".")
+
+
+def _reason(advice: str | None) -> str:
+    """The reason that decided, the first of several, without a full stop; empty where the advice names none."""
+    act, _, reason = apart(advice or "")[0].partition(": ")
+    # What stands in brackets belongs to the reason.
+    return "" if act.startswith(_IDLE) else re.split(r"; (?![^(]*\))", reason)[0].rstrip(".")
+
+
+_IDLE = "Idle"
+
+
+def _undated(act: str, minutes: float) -> str:
+    """What to do where the time stands before it, or has long been said."""
+    return act.replace(f" within {spoken(timedelta(minutes=minutes))}", "")
 
 
 def apart(advice: str) -> tuple[str, str]:
@@ -329,93 +306,72 @@ def apart(advice: str) -> tuple[str, str]:
     return act, (begins + figures).strip()
 
 
-def _waiting(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
-    """What waiting risks, in probabilities and distance; nothing where nothing is held."""
-    if holds_nothing(risk, grid):
-        return ""
-    if risk is None or risk["price"] is None:
-        return "Waiting: the chance of a break is not known."
-    parts = []
-    breaks = [risk[f"p_break_low_{hours}h"] for hours in (6, 12, 24)]
-    if None not in breaks:
-        parts.append(f"chance to break the lower bound within 6/12/24 h {'/'.join(map(_percent, breaks))} %")
-    if risk["p_stop_24h"] is not None:
-        parts.append(f"to touch the stop within 24 h {_percent(risk['p_stop_24h'])} %")
-    if risk["distance_stop_percent"] is not None:
-        distance = risk["distance_stop_percent"]
-        parts.append(f"the stop is {abs(distance):.1f} % {'below' if distance >= 0 else 'above'} the price")
-    return f"Waiting: {', '.join(parts) or 'the chance of a break is not known'}."
+def _times(alert: Alert, timezone: str) -> Part:
+    """Since when the state is entered, and of when the evaluation is."""
+    since, as_of = (brief_time(time, timezone) for time in (alert.state_since, alert.as_of))
+    day, _, rest = as_of.rpartition(" ")[0].rpartition(" ")
+    if since.startswith(f"{day} ") and since.rpartition(" ")[2] == as_of.rpartition(" ")[2]:
+        return _must(f"Since {since.rpartition(' ')[0]}, as of {rest} {as_of.rpartition(' ')[2]}.")
+    return _must(f"Since {since}, as of {as_of}.")
 
 
-def _at_risk(risk: Mapping[str, Any] | None, grid: GridConfig) -> str:
-    """The same in money; nothing where the position is not known."""
-    if risk is None or risk["liquidation_value"] is None or risk["price"] is None:
-        return ""
-    quote = grid.symbol.partition("-")[2]
-    so_far = f"he grid stands at {money_text(risk['total_pnl'], grid.capital, signed=True)} {quote}"
-    if holds_nothing(risk, grid):
-        return f"T{so_far}."
-    parts = [f"At stake: {money_text(risk['capital_at_risk'], grid.capital)} {quote} from here to the stop"]
-    if risk["profit_giveback"] is not None:
-        share = risk["profit_giveback_share"]
-        of_profit = "" if share is None else f" ({_percent(share)} % of the profit of its steps)"
-        parts.append(f"{money_text(risk['profit_giveback'], grid.capital)} {quote} while you respond{of_profit}")
-    return f"{', '.join(parts)}; t{so_far}."
+def _down(alert: Alert, row: Row | None, priced: _Priced, timezone: str) -> list[Part]:
+    came = f"It came down from {words(alert.before)} to {words(alert.state)}." if alert.before else "It came down."
+    known = row is not None and row["state"] == alert.state
+    parts = [_do(alert, row, priced, timezone), Part(_REASON, (came,))] if known else [_must(came)]
+    parts += [*priced.money(), priced.price()]
+    if known and row is not None and row["nearest"] and not priced.holds_nothing:
+        parts.append(Part(_NEXT, (f"Next: {row['nearest'][0]}.",), begins_line=False))
+    return [*parts, _times(alert, timezone)]
 
 
-def _where(risk: Mapping[str, Any] | None, grid: GridConfig, price_tick: float | None) -> str:
-    price = risk["price"] if risk is not None else None
-    shown = f"Price {price_text(price, price_tick)}" if price is not None else "Price not known"
-    lower, upper, stop = (price_text(one, price_tick) for one in (grid.lower, grid.upper, grid.stop))
-    return f"{shown}; grid {lower} to {upper}, stop {stop}."
+def _blind(alert: Alert, priced: _Priced) -> list[Part]:
+    last = f"last known state: {words(alert.state)}." if alert.state != "UNKNOWN" else "no state was ever known."
+    parts = [
+        _must("Look at the exchange yourself now; `mm doctor` says what is wrong here."),
+        _must(f"Not evaluated since {iso(alert.as_of)}; {last}"),
+    ]
+    # Of another bar than the one that is named it would be no figure of then.
+    if priced.risk is not None and priced.risk.get("as_of") == alert.as_of:
+        parts += priced.money("It stood at", " then")
+    return [*parts, Part(_WAITING, ("Whatever happens meanwhile goes unseen.",))]
 
 
-def _down(
-    alert: Alert,
-    row: Mapping[str, Any] | None,
-    risk: Mapping[str, Any] | None,
-    grid: GridConfig,
-    price_tick: float | None,
-) -> list[str]:
-    came = f" from {words(alert.before)}" if alert.before else ""
-    advice = _do(alert, row, risk, grid) if row is not None and row["state"] == alert.state else ""
+def _recovered(alert: Alert, row: Row | None, priced: _Priced) -> list[Part]:
+    """What holds again. The time to act counts from the message of the state, and is not told anew."""
+    act = ""
+    if row is not None and row["state"] == alert.state:
+        act = _act(str(row["advice"]))
+        if priced.holds_nothing and SELL in act:
+            act = CLEAR.rstrip(".")
+        act = f"{_undated(act, row['recommended_window_minutes'] or 0)}."
     return [
-        f"The state came down{came} to {words(alert.state)}; as of {iso(alert.as_of)}.",
-        advice,
-        _waiting(risk, grid),
-        _at_risk(risk, grid),
-        _where(risk, grid, price_tick),
+        _must(act),
+        _must(f"State: {words(alert.state)}; it is evaluated again, as of {iso(alert.as_of)}."),
+        *priced.money(),
+        priced.price(),
     ]
 
 
-def _blind(alert: Alert) -> list[str]:
-    known = f"Last known state: {words(alert.state)}." if alert.state != "UNKNOWN" else "No state was ever known."
-    return [
-        "Look at the exchange yourself now; `mm doctor` says what is wrong here.",
-        f"Why: this grid has not been evaluated since {iso(alert.as_of)}. {known}",
-        "Waiting: whatever happens meanwhile goes unseen.",
-    ]
-
-
-def _setup(alert: Alert) -> list[str]:
+def _setup(alert: Alert) -> list[Part]:
     """What it waits for, and what that means for the operator."""
-    reason = alert.reason or ""
     match alert.state:
         case state if state == JUDGED:
-            return [f"This grid is judged since {iso(alert.state_since)}: {words('NORMAL')}.", reason]
+            said = f"There is nothing to do: this grid is judged since {iso(alert.state_since)}, {words('NORMAL')}."
         case state if state == PARTLY_JUDGED:
-            return ["Only its stop and closes outside the grid are watched yet.", reason]
+            said = "Look at the exchange yourself, too: only its stop and closes outside the grid are watched yet."
         case _:
-            return ["Nothing watches this grid yet, so look at the exchange yourself.", reason]
+            said = "Look at the exchange yourself: nothing watches this grid yet."
+    return [_must(said), Part(_REASON, (alert.reason or "",), may_be_cut=True)]
 
 
-def _entry(alert: Alert, row: Mapping[str, Any] | None, price_tick: float | None) -> list[str]:
+def _entry(alert: Alert, row: Row | None, price_tick: float | None, added: str) -> list[Part]:
     act = {
         "ENTER": "A moment to start this grid, if you want to.",
         "WATCH": "Not yet a moment to start this grid; watch it.",
         "WAIT": "No moment to start this grid.",
     }[alert.state]
-    reasons = row["reasons"] if row is not None else []
+    reason = next(iter(row["reasons"]), "") if row is not None else ""
     proposed = "No bounds can be proposed."
     if row is not None and None not in (row["lower"], row["upper"], row["levels"], row["step_percent"]):
         proposed = (
@@ -424,57 +380,11 @@ def _entry(alert: Alert, row: Mapping[str, Any] | None, price_tick: float | None
         )
     price = row["price"] if row is not None else None
     shown = f"Price {price_text(price, price_tick)}" if price is not None else "Price not known"
-    return [act, f"Why: {' '.join(reasons) or 'not known'}", proposed, f"{shown}; as of {iso(alert.as_of)}."]
-
-
-def _urgency(state: str | None) -> int:
-    """An unknown state is as urgent as a WARNING."""
-    return STATES.index(state or "WARNING")
-
-
-def _line_of(one: GridLine) -> str:
-    price = "price not known" if one.price is None else f"price {price_text(one.price)}"
-    pnl = ""
-    if one.total_pnl is not None:
-        pnl = f", {money_text(one.total_pnl, one.capital, signed=True)} {one.symbol.partition('-')[2]}"
-    return f"{words(one.state or NOT_JUDGED_YET)}: {one.grid_id} {one.symbol}, {price}{pnl}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}"
-
-
-def _fit(lines: Sequence[str], before: str = "", after: str = "") -> str:
-    """The lines as one text, with what goes before and after them; the second has what the others leave.
-
-    What goes after them is there as a whole or not at all: half a figure says the wrong thing.
-    """
-    others = [_cut(line, _LINE_LIMIT) for line in (lines[0], *lines[2:])]
-    first = _cut(before, _LINE_LIMIT)
-    left = MESSAGE_LIMIT - sum(_length(line) + 1 for line in (first, *others) if line)
-    last = after if _length(after) + 1 + min(_length(lines[1]), _LINE_LIMIT) <= left else ""
-    left -= _length(last) + 1 if last else 0
-    text = (first, others[0], _cut(lines[1], left), *others[1:], last)
-    return "\n".join(line for line in text if line)
-
-
-def _clean(text: str, timezone: str = "UTC") -> str:
-    """One line of what can be sent and shown, with the operator's times.
-
-    No control characters and, unprintable too, no half surrogate pairs.
-    """
-    shown = "".join(character if character.isprintable() else " " for character in text)
-    return in_local_time(" ".join(shown.split()), timezone)
-
-
-def _length(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
-
-
-def _cut(text: str, limit: int) -> str:
-    """The text, or what of it fits before an ellipsis, cut between words unless one word is most of it."""
-    if _length(text) <= limit:
-        return text
-    kept = text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore")
-    words = kept.rpartition(" ")[0].rstrip(".;,:")
-    return f"{words if len(words) > len(kept) // 2 else kept}…"
+    as_of = f"s of {iso(alert.as_of)}."
+    return [
+        _must(act),
+        Part(_REASON, (f"Why: {reason or 'not known.'}",), may_be_cut=True),
+        Part(_MONEY, (proposed,)),
+        Part(_PRICE, (f"{shown}; a{as_of}", f"A{as_of}"), must=True),
+        Part(_NEXT, (added,)),
+    ]

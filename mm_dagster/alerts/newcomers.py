@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 
 from mm_dagster.alerts.alert import EVERY_GRID, HELD_BACK, PLAIN, Alert
-from mm_dagster.alerts.message import TITLE_LIMIT
+from mm_dagster.alerts.parts import Part, text_of, title_of
 from mm_dagster.alerts.pending import again, retry
 from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.tables import registry
-from mm_dagster.text import in_local_time, plain_text
+from mm_dagster.text import plain_text
 
 KIND = "SETUP"
 UNWATCHED = "UNWATCHED"
@@ -60,7 +60,14 @@ def due(
 def _new(alert_id: str, row: Mapping[str, Any], clock: datetime, timezone: str) -> Alert:
     venue, bot_id, symbol = row["venue"], row["bot_id"], row["symbol"]
     lower, upper, capital = (plain_text(row[name]) for name in ("lower", "upper", "capital"))
-    quote = symbol.partition("-")[2]
+    fact = f"A grid of {symbol} runs on {venue} since {iso(row['created_at'])}"
+    size = f"{lower} to {upper}, {row['levels']} grids, {capital} {symbol.partition('-')[2]}"
+    parts = [
+        Part(0, (f"`mm grid add --from {venue} {bot_id}` watches it.",), must=True),
+        Part(1, (f"{fact}: {size}.", f"{fact}."), must=True),
+        Part(2, ("Nobody tells you when to leave it.",), begins_line=False),
+        Part(3, ("This is said once.",), begins_line=False),
+    ]
     return Alert(
         alert_id=alert_id,
         kind=KIND,
@@ -71,11 +78,7 @@ def _new(alert_id: str, row: Mapping[str, Any], clock: datetime, timezone: str) 
         state=f"{UNWATCHED} {venue} {bot_id}",
         state_since=row["created_at"],
         priority=PLAIN,
-        title=f"NOT WATCHED · a grid of {symbol} on {venue}"[:TITLE_LIMIT],
-        message=(
-            f"A grid runs there since {in_local_time(iso(row['created_at']), timezone)}: {lower} to {upper}, "
-            f"{row['levels']} grids, {capital} {quote}. Nobody tells you when to leave it. "
-            f"`mm grid add --from {venue} {bot_id}` watches it. This is said once."
-        ),
+        title=title_of(f"NOT WATCHED · a grid of {symbol} on {venue}"),
+        message=text_of(parts, timezone),
         found_at=clock,
     )

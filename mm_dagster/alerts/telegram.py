@@ -14,7 +14,7 @@ import html
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -99,20 +99,28 @@ class Telegram(Channel):
     name = "telegram"
 
     def __init__(
-        self, token: str, chat: int, config: TelegramConfig, notes: Notes, *, wait_seconds: float = WAIT_SECONDS
+        self,
+        token: str,
+        chat: int,
+        config: TelegramConfig,
+        notes: Notes,
+        people: Mapping[str, int],
+        *,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         """Connects nothing yet.
 
         Args:
             token: the bot's.
             chat: number of the chat; below 0 it is a group.
-            config: address, timeout, and who may answer.
+            config: address and timeout.
             notes: what is to be known between two runs.
+            people: who may answer: the numbers that Telegram gives to them, by name.
             wait_seconds: pause before the second attempt; it doubles before the third.
         """
         self._chat = chat
         self._config = config
-        self._people = {number: name for name, number in config.people.items()}
+        self._people = {number: name for name, number in people.items()}
         self.notes = notes
         secrets = tuple(one for one in (token, token.partition(":")[2]) if one)
         self._base = f"{config.api_url.rstrip('/')}/bot{token}/"
@@ -251,10 +259,8 @@ class Telegram(Channel):
         if self.chat != self._chat:
             raise Refused(self._moved_line())
         if self.chat < 0 and not self._people:
-            raise Refused(
-                "the chat is a group, and nobody may answer; name who may under telegram.people in alerts.yaml"
-            )
-        who = ", ".join(self._config.people) or "the one person of the chat"
+            raise Refused("the chat is a group, and nobody may answer; name who may under people in alerts.yaml")
+        who = ", ".join(self._people.values()) or "the one person of the chat"
         return f"@{bot} is known, and can write to the chat; {who} may answer"
 
     # one call ---------------------------------------------------------------------------------------------------------

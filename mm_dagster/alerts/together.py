@@ -56,11 +56,7 @@ def sentence(risk: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], *, on
     if not risk["grids"]:
         return ""
     who = of_grids(risk, only=only)
-    breached = [
-        row["limit"] if row["subject"] == ALL else f"{row['limit']} of {row['subject']}"
-        for row in limits
-        if row["breached"]
-    ]
+    breached = named_limits(limits)
     named = f" Breached: {_listed(breached)}." if breached else ""
     if risk["var_5_24h"] is None:
         return f"{who}: what a bad night costs is not known. {risk['reason'] or ''}".strip() + named
@@ -68,6 +64,19 @@ def sentence(risk: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], *, on
     if risk["counts_as"] is not None and risk["grids"] > 1:
         counts = f"; they count as {number_text(risk['counts_as'], 2)} independent grids"
     return f"{who}: {night(risk)}{counts}.{named}"
+
+
+def named_limits(limits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The limits that are breached, by name.
+
+    Args:
+        limits: rows of `limit_state`.
+    """
+    return [
+        row["limit"] if row["subject"] == ALL else f"{row['limit']} of {row['subject']}"
+        for row in limits
+        if row["breached"]
+    ]
 
 
 def addition(quote: str, capital: float, before: float, after: float, equity: float | None) -> str:

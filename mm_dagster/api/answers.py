@@ -6,15 +6,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import polars as pl
-
 from mm_dagster.bars import BAR, FIRST_DAY, Span, ceil_bar, floor_bar
-from mm_dagster.pages.gather import page
 from mm_dagster.pages.page import Page
 from mm_dagster.pages.plain import plain
 from mm_dagster.pages.rows import night_of, row_of
 from mm_dagster.pipeline.leave import plan_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.tick_log import count_ticks
 from mm_dagster.pipeline.together import together
 
 Json = dict[str, Any]
@@ -29,11 +27,6 @@ _MONEY = ("price", "grid_profit", "unrealised_pnl", "total_pnl", "liquidation_va
 
 class NotThere(Exception):
     """What was asked for does not exist, in one line."""
-
-
-def now_of(project: Project, days: int = 7) -> Page:
-    """Where everything stands."""
-    return page(project, project.now(), days=days)
 
 
 def status(found: Page) -> Json:
@@ -53,15 +46,16 @@ def status(found: Page) -> Json:
     )
 
 
-def grid(project: Project, grid_id: str) -> Json:
+def grid(found: Page, grid_id: str) -> Json:
     """One grid.
 
     Raises:
         NotThere: there is no such grid.
     """
-    known(project, grid_id)
-    found = now_of(project)
-    return plain(row_of(next(one for one in found.grids if one.grid.id == grid_id), found))
+    for one in found.grids:
+        if one.grid.id == grid_id:
+            return plain(row_of(one, found))
+    raise _no_grid(grid_id)
 
 
 def history(project: Project, grid_id: str, since: datetime | None, until: datetime | None, limit: int) -> Json:
@@ -114,16 +108,14 @@ def alerts(found: Page) -> Json:
 def performance(project: Project, days: int = 30) -> Json:
     """Were the alerts right, how soon was acted, what do the grids stand at, how many ticks ran."""
     lake, now = project.lake, project.now()
-    since = now - timedelta(days=days)
-    ticks = lake.read("tick", span=Span(floor_bar(since), ceil_bar(now)), columns=["as_of", "finished_at", "reason"])
-    finished = ticks.filter(pl.col("finished_at").is_not_null())
-    first = ticks["as_of"].min()
-    expected = (floor_bar(now) - first) // BAR + 1 if isinstance(first, datetime) else 0
+    back = timedelta(days=days)
+    finished, due = count_ticks(lake, now, back)
+    ticks = lake.read("tick", span=Span(floor_bar(now - back), ceil_bar(now)), columns=["as_of", "reason"])
     worth = lake.sql("SELECT grid_id, symbol, total_pnl AS total_pnl, state FROM state_now ORDER BY grid_id")
     return plain(
         {
             "days": days,
-            "ticks": {"expected": expected, "finished": finished.height, "failed": ticks["reason"].drop_nulls().len()},
+            "ticks": {"expected": due, "finished": finished, "failed": ticks["reason"].drop_nulls().len()},
             "alerts": lake.sql("FROM alert_hit_rate").to_dicts(),
             "responses": lake.sql("FROM response_kpis").to_dicts(),
             "grids": worth.to_dicts(),
@@ -158,7 +150,11 @@ def known(project: Project, grid_id: str) -> None:
         NotThere: there is no such grid.
     """
     if grid_id not in {one.id for one in project.config.grids}:
-        raise NotThere(f"there is no grid {grid_id[:64]!r}")
+        raise _no_grid(grid_id)
+
+
+def _no_grid(grid_id: str) -> NotThere:
+    return NotThere(f"there is no grid {grid_id[:64]!r}")
 
 
 def utc(moment: datetime | None) -> datetime | None:

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from mm_dagster.api import answers, metrics
 from mm_dagster.api.collecting import Collecting, UnderWay
 from mm_dagster.api.gate import FAILED, Gate, hostname
+from mm_dagster.api.kept import DAYS, Kept
 from mm_dagster.api.news import MOST_STREAMS, News
 from mm_dagster.api.pages import add_pages
 from mm_dagster.errors import ForeseenError
@@ -49,6 +50,7 @@ class Server:
         access: who may.
         hosts: names by which it may be called.
         is_tls: whether browsers reach it by https, so that the cookie never leaves it.
+        dagster: where Dagster's page is; None: nobody said.
         collecting: the ticks that programs ask for.
     """
 
@@ -56,6 +58,7 @@ class Server:
     access: Access
     hosts: Collection[str]
     is_tls: bool = False
+    dagster: str | None = None
     collecting: Collecting = field(default_factory=Collecting)
 
 
@@ -77,7 +80,8 @@ class Done(BaseModel):
 
 def create_app(server: Server) -> Gate:
     """The server's app, behind its gate."""
-    news = News(lambda: newest_commit(server.project()))
+    kept = Kept(server.project)
+    news = News(kept.look, kept.warm)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -104,16 +108,10 @@ def create_app(server: Server) -> Gate:
     latency = metrics.Latency()
     _say_errors(app)
     _service(app, server, news, latency)
-    _state(app, server)
+    _state(app, kept)
     _act(app, server)
-    add_pages(app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")))
+    add_pages(app, kept, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), server.dagster)
     return Gate(app, server.hosts, latency.observe)
-
-
-def newest_commit(project: Project) -> int | None:
-    """The number of the history's newest commit."""
-    found = project.whole_lake.newest_commits(1)
-    return int(found["snapshot_id"][-1]) if found.height else None
 
 
 # who --------------------------------------------------------------------------------------------------------------
@@ -251,18 +249,18 @@ def _service(app: FastAPI, server: Server, news: News, latency: metrics.Latency)
         return answered
 
 
-def _state(app: FastAPI, server: Server) -> None:
+def _state(app: FastAPI, kept: Kept) -> None:
     @app.get("/status", tags=["state"], summary="All of it: problems, the worst grid, each grid")
     def status(who: Who) -> dict[str, Any]:
-        return answers.status(answers.now_of(server.project()))
+        return kept.answered(lambda reading: answers.status(reading.page()))
 
     @app.get("/grids", tags=["state"], summary="Each grid: state, reasons, what next, money")
     def grids(who: Who) -> dict[str, Any]:
-        return {"grids": answers.status(answers.now_of(server.project()))["grids"]}
+        return {"grids": kept.answered(lambda reading: answers.status(reading.page()))["grids"]}
 
     @app.get("/grids/{grid_id}", tags=["state"], summary="One grid")
     def grid(grid_id: str, who: Who) -> dict[str, Any]:
-        return answers.grid(server.project(), grid_id)
+        return kept.answered(lambda reading: answers.grid(reading.page(), grid_id))
 
     @app.get("/grids/{grid_id}/history", tags=["state"], summary="What was decided, bar by bar; a week by default")
     def history(
@@ -272,27 +270,29 @@ def _state(app: FastAPI, server: Server) -> None:
         until: datetime | None = None,
         limit: Annotated[int, Query(ge=1, le=answers.MOST_ROWS)] = 1_000,
     ) -> dict[str, Any]:
-        return answers.history(server.project(), grid_id, answers.utc(since), answers.utc(until), limit)
+        return kept.answered(
+            lambda reading: answers.history(reading.project, grid_id, answers.utc(since), answers.utc(until), limit)
+        )
 
     @app.get(
         "/grids/{grid_id}/exit-cost", tags=["state"], summary="The plan to leave it: what, how long, what it costs"
     )
     def exit_cost(grid_id: str, who: Who) -> dict[str, Any]:
-        return answers.exit_cost(server.project(), grid_id)
+        return kept.answered(lambda reading: answers.exit_cost(reading.project, grid_id))
 
     @app.get("/portfolio", tags=["state"], summary="What a bad night costs all grids together; limits")
     def portfolio(who: Who) -> dict[str, Any]:
-        return answers.portfolio(server.project())
+        return kept.answered(lambda reading: answers.portfolio(reading.project))
 
     @app.get("/alerts", tags=["state"], summary="Messages, newest first, and what was done about each")
-    def alerts(who: Who, days: Annotated[int, Query(ge=1, le=92)] = 7) -> dict[str, Any]:
-        return answers.alerts(answers.now_of(server.project(), days))
+    def alerts(who: Who, days: Annotated[int, Query(ge=1, le=92)] = DAYS) -> dict[str, Any]:
+        return kept.answered(lambda reading: answers.alerts(reading.page(days)))
 
     @app.get(
         "/performance/stats", tags=["state"], summary="Were the alerts right, how soon was acted, how many ticks ran"
     )
     def stats(who: Who, days: Annotated[int, Query(ge=1, le=366)] = 30) -> dict[str, Any]:
-        return answers.performance(server.project(), days)
+        return kept.answered(lambda reading: answers.performance(reading.project, days))
 
 
 def _act(app: FastAPI, server: Server) -> None:
@@ -321,9 +321,11 @@ def _act(app: FastAPI, server: Server) -> None:
         summary="A tick now, beside the schedule; 202 with its number",
         status_code=202,
     )
-    def collect(who: Acts, idempotency_key: Annotated[str | None, Header(max_length=128)] = None) -> JSONResponse:
+    def collect(
+        request: Request, who: Acts, idempotency_key: Annotated[str | None, Header(max_length=128)] = None
+    ) -> JSONResponse:
         try:
-            run = server.collecting.begin(idempotency_key)
+            run = server.collecting.begin(idempotency_key, request.scope["state"]["request_id"])
         except UnderWay as other:
             raise HTTPException(409, f"run {other} is under way; wait for it") from None
         return JSONResponse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
+
+from mm_dagster import environment
 
 State = Literal["running", "done", "failed"]
 
@@ -53,11 +56,12 @@ class Collecting:
         self._by_key: dict[str, str] = {}
         self._turn = threading.Lock()
 
-    def begin(self, key: str | None) -> Run:
+    def begin(self, key: str | None, request_id: str) -> Run:
         """Starts a run; the same key is the same run.
 
         Args:
             key: an idempotency key; None: whoever asks twice means two.
+            request_id: of who asks: the run's log lines, commits and tags carry it.
 
         Raises:
             UnderWay: another one works.
@@ -68,10 +72,13 @@ class Collecting:
             last = next(reversed(self._runs.values()), None)
             if last is not None and last.state == "running":
                 raise UnderWay(last.run_id)
-            run = Run(
-                uuid.uuid4().hex,
-                subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL),
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, environment.REQUEST_ID: request_id},
             )
+            run = Run(uuid.uuid4().hex, process)
             self._runs[run.run_id] = run
             if key is not None:
                 self._by_key[key] = run.run_id

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
-from mm_dagster import logs
+from mm_dagster import environment, logs
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
@@ -26,7 +25,6 @@ BODY_SECONDS = 10.0
 """In which all of a body must have come."""
 REQUEST_ID = "x-request-id"
 FAILED = "it failed; the log says why, under this request_id"
-_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
@@ -79,7 +77,7 @@ class Gate:
         began, status, started = time.monotonic(), 500, False
         heads = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         given = heads.get(REQUEST_ID, "")
-        number = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        number = given if environment.is_request_id(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = number
 
         async def sending(message: Scope) -> None:
@@ -94,7 +92,7 @@ class Gate:
                 ]
             await send(message)
 
-        with logs.bound(request=number):
+        with logs.bound(request_id=number):
             try:
                 self._look(scope, heads)
                 await self._app(scope, _bounded(receive, heads), sending)

@@ -4,38 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
+from mm_dagster.api.kept import DAYS, Kept, Reading
 from mm_dagster.pages import gather, live
 from mm_dagster.pages.page import Page
 from mm_dagster.pipeline.access import Caller
-from mm_dagster.pipeline.project import Project
+from mm_dagster.web import is_loopback
 
 Days = Annotated[int, Query(ge=1, le=92)]
 Part = Annotated[str, Header()]
 """`main`: only the inside of <main> is wanted, by the script that renews the page."""
 
-Write = Callable[[Project, Page, str | None], str]
+Write = Callable[[Reading, Page, str | None], str]
 """Makes a page of what was gathered, for a person."""
 
 
-def add_pages(app: FastAPI, project_of: Callable[[], Project], person_of: Callable[[Request], Caller | None]) -> None:
+def add_pages(
+    app: FastAPI, kept: Kept, person_of: Callable[[Request], Caller | None], dagster: str | None = None
+) -> None:
     """Adds the addresses of the page.
 
     Args:
         app: the server's.
-        project_of: makes a project, anew for each request.
+        kept: what was gathered, and is still true.
         person_of: who looks; None: nobody who has entered.
+        dagster: where Dagster's page is; None: nobody said.
     """
 
-    def shown(request: Request, write: Write, days: int = 7) -> Response:
+    def shown(request: Request, write: Write, days: int = DAYS) -> Response:
         who = person_of(request)
         if who is None:
             return HTMLResponse(live.enter(), 401)
-        project = project_of()
-        return HTMLResponse(write(project, gather.page(project, project.now(), days=days), who.person))
+        text = kept.answered(lambda reading: write(reading, reading.page(days), who.person))
+        # Of nobody: whose session it is may change, and is asked at each request.
+        kept.looked_at((request.url.path, days), lambda reading: write(reading, reading.page(days), None))
+        return HTMLResponse(text)
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
@@ -57,7 +64,7 @@ def add_pages(app: FastAPI, project_of: Callable[[], Project], person_of: Callab
         return shown(request, _now(x_part == "main"))
 
     @app.get("/g/{grid_id}", include_in_schema=False)
-    def grid(request: Request, grid_id: str, days: Days = 7, x_part: Part = "") -> Response:
+    def grid(request: Request, grid_id: str, days: Days = DAYS, x_part: Part = "") -> Response:
         return shown(request, _grid(grid_id, x_part == "main"), days)
 
     @app.get("/right", include_in_schema=False)
@@ -66,16 +73,19 @@ def add_pages(app: FastAPI, project_of: Callable[[], Project], person_of: Callab
 
     @app.get("/state", include_in_schema=False)
     def state(request: Request, x_part: Part = "") -> Response:
-        return shown(request, _health(x_part == "main"))
+        return shown(request, _health(x_part == "main", reachable(dagster, request.url.hostname or "")))
 
     @app.get("/history", include_in_schema=False)
     def history(
-        request: Request, as_of: Annotated[str | None, Query(max_length=64)] = None, days: Days = 7, x_part: Part = ""
+        request: Request,
+        as_of: Annotated[str | None, Query(max_length=64)] = None,
+        days: Days = DAYS,
+        x_part: Part = "",
     ) -> Response:
         who = person_of(request)
         if who is None:
             return HTMLResponse(live.enter(), 401)
-        text, refused = _history(project_of(), as_of, days, who.person, x_part == "main")
+        text, refused = kept.answered(lambda reading: _history(reading, as_of, days, who.person, x_part == "main"))
         return HTMLResponse(text, 400 if refused else 200)
 
 
@@ -83,40 +93,49 @@ def add_pages(app: FastAPI, project_of: Callable[[], Project], person_of: Callab
 
 
 def _now(part: bool) -> Write:
-    def write(project: Project, found: Page, person: str | None) -> str:
-        drawn, nights = gather.drawn(project, found), gather.drawn_together(project, found)
-        return live.now(found, drawn, nights, person=person, part=part)
+    def write(reading: Reading, found: Page, person: str | None) -> str:
+        return live.now(found, reading.drawn(found), reading.nights(found), person=person, part=part)
 
     return write
 
 
 def _grid(grid_id: str, part: bool) -> Write:
-    def write(project: Project, found: Page, person: str | None) -> str:
+    def write(reading: Reading, found: Page, person: str | None) -> str:
         one = next((one for one in found.grids if one.grid.id == grid_id), None)
         if one is None:
-            return _now(part)(project, found, person)
-        rows = gather.stays(project, one, found), gather.responses(project, one, found.clock)
-        plan, drawn = gather.leaving_plan(project, one, found.clock), gather.drawn(project, found)
+            return _now(part)(reading, found, person)
+        rows = reading.stays(one, found), gather.responses(reading.project, one, found.clock)
+        plan, drawn = reading.plan(one, found), reading.drawn(found)
         return live.grid(found, one, drawn, *rows, plan, person=person, part=part)
 
     return write
 
 
 def _right(part: bool) -> Write:
-    return lambda project, found, person: live.right(found, *gather.outcomes(project), person=person, part=part)
+    return lambda reading, found, person: live.right(found, *reading.outcomes(), person=person, part=part)
 
 
-def _health(part: bool) -> Write:
-    def write(project: Project, found: Page, person: str | None) -> str:
-        ticks, channels = gather.ticks(project, found.clock), gather.channels(project, found.clock)
-        return live.health(found, ticks, channels, person=person, part=part)
+def reachable(address: str | None, host: str) -> str | None:
+    """An address, where whoever looks can open it: one of this computer leads nowhere from another.
+
+    Args:
+        address: of another page; None: it is not known.
+        host: the name by which we were called.
+    """
+    return None if is_loopback(urlsplit(address or "").hostname or "") and not is_loopback(host) else address
+
+
+def _health(part: bool, dagster: str | None) -> Write:
+    def write(reading: Reading, found: Page, person: str | None) -> str:
+        ticks, channels = (of(reading.project, found.clock) for of in (gather.ticks, gather.channels))
+        return live.health(found, ticks, channels, dagster, person=person, part=part)
 
     return write
 
 
-def _history(project: Project, as_of: str | None, days: int, person: str | None, part: bool) -> tuple[str, str | None]:
+def _history(reading: Reading, as_of: str | None, days: int, person: str | None, part: bool) -> tuple[str, str | None]:
     """The page of a time, and why the time that was asked for is none."""
-    moment, refused = project.now(), None
+    project, moment, refused = reading.project, reading.clock, None
     if as_of is not None:
         try:
             moment = min(live.asked(as_of, project.config.alerts.timezone), moment)

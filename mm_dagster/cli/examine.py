@@ -18,6 +18,7 @@ from mm_dagster.cli.daemon import daemon_beat
 from mm_dagster.cli.installation import packages
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
+from mm_dagster.cli.up import DAGSTER_PORT, HOST, SERVE_PORT
 from mm_dagster.errors import ForeseenError
 from mm_dagster.text import counted, local_time, money_text, price_text, spoken
 
@@ -119,9 +120,59 @@ def _examine() -> list[dict[str, Any]]:
     heart = config.alerts.heartbeat
     if heart:
         check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
+    if config.alerts.link or _reaches_phones(project):
+        check("link", lambda: link_on_a_phone(config.alerts.link, reaches_phones=_reaches_phones(project)))
     check("git mirror", lambda: project.mirror.check())
     check("data folder", lambda: _data_folder(project.data))
     return rows
+
+
+def _reaches_phones(project: Any) -> bool:
+    """Whether a message may reach a phone at all."""
+    from mm_dagster.pipeline.channels import each_channel
+
+    return bool(project.config.is_real and each_channel(project))
+
+
+_ADDRESS = "write the https:// address that a phone reaches; `mm serve --help` names two ways to one"
+
+
+def link_on_a_phone(link: str | None, *, reaches_phones: bool) -> str:
+    """Whether a phone can open the link of a message, as far as the address tells.
+
+    Args:
+        link: of alerts.yaml.
+        reaches_phones: whether a channel is set up, and a market is real.
+
+    Raises:
+        CommandError: it cannot, or no browser can; with what would be right.
+    """
+    from mm_dagster.web import host_of, is_loopback, is_private
+
+    if link is None:
+        return f"there is none, so messages name `mm status` in its place; {_ADDRESS} under `link` in alerts.yaml"
+    begin = f"alerts.yaml: link: {link}"
+    address, host = urlsplit(link), host_of(link)
+    if address.scheme not in ("http", "https"):
+        raise CommandError(f"{begin} does not begin with https://, so nothing opens it; {_ADDRESS}")
+    if is_loopback(host):
+        if address.port == DAGSTER_PORT:
+            raise CommandError(f"{begin} is Dagster's page; the live page is http://{HOST}:{SERVE_PORT}")
+        if reaches_phones:
+            raise CommandError(f"{begin} is this computer, which a phone cannot open; {_ADDRESS}")
+        other = "" if address.port == SERVE_PORT else f"; `mm up` serves on {SERVE_PORT}, unless it was told otherwise"
+        return f"{link} opens on this computer alone, and no message reaches a phone yet{other}"
+    if address.scheme == "http":
+        if not is_private(host):
+            raise CommandError(
+                f"{begin} is without TLS, so whoever is on the way reads along, and `mm serve` does not listen there; "
+                f"{_ADDRESS}"
+            )
+        return (
+            f"{link} opens in its own network or through a VPN, without TLS; `mm serve` does not listen there, so a "
+            "proxy must"
+        )
+    return f"{link} opens in its own network or through a VPN" if is_private(host) else f"{link} can be opened anywhere"
 
 
 def _data_folder(data: Path) -> str:
@@ -186,19 +237,12 @@ def _proxies(config: Config) -> str:
 
 
 def _configuration(project: Any) -> str:
-    from mm_dagster.web import is_loopback
-
     if project.config_error:
         raise CommandError(project.config_error)
     if project.vanished:
         raise CommandError("; ".join(project.vanished))
     grids = project.config.grids
     running = sum(grid.enabled for grid in grids)
-    link = project.config.alerts.link
-    if link and project.config.is_real and is_loopback(urlsplit(link if "//" in link else f"//{link}").hostname or ""):
-        raise CommandError(
-            f"alerts.yaml: link: {link} is this computer, which a phone cannot open; write an address that it reaches"
-        )
     return (
         f"{project.config_dir}: {counted(len(project.config.symbols), 'market')}, {running} of "
         f"{counted(len(grids), 'grid')} enabled"

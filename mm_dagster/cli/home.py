@@ -37,6 +37,9 @@ def init(
     quote: Annotated[str | None, typer.Option(help="The currency that your grids are counted in, like USDT.")] = None,
     exchange: Annotated[str | None, typer.Option(help="Its ccxt name, like kucoin; or `simulated`.")] = None,
     channel: Annotated[str | None, typer.Option(help="How messages come: pushover, telegram or none.")] = None,
+    link: Annotated[
+        str | None, typer.Option(help="The address of the live page in messages, as your phone reaches it; or none.")
+    ] = None,
     heartbeat_env: Annotated[
         str | None, typer.Option(help="The variable with the address of a watcher outside; its name, not the address.")
     ] = None,
@@ -53,12 +56,12 @@ def init(
     What was not given as an option is asked once. The first home is noted for all terminals, which is the only line
     that is written outside of it. In a home that is there already only what lacks is written.
     """
-    from mm_dagster.pipeline.new_home import CHANNELS, Answers, make, note_it, place, zone_of_machine
+    from mm_dagster.pipeline.new_home import CHANNELS, USUAL_LINK, Answers, make, note_it, place, zone_of_machine
 
     chosen = place(folder)
     was_there = home.is_home(chosen)
     if was_there:
-        _refuse_answers(chosen, (timezone, quote, exchange, channel, heartbeat_env))
+        _refuse_answers(chosen, (timezone, quote, exchange, channel, link, heartbeat_env))
     ask = (lambda *_: None) if yes or was_there else _ask
     command.when_stopped = NOTHING_WRITTEN
     answers = Answers(
@@ -78,6 +81,11 @@ def init(
             "How messages reach you: pushover (a phone, it rings; its keys stay in the environment), telegram (it can "
             "be answered) or none (a log, for now)",
         ),
+        link=_answer(
+            "--link", link, USUAL_LINK, _link, ask,
+            "The address of the live page, as your phone reaches it, like https://grids.example.com: each message "
+            "links to it. The usual one opens on this computer alone, until you put it behind TLS; or none",
+        ) or None,
         heartbeat=_answer(
             "--heartbeat-env", heartbeat_env, "", _variable, ask,
             "Who watches the watcher: a service that rings when this computer falls silent, like healthchecks.io, "
@@ -119,7 +127,7 @@ def _refuse_answers(chosen: Path, answers: tuple[str | None, ...]) -> None:
     Raises:
         CommandError: one is given, which would change nothing.
     """
-    options = ("--timezone", "--quote", "--exchange", "--channel", "--heartbeat-env")
+    options = ("--timezone", "--quote", "--exchange", "--channel", "--link", "--heartbeat-env")
     given = next((option for option, answer in zip(options, answers, strict=True) if answer is not None), None)
     if given:
         file = chosen / home.CONFIG / ("markets.yaml" if given in ("--quote", "--exchange") else "alerts.yaml")
@@ -201,6 +209,21 @@ def _exchange(text: str) -> str:
     if text.lower() not in names:
         raise ValueError(f"{text!r} is no exchange that ccxt knows{did_you_mean(text.lower(), names)}")
     return text.lower()
+
+
+def _link(text: str) -> str:
+    from pydantic import ValidationError
+
+    from mm_dagster.config.alerts import AlertsConfig
+
+    if text.lower() in ("", "none"):
+        return ""
+    if not text.startswith(("https://", "http://")):
+        raise ValueError(f"{text!r:.80} is no address of a page; write it like https://grids.example.com, or none")
+    try:
+        return AlertsConfig(link=text).link or ""
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 def _variable(text: str) -> str:

@@ -373,8 +373,10 @@ def run_job(
     """
     import dagster as dg
 
+    from mm_dagster import logs
     from mm_dagster.defs.loading import load
 
+    asked = logs.request_id()
     _ = project_here()  # it says where Dagster keeps its own things
     try:
         result = (
@@ -387,7 +389,7 @@ def run_job(
                     "resources": {"turn": {"config": turn}},
                     "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
                 },
-                tags={**tags, "mm/by": "mm"},
+                tags={**tags, "mm/by": "mm", **({logs.REQUEST_TAG: asked} if asked else {})},
                 raise_on_error=chosen.debug,
             )
         )

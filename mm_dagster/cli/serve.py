@@ -13,6 +13,7 @@ from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.operate import PANEL
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.up import SERVE_PORT
+from mm_dagster.text import did_you_mean
 
 if TYPE_CHECKING:
     from mm_dagster.pipeline.access import Access
@@ -68,7 +69,11 @@ def serve(
     access = access_of(with_token=True)
     logs.protect([TOKEN])
     server = Server(
-        project=lambda: Project.here(says_troubles=False), access=access, hosts=sorted(hosts), is_tls=is_tls
+        project=lambda: Project.here(says_troubles=False),
+        access=access,
+        hosts=sorted(hosts),
+        is_tls=is_tls,
+        dagster=environment.link(environment.DAGSTER_LINK),
     )
     scheme = "https" if cert else "http"
     err.print(f"page and API on {scheme}://{host}:{port}; `mm link` lets you in; Ctrl-C ends it", soft_wrap=True)
@@ -102,7 +107,7 @@ def access_of(*, with_token: bool = False) -> Access:
 )
 def link(
     person: Annotated[
-        str | None, typer.Option("--for", metavar="NAME", help="Whose answers are then noted so.")
+        str | None, typer.Option("--for", metavar="NAME", help="Whose answers are then noted so; one of `people`.")
     ] = None,
     minutes: Annotated[int, typer.Option(min=1, max=_LONGEST_LINK, help="How long it may be used.")] = 15,
     port: Annotated[int, typer.Option(help="Of `mm serve`, where no `link` stands in alerts.yaml.")] = SERVE_PORT,
@@ -122,6 +127,9 @@ def link(
         return
     if person is not None and (not person.strip() or len(person) > 40 or not person.isprintable()):
         raise CommandError("--for: a name has at most 40 printable letters")
+    named = project.config.alerts.people
+    if person is not None and named and person.strip() not in named:
+        raise CommandError(f"--for: {person.strip()} is none of the people in alerts.yaml{did_you_mean(person, named)}")
     code = access.new_code(person.strip() if person else None, minutes * 60)
     address = f"{(project.config.alerts.link or f'http://127.0.0.1:{port}').rstrip('/')}/enter#{code}"
     row: dict[str, Any] = {"link": address, "code": code, "person": person, "minutes": minutes}

@@ -23,15 +23,15 @@ from mm_dagster.cli.pipeline import PANEL
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
 """Dagster's web server has no login: unless another address is named, nobody but this computer reaches it."""
-SERVE_PORT = 8080
-"""Of the live page."""
+SERVE_PORT, DAGSTER_PORT = 8080, 3000
+"""Of the live page, and of Dagster's."""
 WAIT_SECONDS, LAST_WAIT_SECONDS = 15, 3
 """How long what was started may take to end by itself, and after it was told so once more."""
 
 
 @app.command(rich_help_panel=PANEL, epilog="Examples: `mm up`, `mm up --port 3001`, `mm up --no-tick`")
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = DAGSTER_PORT,
     host: Annotated[
         str, typer.Option(help=f"The address it is bound to: this computer alone; {ANY} in a container.")
     ] = HOST,
@@ -65,9 +65,11 @@ def up(
             code = _run(_mm("tick"))
             if code:
                 err.print("the tick failed; the page starts all the same", highlight=False)
-        shown = HOST if host == ANY else host
+        os.environ[environment.DAGSTER_LINK] = f"http://{HOST if host == ANY else host}:{port}"
         with _page_beside(serve_port):
-            err.print(f"Dagster http://{shown}:{port}; Ctrl-C ends it", soft_wrap=True, highlight=False)
+            err.print(
+                f"Dagster {os.environ[environment.DAGSTER_LINK]}; Ctrl-C ends it", soft_wrap=True, highlight=False
+            )
             code = _run(_dagster(host, port))
     raise CommandError(f"Dagster ended by itself with code {code}; what it said stands above, and in {project.data}")
 
@@ -79,6 +81,7 @@ def _mm(*command: str) -> list[str]:
 @contextmanager
 def _page_beside(port: int) -> Iterator[None]:
     """The live page while Dagster runs. Without it the watch goes on: where its port is taken, that is said."""
+    os.environ.pop(environment.PAGE_LINK, None)
     if not port:
         yield
         return
@@ -92,6 +95,7 @@ def _page_beside(port: int) -> Iterator[None]:
     with subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
         try:
             err.print(f"live page {one_link(port)}", soft_wrap=True, highlight=False, markup=False)
+            os.environ[environment.PAGE_LINK] = f"http://{HOST}:{port}"
             yield
         finally:
             _end(started)

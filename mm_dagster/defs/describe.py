@@ -9,10 +9,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from mm_dagster import logs
+from mm_dagster import environment, logs
 from mm_dagster.bars import iso
 from mm_dagster.pipeline.exhibits import Picture, markdown_of
 from mm_dagster.pipeline.findings import Finding
+from mm_dagster.pipeline.project import Project
 from mm_dagster.tables import stages
 from mm_dagster.tables.registry import STAGES, describe
 
@@ -135,6 +136,12 @@ def picture(shown: Picture) -> dg.MarkdownMetadataValue:
     """
     kind, data = ("svg+xml", shown.data.encode()) if isinstance(shown.data, str) else ("png", shown.data)
     return dg.MetadataValue.md(f"![{shown.caption}](data:image/{kind};base64,{base64.b64encode(data).decode()})")
+
+
+def live_page(project: Project) -> dict[str, Any]:
+    """The way from an asset to the live page: `link` of alerts.yaml, or where `mm up` serves it; nothing if nowhere."""
+    address = project.config.alerts.link or environment.link(environment.PAGE_LINK)
+    return {"live_page": dg.MetadataValue.url(address)} if address else {}
 
 
 def page(shown: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mm_dagster.defs.describe import checked, page, preview
+from mm_dagster.defs.describe import checked, live_page, page, preview
 from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import exhibits, findings, judge
@@ -18,12 +18,14 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
 
     The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
     only a live run knows, the last price and the clock, stands beside it in live_state. Of a tick `states` below is the
-    answer of now, the picture the grid that most needs a look. When it is red: a grid is not judged, so not watched.
+    answer of now, the picture the grid that most needs a look; `live_page` leads to the buttons. When it is red: a grid
+    is not judged, so not watched.
     """
     job = work(context, project, turn)
     done = judge.judge(job)
+    link = live_page(project)
     if not job.tick:
-        return dg.MaterializeResult(metadata={"rows_changed": done.changed, "days": str(job.window)})
+        return dg.MaterializeResult(metadata={"rows_changed": done.changed, "days": str(job.window), **link})
     missed = give_sign_of_life(project)
     if missed:
         context.log.warning(missed)
@@ -33,6 +35,7 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     return dg.MaterializeResult(
         metadata={
             "rows_changed": done.changed,
+            **link,
             "states": preview(states),
             **(page(exhibits.pictures_of(project, worst, job.window.end)) if worst else {}),
         },

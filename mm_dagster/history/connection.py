@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from mm_dagster import logs
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 
@@ -45,7 +46,9 @@ class Commit:
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Iterator[None]:
     """One commit with its message. Whoever fails in it must close the connection, which rolls back."""
-    extra = json.dumps({"run_id": commit.run_id, "asset": commit.asset, "span": commit.span})
+    said = {"run_id": commit.run_id, "asset": commit.asset, "span": commit.span}
+    asked = logs.request_id()
+    extra = json.dumps(said | ({"request_id": asked} if asked else {}))
     connection.execute("BEGIN")
     yield
     connection.execute(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from copy import copy
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 from mm_dagster.history.connection import METADATA, asking, count, interruptible, quote, transaction
 from mm_dagster.history.connection import Commit as Commit
 from mm_dagster.history.connection import LakeError as LakeError
+from mm_dagster.history.memory import Recall, Stamp
 from mm_dagster.history.reader import is_behind, parts
 from mm_dagster.history.rows import Written as Written
 from mm_dagster.history.rows import key_of, listed, refuse_invalid, replace, same_key, selection
@@ -56,6 +57,7 @@ class Lake:
         self.sessions = Sessions(folder, known)
         self._sources = EVERY_SOURCE
         self._used: set[str] = set()
+        self._recall: Recall | None = None
         with self.sessions.reading():
             pass
 
@@ -69,6 +71,32 @@ class Lake:
         seen = copy(self)
         seen._sources = sources
         return seen
+
+    def recalling(self, recall: Recall) -> Lake:
+        """The same lake, which reads by `read`, `newest` and `sql` only what it does not remember."""
+        seen = copy(self)
+        seen._recall = recall
+        return seen
+
+    def stamp(self) -> Stamp:
+        """What tells its content now from that at any other time; costs less than any reading.
+
+        Raises:
+            LakeError: it cannot be read.
+        """
+        with self.sessions.reading() as connection:
+            rows = connection.execute(
+                "SELECT snapshot_id, snapshot_time::TIMESTAMPTZ AS at, schema_version, next_catalog_id, next_file_id "
+                f"FROM {METADATA}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1"
+            ).pl()
+        identity = self.sessions.catalog.identity()
+        if rows.is_empty():
+            return Stamp(identity)
+        number, at, *counted = rows.row(0)
+        return Stamp(identity, number, at, tuple(counted))
+
+    def _recalled(self, key: tuple[Hashable, ...], read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        return read() if self._recall is None else self._recall.rows(key, read)
 
     def close(self) -> None:
         """Ends its connections; they are opened anew when they are needed."""
@@ -98,6 +126,20 @@ class Lake:
             ValueError: the table has no such column to select by.
             LakeError: a file of the history is missing or unreadable.
         """
+        chosen = tuple(None if names is None else tuple(names) for names in (symbols, grids, columns))
+        return self._recalled(
+            ("rows", table, span, *chosen, self.in_force(table)),
+            lambda: self._read(table, span, symbols, grids, columns),
+        )
+
+    def _read(
+        self,
+        table: str,
+        span: Span | None,
+        symbols: Sequence[str] | None,
+        grids: Sequence[str] | None,
+        columns: Sequence[str] | None,
+    ) -> pl.DataFrame:
         types = registry.dtypes(table)
         key = registry.TABLES[table].primary_key()
         wanted = list(types if columns is None else columns)
@@ -120,14 +162,16 @@ class Lake:
         """
         if self._was_never_used(table):
             return {}
-        column = registry.time_column(table)
         of_these = " AND status != 'MISSING'" if known else ""
+        query = (
+            f"SELECT symbol, max({registry.time_column(table)}) AS newest FROM {table} "
+            f"WHERE {self.in_force(table)}{of_these} GROUP BY symbol ORDER BY symbol"
+        )
+        return dict(self._recalled(("newest", query), lambda: self._asked(query)).iter_rows())
+
+    def _asked(self, query: str) -> pl.DataFrame:
         with self.sessions.reading() as connection:
-            rows = connection.execute(
-                f"SELECT symbol, max({column}) AS newest FROM {table} WHERE {self.in_force(table)}{of_these} "
-                "GROUP BY symbol ORDER BY symbol"
-            ).pl()
-        return dict(rows.iter_rows())
+            return connection.execute(query).pl()
 
     def _was_never_used(self, table: str) -> bool:
         """Whether a table never held a row, so that nobody need ask: for each column of such a table DuckLake asks its
@@ -147,6 +191,9 @@ class Lake:
         Raises:
             LakeError: it is no valid query, or would change something.
         """
+        return self._recalled(("sql", query), lambda: self._checked(query))
+
+    def _checked(self, query: str) -> pl.DataFrame:
         with self.sessions.reading() as reader, asking():
             wall.check(reader.connection, query)
             return reader.execute(query).pl()

@@ -40,9 +40,10 @@ def page(project: Project, clock: datetime, *, looked_up: bool = False, days: in
     """
     config, lake = project.config, project.lake
     alerts = with_responses(lake.read("notification"), lake.read("operator_response"), clock)
-    grids = by_urgency(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock))))
+    grids = by_urgency(_grids(project, clock, alerts, Span(FIRST_DAY, floor_bar(clock)), looked_up=looked_up))
     newest = max((one.as_of for one in grids if one.as_of), default=clock)
-    ticks = lake.sql(f"SELECT max(as_of) AS newest FROM tick WHERE as_of <= '{iso(clock)}'")["newest"][0]
+    # Bars close at quarter hours: a question that names the last one is the same question for all of a quarter hour.
+    ticks = lake.sql(f"SELECT max(as_of) AS newest FROM tick WHERE as_of <= '{iso(floor_bar(clock))}'")["newest"][0]
     tick = lake.read("tick", span=Span(ticks - BAR, ticks)).row(0, named=True) if ticks else None
     return Page(
         clock=clock,
@@ -67,7 +68,9 @@ def at_bar(project: Project, as_of: datetime) -> tuple[GridOnPage, ...]:
     return tuple(_grids(project, as_of, alerts, Span(as_of - BAR, as_of)))
 
 
-def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Span) -> list[GridOnPage]:
+def _grids(
+    project: Project, clock: datetime, alerts: Sequence[Any], window: Span, *, looked_up: bool = False
+) -> list[GridOnPage]:
     """Each grid by its newest decision within a window."""
     lake, grids = project.lake, project.config.grids
     decisions = {
@@ -87,7 +90,7 @@ def _grids(project: Project, clock: datetime, alerts: Sequence[Any], window: Spa
     answers = answers_of(done, lake.read("notification"))
     running = [grid for grid in grids if grid.enabled]
     ticks = price_ticks(lake)
-    waits_for = unfinished(project, running, decisions["exit_state"], clock)
+    waits_for = unfinished(project, running, decisions["exit_state"], clock, looked_up=looked_up)
     found = [
         grid_on_page(
             grid,
@@ -135,7 +138,7 @@ def _last(lake: Lake, table: str, grids: Sequence[str], window: Span) -> pl.Data
 
 def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> tuple[MarketOnPage, ...]:
     lake, config = project.lake, project.config
-    until = iso(clock)
+    until = iso(floor_bar(clock))
     bars = lake.sql(
         f"WITH seen AS (FROM candles WHERE {lake.in_force('candles')}), "
         "last AS (SELECT symbol, max(close_time) AS row_until, "
@@ -147,12 +150,7 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
         f"USING (symbol) WHERE c.close_time > l.row_until - INTERVAL 1 DAY AND c.close_time <= '{until}' GROUP BY ALL"
     )
     known = {row["symbol"]: row for row in bars.iter_rows(named=True)}
-    odd = lake.sql(
-        "SELECT symbol, count(*) AS rows FROM quarantine "
-        f"WHERE {lake.in_force('quarantine')} "
-        f"AND observed_at > '{iso(clock - DAY)}' AND observed_at <= '{until}' GROUP BY symbol"
-    )
-    quarantined = dict(odd.iter_rows())
+    quarantined = _quarantined(lake, clock)
     begins = _begins(project, clock)
     said = lake.sql(
         f"SELECT symbol, verdict, count(*) AS bars FROM regime_verdict "
@@ -183,6 +181,17 @@ def _markets(project: Project, clock: datetime, newest: datetime, days: int) -> 
             )
         )
     return tuple(found)
+
+
+def _quarantined(lake: Lake, clock: datetime) -> dict[str, int]:
+    """By market how many rows were put aside in the 24 hours before a moment."""
+    first, last = floor_bar(clock - DAY), floor_bar(clock) + BAR
+    seen = lake.sql(
+        f"SELECT symbol, observed_at FROM quarantine WHERE {lake.in_force('quarantine')} "
+        f"AND observed_at > '{iso(first)}' AND observed_at <= '{iso(last)}'"
+    )
+    lately = seen.filter(pl.col("observed_at") > clock - DAY, pl.col("observed_at") <= clock)
+    return dict(lately.group_by("symbol").agg(pl.len()).iter_rows())
 
 
 def _is_long(row: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from mm_dagster.bars import iso
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.exit.reasons import reasons_of
+from mm_dagster.pipeline.setup import NOT_ACTIVE
 from mm_dagster.tables.registry import empty
 from mm_dagster.tables.words import ENTRY_ADVICE, NOT_JUDGED_YET, STATES
 from mm_dagster.text import price_text, words
@@ -187,6 +188,8 @@ class GridOnPage:
                 "or give it a new activated_at when it runs again."
             )
         if self.state == NOT_JUDGED_YET or self.decided is None:
+            if self.waits_for and self.waits_for.startswith(NOT_ACTIVE):
+                return self.waits_for
             return f"Set-up is not finished: {self.waits_for or 'no tick has judged it yet; `mm doctor` says more.'}"
         if self.seen_live:
             now = f"Stop the grid now and {SELL}."

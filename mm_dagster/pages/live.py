@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from mm_dagster.alerts.responses import choices
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, floor_bar
 from mm_dagster.pages import html, log
 from mm_dagster.pages.grid import GridOnPage, Row
@@ -211,7 +212,13 @@ def right(
 
 
 def health(
-    page: Page, ticks: Sequence[Row], channels: Sequence[Row], *, person: str | None = None, part: bool = False
+    page: Page,
+    ticks: Sequence[Row],
+    channels: Sequence[Row],
+    dagster: str | None = None,
+    *,
+    person: str | None = None,
+    part: bool = False,
 ) -> str:
     """Whether it works: ticks, data, channels.
 
@@ -219,6 +226,7 @@ def health(
         page: of now.
         ticks: rows of `tick` of the last 24 hours.
         channels: of `gather.channels`.
+        dagster: where Dagster's page is; None: not known, or out of reach for who looks.
         person: who looks.
         part: whether only the inside of <main> is wanted.
     """
@@ -244,7 +252,18 @@ def health(
         strip=strip,
         entries=log.newest_first(map(log.of_tick, troubled), _MOST)[0],
         channels=channels,
+        dagster=dagster,
     )
+
+
+def offered(one: GridOnPage) -> list[tuple[str, str, str]]:
+    """The buttons of a grid, as of ACTIONS: only those whose answer is taken as it stands now."""
+    if one.stopped:
+        taken = {"reopened"}
+    else:
+        # Where there is nothing to do, there was nothing that one could keep in spite of it.
+        taken = set(choices("ESCALATION", one.state or "")) - (set() if one.urgency else {"kept"})
+    return [action for action in ACTIONS if action[0] in taken]
 
 
 def enter(*, wrong: bool = False) -> str:
@@ -296,7 +315,7 @@ def _frame(tab: str | None, grid_id: str | None, *, part: bool) -> dict[str, Any
         else [],
         "address": _address,
         "grid_path": _grid_path,
-        "actions": ACTIONS,
+        "offered": offered,
         "person": None,
         "timezone": "UTC",
     }

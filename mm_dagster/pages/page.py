@@ -126,6 +126,12 @@ class Page:
         return next(iter(self.running), None)
 
     @property
+    def alike(self) -> int:
+        """How many more grids are in the state of the worst."""
+        worst = self.worst
+        return sum(one.headline == worst.headline for one in self.running if one is not worst) if worst else 0
+
+    @property
     def simulated(self) -> bool:
         """Whether any of the markets is synthetic."""
         return any(one.simulated for one in self.markets)
@@ -139,9 +145,13 @@ class Page:
         times = [one.as_of for one in old if one.as_of]
         all_old = len(old) == len(self.grids)
         who = "no grid was" if all_old else f"{len(old)} of {len(self.grids)} grids not"
+        if not times and self.looked_up:
+            return f"{who} judged by then."
         if not times:
             return f"{who} ever judged; `mm doctor` says what is missing."
         never = "" if len(times) == len(old) else f" ({len(old) - len(times)} never)"
+        if self.looked_up:
+            return f"{who} judged since {iso(max(times))}, {spoken(self.clock - max(times))} before that{never}."
         return (
             f"{who} judged since {iso(max(times))}, {spoken(self.clock - max(times))} ago{never}. What stands here was "
             "true then, and says nothing about now; `mm doctor` says what is wrong."
@@ -154,8 +164,16 @@ class Page:
         if self.config_error:
             found.append(f"The last valid configuration stays in force: {self.config_error}")
         found += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in self.vanished]
-        if self.tick is None:
+        if self.tick is None and self.looked_up:
+            later = ": what stands here was computed later" if self.as_of else ""
+            found.append(f"No tick had run by then{later}.")
+        elif self.tick is None:
             found.append("No tick has run yet: `mm tick` runs one, `mm up` starts the schedule.")
+        elif self.clock - self.tick["as_of"] >= self.stale_after and self.looked_up:
+            ago = spoken(self.clock - self.tick["as_of"])
+            found.append(
+                f"The schedule did not run then: the last tick was of {iso(self.tick['as_of'])}, {ago} before."
+            )
         elif self.clock - self.tick["as_of"] >= self.stale_after:
             ago = spoken(self.clock - self.tick["as_of"])
             found.append(f"The schedule does not run: the last tick was of {iso(self.tick['as_of'])}, {ago} ago.")

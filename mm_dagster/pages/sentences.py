@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from mm_dagster.alerts import leaving
+from mm_dagster.alerts import money as money_of
 from mm_dagster.alerts.alert import UNCONFIRMED
 from mm_dagster.bars import iso
 from mm_dagster.pages.grid import GridOnPage, Row
 from mm_dagster.pages.page import Page
-from mm_dagster.text import counted, money_text, money_texts, spoken
+from mm_dagster.text import counted, money_text, spoken
 
 
 def deadline(one: GridOnPage, clock: datetime) -> str | None:
@@ -23,9 +24,9 @@ def deadline(one: GridOnPage, clock: datetime) -> str | None:
 
 
 def chances(one: GridOnPage) -> str | None:
-    """How likely the price is to leave, in one line; None: not known."""
+    """How likely the price is to leave, in one line; None: not known, or the stop sold all and nothing is left."""
     risk = one.risk
-    if risk is None or not one.grid.enabled:
+    if risk is None or not one.grid.enabled or risk.get("stopped_at") is not None:
         return None
     parts = []
     breaks = [risk[f"p_break_low_{hours}h"] for hours in (6, 12, 24)]
@@ -37,15 +38,15 @@ def chances(one: GridOnPage) -> str | None:
 
 
 def distances(one: GridOnPage) -> str | None:
-    """How far the price is from stop and bounds, percent of the price, in one line; None: not known."""
+    """How far stop and bounds are from the price, percent of the price, in one line; None: not known."""
     risk = one.risk
     if risk is None or risk["distance_stop_percent"] is None:
         return None
     stop, lower, upper = (risk[f"distance_{name}_percent"] for name in ("stop", "lower", "upper"))
     return (
-        f"{abs(stop):.1f} % {'above' if stop >= 0 else 'below'} the stop, "
-        f"{abs(lower):.1f} % {'above' if lower >= 0 else 'below'} the lower bound, "
-        f"{abs(upper):.1f} % {'below' if upper >= 0 else 'above'} the upper"
+        f"stop {abs(stop):.1f} % {'below' if stop >= 0 else 'above'} the price, "
+        f"lower bound {abs(lower):.1f} % {'below' if lower >= 0 else 'above'}, "
+        f"upper {abs(upper):.1f} % {'above' if upper >= 0 else 'below'}"
     )
 
 
@@ -63,13 +64,8 @@ def money(one: GridOnPage) -> str | None:
 
 def profits(one: GridOnPage) -> tuple[dict[str, str], str]:
     """What a grid made, by where it came from, and the total: amounts that add up as they are read."""
-    risk = one.risk
-    assert risk is not None, "asked only where the total is known"
-    parts = {"realised": risk["grid_profit"], "unrealised": risk["unrealised_pnl"]}
-    if risk["exit_pnl"]:
-        parts["sold at the stop"] = risk["exit_pnl"]
-    said, total = money_texts(list(parts.values()), risk["total_pnl"], one.grid.capital)
-    return dict(zip(parts, said, strict=True)), total
+    assert one.risk is not None, "asked only where the total is known"
+    return money_of.profits(one.risk, one.grid.capital)
 
 
 def at_risk(one: GridOnPage) -> str | None:

@@ -59,7 +59,8 @@ def telegram_of(project: Project) -> Telegram | None:
     except ValueError:
         logger.error("%s holds no number of a chat; `mm doctor` says how to find it", config.chat_env)
         return None
-    return Telegram(token, number, config, Notes(project.data / NOTES, registry.identity("telegram", token)))
+    notes = Notes(project.data / NOTES, registry.identity("telegram", token))
+    return Telegram(token, number, config, notes, project.config.alerts.in_telegram)
 
 
 def apprise_of(project: Project) -> Apprise | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from mm_dagster.home import HomeError
 SIMULATED = "simulated"
 """In the place of an exchange: a market that is made up, to look at or to try with."""
 PUSHOVER_CHANNEL, TELEGRAM_CHANNEL, NO_CHANNEL = CHANNELS = ("pushover", "telegram", "none")
+USUAL_LINK = "http://127.0.0.1:8080"
+"""Where `mm up` serves the live page: on this computer alone."""
 _TELEGRAM = "telegram: {token_env: TELEGRAM_TOKEN, chat_env: TELEGRAM_CHAT}"
 
 
@@ -36,6 +39,7 @@ class Answers:
         quote: the currency that grids are counted in, like USDT.
         exchange: ccxt's name of the exchange, or `simulated`.
         channel: how messages come, one of CHANNELS.
+        link: the address of the live page in messages; None: they have none.
         heartbeat: the variable with the address of a watcher outside; None: nobody watches.
         git: whether the configuration becomes a git repository.
     """
@@ -44,6 +48,7 @@ class Answers:
     quote: str
     exchange: str
     channel: str
+    link: str | None = USUAL_LINK
     heartbeat: str | None = None
     git: bool = False
 
@@ -214,11 +219,17 @@ def alerts(answers: Answers) -> str:
         if answers.heartbeat
         else "# heartbeat: {url_env: MM_HEARTBEAT}   # who watches the watcher: an address, called after every tick"
     )
+    link = (
+        f"link: {json.dumps(answers.link)}   # the live page, as your phone reaches it; `mm doctor` says if it does"
+        if answers.link
+        else '# link: "https://grids.example.com"   # the live page, as your phone reaches it'
+    )
     return f"""\
 {channel}
+{link}
 timezone: {answers.timezone}   # for the times that you read and write, quiet hours, the digest
 # quiet_hours: {{start: "22:00", end: "07:00"}}   # only MANDATORY_EXIT makes a sound
-# digest_at: "08:00"   # a daily summary
+# digest_at: "08:00"   # the daily summary, unless you write another time, or null
 # apprise: [{{url_env: MM_SECOND_CHANNEL}}]   # a second channel; the variable holds its address
 {heartbeat}
 """

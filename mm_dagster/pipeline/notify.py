@@ -24,11 +24,12 @@ from mm_dagster.exit.reasons import reasons_of
 from mm_dagster.pipeline.access import Access
 from mm_dagster.pipeline.channels import LakeLedger, each_channel, two_channels
 from mm_dagster.pipeline.costs import costs_at
+from mm_dagster.pipeline.digest import day_of
 from mm_dagster.pipeline.episodes import price_ticks
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.setup import unfinished
-from mm_dagster.pipeline.together import added_by, in_a_line, together
+from mm_dagster.pipeline.together import added_by
 from mm_dagster.tables.registry import empty
 
 logger = logging.getLogger(__name__)
@@ -167,9 +168,11 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
     if grids:
         told = pl.col("kind").is_in(["DIGEST", limits.KIND])
         mine = ledger.filter(pl.col("grid_id").is_in(ids) | told)
-        # A sensor asks every few seconds, and only a new digest has these lines.
-        lines = _together(project, clock) if digest.is_wanted(mine, clock, config.alerts, simulated) else []
-        due += digest.due(states, risks, mine, clock, config.alerts, grids, simulated, lines)
+        # A sensor asks every few seconds, and only a new digest says more than the states.
+        day = None
+        if digest.is_wanted(mine, clock, config.alerts, simulated):
+            day = day_of(project, clock, grids, answers_of(project.lake.read("operator_response"), ledger))
+        due += digest.due(states, mine, clock, config.alerts, grids, simulated, day)
     return News(
         alerts=budget.admit(due, ledger, clock, config.alerts),
         cancellations=[],
@@ -182,17 +185,6 @@ def _of_all(project: Project, followed: Sequence[GridConfig], at: datetime | Non
         source=project.config.kind,
         at=set_to,
     )
-
-
-def _together(project: Project, clock: datetime) -> list[str]:
-    """What all grids may lose together, where it is fresh. Never worth losing the digest for."""
-    try:
-        found = together(project, clock)
-    except Exception:
-        logger.exception("what all grids may lose together is not in the digest")
-        return []
-    since = clock - timedelta(minutes=project.config.alerts.blind_after_minutes)
-    return in_a_line([one for one in found if one.risk["as_of"] > since])
 
 
 def _limits(project: Project, ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
@@ -288,6 +280,7 @@ def outgoing(project: Project, news: News, alert: Alert) -> Outgoing:
         price_ticks(project.lake).get((grid.id, grid.activated_at)),
         _costs(project, grid, row) if row and alert.kind != "ENTRY" else [],
         _added(project, grid, row) if row and alert.kind == "ENTRY" else "",
+        linked=link is not None and project.config.alerts.is_linked,
     )
     return Outgoing(alert, title, text, source, link, _image(project, grid, alert, simulated))
 
@@ -370,11 +363,10 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
             if alert is not None:
                 found.append(alert)
         admitted = budget.admit(found, _counted(project, is_real(source)), at, project.config.alerts)
-        link = project.config.alerts.link
         prefix = "" if is_real(source) else f"{kind_of(source).upper()} "
         outgoing = []
         for alert in admitted:
-            title, text = message.failure(alert, link, project.config.alerts.timezone)
+            title, text = message.failure(alert, project.config.alerts.timezone)
             outgoing.append(Outgoing(alert, f"{prefix}{title}", text, source, _link(project, alert, source)))
         channel, second = two_channels(project)
         dispatch(outgoing, ledger=ledger, channel=channel, second=second, clock=project.venues.real_clock)

@@ -21,6 +21,7 @@ from mm_dagster.config.whole import Config
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
+from mm_dagster.history.memory import Memory, Recall, Stamp
 from mm_dagster.history.sources import Sources
 from mm_dagster.pipeline import clock
 from mm_dagster.pipeline.adoption import adopt_rows
@@ -64,6 +65,7 @@ class Project:
         self._in_force: InForce | None = None
         self._venues: Venues | None = None
         self._lake: Lake | None = None
+        self._recall: Recall | None = None
 
     @classmethod
     def here(cls, *, says_troubles: bool = True) -> Project:
@@ -168,6 +170,26 @@ class Project:
             quotes = {symbol.partition("-")[2]: config.kind for symbol in sources}
             self._lake = whole.of(Sources({**sources, EVERY_GRID: config.kind}, venues, quotes))
         return self._lake
+
+    def remember(self, memory: Memory) -> Stamp:
+        """From now on the history is read by what a memory has of its newest commit; for those who only read.
+
+        Returns:
+            What tells the history now from any other.
+
+        Raises:
+            ConfigError: see `lake`.
+            LakeError: the history cannot be read.
+        """
+        lake = self.lake
+        stamp = lake.stamp()
+        self._recall = memory.of(stamp)
+        self._lake = lake.recalling(self._recall)
+        return stamp
+
+    def keep(self) -> bool:
+        """Whether all that was read since `remember` is of that commit; then it is remembered."""
+        return self._recall is not None and self._recall.keep(lambda: self.whole_lake.stamp())
 
     @property
     def whole_lake(self) -> Lake:

@@ -8,13 +8,23 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, DAY_BARS, Span, iso
+from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import WHOLE_BARS, fully_judged_from
 
+NOT_ACTIVE = "It was not active yet"
+"""Of a moment before the activation that somebody looks up."""
 
-def unfinished(project: Project, grids: Sequence[GridConfig], states: pl.DataFrame, clock: datetime) -> dict[str, str]:
+
+def unfinished(
+    project: Project,
+    grids: Sequence[GridConfig],
+    states: pl.DataFrame,
+    clock: datetime,
+    *,
+    looked_up: bool = False,
+) -> dict[str, str]:
     """For each running grid that is not, or not fully, judged yet, what it waits for.
 
     A grid of which no tick was finished yet is being set up and not named: a first tick may take long, since it fetches
@@ -25,6 +35,7 @@ def unfinished(project: Project, grids: Sequence[GridConfig], states: pl.DataFra
         grids: the grids.
         states: the newest row of `exit_state` of each grid that has one; that of an earlier episode says nothing.
         clock: the moment, UTC.
+        looked_up: whether it is a moment of the past that somebody asked for.
 
     Returns:
         A sentence by grid_id.
@@ -34,6 +45,9 @@ def unfinished(project: Project, grids: Sequence[GridConfig], states: pl.DataFra
     for grid in grids:
         row = rows.get((grid.id, grid.activated_at))
         if not grid.enabled or (row is not None and row["state"] is not None and not row["never_known"]):
+            continue
+        if looked_up and grid.activated_at > clock:
+            found[grid.id] = f"{NOT_ACTIVE}: this episode begins {iso(grid.activated_at)}."
             continue
         sentence = _waits_for(project, grid, row, clock)
         if sentence:
@@ -86,7 +100,7 @@ def _first_bar(project: Project, symbol: str) -> datetime | None:
 def _last_tick(project: Project, grid: GridConfig, clock: datetime) -> dict[str, Any] | None:
     """The newest tick that was finished since the grid's activation."""
     newest = project.lake.sql(
-        f"SELECT max(as_of) AS newest FROM tick WHERE finished_at IS NOT NULL AND as_of <= '{iso(clock)}' "
+        f"SELECT max(as_of) AS newest FROM tick WHERE finished_at IS NOT NULL AND as_of <= '{iso(floor_bar(clock))}' "
         f"AND as_of >= '{iso(grid.first_as_of)}'"
     )["newest"][0]
     if newest is None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, iso, parse_time
+from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso, parse_time
 from mm_dagster.history.lake import Lake
 from mm_dagster.pictures import glance
 from mm_dagster.pipeline.exhibits import Picture
@@ -18,6 +18,33 @@ TICKS_LISTED = 12
 """How many ticks are listed with their stages: each costs a look into its run."""
 WENT_WELL = "the_last_ticks_went_well"
 """The name of the check."""
+
+
+def first_tick(lake: Lake, clock: datetime) -> datetime | None:
+    """The first tick that ever ran before a moment; None: none did."""
+    first: datetime | None = lake.sql(f"SELECT min(as_of) AS first FROM tick WHERE as_of <= '{iso(clock)}'")["first"][0]
+    return first
+
+
+def count_ticks(lake: Lake, clock: datetime, back: timedelta) -> tuple[int, int]:
+    """How many ticks ran to their end, and how many were due; before the first that ever ran none was.
+
+    The quarter hour that has just ended counts when its tick has ended, since it cannot have at once.
+
+    Args:
+        lake: the history.
+        clock: the moment up to which is counted, UTC.
+        back: how far back from the last tick that counts.
+    """
+    until, first = floor_bar(clock), first_tick(lake, clock)
+    if first is None:
+        return 0, 0
+    rows = lake.read("tick", span=Span(floor_bar(until - back) - BAR, until), columns=["as_of", "finished_at"])
+    finished = set(rows.drop_nulls("finished_at")["as_of"])
+    if until not in finished:
+        until -= BAR
+    start = max(first, ceil_bar(until - back + BAR))
+    return sum(start <= as_of <= until for as_of in finished), max(0, (until - start) // BAR + 1)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,27 @@ RISK = {
     "profit_giveback": 6.153,
     "profit_giveback_share": 0.742,
     "stopped_at": None,
+    "grid_profit": 8.31,
+    "unrealised_pnl": -5.81,
+    "exit_pnl": 0.0,
 }
+
+
+def bot_rows(as_of: datetime, **changes: Any) -> pl.DataFrame:
+    """A row of `grid_bot`: one that runs at an exchange."""
+    row = {
+        "venue": "okx",
+        "bot_id": "2093487519283",
+        "as_of": as_of,
+        "symbol": "ETH-USDT",
+        "state": "running",
+        "created_at": as_of - timedelta(days=2),
+        "lower": 2900.0,
+        "upper": 3300.0,
+        "levels": 20,
+        "capital": 1500.0,
+    }
+    return pl.DataFrame([row | changes], schema=registry.dtypes("grid_bot"), orient="row")
 
 
 class MemoryLedger:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mm_dagster.alerts import happened, message, policy
 from mm_dagster.alerts.alert import PLAIN, Alert
+from mm_dagster.alerts.parts import MESSAGE_LIMIT, TITLE_LIMIT
 from mm_dagster.bars import BAR
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.exit.reasons import reasons_of
@@ -107,19 +108,19 @@ def _holds(
     alert: Alert, title: str, text: str, risk: dict[str, Any], answer: dict[str, Any] | None, stopped: bool
 ) -> None:
     """The invariants of one message."""
-    assert len(title.encode("utf-16-le")) // 2 <= message.TITLE_LIMIT
-    assert 0 < len(text.encode("utf-16-le")) // 2 <= message.MESSAGE_LIMIT
+    assert len(title.encode("utf-16-le")) // 2 <= TITLE_LIMIT
+    assert 0 < len(text.encode("utf-16-le")) // 2 <= MESSAGE_LIMIT
     nothing = happened.holds_nothing(risk, GRID)
     if nothing:
         assert happened.SELL not in text
-        assert "At stake" not in text
+        assert "at risk" not in text
     if risk["inventory"]:
         assert "is sold out" not in text
         assert "sold everything" not in text
     if risk["stopped_at"] is not None and not risk["inventory"]:
         assert "is sold out" not in text
     came = happened.happened(risk, GRID, answer)
-    assert not came or text.startswith(in_local_time(came, "UTC"))
+    assert not came or text.startswith(in_local_time(came, "UTC", brief=True))
     if alert.kind != "REMINDER":
         assert "Overdue" not in text
     assert not stopped or alert.status == "SUPPRESSED"

@@ -11,20 +11,21 @@ import pytest
 
 from mm_dagster.alerts import budget, digest, dispatch
 from mm_dagster.alerts.alert import Alert
+from mm_dagster.alerts.digest_words import Day
 from mm_dagster.config.alerts import AlertsConfig, Budget
 from mm_dagster.tables import registry
-from mm_dagster_tests.alerts.given import BELOW, T0, MemoryLedger, grid, minutes, state, states
+from mm_dagster_tests.alerts.given import T0, MemoryLedger, grid, minutes, state, states
 
 GRID = grid()
 OTHER = grid(id="btc-v1", symbol="BTC-USDT")
+THIRD = grid(id="sol-1", symbol="SOL-USDT")
 BERLIN = AlertsConfig(timezone="Europe/Berlin", digest_at="08:00")
 NONE = registry.empty("notification")
 
 
 def look(ledger: MemoryLedger, clock: datetime, config: AlertsConfig = BERLIN) -> list[Alert]:
     """One run of the sender that knows of nothing but the digest."""
-    risks = registry.empty("grid_risk")
-    found = digest.due(states(), risks, ledger.read(), clock, config, [], False)
+    found = digest.due(states(), ledger.read(), clock, config, [], False)
     found = budget.admit(found, ledger.read(), clock, config)
     outgoing = [dispatch.Outgoing(one, one.title or "", one.message or "", "ccxt") for one in found]
     dispatch.dispatch(outgoing, ledger=ledger, channel=None, clock=lambda: clock)
@@ -72,7 +73,7 @@ def test_a_digest_without_an_answer_is_tried_again_that_day_and_given_up_after_i
     ledger.update("DIGEST", status="PENDING", sent_at=None, attempts=1, created_at=T0)
 
     def found(clock: datetime) -> list[tuple[str, str | None]]:
-        alerts = digest.due(states(), registry.empty("grid_risk"), ledger.read(), clock, BERLIN, [], False)
+        alerts = digest.due(states(), ledger.read(), clock, BERLIN, [], False)
         return [(one.status, one.message) for one in alerts]
 
     assert found(T0) == []
@@ -104,25 +105,27 @@ def test_a_digest_tells_where_the_enabled_grids_stand_what_was_told_and_what_is_
 
     rows = [note("a", "SENT", 1), note("b", "SENT", 25), note("c", "SUPPRESSED", 2), note("d", "FAILED", 3)]
     ledger = pl.DataFrame(rows, schema=registry.dtypes("notification"), orient="row")
-    known = {"as_of": T0, "symbol": "ETH-USDT", "activated_at": GRID.activated_at, "price": BELOW, "total_pnl": -21.4}
-    risks = pl.DataFrame(
-        [known | {"grid_id": GRID.id}, known | {"grid_id": GRID.id, "as_of": T0 - minutes(15), "price": 1.0}],
-        schema=registry.dtypes("grid_risk"),
-        orient="row",
+    seen = states(state(GRID, T0, "MANDATORY_EXIT"), state(OTHER, T0 - minutes(45)), state(THIRD, T0, "WARNING"))
+    grids = [grid(id="off", enabled=False), OTHER, GRID, THIRD]
+    day = Day(stopped=frozenset({"sol-1"}))
+    (alert,) = digest.due(seen, ledger, T0, BERLIN, grids, False, day)
+    assert alert.title == (
+        "Digest: 1 MANDATORY EXIT, 1 not seen, 1 message refused in 24 h, 0 of 2 grids fine, 1 stopped by you"
     )
-    seen = states(state(GRID, T0, "MANDATORY_EXIT"), state(OTHER, T0 - minutes(45)))
-    grids = [grid(id="off", enabled=False), OTHER, GRID]
-    (alert,) = digest.due(seen, risks, ledger, T0, BERLIN, grids, False)
-    assert alert.title == "Digest: 1 MANDATORY EXIT, 1 NORMAL"
     assert (alert.message or "").splitlines() == [
-        "Grids: 1 MANDATORY EXIT, 1 NORMAL.",
-        "Not seen: BTC-USDT; `mm doctor` says why.",
-        "Alerts in 24 h: 1 sent, 1 held back, 1 refused; as of 2026-01-10 13:00 CET (12:00 UTC).",
-        "MANDATORY EXIT: eth-v3 ETH-USDT, price 3,060, -21.40 USDT",
-        "NORMAL: btc-v1 BTC-USDT, price not known",
+        "MANDATORY EXIT: eth-v3. Not seen (see `mm doctor`): btc-v1. 1 message refused in 24 h.",
+        "0 of 2 grids fine, 1 stopped by you.",
+        "In 24 h: 1 message sent, 1 held back.",
+        "As of 10 Jan 13:00 CET. More: `mm status`.",
     ]
+    linked = BERLIN.model_copy(update={"link": "https://mm.example"})
+    (alert,) = digest.due(seen, ledger, T0, linked, grids, False, day)
+    assert (alert.message or "").endswith("As of 10 Jan 13:00 CET.")
     assert not budget.is_mandatory(alert)
 
 
-def test_there_is_no_digest_without_a_time():
-    assert digest.due(states(), registry.empty("grid_risk"), NONE, T0, AlertsConfig(), [GRID], False) == []
+def test_there_is_one_unless_its_time_is_taken_away_or_nothing_ran_when_it_was_due():
+    assert AlertsConfig().digest_at == "08:00"
+    assert len(digest.due(states(), NONE, T0, AlertsConfig(), [GRID], False)) == 1
+    assert digest.due(states(), NONE, T0, AlertsConfig(digest_at=None), [GRID], False) == []
+    assert digest.due(states(), NONE, T0, AlertsConfig(), [GRID], False, None) == []

@@ -20,6 +20,7 @@ from mm_dagster.alerts import budget, dispatch, limits, message
 from mm_dagster.alerts.alert import EMERGENCY, HIGH, PLAIN, QUIET
 from mm_dagster.alerts.channel import Channel, Message, Refused, Sent, Unavailable
 from mm_dagster.alerts.limit_words import BREACHED, DRAWDOWN, OVER, Known, OfLimit
+from mm_dagster.alerts.parts import MESSAGE_LIMIT
 from mm_dagster.bars import BAR, Span, floor_bar
 from mm_dagster.config.alerts import AlertsConfig, Budget, QuietHours
 from mm_dagster.config.portfolio import PortfolioConfig
@@ -240,7 +241,7 @@ def test_in_a_fortnight_each_limit_breached_and_over_is_one_message_each(trouble
     assert sorted(priority for _, _, priority in line.sent) == sorted(priority for _, priority in expected())
     order = [state.split()[0] for state, _ in told(ledger)]
     assert order == [BREACHED, OVER] * len(LIMITS)
-    assert all(len(text) <= message.LIMIT_TEXT for _, text, _ in line.sent)
+    assert all(len(text) <= MESSAGE_LIMIT for _, text, _ in line.sent)
 
 
 @pytest.mark.long
@@ -579,7 +580,7 @@ def test_the_bad_night_in_words() -> None:
         "LIMIT · bad night: 6.4 % of your equity, limit 5 %\n"
         "One night in 20 costs 520.00 USDT or more, 640.00 USDT on average: 6.4 % of your equity; the limit is 5 %. "
         "3 grids count as 1.1. Most of it: eth-v3 50 %, eth-w 30 %. Stopping eth-v3 brings it to 3.3 %. "
-        "Bad nights follow each other. As of 2026-01-10 13:00 CET (12:00 UTC)."
+        "Bad nights follow each other. As of 10 Jan 13:00 CET."
     )
 
 
@@ -634,7 +635,7 @@ def test_no_words_are_longer_than_a_glance_or_contradict_the_rows(
         OfLimit(news, "USDT", name, subject), Known(row, None, risk if known else None, shares if known else ()),
         simulated, "Europe/Berlin",
     )  # fmt: skip
-    assert 0 < len(text.encode("utf-16-le")) // 2 <= message.LIMIT_TEXT
+    assert 0 < len(text.encode("utf-16-le")) // 2 <= MESSAGE_LIMIT
     assert title.startswith("SIMULATED ") == simulated
     assert "None" not in title + text
     assert "nan" not in title + text

@@ -72,14 +72,29 @@ class Prometheus:
             time.sleep(0.2)
         return found
 
+    def healthy_rules(self) -> list[str]:
+        """The alerts of the rules that it has loaded, and evaluated without an error."""
+        groups = self._get("rules").get("groups", [])
+        return [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"]
+
+    def names(self) -> set[str]:
+        """Of all series that it has seen."""
+        return {one["__name__"] for one in self._get_list("series", **{"match[]": '{job="mm_dagster"}'})}
+
+    def _get_list(self, path: str, **values: str) -> list[Any]:
+        return list(self._answer(path, **values) or [])
+
     def _get(self, path: str, **values: str) -> dict[str, Any]:
+        return dict(self._answer(path, **values) or {})
+
+    def _answer(self, path: str, **values: str) -> Any:
         address = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(values)}"
         try:
             with urllib.request.urlopen(address, timeout=10) as answer:
-                return dict(json.load(answer)["data"])
+                return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             if error.code == 503:  # it starts
-                return {}
+                return None
             raise AssertionError(f"{values}: {error.read().decode()}") from None
         except (urllib.error.URLError, ConnectionError):
-            return {}
+            return None

@@ -45,11 +45,13 @@ class Served:
         folder: the home.
         url: where it listens.
         access: who may.
+        running: the server itself.
     """
 
     folder: Path
     url: str
     access: Access
+    running: uvicorn.Server
     program: requests.Session = field(default_factory=requests.Session)
 
     def person(self, name: str | None = "anna") -> requests.Session:
@@ -90,7 +92,7 @@ def served(
         assert thread.is_alive()
         thread.join(0.02)
     port = running.servers[0].sockets[0].getsockname()[1]
-    found = Served(folder, f"http://127.0.0.1:{port}", access)
+    found = Served(folder, f"http://127.0.0.1:{port}", access, running)
     found.program.headers["Authorization"] = f"Bearer {token}"
     try:
         yield found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import random
 import re
 import socket
@@ -10,15 +12,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import requests
 
+from mm_dagster import logs
 from mm_dagster.api.collecting import Collecting
+from mm_dagster.api.pages import reachable
+from mm_dagster.pipeline import clock
 from mm_dagster.pipeline.access import FAILURES, WINDOW_SECONDS, Access, AccessError, TooManyFailures
+from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.api.served import AS_OF, TOKEN, Served, home, project_of, served
+from mm_dagster_tests.cli.small import configure
+from mm_dagster_tests.conftest import PROJECT
 
 ROUTES = (
     "/ready",
@@ -318,3 +328,120 @@ def test_a_time_that_is_none_is_said_and_a_file_outside_is_not_given(api: Served
     assert (answer.status_code, "yesterday" in answer.text) == (400, True)
     for path in ("/static/../live.py", "/static/%2e%2e/live.py", "/static/live.py", "/static/..%2flive.py"):
         assert requests.get(api.url + path, timeout=20).status_code in (401, 404)
+
+
+# the number of a request ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given", ["a" * 65, "short", "x" * 9_000, 'id"; DROP', "id\tid-12345", "<b>12345678</b>", "mm/../12345678", "é" * 9]
+)
+def test_a_number_that_could_break_a_line_is_replaced(api: Served, given: str) -> None:
+    answer = requests.get(f"{api.url}/health", headers={"X-Request-ID": given.encode()}, timeout=20)
+    number = answer.headers.get("x-request-id", "")
+    # The longest is cut off by the server before it reaches us.
+    assert answer.status_code in (200, 400, 431)
+    if answer.status_code == 200:
+        assert re.fullmatch(r"[0-9a-f]{32}", number)
+    assert given not in answer.text
+
+
+def test_each_answer_has_a_number_its_own_or_the_one_that_was_sent(api: Served) -> None:
+    sent = api.get("/status", headers={"X-Request-ID": "from-a-proxy.1234"})
+    assert sent.headers["x-request-id"] == "from-a-proxy.1234"
+    numbers = set()
+    browser = api.person()
+    for answer in (
+        api.get("/status"), api.get("/nowhere"), requests.get(f"{api.url}/status", timeout=20),
+        browser.get(f"{api.url}/", timeout=60), browser.get(f"{api.url}/static/live.js", timeout=20),
+        requests.get(f"{api.url}/health", headers={"Host": "evil.example"}, timeout=20),
+    ):  # fmt: skip
+        numbers.add(answer.headers["x-request-id"])
+    assert len(numbers) == 6
+    with api.program.get(f"{api.url}/stream", stream=True, timeout=60) as stream:
+        assert re.fullmatch(r"[0-9a-f]{32}", stream.headers["x-request-id"])
+
+
+def test_a_line_of_the_log_and_a_commit_carry_the_number(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    handler = logs.Handler("json", "INFO", said)
+    logger = logging.getLogger("mm_dagster.api")
+    logger.addHandler(handler)
+    try:
+        monkeypatch.setattr("mm_dagster.api.answers.status", _fails)
+        failed = api.get("/status", headers={"X-Request-ID": "failing-12345"})
+    finally:
+        logger.removeHandler(handler)
+    assert (failed.status_code, failed.json()["request_id"]) == (500, "failing-12345")
+    lines = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert [line["request_id"] for line in lines] == ["failing-12345"]
+    assert "the reason" in lines[0]["exception"]
+    heads = {"X-Request-ID": "answering-12345"}
+    done = api.program.post(f"{api.url}/grids/eth/respond", json={"action": "reduced"}, headers=heads, timeout=60)
+    assert done.status_code == 200
+    written = [one for one in _commits(project_of(api.folder)) if one.get("request_id") == "answering-12345"]
+    assert "operator_response" in {one["asset"] for one in written}
+
+
+def _fails(*_: Any) -> Any:
+    raise RuntimeError("the reason")
+
+
+def _commits(project: Project) -> list[dict[str, Any]]:
+    """What each commit says of itself, oldest first."""
+    return [json.loads(text) for text in project.lake.snapshots()["commit_extra_info"].drop_nulls()]
+
+
+@pytest.mark.long
+def test_a_tick_that_was_asked_for_carries_the_number_in_lines_commits_and_tags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure(tmp_path)
+    places = {"MM_CONFIG_DIR": "configuration", "MM_DATA_DIR": "data", "MM_DAGSTER_DIR": "dagster"}
+    for variable, name in places.items():
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    for variable in ("DAGSTER_HOME", "MM_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("MM_LOG_FORMAT", "json")
+    monkeypatch.setenv("MM_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    clock.start(tmp_path / "data", AS_OF + timedelta(minutes=1))
+    with served(tmp_path, collecting=Collecting()) as api:
+        capfd.readouterr()
+        heads = {"X-Request-ID": "tonight-12345"}
+        asked = api.program.post(f"{api.url}/metrics/collect", headers=heads, timeout=60)
+        assert asked.status_code == 202, asked.text
+        where, deadline = asked.headers["location"], time.monotonic() + 300
+        while api.get(where).json()["state"] == "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        said = capfd.readouterr().err
+        assert api.get(where).json()["state"] == "done", said[-3_000:]
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    of_run = [line for line in lines if line.get("run_id")]
+    assert len(of_run) > 10
+    assert {line.get("request_id") for line in lines} == {"tonight-12345"}
+    commits = _commits(project_of(tmp_path))
+    written = [one for one in commits if one.get("asset") == "exit_state"]
+    assert written
+    assert {one.get("request_id") for one in written} == {"tonight-12345"}
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        runs = {run.job_name: run for run in instance.get_runs()}
+    assert runs["tick"].tags["mm/request_id"] == "tonight-12345"
+    assert runs["tick"].run_id in {one["run_id"] for one in written}
+    assert {run.tags.get("mm/request_id") for run in runs.values()} == {"tonight-12345"}
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "seen"),
+    [
+        ("http://127.0.0.1:3000", "127.0.0.1", True),
+        ("http://127.0.0.1:3000", "localhost", True),
+        ("http://127.0.0.1:3000", "grids.example.com", False),
+        ("http://[::1]:3000", "192.0.2.7", False),
+        ("https://dagster.example.com", "grids.example.com", True),
+        (None, "127.0.0.1", False),
+    ],
+)
+def test_an_address_of_this_computer_is_given_to_nobody_elsewhere(address: str | None, host: str, seen: bool) -> None:
+    assert reachable(address, host) == (address if seen else None)

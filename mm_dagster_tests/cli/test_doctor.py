@@ -14,6 +14,8 @@ import yaml
 from mm_dagster import cli
 from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.cli import examine
+from mm_dagster.cli.app import CommandError
+from mm_dagster.environment import PUSHOVER
 from mm_dagster.market.simulated import simulate
 from mm_dagster_tests import kucoin
 from mm_dagster_tests.kucoin import KucoinServer
@@ -111,11 +113,50 @@ def test_a_market_that_is_halted_is_said(server: KucoinServer, doctor: Doctor, m
     assert "ETH-USDT is halted there" in detail
 
 
-@pytest.mark.parametrize("link", ["http://127.0.0.1:3000", "http://localhost:3000", "http://[::1]:3000/"])
-def test_a_link_that_only_this_computer_opens_is_said(server: KucoinServer, doctor: Doctor, link: str) -> None:
-    result, detail = doctor(at(server), [ETH], alerts=f"link: '{link}'")["configuration"]
-    assert (result, "which a phone cannot open" in detail) == ("TO DO", True)
-    assert doctor(at(server), [ETH], alerts="link: http://192.168.1.5:3000")["configuration"][0] == "OK"
+@pytest.mark.parametrize("link", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080/"])
+def test_a_link_that_only_this_computer_opens_is_said_once_a_message_reaches_a_phone(
+    server: KucoinServer, doctor: Doctor, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, detail = doctor(at(server), [ETH], alerts=f"link: '{link}'")["link"]
+    assert (result, "opens on this computer alone, and no message reaches a phone yet" in detail) == ("OK", True)
+    for name in PUSHOVER:
+        monkeypatch.setenv(name, "x" * 30)
+    result, detail = doctor(at(server), [ETH], alerts=f"link: '{link}'")["link"]
+    assert (result, "is this computer, which a phone cannot open" in detail) == ("TO DO", True)
+    result, detail = doctor(at(server), [ETH])["link"]
+    assert (result, "messages name `mm status` in its place" in detail) == ("OK", True)
+    assert "link" not in doctor({"kind": "simulated"}, [ETH])
+
+
+@pytest.mark.parametrize(
+    ("link", "result", "says"),
+    [
+        ("grids.example.com", "TO DO", "does not begin with https://"),
+        ("ftp://grids.example.com", "TO DO", "does not begin with https://"),
+        ("http://127.0.0.1:3000", "TO DO", "is Dagster's page; the live page is http://127.0.0.1:8080"),
+        ("http://0.0.0.0:8080", "TO DO", "is this computer"),
+        ("http://grids.example.com", "TO DO", "is without TLS, so whoever is on the way reads along"),
+        ("http://8.8.8.8:8080", "TO DO", "is without TLS"),
+        ("http://192.168.1.5:8080", "OK", "in its own network or through a VPN, without TLS"),
+        ("http://100.90.1.2", "OK", "in its own network or through a VPN, without TLS"),
+        ("http://[fd00::5]:8080", "OK", "in its own network or through a VPN, without TLS"),
+        ("https://grids.local", "OK", "opens in its own network or through a VPN"),
+        ("https://server:8443", "OK", "opens in its own network or through a VPN"),
+        ("https://grids.example.com", "OK", "can be opened anywhere"),
+    ],
+)
+def test_what_a_phone_can_open_is_told_by_the_address(link: str, result: str, says: str) -> None:
+    try:
+        found = ("OK", examine.link_on_a_phone(link, reaches_phones=True))
+    except CommandError as error:
+        found = ("TO DO", str(error))
+    assert (found[0], says in found[1]) == (result, True), found[1]
+    assert link in found[1]
+
+
+def test_another_port_of_this_computer_is_said() -> None:
+    assert "`mm up` serves on 8080" in examine.link_on_a_phone("http://127.0.0.1:9000", reaches_phones=False)
+    assert "8080, unless" not in examine.link_on_a_phone("http://127.0.0.1:8080", reaches_phones=False)
 
 
 GRID = {

@@ -82,7 +82,7 @@ def test_a_drill_that_is_heard_rings_is_acknowledged_and_is_audited(project: Pro
     (sent,) = phone.messages
     assert (sent["priority"], sent["retry"], sent["expire"]) == ("2", "30", "180")
     assert sent["title"].startswith("DRILL · ")
-    assert sent["message"].startswith("DRILL. This is a test")
+    assert sent["message"].startswith("DRILL. Do not stop the grid.")
     assert [row["step"] for row in held.steps] == ["NOTED", "SENT", "ACKNOWLEDGED", "RESPONSE"]
     assert held.failures == []
     assert "acknowledged on phone" in said

@@ -22,6 +22,7 @@ import yaml
 
 from mm_dagster import cli, environment, home
 from mm_dagster.cli import installation
+from mm_dagster.cli.up import HOST, SERVE_PORT
 from mm_dagster.config.alerts import AlertsConfig
 from mm_dagster.config.load import load
 from mm_dagster.environment import VariableError
@@ -207,6 +208,8 @@ def test_with_yes_nothing_is_asked_and_the_configuration_is_valid(note: Path, tm
     assert config.symbols == ["BTC-USDT"]
     assert config.alerts.timezone == new_home.zone_of_machine()
     assert config.alerts.heartbeat is None
+    assert (config.alerts.link, config.alerts.is_linked) == (f"http://{HOST}:{SERVE_PORT}", False)
+    assert config.alerts.digest_at == "08:00"
     assert "kucoin" in (tmp_path / NAME / "config" / "markets.yaml").read_text()
     assert note.read_text() == f"{tmp_path / NAME}\n"
     assert said.splitlines()[-1].startswith("next: `mm grid add`")
@@ -225,7 +228,10 @@ def test_the_grid_of_the_note_is_one_that_is_taken(note: Path, tmp_path: Path) -
 
 
 def test_each_question_is_asked_once_and_again_after_a_wrong_answer(note: Path, tmp_path: Path) -> None:
-    answers = "Europe/Berln\nEurope/Berlin\nusdc\nkukoin\nkraken\n\nhttps://hc-ping.com/s3cret\nMM_HEARTBEAT\nyes\n"
+    answers = (
+        "Europe/Berln\nEurope/Berlin\nusdc\nkukoin\nkraken\n\nmm.example\nhttps://mm.example\n"
+        "https://hc-ping.com/s3cret\nMM_HEARTBEAT\nyes\n"
+    )
     code, said = called("init", str(tmp_path / NAME), answers=answers)
     assert code == 0, said
     assert "did you mean Europe/Berlin" in said
@@ -236,11 +242,29 @@ def test_each_question_is_asked_once_and_again_after_a_wrong_answer(note: Path, 
     assert (config.alerts.timezone, config.symbols) == ("Europe/Berlin", ["BTC-USDC"])
     assert config.alerts.heartbeat is not None
     assert config.alerts.heartbeat.url_env == "MM_HEARTBEAT"
+    assert config.alerts.link == "https://mm.example"
     assert "exchange: kraken" in (folder / "markets.yaml").read_text()
     log = subprocess.run(
         ["git", "-C", str(folder), "log", "--name-only", "--format=%an"], capture_output=True, text=True, check=True
     )
     assert log.stdout.split() == ["mm", "alerts.yaml", "markets.yaml"]
+
+
+@pytest.mark.parametrize(("given", "link"), [("none", None), ("https://mm.example:8443/", "https://mm.example:8443/")])
+def test_the_link_is_what_was_named_or_none(note: Path, tmp_path: Path, given: str, link: str | None) -> None:
+    assert called("init", str(tmp_path / NAME), "--yes", "--link", given)[0] == 0
+    assert load(tmp_path / NAME / "config").alerts.link == link
+
+
+def test_a_link_is_for_one_of_the_people_that_alerts_yaml_names(note: Path, tmp_path: Path) -> None:
+    assert called("init", str(tmp_path / NAME), "--yes")[0] == 0
+    assert called("link", "--for", "whoever")[0] == 0
+    with (tmp_path / NAME / "config" / "alerts.yaml").open("a") as file:
+        file.write("people: {anna: 123456789, ben: null}\n")
+    assert called("link", "--for", "ben")[0] == 0
+    code, said = called("link", "--for", "anne")
+    assert code == 1
+    assert "--for: anne is none of the people in alerts.yaml; did you mean anna?" in said
 
 
 def test_telegram_is_named_by_the_variables_of_its_token_and_chat() -> None:
@@ -257,6 +281,15 @@ def test_telegram_is_named_by_the_variables_of_its_token_and_chat() -> None:
         (("--exchange", "kukoin"), "did you mean kucoin"),
         (("--quote", "US-DT"), "--quote: 'US-DT' is no currency; write its letters alone, like USDT"),
         (("--channel", "pushovr"), "--channel: 'pushovr' is none of pushover, telegram, none; did you mean pushover"),
+        (
+            ("--link", "grids.example.com"),
+            "--link: 'grids.example.com' is no address of a page; write it like https://",
+        ),
+        (
+            ("--link", "https://me:s3cret@grids.example.com"),
+            "--link: an address with a login in it would be kept and shown",
+        ),
+        (("--link", "https://[grids"), "--link: 'https://[grids' is no address"),
         (("--heartbeat-env", "https://hc-ping.com/s3cret"), "--heartbeat-env: is no name of a variable"),
         ((), "--timezone: nobody answers; give the option, or --yes"),
     ],

@@ -119,6 +119,11 @@ def test_an_address_without_a_secret_is_taken(folder: Path, remote: str) -> None
         ("budget: {monthly: 100, reserve: 101}", "reserve: 101 is more than the 100 messages of a month"),
         ("budget: {per_hour: {WARNIG: 3}}", "'WARNIG' has no limit; did you mean WARNING?"),
         ("budget: {per_hour: {MANDATORY_EXIT: 3}}", "'MANDATORY_EXIT' has no limit"),
+        ("people: {anna: 5, ben: 5}", "anna and ben have the same number 5; give each their own"),
+        ("people: {anna b: 5}", "people"),
+        ("link: 'https://[grids'", "'https://[grids' is no address; write it like https://grids.example.com"),
+        ("link: ''", "'' is no address"),
+        ("link: https://anna:secret@grids.example.com", "an address with a login in it would be kept and shown"),
         ("apprise: [{url: mailto://me:secret@example.com}]", "apprise.0.url: unknown key"),
     ],
 )

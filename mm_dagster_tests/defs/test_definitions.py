@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,11 +14,12 @@ from mm_dagster.definitions import defs
 from mm_dagster.defs import automation
 from mm_dagster.defs.automation import BETWEEN
 from mm_dagster.defs.calibration import CHECK_KEYS
-from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG
+from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG, live_page
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.pipeline.project import Project
 from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
+from mm_dagster_tests.cli.small import configure
 
 HISTORY = {
     "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "portfolio_risk",
@@ -200,3 +202,19 @@ def test_the_garbage_collector_leaves_what_is_loaded_alone_but_nothing_later(eve
     # A process that loads again, like a backfill of many months, must not keep the garbage of what it did between.
     assert gc.get_freeze_count() <= kept
     assert gc.isenabled()
+
+
+def test_an_asset_leads_to_the_live_page_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(tmp_path)
+    config = tmp_path / "configuration"
+    monkeypatch.delenv("MM_PAGE_LINK", raising=False)
+
+    def link() -> object:
+        found = live_page(Project(str(config), str(tmp_path / "data")))
+        return found["live_page"].value if found else None
+
+    assert link() is None
+    monkeypatch.setenv("MM_PAGE_LINK", "http://127.0.0.1:8123")
+    assert link() == "http://127.0.0.1:8123"
+    (config / "alerts.yaml").write_text("link: https://grids.example.com\n")
+    assert link() == "https://grids.example.com"

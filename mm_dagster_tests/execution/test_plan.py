@@ -83,7 +83,7 @@ def test_the_order_book_goes_before_the_model_and_says_so() -> None:
     assert found.horizons[2].high_80_bp == pytest.approx(19.0 + 20.0)
     assert "0.19 % with fee, 2.39 USDT, by the order book" in told(found)
     assert leaving.sentence(rows(live_expected_bp=19.0, shown_share=1.0), "ETH-USDT") == (
-        "Leaving now: 0.42 ETH, 0.19 % with fee by the order book; over 15 min the same ± 0.20 %."
+        "Leaving now: 0.42 ETH, 2.39 USDT or 0.19 % with fee by the order book; over 15 min the same ± 0.20 %."
     )
     thin = proposed(live_expected_bp=None, shown_share=0.4)
     assert any("buyers for 40 % of it" in line for line in thin.unknown)

@@ -1,6 +1,6 @@
 """The live page on loopback: its renderers behind the smallest server that speaks the contract.
 
-The real one is `mm serve`. This one lets a test say what it answers: who is signed in, what the stream says, and when.
+The real one is `mm serve`. This one lets a test say what it answers, what the stream says, and when.
 """
 
 from __future__ import annotations
@@ -16,13 +16,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from mm_dagster.api.gate import CSP
 from mm_dagster.pages import live
-
-CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-"""What the real server sends with every page."""
 
 Shown = Callable[[str, dict[str, str], bool], str]
 """From path, query and whether only a part is wanted, the page."""
@@ -34,9 +29,7 @@ class Served:
 
     Attributes:
         url: where it listens.
-        signed_in: whether the session is good.
         answers: what was posted to a grid, as (grid, content, headers).
-        codes: what was posted to /enter.
         sentence: what an answer is told.
         gets: the paths that were asked for, pages only.
         streams: how many are open.
@@ -44,9 +37,7 @@ class Served:
     """
 
     url: str = ""
-    signed_in: bool = True
     answers: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
-    codes: list[str] = field(default_factory=list)
     sentence: str = "Noted: kept."
     gets: list[str] = field(default_factory=list)
     streams: int = 0
@@ -110,22 +101,11 @@ def _app(found: Served, shown: Shown) -> FastAPI:
 
     @app.get("/stream")
     async def stream() -> Response:
-        if not found.signed_in:
-            return Response(status_code=401)
         return StreamingResponse(_events(found), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     @app.get("/enter")
     def door() -> Response:
         return HTMLResponse(live.enter())
-
-    @app.post("/enter")
-    async def entered(request: Request) -> Response:
-        code = (await request.json())["code"]
-        found.codes.append(code)
-        if code != "GOODCODE":
-            return JSONResponse({"detail": "This code is not valid."}, status_code=401)
-        found.signed_in = True
-        return JSONResponse({"sentence": "Come in."})
 
     @app.post("/grids/{grid}/respond")
     async def respond(grid: str, request: Request) -> Response:
@@ -137,8 +117,6 @@ def _app(found: Served, shown: Shown) -> FastAPI:
     @app.get("/{path:path}")
     def page(path: str, request: Request) -> Response:
         found.gets.append(f"/{path}")
-        if not found.signed_in:
-            return HTMLResponse(live.enter(), status_code=401)
         part = request.headers.get("x-part") == "main"
         return HTMLResponse(shown(f"/{path}", dict(request.query_params), part))
 

@@ -44,8 +44,9 @@ def test_quiet_hours_and_the_next_digest_are_said_in_the_operators_time(clock: d
     assert [line.text for line in lines(berlin, clock)] == said
 
 
-def test_without_quiet_hours_and_digest_there_is_no_line() -> None:
-    assert lines(project(), NIGHT) == ()
+def test_without_quiet_hours_there_is_the_digest_alone_and_without_that_no_line() -> None:
+    assert [line.label for line in lines(project(), NIGHT)] == ["digest"]
+    assert lines(project(digest_at=None), NIGHT) == ()
 
 
 def test_a_line_that_names_money_is_left_out_of_a_page_to_share() -> None:

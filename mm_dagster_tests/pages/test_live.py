@@ -180,6 +180,12 @@ def test_health_counts_ticks_that_ran_and_names_those_that_failed() -> None:
     assert ">It works now</h1>" in live.health(page(on_page(grid())), [tick_row(0)], ())
 
 
+def test_health_leads_to_dagster_where_it_is_known_to_run() -> None:
+    seen = page(on_page(grid()))
+    assert 'href="http://127.0.0.1:3000/assets/exit_state"' in live.health(seen, [], (), "http://127.0.0.1:3000")
+    assert "Dagster" not in live.health(seen, [], ())
+
+
 def test_times_are_those_of_the_operator() -> None:
     text = live.now(now(timezone="Europe/Berlin"), {}, ())
     assert "By 2026-03-01 13:31 CET (12:31 UTC), 29 min left" in text

@@ -1,18 +1,16 @@
-"""The live page in a real browser: what it looks like, that it renews itself, and what its buttons send."""
+"""The live page in a real browser, where a test says what the server answers, and when: hostile words everywhere, a
+change between two key strokes, a refusal. What the real service shows and does stands in test_live_real.py.
+"""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
-from mm_dagster_tests.conftest import PROJECT
 from mm_dagster_tests.pages.live_pages import HOSTILE, TABS, WORST, shown
 from mm_dagster_tests.pages.served import Served, serving
 from mm_dagster_tests.pages.test_report import CONTRAST
@@ -20,8 +18,6 @@ from mm_dagster_tests.pages.test_report import CONTRAST
 pytestmark = pytest.mark.long
 
 PHONE, SCREEN = (390, 844), (1280, 900)
-MONTH = 150_000
-"""Bytes that the page with a month of one grid weighs at most, all that it loads and nothing compressed."""
 
 
 class Told:
@@ -72,15 +68,6 @@ def watched(page: Page) -> tuple[list[Request], list[str]]:
     return asked, complaints
 
 
-def weighed(page: Page) -> dict[str, int]:
-    """How many bytes each answer has that a page gets from now on, but for the stream, which never ends."""
-    sizes: dict[str, int] = {}
-    page.on(
-        "response", lambda answer: None if "/stream" in answer.url else sizes.update({answer.url: len(answer.body())})
-    )
-    return sizes
-
-
 def streaming(served: Served, page: Page, count: int = 1) -> None:
     """Waits until so many streams are open."""
     for _ in range(200):
@@ -114,57 +101,6 @@ SMALL_TARGETS = """[...document.querySelectorAll('main a, nav a, summary, button
   .filter(e => e.offsetParent && e.getBoundingClientRect().height < 44)
   .map(e => [e.tagName, e.textContent, e.getBoundingClientRect().height])"""
 """What is pressed and is lower than a thumb."""
-
-
-def axe() -> str:
-    """The script of axe-core, where npm has put it."""
-    places = [PROJECT / "node_modules"]
-    npm = shutil.which("npm")
-    if npm:
-        root = subprocess.run([npm, "root", "--global"], capture_output=True, text=True, check=False).stdout.strip()
-        places += [Path(root)] if root else []
-    for place in places:
-        script = place / "axe-core" / "axe.min.js"
-        if script.is_file():
-            return script.read_text(encoding="utf-8")
-    pytest.skip("axe-core is not here: `npm install --no-save axe-core` fetches it")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, SCREEN])
-def test_axe_finds_no_serious_fault(browser: Browser, served: Served, size: Any, scheme: Any) -> None:
-    script = axe()
-    with opened(browser, size, color_scheme=scheme) as context:
-        page = context.new_page()
-        for path in (*TABS, "/enter"):
-            page.goto(served.url + path)
-            page.evaluate(script)
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            assert found["testEngine"]["name"] == "axe-core"
-            assert len(found["passes"]) > 10
-            serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
-            assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious] == [], path
-
-
-def test_the_summary_is_one_screen_of_a_phone(phone: BrowserContext, served: Served) -> None:
-    page = phone.new_page()
-    page.goto(served.url)
-    bottom = page.locator("nav.tabs").bounding_box()
-    tiles = page.locator("main nav.tiles").bounding_box()
-    assert bottom is not None
-    assert tiles is not None
-    assert tiles["y"] + tiles["height"] <= bottom["y"]
-    for words in (f"{WORST}: LATEST ACCEPTABLE EXIT", "Stop the grid.", "29 min left"):
-        assert page.get_by_text(words).first.is_visible()
-
-
-def test_a_month_of_one_grid_weighs_little(phone: BrowserContext, served: Served) -> None:
-    page = phone.new_page()
-    sizes = weighed(page)
-    page.goto(f"{served.url}/g/{WORST}?days=30", wait_until="load")
-    expect(page.locator("canvas")).to_have_count(2)
-    assert len(sizes) >= 6
-    assert sum(sizes.values()) <= MONTH, sizes
 
 
 def test_a_change_is_shown_and_leaves_what_one_reads_as_it_was(
@@ -208,26 +144,6 @@ def test_nobody_is_interrupted_while_they_type(phone: BrowserContext, served: Se
     assert page.locator("input[name=note]").input_value() == "half sold"
 
 
-def test_two_tabs_share_one_stream_and_the_other_takes_it_over(
-    phone: BrowserContext, served: Served, told: Told
-) -> None:
-    first, second = phone.new_page(), phone.new_page()
-    first.goto(f"{served.url}/g/{WORST}")
-    streaming(served, first)
-    second.goto(f"{served.url}/g/{WORST}")
-    second.wait_for_timeout(500)
-    assert served.streams == 1
-    for number, reader in enumerate((first, second)):
-        told.words = f"change {number}"
-        served.tell("changed")
-        expect(reader.get_by_text(told.words).first).to_be_attached()
-    first.close()
-    streaming(served, second)
-    told.words = "after the first"
-    served.tell("changed")
-    expect(second.get_by_text(told.words).first).to_be_attached()
-
-
 HIDE = """seen => {
   Object.defineProperty(document, 'visibilityState', {configurable: true, get: () => seen ? 'visible' : 'hidden'});
   document.dispatchEvent(new Event('visibilitychange'));
@@ -251,19 +167,6 @@ def test_a_page_that_is_not_seen_asks_for_nothing(phone: BrowserContext, served:
     assert page.locator("#silent").is_hidden()
 
 
-def test_silence_of_a_minute_is_said_and_ends_with_the_next_word(phone: BrowserContext, served: Served) -> None:
-    page = phone.new_page()
-    page.clock.install()
-    page.goto(served.url)
-    streaming(served, page)
-    page.clock.run_for(55_000)
-    assert page.locator("#silent").is_hidden()
-    page.clock.run_for(15_000)
-    expect(page.locator("#silent")).to_contain_text("Nothing was heard from the server for a minute")
-    served.tell("alive")
-    expect(page.locator("#silent")).to_be_hidden()
-
-
 def test_what_counts_down_is_renewed_each_minute(phone: BrowserContext, served: Served) -> None:
     page = phone.new_page()
     page.clock.install()
@@ -275,83 +178,9 @@ def test_what_counts_down_is_renewed_each_minute(phone: BrowserContext, served: 
     assert served.gets.count("/") == asked + 1
 
 
-def test_who_is_signed_out_is_told_and_led_back(phone: BrowserContext, served: Served, told: Told) -> None:
-    page = phone.new_page()
-    page.goto(f"{served.url}/g/{WORST}")
-    streaming(served, page)
-    served.signed_in = False
-    told.words = "secret"
-    served.tell("changed")
-    page.get_by_role("link", name="Sign in again").click()
-    expect(page.get_by_label("One-time code")).to_be_visible()
-    page.get_by_label("One-time code").fill("GOODCODE")
-    page.get_by_role("button", name="Come in").click()
-    expect(page.locator("h1")).to_contain_text(WORST)
-    assert served.codes == ["GOODCODE"]
-
-
-def test_a_page_one_was_signed_out_of_comes_back_after_the_code(phone: BrowserContext, served: Served) -> None:
-    served.signed_in = False
-    page = phone.new_page()
-    page.goto(f"{served.url}/g/{WORST}#code=GOODCODE")
-    page.get_by_role("button", name="Come in").click()
-    expect(page.locator("h1")).to_contain_text(f"{WORST}: LATEST")
-    assert page.url == f"{served.url}/g/{WORST}"
-
-
-def test_a_code_in_the_address_is_spent_by_a_press_only_and_does_not_stay(
-    phone: BrowserContext, served: Served
-) -> None:
-    page = phone.new_page()
-    page.goto(f"{served.url}/enter#code=ABCD-1234")
-    expect(page.get_by_label("One-time code")).to_have_value("ABCD-1234")
-    assert page.url == f"{served.url}/enter"
-    assert served.codes == []
-    page.get_by_role("button", name="Come in").click()
-    expect(page.get_by_role("alert")).to_have_text("This code is not valid.")
-    assert served.codes == ["ABCD-1234"]
-
-
 def press(page: Page, name: str, then: Callable[[], None] = lambda: None) -> None:
     page.get_by_role("button", name=name).click()
     then()
-
-
-def test_an_answer_is_sent_once_and_its_sentence_stays(phone: BrowserContext, served: Served, told: Told) -> None:
-    page = phone.new_page()
-    page.goto(f"{served.url}/g/{WORST}")
-    streaming(served, page)
-    page.get_by_text("Add a note").click()
-    page.locator("input[name=note]").fill(HOSTILE)
-    page.locator("input[name=note]").press("Enter")
-    assert served.answers == []
-    press(page, "I keep it")
-    expect(page.locator("output")).to_have_text("Noted: kept.")
-    ((grid, content, headers),) = served.answers
-    assert (grid, content) == (WORST, {"action": "kept", "note": HOSTILE.strip()})
-    assert headers["x-requested-with"] == "mm"
-    assert headers["content-type"] == "application/json"
-    assert headers["origin"] == served.url
-    page.locator("main").focus()
-    told.words = "another"
-    served.tell("changed")
-    expect(page.get_by_text("another").first).to_be_attached()
-    expect(page.locator("output")).to_have_text("Noted: kept.")
-    assert page.locator("input[name=note]").input_value() == ""
-
-
-def test_what_ends_the_watching_is_asked_again(phone: BrowserContext, served: Served) -> None:
-    page = phone.new_page()
-    page.clock.install()
-    page.goto(f"{served.url}/g/{WORST}")
-    press(page, "I stopped it")
-    page.clock.run_for(9_000)
-    press(page, "I stopped it")
-    expect(page.get_by_role("button", name="press again")).to_be_visible()
-    assert served.answers == []
-    press(page, "press again")
-    expect(page.locator("output")).to_have_text("Noted: kept.")
-    assert [content["action"] for _, content, _ in served.answers] == ["stopped"]
 
 
 @pytest.mark.parametrize(("status", "sentence"), [(409, "sol-range: nothing to respond to"), (422, HOSTILE)])
@@ -375,24 +204,6 @@ def test_a_server_that_is_gone_is_no_answer(browser: Browser, told: Told) -> Non
             page.goto(f"{served.url}/g/{WORST}")
         press(page, "I keep it")
         expect(page.locator("output")).to_have_text("It was not noted: the server does not answer.")
-
-
-def test_without_scripts_it_reads_and_its_links_work(browser: Browser, served: Served) -> None:
-    with opened(browser, java_script_enabled=False) as context:
-        page = context.new_page()
-        page.goto(served.url)
-        assert page.locator("h1").inner_text() == f"{WORST}: LATEST ACCEPTABLE EXIT"
-        assert page.locator("form.answers").first.is_hidden()
-        assert page.get_by_text("Without JavaScript").is_visible()
-        page.get_by_role("link", name="Were we right?").click()
-        assert page.locator("h1").inner_text() == "Were we right?"
-        page.get_by_role("link", name="History").click()
-        page.get_by_role("button", name="Look").click()
-        assert "/history?as_of=2026-03-01T12%3A00" in page.url
-        page.get_by_role("link", name="A grid").click()
-        assert page.locator(".plot svg").count() > 2
-        page.get_by_role("link", name="30 days").click()
-        assert page.get_by_text("30 days: price").is_visible()
 
 
 def test_pictures_say_their_figures_and_stay_zoomed(browser: Browser, served: Served, told: Told) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mm_dagster.alerts.message import MESSAGE_LIMIT, GridLine, digest
+from mm_dagster.alerts.digest_words import Day, GridLine, digest
+from mm_dagster.alerts.parts import MESSAGE_LIMIT
 from mm_dagster.alerts.together import sentence
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.pages.page import Line, without_money
@@ -141,12 +142,11 @@ def test_twenty_grids_with_forty_breaches_are_one_line_that_fits_a_message() -> 
     line = sentence(six(grids=20).risk, limits)
     assert "\n" not in line
     assert line.endswith("fee_share of grid-1 and 36 more.")
-    grids = [GridLine(f"grid-{n}", "ETH-USDT", "NORMAL", 100.0, 1.0, 100.0) for n in range(20)]
-    told: dict[str, Any] = {"blind": (), "sent": 0, "suppressed": 0, "failed": 0, "simulated": False}
-    _, text = digest(AS_OF, grids, together=[line], **told)
+    grids = [GridLine(f"grid-{n}", "NORMAL") for n in range(20)]
+    _, text = digest(AS_OF, grids, Day(together=[line]), {}, simulated=False)
     assert len(text) <= MESSAGE_LIMIT
     assert text.splitlines()[1].startswith("All 20 grids together: one night in 20 costs 1,240.00 USDT or more")
-    assert "together" not in digest(AS_OF, grids, **told)[1]
+    assert "together" not in digest(AS_OF, grids, Day(), {}, simulated=False)[1]
 
 
 def test_one_grid_and_two_currencies_are_called_what_they_are() -> None:

@@ -50,7 +50,7 @@ def test_every_line_fits_and_nothing_is_cut_off(width: int) -> None:
         "when by 2026-03-01 12:31 UTC, 29 min left",
         "why Break below the grid within 24 h: 61 % (limit 60 %)",
         "next Closes below the grid: 0 of 2 (below 90, 5 % away)",
-        "10.5 % above the stop, 5.3 % above the lower bound, 15.8 % below the upper",
+        "stop 10.5 % below the price, lower bound 5.3 % below, upper 15.8 % above",
         "break below the grid within 6/12/24 h 29/45/61 %, touch the stop within 24 h 18 %",
         "stands at -15.34 USDT: realised +716.53, unrealised -731.87 (modelled); 748.24 more at risk to the stop",
         "waiting may cost 711.29 USDT, 68 % of the profit of its steps",

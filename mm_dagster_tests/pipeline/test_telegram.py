@@ -58,8 +58,8 @@ class Home:
             "timezone": "Europe/Berlin",
             "telegram": {
                 "token_env": "TG_TOKEN", "chat_env": "TG_CHAT", "api_url": server.api_url, "timeout_seconds": 20,
-                "people": {"anna": server.person, "ben": 5},
             },
+            "people": {"anna": server.person, "ben": 5, "carl": None},
         }  # fmt: skip
         self.write()
 

@@ -106,9 +106,8 @@ class World:
         monkeypatch.setattr(hearing, "_handle", remember)
         config = TelegramConfig(
             token_env="TG_TOKEN", chat_env="TG_CHAT", api_url=server.api_url, timeout_seconds=5,
-            people={"anna": server.person, "ben": server.person + 1},
         )  # fmt: skip
-        self.config = AlertsConfig(telegram=config)
+        self.config = AlertsConfig(telegram=config, people={"anna": server.person, "ben": server.person + 1})
         self.project = self.project_at(folder)
 
     def project_at(self, folder: Path) -> Any:

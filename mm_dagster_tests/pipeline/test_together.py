@@ -14,7 +14,7 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.history.lake import Commit
 from mm_dagster.pages.gather import page
 from mm_dagster.pages.portfolio import line, what_if_sentences, what_if_table
-from mm_dagster.pipeline.notify import _together as lines_of_digest
+from mm_dagster.pipeline.digest import fresh_together
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.together import NoPortfolio, added_by, in_a_line, realised, together, weeks
 from mm_dagster.pipeline.what_if import WhatIf, additions, what_if
@@ -202,8 +202,8 @@ def test_the_weeks_of_a_picture_are_those_that_are_stored(known: Project) -> Non
 
 def test_the_digest_has_the_line_where_it_is_fresh(known: Project) -> None:
     (found,) = together(known, LATER)
-    assert lines_of_digest(known, LATER) == in_a_line([found])
-    assert lines_of_digest(known, LATER + timedelta(hours=1)) == []
+    assert fresh_together(known, LATER) == [found]
+    assert fresh_together(known, LATER + timedelta(hours=1)) == []
 
 
 def test_a_waiting_grid_says_what_it_would_add_as_it_is_proposed(known: Project) -> None:

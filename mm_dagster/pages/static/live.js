@@ -25,7 +25,7 @@ function say(text, link) {
   silent.hidden = text === null;
   if (text === null || silent.textContent.startsWith(text)) return;
   silent.textContent = `${text} `;
-  if (link) silent.append(Object.assign(document.createElement("a"), { href: "/enter", textContent: link }));
+  if (link) silent.append(Object.assign(document.createElement("a"), { href: location.href, textContent: link }));
 }
 
 function heard() {
@@ -326,7 +326,7 @@ function chart(place, height, data, options) {
       cursor: { sync: { key: "mm", setSeries: false }, points: { size: 7 }, drag: { x: true, y: false } },
       legend: { mount: (_, element) => legend.append(element), markers: { width: 0 } },
       axes: [
-        { ...axis, values: (self, splits, __, ___, step) => splits.map((one) => (self.valToPos(one, "x") < 20 ? "" : (step >= 86400 ? dayOf : hourOf)(one))) },
+        { ...axis, size: 32, values: (self, splits, __, ___, step) => splits.map((one) => (self.valToPos(one, "x") < 20 ? "" : (step >= 86400 ? dayOf : hourOf)(one))) },
         { ...axis, side: 1, size: 68, values: (_, splits) => splits.map((one) => options.text(one)) },
       ],
       ...options.rest,
@@ -418,7 +418,7 @@ function priceOptions(series) {
   return {
     text,
     hooks: {
-      drawClear: [
+      drawAxes: [ // over the lines of the axes, below the curves
         clipped((self) => {
           for (const level of series.levels) line(self, level, `${grid}38`, 1, []);
           line(self, series.upper, grid, 1.5, [], "upper");
