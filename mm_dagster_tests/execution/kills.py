@@ -82,19 +82,20 @@ def kinds(name: str) -> tuple[str, Stopper | None]:
     return (name.partition("-")[0], "bot") if name.endswith("-bot") else (name, None)
 
 
-def trials(folder: Path, name: str, seeds: Sequence[int], at_once: int) -> list[KillResult]:
+def kill_trials(folder: Path, name: str, seeds: Sequence[int], at_once: int, broken: str = "") -> list[KillResult]:
     """Trials of one kind, so many at once."""
     with ThreadPoolExecutor(at_once) as threads:
-        return list(threads.map(lambda seed: kill_trial(folder / f"{name}-{seed}", name, seed), seeds))
+        return list(threads.map(lambda seed: kill_trial(folder / f"{name}-{seed}", name, seed, broken), seeds))
 
 
-def kill_trial(folder: Path, name: str, seed: int) -> KillResult:
+def kill_trial(folder: Path, name: str, seed: int, broken: str = "") -> KillResult:
     """One plan from approval to its end.
 
     Args:
         folder: of the journal.
         name: see `kinds`.
         seed: of all chance but that of the operating system.
+        broken: see `Job`.
     """
     chance = random.Random(f"{name} {seed}")
     folder.mkdir(parents=True)
@@ -119,12 +120,18 @@ def kill_trial(folder: Path, name: str, seed: int) -> KillResult:
         server.bot, server.stop_lag = Bot(inventory, stays=chance.random() < 0.05), SETTLE
     result = KillResult(journal.kept(terms.plan_id), exchange, inventory, foreign, name=name, server=server)
     with server:
-        _run(folder, seed, chance, server, result, stopper)
+        _run(folder, seed, chance, server, result, stopper, broken)
     return replace(result, kept=journal.kept(terms.plan_id))
 
 
 def _run(
-    folder: Path, seed: int, chance: random.Random, server: Loopback, result: KillResult, stopper: Stopper | None
+    folder: Path,
+    seed: int,
+    chance: random.Random,
+    server: Loopback,
+    result: KillResult,
+    stopper: Stopper | None,
+    broken: str,
 ) -> None:
     """Workers, until one has nothing more to do."""
     living: list[BaseProcess] = []
@@ -146,7 +153,7 @@ def _run(
     job = Job(
         folder, result.kept.plan_id, server.name, server.url, (key.key, key.secret, key.passphrase),
         None if bot is None else (bot.number, stopper == "bot_sells"), server.window, PATIENCE, result.exchange.mid,
-        jump=0.0, room=None, seed=seed,
+        jump=0.0, room=None, seed=seed, broken=broken,
     )  # fmt: skip
     file_at = time.monotonic() + chance.uniform(0, 8) if chance.random() < 0.1 else None
     began, is_put = time.monotonic(), None

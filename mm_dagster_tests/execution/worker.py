@@ -17,10 +17,12 @@ from pathlib import Path
 
 from mm_dagster.books.book import Book, parse
 from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.execution import machine
 from mm_dagster.execution.drive import Driver, World
 from mm_dagster.execution.journal import Journal, JournalError, account_lock
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.bots import OkxGridStop
+from mm_dagster.market.connection import Retry
 from mm_dagster.market.order_venue import GridStop
 from mm_dagster.market.orders import AccountOrders
 from mm_dagster.market.trading import TradeConnection, fingerprint
@@ -51,6 +53,7 @@ class Job:
         jump: seconds by which the computer's clock is wrong.
         room: bytes that a file may have; None: any number.
         seed: of its own chance.
+        broken: the rule that its machine lacks: see `BROKEN`.
     """
 
     folder: Path
@@ -65,6 +68,15 @@ class Job:
     jump: float
     room: int | None
     seed: int
+    broken: str = ""
+
+
+BROKEN = {
+    "to_wait": lambda plan, seen, request_window: 0.0,
+    "left_by_account": lambda plan, holding: 10**9,
+    "_once_more": lambda *asked: None,
+}
+"""Functions of the machine, each with one in its place that does without its rule."""
 
 
 def work(job: Job) -> None:
@@ -85,12 +97,15 @@ def _work(job: Job) -> int:
         kind="ccxt", exchange=job.exchange, api_url=job.url, timeout_seconds=job.patience, requests_per_second=2_000
     )
     chance = random.Random(job.seed)
+    if job.broken:
+        setattr(machine, job.broken, BROKEN[job.broken])
     _set_clock_wrong(job)
-    venue = AccountOrders("loopback", settings, key, patience=job.patience, request_window=job.window)
+    patient = {"patience": job.patience, "retry": Retry(first_wait=0.05, longest_wait=0.2)}
+    venue = AccountOrders("loopback", settings, key, request_window=job.window, **patient)
     venue.request_window = job.window * SCALE
     stop: GridStop | None = None
     if job.bot is not None:
-        connection = TradeConnection("loopback", settings, key, patience=job.patience)
+        connection = TradeConnection("loopback", settings, key, **patient)
         stop = OkxGridStop(connection, job.bot[0], "SOL-USDT", sells=job.bot[1])
 
     def book() -> Book:
