@@ -19,6 +19,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
+from filelock import FileLock, Timeout
+
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.machine import FINAL, RUNNING, Order, Plan, PlanState, Terms
@@ -127,6 +129,34 @@ class Event:
     at: datetime
     kind: str
     said: str
+
+
+@contextmanager
+def account_lock(folder: Path, fingerprint: str) -> Iterator[None]:
+    """One process at a time sells at an account; the lock ends with the process that holds it, however that ends.
+
+    Args:
+        folder: the same one for all processes of this machine that may; it is made where there is none.
+        fingerprint: of the account, the same for all; see market/trading.py.
+
+    Raises:
+        JournalError: another process has it, or the folder cannot be used. Nothing was asked of the exchange.
+    """
+    path = folder / f"orders-{fingerprint}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0, mode=0o600)
+        lock.acquire()
+    except Timeout:
+        raise JournalError(
+            f"{path}: another process sells at this account; wait for it, or see `mm exit status`"
+        ) from None
+    except OSError as error:
+        raise JournalError(f"{path}: it cannot be locked ({error.strerror}); nothing is sold without a lock") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def new_plan_id() -> str:

@@ -38,7 +38,9 @@ cancelled; or a person says that it is stopped."""
 MOST_ROUNDS = 3
 """Rounds in which orders that came anew are cancelled; an order that is still there after so many cancels is stuck."""
 FRESH_SECONDS = 3.0
-"""An answer that is older is asked for again before an order rests on it."""
+"""A price that is older is asked for again before an order rests on it."""
+LOOKED_SECONDS = 15.0
+"""Likewise what rests and what the account has: an exchange that lets nobody ask faster takes some seconds for each."""
 SILENT_SECONDS = 600.0
 """So long an exchange may say nothing at all."""
 POLL_SECONDS = 1.0
@@ -469,11 +471,13 @@ def _settled(seen: Seen) -> float:
 
 def _looked(plan: Plan, seen: Seen) -> Action | None:
     """What rests, what the account has and where the price is, all of now; None: known, and nobody else orders."""
-    asked: tuple[tuple[Literal["open", "holding", "book"], Told | None], ...] = (
-        ("open", seen.open), ("holding", seen.holding), ("book", seen.mid),
+    # The price comes last: it is what grows old.
+    asked: tuple[tuple[Literal["open", "holding", "book"], Told | None, float], ...] = (
+        ("open", seen.open, LOOKED_SECONDS), ("holding", seen.holding, LOOKED_SECONDS),
+        ("book", seen.mid, FRESH_SECONDS),
     )  # fmt: skip
-    for what, told in asked:
-        if told is None or seen.now - told.at >= FRESH_SECONDS or told.at < _settled(seen):
+    for what, told, lasts in asked:
+        if told is None or seen.now - told.at >= lasts or told.at < _settled(seen):
             return Ask(what)
     assert seen.open is not None
     resting = _resting(seen.open, plan)

@@ -29,7 +29,7 @@ import ccxt
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.account import Credentials
-from mm_dagster.market.connection import NotAnswered, milliseconds
+from mm_dagster.market.connection import NotAnswered, Retry, milliseconds
 from mm_dagster.market.order_venue import Holding, MarketRules, OpenOrder, OrderRecord, OrderVenue
 from mm_dagster.market.trading import TradeConnection
 from mm_dagster.market.venue import VenueError
@@ -79,6 +79,7 @@ class AccountOrders:
         test: bool = False,
         patience: float | None = None,
         request_window: float = _WINDOW,
+        retry: Retry | None = None,
     ) -> None:
         """
         Args:
@@ -88,6 +89,7 @@ class AccountOrders:
             test: whether nothing is sold: OKX's demo account, and elsewhere orders that are only checked.
             patience: seconds for one question; None: ten.
             request_window: of what is sent, seconds.
+            retry: see `TradeConnection`.
 
         Raises:
             VenueError: no orders are known there, or the key lacks a part.
@@ -96,7 +98,9 @@ class AccountOrders:
             known = "KuCoin, Kraken and OKX"
             raise VenueError(f"{name}: no order can be placed at {settings.exchange}; that is known of {known}")
         dialect = _DIALECTS[settings.exchange]
-        self._connection = TradeConnection(name, settings, key, is_demo=test and dialect.has_demo, patience=patience)
+        self._connection = TradeConnection(
+            name, settings, key, is_demo=test and dialect.has_demo, patience=patience, retry=retry
+        )
         self._dialect = dialect(self._connection, request_window)
         self.label = self._connection.label
         self.request_window = request_window

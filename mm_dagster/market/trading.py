@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.market import ccxt_internals
 from mm_dagster.market.account import Credentials
-from mm_dagster.market.connection import Connection, NotAnswered, milliseconds
+from mm_dagster.market.connection import Connection, NotAnswered, Retry, milliseconds
 from mm_dagster.market.venue import VenueError
 
 T = TypeVar("T")
@@ -42,7 +42,14 @@ class TradeConnection:
     """
 
     def __init__(
-        self, name: str, settings: CcxtVenue, key: Credentials, *, is_demo: bool = False, patience: float | None = None
+        self,
+        name: str,
+        settings: CcxtVenue,
+        key: Credentials,
+        *,
+        is_demo: bool = False,
+        patience: float | None = None,
+        retry: Retry | None = None,
     ) -> None:
         """
         Args:
@@ -51,6 +58,7 @@ class TradeConnection:
             key: that may trade.
             is_demo: whether OKX's demo account is asked.
             patience: seconds for one question; None: ten.
+            retry: how long nothing is asked after too many questions; nothing is repeated.
 
         Raises:
             VenueError: ccxt does not know the exchange, or the key lacks a part.
@@ -58,7 +66,7 @@ class TradeConnection:
         parts = {"apiKey": key.key, "secret": key.secret, "password": key.passphrase}
         self._key = {part: value for part, value in parts.items() if value}
         self._connection = Connection(
-            name, settings, secrets=tuple(self._key.values()), credit=_CREDIT.get(settings.exchange)
+            name, settings, retry=retry, secrets=tuple(self._key.values()), credit=_CREDIT.get(settings.exchange)
         )
         self.label = self._connection.label
         self._patience = PATIENCE_SECONDS if patience is None else patience

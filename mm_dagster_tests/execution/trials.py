@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mm_dagster.execution.drive import Driver, World
 from mm_dagster.execution.journal import Journal, Kept, new_plan_id
-from mm_dagster.execution.machine import Plan, Terms
+from mm_dagster.execution.machine import Plan, Stopper, Terms
 from mm_dagster.market.order_venue import MarketRules
 from mm_dagster_tests.execution.exchange import Exchange, InProcess, Whims
 
@@ -88,8 +88,10 @@ class Result:
             found.append(f"wrong fills: the journal says {journal}, the exchange sold {exchange.sold}")
         if plan.state not in ("DONE", "HALTED", "EXPIRED"):
             found.append(f"it ended as {plan.state}")
-        if plan.state == "DONE" and any(one.is_open for one in ours):
-            found.append("done, and an order is still open")
+        if any(one.is_open for one in ours) and plan.state != "HALTED":
+            found.append(f"an order is stuck, and the plan is {plan.state}")
+        if plan.state in ("HALTED", "EXPIRED") and not self.kept.reason:
+            found.append(f"{plan.state}, and nobody is told why")
         return found
 
 
@@ -129,38 +131,7 @@ def trial(
     """
     chance = random.Random(seed)
     clock = Clock()
-    inventory, foreign = (
-        Decimal(chance.randint(100, 9_000)) / 1000,
-        Decimal(chance.choice([0, 0, 2_000, 50_000])) / 1000,
-    )
-    levels = (Decimal("95"), Decimal("105"))
-    exchange = Exchange(
-        clock.seconds, RULES, inventory + foreign, levels=levels, whims=changed(whims(chance)), random=chance
-    )
-    by = chance.choice(["orders", "orders", "operator"])
-    if by == "operator":
-        exchange.whims.bot_orders = 0
-    own = []
-    if by == "orders":
-        own.append(exchange.place(None, "sell", min(inventory, inventory / 3 + RULES.lot), levels[1], rests=True))
-        own.append(exchange.place(None, "buy", Decimal(1), levels[0], rests=True))
-    other = exchange.place(None, "buy", Decimal(1), Decimal("50"), rests=True)
-    terms = Terms(
-        plan_id=new_plan_id(),
-        symbol="SOL-USDT",
-        rules=RULES,
-        inventory=RULES.lots(inventory),
-        foreign=foreign,
-        own_orders=frozenset(one.order_id for one in own),
-        other_orders=frozenset({other.order_id}),
-        levels=levels,
-        stopper=by,
-        slices=chance.choice([1, 1, 3]),
-        every_seconds=60.0,
-        hard=Decimal("0.005"),
-        most_quote=Decimal(1_000_000),
-        settle_seconds=SETTLE,
-    )
+    exchange, terms, foreign = grid(chance, clock.seconds, changed(whims(chance)))
     journal = Journal(folder)
     propose(journal, terms, clock.utc())
     journal.approve(terms.plan_id, terms, "a test", clock.utc(), None)
@@ -191,6 +162,56 @@ def trial(
     clock.now += 3_600
     exchange._go_on()
     return replace(result, kept=journal.kept(terms.plan_id))
+
+
+def grid(
+    chance: random.Random,
+    seconds: Callable[[], float],
+    whims: Whims,
+    *,
+    settle: float = SETTLE,
+    every: float = 60.0,
+    name: Callable[[int], str] = lambda number: f"x{number}",
+    stopper: Stopper | None = None,
+) -> tuple[Exchange, Terms, Decimal]:
+    """An account in which a grid runs, beside coins and orders that are not the grid's, and the terms of leaving it.
+
+    Returns:
+        The exchange, the terms, and what the account has beside, base currency.
+    """
+    inventory, foreign = (
+        Decimal(chance.randint(100, 9_000)) / 1000,
+        Decimal(chance.choice([0, 0, 2_000, 50_000])) / 1000,
+    )
+    levels = (Decimal("95"), Decimal("105"))
+    by = stopper or chance.choice(["orders", "orders", "operator"])
+    # The coins of an exchange's own bot are apart until it is stopped.
+    total = foreign if by in ("bot", "bot_sells") else inventory + foreign
+    exchange = Exchange(seconds, RULES, total, levels=levels, whims=whims, random=chance, name=name)
+    if by != "orders":
+        exchange.whims.bot_orders = 0
+    own = []
+    if by == "orders":
+        own.append(exchange.place(None, "sell", min(inventory, inventory / 3 + RULES.lot), levels[1], rests=True))
+        own.append(exchange.place(None, "buy", Decimal(1), levels[0], rests=True))
+    other = exchange.place(None, "buy", Decimal(1), Decimal("50"), rests=True)
+    terms = Terms(
+        plan_id=new_plan_id(),
+        symbol="SOL-USDT",
+        rules=RULES,
+        inventory=RULES.lots(inventory),
+        foreign=foreign,
+        own_orders=frozenset(one.order_id for one in own),
+        other_orders=frozenset({other.order_id}),
+        levels=levels,
+        stopper=by,
+        slices=chance.choice([1, 1, 3]),
+        every_seconds=every,
+        hard=Decimal("0.005"),
+        most_quote=Decimal(1_000_000),
+        settle_seconds=settle,
+    )
+    return exchange, terms, foreign
 
 
 def propose(journal: Journal, terms: Terms, at: datetime, *, mode: str = "live") -> None:
