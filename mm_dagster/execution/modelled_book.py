@@ -9,11 +9,16 @@ that a real one would have filled.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 
+from mm_dagster.arrays import Floats
+from mm_dagster.bars import BAR, bar_number, floor_bar, iso
 from mm_dagster.books.book import Book
+from mm_dagster.execution.paper import Update
 from mm_dagster.grid.slippage import MOST, Traded, walked
 from mm_dagster.market.venue import VenueError
 
@@ -22,6 +27,8 @@ _NEAREST = 1e-4
 """Minutes of volume of the first level."""
 _LOWEST = 0.05
 """Levels end at this share of the mid price: no model knows what is below."""
+_AT_ONCE = timedelta(minutes=1)
+"""Until then after its bar a plan of the past sells at the close; later at the mean price of the bar in progress."""
 
 
 def modelled(mid: float, half_spread: float, impact: float, sigma: float, volume: float, lot: Decimal) -> Book:
@@ -47,7 +54,7 @@ def modelled(mid: float, half_spread: float, impact: float, sigma: float, volume
     lots = lots[lots > 0]
     if not lots.size:
         raise VenueError("no order book can be modelled: less than a lot is traded in an hour")
-    sold = np.asarray(lots * float(lot) * mid, dtype=np.float64)
+    sold: Floats = np.asarray(lots * float(lot) * mid, dtype=np.float64)
     lost = sold * walked(sold, Traded(np.full(sold.size, sigma), np.full(sold.size, volume)))
     # Of each level the mean loss of what is sold into it, so that a sale down to its end costs what the model says.
     share = np.diff(lost, prepend=0.0) / np.diff(sold, prepend=0.0)
@@ -66,3 +73,79 @@ def modelled(mid: float, half_spread: float, impact: float, sigma: float, volume
         raise VenueError("no order book can be modelled: the price moves more in a minute than it is worth")
     ask = 2.0 * mid - bids[0][0]
     return Book(np.array(bids, dtype=np.float64), np.array([(ask, bids[0][1])], dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Candles:
+    """Successive bars of a market.
+
+    Attributes:
+        symbol: the market.
+        first: when the first bar opens.
+        close: quote currency, NaN where MISSING, shape (bars,).
+        mean: what an equal sale over each bar would have fetched, likewise.
+        traded: at every bar.
+        half_spread: of the market, fraction.
+    """
+
+    symbol: str
+    first: datetime
+    close: Floats
+    mean: Floats
+    traded: Traded
+    half_spread: float
+
+    def book(self, closes_at: datetime, price: float, impact: float, lot: Decimal) -> Book:
+        """At a price, by the volume and volatility that were known when a bar had closed; see `modelled`."""
+        place = self.place(closes_at)
+        sigma, volume = float(self.traded.sigma[place]), float(self.traded.volume[place])
+        try:
+            return modelled(price, self.half_spread, impact, sigma, volume, lot)
+        except VenueError as error:
+            raise VenueError(f"{self.symbol}: {iso(closes_at)}: {error}") from None
+
+    def place(self, closes_at: datetime) -> int:
+        """Of the bar that closes at a time.
+
+        Raises:
+            VenueError: it is beyond the candles.
+        """
+        place = bar_number(closes_at) - 1 - bar_number(self.first)
+        if not 0 <= place < self.close.size:
+            raise VenueError(f"{self.symbol}: no order book can be modelled: {iso(closes_at)} is beyond the candles")
+        return place
+
+
+@dataclass(frozen=True)
+class Past:
+    """The books that a plan of the past meets.
+
+    Attributes:
+        candles: from its bar on.
+        as_of: the close of its bar.
+        impact: what its slices do to each other, as it was forecast, fraction: no candle shows it.
+        lot: base currency.
+    """
+
+    candles: Candles
+    as_of: datetime
+    impact: float
+    lot: Decimal
+    _known: dict[int, Update] = field(default_factory=dict)
+
+    def update(self, now: datetime) -> Update:
+        """The book of a minute.
+
+        Raises:
+            VenueError: none can be modelled.
+        """
+        minute = (now - self.as_of) // timedelta(minutes=1)
+        if minute not in self._known:
+            candles, closed = self.candles, floor_bar(now)
+            if now - self.as_of < _AT_ONCE:
+                price, closed = float(candles.close[candles.place(self.as_of)]), self.as_of
+            else:
+                price = float(candles.mean[candles.place(closed + BAR)])
+            name = f"past {candles.symbol} {iso(self.as_of)} {minute}"
+            self._known[minute] = Update(name, candles.book(closed, price, self.impact, self.lot))
+        return self._known[minute]

@@ -16,14 +16,14 @@ from decimal import Decimal
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, bar_number, by_bar, floor_bar, iso
-from mm_dagster.books.book import BP, Book
+from mm_dagster.bars import BAR, Span, by_bar, floor_bar, iso
+from mm_dagster.books.book import BP
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.evaluation.leaving import mean_prices
 from mm_dagster.execution.drive import World
 from mm_dagster.execution.exit_cost import LEAD_BARS
 from mm_dagster.execution.journal import Journal, Kept
-from mm_dagster.execution.modelled_book import modelled
+from mm_dagster.execution.modelled_book import Candles, Past
 from mm_dagster.execution.paper import Ledger, PaperVenue, Update
 from mm_dagster.grid.slippage import traded
 from mm_dagster.market.order_venue import MarketRules
@@ -36,8 +36,6 @@ OF_THE_PAST = "of_the_past"
 """In what is noted beside a plan's forecast: it is carried out on stored candles, in their time."""
 LONGEST = timedelta(hours=3)
 """So much after its bar a plan of the past is over, or halted: the candles until then are looked at."""
-_AT_ONCE = timedelta(minutes=1)
-"""Until then after its bar a plan of the past sells at the close; later at the mean price of the bar."""
 _OLD = timedelta(days=1)
 """An older candle is no price."""
 _FINEST = 0.01
@@ -155,63 +153,37 @@ def _of_newest(project: Project, grid: GridConfig, rules: MarketRules) -> Update
     newest = min(floor_bar(now), project.lake.newest("candles").get(grid.symbol, now - 2 * _OLD) + BAR)
     if now - newest > _OLD:
         raise VenueError(f"{grid.symbol}: no order book can be modelled: the newest candle is of {iso(newest)}")
-    candles = _Candles(project, grid, Span(newest - BAR, newest))
-    book = candles.book(newest, candles.close(newest), 0.0, rules)
+    candles = _candles(project, grid, Span(newest - BAR, newest))
+    book = candles.book(newest, float(candles.close[candles.place(newest)]), 0.0, rules.lot)
     return Update(f"modelled {iso(newest)} {int(now.timestamp() // 60)}", book)
 
 
-class _Candles:
-    """The stored candles of a market over a span, and what a book would be modelled from."""
-
-    def __init__(self, project: Project, grid: GridConfig, span: Span) -> None:
-        self._half_spread = project.config.risk.half_spread(grid.symbol)
-        self._symbol, self._span = grid.symbol, span.back(LEAD_BARS)
-        columns = ["open", "high", "low", "close", "volume"]
-        rows = project.lake.read(
-            "candles", span=self._span, symbols=[grid.symbol], columns=["symbol", "close_time", *columns]
-        )
-        lanes = pl.DataFrame({"symbol": [grid.symbol]})
-        self._prices = {
-            name: values[0] for name, values in by_bar(rows, self._span, lanes, *columns, time="close_time").items()
-        }
-        self._means = mean_prices(self._prices)
-        self._traded = traded(self._prices["close"], self._prices["volume"])
-
-    def close(self, closes_at: datetime) -> float:
-        """Of the bar that closes at a time, quote currency; NaN: not known."""
-        return float(self._prices["close"][self._place(closes_at)])
-
-    def mean(self, opens_at: datetime) -> float:
-        """What an equal sale over the bar that opens at a time would have fetched; NaN: not known."""
-        return float(self._means[self._place(opens_at + BAR)])
-
-    def book(self, closes_at: datetime, price: float, impact: float, rules: MarketRules) -> Book:
-        """At a price, by the volume and volatility that were known when a bar had closed."""
-        place = self._place(closes_at)
-        sigma, volume = float(self._traded.sigma[place]), float(self._traded.volume[place])
-        try:
-            return modelled(price, self._half_spread, impact, sigma, volume, rules.lot)
-        except VenueError as error:
-            raise VenueError(f"{self._symbol}: {iso(closes_at)}: {error}") from None
-
-    def _place(self, closes_at: datetime) -> int:
-        place = bar_number(closes_at) - 1 - bar_number(self._span.start)
-        if not 0 <= place < self._span.bars:
-            raise VenueError(f"{self._symbol}: no order book can be modelled: {iso(closes_at)} is beyond the candles")
-        return place
+def _candles(project: Project, grid: GridConfig, span: Span) -> Candles:
+    """The stored candles of a grid's market over a span, and what volume and volatility look back on."""
+    wide, columns = span.back(LEAD_BARS), ["open", "high", "low", "close", "volume"]
+    rows = project.lake.read("candles", span=wide, symbols=[grid.symbol], columns=["symbol", "close_time", *columns])
+    by_name = by_bar(rows, wide, pl.DataFrame({"symbol": [grid.symbol]}), *columns, time="close_time")
+    prices = {name: values[0] for name, values in by_name.items()}
+    return Candles(
+        symbol=grid.symbol,
+        first=wide.start,
+        close=prices["close"],
+        mean=mean_prices(prices),
+        traded=traded(prices["close"], prices["volume"]),
+        half_spread=project.config.risk.half_spread(grid.symbol),
+    )
 
 
 class _Past:
     """Time as it passes on stored candles, and the books of its minutes."""
 
     def __init__(self, project: Project, grid: GridConfig, kept: Kept) -> None:
-        self._as_of, self._rules, self._gone = kept.created_at, kept.plan.terms.rules, 0.0
+        self._gone = 0.0
         # A process that was killed goes on where the journal ends.
         self._begins = max(event.at for event in Journal(project.data).events(kept.plan_id))
-        start = floor_bar(self._as_of)
-        self._candles = _Candles(project, grid, Span(start - BAR, start + LONGEST))
-        self._impact = _impact(project, kept)
-        self._symbol = grid.symbol
+        as_of = floor_bar(kept.created_at)
+        candles = _candles(project, grid, Span(as_of - BAR, as_of + LONGEST))
+        self._books = Past(candles, as_of, _impact(project, kept), kept.plan.terms.rules.lot)
 
     def seconds(self) -> float:
         """Of a clock that nobody sets."""
@@ -227,10 +199,4 @@ class _Past:
 
     def update(self) -> Update:
         """The book of this minute."""
-        now = self.utc()
-        opens_at = floor_bar(now)
-        at_once = now - self._as_of < _AT_ONCE
-        price = self._candles.close(floor_bar(self._as_of)) if at_once else self._candles.mean(opens_at)
-        closed = floor_bar(self._as_of) if at_once else opens_at
-        book = self._candles.book(closed, price, self._impact, self._rules)
-        return Update(f"past {self._symbol} {iso(self._as_of)} {int((now - self._as_of).total_seconds() // 60)}", book)
+        return self._books.update(self.utc())
