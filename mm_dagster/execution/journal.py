@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.errors import ForeseenError
+from mm_dagster.execution import durable
 from mm_dagster.execution.machine import FINAL, RUNNING, Order, Plan, PlanState, Terms
 from mm_dagster.market.order_venue import MarketRules
 
@@ -34,7 +35,6 @@ MARK = "mark"
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _ID_LENGTH = 8
 """Letters of a plan's id: `mm`, the id, `n` and a number of up to seven digits are 18."""
-_PATIENCE_SECONDS = 20.0
 _DAY = timedelta(hours=24)
 
 _SCHEMA = """
@@ -185,7 +185,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
-            with closing(self._open()) as file:
+            with closing(durable.connect(self.path)) as file:
                 file.execute("PRAGMA journal_mode = WAL")
                 file.executescript(_SCHEMA)
             self.path.chmod(0o600)
@@ -363,37 +363,13 @@ class Journal:
 
     # the file ---------------------------------------------------------------------------------------------------------
 
-    def _open(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS, isolation_level=None)
-        file.row_factory = sqlite3.Row
-        # FULL, not the usual NORMAL of WAL: a commit that is lost in a power cut would be an order that nobody knows.
-        file.execute("PRAGMA synchronous = FULL")
-        return file
-
-    @contextmanager
-    def _turn(self) -> Iterator[sqlite3.Connection]:
+    def _turn(self) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction that writes."""
-        try:
-            with closing(self._open()) as file:
-                file.execute("BEGIN IMMEDIATE")
-                try:
-                    yield file
-                except BaseException:
-                    file.execute("ROLLBACK")
-                    raise
-                file.execute("COMMIT")
-        except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from None
+        return durable.turn(self.path, self._refusal)
 
-    @contextmanager
-    def _look(self) -> Iterator[sqlite3.Connection]:
+    def _look(self) -> AbstractContextManager[sqlite3.Connection]:
         """One moment of the file."""
-        try:
-            with closing(self._open()) as file:
-                file.execute("BEGIN")
-                yield file
-        except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from None
+        return durable.look(self.path, self._refusal)
 
     def _refusal(self, error: Exception) -> JournalError:
         return JournalError(

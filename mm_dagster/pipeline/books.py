@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, iso
+from mm_dagster.bars import BAR, Span, floor_bar, iso
 from mm_dagster.books.book import Book, BookError, parse
 from mm_dagster.books.snapshot import FARTHEST, doubt, figures, is_far
 from mm_dagster.history.lake import Commit
@@ -241,7 +241,7 @@ def book_now(project: Project, symbol: str) -> Book:
         f"{_venue(project, symbol)}: {symbol}", project.venues.of(symbol).order_book(symbol, SECONDS)
     )
     if isinstance(judged, Book):
-        judged = _measured(project, {symbol: judged}, project.venues.clock(symbol), ends)[symbol]
+        judged = _measured(project, {symbol: judged}, floor_bar(project.venues.clock(symbol)), ends)[symbol]
     if isinstance(judged, Book):
         return judged
     raise VenueError(judged)

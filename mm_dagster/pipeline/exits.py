@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -52,7 +52,16 @@ class Occupied(ExitRefused):
     """Another process works on the account."""
 
 
-def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = None, accept: bool = False) -> Kept:
+def propose(
+    project: Project,
+    grid_id: str,
+    mode: Mode,
+    *,
+    over: int | None = None,
+    accept: bool = False,
+    as_of: datetime | None = None,
+    noted: Mapping[str, Any] | None = None,
+) -> Kept:
     """A plan to leave a grid, written into the journal; nothing is asked of an exchange but its rules.
 
     Args:
@@ -61,6 +70,8 @@ def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = No
         mode: paper, test or live.
         over: minutes that a person prefers; None: by the style of orders.yaml.
         accept: whether a person answered the plan's question with yes.
+        as_of: on paper, a bar of the past that is left on recorded candles; None: the present.
+        noted: what is kept beside the forecast.
 
     Raises:
         ExitRefused: something stands against it.
@@ -70,7 +81,7 @@ def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = No
     if not orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {orders.mode} allows no {mode} plan; set it, see docs/orders.md")
     horizon = {"AGGRESSIVE": 0, "TWAP": 15}.get(orders.style) if over is None else over
-    found = plan_of(project, grid_id, None, horizon)
+    found = plan_of(project, grid_id, as_of, horizon)
     plan, grid = found.plan, found.grid
     journal = Journal(project.data)
     if mode != "paper":
@@ -81,9 +92,9 @@ def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = No
         raise ExitRefused(f"grid {grid_id}: it holds nothing; stop it on the exchange, there is nothing to sell")
     if plan.asks is not None and not accept:
         raise ExitRefused(f"grid {grid_id}: {plan.asks} With --accept it is taken as answered")
-    with opened(project, grid, mode) as venue:
+    with opened(project, grid, mode, None) as venue:
         rules = venue.rules(grid.symbol)
-    now = project.now()
+    now = as_of or project.now()
     terms = Terms(
         plan_id=new_plan_id(),
         symbol=grid.symbol,
@@ -117,7 +128,7 @@ def propose(project: Project, grid_id: str, mode: Mode, *, over: int | None = No
         approved_at=None,
         approved_by=None,
         ended_at=None,
-        forecast=_forecast(plan),
+        forecast=_forecast(plan) | dict(noted or {}),
     )
     journal.propose(kept)
     return kept
@@ -209,7 +220,15 @@ def _refuse_key(project: Project, venue: str, settings: CcxtVenue) -> None:
         raise ExitRefused(f"orders.yaml: trade_key: the key may not trade ({', '.join(may.names)}); give it that right")
 
 
-def approve(project: Project, plan_id: str, by: str, *, stopped: bool = False, amount: Decimal | None = None) -> Kept:
+def approve(
+    project: Project,
+    plan_id: str,
+    by: str,
+    *,
+    stopped: bool = False,
+    amount: Decimal | None = None,
+    at: datetime | None = None,
+) -> Kept:
     """A person lets a plan be carried out; the baseline of the account is taken now.
 
     Args:
@@ -218,6 +237,7 @@ def approve(project: Project, plan_id: str, by: str, *, stopped: bool = False, a
         by: who.
         stopped: whether that person says that the grid is stopped, where no program can stop it.
         amount: what the grid holds by that person's word, base currency; None: as it was proposed.
+        at: on recorded candles, the moment of the past; None: the present.
 
     Raises:
         ExitRefused: something is open that a person must decide.
@@ -239,10 +259,10 @@ def approve(project: Project, plan_id: str, by: str, *, stopped: bool = False, a
             f"grid {grid.id}: what it holds is modelled from candles, not told by the exchange: look there, and say it "
             "with --amount"
         )
-    with opened(project, grid, mode) as venue:
+    with opened(project, grid, mode, replace(kept, plan=replace(kept.plan, terms=terms))) as venue:
         terms = _with_baseline(project, grid, terms, venue, mode, stopped=stopped)
     most = project.config.orders.max_exits_a_day if mode == "live" else None
-    journal.approve(plan_id, terms, by, project.now(), most)
+    journal.approve(plan_id, terms, by, at or project.now(), most)
     return journal.kept(plan_id)
 
 
@@ -329,6 +349,7 @@ def carry_out(
     *,
     seconds: float | None = None,
     say: Callable[[str, str], None] = lambda kind, said: None,
+    keeps: bool = True,
 ) -> Kept:
     """Carries a plan out until it is over or halted, or the time is; then the lake has all that happened.
 
@@ -337,6 +358,7 @@ def carry_out(
         plan_id: an approved plan, or a halted one of which an order is open.
         seconds: how long; None: until there is nothing to do.
         say: is told each step.
+        keeps: whether the lake is to have it at once; False: who carries many out calls `keep` at their end.
 
     Raises:
         Occupied: another process works on this account.
@@ -348,7 +370,7 @@ def carry_out(
     mode: Mode = before.mode  # type: ignore[assignment]
     if not project.config.orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
-    with _one_at_a_time(project.data, before.venue, mode), opened(project, grid, mode) as venue:
+    with _one_at_a_time(project.data, before.venue, mode), opened(project, grid, mode, before) as venue:
         world = World(
             venue=venue,
             book=lambda: book_now(project, grid.symbol),
@@ -359,9 +381,14 @@ def carry_out(
             is_killed=lambda: is_killed(project),
             say=say,
         )
-        until = None if seconds is None else time.monotonic() + seconds
+        if mode == "paper":
+            from mm_dagster.pipeline.paper import on_paper
+
+            world = on_paper(project, grid, before, world)
+        until = None if seconds is None else world.seconds() + seconds
         after = Driver(journal, plan_id, world).run(until)
-    keep(project)
+    if keeps:
+        keep(project)
     if after.plan.state != before.plan.state:
         tell(project, after)
     return after
@@ -395,8 +422,14 @@ def _one_at_a_time(data: Path, venue: str, mode: Mode) -> Iterator[None]:
 
 
 @contextmanager
-def opened(project: Project, grid: GridConfig, mode: Mode) -> Iterator[OrderVenue]:
+def opened(project: Project, grid: GridConfig, mode: Mode, kept: Kept | None) -> Iterator[OrderVenue]:
     """The account that a plan sells at, or the one on paper.
+
+    Args:
+        project: configuration and venues.
+        grid: which is left.
+        mode: paper, test or live.
+        kept: the plan; None: there is none yet, and only the market's rules are asked for.
 
     Raises:
         ForeseenError: it cannot be opened.
@@ -405,7 +438,7 @@ def opened(project: Project, grid: GridConfig, mode: Mode) -> Iterator[OrderVenu
     if mode == "paper":
         from mm_dagster.pipeline.paper import paper_venue
 
-        yield paper_venue(project, grid)
+        yield paper_venue(project, grid, kept)
         return
     from mm_dagster.market.orders import open_orders
     from mm_dagster.pipeline.venues import key_of
@@ -586,7 +619,7 @@ def plan_row(kept: Kept) -> dict[str, Any]:
         "fee": float(sum(fees, Decimal(0))) if fees else None,
         "arrival_mid": None if arrival is None else float(arrival),
         "shortfall_bp": shortfall,
-        **{name: kept.forecast.get(name) for name in ("expected_bp", "low_80_bp", "high_80_bp")},
+        **{name: kept.forecast.get(name) for name in ("expected_bp", "low_80_bp", "high_80_bp", "session_id")},
     }
 
 

@@ -15,7 +15,15 @@ from mm_dagster.tables.columns import (
 )
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
-from mm_dagster.tables.words import ORDER_MODES, ORDER_STATES, PLAN_STATES, STOPPERS
+from mm_dagster.tables.words import (
+    ORDER_MODES,
+    ORDER_STATES,
+    PAPER_PRICES,
+    PLAN_STATES,
+    SESSION_STATES,
+    STATES,
+    STOPPERS,
+)
 
 
 class ExitCost(dy.Schema):
@@ -83,6 +91,7 @@ class ExitPlan(dy.Schema):
     expected_bp = number("What was forecast.")
     low_80_bp = number("Lower end of the 80 % interval of the forecast.")
     high_80_bp = number("Upper end of it.")
+    session_id = text("The paper operator's session that made it; null: a person did.", nullable=True)
 
 
 class ExitOrder(dy.Schema):
@@ -112,10 +121,28 @@ class ExitEvent(dy.Schema):
     said = text("In words.")
 
 
+class Session(dy.Schema):
+    """Each session of the paper operator, which leaves grids on paper as soon as they reach a level."""
+
+    session_id = text("Session.", key=True)
+    started_at = time("When a person started it;")
+    started_by = text("Who.")
+    level = one_of(STATES[1:], "A grid in this state or a higher one is left.")
+    grids = dy.List(dy.String(), nullable=True, description="The grids that it looks at; null: all that run.")
+    over_minutes = count("Minutes over which each is sold; null: as its plan proposes.")
+    prices = one_of(PAPER_PRICES, "What is sold into.")
+    since = time("States from this bar on count;")
+    state = one_of(SESSION_STATES, "Where it stands.")
+    stopped_at = time("When a person stopped it;", nullable=True)
+    stopped_by = text("Who.", nullable=True)
+    ended_at = time("When its last plan had come to an end after that;", nullable=True)
+
+
 STAGES = (
     Stage("exit_plan", ExitPlan, group="execution"),
     Stage("exit_order", ExitOrder, group="execution"),
     Stage("exit_event", ExitEvent, group="execution"),
+    Stage("session", Session, group="execution"),
     Stage(
         "exit_cost",
         ExitCost,

@@ -54,6 +54,12 @@ PLAN_STATES = (
 )  # fmt: skip
 """Of a plan to leave a grid; see execution/machine.py."""
 
+SESSION_STATES = ("RUNNING", "STOPPING", "ENDED")
+"""Of a paper operator; STOPPING: it makes no new plan, and those that it made come to an end."""
+
+PAPER_PRICES = ("BOOKS", "CANDLES")
+"""What is sold into on paper: the order books of now, or books that are modelled from stored candles."""
+
 ORDER_STATES = ("INTENDED", "CLOSED", "ABSENT")
 
 STOPPERS = ("bot", "bot_sells", "orders", "operator")

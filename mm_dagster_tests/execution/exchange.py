@@ -16,6 +16,7 @@ from decimal import Decimal
 from mm_dagster.books.book import Book, parse
 from mm_dagster.market.order_venue import Holding, MarketRules, OpenOrder, OrderRecord
 from mm_dagster.market.venue import VenueError
+from mm_dagster_tests.execution.matching import Matching
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Exchange:
         duplicates: orders that came with a number that another had.
         others_cancelled: orders of other people that were cancelled.
         name: what it calls its orders, by their number.
+        walks: buyers whom our sales meet; None: they all sell near the mid price.
     """
 
     seconds: Callable[[], float]
@@ -122,6 +124,7 @@ class Exchange:
     others_cancelled: list[str] = field(default_factory=list)
     sides: list[str] = field(default_factory=list)
     duplicates: int = 0
+    walks: Matching | None = None
     _balances: list[tuple[float, Decimal]] = field(default_factory=list)
     _late: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     name: Callable[[int], str] = lambda number: f"x{number}"
@@ -166,6 +169,8 @@ class Exchange:
         )
 
     def book(self) -> Book:
+        if self.walks is not None:
+            return self.walks.book()
         return parse(
             [(self.mid * (1 - 0.0002 * (n + 1)), 1.0 + n) for n in range(20)],
             [(self.mid * (1 + 0.0002 * (n + 1)), 1.0 + n) for n in range(20)],
@@ -211,12 +216,17 @@ class Exchange:
     def _fill(self, order: Placed, amount: Decimal) -> None:
         now = self.seconds()
         filled = min(order.amount, self.rules.amount(self.rules.lots(amount)))
+        proceeds = filled * max(order.limit, Decimal(repr(round(self.mid * 0.999, 6))))
+        if self.walks is not None and order.client_id is not None:
+            trades = self.walks.sell(filled, order.limit)
+            filled = sum((traded for _, traded in trades), Decimal(0))
+            proceeds = sum((price * traded for price, traded in trades), Decimal(0))
         self._balances.append((now + self.random.uniform(0, self.whims.balance_lag), self.total))
         sign = -1 if order.side == "sell" else 1
         self.total += sign * filled
         order.shown_filled = self.rules.amount(self.rules.lots(order.filled + filled * Decimal(self.random.random())))
         order.filled += filled
-        order.proceeds += filled * max(order.limit, Decimal(repr(round(self.mid * 0.999, 6))))
+        order.proceeds += proceeds
         order.true_at = now + self.random.uniform(0, self.whims.fill_lag)
         if order.client_id is None:
             self.sold_by_grid -= sign * filled

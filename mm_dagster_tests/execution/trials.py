@@ -155,7 +155,7 @@ def trial(
         clock.sleep(chance.uniform(0, 3))
         world = World(venue, venue.book, None, clock.seconds, clock.sleep, clock.utc, lambda: False, step)
         try:
-            Driver(_deadly(Journal(folder), die), terms.plan_id, world).run(clock.now + 30_000)
+            Driver(deadly(Journal(folder), die), terms.plan_id, world).run(clock.now + 30_000)
         except Killed:
             continue
         break
@@ -259,7 +259,7 @@ class _Deadly(InProcess):
         return asked
 
 
-def _deadly(journal: Journal, die: Callable[[], None]) -> Journal:
+def deadly(journal: Journal, die: Callable[[], None]) -> Journal:
     """A journal before and after whose every line the process may die."""
     turn = journal._turn
 

@@ -1,0 +1,314 @@
+"""Leaving on paper, on the books of now and on stored candles; and the operator that does it by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from mm_dagster.bars import BAR, Span, parse_time
+from mm_dagster.execution.journal import Journal
+from mm_dagster.execution.machine import RUNNING
+from mm_dagster.execution.paper import Ledger
+from mm_dagster.history.lake import Commit
+from mm_dagster.market.simulated import simulate
+from mm_dagster.pipeline import clock, exits, paper_sessions
+from mm_dagster.pipeline.paper import reconcile
+from mm_dagster.pipeline.paper_sessions import SessionRefused
+from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.ticks import run_days, run_tick
+from mm_dagster.tables.registry import dtypes
+from mm_dagster_tests.cli.small import configure
+
+DAYS = Span(parse_time("2026-06-23T00:00:00Z"), parse_time("2026-06-27T00:00:00Z"))
+NOW = DAYS.end + timedelta(minutes=4)
+GRID = "eth"
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days of a grid on a simulated market; its clock stands where they end."""
+    folder = tmp_path_factory.mktemp("paper")
+    configure(folder)
+    (folder / "configuration" / "orders.yaml").write_text("mode: paper\nsettle_seconds: 1\n")
+    clock.start(folder / "data", NOW)
+    run_days(Project(str(folder / "configuration"), str(folder / "data")), DAYS)
+    return folder
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which waiting takes no time."""
+    shutil.copytree(filled, tmp_path / "home")
+    (tmp_path / "home" / "data" / clock.NAME).unlink()
+    clock.start(tmp_path / "home" / "data", NOW)
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += max(seconds, 1e-3)
+
+    monkeypatch.setattr(exits, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def project(folder: Path) -> Project:
+    return opened(folder)
+
+
+def opened(folder: Path) -> Project:
+    """As another process opens it."""
+    return Project(str(folder / "configuration"), str(folder / "data"))
+
+
+def states(project: Project, at: dict[datetime, str]) -> None:
+    """Makes some states others than they were."""
+    rows = project.lake.read("exit_state").filter(pl.col("as_of").is_in(list(at)))
+    rows = rows.with_columns(state=pl.col("as_of").replace_strict(at, return_dtype=pl.String))
+    project.lake.upsert("exit_state", rows, commit=Commit("test", "exit_state", ""))
+
+
+def calm(project: Project) -> None:
+    """No state is higher than NORMAL."""
+    rows = project.lake.read("exit_state").with_columns(state=pl.lit("NORMAL"))
+    project.lake.upsert("exit_state", rows, commit=Commit("test", "exit_state", ""))
+
+
+# one plan -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_of_a_simulated_market_is_left_on_the_books_of_now(project: Project) -> None:
+    kept = exits.propose(project, GRID, "paper", accept=True)
+    kept = exits.approve(project, kept.plan_id, "a test")
+    kept = exits.carry_out(project, kept.plan_id)
+    assert (kept.plan.state, kept.reason[-9:]) == ("DONE", "were sold")
+    row = exits.plan_row(kept)
+    assert row["filled"] == row["amount"] > 0
+    assert row["fee"] == pytest.approx(0.001 * row["proceeds"])
+    assert 10 < row["shortfall_bp"] < 60
+    assert reconcile(project, kept) == []
+    assert project.lake.read("exit_plan")["state"].to_list() == ["DONE"]
+
+
+def test_another_process_goes_on_where_one_let_go(folder: Path) -> None:
+    kept = exits.propose(opened(folder), GRID, "paper", over=5, accept=True)
+    exits.approve(opened(folder), kept.plan_id, "a test")
+    seen = []
+    for _ in range(40):
+        kept = exits.carry_out(opened(folder), kept.plan_id, seconds=100.0)
+        seen.append(len(kept.plan.orders))
+        if kept.plan.state not in RUNNING:
+            break
+    assert kept.plan.state == "DONE"
+    assert seen[0] < seen[-1] == 5
+    assert reconcile(opened(folder), kept) == []
+
+
+def test_of_recorded_candles_the_newest_one_is_sold_into(folder: Path) -> None:
+    rows = simulate("ETH-USDT", Span(DAYS.start - timedelta(days=40), DAYS.end))
+    (folder / "candles" / "ETH-USDT").mkdir(parents=True)
+    rows.write_parquet(folder / "candles" / "ETH-USDT" / "15m.parquet")
+    markets = {
+        "venues": {"main": {"kind": "recorded", "path": str(folder / "candles")}},
+        "markets": [{"symbol": "ETH-USDT", "venue": "main"}],
+    }
+    (folder / "configuration" / "markets.yaml").write_text(json.dumps(markets))
+    shutil.rmtree(folder / "data" / "history")
+    project = opened(folder)
+    project.now = lambda: NOW  # type: ignore[method-assign]
+    run_days(project, DAYS)
+    kept = exits.propose(project, GRID, "paper", accept=True)
+    kept = exits.approve(project, kept.plan_id, "a test")
+    kept = exits.carry_out(project, kept.plan_id)
+    assert kept.plan.state == "DONE"
+    row = exits.plan_row(kept)
+    close = rows["close"][-1]
+    assert row["arrival_mid"] == pytest.approx(close)
+    # At once: what is said and what is sold into are one model.
+    assert row["shortfall_bp"] == pytest.approx(row["expected_bp"], abs=0.3)
+
+
+def test_a_kill_file_halts_it_on_paper_too(project: Project) -> None:
+    kept = exits.propose(project, GRID, "paper", accept=True)
+    kept = exits.approve(project, kept.plan_id, "a test")
+    (project.data / "KILL").touch()
+    assert exits.carry_out(project, kept.plan_id).plan.state == "HALTED"
+    assert Ledger(project.data).orders(kept.plan_id) == ()
+
+
+def test_what_the_ledger_and_the_journal_do_not_share_is_said(project: Project) -> None:
+    kept = exits.propose(project, GRID, "paper", accept=True)
+    kept = exits.approve(project, kept.plan_id, "a test")
+    kept = exits.carry_out(project, kept.plan_id)
+    journal = Journal(project.data)
+    (order,) = kept.plan.orders
+    for changed, said in (
+        ({"filled": order.filled - 1}, "other fills"),
+        ({"state": "ABSENT"}, "never arrived"),
+    ):
+        journal.settle(kept.plan_id, replace(order, **changed), NOW)  # type: ignore[arg-type]
+        assert said in " ".join(reconcile(project, journal.kept(kept.plan_id)))
+
+
+# the operator ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_leaves_what_reaches_the_level_once_and_the_daemon_carries_it_out(folder: Path) -> None:
+    project = opened(folder)
+    calm(project)
+    row = paper_sessions.start(project, level="LATEST_ACCEPTABLE_EXIT", by="a test")
+    assert (row["prices"], row["state"]) == ("BOOKS", "RUNNING")
+    assert paper_sessions.act(opened(folder)) == []
+    states(project, {DAYS.end: "WARNING"})
+    assert not paper_sessions.is_due(opened(folder))
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+    assert paper_sessions.is_due(opened(folder))
+    (kept,) = paper_sessions.act(opened(folder))
+    assert (kept.plan.state, kept.approved_by) == ("APPROVED", "paper")
+    assert paper_sessions.act(opened(folder)) == []
+    assert [one.plan_id for one in exits.open_plans(project)] == [kept.plan_id]
+    exits.carry_out(opened(folder), kept.plan_id)
+    (settled,) = paper_sessions.settlement(opened(folder), row["session_id"])
+    assert (settled["state"], settled["level"], settled["faults"]) == ("DONE", "MANDATORY_EXIT", [])
+    assert settled["slippage_bp"] == pytest.approx(settled["shortfall_bp"] - settled["expected_bp"])
+    assert project.lake.read("exit_plan")["session_id"].to_list() == [row["session_id"]]
+
+
+def test_an_old_state_is_no_reason_to_leave_on_the_books_of_now(project: Project) -> None:
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+    paper_sessions.start(project, level="WARNING", by="a test")
+    (project.data / clock.NAME).unlink()
+    clock.start(project.data, NOW + timedelta(hours=2))
+    assert not paper_sessions.is_due(project)
+    assert paper_sessions.act(project) == []
+
+
+def test_a_session_of_the_past_leaves_at_the_first_bar_of_the_level_in_the_time_of_its_candles(folder: Path) -> None:
+    project = opened(folder)
+    calm(project)
+    since, at = DAYS.start + 100 * BAR, DAYS.start + 200 * BAR
+    states(project, {since - BAR: "MANDATORY_EXIT", at: "WARNING", at + BAR: "MANDATORY_EXIT"})
+    row = paper_sessions.start(project, level="WARNING", since=since, by="a test")
+    assert row["prices"] == "CANDLES"
+    (kept,) = paper_sessions.act(project)
+    assert kept.plan.state == "DONE"
+    assert kept.created_at == at
+    assert kept.ended_at is not None
+    assert at < kept.ended_at < at + timedelta(hours=1)
+    (settled,) = paper_sessions.settlement(project, row["session_id"])
+    close = float(project.lake.read("candles", span=Span(at - BAR, at))["close"][0])
+    assert settled["arrival_mid"] == pytest.approx(close)
+    assert settled["within_80"] is not None
+    assert settled["faults"] == []
+    risk = project.lake.read("grid_risk", span=Span(at - BAR, DAYS.end)).sort("as_of")
+    # Sold at once by the model that values the grid, it is worth what the grid was.
+    assert settled["value"] == pytest.approx(risk["liquidation_value"][0], rel=2e-4)
+    assert settled["gain_vs_nothing"] == pytest.approx(settled["value"] - risk["liquidation_value"][-1])
+    assert settled["is_open"]
+    assert settled["gain_vs_own"] is None
+    assert paper_sessions.act(project) == []
+
+
+def test_it_is_held_against_what_the_operator_did(folder: Path) -> None:
+    project = opened(folder)
+    calm(project)
+    at = DAYS.start + 200 * BAR
+    states(project, {at: "WARNING"})
+    row = paper_sessions.start(project, level="WARNING", since=DAYS.start + 100 * BAR, by="a test")
+    paper_sessions.act(project)
+    said = dict.fromkeys(dtypes("operator_response")) | {
+        "response_id": "1", "grid_id": GRID, "at": at + 10 * BAR - timedelta(minutes=3), "action": "stopped",
+    }  # fmt: skip
+    frame = pl.DataFrame([said], schema=dtypes("operator_response"), orient="row")
+    project.lake.upsert("operator_response", frame, commit=Commit("test", "operator_response", ""))
+    (settled,) = paper_sessions.settlement(opened(folder), row["session_id"])
+    risk = project.lake.read("grid_risk", span=Span(at + 9 * BAR, at + 10 * BAR))
+    assert settled["gain_vs_own"] == pytest.approx(settled["value"] - risk["liquidation_value"][0])
+
+
+def test_what_candles_do_not_tell_yet_waits(folder: Path) -> None:
+    project = opened(folder)
+    calm(project)
+    states(project, {DAYS.end - 2 * BAR: "WARNING"})
+    paper_sessions.start(project, level="WARNING", since=DAYS.start + 100 * BAR, by="a test")
+    assert not paper_sessions.is_due(project)
+    (folder / "data" / clock.NAME).unlink()
+    clock.start(folder / "data", NOW + 13 * BAR)
+    run_tick(project, DAYS.end + 13 * BAR)
+    project = opened(folder)
+    states(project, {DAYS.end + number * BAR: "NORMAL" for number in range(1, 14)})
+    assert paper_sessions.is_due(project)
+    (kept,) = paper_sessions.act(project)
+    assert kept.created_at == DAYS.end - 2 * BAR
+
+
+def test_a_stop_lets_plans_end_and_makes_no_new_one(folder: Path) -> None:
+    project = opened(folder)
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+    row = paper_sessions.start(project, level="WARNING", by="a test")
+    (kept,) = paper_sessions.act(project)
+    assert paper_sessions.stop(project, "a test")["state"] == "STOPPING"
+    assert not paper_sessions.is_due(project)
+    with pytest.raises(SessionRefused, match="is STOPPING"):
+        paper_sessions.start(project, level="WARNING", by="a test")
+    exits.carry_out(opened(folder), kept.plan_id)
+    assert paper_sessions.is_due(project)
+    paper_sessions.act(opened(folder))
+    ended = paper_sessions.newest(project)
+    assert ended is not None
+    assert (ended["session_id"], ended["state"]) == (row["session_id"], "ENDED")
+    assert ended["ended_at"] >= ended["stopped_at"]
+
+
+def test_a_stop_may_let_plans_go(project: Project) -> None:
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+    paper_sessions.start(project, level="WARNING", by="a test")
+    (kept,) = paper_sessions.act(project)
+    assert paper_sessions.stop(project, "a test", let_go=True)["state"] == "ENDED"
+    after = Journal(project.data).kept(kept.plan_id)
+    assert (after.plan.state, "let go" in after.reason) == ("HALTED", True)
+    assert exits.open_plans(project) == []
+
+
+def test_a_grid_that_holds_nothing_is_not_left(project: Project) -> None:
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+    rows = project.lake.read("grid_risk", span=Span(DAYS.end - BAR, DAYS.end)).with_columns(inventory=0.0)
+    project.lake.upsert("grid_risk", rows, commit=Commit("test", "grid_risk", ""))
+    paper_sessions.start(project, level="WARNING", by="a test")
+    assert not paper_sessions.is_due(project)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"level": "NORMAL"}, "NORMAL: is no level"),
+        ({"level": "WARNINGS"}, "did you mean WARNING"),
+        ({"grids": ["eht"]}, "did you mean eth"),
+        ({"since": NOW + timedelta(days=1)}, "in the future"),
+    ],
+)
+def test_what_cannot_be_started_is_refused(asked: dict[str, object], said: str, project: Project) -> None:
+    with pytest.raises(SessionRefused, match=said):
+        paper_sessions.start(project, **{"level": "WARNING", "by": "a test"} | asked)  # type: ignore[arg-type]
+    assert paper_sessions.newest(project) is None
+
+
+def test_two_sessions_do_not_run_at_once_and_off_is_off(folder: Path) -> None:
+    project = opened(folder)
+    with pytest.raises(SessionRefused, match="no session runs"):
+        paper_sessions.stop(project, "a test")
+    paper_sessions.start(project, level="WARNING", by="a test")
+    with pytest.raises(SessionRefused, match="is RUNNING"):
+        paper_sessions.start(project, level="WARNING", by="a test")
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+    (folder / "configuration" / "orders.yaml").write_text("mode: 'off'\n")
+    assert not paper_sessions.is_due(opened(folder))
+    assert paper_sessions.act(opened(folder)) == []
+    with pytest.raises(SessionRefused, match="allows no plan on paper"):
+        paper_sessions.start(opened(folder), level="WARNING", by="a test")
