@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -112,19 +113,25 @@ def _examine() -> list[dict[str, Any]]:
     check("order books", lambda: _books(project))
     if project.config.orders.mode != "off":
         check("orders", lambda: _orders(project))
-    check("Pushover", lambda: _pushover(project))
-    if config.alerts.telegram:
-        check("Telegram", lambda: _telegram(project))
-    for secret in config.alerts.apprise:
-        check(f"address {secret.url_env}", lambda secret=secret: _second_channel(secret.url_env))  # type: ignore[misc]
-    heart = config.alerts.heartbeat
-    if heart:
-        check(f"address {heart.url_env}", lambda: _heartbeat(heart.url_env))
-    if config.alerts.link or _reaches_phones(project):
-        check("link", lambda: link_on_a_phone(config.alerts.link, reaches_phones=_reaches_phones(project)))
+    for part, examine in _channels(project):
+        check(part, examine)
     check("git mirror", lambda: project.mirror.check())
     check("data folder", lambda: _data_folder(project.data))
     return rows
+
+
+def _channels(project: Any) -> Iterator[tuple[str, Callable[[], str]]]:
+    """By what messages go out, and where they lead."""
+    alerts = project.config.alerts
+    yield "Pushover", lambda: _pushover(project)
+    if alerts.telegram:
+        yield "Telegram", lambda: _telegram(project)
+    for secret in alerts.apprise:
+        yield f"address {secret.url_env}", partial(_second_channel, secret.url_env)
+    if alerts.heartbeat:
+        yield f"address {alerts.heartbeat.url_env}", partial(_heartbeat, alerts.heartbeat.url_env)
+    if alerts.link or _reaches_phones(project):
+        yield "link", lambda: link_on_a_phone(alerts.link, reaches_phones=_reaches_phones(project))
 
 
 def _reaches_phones(project: Any) -> bool:

@@ -41,5 +41,7 @@ def test_nor_at_the_other_exchanges(name: str, trials: int, tmp_path: Path) -> N
 @pytest.mark.long
 @pytest.mark.parametrize("broken", sorted(BROKEN))
 def test_a_machine_without_one_of_its_rules_is_found_out_by_real_processes(broken: str, tmp_path: Path) -> None:
-    found = (kill_trials(tmp_path / str(first), "kucoin", range(first, first + 30), 30, broken) for first in (0, 30, 60))
+    found = (
+        kill_trials(tmp_path / str(first), "kucoin", range(first, first + 30), 30, broken) for first in (0, 30, 60)
+    )
     assert any(one.faults for results in found for one in results)
