@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mm_dagster.api import answers, metrics
 from mm_dagster.api.collecting import Collecting, UnderWay
+from mm_dagster.api.exits import add_exits
 from mm_dagster.api.gate import FAILED, Gate, hostname
 from mm_dagster.api.kept import DAYS, Kept
 from mm_dagster.api.news import MOST_STREAMS, News
@@ -111,6 +112,7 @@ def create_app(server: Server) -> Gate:
     _state(app, kept)
     _act(app, server)
     add_pages(app, kept, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), server.dagster)
+    add_exits(app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), Who, Acts)
     return Gate(app, server.hosts, latency.observe)
 
 

@@ -106,7 +106,9 @@ def _grid(grid_id: str, part: bool) -> Write:
             return _now(part)(reading, found, person)
         rows = reading.stays(one, found), gather.responses(reading.project, one, found.clock)
         plan, drawn = reading.plan(one, found), reading.drawn(found)
-        return live.grid(found, one, drawn, *rows, plan, person=person, part=part)
+        orders = reading.project.config.orders
+        modes = [mode for mode in ("paper", "test", "live") if orders.allows(mode)]
+        return live.grid(found, one, drawn, *rows, plan, modes, person=person, part=part)
 
     return write
 

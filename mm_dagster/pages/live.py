@@ -52,6 +52,9 @@ ACTIONS = (
 )
 """What a button sends, what stands on it, and what it asks before it does."""
 
+_PROPOSALS = {"paper": "Plan it on paper", "test": "Plan a test", "live": "Plan to sell it"}
+"""What stands on a button that proposes a plan; none of them sells."""
+
 _MOST = 12
 """Messages on the page of now; of more the pages of their grids have them."""
 _MOST_OF_GRID = 80
@@ -131,6 +134,7 @@ def grid(
     stays: Sequence[Row],
     responses: Sequence[Row],
     plan: Sequence[str] = (),
+    modes: Sequence[str] = (),
     *,
     person: str | None = None,
     part: bool = False,
@@ -144,6 +148,7 @@ def grid(
         stays: of `gather.stays`.
         responses: of `gather.responses`.
         plan: how to leave it, in sentences.
+        modes: how it may be left by the program: paper, test, live.
         person: who looks.
         part: whether only the inside of <main> is wanted.
     """
@@ -175,6 +180,7 @@ def grid(
         entries=entries,
         hidden=hidden,
         plan=plan,
+        modes=[(mode, _PROPOSALS[mode]) for mode in modes],
         ladder=steps(one.grid),
         ranges=RANGES,
     )
@@ -281,6 +287,24 @@ def enter(*, wrong: bool = False) -> str:
     )
 
 
+def exit_plan(
+    found: Mapping[str, Any], *, until: int, signature: str, person: str | None = None, part: bool = False
+) -> str:
+    """A plan to leave a grid, to be approved by whoever opened its link.
+
+    Args:
+        found: of the plan.
+        until: expiry of the link, seconds since 1970.
+        signature: of the link.
+        person: who looks; None: nobody said.
+        part: whether only the inside of <main> is wanted.
+    """
+    frame = _frame("", found["kept"].grid_id, part=part) | {"person": person, "timezone": found["timezone"]}
+    values = {name: value for name, value in found.items() if name != "timezone"}
+    title = f"Leave {found['kept'].grid_id}?"
+    return html.written("live_exit.html.jinja", **frame, **values, title=title, until=until, signature=signature)
+
+
 def _of_now(page: Page, drawings: Drawings, nights: Sequence[NightOnPage]) -> dict[str, Any]:
     worst = page.worst
     state = "STALE" if page.stale else worst.headline if worst else "No grid is running"
@@ -311,7 +335,7 @@ def _frame(tab: str | None, grid_id: str | None, *, part: bool) -> dict[str, Any
     return {
         "layout": f"live{'_part' if part else ''}.html.jinja",
         "tabs": [(_grid_path(grid_id) if path == "/g" and grid_id else path, name, path == tab) for path, name in tabs]
-        if tab
+        if tab is not None
         else [],
         "address": _address,
         "grid_path": _grid_path,

@@ -111,7 +111,7 @@ function put(text) {
 function prepare() {
   const titled = main.querySelector("[data-title]");
   if (titled) document.title = titled.dataset.title;
-  for (const form of main.querySelectorAll("form.answers")) form.hidden = false;
+  for (const form of main.querySelectorAll("form.answers, form.propose, form.approve")) form.hidden = false;
   draw();
 }
 
@@ -192,7 +192,7 @@ async function post(path, content) {
   });
   const read = await answer.json().catch(() => ({}));
   const sentence = [read.sentence, read.error, read.detail].find((one) => typeof one === "string");
-  return { status: answer.status, ok: answer.ok, sentence };
+  return { status: answer.status, ok: answer.ok, sentence, read };
 }
 
 function ask(button) {
@@ -225,6 +225,37 @@ async function respond(button) {
   for (const one of buttons) one.disabled = false;
   button.classList.remove("asks");
   renew();
+}
+
+// --- leaving a grid by the program -----------------------------------------------------------------------------------------
+
+async function leaveGrid(button) {
+  if (button.dataset.asks && !button.classList.contains("asks")) return ask(button);
+  const form = button.form;
+  const said = form.querySelector("output");
+  const proposes = form.matches("form.propose");
+  const path = proposes ? `/grids/${encodeURIComponent(form.dataset.grid)}/exit` : `/x/${form.dataset.plan}`;
+  const content = proposes
+    ? { mode: button.value, accept: form.elements.accept.checked }
+    : {
+        until: Number(form.dataset.until),
+        signature: form.dataset.signature,
+        stopped: Boolean(form.elements.stopped?.checked),
+        amount: form.elements.amount?.value.trim() || null,
+      };
+  said.textContent = "";
+  button.disabled = true;
+  try {
+    const answer = await post(path, content);
+    if (answer.status === 401) leave();
+    if (answer.ok && answer.read.link) return location.assign(answer.read.link);
+    said.textContent = answer.sentence || (answer.ok ? "Noted." : `It was not done (${answer.status}).`);
+    if (answer.ok) return location.reload();
+  } catch {
+    said.textContent = "It is not known whether it was done: the server does not answer. See mm exit status.";
+  }
+  button.disabled = false;
+  button.classList.remove("asks");
 }
 
 // --- where a code is redeemed ---------------------------------------------------------------------------------------------
@@ -468,9 +499,11 @@ function begin() {
   main.addEventListener("click", (event) => {
     const button = event.target.closest("form.answers button");
     if (button) respond(button);
+    const leaving = event.target.closest("form.propose button, form.approve button");
+    if (leaving) leaveGrid(leaving);
   });
   main.addEventListener("submit", (event) => {
-    if (event.target.matches("form.answers")) event.preventDefault(); // the Enter key in a note answers nothing
+    if (event.target.matches("form.answers, form.propose, form.approve")) event.preventDefault(); // the Enter key in a note answers nothing
   });
   others?.addEventListener("message", (event) => receive(event.data));
   document.addEventListener("visibilitychange", () => {
