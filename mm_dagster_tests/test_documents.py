@@ -215,19 +215,6 @@ def test_the_workflow_runs_what_the_readme_says_and_knows_no_secret() -> None:
     assert int(newest.partition(".")[2]) > int(floor.partition(".")[2])
 
 
-def test_one_module_alone_places_orders() -> None:
-    changes = re.compile(
-        r"(create_\w*order|createOrder|edit_\w*order|cancel_\w*order|cancelOrder|private\w*(?:post|delete|put)\w*|Private\w*(?:Post|Delete|Put)\w*)",
-        re.IGNORECASE,
-    )
-    never = re.compile(r"\b(withdraw|transfer)\w*\(|[\"']buy[\"']\s*,\s*amount|create_market_buy|createMarketBuy")
-    sources = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "mm_dagster").rglob("*.py")}
-    assert len(sources) > 100
-    found = {name for name, text in sources.items() if changes.search(text)}
-    assert found <= {"orders.py", "bots.py", "grid_bots_bybit.py"}, "bybit reads its bots by POST"
-    assert [name for name, text in sources.items() if never.search(text)] == []
-
-
 def test_the_evidence_is_two_pages_and_names_every_table() -> None:
     page = text_of("docs/evidence.md")
     assert len(page.split()) < 1200, "a person reads two pages; what is longer belongs into docs/evidence/"

@@ -68,6 +68,10 @@ class Overtaken(JournalError):
     """Somebody else changed the plan meanwhile."""
 
 
+class AccountLocked(JournalError):
+    """Another process sells at the account."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """A plan in the journal.
@@ -120,7 +124,7 @@ class Event:
         number: in the order of all events.
         plan_id: the plan.
         at: UTC.
-        kind: a state that was entered, or INTENDED, SENT, CLOSED, ABSENT, CANCEL, STOP, SILENT, RESUMED.
+        kind: a state that was entered, or INTENDED, CLOSED, ABSENT, CANCEL, STOP, SILENT, CHECKED.
         said: in words.
     """
 
@@ -140,7 +144,8 @@ def account_lock(folder: Path, fingerprint: str) -> Iterator[None]:
         fingerprint: of the account, the same for all; see market/trading.py.
 
     Raises:
-        JournalError: another process has it, or the folder cannot be used. Nothing was asked of the exchange.
+        AccountLocked: another process has it.
+        JournalError: the folder cannot be used. Nothing was asked of the exchange.
     """
     path = folder / f"orders-{fingerprint}.lock"
     try:
@@ -148,8 +153,8 @@ def account_lock(folder: Path, fingerprint: str) -> Iterator[None]:
         lock = FileLock(path, timeout=0, mode=0o600)
         lock.acquire()
     except Timeout:
-        raise JournalError(
-            f"{path}: another process sells at this account; wait for it, or see `mm exit status`"
+        raise AccountLocked(
+            f"{path}: another process leaves a grid at this account just now; see `mm exit status`"
         ) from None
     except OSError as error:
         raise JournalError(f"{path}: it cannot be locked ({error.strerror}); nothing is sold without a lock") from None

@@ -273,6 +273,11 @@ def left_by_account(plan: Plan, holding: Holding) -> int:
     return plan.terms.rules.lots(max(Decimal(0), min(holding.total - plan.terms.foreign, holding.free)))
 
 
+def limit_of(terms: Terms, mid: Decimal) -> Decimal:
+    """The lowest price that an order may have at a mid price of the book."""
+    return terms.rules.limit(mid * (1 - terms.hard))
+
+
 def next_action(plan: Plan, seen: Seen, request_window: float) -> Action | None:
     """What to do next; None: nothing, the plan is over or waits for a person.
 
@@ -490,7 +495,7 @@ def _next_order(plan: Plan, made: Sequence[Order], seen: Seen) -> Action:
     assert seen.mid is not None
     left: int = remaining(plan, seen.holding.value)  # type: ignore[arg-type]
     mid: Decimal = seen.mid.value  # type: ignore[assignment]
-    limit = rules.limit(mid * (1 - terms.hard))
+    limit = limit_of(terms, mid)
     if not rules.takes(left, limit):
         if rules.takes(left_by_journal(plan), limit):
             return Enter("HALTED", "the account has less than the grid held: see the exchange who sold it, or holds it")

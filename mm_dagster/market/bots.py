@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mm_dagster.config.markets import CcxtVenue
+from mm_dagster.market import strict
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.connection import NotAnswered
 from mm_dagster.market.grid_bots import checked_id
 from mm_dagster.market.order_venue import GridStop, StopState
-from mm_dagster.market.orders import okx_rows
 from mm_dagster.market.trading import TradeConnection
 from mm_dagster.market.venue import VenueError
 
@@ -93,14 +93,14 @@ class OkxGridStop:
         }  # fmt: skip
 
         def request(client: Any) -> None:
-            rows = okx_rows(client.privatePostTradingBotGridStopOrderAlgo([asked]))
+            rows = strict.of_okx(client.privatePostTradingBotGridStopOrderAlgo([asked]))
             if [row.get("algoId") for row in rows] != [self._bot_id]:
                 raise NotAnswered("it does not say that it stops the grid")
 
         self._connection.ask(request)
 
     def _details(self, client: Any) -> Mapping[str, Any]:
-        rows = okx_rows(
+        rows = strict.of_okx(
             client.privateGetTradingBotGridOrdersAlgoDetails({"algoOrdType": _KIND, "algoId": self._bot_id})
         )
         mine = [row for row in rows if row.get("algoId") == self._bot_id]

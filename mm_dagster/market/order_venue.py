@@ -130,6 +130,19 @@ class OrderVenue(Protocol):
         """Asks for an order to be cancelled. What is answered proves nothing; see `open_orders`."""
 
 
+class OrderChecks(Protocol):
+    """A venue that only checks orders; see `OrderVenue`. What was checked is never found again.
+
+    Attributes:
+        only_checks: true of it.
+    """
+
+    only_checks: bool
+
+    def rehearse(self, symbol: str, client_id: str, amount: Decimal, limit: Decimal) -> str:
+        """The exchange's verdict on a sale, in words. VenueError: it refuses, or did not answer."""
+
+
 StopState = Literal["running", "stopping", "stopped", "unknown"]
 
 

@@ -16,7 +16,7 @@ own time, which the client is never ahead of (trading.py):
 
 from __future__ import annotations
 
-import math
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ from typing import Any, ClassVar, Protocol
 import ccxt
 
 from mm_dagster.config.markets import CcxtVenue
-from mm_dagster.market import ccxt_internals
+from mm_dagster.market import ccxt_internals, strict
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.connection import NotAnswered, Retry, milliseconds
 from mm_dagster.market.order_venue import Holding, MarketRules, OpenOrder, OrderRecord, OrderVenue
 from mm_dagster.market.trading import TradeConnection
 from mm_dagster.market.venue import VenueError
 
-Row = Mapping[str, Any]
+Row = strict.Row
 Market = Mapping[str, Any]
 
 _SELL = "sell"
@@ -43,7 +43,7 @@ _WINDOW = 5.0
 _PAGE = 100
 _MOST_PAGES = 20
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]{1,18}")
-_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][-+]?\d{1,2})?")
+_NOTHING = Holding(Decimal(0), Decimal(0))
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,11 @@ def permissions(name: str, settings: CcxtVenue, key: Credentials, *, test: bool 
     return AccountOrders(name, settings, key, test=test).permissions()
 
 
+def fingerprint(settings: CcxtVenue, key: Credentials) -> str:
+    """What tells the accounts of keys apart without telling a key: the same for each process that uses it."""
+    return hashlib.sha256(f"{settings.exchange} {settings.api_url} {key.key}".encode()).hexdigest()[:16]
+
+
 # the dialects ---------------------------------------------------------------------------------------------------------
 
 
@@ -291,52 +296,57 @@ class _Kucoin:
 
     def rules(self, info: Row) -> MarketRules:
         return MarketRules(
-            lot=_positive(info, "baseIncrement"),
-            tick=_positive(info, "priceIncrement"),
-            least=_number(info, "baseMinSize"),
-            least_funds=_number(info, "minFunds"),
+            lot=strict.positive(info, "baseIncrement"),
+            tick=strict.positive(info, "priceIncrement"),
+            least=strict.number(info, "baseMinSize"),
+            least_funds=strict.number(info, "minFunds"),
         )
 
     def holding(self, client: Any, market: Market) -> Holding:
         base = market["baseId"]
-        rows = _rows(_kucoin(client.privateGetAccounts({"type": self._ACCOUNT, "currency": base})))
+        rows = strict.rows(strict.of_kucoin(client.privateGetAccounts({"type": self._ACCOUNT, "currency": base})))
         mine = [row for row in rows if (row.get("type"), row.get("currency")) == (self._ACCOUNT, base)]
         if len(mine) > 1:
             raise NotAnswered(f"it tells of {len(mine)} balances of {base}")
-        return Holding(_number(mine[0], "balance"), _number(mine[0], "available")) if mine else _NOTHING
+        return Holding(strict.number(mine[0], "balance"), strict.number(mine[0], "available")) if mine else _NOTHING
 
     def open_orders(self, client: Any, market: Market) -> Iterator[OpenOrder]:
         # All of them come at once, and an empty list may be written as null.
-        data = _kucoin(client.privateGetHfOrdersActive({"symbol": market["id"]}))
-        for row in _rows([] if data is None else data):
-            _same(row, "symbol", market["id"])
-            yield OpenOrder(_text(row, "id"), row.get("clientOid") or None, _side(row, "side"), _price(row, "price"))
+        data = strict.of_kucoin(client.privateGetHfOrdersActive({"symbol": market["id"]}))
+        for row in strict.rows([] if data is None else data):
+            strict.same(row, "symbol", market["id"])
+            yield OpenOrder(
+                strict.text(row, "id"),
+                row.get("clientOid") or None,
+                strict.side(row, "side"),
+                strict.price(row, "price"),
+            )
 
     def record(self, client: Any, market: Market, client_id: str) -> OrderRecord | None:
         asked = {"clientOid": client_id, "symbol": market["id"]}
         try:
-            row = _kucoin(client.privateGetHfOrdersClientOrderClientOid(asked))
+            row = strict.of_kucoin(client.privateGetHfOrdersClientOrderClientOid(asked))
         except ccxt.OrderNotFound:
             return None
         if row is None:
             return None
         if not isinstance(row, dict):
             raise NotAnswered("an order that cannot be read")
-        _same(row, "symbol", market["id"])
-        _same(row, "clientOid", client_id)
+        strict.same(row, "symbol", market["id"])
+        strict.same(row, "clientOid", client_id)
         is_open = row.get("active", row.get("isActive"))
         if not isinstance(is_open, bool):
             raise NotAnswered("it does not say whether the order is open")
         in_quote = row.get("feeCurrency") == market["quoteId"]
         return OrderRecord(
-            order_id=_text(row, "id"),
+            order_id=strict.text(row, "id"),
             is_open=is_open,
-            filled=_number(row, "dealSize"),
-            proceeds=_number(row, "dealFunds"),
-            fee=_number(row, "fee") if in_quote else None,
-            limit=_price(row, "price"),
-            amount=_positive(row, "size"),
-            side=_side(row, "side"),
+            filled=strict.number(row, "dealSize"),
+            proceeds=strict.number(row, "dealFunds"),
+            fee=strict.number(row, "fee") if in_quote else None,
+            limit=strict.price(row, "price"),
+            amount=strict.positive(row, "size"),
+            side=strict.side(row, "side"),
         )
 
     def sell(self, client: Any, market: Market, client_id: str, size: str, price: str, *, only_check: bool) -> None:
@@ -345,17 +355,17 @@ class _Kucoin:
             "size": size, "price": price,
         }  # fmt: skip
         answer = client.privatePostHfOrdersTest(order) if only_check else client.privatePostHfOrders(order)
-        _text(_row(_kucoin(answer)), "orderId")
+        strict.text(strict.row(strict.of_kucoin(answer)), "orderId")
 
     def cancel(self, client: Any, market: Market, order_id: str) -> None:
         # Without the number of an order the same path cancels all of the market.
         answer = client.privateDeleteHfOrdersOrderId({"orderId": order_id, "symbol": market["id"]})
-        _same(_row(_kucoin(answer)), "orderId", order_id)
+        strict.same(strict.row(strict.of_kucoin(answer)), "orderId", order_id)
 
     def permissions(self, client: Any) -> list[str] | None:
-        said = _row(_kucoin(client.privateGetUserApiKey())).get("permission")
+        said = strict.row(strict.of_kucoin(client.privateGetUserApiKey())).get("permission")
         names = said.split(",") if isinstance(said, str) else said
-        return _names(names)
+        return strict.names(names)
 
 
 class _Kraken:
@@ -376,32 +386,34 @@ class _Kraken:
         return None
 
     def rules(self, info: Row) -> MarketRules:
-        lot, tick = (Decimal(1).scaleb(-int(_number(info, name))) for name in ("lot_decimals", "pair_decimals"))
+        lot, tick = (Decimal(1).scaleb(-int(strict.number(info, name))) for name in ("lot_decimals", "pair_decimals"))
         return MarketRules(
             lot=lot,
-            tick=_positive(info, "tick_size") if info.get("tick_size") is not None else tick,
-            least=_number(info, "ordermin"),
-            least_funds=_number(info, "costmin") if info.get("costmin") is not None else Decimal(0),
+            tick=strict.positive(info, "tick_size") if info.get("tick_size") is not None else tick,
+            least=strict.number(info, "ordermin"),
+            least_funds=strict.number(info, "costmin") if info.get("costmin") is not None else Decimal(0),
         )
 
     def holding(self, client: Any, market: Market) -> Holding:
         # The plain name: what is lent out or staked has another one, and cannot be sold.
-        row = _kraken(client.privatePostBalanceEx()).get(market["baseId"])
+        row = strict.of_kraken(client.privatePostBalanceEx()).get(market["baseId"])
         if row is None:
             return _NOTHING
-        total = _number(_row(row), "balance")
-        return Holding(total, max(Decimal(0), total - _number(row, "hold_trade")))
+        total = strict.number(strict.row(row), "balance")
+        return Holding(total, max(Decimal(0), total - strict.number(row, "hold_trade")))
 
     def open_orders(self, client: Any, market: Market) -> Iterator[OpenOrder]:
-        for order_id, row in self._orders(_kraken(client.privatePostOpenOrders()), "open"):
+        for order_id, row in self._orders(strict.of_kraken(client.privatePostOpenOrders()), "open"):
             if self._pair(row, market):
-                said = _row(row["descr"])
-                yield OpenOrder(order_id, row.get("cl_ord_id") or None, _side(said, "type"), _price(said, "price"))
+                said = strict.row(row["descr"])
+                yield OpenOrder(
+                    order_id, row.get("cl_ord_id") or None, strict.side(said, "type"), strict.price(said, "price")
+                )
 
     def record(self, client: Any, market: Market, client_id: str) -> OrderRecord | None:
         # First the open ones: what closes in between is found among the closed ones.
         for ask, name in ((client.privatePostOpenOrders, "open"), (client.privatePostClosedOrders, "closed")):
-            found = self._orders(_kraken(ask({"cl_ord_id": client_id})), name)
+            found = self._orders(strict.of_kraken(ask({"cl_ord_id": client_id})), name)
             if any(row.get("cl_ord_id") != client_id for _, row in found):
                 # It did not choose by the number, so that ours may lie on a later page.
                 raise NotAnswered("it tells of orders that were not asked for")
@@ -414,19 +426,19 @@ class _Kraken:
     def _record(self, order_id: str, row: Row, market: Market) -> OrderRecord:
         if not self._pair(row, market):
             raise NotAnswered("the order is one of another market")
-        status, said = str(row.get("status")), _row(row["descr"])
+        status, said = str(row.get("status")), strict.row(row["descr"])
         if status not in self._OPEN:
             raise NotAnswered(f"the order's state {status!r:.40} is not known")
         in_quote = "fciq" in str(row.get("oflags") or "").split(",")
         return OrderRecord(
             order_id=order_id,
             is_open=self._OPEN[status],
-            filled=_number(row, "vol_exec"),
-            proceeds=_number(row, "cost"),
-            fee=_number(row, "fee") if in_quote else None,
-            limit=_price(said, "price"),
-            amount=_positive(row, "vol"),
-            side=_side(said, "type"),
+            filled=strict.number(row, "vol_exec"),
+            proceeds=strict.number(row, "cost"),
+            fee=strict.number(row, "fee") if in_quote else None,
+            limit=strict.price(said, "price"),
+            amount=strict.positive(row, "vol"),
+            side=strict.side(said, "type"),
         )
 
     def sell(self, client: Any, market: Market, client_id: str, size: str, price: str, *, only_check: bool) -> None:
@@ -438,16 +450,16 @@ class _Kraken:
             "oflags": "fciq",
         }  # fmt: skip
         # Any value of `validate` means yes.
-        answer = _kraken(client.privatePostAddOrder({**order, "validate": "true"} if only_check else order))
+        answer = strict.of_kraken(client.privatePostAddOrder({**order, "validate": "true"} if only_check else order))
         if not only_check and not isinstance(answer.get("txid"), list):
             raise NotAnswered("it does not say that it took the order")
 
     def cancel(self, client: Any, market: Market, order_id: str) -> None:
-        if _number(_kraken(client.privatePostCancelOrder({"txid": order_id})), "count") != 1:
+        if strict.number(strict.of_kraken(client.privatePostCancelOrder({"txid": order_id})), "count") != 1:
             raise NotAnswered(f"it does not say that it cancels {order_id}")
 
     def permissions(self, client: Any) -> list[str] | None:
-        return _names(_kraken(client.privatePostGetApiKeyInfo()).get("permissions"))
+        return strict.names(strict.of_kraken(client.privatePostGetApiKeyInfo()).get("permissions"))
 
     def _orders(self, result: Row, name: str) -> list[tuple[str, Row]]:
         orders = result.get(name)
@@ -457,7 +469,7 @@ class _Kraken:
 
     def _pair(self, row: Row, market: Market) -> bool:
         """Whether an order is one of the market; Kraken writes its short name."""
-        said = _text(_row(row.get("descr")), "pair")
+        said = strict.text(strict.row(row.get("descr")), "pair")
         return said in (market["id"], market["info"].get("altname"), market["info"].get("wsname"))
 
 
@@ -478,7 +490,7 @@ class _Okx:
         self._connection, self._window = connection, window
 
     def unfit(self, client: Any) -> str | None:
-        level = str(_one(okx_rows(client.privateGetAccountConfig())).get("acctLv"))
+        level = str(strict.one(strict.of_okx(client.privateGetAccountConfig())).get("acctLv"))
         if level in self._CASH:
             return None
         if level in ("3", "4"):
@@ -486,59 +498,65 @@ class _Okx:
         raise NotAnswered(f"the account's level {level!r:.20} is not known")
 
     def rules(self, info: Row) -> MarketRules:
-        return MarketRules(_positive(info, "lotSz"), _positive(info, "tickSz"), _number(info, "minSz"))
+        return MarketRules(
+            strict.positive(info, "lotSz"), strict.positive(info, "tickSz"), strict.number(info, "minSz")
+        )
 
     def holding(self, client: Any, market: Market) -> Holding:
         base = market["baseId"]
-        details = _rows(_one(okx_rows(client.privateGetAccountBalance({"ccy": base}))).get("details"))
+        details = strict.rows(strict.one(strict.of_okx(client.privateGetAccountBalance({"ccy": base}))).get("details"))
         mine = [row for row in details if row.get("ccy") == base]
         if len(mine) > 1:
             raise NotAnswered(f"it tells of {len(mine)} balances of {base}")
-        return Holding(_number(mine[0], "cashBal"), _number(mine[0], "availBal")) if mine else _NOTHING
+        return Holding(strict.number(mine[0], "cashBal"), strict.number(mine[0], "availBal")) if mine else _NOTHING
 
     def open_orders(self, client: Any, market: Market) -> Iterator[OpenOrder]:
         seen = set[str]()
         after: dict[str, str] = {}
         for _ in range(_MOST_PAGES):
-            rows = okx_rows(client.privateGetTradeOrdersPending({"instId": market["id"], "limit": str(_PAGE), **after}))
+            rows = strict.of_okx(
+                client.privateGetTradeOrdersPending({"instId": market["id"], "limit": str(_PAGE), **after})
+            )
             for row in rows:
-                _same(row, "instId", market["id"])
-                number = _text(row, "ordId")
+                strict.same(row, "instId", market["id"])
+                number = strict.text(row, "ordId")
                 if number not in seen:
                     seen.add(number)
-                    yield OpenOrder(number, row.get("clOrdId") or None, _side(row, "side"), _price(row, "px"))
+                    yield OpenOrder(
+                        number, row.get("clOrdId") or None, strict.side(row, "side"), strict.price(row, "px")
+                    )
             if len(rows) < _PAGE:
                 return
-            after = {"after": _text(rows[-1], "ordId")}
+            after = {"after": strict.text(rows[-1], "ordId")}
         raise NotAnswered(f"more than {_PAGE * _MOST_PAGES} orders rest there")
 
     def record(self, client: Any, market: Market, client_id: str) -> OrderRecord | None:
         try:
-            rows = okx_rows(client.privateGetTradeOrder({"instId": market["id"], "clOrdId": client_id}))
+            rows = strict.of_okx(client.privateGetTradeOrder({"instId": market["id"], "clOrdId": client_id}))
         except ccxt.OrderNotFound:
             if (ccxt_internals.last_answer(client) or {}).get("code") == self._NO_SUCH_ORDER:
                 return None
             raise
         if not rows:
             return None
-        row = _one(rows)
-        _same(row, "instId", market["id"])
-        _same(row, "clOrdId", client_id)
+        row = strict.one(rows)
+        strict.same(row, "instId", market["id"])
+        strict.same(row, "clOrdId", client_id)
         state = str(row.get("state"))
         if state not in self._OPEN:
             raise NotAnswered(f"the order's state {state!r:.40} is not known")
-        filled = _number(row, "accFillSz")
+        filled = strict.number(row, "accFillSz")
         in_quote = row.get("feeCcy") == market["quoteId"]
         return OrderRecord(
-            order_id=_text(row, "ordId"),
+            order_id=strict.text(row, "ordId"),
             is_open=self._OPEN[state],
             filled=filled,
-            proceeds=filled * _positive(row, "avgPx") if filled else Decimal(0),
+            proceeds=filled * strict.positive(row, "avgPx") if filled else Decimal(0),
             # What is paid is written as negative.
-            fee=-_signed(row, "fee") if in_quote else None,
-            limit=_price(row, "px"),
-            amount=_positive(row, "sz"),
-            side=_side(row, "side"),
+            fee=-strict.signed(row, "fee") if in_quote else None,
+            limit=strict.price(row, "px"),
+            amount=strict.positive(row, "sz"),
+            side=strict.side(row, "side"),
         )
 
     def sell(self, client: Any, market: Market, client_id: str, size: str, price: str, *, only_check: bool) -> None:
@@ -549,123 +567,17 @@ class _Okx:
         }  # fmt: skip
         until = self._connection.now() + timedelta(seconds=self._window)
         with ccxt_internals.with_headers(client, {"expTime": str(milliseconds(until))}):
-            _text(_one(okx_rows(client.privatePostTradeOrder(order))), "ordId")
+            strict.text(strict.one(strict.of_okx(client.privatePostTradeOrder(order))), "ordId")
 
     def cancel(self, client: Any, market: Market, order_id: str) -> None:
         answer = client.privatePostTradeCancelOrder({"instId": market["id"], "ordId": order_id})
-        _same(_one(okx_rows(answer)), "ordId", order_id)
+        strict.same(strict.one(strict.of_okx(answer)), "ordId", order_id)
 
     def permissions(self, client: Any) -> list[str] | None:
-        said = _one(okx_rows(client.privateGetAccountConfig())).get("perm")
-        return _names(said.split(",") if isinstance(said, str) and said else None)
+        said = strict.one(strict.of_okx(client.privateGetAccountConfig())).get("perm")
+        return strict.names(said.split(",") if isinstance(said, str) and said else None)
 
 
 _DIALECTS: Mapping[str, type[_Dialect]] = {
     "kucoin": _Kucoin, "kraken": _Kraken, "okx": _Okx, "myokx": _Okx, "okxus": _Okx,
 }  # fmt: skip
-
-
-# answers --------------------------------------------------------------------------------------------------------------
-
-_NOTHING = Holding(Decimal(0), Decimal(0))
-
-
-def _kucoin(answer: Any) -> Any:
-    """What KuCoin says, once it says that all is well."""
-    if not isinstance(answer, dict) or answer.get("code") != "200000" or "data" not in answer:
-        raise ccxt.NullResponse("no answer of KuCoin's")
-    return answer["data"]
-
-
-def _kraken(answer: Any) -> Row:
-    """What Kraken says, once it says that nothing is wrong."""
-    if not isinstance(answer, dict) or answer.get("error") != [] or not isinstance(answer.get("result"), dict):
-        raise ccxt.NullResponse("no answer of Kraken's")
-    found: Row = answer["result"]
-    return found
-
-
-def okx_rows(answer: Any) -> list[Row]:
-    """The rows that OKX sends, once it and each of them says that all is well: ccxt lets errors of rows pass."""
-    data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
-        raise ccxt.NullResponse("no answer of OKX's")
-    codes = [str(answer.get("code")), *(str(row.get("sCode") or "0") for row in data)]
-    wrong = [code for code in codes if code != "0"]
-    if wrong:
-        own = next((str(row["sMsg"]) for row in data if row.get("sMsg")), str(answer.get("msg") or ""))
-        raise NotAnswered(f"it refuses ({wrong[-1]}{': ' + ' '.join(own.split())[:120] if own else ''})")
-    return data
-
-
-def _rows(data: Any) -> list[Row]:
-    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
-        raise NotAnswered("no list")
-    return data
-
-
-def _row(data: Any) -> Row:
-    if not isinstance(data, dict):
-        raise NotAnswered("an answer that cannot be read")
-    found: Row = data
-    return found
-
-
-def _one(rows: list[Row]) -> Row:
-    if len(rows) != 1:
-        raise NotAnswered(f"{len(rows)} rows where one was asked for")
-    return rows[0]
-
-
-def _names(said: Any) -> list[str] | None:
-    if not isinstance(said, list) or not said:
-        return None
-    return [str(name).strip() for name in said]
-
-
-def _same(row: Row, name: str, asked: str) -> None:
-    """That an answer is one to what was asked."""
-    if row.get(name) != asked:
-        raise NotAnswered(f"its {name} is {row.get(name)!r:.60}, and {asked} was asked for")
-
-
-def _text(row: Row, name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value:
-        raise NotAnswered(f"no {name}")
-    return value
-
-
-def _side(row: Row, name: str) -> str:
-    value = row.get(name)
-    if value not in ("buy", "sell"):
-        raise NotAnswered(f"{name} {value!r:.20} is no side")
-    return str(value)
-
-
-def _signed(row: Row, name: str) -> Decimal:
-    """A number as it was sent, digit by digit."""
-    value = row.get(name)
-    text = repr(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
-        raise NotAnswered(f"{name} {value!r:.40} is no number")
-    return Decimal(text)
-
-
-def _number(row: Row, name: str) -> Decimal:
-    value = _signed(row, name)
-    if value < 0:
-        raise NotAnswered(f"{name} {value} is below zero")
-    return value
-
-
-def _positive(row: Row, name: str) -> Decimal:
-    value = _number(row, name)
-    if not value:
-        raise NotAnswered(f"{name} is zero")
-    return value
-
-
-def _price(row: Row, name: str) -> Decimal | None:
-    """A limit price; a market order has none, or zero."""
-    return None if row.get(name) in (None, "") else _number(row, name) or None

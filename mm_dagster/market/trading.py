@@ -8,7 +8,6 @@ time, so that one which is late anywhere is refused there.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -103,11 +102,11 @@ class TradeConnection:
             VenueError: it does not know it, it trades nothing there now, or did not answer.
         """
 
-        def question(client: Any) -> dict[str, Any]:
-            found: dict[str, Any] = client.market(self._connection.market(symbol))
-            return found
-
-        found = self.ask(question)
+        try:
+            with self._connection.within(self._patience):
+                found: dict[str, Any] = self._client().market(self._connection.market(symbol))
+        except NotAnswered as failure:
+            raise VenueError(f"{self.label}: {failure}") from None
         if found.get("active") is False:
             raise VenueError(f"{self.label}: {symbol} is halted there: it takes no order; see its announcements")
         return found
@@ -137,8 +136,3 @@ class TradeConnection:
         assert self._clock is not None
         then, at = self._clock
         return milliseconds(then.astimezone(UTC)) + int((time.monotonic() - at) * 1000)
-
-
-def fingerprint(settings: CcxtVenue, key: Credentials) -> str:
-    """What tells the accounts of keys apart without telling a key: the same for each process that uses it."""
-    return hashlib.sha256(f"{settings.exchange} {settings.api_url} {key.key}".encode()).hexdigest()[:16]

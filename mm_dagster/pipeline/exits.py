@@ -14,26 +14,27 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import platformdirs
 import polars as pl
-from filelock import FileLock, Timeout
 
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.config.orders import Mode
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.drive import Driver, World
-from mm_dagster.execution.journal import FOLDER, Event, Journal, Kept, exists, new_plan_id
+from mm_dagster.execution.journal import FOLDER, AccountLocked, Event, Journal, Kept, account_lock, exists, new_plan_id
 from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms
 from mm_dagster.execution.plan import Plan as Proposal
 from mm_dagster.history.lake import Commit
-from mm_dagster.market.order_venue import GridStop, MarketRules, OpenOrder, OrderVenue
+from mm_dagster.market.order_venue import GridStop, MarketRules, OpenOrder, OrderChecks, OrderVenue
 from mm_dagster.pipeline.answers import answer
 from mm_dagster.pipeline.books import book_now
 from mm_dagster.pipeline.leave import plan_of
 from mm_dagster.pipeline.notify import notify_failures
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.rehearsal import rehearse
 from mm_dagster.tables.registry import dtypes
 from mm_dagster.text import counted, number_text
 
@@ -188,10 +189,10 @@ def _refuse_for_real(project: Project, grid: GridConfig, journal: Journal, mode:
                 f"grid {grid.id}: no plan of it was finished on paper or as a test within "
                 f"{REHEARSED_WITHIN.days} days; run `mm exit {grid.id} --paper` first"
             )
-    _refuse_key(project, market.venue, settings)
+    _refuse_key(project, market.venue, settings, mode)
 
 
-def _refuse_key(project: Project, venue: str, settings: CcxtVenue) -> None:
+def _refuse_key(project: Project, venue: str, settings: CcxtVenue, mode: Mode) -> None:
     """A key that reads is not one that trades, and none that trades may move funds away.
 
     Raises:
@@ -210,7 +211,8 @@ def _refuse_key(project: Project, venue: str, settings: CcxtVenue) -> None:
                 f"orders.yaml: trade_key: {key.key_env} holds the key that reads the account; make another one at "
                 f"{venue} that may trade, and not withdraw"
             )
-    may = permissions(venue, settings, trading)
+    # OKX's demo account, where its tests are made, has keys of its own.
+    may = permissions(venue, settings, trading, test=mode == "test")
     if may is not None and may.moves_funds:
         raise ExitRefused(
             f"orders.yaml: trade_key: the key may withdraw or transfer ({', '.join(may.names)}); take that right "
@@ -312,7 +314,8 @@ def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str]
     Raises:
         ExitRefused: no program can, and nobody said that it is stopped.
     """
-    if mode == "paper" or stopped:
+    if mode in ("paper", "test") or stopped:
+        # A test places no order where the grid has its own.
         return "operator"
     if grid.source is not None:
         from mm_dagster.market.bots import can_stop
@@ -370,7 +373,7 @@ def carry_out(
     mode: Mode = before.mode  # type: ignore[assignment]
     if not project.config.orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
-    with _one_at_a_time(project.data, before.venue, mode), opened(project, grid, mode, before) as venue:
+    with _one_at_a_time(project, before, mode), opened(project, grid, mode, before) as venue:
         world = World(
             venue=venue,
             book=lambda: book_now(project, grid.symbol),
@@ -386,7 +389,10 @@ def carry_out(
 
             world = on_paper(project, grid, before, world)
         until = None if seconds is None else world.seconds() + seconds
-        after = Driver(journal, plan_id, world).run(until)
+        if mode == "test" and _only_checks(venue):
+            after = rehearse(journal, plan_id, world, cast(OrderChecks, venue))
+        else:
+            after = Driver(journal, plan_id, world).run(until)
     if keeps:
         keep(project)
     if after.plan.state != before.plan.state:
@@ -406,19 +412,34 @@ def is_killed(project: Project) -> bool:
     return True
 
 
+def _only_checks(venue: OrderVenue) -> bool:
+    """Whether an exchange takes no order here and only checks it."""
+    return bool(getattr(venue, "only_checks", False))
+
+
 @contextmanager
-def _one_at_a_time(data: Path, venue: str, mode: Mode) -> Iterator[None]:
-    """One process works on an account.
+def _one_at_a_time(project: Project, kept: Kept, mode: Mode) -> Iterator[None]:
+    """One process works on an account: of this machine, whatever home it has; on paper of this home.
 
     Raises:
         Occupied: another one does.
+        JournalError: the lock cannot be had.
     """
-    lock = FileLock(data / FOLDER / f"{mode}.{venue}.lock", timeout=0)
+    folder, name = project.data / FOLDER, f"{mode}-{kept.venue}"
+    if mode != "paper":
+        from mm_dagster.market.orders import fingerprint
+        from mm_dagster.pipeline.venues import key_of
+
+        settings, key = project.config.markets.venues[kept.venue], project.config.orders.trade_key
+        assert isinstance(settings, CcxtVenue)
+        assert key is not None
+        folder = platformdirs.user_runtime_path("mm-dagster", appauthor=False)
+        name = fingerprint(settings, key_of(kept.venue, key))
     try:
-        with lock:
+        with account_lock(folder, name):
             yield
-    except Timeout:
-        raise Occupied(f"another process leaves a grid at {venue} just now; see `mm exit status`") from None
+    except AccountLocked as error:
+        raise Occupied(str(error)) from None
 
 
 @contextmanager
@@ -533,7 +554,7 @@ def standing(project: Project) -> str:
     for name in [key.venue] if key.venue else sorted(venues):
         settings = project.config.markets.venues[name]
         if isinstance(settings, CcxtVenue):
-            _refuse_key(project, name, settings)
+            _refuse_key(project, name, settings, orders.mode)
     return f"{said}; the trade key may trade, and not withdraw, as far as the exchange tells"
 
 

@@ -117,7 +117,7 @@ class ExitEvent(dy.Schema):
     sequence = count("In the order of all events of this home.", nullable=False, key=True)
     plan_id = text("Plan.")
     at = time("When;")
-    kind = text("A state that was entered, or INTENDED, CLOSED, ABSENT, CANCEL, STOP, SILENT.")
+    kind = text("A state that was entered, or INTENDED, CLOSED, ABSENT, CANCEL, STOP, SILENT, CHECKED.")
     said = text("In words.")
 
 

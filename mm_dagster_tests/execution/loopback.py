@@ -611,8 +611,7 @@ class Okx(Loopback):
             return self._rows([{
                 "instType": "SPOT", "instId": SYMBOL, "baseCcy": "SOL", "quoteCcy": "USDT", "lotSz": _plain(rules.lot),
                 "tickSz": _plain(rules.tick), "minSz": _plain(rules.least), "state": "live", "uly": "", "settleCcy": "",
-                "ctVal": "", "ctMult": "", "lever": "", "listTime": "1", "expTime": "", "maxLmtSz": "99999",
-                "alias": "",
+                "ctVal": "", "ctMult": "", "lever": "", "listTime": "1", "expTime": "", "alias": "",
             }])  # fmt: skip
         return None
 

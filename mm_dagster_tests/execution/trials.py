@@ -195,23 +195,26 @@ def grid(
         own.append(exchange.place(None, "sell", min(inventory, inventory / 3 + RULES.lot), levels[1], rests=True))
         own.append(exchange.place(None, "buy", Decimal(1), levels[0], rests=True))
     other = exchange.place(None, "buy", Decimal(1), Decimal("50"), rests=True)
-    terms = Terms(
-        plan_id=new_plan_id(),
-        symbol="SOL-USDT",
-        rules=RULES,
-        inventory=RULES.lots(inventory),
+    terms = replace(
+        terms_of(RULES.lots(inventory), by),
         foreign=foreign,
         own_orders=frozenset(one.order_id for one in own),
         other_orders=frozenset({other.order_id}),
         levels=levels,
-        stopper=by,
         slices=chance.choice([1, 1, 3]),
         every_seconds=every,
-        hard=Decimal("0.005"),
-        most_quote=Decimal(1_000_000),
         settle_seconds=settle,
     )
     return exchange, terms, foreign
+
+
+def terms_of(lots: int, stopper: Stopper) -> Terms:
+    """Terms of leaving a grid of so many lots, in an account that holds nothing else."""
+    return Terms(
+        plan_id=new_plan_id(), symbol="SOL-USDT", rules=RULES, inventory=lots, foreign=Decimal(0),
+        own_orders=frozenset(), other_orders=frozenset(), levels=(), stopper=stopper, slices=1, every_seconds=60.0,
+        hard=Decimal("0.005"), most_quote=Decimal(1_000_000), settle_seconds=SETTLE,
+    )  # fmt: skip
 
 
 def propose(journal: Journal, terms: Terms, at: datetime, *, mode: str = "live") -> None:

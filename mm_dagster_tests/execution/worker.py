@@ -19,13 +19,13 @@ from mm_dagster.books.book import Book, parse
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.execution import machine
 from mm_dagster.execution.drive import Driver, World
-from mm_dagster.execution.journal import Journal, JournalError, account_lock
+from mm_dagster.execution.journal import AccountLocked, Journal, JournalError, account_lock
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.bots import OkxGridStop
 from mm_dagster.market.connection import Retry
 from mm_dagster.market.order_venue import GridStop
-from mm_dagster.market.orders import AccountOrders
-from mm_dagster.market.trading import TradeConnection, fingerprint
+from mm_dagster.market.orders import AccountOrders, fingerprint
+from mm_dagster.market.trading import TradeConnection
 from mm_dagster.market.venue import VenueError
 
 SCALE = 10.0
@@ -125,8 +125,10 @@ def _work(job: Job) -> int:
             if job.room is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (job.room, resource.RLIM_INFINITY))
             Driver(Journal(job.folder), job.plan_id, world).run()
-    except JournalError as error:
-        return LOCKED if ".lock" in str(error) else NO_JOURNAL
+    except AccountLocked:
+        return LOCKED
+    except JournalError:
+        return NO_JOURNAL
     return OVER
 
 

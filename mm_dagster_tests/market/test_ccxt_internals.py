@@ -30,6 +30,7 @@ class Answering(requests.Session):
         self.asked.append(str(url))
         response = requests.Response()
         response.status_code, response._content, response.url = self.status, self.body, str(url)
+        response.reason = "Answered"
         response.headers["Content-Type"] = "application/json"
         return response
 
@@ -141,3 +142,32 @@ def test_the_kind_of_an_account_is_asked_for_and_kept_where_it_is_looked_for() -
     silent.apiKey, silent.secret, silent.password = "key", "secret", "password"
     with pytest.raises(ccxt.NullResponse):
         ccxt_internals.ask_kind_of_account(silent)
+
+
+@pytest.mark.parametrize(("exchange", "header"), [("kucoin", "KC-API-TIMESTAMP"), ("okx", "OK-ACCESS-TIMESTAMP")])
+def test_a_request_is_signed_with_the_clock_that_was_set_and_has_the_headers_that_were_added(
+    exchange: str, header: str
+) -> None:
+    made = client(Answering(b'{"code": "0", "data": []}' if exchange == "okx" else BODY), exchange)
+    made.apiKey, made.secret, made.password = "key", "secret", "phrase"
+    ccxt_internals.set_clock(made, lambda: 1_767_225_600_000)
+    ask = made.privateGetAccountConfig if exchange == "okx" else made.privateGetUserApiKey
+    ccxt_internals.add_headers(made, {"x-always": "1"})
+    ask()
+    with_it = made.set_headers(dict(ccxt_internals.last_headers(made)))
+    assert with_it[header] in ("1767225600000", "2026-01-01T00:00:00.000Z")
+    with ccxt_internals.with_headers(made, {"expTime": "5"}):
+        assert made.prepare_request_headers() | {"x-always": "1", "expTime": "5"} == made.prepare_request_headers()
+    assert "expTime" not in made.prepare_request_headers()
+    assert made.prepare_request_headers()["x-always"] == "1"
+
+
+@pytest.mark.parametrize("exchange", ["kucoin", "kraken", "okx"])
+def test_ccxt_puts_a_request_once(exchange: str) -> None:
+    session = Answering(b"{}", status=503)
+    made = client(session, exchange)
+    made.apiKey, made.secret, made.password = "key", "c2VjcmV0", "phrase"
+    ask = {"kucoin": "privatePostHfOrders", "kraken": "privatePostAddOrder", "okx": "privatePostTradeOrder"}[exchange]
+    with pytest.raises(ccxt.BaseError):
+        getattr(made, ask)({"a": "1"})
+    assert len(session.asked) == 1
