@@ -112,7 +112,7 @@ def _carry_out(
 
     kept = exits.propose(project, grid, mode, over=over, accept=accept)
     err.print(f"plan {kept.plan_id}: {mode}, proposed", highlight=False)
-    kept = exits.approve(project, kept.plan_id, _who(), stopped=stopped, amount=amount)
+    kept = exits.approve(project, kept.plan_id, who(), stopped=stopped, amount=amount)
     if no_wait:
         err.print(
             "approved; the daemon carries it out, if `mm up` runs it. `mm exit status` follows it", highlight=False
@@ -134,7 +134,7 @@ def _work(project: Project, kept: Kept) -> Kept:
         return exits.carry_out(project, kept.plan_id, say=say)
     except KeyboardInterrupt:
         # Who presses it while something is sold means that.
-        exits.halt(project, kept.plan_id, f"{_who()}, by Ctrl-C")
+        exits.halt(project, kept.plan_id, f"{who()}, by Ctrl-C")
         err.print(f"halted; what was sent is sent. `mm exit status {kept.plan_id}` says what became of it")
         raise
 
@@ -156,9 +156,9 @@ def _of_plans(
     if plan is None:
         raise CommandError(f"mm exit {what}: name the plan; `mm exit status` lists them")
     if what == HALT:
-        kept = exits.halt(project, plan, _who())
+        kept = exits.halt(project, plan, who())
     else:
-        kept = exits.resume(project, plan, _who(), amount=amount)
+        kept = exits.resume(project, plan, who(), amount=amount)
         kept = kept if no_wait else _work(project, kept)
     _print(project, [kept], as_json)
 
@@ -209,7 +209,7 @@ def _amount(text: str | None) -> Decimal | None:
     return found
 
 
-def _who() -> str:
+def who() -> str:
     """Who approves, as the computer knows them."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -163,6 +163,12 @@ def newest(project: Project) -> Row | None:
     return rows.row(-1, named=True) if rows.height else None
 
 
+def one(project: Project, session_id: str) -> Row | None:
+    """A session; None: there is none of that id."""
+    rows = project.lake.read("session").filter(pl.col("session_id") == session_id)
+    return rows.row(0, named=True) if rows.height else None
+
+
 def _open(project: Project) -> Row | None:
     row = newest(project)
     return None if row is None or row["state"] == "ENDED" else row
@@ -184,6 +190,16 @@ def is_due(project: Project) -> bool:
     if row["state"] == "STOPPING":
         return not under_way(project, row["session_id"])
     return any(True for _ in due(project, row))
+
+
+def moment(project: Project) -> str | None:
+    """What `act` would look at, in a word that changes with it; None: no session runs."""
+    row = _open(project)
+    if row is None:
+        return None
+    newest_state = max(project.lake.newest("exit_state").values(), default=None)
+    left = len(under_way(project, row["session_id"])) if row["state"] == "STOPPING" else 0
+    return f"{row['session_id']} {row['state']} {left} {newest_state}"
 
 
 def act(project: Project, say: Callable[[str], None] = logger.info) -> list[Kept]:
@@ -303,6 +319,41 @@ def under_way(project: Project, session_id: str) -> list[Kept]:
 # what came of it ------------------------------------------------------------------------------------------------------
 
 
+def report(project: Project, session_id: str) -> Row:
+    """A session with its plans, see `settlement`, and what they add up to.
+
+    Raises:
+        SessionRefused: there is none of that id.
+    """
+    row = one(project, session_id)
+    if row is None:
+        raise SessionRefused(f"{session_id}: there is no such session")
+    settled = settlement(project, session_id)
+    done = [plan for plan in settled if plan["state"] == "DONE"]
+    known = [plan for plan in settled if plan["within_80"] is not None]
+    return row | {
+        "plans": settled,
+        "done": len(done),
+        "halted": sum(plan["state"] == "HALTED" for plan in settled),
+        "under_way": sum(plan["state"] in RUNNING for plan in settled),
+        "faults": sum(len(plan["faults"]) for plan in settled),
+        "mean_slippage_bp": _mean(settled, "slippage_bp"),
+        "within_80_share": sum(plan["within_80"] for plan in known) / len(known) if known else None,
+        "gain_vs_nothing": _sum(settled, "gain_vs_nothing"),
+        "gain_vs_own": _sum(settled, "gain_vs_own"),
+    }
+
+
+def _mean(rows: Sequence[Row], name: str) -> float | None:
+    known = [row[name] for row in rows if row[name] is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _sum(rows: Sequence[Row], name: str) -> float | None:
+    known = [row[name] for row in rows if row[name] is not None]
+    return sum(known) if known else None
+
+
 def settlement(project: Project, session_id: str) -> list[Row]:
     """What each plan of a session was to sell and sold, and where journal and ledger do not agree.
 
@@ -316,8 +367,10 @@ def settlement(project: Project, session_id: str) -> list[Row]:
         cost, said = row["shortfall_bp"], row["expected_bp"]
         known = cost is not None and said is not None
         within = None
-        if cost is not None and row["low_80_bp"] is not None and row["high_80_bp"] is not None:
-            within = bool(row["low_80_bp"] <= cost <= row["high_80_bp"])
+        low, high = row["low_80_bp"], row["high_80_bp"]
+        # At once one figure is said, and no interval.
+        if cost is not None and low is not None and high is not None and low < high:
+            within = bool(low <= cost <= high)
         found.append(
             row
             | {

@@ -5,79 +5,51 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import dagster as dg
 import polars as pl
 import pytest
 
-from mm_dagster.bars import BAR, Span, parse_time
+from mm_dagster.bars import BAR, Span
+from mm_dagster.defs.paper import leave_on_paper, paper_session_is_due
 from mm_dagster.execution.journal import Journal
 from mm_dagster.execution.machine import RUNNING
-from mm_dagster.execution.paper import Ledger
+from mm_dagster.execution.paper import Ledger, PaperVenue
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.simulated import simulate
-from mm_dagster.pipeline import clock, exits, paper_sessions
+from mm_dagster.pipeline import exits, paper_sessions
 from mm_dagster.pipeline.paper import reconcile
 from mm_dagster.pipeline.paper_sessions import SessionRefused
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import run_days, run_tick
 from mm_dagster.tables.registry import dtypes
-from mm_dagster_tests.cli.small import configure
-
-DAYS = Span(parse_time("2026-06-23T00:00:00Z"), parse_time("2026-06-27T00:00:00Z"))
-NOW = DAYS.end + timedelta(minutes=4)
-GRID = "eth"
+from mm_dagster_tests import paper_home
+from mm_dagster_tests.paper_home import DAYS, GRID, NOW, calm, copied, opened, set_clock, states
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four days of a grid on a simulated market; its clock stands where they end."""
-    folder = tmp_path_factory.mktemp("paper")
-    configure(folder)
-    (folder / "configuration" / "orders.yaml").write_text("mode: paper\nsettle_seconds: 1\n")
-    clock.start(folder / "data", NOW)
-    run_days(Project(str(folder / "configuration"), str(folder / "data")), DAYS)
-    return folder
+    return paper_home.filled(tmp_path_factory.mktemp("paper"))
 
 
 @pytest.fixture
 def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, in which waiting takes no time."""
-    shutil.copytree(filled, tmp_path / "home")
-    (tmp_path / "home" / "data" / clock.NAME).unlink()
-    clock.start(tmp_path / "home" / "data", NOW)
+    """A home of its own, in which waiting takes no time."""
     now = [0.0]
 
     def sleep(seconds: float) -> None:
         now[0] += max(seconds, 1e-3)
 
     monkeypatch.setattr(exits, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
-    return tmp_path / "home"
+    return copied(filled, tmp_path / "home")
 
 
 @pytest.fixture
 def project(folder: Path) -> Project:
     return opened(folder)
-
-
-def opened(folder: Path) -> Project:
-    """As another process opens it."""
-    return Project(str(folder / "configuration"), str(folder / "data"))
-
-
-def states(project: Project, at: dict[datetime, str]) -> None:
-    """Makes some states others than they were."""
-    rows = project.lake.read("exit_state").filter(pl.col("as_of").is_in(list(at)))
-    rows = rows.with_columns(state=pl.col("as_of").replace_strict(at, return_dtype=pl.String))
-    project.lake.upsert("exit_state", rows, commit=Commit("test", "exit_state", ""))
-
-
-def calm(project: Project) -> None:
-    """No state is higher than NORMAL."""
-    rows = project.lake.read("exit_state").with_columns(state=pl.lit("NORMAL"))
-    project.lake.upsert("exit_state", rows, commit=Commit("test", "exit_state", ""))
 
 
 # one plan -------------------------------------------------------------------------------------------------------------
@@ -183,8 +155,7 @@ def test_it_leaves_what_reaches_the_level_once_and_the_daemon_carries_it_out(fol
 def test_an_old_state_is_no_reason_to_leave_on_the_books_of_now(project: Project) -> None:
     states(project, {DAYS.end: "MANDATORY_EXIT"})
     paper_sessions.start(project, level="WARNING", by="a test")
-    (project.data / clock.NAME).unlink()
-    clock.start(project.data, NOW + timedelta(hours=2))
+    set_clock(project.data.parent, NOW + timedelta(hours=2))
     assert not paper_sessions.is_due(project)
     assert paper_sessions.act(project) == []
 
@@ -204,7 +175,8 @@ def test_a_session_of_the_past_leaves_at_the_first_bar_of_the_level_in_the_time_
     (settled,) = paper_sessions.settlement(project, row["session_id"])
     close = float(project.lake.read("candles", span=Span(at - BAR, at))["close"][0])
     assert settled["arrival_mid"] == pytest.approx(close)
-    assert settled["within_80"] is not None
+    # At once one figure is said, and no interval.
+    assert settled["within_80"] is None
     assert settled["faults"] == []
     risk = project.lake.read("grid_risk", span=Span(at - BAR, DAYS.end)).sort("as_of")
     # Sold at once by the model that values the grid, it is worth what the grid was.
@@ -238,8 +210,7 @@ def test_what_candles_do_not_tell_yet_waits(folder: Path) -> None:
     states(project, {DAYS.end - 2 * BAR: "WARNING"})
     paper_sessions.start(project, level="WARNING", since=DAYS.start + 100 * BAR, by="a test")
     assert not paper_sessions.is_due(project)
-    (folder / "data" / clock.NAME).unlink()
-    clock.start(folder / "data", NOW + 13 * BAR)
+    set_clock(folder, NOW + 13 * BAR)
     run_tick(project, DAYS.end + 13 * BAR)
     project = opened(folder)
     states(project, {DAYS.end + number * BAR: "NORMAL" for number in range(1, 14)})
@@ -312,3 +283,77 @@ def test_two_sessions_do_not_run_at_once_and_off_is_off(folder: Path) -> None:
     assert paper_sessions.act(opened(folder)) == []
     with pytest.raises(SessionRefused, match="allows no plan on paper"):
         paper_sessions.start(opened(folder), level="WARNING", by="a test")
+
+
+def test_a_session_adds_its_plans_up(folder: Path) -> None:
+    project = opened(folder)
+    calm(project)
+    states(project, {DAYS.start + 200 * BAR: "WARNING"})
+    row = paper_sessions.start(project, level="WARNING", since=DAYS.start, over=15, by="a test")
+    paper_sessions.act(project)
+    told = paper_sessions.report(project, row["session_id"])
+    (plan,) = told["plans"]
+    assert (told["done"], told["halted"], told["under_way"], told["faults"]) == (1, 0, 0, 0)
+    assert plan["slices"] == 15
+    assert told["mean_slippage_bp"] == plan["slippage_bp"]
+    assert told["within_80_share"] == float(plan["within_80"])
+    assert told["gain_vs_nothing"] == plan["gain_vs_nothing"]
+    with pytest.raises(SessionRefused, match="no such session"):
+        paper_sessions.report(project, "nobody")
+
+
+def test_a_plan_of_the_past_whose_process_was_killed_is_carried_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = opened(folder)
+    calm(project)
+    states(project, {DAYS.start + 200 * BAR: "WARNING"})
+    row = paper_sessions.start(project, level="WARNING", since=DAYS.start, over=5, by="a test")
+    sell, sold = PaperVenue.sell, []
+
+    def killed(self: PaperVenue, *args: object) -> None:
+        sell(self, *args)  # type: ignore[arg-type]
+        sold.append(args)
+        if len(sold) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PaperVenue, "sell", killed)
+    with pytest.raises(KeyboardInterrupt):
+        paper_sessions.act(project)
+    (kept,) = paper_sessions.under_way(opened(folder), row["session_id"])
+    assert len(kept.plan.orders) == 3
+    (kept,) = paper_sessions.act(opened(folder))
+    assert (kept.plan.state, len(kept.plan.orders)) == ("DONE", 5)
+    assert reconcile(project, kept) == []
+    assert kept.ended_at is not None
+    assert kept.ended_at - kept.created_at < timedelta(minutes=15)
+
+
+def test_the_daemon_asks_once_for_each_tick(folder: Path) -> None:
+    project = opened(folder)
+    calm(project)
+
+    def asked(cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(
+            instance=instance, cursor=cursor, resources={"project": opened(folder)}
+        )  # fmt: skip
+        found = paper_session_is_due(context)
+        assert isinstance(found, dg.SensorResult | dg.SkipReason)
+        return found
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert isinstance(asked(), dg.SkipReason)
+        paper_sessions.start(project, level="WARNING", by="a test")
+        assert isinstance(asked(), dg.SkipReason)
+        states(project, {DAYS.end: "WARNING"})
+        found = asked()
+        assert isinstance(found, dg.SensorResult)
+        assert len(found.run_requests or []) == 1
+        assert isinstance(asked(found.cursor), dg.SkipReason)
+        ran = leave_on_paper.execute_in_process(instance=instance, resources={"project": opened(folder)})
+        assert ran.success
+        assert len(exits.open_plans(project)) == 1
+        assert isinstance(asked(), dg.SkipReason)
+        paper_sessions.stop(project, "a test")
+        exits.carry_out(project, exits.open_plans(project)[0].plan_id)
+        assert isinstance(asked(found.cursor), dg.SensorResult)
