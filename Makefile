@@ -66,6 +66,8 @@ bench: setup  ## what the parts cost
 	$(BIN)/python -m benchmarks.queries
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.streams
 
 evidence: setup  ## write docs/evidence.md and docs/evidence/ from the recorded candles
 	$(BIN)/python -m benchmarks.evidence --out docs

@@ -54,9 +54,9 @@ PATHS = {"demo": "/", "a month of one grid": f"/g/{GRID['id']}?days=30"}
 AT_MOST = 3.0
 """Times the peer, in the cases that somebody waits for."""
 PEER, AGAIN, MINUTE, COMMIT, COLD = "bare FastAPI, one read", "again", "new minute", "new commit", "while it comes"
-SLOW = 4
+SLOW = 3
 """Of as many rounds one waits until a commit has settled."""
-SETTLES = 8.0
+SETTLES = 15.0
 """Seconds from a commit until the server has looked, looked again, and gathered."""
 
 

@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from mm_dagster.history import sessions
 from mm_dagster.history.catalog import PostgresCatalog
 from mm_dagster.history.lake import Lake, LakeError, Written
+from mm_dagster.history.memory import Memory
 from mm_dagster.tables import registry
 from mm_dagster_tests.history.test_lake import COMMIT, FULL, span, verdicts
 from mm_dagster_tests.history.test_lake_processes import (
@@ -60,6 +61,21 @@ def test_a_new_lake_has_every_table_and_rows_come_back_to_the_bit(lake: Lake) ->
     lake.maintain(keep_days=30)
     for table, rows in some.items():
         assert_frame_equal(lake.read(table), rows, check_exact=True)
+
+
+def test_a_stamp_tells_one_commit_from_the_next_and_the_memory_follows(
+    lake: Lake, tmp_path: Path, address: str
+) -> None:
+    memory, before = Memory(), lake.stamp()
+    assert before == Lake(tmp_path / "history", address).stamp()
+    recall = memory.of(before)
+    assert lake.recalling(recall).read("candles").is_empty()
+    assert recall.keep(lake.stamp)
+    lake.upsert("candles", FULL["candles"], commit=COMMIT)
+    after = lake.stamp()
+    assert after != before
+    assert after.at is not None
+    assert lake.recalling(memory.of(after)).read("candles").height == FULL["candles"].height
 
 
 def test_a_tick_s_few_rows_make_no_file(lake: Lake, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 
@@ -17,6 +17,8 @@ def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser is here: none of {', '.join(BROWSERS)} is on the path")
+    # A page of the real service takes seconds where everything else runs beside it.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as play:
         opened = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened

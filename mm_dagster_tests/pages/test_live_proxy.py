@@ -74,7 +74,7 @@ def test_the_page_lives_behind_it(direct: tuple[Real, Real], browser: Browser) -
         # What happens is said at once: nothing holds the stream back until it has gathered enough.
         page.evaluate("window.isTheSame = true")
         real.mm("respond", "eth", "reduced", "--note", "through the proxy")
-        expect(page.get_by_text("through the proxy").first).to_be_attached(timeout=10_000)
+        expect(page.get_by_text("through the proxy").first).to_be_attached()
         assert page.evaluate("window.isTheSame")
         # And a button's origin is that of the proxy.
         page.get_by_role("button", name="I reduced it").click()

@@ -325,7 +325,7 @@ def test_silence_of_a_minute_is_said_and_ends_with_the_next_word(demo: Served, b
         finally:
             demo.real.process.send_signal(signal.SIGCONT)
         # It says that it lives every quarter of a minute.
-        expect(page.locator("#silent")).to_be_hidden(timeout=30_000)
+        expect(page.locator("#silent")).to_be_hidden()
 
 
 def test_after_the_server_was_away_the_page_finds_it_again(crash: Served, browser: Browser, tmp_path: Path) -> None:
