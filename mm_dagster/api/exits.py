@@ -5,8 +5,6 @@ one any more. Programs propose, look and halt; none approves. While orders.yaml 
 and nothing of it is loaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets
@@ -62,6 +60,8 @@ def add_exits(
     acts: Any,
 ) -> None:
     """Adds the addresses at which a grid is left.
+
+    The annotations of this module are no text: FastAPI reads the two dependencies from them.
 
     Args:
         app: the server's.
@@ -146,13 +146,13 @@ def add_exits(
         return JSONResponse(_row(kept) | {"sentence": said})
 
 
-def _row(kept: Kept) -> dict[str, Any]:
+def _row(kept: "Kept") -> dict[str, Any]:
     from mm_dagster.pipeline.exits import plan_row
 
     return plain(plan_row(kept))
 
 
-def _page(project: Project, kept: Kept) -> Mapping[str, Any]:
+def _page(project: Project, kept: "Kept") -> Mapping[str, Any]:
     """What the page of a plan shows."""
     from mm_dagster.execution.journal import Journal
 
@@ -193,7 +193,7 @@ def _amount(text: str | None) -> Decimal | None:
 # the signature --------------------------------------------------------------------------------------------------------
 
 
-def _link(project: Project, kept: Kept) -> str:
+def _link(project: Project, kept: "Kept") -> str:
     until = int(kept.expires_at.timestamp())
     return f"/x/{kept.plan_id}?{urlencode({'until': until, 'signature': _signature(project, kept.plan_id, until)})}"
 
@@ -202,7 +202,7 @@ def _signature(project: Project, plan_id: str, until: int) -> str:
     return hmac.new(_key(project.data), f"{plan_id}.{until}".encode(), hashlib.sha256).hexdigest()
 
 
-def _signed(project: Project, plan_id: str, until: int, signature: str) -> Kept:
+def _signed(project: Project, plan_id: str, until: int, signature: str) -> "Kept":
     """The plan of a link that we made, and whose time is not over.
 
     Raises:

@@ -255,6 +255,11 @@ def approve(
         _refuse_for_real(project, grid, journal, mode)
     terms = kept.plan.terms
     if amount is not None:
+        most = 2 * _exact(grid.capital / grid.lower)
+        if amount > most:
+            raise ExitRefused(
+                f"--amount: a grid of {number_text(grid.capital)} above {number_text(grid.lower)} cannot hold it"
+            )
         terms = replace(terms, inventory=terms.rules.lots(amount))
     elif mode == "live" and not _is_known(project, grid):
         raise ExitRefused(
