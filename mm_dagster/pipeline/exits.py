@@ -255,8 +255,7 @@ def approve(
         _refuse_for_real(project, grid, journal, mode)
     terms = kept.plan.terms
     if amount is not None:
-        most = 2 * _exact(grid.capital / grid.lower)
-        if amount > most:
+        if amount > 2 * _exact(grid.capital / grid.lower):
             raise ExitRefused(
                 f"--amount: a grid of {number_text(grid.capital)} above {number_text(grid.lower)} cannot hold it"
             )
