@@ -33,7 +33,7 @@ from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.execution.costs import HORIZONS, SPREAD_80, Costs
 from mm_dagster.execution.drive import Driver, World
 from mm_dagster.execution.journal import Kept
-from mm_dagster.execution.machine import Order, Plan, PlanState, Terms
+from mm_dagster.execution.machine import POLL_SECONDS, Order, Plan, PlanState, Terms
 from mm_dagster.execution.modelled_book import Candles, Past
 from mm_dagster.execution.paper import taken
 from mm_dagster.execution.plan import HARD_LIMIT_BP
@@ -44,6 +44,7 @@ from mm_dagster.market.venue import VenueError
 FEE = CONFIG.evaluation.fees.taker
 WAYS = {"now": 0, "15 min": 15, "plan": None}
 """Minutes of each way to leave; None: those that the plan chose."""
+COARSE = 5.0
 
 
 # one plan, carried out ------------------------------------------------------------------------------------------------
@@ -142,7 +143,8 @@ def leave(candles: Candles, as_of: datetime, notional: float, minutes: int, impa
         return as_of + timedelta(seconds=gone[0])
 
     def sleep(seconds: float) -> None:
-        gone[0] += max(0.0, seconds)
+        # A wait of a second takes some: the machine looks less often, and an order comes a few seconds later.
+        gone[0] += COARSE if seconds == POLL_SECONDS else max(0.0, seconds)
 
     kept = Kept(
         Plan(terms, "APPROVED"), "grid", as_of, "paper", "paper", "", as_of, as_of, as_of, "paper", None, {}

@@ -1,4 +1,4 @@
-"""A home in which grids are left on paper: four days of one grid on a simulated market, whose clock stands there."""
+"""A home in which grids are left on paper: four days of one grid on a simulated market, and its clock there."""
 
 from __future__ import annotations
 

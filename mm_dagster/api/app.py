@@ -27,6 +27,7 @@ from mm_dagster.api.gate import FAILED, Gate, hostname
 from mm_dagster.api.kept import DAYS, Kept
 from mm_dagster.api.news import MOST_STREAMS, News
 from mm_dagster.api.pages import add_pages
+from mm_dagster.api.sessions import add_sessions
 from mm_dagster.errors import ForeseenError
 from mm_dagster.pages.plain import plain
 from mm_dagster.pipeline.access import SESSION_SECONDS, Access, Caller, TooManyFailures
@@ -111,6 +112,7 @@ def create_app(server: Server) -> Gate:
     _service(app, server, news, latency)
     _state(app, kept)
     _act(app, server)
+    add_sessions(app, server.project, caller, acting)
     add_pages(app, kept, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), server.dagster)
     add_exits(app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), Who, Acts)
     return Gate(app, server.hosts, latency.observe)
