@@ -44,7 +44,8 @@ class World:
         stop: the exchange's bot; None: no program stops this grid.
         seconds: a clock that nobody sets.
         sleep: waits so many seconds.
-        utc: the time that is written down. Nothing is decided by it but whether an approval is still young.
+        utc: the time that is written down. Nothing is decided by it but whether an approval, or an order of which
+            nothing is known, is too old.
         is_killed: whether the kill file is there; also where it cannot be looked for.
         say: is told each step, with its kind and in words.
     """
@@ -95,10 +96,14 @@ class Driver:
                 continue
 
     def _next(self, kept: Kept) -> Action | None:
-        world = self._world
-        age = world.utc() - (kept.approved_at or kept.created_at)
+        world, utc = self._world, self._world.utc()
+        intended = [kept.intended_at[order.number] for order in kept.plan.orders if order.state == "INTENDED"]
         self._seen = replace(
-            self._seen, now=world.seconds(), is_killed=world.is_killed(), approved_for=age / timedelta(seconds=1)
+            self._seen,
+            now=world.seconds(),
+            is_killed=world.is_killed(),
+            approved_for=(utc - (kept.approved_at or kept.created_at)) / timedelta(seconds=1),
+            pending_for=(utc - min(intended, default=utc)) / timedelta(seconds=1),
         )
         return machine.next_action(kept.plan, self._seen, world.venue.request_window)
 
@@ -131,29 +136,46 @@ class Driver:
 
     def _ask(self, kept: Kept, action: Ask) -> None:
         """A question. Its moment is that before it was put: what it tells is no newer."""
-        venue, symbol = self._world.venue, kept.plan.terms.symbol
         at = self._world.seconds()
         if self._world.is_killed():
             return
         try:
-            match action.what:
-                case "open":
-                    self._seen = replace(self._seen, open=Told(at, tuple(venue.open_orders(symbol))))
-                case "holding":
-                    self._seen = replace(self._seen, holding=Told(at, venue.holding(symbol)))
-                case "book":
-                    self._seen = replace(self._seen, mid=Told(at, Decimal(repr(self._world.book().mid))))
-                case "stop":
-                    state = "unknown" if self._world.stop is None else self._world.stop.state()
-                    self._seen = replace(self._seen, stop=Told(at, state))
-                case "record":
-                    number = machine.client_id(self._plan_id, action.number)
-                    told = Told(at, venue.record(symbol, number))
-                    self._seen = replace(self._seen, records={**self._seen.records, action.number: told})
+            value = self._answer(kept, action)
         except ForeseenError as error:
             self._failed(str(error))
-        else:
-            self._heard()
+            return
+        told = Told(at, value, self._world.seconds())
+        match action.what:
+            case "record":
+                self._seen = replace(self._seen, records={**self._seen.records, action.number: told})
+            case "book":
+                self._seen = replace(self._seen, mid=told)
+            case "open":
+                self._seen = replace(self._seen, open=told)
+            case "holding":
+                self._seen = replace(self._seen, holding=told)
+            case "stop":
+                self._seen = replace(self._seen, stop=told)
+        self._heard()
+
+    def _answer(self, kept: Kept, action: Ask) -> object:
+        """What the exchange says.
+
+        Raises:
+            ForeseenError: nothing.
+        """
+        venue, symbol = self._world.venue, kept.plan.terms.symbol
+        match action.what:
+            case "open":
+                return tuple(venue.open_orders(symbol))
+            case "holding":
+                return venue.holding(symbol)
+            case "book":
+                return Decimal(repr(self._world.book().mid))
+            case "stop":
+                return "unknown" if self._world.stop is None else self._world.stop.state()
+            case _:
+                return venue.record(symbol, machine.client_id(self._plan_id, action.number))
 
     def _intend(self, kept: Kept, action: Intend) -> None:
         """On disk first, then the kill file, then the request; its answer is looked at by nobody."""

@@ -41,6 +41,9 @@ FRESH_SECONDS = 3.0
 """A price that is older is asked for again before an order rests on it."""
 LOOKED_SECONDS = 15.0
 """Likewise what rests and what the account has: an exchange that lets nobody ask faster takes some seconds for each."""
+FORGOTTEN_SECONDS = 48 * 3_600.0
+"""An exchange may have forgotten an order that is older: KuCoin what was not filled after three days, the rest after
+seven."""
 SILENT_SECONDS = 600.0
 """So long an exchange may say nothing at all."""
 POLL_SECONDS = 1.0
@@ -123,10 +126,18 @@ class Order:
 
 @dataclass(frozen=True)
 class Told:
-    """An answer, and when the question was put, seconds of the process's own clock."""
+    """An answer.
+
+    Attributes:
+        at: when the question was put, seconds of the process's own clock: what it tells is no newer.
+        value: what was told.
+        came: when the answer came. Whoever asks again must count from then: an exchange may need longer for an answer
+            than the pause between two questions.
+    """
 
     at: float
     value: object
+    came: float
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ class Seen:
         began: when the process took the plan up.
         is_killed: whether the kill file is there, or cannot be looked for.
         approved_for: seconds since the approval, by the calendar.
+        pending_for: seconds since the intent of which nothing is known yet, likewise.
         sent: when the newest intent's request ended; None: this process sent none, so that it may have been sent just
             before it began.
         since_closed: when this process saw the newest order closed or absent; None: before it began.
@@ -154,6 +166,7 @@ class Seen:
     began: float
     is_killed: bool = False
     approved_for: float = 0.0
+    pending_for: float = 0.0
     sent: float | None = None
     since_closed: float | None = None
     heard: float | None = None
@@ -327,12 +340,15 @@ def _pending(plan: Plan, order: Order, seen: Seen, request_window: float) -> Act
     """What became of an intent. Only the exchange's record says it, or that it has none long after."""
     told = seen.records.get(order.number)
     over = to_wait(plan, seen, request_window)
-    if told is None or seen.now - told.at >= POLL_SECONDS or told.at < over <= seen.now:
+    if told is None or seen.now - told.came >= POLL_SECONDS or told.at < over <= seen.now:
         return Ask("record", order.number)
     record = told.value
     left = over - seen.now
     if record is None:
         # Asked after the wait was over: an answer from before it proves nothing.
+        if told.at >= over and seen.pending_for > FORGOTTEN_SECONDS:
+            said = f"order {order.client_id} is so old that the exchange may have forgotten it: see the exchange"
+            return None if plan.state == "HALTED" else Enter("HALTED", said)
         if told.at >= over:
             return Settle(replace(order, state="ABSENT"))
         return Wait(min(POLL_SECONDS, left), "the exchange does not know the order yet")
@@ -357,7 +373,7 @@ def _closed(order: Order, record: OrderRecord, rules: MarketRules) -> Order:
 
 
 def _stopping(plan: Plan, seen: Seen) -> Action:
-    if seen.stop is None or seen.now - seen.stop.at >= POLL_SECONDS:
+    if seen.stop is None or seen.now - seen.stop.came >= POLL_SECONDS:
         return Ask("stop")
     state = seen.stop.value
     if state == "stopped":
@@ -381,7 +397,7 @@ def _stopping(plan: Plan, seen: Seen) -> Action:
 def _cancelling(plan: Plan, seen: Seen, request_window: float) -> Action:
     """The grid's own orders are cancelled, and what it places anew, until the market shows none for a while."""
     terms = plan.terms
-    if seen.open is None or seen.now - seen.open.at >= POLL_SECONDS:
+    if seen.open is None or seen.now - seen.open.came >= POLL_SECONDS:
         return Ask("open")
     resting = _resting(seen.open, plan)
     stranger = _stranger(plan, resting)
@@ -482,7 +498,7 @@ def _looked(plan: Plan, seen: Seen) -> Action | None:
         ("book", seen.mid, FRESH_SECONDS),
     )  # fmt: skip
     for what, told, lasts in asked:
-        if told is None or seen.now - told.at >= lasts or told.at < _settled(seen):
+        if told is None or seen.now - told.came >= lasts or told.at < _settled(seen):
             return Ask(what)
     assert seen.open is not None
     resting = _resting(seen.open, plan)

@@ -42,6 +42,8 @@ _WINDOW = 5.0
 """Seconds; see above."""
 _PAGE = 100
 _MOST_PAGES = 20
+_LOOKS = ("query", "export", "read", "view")
+"""How the names of rights begin that change nothing: Kraken's `query-open-trades`."""
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]{1,18}")
 _NOTHING = Holding(Decimal(0), Decimal(0))
 
@@ -178,7 +180,7 @@ class AccountOrders:
             return None
         low = [one.lower() for one in names]
         return Permissions(
-            trades=any(word in one for one in low for word in self._dialect.trade_words),
+            trades=any(word in one and not one.startswith(_LOOKS) for one in low for word in self._dialect.trade_words),
             moves_funds=any(word in one for one in low for word in ("withdraw", "transfer")),
             names=tuple(names),
         )
@@ -374,7 +376,7 @@ class _Kraken:
     has_demo: ClassVar[bool] = False
     # A plain number would be taken for a `userref`, of which there may be several orders.
     order_id: ClassVar[re.Pattern[str]] = re.compile(r"O[A-Z0-9]{5}-[A-Z0-9]{5}-[A-Z0-9]{6}")
-    trade_words: ClassVar[tuple[str, ...]] = ("modify", "create", "trade")
+    trade_words: ClassVar[tuple[str, ...]] = ("modify", "create", "trade", "order")
     _OPEN: ClassVar[Mapping[str, bool]] = {
         "pending": True, "open": True, "closed": False, "canceled": False, "expired": False,
     }  # fmt: skip

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mm_dagster.execution import drive, journal, machine
-from mm_dagster.execution.machine import Plan
-from mm_dagster.market.order_venue import Holding
-from mm_dagster_tests.execution.trials import trial
+from mm_dagster.execution.drive import Driver, World
+from mm_dagster.execution.journal import Journal, Kept
+from mm_dagster.execution.machine import Order, Plan, client_id
+from mm_dagster.market.order_venue import Holding, OpenOrder
+from mm_dagster_tests.execution.exchange import Exchange, InProcess
+from mm_dagster_tests.execution.trials import RULES, Clock, propose, terms_of, trial
 
 
 def test_no_trial_sells_more_than_the_grid_held_or_writes_down_what_was_not_sold(trials: int, tmp_path: Path) -> None:
@@ -69,3 +73,67 @@ def test_a_machine_without_one_of_its_rules_is_found_out(
 ) -> None:
     broken(monkeypatch)
     assert any(trial(tmp_path / str(seed), seed).faults for seed in range(200))
+
+
+def _sold_and_died(folder: Path, lots: int) -> tuple[Journal, Exchange, Clock, str]:
+    """A plan whose order was filled by the exchange, of which the process heard nothing."""
+    clock = Clock()
+    exchange = Exchange(clock.seconds, RULES, RULES.amount(lots), request_window=5.0)
+    terms, journal_of = terms_of(lots, "operator"), Journal(folder)
+    propose(journal_of, terms, clock.utc())
+    journal_of.approve(terms.plan_id, terms, "a test", clock.utc(), None)
+    journal_of.enter(terms.plan_id, ("APPROVED",), "SELLING", "by a test", clock.utc())
+    order = Order(1, client_id(terms.plan_id, 1), lots, RULES.limit(Decimal("99.5")))
+    journal_of.intend(terms.plan_id, order, Decimal(100), clock.utc())
+    exchange.place(order.client_id, "sell", RULES.amount(lots), order.limit)
+    return journal_of, exchange, clock, terms.plan_id
+
+
+def _go_on(found: tuple[Journal, Exchange, Clock, str], venue: InProcess) -> Kept:
+    journal_of, exchange, clock, plan_id = found
+    world = World(venue, exchange.book, None, clock.seconds, clock.sleep, clock.utc, lambda: False)
+    return Driver(journal_of, plan_id, world).run(clock.now + 50_000)
+
+
+@pytest.mark.parametrize(("days", "state", "order"), [(1, "SETTLING", "ABSENT"), (5, "HALTED", "INTENDED")])
+def test_an_order_that_the_exchange_may_have_forgotten_is_left_to_a_person(
+    days: int, state: str, order: str, tmp_path: Path
+) -> None:
+    """KuCoin forgets filled orders after a week: "there is none" is no proof then that nothing was sold."""
+    found = _sold_and_died(tmp_path, 1_000)
+    found[1].orders.clear()
+    found[2].calendar_jump = days * 86_400.0
+    kept = _go_on(found, InProcess(found[1]))
+    assert [one.state for one in kept.plan.orders] == [order]
+    if state == "HALTED":
+        assert kept.plan.state == "HALTED"
+        assert "may have forgotten it" in kept.reason
+        assert _go_on(found, InProcess(found[1])).plan.state == "HALTED"
+    else:
+        assert kept.plan.state == "HALTED"
+        assert "who sold it" in kept.reason, "the balance bound holds all the same"
+
+
+@dataclass
+class Slow(InProcess):
+    """An exchange that takes some seconds for each answer, as Kraken does when it is asked too often."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def holding(self, symbol: str) -> Holding:
+        self.clock.sleep(4.0)
+        return super().holding(symbol)
+
+    def open_orders(self, symbol: str) -> list[OpenOrder]:
+        self.clock.sleep(4.0)
+        return super().open_orders(symbol)
+
+
+def test_a_slow_exchange_is_sold_at_all_the_same(tmp_path: Path) -> None:
+    clock = Clock()
+    exchange = Exchange(clock.seconds, RULES, Decimal(3))
+    terms, journal_of = terms_of(3_000, "operator"), Journal(tmp_path)
+    propose(journal_of, terms, clock.utc())
+    journal_of.approve(terms.plan_id, terms, "a test", clock.utc(), None)
+    kept = _go_on((journal_of, exchange, clock, terms.plan_id), Slow(exchange, clock=clock))
+    assert (kept.plan.state, exchange.sold) == ("DONE", Decimal(3))
