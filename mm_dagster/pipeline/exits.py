@@ -45,6 +45,10 @@ REHEARSED_WITHIN = timedelta(days=30)
 """A plan on paper, or a test, that is older proves nothing of today's configuration."""
 
 
+TOLD = "TOLD"
+"""In the history of a plan: its end was told."""
+
+
 class ExitRefused(ForeseenError):
     """A plan is not made, approved or carried out; one line, with what would be needed."""
 
@@ -318,15 +322,24 @@ def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str]
     Raises:
         ExitRefused: no program can, and nobody said that it is stopped.
     """
-    if mode in ("paper", "test") or stopped:
+    if mode in ("paper", "test"):
         # A test places no order where the grid has its own.
         return "operator"
-    if grid.source is not None:
-        from mm_dagster.market.bots import can_stop
-
-        settings = project.config.markets.venues[grid.source.exchange]
-        if isinstance(settings, CcxtVenue) and can_stop(settings.exchange):
-            return "bot_sells" if project.config.orders.of(grid.id).stop == "sell" else "bot"
+    by = "bot_sells" if project.config.orders.of(grid.id).stop == "sell" else "bot"
+    bot = _bot(project, grid, sells=by == "bot_sells")
+    if bot is not None:
+        # A person may be mistaken where the exchange can tell.
+        state = bot.state()
+        if stopped and state != "stopped":
+            raise ExitRefused(f"grid {grid.id}: the exchange says that its bot is {state}; leave --stopped out")
+        if not stopped and state != "running":
+            raise ExitRefused(
+                f"grid {grid.id}: the exchange says that its bot is {state}; when its coins are in the account, say "
+                "--stopped"
+            )
+        return "operator" if stopped else "bot_sells" if by == "bot_sells" else "bot"
+    if stopped:
+        return "operator"
     if own and grid.source is None:
         return "orders"
     raise ExitRefused(
@@ -375,8 +388,9 @@ def carry_out(
     before = journal.kept(plan_id)
     grid = _grid(project, before)
     mode: Mode = before.mode  # type: ignore[assignment]
-    if not project.config.orders.allows(mode):
-        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
+    if (withdrawn := _withdrawn(project, before)) is not None and before.plan.state in RUNNING:
+        # Whoever takes the permission back means this plan, too.
+        journal.enter(plan_id, RUNNING, "HALTED", withdrawn, project.now())
     with _one_at_a_time(project, before, mode), opened(project, grid, mode, before) as venue:
         world = World(
             venue=venue,
@@ -399,9 +413,29 @@ def carry_out(
             after = Driver(journal, plan_id, world).run(until)
     if keeps:
         keep(project)
-    if after.plan.state != before.plan.state:
+    if not _is_told(journal, after):
         tell(project, after)
+        # Noted after it: who dies in between tells it again.
+        journal.note(plan_id, TOLD, f"{after.plan.state} was told", project.now())
     return after
+
+
+def _withdrawn(project: Project, kept: Kept) -> str | None:
+    """Why orders.yaml does not allow a plan any more that it allowed once; None: it does."""
+    orders, mode = project.config.orders, kept.mode
+    if not orders.allows(mode):  # type: ignore[arg-type]
+        return f"orders.yaml: mode: {orders.mode} allows no {mode} plan any more"
+    if mode == "live" and not orders.of(kept.grid_id).allow:
+        return f"orders.yaml: grids.{kept.grid_id}: is not allowed any more"
+    return None
+
+
+def _is_told(journal: Journal, kept: Kept) -> bool:
+    """Whether what became of a plan was told, or there is nothing to tell yet."""
+    if kept.mode == "paper" or kept.plan.state not in ("HALTED", "DONE", "EXPIRED"):
+        return True
+    ends = [one.kind for one in journal.events(kept.plan_id) if one.kind in (kept.plan.state, TOLD)]
+    return ends[-1:] == [TOLD]
 
 
 def is_killed(project: Project) -> bool:
@@ -475,18 +509,27 @@ def opened(project: Project, grid: GridConfig, mode: Mode, kept: Kept | None) ->
 
 
 def _grid_stop(project: Project, grid: GridConfig, kept: Kept) -> GridStop | None:
-    if kept.plan.terms.stopper not in ("bot", "bot_sells") or grid.source is None:
+    stopper = kept.plan.terms.stopper
+    return _bot(project, grid, sells=stopper == "bot_sells") if stopper in ("bot", "bot_sells") else None
+
+
+def _bot(project: Project, grid: GridConfig, *, sells: bool) -> GridStop | None:
+    """The exchange's own bot that a grid is; None: it is none that a program can stop.
+
+    Raises:
+        VenueError: it cannot be asked.
+    """
+    if grid.source is None:
         return None
-    from mm_dagster.market.bots import open_stop
+    from mm_dagster.market.bots import can_stop, open_stop
     from mm_dagster.pipeline.venues import key_of
 
-    key, settings = project.config.orders.trade_key, project.config.markets.venues[grid.source.exchange]
+    name = grid.source.exchange
+    key, settings = project.config.orders.trade_key, project.config.markets.venues[name]
     assert key is not None
-    assert isinstance(settings, CcxtVenue)
-    return open_stop(
-        grid.source.exchange, settings, key_of(grid.source.exchange, key), grid.source.id, grid.symbol,
-        sells=kept.plan.terms.stopper == "bot_sells",
-    )  # fmt: skip
+    if not isinstance(settings, CcxtVenue) or not can_stop(settings.exchange):
+        return None
+    return open_stop(name, settings, key_of(name, key), grid.source.id, grid.symbol, sells=sells)
 
 
 def halt(project: Project, plan_id: str, by: str) -> Kept:
@@ -497,6 +540,7 @@ def halt(project: Project, plan_id: str, by: str) -> Kept:
     """
     journal = Journal(project.data)
     journal.enter(plan_id, ("PROPOSED", *RUNNING), "HALTED", f"halted by {by}", project.now())
+    journal.note(plan_id, TOLD, "whoever halted it knows", project.now())
     keep(project)
     return journal.kept(plan_id)
 
@@ -526,12 +570,15 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
 
 
 def open_plans(project: Project) -> list[Kept]:
-    """The plans that a process should take up: approved ones, and halted ones of which an order is not settled."""
+    """The plans that a process should take up: those under way, and those of which an end is open or was not told."""
     if not exists(project.data):
         return []
+    journal = Journal(project.data)
     return [
-        one for one in Journal(project.data).all(*RUNNING, "HALTED")
-        if one.plan.state != "HALTED" or any(order.state == "INTENDED" for order in one.plan.orders)
+        one for one in journal.all()
+        if one.plan.state in RUNNING
+        or (one.plan.state == "HALTED" and any(order.state == "INTENDED" for order in one.plan.orders))
+        or not _is_told(journal, one)
     ]  # fmt: skip
 
 
