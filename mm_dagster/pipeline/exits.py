@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -411,12 +412,14 @@ def carry_out(
             after = rehearse(journal, plan_id, world, cast(OrderChecks, venue))
         else:
             after = Driver(journal, plan_id, world).run(until)
-    if keeps:
-        keep(project)
-    if not _is_told(journal, after):
-        tell(project, after)
-        # Noted after it: who dies in between tells it again.
-        journal.note(plan_id, TOLD, f"{after.plan.state} was told", project.now())
+    try:
+        if not _is_told(journal, after):
+            tell(project, after)
+            # Noted after it: who dies in between tells it again.
+            journal.note(plan_id, TOLD, f"{after.plan.state} was told", project.now())
+    finally:
+        if keeps:
+            keep(project)
     return after
 
 
@@ -471,7 +474,10 @@ def _one_at_a_time(project: Project, kept: Kept, mode: Mode) -> Iterator[None]:
         settings, key = project.config.markets.venues[kept.venue], project.config.orders.trade_key
         assert isinstance(settings, CcxtVenue)
         assert key is not None
-        folder = platformdirs.user_runtime_path("mm-dagster", appauthor=False)
+        with warnings.catch_warnings():
+            # Where nobody has logged in it is a folder below /tmp, which does as well.
+            warnings.simplefilter("ignore")
+            folder = platformdirs.user_runtime_path("mm-dagster", appauthor=False)
         name = fingerprint(settings, key_of(kept.venue, key))
     try:
         with account_lock(folder, name):
