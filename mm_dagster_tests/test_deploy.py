@@ -189,7 +189,8 @@ def test_the_page_in_a_cluster_is_where_the_lake_is_and_is_reached_by_tls_alone(
     pod = found["Deployment"]["spec"]["template"]
     [container] = pod["spec"]["containers"]
     assert container["image"] == f"{code['image']['repository']}:{code['image']['tag']}"
-    assert container["env"] == code["env"]
+    trusted = read("compose.yaml")["services"]["page"]["environment"]["FORWARDED_ALLOW_IPS"]
+    assert container["env"] == [*code["env"], {"name": "FORWARDED_ALLOW_IPS", "value": trusted}]
     assert [one["secretRef"] for one in container["envFrom"]] == code["envSecrets"]
     assert pod["spec"]["volumes"] == code["volumes"]
     assert container["volumeMounts"] == code["volumeMounts"]

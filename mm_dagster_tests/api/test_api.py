@@ -377,7 +377,9 @@ def test_a_line_of_the_log_and_a_commit_carry_the_number(api: Served, monkeypatc
     assert [line["request_id"] for line in lines] == ["failing-12345"]
     assert "the reason" in lines[0]["exception"]
     heads = {"X-Request-ID": "answering-12345"}
-    done = api.program.post(f"{api.url}/grids/eth/respond", json={"action": "reduced"}, headers=heads, timeout=60)
+    # Of its own: the clock stands, and an answer that is there already leaves no commit.
+    body = {"action": "reduced", "note": "with a number"}
+    done = api.program.post(f"{api.url}/grids/eth/respond", json=body, headers=heads, timeout=60)
     assert done.status_code == 200
     written = [one for one in _commits(project_of(api.folder)) if one.get("request_id") == "answering-12345"]
     assert "operator_response" in {one["asset"] for one in written}

@@ -134,7 +134,7 @@ class Machine:
         # Whether an order book came in time, and how fast candles come, is the computer's business.
         ended = f"[ends with {code}]\n" if code else ""
         text = "\n".join(lines).replace(str(self.folder), "~")
-        text = re.sub(r"Leaving now: .*?±\s+[\d.]+ %\.", "Leaving now: ***", text, flags=re.DOTALL)
+        text = re.sub(r"Leaving now: .*?±\s+[\d.]+\s+%\.", "Leaving now: ***", text, flags=re.DOTALL)
         self.transcript.append(f"$ mm {shown}\n{text}\n{ended}")
 
 
