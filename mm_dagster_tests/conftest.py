@@ -25,7 +25,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 SLOW_FIRST = (
     "cli/test_cli",
     "history/test_lake",
+    "execution/test_kills",
     "test_words_and_figures",
+    "execution/test_machine",
     "history/test_lake_postgres",
     "cli/test_bad_inputs",
     "pipeline/test_stages",

@@ -326,8 +326,7 @@ def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str]
     if mode in ("paper", "test"):
         # A test places no order where the grid has its own.
         return "operator"
-    by = "bot_sells" if project.config.orders.of(grid.id).stop == "sell" else "bot"
-    bot = _bot(project, grid, sells=by == "bot_sells")
+    bot = _bot(project, grid, sells=False)
     if bot is not None:
         # A person may be mistaken where the exchange can tell.
         state = bot.state()
@@ -338,7 +337,8 @@ def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str]
                 f"grid {grid.id}: the exchange says that its bot is {state}; when its coins are in the account, say "
                 "--stopped"
             )
-        return "operator" if stopped else "bot_sells" if by == "bot_sells" else "bot"
+        by: Stopper = "bot_sells" if project.config.orders.of(grid.id).stop == "sell" else "bot"
+        return "operator" if stopped else by
     if stopped:
         return "operator"
     if own and grid.source is None:

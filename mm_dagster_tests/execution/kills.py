@@ -35,7 +35,7 @@ EVERY = 8.0
 PATIENCE = 0.35
 """Seconds of the clock."""
 MOST_KILLS = 4
-TOO_LONG = 120.0
+TOO_LONG = 300.0
 """Seconds of the clock after which a plan never ends."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")

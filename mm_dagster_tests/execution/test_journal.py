@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mm_dagster.execution import journal as journals
-from mm_dagster.execution.journal import Journal, JournalError, Overtaken
+from mm_dagster.execution.journal import AccountLocked, Journal, JournalError, Overtaken, account_lock
 from mm_dagster.execution.machine import Order, Terms
 from mm_dagster_tests.execution.trials import RULES, START, propose
 
@@ -131,3 +133,30 @@ def test_a_journal_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         Journal(tmp_path)
     with pytest.raises(JournalError):
         journal.note("abcdefgh", "STOP", "a test", START)
+
+
+def test_one_at_a_time_sells_at_an_account_and_the_lock_ends_with_its_process(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    code = (
+        "import sys, time; from pathlib import Path; from mm_dagster.execution.journal import account_lock\n"
+        "with account_lock(Path(sys.argv[1]), 'a1'):\n print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(AccountLocked, match="another process leaves a grid at this account"),
+            account_lock(folder, "a1"),
+        ):
+            pytest.fail("two processes have it")
+        with account_lock(folder, "another"):
+            process.kill()
+            process.wait()
+    with account_lock(folder, "a1"):
+        assert (folder / "orders-a1.lock").stat().st_mode & 0o077 == 0
+
+
+def test_without_a_lock_nothing_is_sold(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="nothing is sold without a lock"), account_lock(tmp_path / "file", "a1"):
+        pytest.fail("there is no lock")

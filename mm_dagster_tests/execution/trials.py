@@ -72,7 +72,7 @@ class Result:
         ours = [one for one in exchange.orders.values() if one.client_id is not None]
         if exchange.sold > self.inventory:
             found.append(f"oversold: {exchange.sold} of {self.inventory}")
-        elif exchange.sold + exchange.sold_by_grid > self.inventory:
+        elif exchange.sold and exchange.sold + exchange.sold_by_grid > self.inventory:
             found.append(f"foreign coins: {exchange.sold} sold, and the grid had sold {exchange.sold_by_grid}")
         if "buy" in exchange.sides:
             found.append("bought")
