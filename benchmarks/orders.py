@@ -45,6 +45,9 @@ FEE = CONFIG.evaluation.fees.taker
 WAYS = {"now": 0, "15 min": 15, "plan": None}
 """Minutes of each way to leave; None: those that the plan chose."""
 COARSE = 5.0
+TOGETHER = "all six sets"
+FEW = 30
+"""Of fewer moments no interval is given."""
 
 
 # one plan, carried out ------------------------------------------------------------------------------------------------
@@ -75,6 +78,7 @@ class _InMemory:
 
     def intend(self, plan_id: str, order: Order, mid: Decimal, at: datetime) -> None:
         self._change(orders=(*self.kept_.plan.orders, order))
+        self.kept_ = replace(self.kept_, intended_at={**self.kept_.intended_at, order.number: at})
 
     def settle(self, plan_id: str, order: Order, at: datetime) -> None:
         self._change(orders=tuple(order if one.number == order.number else one for one in self.kept_.plan.orders))
@@ -304,7 +308,9 @@ class Drawn:
         """Of some of them."""
         weights = self._weights if used is None else self._weights[:, used]
         picked = values if used is None else values[used]
-        return self._told(resample.mean(weights, picked), digits) if picked.size else "–"
+        if not picked.size:
+            return "–"
+        return self._told(resample.mean(weights, picked), digits, few=picked.size < FEW)
 
     def dearest(self, values: Floats, digits: int = 1) -> str:
         """Mean of the dearest 5 %."""
@@ -315,14 +321,15 @@ class Drawn:
         tail = -resample.shortfall(self._weights, -over) + resample.shortfall(self._weights, -by)
         return self._told(resample.mean(self._weights, over - by), 1, "+"), self._told(tail, 1, "+")
 
-    def _told(self, drawn: Floats, digits: int, sign: str = "") -> str:
+    def _told(self, drawn: Floats, digits: int, sign: str = "", *, few: bool = False) -> str:
         form = f"{sign}.{digits}f"
         low, high = resample.interval(drawn[1:])
-        return f"{drawn[0]:{form}} ({low:{form}} … {high:{form}})" if self._sure else f"{drawn[0]:{form}}"
+        is_sure = self._sure and not few and np.isfinite(low)
+        return f"{drawn[0]:{form}} ({low:{form}} … {high:{form}})" if is_sure else f"{drawn[0]:{form}}"
 
 
-def measure(workers: ProcessPoolExecutor, sets: Sequence[Set]) -> str:
-    """All of it."""
+def found_in(workers: ProcessPoolExecutor, sets: Sequence[Set]) -> dict[str, list[Found]]:
+    """The markets of each set, and of all of them together."""
     parts: dict[str, list[Found]] = {}
     number = 0
     for one in sets:
@@ -331,9 +338,14 @@ def measure(workers: ProcessPoolExecutor, sets: Sequence[Set]) -> str:
         number += len(symbols)
         found = workers.map(found_on, [one] * len(symbols), numbers, symbols)
         parts[one.name] = [market for market in found if market is not None and market.day.size]
-    parts["all six sets"] = [market for markets in list(parts.values()) for market in markets]
+    parts[TOGETHER] = [market for markets in list(parts.values()) for market in markets]
+    return parts
+
+
+def pools_of(parts: Mapping[str, Sequence[Found]]) -> Pools:
+    """By set and notional, where anything is known."""
     pools = {(name, notional): pool_of(found, notional) for name, found in parts.items() for notional in NOTIONALS}
-    return document({key: pool for key, pool in pools.items() if pool.day.size})
+    return {key: pool for key, pool in pools.items() if pool.day.size}
 
 
 Pools = Mapping[tuple[str, float], Pool]
@@ -351,26 +363,43 @@ def _costs(pools: Pools) -> str:
     return markdown([*head, "worst 5 %"], lines)
 
 
-def _forecast(pools: Pools) -> str:
+def _coverage(pools: Pools) -> str:
     lines = []
+    column = HORIZONS.index(15)
     for (name, notional), pool in pools.items():
+        drawn, cost = Drawn(pool), pool.came["15 min"][:, 0]
+        said, half = pool.expected[:, column], pool.half[:, column]
+        within = (np.abs(cost - said) <= half).astype(np.float64)
+        fitted = ~pool.beyond
+        cells = [drawn.mean(said), drawn.mean(cost - said), drawn.mean(within, None, 3), drawn.mean(within, fitted, 3)]
+        lines.append([name, f"{notional:,.0f}", *cells, f"{np.count_nonzero(fitted):,}"])
+    return markdown(
+        ["set", "sold", "said", "came, less what was said", "within 80 %", "where Q <= V1m", "moments"], lines
+    )
+
+
+def _kinds(pools: Pools) -> str:
+    lines = []
+    for notional in NOTIONALS:
+        pool = pools[TOGETHER, notional]
         drawn, rows = Drawn(pool), np.arange(pool.day.size)
-        cost = pool.came["plan"][:, 0]
-        said = pool.expected[rows, pool.chosen]
-        at_once = pool.chosen == 0
-        within = (np.abs(cost - said) <= pool.half[rows, pool.chosen]).astype(np.float64)
-        column = HORIZONS.index(15)
-        quarter = pool.came["15 min"][:, 0]
-        over = (np.abs(quarter - pool.expected[:, column]) <= pool.half[:, column]).astype(np.float64)
-        lines.append(
-            [
-                name, f"{notional:,.0f}", drawn.mean(said), drawn.mean(cost - said),
-                drawn.mean(cost - said, at_once), drawn.mean(cost - said, ~at_once),
-                drawn.mean(within, ~at_once, 3), f"{np.count_nonzero(~at_once):,}", drawn.mean(over, None, 3),
-            ]
-        )  # fmt: skip
-    head = ["set", "sold", "said", "came, less what was said", "of plans at once", "of plans over minutes"]
-    return markdown([*head, "those within 80 %", "so many", "15 min within 80 %"], lines)
+        came = pool.came["plan"]
+        cost, ended = came[:, 0], came[:, 2] > 0
+        said, half = (values[rows, pool.chosen] for values in (pool.expected, pool.half))
+        within = (np.abs(cost - said) <= half).astype(np.float64)
+        minutes = np.array(HORIZONS)[pool.chosen]
+        for kind, of in {
+            "at once": minutes == 0,
+            "over 5 min": minutes == 5,
+            "over 15 or 60 min": minutes >= 15,
+        }.items():
+            for end, used in {"sold all": of & ended, "cut short by the limit": of & ~ended}.items():
+                covered = "–" if kind != "over 15 or 60 min" else drawn.mean(within, used, 3)
+                lines.append(
+                    [f"{notional:,.0f}", kind, end, f"{np.count_nonzero(used):,}", drawn.mean(said, used),
+                     drawn.mean(cost - said, used), covered]
+                )  # fmt: skip
+    return markdown(["sold", "plan", "and it", "plans", "said", "came, less what was said", "within 80 %"], lines)
 
 
 def _halted(pools: Pools) -> str:
@@ -416,10 +445,14 @@ def document(pools: Pools) -> str:
             "",
             "## What was said, and what came",
             "",
-            "Of a plan at once no interval is given: it says one figure. Those over minutes and the 15 minutes have "
-            "one.",
+            "Every moment sold over 15 minutes, whatever its plan, beside the 80 % interval that was said:",
             "",
-            _forecast(pools),
+            _coverage(pools),
+            "",
+            "And the plans themselves, of all six sets. Of a plan at once no interval is said, and of 5 minutes these "
+            "candles tell nothing. Of fewer than 30 plans no interval of a figure is given.",
+            "",
+            _kinds(pools),
             "",
             f"## What the hard limit of {HARD_LIMIT_BP:.0f} bp left unsold",
             "",
@@ -444,8 +477,8 @@ def main() -> None:
     begun = time.monotonic()
     sets = SETS if arguments.set is None else [SETS[place] for place in arguments.set]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as workers:
-        text = measure(workers, sets)
-    arguments.out.write_text(text)
+        parts = found_in(workers, sets)
+    arguments.out.write_text(document(pools_of(parts)))
     print(f"{arguments.out}: written in {time.monotonic() - begun:.0f} s")
 
 

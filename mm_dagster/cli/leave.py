@@ -13,10 +13,10 @@ import typer
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.printing import AsJson, print_rows
-from mm_dagster.config.orders import Mode
 from mm_dagster.text import did_you_mean, local_time
 
 if TYPE_CHECKING:
+    from mm_dagster.config.orders import Mode
     from mm_dagster.execution.journal import Kept
     from mm_dagster.pipeline.project import Project
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,8 +11,10 @@ from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.leave import who
 from mm_dagster.cli.printing import AsJson, print_rows
-from mm_dagster.pipeline.project import Project
 from mm_dagster.text import counted, local_time
+
+if TYPE_CHECKING:
+    from mm_dagster.pipeline.project import Project
 
 PANEL = "Operate"
 LEVELS = {"warning": "WARNING", "latest": "LATEST_ACCEPTABLE_EXIT", "mandatory": "MANDATORY_EXIT"}
