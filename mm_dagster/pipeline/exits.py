@@ -46,6 +46,8 @@ REHEARSED_WITHIN = timedelta(days=30)
 """A plan on paper, or a test, that is older proves nothing of today's configuration."""
 
 
+_LOOKED_AFTER = timedelta(hours=1)
+"""So long after a plan was halted its open orders are looked at; then a person does."""
 TOLD = "TOLD"
 """In the history of a plan: its end was told."""
 
@@ -579,13 +581,16 @@ def open_plans(project: Project) -> list[Kept]:
     """The plans that a process should take up: those under way, and those of which an end is open or was not told."""
     if not exists(project.data):
         return []
-    journal = Journal(project.data)
+    journal, since = Journal(project.data), project.now() - _LOOKED_AFTER
     return [
-        one for one in journal.all()
-        if one.plan.state in RUNNING
-        or (one.plan.state == "HALTED" and any(order.state == "INTENDED" for order in one.plan.orders))
-        or not _is_told(journal, one)
-    ]  # fmt: skip
+        one for one in journal.all() if one.plan.state in RUNNING or _is_open(one, since) or not _is_told(journal, one)
+    ]
+
+
+def _is_open(kept: Kept, since: datetime) -> bool:
+    """Whether a plan was halted lately, and what became of one of its orders is not known."""
+    is_late = kept.ended_at is not None and kept.ended_at < since
+    return kept.plan.state == "HALTED" and not is_late and any(one.state == "INTENDED" for one in kept.plan.orders)
 
 
 def standing(project: Project) -> str:

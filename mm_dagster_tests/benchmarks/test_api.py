@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import api
-from mm_dagster_tests.pages.test_live_browser import MONTH
+from mm_dagster_tests.pages.test_live_real import MONTH
 
 MONTH_OF_ONE_GRID = "a month of one grid"
 
