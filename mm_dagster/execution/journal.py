@@ -331,19 +331,14 @@ class Journal:
                     "INSERT INTO placed (plan_id, number, client_id, lots, price, mid, state, intended_at) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        plan_id,
-                        order.number,
-                        order.client_id,
-                        order.lots,
-                        str(order.limit),
-                        str(mid),
-                        "INTENDED",
+                        plan_id, order.number, order.client_id, order.lots, str(order.limit), str(mid), "INTENDED",
                         iso(at),
                     ),
                 )  # fmt: skip
             except sqlite3.IntegrityError:
                 raise Overtaken(f"plan {plan_id}: another process wrote order {order.client_id}") from None
-            _note(file, plan_id, at, "INTENDED", f"{order.client_id}: {order.lots} lots at {order.limit} or better")
+            amount = _rules(row).amount(order.lots)
+            _note(file, plan_id, at, "INTENDED", f"{order.client_id}: {amount} at {order.limit} or better")
 
     def settle(self, plan_id: str, order: Order, at: datetime) -> None:
         """What became of an order; a later look may correct it."""
@@ -356,7 +351,9 @@ class Journal:
                     iso(at), plan_id, order.number,
                 ),
             )  # fmt: skip
-            _note(file, plan_id, at, order.state, f"{order.client_id}: {order.filled} of {order.lots} lots")
+            rules = _rules(self._row(file, plan_id))
+            said = f"{order.client_id}: {rules.amount(order.filled)} of {rules.amount(order.lots)} sold"
+            _note(file, plan_id, at, order.state, said)
 
     def note(self, plan_id: str, kind: str, said: str, at: datetime, *, rounds: int = 0, stops: int = 0) -> None:
         """One line of the history, and what it adds to the counts of the plan."""
@@ -494,6 +491,10 @@ def _terms_text(terms: Terms) -> str:
         },
         sort_keys=True,
     )
+
+
+def _rules(row: sqlite3.Row) -> MarketRules:
+    return _terms(row["terms"]).rules
 
 
 def _terms(text: str) -> Terms:

@@ -12,6 +12,9 @@ from mm_dagster.books.book import BP
 from mm_dagster.execution.plan import Plan
 from mm_dagster.text import local_time, number_text, price_text
 
+ASKS = "Before you do"
+"""Begins the question of a plan."""
+
 
 def sentences(plan: Plan, timezone: str, price_tick: float | None = None) -> Iterator[str]:
     """What to do, in the order in which it is done.
@@ -53,7 +56,7 @@ def sentences(plan: Plan, timezone: str, price_tick: float | None = None) -> Ite
         source = "by the order book" if taken.from_book else "modelled"
         yield f"Expected cost: {percent(taken.expected_bp)} with fee, {number_text(lost, 3)} {quote}, {source}."
     if plan.asks:
-        yield f"Before you do: {plan.asks}"
+        yield f"{ASKS}: {plan.asks}"
 
 
 def table(plan: Plan) -> Table:

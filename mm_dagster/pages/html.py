@@ -10,13 +10,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mm_dagster.alerts.leaving import percent
 from mm_dagster.bars import iso
 from mm_dagster.pages import sentences
 from mm_dagster.pages.grid import GridOnPage
 from mm_dagster.pages.portfolio import LABEL
 from mm_dagster.pictures.drawings import HEIGHT, Drawing
 from mm_dagster.tables.words import STATES, VERDICTS
-from mm_dagster.text import counted, in_local_time, money_text, spoken, words
+from mm_dagster.text import counted, in_local_time, money_text, price_text, spoken, words
 
 
 def written(template: str, timezone: str, **values: Any) -> str:
@@ -42,6 +43,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"iso": iso, "words": words, "money": money_text, "spoken": spoken, "commands": with_commands}
+    made.filters |= {"price": lambda price: price_text(float(price)), "cost": percent}
     made.globals |= {
         "sentences": sentences,
         "counted": counted,

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from mm_dagster.alerts.responses import choices
 from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, floor_bar
 from mm_dagster.pages import html, log
+from mm_dagster.pages.exit_plan import ASKS
 from mm_dagster.pages.grid import GridOnPage, Row
 from mm_dagster.pages.ladder import steps
 from mm_dagster.pages.page import DAY, Page
@@ -181,6 +182,7 @@ def grid(
         hidden=hidden,
         plan=plan,
         modes=[(mode, _PROPOSALS[mode]) for mode in modes],
+        asks=any(sentence.startswith(ASKS) for sentence in plan),
         ladder=steps(one.grid),
         ranges=RANGES,
     )
