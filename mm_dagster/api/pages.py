@@ -11,8 +11,9 @@ from fastapi.responses import FileResponse, HTMLResponse
 
 from mm_dagster.api.kept import DAYS, Kept, Reading
 from mm_dagster.pages import gather, live
-from mm_dagster.pages.page import Page
+from mm_dagster.pages.page import DAY, Page
 from mm_dagster.pipeline.access import Caller
+from mm_dagster.pipeline.tick_log import count_ticks
 from mm_dagster.web import is_loopback
 
 Days = Annotated[int, Query(ge=1, le=92)]
@@ -130,7 +131,8 @@ def reachable(address: str | None, host: str) -> str | None:
 def _health(part: bool, dagster: str | None) -> Write:
     def write(reading: Reading, found: Page, person: str | None) -> str:
         ticks, channels = (of(reading.project, found.clock) for of in (gather.ticks, gather.channels))
-        return live.health(found, ticks, channels, dagster, person=person, part=part)
+        _, due = count_ticks(reading.project.lake, found.clock, DAY)
+        return live.health(found, ticks, channels, dagster, due=due, person=person, part=part)
 
     return write
 

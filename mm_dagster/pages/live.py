@@ -225,6 +225,7 @@ def health(
     channels: Sequence[Row],
     dagster: str | None = None,
     *,
+    due: int = DAY_BARS,
     person: str | None = None,
     part: bool = False,
 ) -> str:
@@ -235,6 +236,7 @@ def health(
         ticks: rows of `tick` of the last 24 hours.
         channels: of `gather.channels`.
         dagster: where Dagster's page is; None: not known, or out of reach for who looks.
+        due: ticks that were due in those 24 hours; of a home that began later fewer.
         person: who looks.
         part: whether only the inside of <main> is wanted.
     """
@@ -242,12 +244,12 @@ def health(
     newest = max(by_time, default=floor_bar(page.clock))
     strip = [_look_of(by_time.get(newest - number * BAR)) for number in reversed(range(DAY_BARS))]
     took = sorted((row["finished_at"] - row["started_at"]).total_seconds() for row in ticks if row["finished_at"])
-    said = f"{sum(look != 'none' for look in strip)} of {DAY_BARS} ticks in 24 h"
+    said = f"{sum(look != 'none' for look in strip)} of {due} ticks in 24 h"
     if took:
         said += f"; half took at most {took[(len(took) - 1) // 2]:.1f} s, the longest {took[-1]:.1f} s"
     troubled = [row for row in ticks if _look_of(row) != "ok"]
     problems = len(page.problems) + bool(page.stale)
-    well = "It works now" if "none" in strip or troubled else "All is well"
+    well = "It works now" if "none" in strip[DAY_BARS - due :] or troubled else "All is well"
     return _written(
         "live_health.html.jinja",
         page,

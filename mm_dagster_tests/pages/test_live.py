@@ -178,6 +178,9 @@ def test_health_counts_ticks_that_ran_and_names_those_that_failed() -> None:
     bare = live.health(page(on_page(grid())), [tick_row(number) for number in range(96)], ())
     assert ">All is well</h1>" in bare
     assert ">It works now</h1>" in live.health(page(on_page(grid())), [tick_row(0)], ())
+    young = live.health(page(on_page(grid())), [tick_row(number) for number in range(4)], (), due=4)
+    assert "4 of 4 ticks in 24 h" in young
+    assert ">All is well</h1>" in young
 
 
 def test_health_leads_to_dagster_where_it_is_known_to_run() -> None:
