@@ -267,10 +267,15 @@ def messages(project: Project) -> Iterator[tuple[str, str]]:
     failed = failures.failure("key", "candles", f"no answer since {iso(NOW)}", NOW, empty("notification"))
     assert failed is not None
     yield "FAILURE", "\n".join(message.failure(failed, **zone))
+    ended = failures.failure(
+        "key", "eth DONE", "There is nothing to do. It was left", NOW, empty("notification"), kind="EXIT"
+    )
+    assert ended is not None
+    yield "EXIT", "\n".join(message.failure(ended, **zone))
     yield "TEST", "\n".join(message.trial(failures.trial("pushover", NOW, 0), **zone))
     yield "DRILL", "\n".join(drill.words("eth", NOW, reminds=False, simulated=False, **zone))
     yield from limits_of(project)
-    assert {*told, "LIMIT", "DIGEST", "FAILURE", "TEST", "DRILL"} == set(ALERT_KINDS)
+    assert {*told, "LIMIT", "DIGEST", "FAILURE", "EXIT", "TEST", "DRILL"} == set(ALERT_KINDS)
 
 
 def limits_of(project: Project) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,9 @@ FAILURE_OVER = timedelta(days=1)
 _ERROR_LIMIT = 500
 
 
-def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: pl.DataFrame) -> Alert | None:
+def failure(
+    alert_key: str, asset: str, first_line: str, at: datetime, ledger: pl.DataFrame, *, kind: str = "FAILURE"
+) -> Alert | None:
     """The alert of a failed run or check; None when the same failure of that asset was noted within FAILURE_AGAIN.
 
     Args:
@@ -33,16 +35,17 @@ def failure(alert_key: str, asset: str, first_line: str, at: datetime, ledger: p
         first_line: the first line of the error. It is stored and sent: it must hold no secret.
         at: when it failed, UTC.
         ledger: all rows of `notification`.
+        kind: FAILURE; or EXIT, of a plan to leave a grid that ended: its asset is grid and state.
     """
     error = " ".join(first_line.split())[:_ERROR_LIMIT] or "no message"
-    alert_id = registry.identity("FAILURE", alert_key, asset, error)
+    alert_id = registry.identity(kind, alert_key, asset, error)
     state = f"{asset}: {error}"
     noted = [row for row in _failures(ledger) if _asset(row) == asset]
     if any(row["alert_id"] == alert_id for row in noted):
         return None
     if noted and noted[-1]["state"] == state and at < notified_at(noted[-1]) + FAILURE_AGAIN:
         return None
-    return _general("FAILURE", alert_id, state, HIGH, at)
+    return _general(kind, alert_id, state, PLAIN if asset.endswith(" DONE") else HIGH, at)
 
 
 def trial(channel: str, at: datetime, number: int) -> Alert:
@@ -82,8 +85,8 @@ def unsent_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
 
 
 def _failures(ledger: pl.DataFrame) -> list[dict[str, Any]]:
-    """Failures, oldest first. When they were noted is kept when they are sent later, so `as_of` decides."""
-    return ledger.filter(pl.col("kind") == "FAILURE").sort("as_of", "created_at", "alert_id").to_dicts()
+    """Failures and ended plans, oldest first. When one was noted is kept when it is sent later, so `as_of` decides."""
+    return ledger.filter(pl.col("kind").is_in(["FAILURE", "EXIT"])).sort("as_of", "created_at", "alert_id").to_dicts()
 
 
 def _asset(row: Mapping[str, Any]) -> str:

@@ -94,13 +94,18 @@ def _follows(part: str, at: str) -> str:
 
 
 def failure(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
-    """Title and message of a FAILURE: what to do, what failed, and with what.
+    """Title and message of a FAILURE or of a plan that ended: what to do, what failed or came, and with what.
 
     Args:
         alert: made by `failures.failure`.
         timezone: the operator's.
     """
     asset, _, error = alert.state.partition(": ")
+    if alert.kind == "EXIT":
+        do, _, came = error.partition(". ")
+        return title_of(f"EXIT · {asset}"), text_of(
+            [Part(0, (f"{do}.",), must=True), Part(1, (came,), may_be_cut=True)], timezone
+        )
     follows = _follows(asset, iso(alert.as_of))
     parts = [
         Part(0, ("Run `mm doctor`: it says what is wrong and what to do.",), must=True),

@@ -47,7 +47,7 @@ def of_message(row: Row, clock: datetime, *, names_grid: bool = True) -> Entry:
         names_grid: whether the page is about more than its grid.
     """
     is_escalation = row["kind"] == "ESCALATION"
-    state = row["state"] if row["kind"] != "FAILURE" else ""
+    state = row["state"] if row["kind"] not in ("FAILURE", "EXIT") else ""
     became = became_of(row, clock)
     response = f" Answer: {answered(row)}." if is_escalation or row["responded_at"] else ""
     return Entry(

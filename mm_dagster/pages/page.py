@@ -253,7 +253,7 @@ def without_money(page: Page) -> Page:
 def _without_words(row: Row) -> Row:
     """A message of the ledger by its kind and state; why it was held back is ours, what a channel said is not."""
     # The state of a failure is the asset and the error.
-    what = row["state"].partition(":")[0] if row["kind"] == "FAILURE" else row["state"]
+    what = row["state"].partition(":")[0] if row["kind"] in ("FAILURE", "EXIT") else row["state"]
     detail = row["detail"] if row["status"] == "SUPPRESSED" else None
     title = f"{words(row['kind'])} {words(what)}"
     return {**row, "state": what, "title": title, "message": "", "detail": detail, "note": None}

@@ -37,7 +37,7 @@ from mm_dagster.pipeline.notify import notify_failures
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.rehearsal import rehearse
 from mm_dagster.tables.registry import dtypes
-from mm_dagster.text import counted, number_text
+from mm_dagster.text import counted, money_text, number_text
 
 logger = logging.getLogger("mm_dagster")
 
@@ -629,11 +629,14 @@ def tell(project: Project, kept: Kept) -> None:
     if kept.mode == "paper":
         logger.info("%s: %s: %s", name, state, kept.reason)
         return
-    if state == "HALTED":
-        line = f"{name} is halted: {kept.reason}. Look at the exchange, then `mm exit resume {kept.plan_id}`"
-        notify_failures(
-            project, [(f"leaving {kept.grid_id}", line)], f"{kept.plan_id}-{kept.ended_at}", [kept.plan.terms.symbol]
-        )
+    do = {
+        "HALTED": f"Look at the exchange, then `mm exit resume {kept.plan_id}` or leave it by hand",
+        "EXPIRED": "Nothing was sold: make a new plan if the grid is still to be left",
+    }.get(state, "There is nothing to do")
+    notify_failures(
+        project, [(f"{kept.grid_id} {state}", f"{do}. {name}: {kept.reason}. {steps(kept)}")],
+        f"{kept.plan_id}-{kept.ended_at}", [kept.plan.terms.symbol], kind="EXIT",
+    )  # fmt: skip
     if state == "DONE" and kept.mode == "live":
         try:
             answer(
@@ -737,13 +740,9 @@ def _exact(number: float) -> Decimal:
 
 def steps(kept: Kept) -> str:
     """How far a plan is, in words."""
-    rules, orders = kept.plan.terms.rules, kept.plan.orders
-    filled = sum(order.filled for order in orders)
-    return (
-        f"{rules.amount(filled)} of {rules.amount(kept.plan.terms.inventory)} sold by {counted(len(orders), 'order')}"
-    )
-
-
-def now_of(kept: Kept) -> datetime:
-    """When a plan last changed."""
-    return kept.ended_at or kept.approved_at or kept.created_at
+    terms, orders = kept.plan.terms, kept.plan.orders
+    base, _, quote = terms.symbol.partition("-")
+    filled = terms.rules.amount(sum(order.filled for order in orders))
+    proceeds = float(sum((order.proceeds for order in orders), Decimal(0)))
+    got = f" for {money_text(proceeds, proceeds)} {quote}" if proceeds else ""
+    return f"{filled} of {terms.rules.amount(terms.inventory)} {base} sold by {counted(len(orders), 'order')}{got}"

@@ -335,14 +335,17 @@ def _image(project: Project, grid: GridConfig, alert: Alert, simulated: bool) ->
         return None
 
 
-def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: str, symbols: Sequence[str] = ()) -> int:
-    """Notes and sends that assets have failed, each once.
+def notify_failures(
+    project: Project, failed: Sequence[tuple[str, str]], key: str, symbols: Sequence[str] = (), *, kind: str = "FAILURE"
+) -> int:
+    """Notes and sends that assets have failed, or that a plan to leave a grid ended, each once.
 
     Args:
         project: where the ledger is.
         failed: asset and the first line of the error.
         key: names the failure, like the run's id.
         symbols: the markets that the run was narrowed to; none named: all of the configuration.
+        kind: FAILURE or EXIT.
 
     Returns:
         How many alerts were noted.
@@ -359,7 +362,7 @@ def notify_failures(project: Project, failed: Sequence[tuple[str, str]], key: st
     with FileLock(project.data / "alerts.lock"):
         found = []
         for asset, line in concerning:
-            alert = failures.failure(key, asset, line, at, ledger.read())
+            alert = failures.failure(key, asset, line, at, ledger.read(), kind=kind)
             if alert is not None:
                 found.append(alert)
         admitted = budget.admit(found, _counted(project, is_real(source)), at, project.config.alerts)

@@ -25,7 +25,7 @@ from mm_dagster_tests.alerts.given import ABOVE, RISK, T0, bot_rows, entry, grid
 from mm_dagster_tests.examples import examples
 
 GRID = grid()
-OF_GRIDS = tuple(kind for kind in ALERT_KINDS if kind not in ("LIMIT", "DIGEST", "FAILURE", "TEST", "DRILL"))
+OF_GRIDS = tuple(kind for kind in ALERT_KINDS if kind not in ("LIMIT", "DIGEST", "FAILURE", "EXIT", "TEST", "DRILL"))
 WHY = ["Break below the grid within 24 h: 71 % (limit 60 %)", "True range against its week: 1.31 (limit 1.25)"]
 MONEY = "The grid stands at +2.50 USDT; 21.40 more at risk to the stop."
 SPLIT = "The grid stands at +2.50 USDT (realised +8.31, unrealised -5.81); 21.40 more at risk to the stop."

@@ -116,6 +116,21 @@ def of_all() -> Iterator[tuple[str, tuple[str, str]]]:
     failed = failures.failure("run", "candles", "KuCoin did not answer within 15 s", T0, registry.empty("notification"))
     assert failed is not None
     yield "FAILURE", message.failure(failed, ZONE)
+    plan = "plan k8p3p79u (live) to leave sol-2"
+    halted = "only 1.2 of 5.3 was sold at 166.89 or better; the rest is not chased. 1.2 of 5.3 SOL sold by 1 order for"
+    for end, said in (
+        (
+            "HALTED",
+            f"Look at the exchange, then `mm exit resume k8p3p79u` or leave it by hand. {plan}: {halted} 200.41 USDT",
+        ),
+        (
+            "DONE",
+            f"There is nothing to do. {plan}: 5.3 of 5.3 were sold. 5.3 of 5.3 SOL sold by 1 order for 886.90 USDT",
+        ),
+    ):
+        ended = failures.failure("plan", f"sol-2 {end}", said, T0, registry.empty("notification"), kind="EXIT")
+        assert ended is not None
+        yield f"EXIT, {end}", message.failure(ended, ZONE)
     yield "TEST", message.trial(failures.trial("pushover", T0, 0), ZONE)
     yield "DRILL", drill.words("eth-v3", T0 + timedelta(seconds=20), reminds=False, simulated=False, timezone=ZONE)
 

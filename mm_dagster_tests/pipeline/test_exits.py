@@ -143,6 +143,10 @@ def test_a_grid_is_left_and_what_was_never_its_own_stays(desk: Desk) -> None:
     assert desk.changing == ["POST /api/v1/hf/orders"]
     said = desk.project.lake.read("operator_response").to_dicts()
     assert [(row["action"], row["person"]) for row in said] == [("stopped", "anna")]
+    (told,) = desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT").to_dicts()
+    assert told["title"] == "EXIT · sol-range DONE"
+    assert told["message"].startswith("There is nothing to do.")
+    assert "5.000 of 5.000 SOL sold by 1 order for 500.00 USDT" in told["message"]
     (row,) = desk.project.lake.read("exit_plan").filter(pl.col("mode") == "live").to_dicts()
     assert (row["state"], row["filled"], row["dust"], row["approved_by"]) == ("DONE", 5.0, 0.0, "anna")
     assert desk.project.lake.read("exit_event").filter(pl.col("plan_id") == kept.plan_id)["kind"][-1] == "TOLD"
@@ -245,7 +249,7 @@ def test_a_permission_that_is_taken_back_halts_and_is_told_once(desk: Desk) -> N
     left = exits.carry_out(desk.project, kept.plan_id)
     assert (left.plan.state, desk.changing) == ("HALTED", [])
     exits.carry_out(desk.project, kept.plan_id)
-    told = desk.project.lake.read("notification").filter(pl.col("kind") == "FAILURE")
+    told = desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT")
     assert told.height == 1
     assert kept.plan_id in told["message"][0]
 
@@ -259,7 +263,7 @@ def test_a_halt_whose_process_died_is_told_by_the_next(desk: Desk) -> None:
     assert [one.plan_id for one in exits.open_plans(desk.project)] == [kept.plan_id]
     exits.carry_out(desk.project, kept.plan_id)
     assert exits.open_plans(desk.project) == []
-    assert desk.project.lake.read("notification").filter(pl.col("kind") == "FAILURE").height == 1
+    assert desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT").height == 1
 
 
 def test_the_kill_file_stops_everything_and_doctor_says_so(desk: Desk) -> None:
