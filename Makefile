@@ -73,6 +73,7 @@ evidence: setup  ## write docs/evidence.md and docs/evidence/ from the recorded 
 	$(BIN)/python -m benchmarks.evidence --out docs
 	$(BIN)/python -m benchmarks.portfolio --out docs/evidence/portfolio.md
 	$(BIN)/python -m benchmarks.coverage --out docs/evidence/coverage.md
+	$(BIN)/python -m benchmarks.orders --out docs/evidence/orders.md
 
 docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.md from the code
 	$(BIN)/python -m mm_dagster.config > docs/configuration.md
