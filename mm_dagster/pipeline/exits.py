@@ -633,8 +633,9 @@ def tell(project: Project, kept: Kept) -> None:
         "HALTED": f"Look at the exchange, then `mm exit resume {kept.plan_id}` or leave it by hand",
         "EXPIRED": "Nothing was sold: make a new plan if the grid is still to be left",
     }.get(state, "There is nothing to do")
+    came = steps(kept) if state == "DONE" else f"{kept.reason}. {steps(kept)}"
     notify_failures(
-        project, [(f"{kept.grid_id} {state}", f"{do}. {name}: {kept.reason}. {steps(kept)}")],
+        project, [(f"{kept.grid_id} {state}", f"{do}. {name}: {came}")],
         f"{kept.plan_id}-{kept.ended_at}", [kept.plan.terms.symbol], kind="EXIT",
     )  # fmt: skip
     if state == "DONE" and kept.mode == "live":

@@ -146,7 +146,7 @@ def test_a_grid_is_left_and_what_was_never_its_own_stays(desk: Desk) -> None:
     (told,) = desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT").to_dicts()
     assert told["title"] == "EXIT · sol-range DONE"
     assert told["message"].startswith("There is nothing to do.")
-    assert "5.000 of 5.000 SOL sold by 1 order for 500.00 USDT" in told["message"]
+    assert "5.000 of 5.000 SOL sold by 1 order for 499.50 USDT" in told["message"]
     (row,) = desk.project.lake.read("exit_plan").filter(pl.col("mode") == "live").to_dicts()
     assert (row["state"], row["filled"], row["dust"], row["approved_by"]) == ("DONE", 5.0, 0.0, "anna")
     assert desk.project.lake.read("exit_event").filter(pl.col("plan_id") == kept.plan_id)["kind"][-1] == "TOLD"
