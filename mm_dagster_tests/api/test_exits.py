@@ -12,6 +12,7 @@ from mm_dagster.execution.journal import Journal
 from mm_dagster.pipeline import exits
 from mm_dagster_tests import paper_home
 from mm_dagster_tests.api.served import Served, served
+from mm_dagster_tests.execution.trials import Hasty
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def approval(link: str, **more: object) -> dict[str, object]:
     return {"until": int(until), "signature": signature, **more}
 
 
-def test_a_person_sees_the_plan_and_approves_it_once(api: Served) -> None:
+def test_a_person_sees_the_plan_and_approves_it_once(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exits, "time", Hasty())
     plan, link = proposed(api)
     browser = api.person("ben")
     page = browser.get(api.url + link, timeout=60)

@@ -65,7 +65,7 @@ def test_an_emergency_that_is_acknowledged_is_noted_with_the_device(crashed: Liv
 def test_the_message_says_what_is_at_stake(crashed: Live) -> None:
     message = crashed.pushover.messages[0]["message"]
     # What happened comes before all else.
-    assert message.startswith("The stop sold everything by 2025-10-10 21:15 UTC.\nMake sure on the exchange")
+    assert message.startswith("The stop sold everything by 10 Oct 21:15 UTC.\nMake sure on the exchange")
     assert "he grid stands at -" in message
 
 

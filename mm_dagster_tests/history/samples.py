@@ -20,13 +20,19 @@ from mm_dagster.tables.words import (
     DRAWDOWNS,
     ENTRY_ADVICE,
     LIMITS,
+    ORDER_MODES,
+    ORDER_STATES,
     OUTCOMES,
+    PAPER_PRICES,
+    PLAN_STATES,
     POSITION_HEALTH,
     RESPONSES,
     RISK_LEVEL,
+    SESSION_STATES,
     SIDES,
     STATES,
     STOP_LOSS_RISK,
+    STOPPERS,
     VERDICTS,
 )
 
@@ -51,6 +57,16 @@ _WORDS = {
     "new_status": CANDLE_STATUS,
     "drawdown_level": DRAWDOWNS,
     "limit": LIMITS,
+    "mode": ORDER_MODES,
+    "stopper": STOPPERS,
+    "level": STATES[1:],
+    "prices": PAPER_PRICES,
+}
+_WORDS_OF_TABLE = {
+    ("grid_bot", "state"): BOT_STATES,
+    ("exit_plan", "state"): PLAN_STATES,
+    ("exit_order", "state"): ORDER_STATES,
+    ("session", "state"): SESSION_STATES,
 }
 
 
@@ -104,7 +120,7 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
         case pl.String():
             words = ALERT_STATUS if (table, name) == ("notification", "status") else _WORDS.get(name)
             words = ENTRY_ADVICE if (table, name) == ("entry_assessment", "advice") else words
-            words = BOT_STATES if (table, name) == ("grid_bot", "state") else words
+            words = _WORDS_OF_TABLE.get((table, name), words)
             return str(random.choice(words)) if words else f"ünïcode 'quoted' {random.integers(99)}"
         case pl.Float64():
             infinite = ("half_life", "half_life_baseline", *(("value", "threshold") if table == "exit_state" else ()))

@@ -22,7 +22,7 @@ from mm_dagster.pipeline import exits
 from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.execution.exchange import Exchange
 from mm_dagster_tests.execution.loopback import Kucoin
-from mm_dagster_tests.execution.trials import RULES
+from mm_dagster_tests.execution.trials import RULES, Hasty
 from mm_dagster_tests.history.samples import sample
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -119,6 +119,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def desk(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     exchange = Exchange(time.monotonic, RULES, Decimal("7.5"), name=Kucoin.order_name)
+    monkeypatch.setattr("mm_dagster.pipeline.exits.time", Hasty())
     monkeypatch.setattr("mm_dagster.pipeline.exits.book_now", book)
     monkeypatch.setattr("mm_dagster.pipeline.paper.book_now", book)
     with Kucoin(exchange) as server:
