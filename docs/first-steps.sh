@@ -24,7 +24,7 @@ show() {  # show COMMAND [LINES] [INSTEAD]: the command, what it prints (the las
     local output code
     output=$(eval "${3:-$1}" 2>&1)
     code=$?
-    echo "$output" | sed -e 's/\x1b\[[0-9;]*m//g' -e "s#$place/#~/#g" -e "s#$checkout/#~/mm_dagster/#g" -e 's/[[:space:]]*$//' | cat -s | tail -n "${2:-40}"
+    echo "$output" | sed -e 's/\x1b\[[0-9;]*m//g' -e "s#$place/#~/#g" -e "s#$checkout/#~/mm_dagster/#g" -e 's/[[:space:]]*$//' -e 's/#[A-Z2-9-]\{19\}/#CODE/' | cat -s | tail -n "${2:-40}"
     [ $code -ne 0 ] && echo "[ends with $code]"
     echo '```'
     echo
@@ -45,9 +45,9 @@ cat <<'TEXT'
 The demo stands in its own time: its clock starts when it is made, and runs on. Where neither a home nor `MM_CONFIG_DIR` and `MM_DATA_DIR` name anything else, a command shows it, and says so first.
 
 TEXT
-show 'mm status --grid sol-range' 36
+show 'mm status --grid sol-range' 40
 show 'mm report --out demo.html'
-show 'mm doctor' 30
+show 'mm doctor' 40
 cat <<'TEXT'
 ## The UI
 
@@ -92,7 +92,7 @@ echo
 cp right.csv mine/candles/ETH-USDT/15m.csv
 show 'mm backfill --from 2026-06-27 --to 2026-06-27' 3
 show 'mm tick' 14
-show 'mm doctor' 30
+show 'mm doctor' 40
 unset MM_CONFIG_DIR MM_DATA_DIR
 cat <<'TEXT'
 ## A home of your own
