@@ -56,7 +56,7 @@ class OrdersConfig(Model):
     """A plan that costs more, in basis points, asks a question first."""
     hard_bp: Annotated[float, Field(gt=0, le=1_000)] = 50.0
     """No order sells farther below the mid price, in basis points."""
-    settle_seconds: Annotated[float, Field(ge=1, le=600)] = 15.0
+    settle_seconds: Annotated[float, Field(ge=1, le=100)] = 15.0
     """How much later than it was done the exchange may still tell of something."""
     approval_minutes: Annotated[float, Field(gt=0, le=60)] = 10.0
     """How long a proposed plan may be approved, and an approved one may wait to begin."""

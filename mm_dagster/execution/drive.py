@@ -34,6 +34,10 @@ LONGEST_PAUSE = 30.0
 """Seconds between two questions to an exchange that does not answer."""
 
 
+SILENT = "SILENT"
+"""In the history of a plan: a question had no answer."""
+
+
 @dataclass(frozen=True)
 class World:
     """What a plan is carried out with.
@@ -73,7 +77,8 @@ class Driver:
         self._journal, self._plan_id, self._world = journal, plan_id, world
         now = world.seconds()
         self._seen = Seen(now=now, began=now)
-        self._failures = 0
+        self._failures: dict[str, int] = {}
+        self._silent = self._silent_before()
 
     def run(self, until: float | None = None) -> Kept:
         """Goes on until nothing is to be done, and says where the plan stands.
@@ -142,7 +147,7 @@ class Driver:
         try:
             value = self._answer(kept, action)
         except ForeseenError as error:
-            self._failed(str(error))
+            self._failed(action.what, str(error))
             return
         told = Told(at, value, self._world.seconds())
         match action.what:
@@ -156,7 +161,10 @@ class Driver:
                 self._seen = replace(self._seen, holding=told)
             case "stop":
                 self._seen = replace(self._seen, stop=told)
-        self._heard()
+        self._failures.pop(action.what, None)
+        self._silent.pop(action.what, None)
+        unheard = {what: since for what, since in self._seen.unheard.items() if what != action.what}
+        self._seen = replace(self._seen, unheard=unheard)
 
     def _answer(self, kept: Kept, action: Ask) -> object:
         """What the exchange says.
@@ -205,15 +213,27 @@ class Driver:
                 records={},
             )  # fmt: skip
 
-    def _heard(self) -> None:
-        self._failures = 0
-        self._seen = replace(self._seen, heard=self._world.seconds())
+    def _silent_before(self) -> dict[str, datetime]:
+        """Since when questions had no answer that a process before this one put: a run of the daemon is short."""
+        found: dict[str, datetime] = {}
+        for event in self._journal.events(self._plan_id):
+            if event.kind == SILENT:
+                found.setdefault(event.said.partition(":")[0], event.at)
+            else:
+                # The plan got on, so that there were answers.
+                found = {}
+        return found
 
-    def _failed(self, said: str) -> None:
+    def _failed(self, what: str, said: str) -> None:
         """No answer: it is asked again, less and less often, and one line in the history says since when."""
-        if not self._failures:
-            self._journal.note(self._plan_id, "SILENT", said[:300], self._world.utc())
-        self._world.say("SILENT", said)
-        pause = min(LONGEST_PAUSE, machine.POLL_SECONDS * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 10)
-        self._world.sleep(pause)
+        now, utc = self._world.seconds(), self._world.utc()
+        if what not in self._seen.unheard:
+            if what not in self._silent:
+                self._journal.note(self._plan_id, SILENT, f"{what}: {said}"[:300], utc)
+                self._silent[what] = utc
+            since = now - max(0.0, (utc - self._silent[what]) / timedelta(seconds=1))
+            self._seen = replace(self._seen, unheard={**self._seen.unheard, what: since})
+        self._world.say(SILENT, said)
+        failures = self._failures.get(what, 0)
+        self._failures[what] = min(failures + 1, 10)
+        self._world.sleep(min(LONGEST_PAUSE, machine.POLL_SECONDS * 2.0**failures))

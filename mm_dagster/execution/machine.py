@@ -46,8 +46,14 @@ FORGOTTEN_SECONDS = 48 * 3_600.0
 seven."""
 SILENT_SECONDS = 600.0
 """So long an exchange may say nothing at all."""
+OVERTIME_SECONDS = 3_600.0
+"""So much later than it should be over a plan does not go on by itself: who approved it meant another day."""
 POLL_SECONDS = 1.0
 """Between two questions of the same kind."""
+_ASKED = {
+    "stop": "how the bot stands", "open": "what rests", "holding": "what the account has", "book": "the order book",
+    "record": "what became of an order",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Terms:
         most_quote: quote currency that the plan may sell in all.
         settle_seconds: how much later than a request's end the exchange may still tell of it.
         approval_seconds: after which an approval that was not begun is over.
+        account: tells the account of the baseline from others; see market/orders.py.
     """
 
     plan_id: str
@@ -87,6 +94,7 @@ class Terms:
     most_quote: Decimal
     settle_seconds: float
     approval_seconds: float = 600.0
+    account: str = ""
 
     @property
     def stranger_ends(self) -> bool:
@@ -153,7 +161,7 @@ class Seen:
         sent: when the newest intent's request ended; None: this process sent none, so that it may have been sent just
             before it began.
         since_closed: when this process saw the newest order closed or absent; None: before it began.
-        heard: when the exchange last answered anything.
+        unheard: since when questions of a kind have no answer, by kind.
         stop: how the bot stands.
         open: the orders that rest in the market.
         holding: what the account has.
@@ -169,7 +177,7 @@ class Seen:
     pending_for: float = 0.0
     sent: float | None = None
     since_closed: float | None = None
-    heard: float | None = None
+    unheard: Mapping[str, float] = field(default_factory=dict)
     stop: Told | None = None
     open: Told | None = None
     holding: Told | None = None
@@ -303,15 +311,21 @@ def next_action(plan: Plan, seen: Seen, request_window: float) -> Action | None:
         return None
     if seen.is_killed:
         return None if plan.state == "HALTED" else Enter("HALTED", "the kill file is there: nothing is asked any more")
-    if seen.now - (seen.began if seen.heard is None else seen.heard) > SILENT_SECONDS:
-        said = f"the exchange has said nothing for {SILENT_SECONDS / 60:.0f} minutes"
-        return None if plan.state == "HALTED" else Enter("HALTED", said)
+    for what, since in seen.unheard.items():
+        if seen.now - since > SILENT_SECONDS:
+            said = f"the exchange has said nothing for {SILENT_SECONDS / 60:.0f} minutes ({_ASKED[what]})"
+            return None if plan.state == "HALTED" else Enter("HALTED", said)
     pending = [order for order in plan.orders if order.state == "INTENDED"]
     if pending:
         # Also of a halted plan: a person must know what became of it.
         return _pending(plan, pending[0], seen, request_window)
     if plan.state == "HALTED":
         return None
+    terms = plan.terms
+    if _has_begun(plan) and seen.approved_for > (
+        terms.approval_seconds + terms.slices * terms.every_seconds + OVERTIME_SECONDS
+    ):
+        return Enter("HALTED", "it was approved long ago, and is not over: look at the exchange before it goes on")
     match plan.state:
         case "APPROVED":
             return _approved(plan, seen)
@@ -325,8 +339,12 @@ def next_action(plan: Plan, seen: Seen, request_window: float) -> Action | None:
             return _settling(plan, seen)
 
 
+def _has_begun(plan: Plan) -> bool:
+    return plan.state != "APPROVED" or bool(plan.orders or plan.stops or plan.rounds)
+
+
 def _approved(plan: Plan, seen: Seen) -> Action:
-    if not plan.orders and not plan.stops and not plan.rounds and seen.approved_for > plan.terms.approval_seconds:
+    if not _has_begun(plan) and seen.approved_for > plan.terms.approval_seconds:
         return Enter("EXPIRED", "the approval is older than it may be; nothing was done")
     if plan.terms.stopper in ("bot", "bot_sells"):
         return Enter("STOPPING", "the bot is asked to stop")
@@ -381,7 +399,8 @@ def _stopping(plan: Plan, seen: Seen) -> Action:
             return Enter("DONE", "the bot is stopped, and the exchange sold at market what it held")
         return Enter("CANCELLING", "the bot is stopped")
     if state == "stopping" or (state == "unknown" and plan.stops):
-        if seen.now - seen.began > SILENT_SECONDS:
+        # A run of the daemon is shorter than this: the calendar counts, too.
+        if max(seen.now - seen.began, seen.approved_for - plan.terms.approval_seconds) > SILENT_SECONDS:
             return Enter("HALTED", "the bot does not come to a stop: see the exchange")
         return Wait(POLL_SECONDS, "the bot is stopping")
     if state == "unknown":
@@ -572,9 +591,18 @@ def _settling(plan: Plan, seen: Seen) -> Action:
         return Ask("open")
     if seen.holding is None or seen.holding.at < since + terms.settle_seconds:
         return Ask("holding")
+    resting = _resting(seen.open, plan)
+    if elsewhere := _stranger(plan, resting) or (Enter("CANCELLING", "the grid ordered anew") if resting else None):
+        return elsewhere
     sold = sum(order.filled for order in plan.orders)
     if sold > terms.inventory:
         return Enter(
             "HALTED", f"{terms.rules.amount(sold)} were sold, and the grid held {terms.rules.amount(terms.inventory)}"
         )
-    return Enter("DONE", f"{terms.rules.amount(sold)} of {terms.rules.amount(terms.inventory)} were sold")
+    said = f"{terms.rules.amount(sold)} of {terms.rules.amount(terms.inventory)} were sold"
+    if plan.orders and terms.rules.takes(left_by_journal(plan), plan.orders[-1].limit):
+        said += "; the account has less than the grid held"
+        if terms.stopper == "operator":
+            # It had all of it when that was approved, and the grid was stopped.
+            return Enter("HALTED", f"{said}: see the exchange who sold the rest, or holds it")
+    return Enter("DONE", said)

@@ -10,7 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,13 +20,25 @@ from typing import Any, cast
 import platformdirs
 import polars as pl
 
+from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.config.orders import Mode
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.drive import Driver, World
-from mm_dagster.execution.journal import FOLDER, AccountLocked, Event, Journal, Kept, account_lock, exists, new_plan_id
+from mm_dagster.execution.journal import (
+    FOLDER,
+    AccountLocked,
+    Event,
+    Journal,
+    Kept,
+    Overtaken,
+    account_lock,
+    exists,
+    new_plan_id,
+)
 from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms
+from mm_dagster.execution.plan import LATE
 from mm_dagster.execution.plan import Plan as Proposal
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.order_venue import GridStop, MarketRules, OpenOrder, OrderChecks, OrderVenue
@@ -50,6 +62,10 @@ _LOOKED_AFTER = timedelta(hours=1)
 """So long after a plan was halted its open orders are looked at; then a person does."""
 TOLD = "TOLD"
 """In the history of a plan: its end was told."""
+TOLD_OPEN = "TOLD_OPEN"
+"""Likewise: that nobody knows what became of an order of it."""
+_KNOWN_AFTER = timedelta(minutes=10)
+"""So long after a halt a process finds out what became of an order, if it is ever found out."""
 
 
 class ExitRefused(ForeseenError):
@@ -88,6 +104,8 @@ def propose(
     orders = project.config.orders
     if not orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {orders.mode} allows no {mode} plan; set it, see docs/orders.md")
+    if mode != "paper":
+        _refuse_killed(project)
     horizon = {"AGGRESSIVE": 0, "TWAP": 15}.get(orders.style) if over is None else over
     found = plan_of(project, grid_id, as_of, horizon)
     plan, grid = found.plan, found.grid
@@ -169,6 +187,7 @@ def _refuse_for_real(project: Project, grid: GridConfig, journal: Journal, mode:
     """
     orders, market = project.config.orders, project.config.market(grid.symbol)
     settings = market.settings
+    _refuse_killed(project)
     if not market.is_real or not isinstance(settings, CcxtVenue):
         raise ExitRefused(
             f"grid {grid.id}: {grid.symbol} is {market.kind}: there is no exchange to sell at; --paper works"
@@ -197,6 +216,16 @@ def _refuse_for_real(project: Project, grid: GridConfig, journal: Journal, mode:
                 f"{REHEARSED_WITHIN.days} days; run `mm exit {grid.id} --paper` first"
             )
     _refuse_key(project, market.venue, settings, mode)
+
+
+def _refuse_killed(project: Project) -> None:
+    """
+    Raises:
+        ExitRefused: nothing is to be asked of an exchange.
+    """
+    if is_killed(project):
+        path = project.data / project.config.orders.kill_file
+        raise ExitRefused(f"the kill file is there: {path}; take it away when all is clear")
 
 
 def _refuse_key(project: Project, venue: str, settings: CcxtVenue, mode: Mode) -> None:
@@ -267,11 +296,14 @@ def approve(
                 f"--amount: a grid of {number_text(grid.capital)} above {number_text(grid.lower)} cannot hold it"
             )
         terms = replace(terms, inventory=terms.rules.lots(amount))
-    elif mode == "live" and not _is_known(project, grid):
-        raise ExitRefused(
-            f"grid {grid.id}: what it holds is modelled from candles, not told by the exchange: look there, and say it "
-            "with --amount"
-        )
+        if not terms.inventory:
+            raise ExitRefused(f"--amount: {amount} is less than the smallest amount sold there")
+    elif mode == "live":
+        _refuse_unknown(project, grid, journal)
+    if mode != "paper":
+        # What is allowed now, not when the plan was made.
+        allowed = min(terms.most_quote, _most(project, grid, mode))
+        terms = replace(terms, most_quote=allowed, account=_account(project, grid))
     with opened(project, grid, mode, replace(kept, plan=replace(kept.plan, terms=terms))) as venue:
         terms = _with_baseline(project, grid, terms, venue, mode, stopped=stopped)
     most = project.config.orders.max_exits_a_day if mode == "live" else None
@@ -279,11 +311,46 @@ def approve(
     return journal.kept(plan_id)
 
 
-def _is_known(project: Project, grid: GridConfig) -> bool:
-    """Whether the exchange tells what the grid holds."""
+def _refuse_unknown(project: Project, grid: GridConfig, journal: Journal) -> None:
+    """What a grid holds is sold as it was stored where the exchange told it lately, and no plan sold of it since.
+
+    Raises:
+        ExitRefused: a person must say it.
+    """
     rows = project.lake.read("grid_risk", grids=[grid.id], columns=["activated_at", "as_of", "source"])
-    mine = rows.filter(pl.col("activated_at") == grid.activated_at).sort("as_of").tail(1)
-    return mine["source"].to_list() == ["ACCOUNT"]
+    mine = rows.filter(pl.col("activated_at") == grid.activated_at).sort("as_of").tail(1).to_dicts()
+    if not mine or mine[0]["source"] != "ACCOUNT":
+        raise ExitRefused(
+            f"grid {grid.id}: what it holds is modelled from candles, not told by the exchange: look there, and say it "
+            "with --amount"
+        )
+    as_of: datetime = mine[0]["as_of"]
+    if project.now() - as_of > LATE:
+        raise ExitRefused(
+            f"grid {grid.id}: what it holds was told at {iso(as_of)}, long ago: look at the exchange, and say it with "
+            "--amount"
+        )
+    for kept in journal.all():
+        if kept.mode != "live" or (kept.grid_id, kept.activated_at) != (grid.id, grid.activated_at):
+            continue
+        # A bar is made of what the exchange told after its end: it may be older than a sale soon after that.
+        since = [at for at in (*kept.intended_at.values(), *kept.closed_at.values()) if at > as_of - LATE]
+        if since and any(order.counted for order in kept.plan.orders):
+            raise ExitRefused(
+                f"grid {grid.id}: plan {kept.plan_id} sold of it since what it holds was told: look at the exchange, "
+                "and say with --amount what is left of it"
+            )
+
+
+def _account(project: Project, grid: GridConfig) -> str:
+    """What tells the account that a grid is left at from others, without telling its key."""
+    from mm_dagster.market.orders import fingerprint
+    from mm_dagster.pipeline.venues import key_of
+
+    market, key = project.config.market(grid.symbol), project.config.orders.trade_key
+    assert isinstance(market.settings, CcxtVenue)
+    assert key is not None
+    return fingerprint(market.settings, key_of(market.venue, key))
 
 
 def _with_baseline(
@@ -389,11 +456,59 @@ def carry_out(
     """
     journal = Journal(project.data)
     before = journal.kept(plan_id)
-    grid = _grid(project, before)
-    mode: Mode = before.mode  # type: ignore[assignment]
-    if (withdrawn := _withdrawn(project, before)) is not None and before.plan.state in RUNNING:
+    withdrawn = _withdrawn(project, before)
+    if withdrawn is not None and before.plan.state in RUNNING:
         # Whoever takes the permission back means this plan, too.
-        journal.enter(plan_id, RUNNING, "HALTED", withdrawn, project.now())
+        with suppress(Overtaken):
+            journal.enter(plan_id, RUNNING, "HALTED", withdrawn, project.now())
+    cannot = _cannot(project, before)
+    if cannot is not None:
+        with suppress(Overtaken):
+            journal.enter(plan_id, RUNNING, "HALTED", cannot, project.now())
+        after = journal.kept(plan_id)
+    else:
+        after = _driven(project, journal, before, seconds, say)
+    try:
+        left = _unknown_orders(journal, after)
+        if not _is_told(journal, after):
+            tell(project, after, left)
+            # Noted after it: who dies in between tells it again.
+            journal.note(plan_id, TOLD, f"{after.plan.state} was told", project.now())
+        elif left and (seconds is None or cannot is not None or not _has_time_left(project, after)):
+            _tell_unknown(project, after, left)
+        else:
+            left = ""
+        if left:
+            journal.note(plan_id, TOLD_OPEN, f"that nobody knows what became of {left} was told", project.now())
+    finally:
+        if keeps:
+            keep(project)
+    return after
+
+
+def _cannot(project: Project, kept: Kept) -> str | None:
+    """Why nothing can be asked about a plan with the configuration as it is now; None: it can."""
+    try:
+        grid = _grid(project, kept)
+        if kept.mode == "paper":
+            return None
+        if project.config.orders.trade_key is None or not isinstance(
+            project.config.market(grid.symbol).settings, CcxtVenue
+        ):
+            return "orders.yaml or markets.yaml: there is no trade_key for its exchange any more"
+        if kept.plan.terms.account != _account(project, grid):
+            return "orders.yaml: trade_key: it was approved for another key, or another address of the exchange"
+    except ForeseenError as error:
+        return str(error)
+    return None
+
+
+def _driven(
+    project: Project, journal: Journal, before: Kept, seconds: float | None, say: Callable[[str, str], None]
+) -> Kept:
+    """A plan as far as it gets; see `carry_out`."""
+    plan_id, grid = before.plan_id, _grid(project, before)
+    mode: Mode = before.mode  # type: ignore[assignment]
     with _one_at_a_time(project, before, mode), opened(project, grid, mode, before) as venue:
         world = World(
             venue=venue,
@@ -411,18 +526,32 @@ def carry_out(
             world = on_paper(project, grid, before, world)
         until = None if seconds is None else world.seconds() + seconds
         if mode == "test" and _only_checks(venue):
-            after = rehearse(journal, plan_id, world, cast(OrderChecks, venue))
-        else:
-            after = Driver(journal, plan_id, world).run(until)
-    try:
-        if not _is_told(journal, after):
-            tell(project, after)
-            # Noted after it: who dies in between tells it again.
-            journal.note(plan_id, TOLD, f"{after.plan.state} was told", project.now())
-    finally:
-        if keeps:
-            keep(project)
-    return after
+            return rehearse(journal, plan_id, world, cast(OrderChecks, venue))
+        return Driver(journal, plan_id, world).run(until)
+
+
+def _has_time_left(project: Project, kept: Kept) -> bool:
+    """Whether a process after this one may find out what became of a halted plan's orders."""
+    return kept.ended_at is not None and project.now() - kept.ended_at < _KNOWN_AFTER
+
+
+def _unknown_orders(journal: Journal, kept: Kept) -> str:
+    """The orders of a halted plan of which nothing is known, and nobody was told."""
+    if kept.mode == "paper" or kept.plan.state != "HALTED":
+        return ""
+    if any(one.kind == TOLD_OPEN for one in journal.events(kept.plan_id)):
+        return ""
+    return ", ".join(order.client_id for order in kept.plan.orders if order.state == "INTENDED")
+
+
+def _tell_unknown(project: Project, kept: Kept, orders: str) -> None:
+    line = (
+        f"plan {kept.plan_id} ({kept.mode}) to leave {kept.grid_id} is halted, and what became of its order {orders} "
+        "is not known; it may be open: look at the exchange"
+    )
+    notify_failures(
+        project, [(f"an order of {kept.grid_id}", line)], f"{kept.plan_id}-open", [kept.plan.terms.symbol], kind="EXIT"
+    )
 
 
 def _withdrawn(project: Project, kept: Kept) -> str | None:
@@ -432,6 +561,9 @@ def _withdrawn(project: Project, kept: Kept) -> str | None:
         return f"orders.yaml: mode: {orders.mode} allows no {mode} plan any more"
     if mode == "live" and not orders.of(kept.grid_id).allow:
         return f"orders.yaml: grids.{kept.grid_id}: is not allowed any more"
+    most = orders.of(kept.grid_id).max_notional
+    if mode == "live" and (most is None or _exact(most) < kept.plan.terms.most_quote):
+        return f"orders.yaml: grids.{kept.grid_id}.max_notional: is less than when the plan was approved"
     return None
 
 
@@ -468,7 +600,7 @@ def _one_at_a_time(project: Project, kept: Kept, mode: Mode) -> Iterator[None]:
         Occupied: another one does.
         JournalError: the lock cannot be had.
     """
-    folder, name = project.data / FOLDER, f"{mode}-{kept.venue}"
+    folders, name = [project.data / FOLDER], f"{mode}-{kept.venue}"
     if mode != "paper":
         from mm_dagster.market.orders import fingerprint
         from mm_dagster.pipeline.venues import key_of
@@ -479,10 +611,13 @@ def _one_at_a_time(project: Project, kept: Kept, mode: Mode) -> Iterator[None]:
         with warnings.catch_warnings():
             # Where nobody has logged in it is a folder below /tmp, which does as well.
             warnings.simplefilter("ignore")
-            folder = platformdirs.user_runtime_path("mm-dagster", appauthor=False)
+            # A service and a login may have another one each: the home's own is locked as well.
+            folders.append(platformdirs.user_runtime_path("mm-dagster", appauthor=False))
         name = fingerprint(settings, key_of(kept.venue, key))
     try:
-        with account_lock(folder, name):
+        with ExitStack() as stack:
+            for folder in folders:
+                stack.enter_context(account_lock(folder, name))
             yield
     except AccountLocked as error:
         raise Occupied(str(error)) from None
@@ -568,9 +703,24 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
     """
     journal = Journal(project.data)
     kept = journal.kept(plan_id)
-    _grid(project, kept)
+    grid = _grid(project, kept)
+    mode: Mode = kept.mode  # type: ignore[assignment]
+    if not project.config.orders.allows(mode):
+        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
+    if mode != "paper":
+        _refuse_for_real(project, grid, journal, mode)
+    if (cannot := _cannot(project, kept)) is not None:
+        raise ExitRefused(f"plan {plan_id}: {cannot}; make a new plan")
     terms = kept.plan.terms
+    if mode != "paper":
+        terms = replace(terms, most_quote=min(terms.most_quote, _most(project, grid, mode)))
     if amount is not None:
+        pending = [order.client_id for order in kept.plan.orders if order.state == "INTENDED"]
+        if pending:
+            raise ExitRefused(
+                f"plan {plan_id}: what became of {', '.join(pending)} is not known yet; resume it without --amount, or "
+                "wait until `mm exit status` says it"
+            )
         done = sum(order.counted for order in kept.plan.orders)
         terms = replace(terms, inventory=min(terms.inventory, done + terms.rules.lots(amount)))
     journal.resume(plan_id, terms, by, project.now())
@@ -578,13 +728,19 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
 
 
 def open_plans(project: Project) -> list[Kept]:
-    """The plans that a process should take up: those under way, and those of which an end is open or was not told."""
+    """The plans that a process should take up: those under way, and those of which an end is open or was not told.
+
+    First those that may go on; of these the one of which nothing was heard for longest.
+    """
     if not exists(project.data):
         return []
     journal, since = Journal(project.data), project.now() - _LOOKED_AFTER
-    return [
+    last = {event.plan_id: event.number for event in journal.events()}
+    found = [
         one for one in journal.all() if one.plan.state in RUNNING or _is_open(one, since) or not _is_told(journal, one)
     ]
+    # What waits longest comes first, and what is halted after what may go on: none keeps another one waiting.
+    return sorted(found, key=lambda one: (one.plan.state not in RUNNING, last.get(one.plan_id, 0)))
 
 
 def _is_open(kept: Kept, since: datetime) -> bool:
@@ -600,8 +756,7 @@ def standing(project: Project) -> str:
         ExitRefused: what it says cannot be had; with the remedy.
     """
     orders = project.config.orders
-    if is_killed(project):
-        raise ExitRefused(f"the kill file is there: {project.data / orders.kill_file}; take it away when all is clear")
+    _refuse_killed(project)
     halted = [one for one in Journal(project.data).all("HALTED") if one.mode != "paper"]
     if halted:
         names = ", ".join(f"{one.plan_id} of {one.grid_id}" for one in halted)
@@ -623,8 +778,14 @@ def standing(project: Project) -> str:
 # what is told, and kept -----------------------------------------------------------------------------------------------
 
 
-def tell(project: Project, kept: Kept) -> None:
-    """The operator hears what became of a plan; a grid that was left for real is answered for."""
+def tell(project: Project, kept: Kept, unknown: str = "") -> None:
+    """The operator hears what became of a plan; a grid that was left for real is answered for.
+
+    Args:
+        project: configuration and lake.
+        kept: the plan.
+        unknown: orders of it of which nothing is known.
+    """
     state, name = kept.plan.state, f"plan {kept.plan_id} ({kept.mode}) to leave {kept.grid_id}"
     if kept.mode == "paper":
         logger.info("%s: %s: %s", name, state, kept.reason)
@@ -633,6 +794,9 @@ def tell(project: Project, kept: Kept) -> None:
         "HALTED": f"Look at the exchange, then `mm exit resume {kept.plan_id}` or leave it by hand",
         "EXPIRED": "Nothing was sold: make a new plan if the grid is still to be left",
     }.get(state, "There is nothing to do")
+    if unknown:
+        # First: a message has room for little.
+        do = f"What became of {unknown} is not known. {do}"
     came = steps(kept) if state == "DONE" else f"{kept.reason}. {steps(kept)}"
     notify_failures(
         project, [(f"{kept.grid_id} {state}", f"{do}. {name}: {came}")],

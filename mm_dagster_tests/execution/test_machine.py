@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from mm_dagster.books.book import Book
 from mm_dagster.execution import drive, journal, machine
 from mm_dagster.execution.drive import Driver, World
 from mm_dagster.execution.journal import Journal, Kept
 from mm_dagster.execution.machine import Order, Plan, client_id
 from mm_dagster.market.order_venue import Holding, OpenOrder
+from mm_dagster.market.venue import VenueError
 from mm_dagster_tests.execution.exchange import Exchange, InProcess
 from mm_dagster_tests.execution.trials import RULES, Clock, propose, terms_of, trial
 
@@ -95,9 +97,9 @@ def _go_on(found: tuple[Journal, Exchange, Clock, str], venue: InProcess) -> Kep
     return Driver(journal_of, plan_id, world).run(clock.now + 50_000)
 
 
-@pytest.mark.parametrize(("days", "state", "order"), [(1, "SETTLING", "ABSENT"), (5, "HALTED", "INTENDED")])
+@pytest.mark.parametrize(("days", "state", "order"), [(0.03, "SETTLING", "ABSENT"), (5, "HALTED", "INTENDED")])
 def test_an_order_that_the_exchange_may_have_forgotten_is_left_to_a_person(
-    days: int, state: str, order: str, tmp_path: Path
+    days: float, state: str, order: str, tmp_path: Path
 ) -> None:
     """KuCoin forgets filled orders after a week: "there is none" is no proof then that nothing was sold."""
     found = _sold_and_died(tmp_path, 1_000)
@@ -137,3 +139,59 @@ def test_a_slow_exchange_is_sold_at_all_the_same(tmp_path: Path) -> None:
     journal_of.approve(terms.plan_id, terms, "a test", clock.utc(), None)
     kept = _go_on((journal_of, exchange, clock, terms.plan_id), Slow(exchange, clock=clock))
     assert (kept.plan.state, exchange.sold) == ("DONE", Decimal(3))
+
+
+@dataclass
+class Unasked(InProcess):
+    """An exchange that has no answer to one question, and to all others."""
+
+    mute: str = ""
+
+    def holding(self, symbol: str) -> Holding:
+        if self.mute == "holding":
+            raise VenueError("no answer")
+        return super().holding(symbol)
+
+    def book(self) -> Book:
+        if self.mute == "book":
+            raise VenueError("a book that nobody believes")
+        return super().book()
+
+
+@pytest.mark.parametrize("mute", ["holding", "book"])
+@pytest.mark.parametrize("seconds", [50_000.0, 240.0])
+def test_a_question_that_is_never_answered_halts_the_plan_in_many_short_runs_as_in_a_long_one(
+    mute: str, seconds: float, tmp_path: Path
+) -> None:
+    clock = Clock()
+    exchange = Exchange(clock.seconds, RULES, Decimal(3))
+    terms, journal_of = terms_of(3_000, "operator"), Journal(tmp_path)
+    propose(journal_of, terms, clock.utc())
+    journal_of.approve(terms.plan_id, terms, "a test", clock.utc(), None)
+    venue, began = Unasked(exchange, mute=mute), clock.now
+    for _ in range(20):
+        world = World(venue, venue.book, None, clock.seconds, clock.sleep, clock.utc, lambda: False)
+        kept = Driver(journal_of, terms.plan_id, world).run(clock.now + seconds)
+        clock.sleep(5.0)
+    assert kept.plan.state == "HALTED"
+    assert "said nothing for 10 minutes" in kept.reason
+    assert kept.ended_at is not None
+    assert (kept.ended_at - clock.utc()).total_seconds() + clock.now - began < 800
+    assert [one.kind for one in journal_of.events(terms.plan_id)].count("SILENT") == 1
+
+
+def test_a_grid_that_orders_after_the_last_slice_was_not_left(tmp_path: Path) -> None:
+    clock = Clock()
+    exchange = Exchange(clock.seconds, RULES, Decimal(3), levels=(Decimal(95),))
+    terms, journal_of = terms_of(3_000, "operator"), Journal(tmp_path)
+    propose(journal_of, terms, clock.utc())
+    journal_of.approve(terms.plan_id, terms, "a test", clock.utc(), None)
+
+    def say(kind: str, said: str) -> None:
+        if kind == "SETTLING":
+            exchange.place(None, "buy", Decimal(1), Decimal(95), rests=True)
+
+    world = World(InProcess(exchange), exchange.book, None, clock.seconds, clock.sleep, clock.utc, lambda: False, say)
+    kept = Driver(journal_of, terms.plan_id, world).run(clock.now + 50_000)
+    assert (kept.plan.state, exchange.sold) == ("HALTED", Decimal(3))
+    assert "is new although the grid was said to be stopped" in kept.reason
