@@ -7,8 +7,11 @@ and nothing of it is loaded.
 
 import hashlib
 import hmac
+import os
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from mm_dagster.execution.journal import Kept
 
 _KEY = "link.key"
+_KEY_BYTES = 32
 _OFF = "orders.yaml: mode is off: no grid is left by the program"
 PlanId = Annotated[str, Field(pattern=r"^[a-z0-9]{8}$")]
 
@@ -226,10 +230,11 @@ def _key(data: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("xb") as file:
-            path.chmod(0o600)
-            file.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
+    # Whole or not at all: a key that is empty, of a full disk or of a reader in between, could be had by anybody.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{_KEY}-") as file:
+        file.write(secrets.token_bytes(_KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(file.name, path)
     return path.read_bytes()

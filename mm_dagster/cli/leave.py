@@ -13,7 +13,7 @@ import typer
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.printing import AsJson, print_rows
-from mm_dagster.text import did_you_mean, local_time
+from mm_dagster.text import counted, did_you_mean, local_time
 
 if TYPE_CHECKING:
     from mm_dagster.config.orders import Mode
@@ -111,8 +111,21 @@ def _carry_out(
     from mm_dagster.pipeline import exits
 
     kept = exits.propose(project, grid, mode, over=over, accept=accept)
-    err.print(f"plan {kept.plan_id}: {mode}, proposed", highlight=False)
-    kept = exits.approve(project, kept.plan_id, who(), stopped=stopped, amount=amount)
+    terms = kept.plan.terms
+    base, _, quote = terms.symbol.partition("-")
+    size = terms.rules.amount(terms.inventory) if amount is None else amount
+    bound = f", of {terms.most_quote} {quote} at most" if mode != "paper" else ""
+    err.print(
+        f"plan {kept.plan_id}: {mode}, proposed: to sell {size} {base} in {counted(terms.slices, 'order')}{bound}, "
+        f"none more than {100 * terms.hard:f} % below the mid price",
+        highlight=False,
+    )
+    try:
+        kept = exits.approve(project, kept.plan_id, who(), stopped=stopped, amount=amount)
+    except KeyboardInterrupt:
+        # It may have been approved already, and the daemon would carry it out.
+        exits.halt(project, kept.plan_id, f"{who()}, by Ctrl-C")
+        raise
     if no_wait:
         err.print(
             "approved; the daemon carries it out, if `mm up` runs it. `mm exit status` follows it", highlight=False

@@ -31,7 +31,7 @@ FOLDER = "orders"
 """Below the data folder."""
 NAME = "journal.sqlite"
 MARK = "mark"
-"""Names this copy of the journal. No backup has it."""
+"""Names this copy of the journal, and the number of its file. No backup has it."""
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _ID_LENGTH = 8
 """Letters of a plan's id: `mm`, the id, `n` and a number of up to seven digits are 18."""
@@ -384,7 +384,9 @@ class Journal:
             row = file.execute("SELECT value FROM mark").fetchone()
             mark = None if row is None else row["value"]
             here = self._mark.read_text().strip() if self._mark.is_file() else None
-            if mark is not None and mark == here:
+            # With the file's number: a copy of the whole folder has the mark, too, and a file of its own.
+            number = self.path.stat().st_ino
+            if mark is not None and f"{mark} {number}" == here:
                 return
             fresh = secrets.token_hex(16)
             for (plan_id,) in file.execute(
@@ -398,7 +400,7 @@ class Journal:
                 )
             file.execute("DELETE FROM mark")
             file.execute("INSERT INTO mark VALUES (?)", (fresh,))
-            self._mark.write_text(fresh)
+            self._mark.write_text(f"{fresh} {number}")
             self._mark.chmod(0o600)
 
     def _row(self, file: sqlite3.Connection, plan_id: str) -> sqlite3.Row:
@@ -488,6 +490,7 @@ def _terms_text(terms: Terms) -> str:
             "most_quote": str(terms.most_quote),
             "settle_seconds": terms.settle_seconds,
             "approval_seconds": terms.approval_seconds,
+            "account": terms.account,
         },
         sort_keys=True,
     )

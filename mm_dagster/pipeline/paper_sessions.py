@@ -20,7 +20,7 @@ from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso, parse_time
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.errors import ForeseenError
 from mm_dagster.evaluation.outcomes import MONEY_AFTER
-from mm_dagster.execution.journal import Journal, Kept, exists
+from mm_dagster.execution.journal import FOLDER, AccountLocked, Journal, JournalError, Kept, account_lock, exists
 from mm_dagster.execution.machine import RUNNING
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline import exits
@@ -214,8 +214,19 @@ def act(project: Project, say: Callable[[str], None] = logger.info) -> list[Kept
     Returns:
         The plans that it made or carried out.
     """
+    if not project.config.orders.allows("paper"):
+        return []
+    try:
+        with account_lock(project.data / FOLDER, "paper-session"):
+            return _act(project, say)
+    except AccountLocked:
+        # Another process does it just now: two would leave a grid twice.
+        return []
+
+
+def _act(project: Project, say: Callable[[str], None]) -> list[Kept]:
     row = _open(project)
-    if row is None or not project.config.orders.allows("paper"):
+    if row is None:
         return []
     made: list[Kept] = []
     for kept in under_way(project, row["session_id"]):
@@ -226,7 +237,7 @@ def act(project: Project, say: Callable[[str], None] = logger.info) -> list[Kept
         for moment in list(due(project, row)):
             try:
                 made.append(_leave(project, row, moment, say))
-            except (ExitRefused, NoPlan) as error:
+            except (ExitRefused, NoPlan, JournalError) as error:
                 say(f"{moment.grid.id} at {iso(moment.as_of)}: no plan: {error}")
     if row["state"] == "STOPPING" and not under_way(project, row["session_id"]):
         with project.turn_lock():
@@ -243,7 +254,9 @@ def due(project: Project, row: Row) -> Iterator[Moment]:
         project: configuration and lake.
         row: of `session`.
     """
-    left = {(kept.grid_id, kept.activated_at) for kept in plans(project, row["session_id"])}
+    # Of one that was only proposed somebody was killed, or it was refused.
+    made = [kept for kept in plans(project, row["session_id"]) if kept.approved_at is not None]
+    left = {(kept.grid_id, kept.activated_at) for kept in made}
     high = STATES[STATES.index(row["level"]) :]
     now = project.now()
     for grid in project.config.grids:

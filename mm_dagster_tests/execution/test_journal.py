@@ -84,6 +84,15 @@ def test_an_older_journal_put_back_in_its_place_halts_too(tmp_path: Path) -> Non
     assert Journal(tmp_path).kept("abcdefgh").plan.state == "HALTED"
 
 
+def test_a_copy_of_the_whole_folder_halts_too(tmp_path: Path) -> None:
+    selling(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert Journal(tmp_path / "there").kept("abcdefgh").plan.state == "HALTED"
+    assert Journal(tmp_path / "here").kept("abcdefgh").plan.state == "SELLING"
+    (tmp_path / "here").rename(tmp_path / "moved")
+    assert Journal(tmp_path / "moved").kept("abcdefgh").plan.state == "SELLING", "what is moved is no copy"
+
+
 def test_an_approval_comes_in_time_once_and_not_too_often(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     propose(journal, TERMS, START)

@@ -15,7 +15,7 @@ import pytest
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.defs.paper import leave_on_paper, paper_session_is_due
-from mm_dagster.execution.journal import Journal
+from mm_dagster.execution.journal import Journal, account_lock
 from mm_dagster.execution.machine import RUNNING
 from mm_dagster.execution.paper import Ledger, PaperVenue
 from mm_dagster.history.lake import Commit
@@ -150,6 +150,27 @@ def test_it_leaves_what_reaches_the_level_once_and_the_daemon_carries_it_out(fol
     assert (settled["state"], settled["level"], settled["faults"]) == ("DONE", "MANDATORY_EXIT", [])
     assert settled["slippage_bp"] == pytest.approx(settled["shortfall_bp"] - settled["expected_bp"])
     assert project.lake.read("exit_plan")["session_id"].to_list() == [row["session_id"]]
+
+
+def test_who_dies_between_proposal_and_approval_keeps_no_grid_from_being_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = opened(folder)
+    calm(project)
+    paper_sessions.start(project, level="WARNING", by="a test")
+    states(project, {DAYS.end: "MANDATORY_EXIT"})
+
+    def dies(*args: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exits, "approve", dies)
+        with pytest.raises(KeyboardInterrupt):
+            paper_sessions.act(project)
+    with account_lock(project.data / "orders", "paper-session"):
+        assert paper_sessions.act(opened(folder)) == [], "another process does it just now"
+    (kept,) = paper_sessions.act(opened(folder))
+    assert kept.plan.state == "APPROVED"
 
 
 def test_an_old_state_is_no_reason_to_leave_on_the_books_of_now(project: Project) -> None:
