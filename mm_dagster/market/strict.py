@@ -17,7 +17,7 @@ from mm_dagster.market.connection import NotAnswered
 
 Row = Mapping[str, Any]
 
-_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][-+]?\d{1,2})?")
+_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][-+]?\d{1,2})?", re.ASCII)
 
 
 def of_kucoin(answer: Any) -> Any:

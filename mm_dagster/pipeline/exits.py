@@ -240,8 +240,11 @@ def _refuse_key(project: Project, venue: str, settings: CcxtVenue, mode: Mode) -
     key = project.config.orders.trade_key
     assert key is not None
     trading = key_of(venue, key)
-    if settings.account is not None:
-        reading = key_of(venue, settings.account)
+    # One exchange may be several venues: the key is one of the exchange.
+    for name, other in project.config.markets.venues.items():
+        if not isinstance(other, CcxtVenue) or other.account is None or other.exchange != settings.exchange:
+            continue
+        reading = key_of(name, other.account)
         if {trading.key, trading.secret} & {reading.key, reading.secret}:
             raise ExitRefused(
                 f"orders.yaml: trade_key: {key.key_env} holds the key that reads the account; make another one at "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -212,3 +213,34 @@ def test_coins_that_are_gone_since_the_approval_are_said(desk: Desk) -> None:
     left = exits.carry_out(desk.project, kept.plan_id)
     assert (left.plan.state, desk.server.exchange.sold) == ("HALTED", Decimal(3))
     assert "has less" in left.reason
+
+
+def test_the_key_that_reads_at_another_venue_of_the_exchange_does_not_trade(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed(desk)
+    monkeypatch.setenv("READ_KEY", desk.server.key.key)
+    account = {"key_env": "READ_KEY", "secret_env": "READ_SECRET", "passphrase_env": "READ_PASS"}
+    venue = {"kind": "ccxt", "exchange": "kucoin", "api_url": desk.server.url, "requests_per_second": 1000}
+    desk.write("markets", {
+        "venues": {"mine": venue, "other": venue | {"account": account}},
+        "markets": [{"symbol": "SOL-USDT", "venue": "mine"}],
+    })  # fmt: skip
+    desk.allow(trade_key={**ORDERS["trade_key"], "venue": "mine"})
+    with pytest.raises(ForeseenError, match="holds the key that reads the account"):
+        desk.proposed()
+
+
+def test_a_service_and_a_login_of_one_home_have_one_lock(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login has a runtime folder, a service may have another one."""
+    kept = approved(desk)
+    for name in ("login", "service"):
+        (tmp_path / name).mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "login"))
+    with exits._one_at_a_time(desk.project, kept, "live"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "service"))
+        with pytest.raises(exits.Occupied):
+            exits.carry_out(desk.project, kept.plan_id)
+    assert desk.changing == []
