@@ -31,7 +31,7 @@ def approved(desk: Desk) -> Kept:
 
 
 def told(desk: Desk) -> list[str]:
-    return desk.project.lake.read("notification").filter(pl.col("kind") == "FAILURE")["message"].to_list()
+    return desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT")["message"].to_list()
 
 
 def _grid_taken_away(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
