@@ -59,7 +59,8 @@ def leave_grid() -> None:
 @logs.bound()
 def plans_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun) -> dg.SensorResult | dg.SkipReason:
     """One run at a time for each account; a run that died is followed by another."""
-    if project.config.orders.mode == "off":
+    # A plan that was under way when the mode was switched off is halted and told; where none ever was, nothing is.
+    if project.config.orders.mode == "off" and not (project.data / "orders").is_dir():
         return dg.SkipReason("orders.yaml: mode is off")
     from mm_dagster.pipeline.exits import open_plans
 

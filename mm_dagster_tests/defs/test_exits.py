@@ -103,8 +103,13 @@ def test_a_persons_hand_on_the_account_is_no_failure_of_the_run(here: Path) -> N
     assert Journal(here / "data").kept(plan).plan.state == "APPROVED"
 
 
-def test_with_the_mode_switched_off_no_plan_is_taken_up(here: Path) -> None:
-    approved(here)
+def test_a_plan_that_was_under_way_is_halted_when_the_mode_is_switched_off(here: Path) -> None:
+    plan = approved(here)
     (here / "configuration" / "orders.yaml").write_text("mode: off\n")
     with dg.DagsterInstance.ephemeral() as instance:
+        (request,) = asked(instance)
+        defs().resolve_job_def("leave_grid").execute_in_process(run_config=request.run_config, instance=instance)
+        kept = Journal(here / "data").kept(plan)
+        assert (kept.plan.state, kept.plan.orders) == ("HALTED", ())
+        assert "mode: off allows no paper plan any more" in kept.reason
         assert asked(instance) == []
