@@ -151,7 +151,7 @@ def add_exits(
 
 
 def _row(kept: "Kept") -> dict[str, Any]:
-    from mm_dagster.pipeline.exits import plan_row
+    from mm_dagster.pipeline.exit_ledger import plan_row
 
     return plain(plan_row(kept))
 

@@ -82,7 +82,7 @@ def add_sessions(
     @app.post("/settlement/trigger", tags=["act"], summary="Settles the plans on paper: journal, ledger and history")
     def settle(session: str | None = None, who: Caller = acts) -> dict[str, Any]:
         here = _allowed(project())
-        from mm_dagster.pipeline.exits import keep
+        from mm_dagster.pipeline.exit_ledger import keep
 
         keep(here)
         return _report(here, session)

@@ -178,7 +178,7 @@ def _of_plans(
 
 def _print(project: Project, plans: list[Kept], as_json: bool, *, with_events: bool = False) -> None:
     from mm_dagster.execution.journal import Journal
-    from mm_dagster.pipeline.exits import plan_row
+    from mm_dagster.pipeline.exit_ledger import plan_row
 
     rows = [plan_row(one) for one in plans]
     journal = Journal(project.data)

@@ -23,7 +23,7 @@ from mm_dagster.evaluation.outcomes import MONEY_AFTER
 from mm_dagster.execution.journal import FOLDER, AccountLocked, Journal, JournalError, Kept, account_lock, exists
 from mm_dagster.execution.machine import RUNNING
 from mm_dagster.history.lake import Commit
-from mm_dagster.pipeline import exits
+from mm_dagster.pipeline import exit_ledger, exits
 from mm_dagster.pipeline.exits import ExitRefused
 from mm_dagster.pipeline.leave import NoPlan
 from mm_dagster.pipeline.paper import LONGEST, OF_THE_PAST, reconcile
@@ -243,7 +243,7 @@ def _act(project: Project, say: Callable[[str], None]) -> list[Kept]:
         with project.turn_lock():
             _write(project, row | {"state": "ENDED", "ended_at": project.now().replace(microsecond=0)})
     if made:
-        exits.keep(project)
+        exit_ledger.keep(project)
     return made
 
 
@@ -376,7 +376,7 @@ def settlement(project: Project, session_id: str) -> list[Row]:
     """
     found = []
     for kept in plans(project, session_id):
-        row = exits.plan_row(kept)
+        row = exit_ledger.plan_row(kept)
         cost, said = row["shortfall_bp"], row["expected_bp"]
         known = cost is not None and said is not None
         within = None
@@ -418,7 +418,7 @@ def worth(project: Project, kept: Kept) -> Row:
     rows = rows.filter(pl.col("activated_at") == kept.activated_at).drop_nulls("liquidation_value").sort("as_of")
     if rows.is_empty() or rows["as_of"][0] != start or kept.plan.state in RUNNING:
         return empty
-    row = exits.plan_row(kept)
+    row = exit_ledger.plan_row(kept)
     if row["arrival_mid"] is None:
         return empty
     value = rows["cash"][0] + row["proceeds"] - (row["fee"] or 0.0) + row["dust"] * row["arrival_mid"]

@@ -20,7 +20,7 @@ from mm_dagster.execution.machine import RUNNING
 from mm_dagster.execution.paper import Ledger, PaperVenue
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.simulated import simulate
-from mm_dagster.pipeline import exits, paper_sessions
+from mm_dagster.pipeline import exit_ledger, exits, paper_sessions
 from mm_dagster.pipeline.paper import reconcile
 from mm_dagster.pipeline.paper_sessions import SessionRefused
 from mm_dagster.pipeline.project import Project
@@ -60,7 +60,7 @@ def test_a_grid_of_a_simulated_market_is_left_on_the_books_of_now(project: Proje
     kept = exits.approve(project, kept.plan_id, "a test")
     kept = exits.carry_out(project, kept.plan_id)
     assert (kept.plan.state, kept.reason[-9:]) == ("DONE", "were sold")
-    row = exits.plan_row(kept)
+    row = exit_ledger.plan_row(kept)
     assert row["filled"] == row["amount"] > 0
     assert row["fee"] == pytest.approx(0.001 * row["proceeds"])
     assert 10 < row["shortfall_bp"] < 60
@@ -99,7 +99,7 @@ def test_of_recorded_candles_the_newest_one_is_sold_into(folder: Path) -> None:
     kept = exits.approve(project, kept.plan_id, "a test")
     kept = exits.carry_out(project, kept.plan_id)
     assert kept.plan.state == "DONE"
-    row = exits.plan_row(kept)
+    row = exit_ledger.plan_row(kept)
     close = rows["close"][-1]
     assert row["arrival_mid"] == pytest.approx(close)
     # At once: what is said and what is sold into are one model.
