@@ -10,7 +10,7 @@ from mm_dagster.config.markets import AccountKeys
 from mm_dagster.config.model import Model, Name
 
 Mode = Literal["off", "paper", "test", "live"]
-Style = Literal["ADAPTIVE", "AGGRESSIVE", "TWAP", "PASSIVE"]
+Style = Literal["ADAPTIVE", "AGGRESSIVE", "TWAP"]
 
 MODES: tuple[Mode, ...] = ("off", "paper", "test", "live")
 """Each allows those before it."""
@@ -49,7 +49,7 @@ class OrdersConfig(Model):
     before it."""
     style: Style = "ADAPTIVE"
     """How a plan sells: ADAPTIVE takes what costs least, risk included; AGGRESSIVE all at once; TWAP in equal slices
-    over 15 minutes; PASSIVE waits for buyers at the price, on paper only."""
+    over 15 minutes."""
     risk_aversion: Annotated[float, Field(ge=0, le=10)] = 1.0
     """What a standard deviation of the price is worth beside a certain cost, for ADAPTIVE."""
     soft_bp: Annotated[float, Field(gt=0, le=1_000)] = 25.0
@@ -77,8 +77,6 @@ class OrdersConfig(Model):
             raise ValueError(f"hard_bp {self.hard_bp:g} is below soft_bp {self.soft_bp:g}; the hard limit is the wider")
         if self.mode in ("test", "live") and self.trade_key is None:
             raise ValueError(f"trade_key is missing: mode {self.mode} needs a key that may trade, and not withdraw")
-        if self.mode in ("test", "live") and self.style == "PASSIVE":
-            raise ValueError("style PASSIVE exists on paper only; write ADAPTIVE")
         return self
 
     def allows(self, mode: Mode) -> bool:

@@ -16,6 +16,7 @@ from mm_dagster.alerts.budget import moment, quiet_hours
 from mm_dagster.bars import iso
 from mm_dagster.pages import portfolio
 from mm_dagster.pages.page import DAY, Line
+from mm_dagster.text import counted, money_text
 
 if TYPE_CHECKING:
     from mm_dagster.pipeline.project import Project
@@ -52,7 +53,29 @@ def leaving(project: Project, clock: datetime) -> Line | None:
     return Line("leaving", "; ".join(said)) if said else None
 
 
-ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (leaving, portfolio.line, quiet, digest)
+def paper(project: Project, clock: datetime) -> Line | None:
+    """The newest session of the paper operator, beside doing nothing and beside the operator's own hand."""
+    if project.config.orders.mode == "off" or project.lake.read("session", columns=["session_id"]).is_empty():
+        return None
+    # Imported here because with `mode: off` nothing of this is loaded.
+    from mm_dagster.pipeline.paper_sessions import newest, report
+
+    row = newest(project)
+    if row is None or row["started_at"] > clock or (row["ended_at"] is not None and row["ended_at"] < clock - 7 * DAY):
+        return None
+    found = report(project, row["session_id"])
+    said = [f"{found['state']} since {iso(found['started_at'])}: {counted(len(found['plans']), 'plan')}"]
+    said += [f"{found[name]} {name.replace('_', ' ')}" for name in ("done", "halted", "under_way") if found[name]]
+    if found["mean_slippage_bp"] is not None:
+        said.append(f"{found['mean_slippage_bp'] / 100:.2f} % against the mid on average")
+    quotes = {plan["symbol"].partition("-")[2] for plan in found["plans"]}
+    for name, beside in (("gain_vs_nothing", "doing nothing"), ("gain_vs_own", "your own hand")):
+        if found[name] is not None and len(quotes) == 1:
+            said.append(f"{money_text(found[name], abs(found[name]), signed=True)} {min(quotes)} beside {beside}")
+    return Line("paper", ", ".join(said), amounts=True)
+
+
+ENTRIES: tuple[Callable[[Project, datetime], Line | None], ...] = (leaving, portfolio.line, paper, quiet, digest)
 """What makes each line, in the order of the page; None: it has nothing to say."""
 
 

@@ -63,7 +63,7 @@ def test_each_mode_allows_those_before_it(mode: str, allowed: list[str], tmp_pat
         ("mode: paper\ngrids: {sol-range: {allow: true}}\n", "max_notional is missing"),
         ("mode: paper\ngrids: {sol-rang: {allow: true, max_notional: 5}}\n", "did you mean sol-range"),
         ("mode: paper\nhard_bp: 10\n", "hard_bp 10 is below soft_bp 25"),
-        (f"mode: live\nstyle: PASSIVE\n{KEY}", "PASSIVE exists on paper only"),
+        ("mode: paper\nstyle: PASSIVE\n", "style: 'PASSIVE' is wrong"),
         (
             "mode: live\ntrade_key: {key_env: READ_KEY, secret_env: TRADE_SECRET}\n",
             "READ_KEY is of the key that reads the account of kucoin",

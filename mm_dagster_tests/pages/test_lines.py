@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from mm_dagster.config.alerts import AlertsConfig, QuietHours
+from mm_dagster.config.orders import OrdersConfig
 from mm_dagster.pages.lines import lines
 from mm_dagster.pages.page import Line, without_money
 from mm_dagster.tables.registry import empty
@@ -26,7 +27,7 @@ def project(**alerts: Any) -> Any:
     none = SimpleNamespace(
         read=lambda table, **_: empty(table), sql=lambda _: pl.DataFrame({"newest": [None]}), in_force=lambda _: "true"
     )
-    return SimpleNamespace(config=SimpleNamespace(alerts=AlertsConfig(**alerts)), lake=none)
+    return SimpleNamespace(config=SimpleNamespace(alerts=AlertsConfig(**alerts), orders=OrdersConfig()), lake=none)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from mm_dagster.execution.machine import RUNNING
 from mm_dagster.execution.paper import Ledger, PaperVenue
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.simulated import simulate
+from mm_dagster.pages.lines import lines
 from mm_dagster.pipeline import exit_ledger, exits, paper_sessions
 from mm_dagster.pipeline.paper import reconcile
 from mm_dagster.pipeline.paper_sessions import SessionRefused
@@ -149,6 +150,10 @@ def test_it_leaves_what_reaches_the_level_once_and_the_daemon_carries_it_out(fol
     (settled,) = paper_sessions.settlement(opened(folder), row["session_id"])
     assert (settled["state"], settled["level"], settled["faults"]) == ("DONE", "MANDATORY_EXIT", [])
     assert settled["slippage_bp"] == pytest.approx(settled["shortfall_bp"] - settled["expected_bp"])
+    shown = {line.label: line.text for line in lines(opened(folder), opened(folder).now())}
+    assert shown["paper"].startswith("RUNNING since 2026-06-27T00:0")
+    assert "1 plan, 1 done, 0." in shown["paper"]
+    assert "leaving" not in shown, "it is done"
     assert project.lake.read("exit_plan")["session_id"].to_list() == [row["session_id"]]
 
 
