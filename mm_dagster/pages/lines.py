@@ -67,7 +67,7 @@ def paper(project: Project, clock: datetime) -> Line | None:
     said = [f"{found['state']} since {iso(found['started_at'])}: {counted(len(found['plans']), 'plan')}"]
     said += [f"{found[name]} {name.replace('_', ' ')}" for name in ("done", "halted", "under_way") if found[name]]
     if found["mean_slippage_bp"] is not None:
-        said.append(f"{found['mean_slippage_bp'] / 100:.2f} % against the mid on average")
+        said.append(f"cost {found['mean_slippage_bp'] / 100:+.2f} % beside the forecast on average")
     quotes = {plan["symbol"].partition("-")[2] for plan in found["plans"]}
     for name, beside in (("gain_vs_nothing", "doing nothing"), ("gain_vs_own", "your own hand")):
         if found[name] is not None and len(quotes) == 1:

@@ -152,7 +152,7 @@ def test_it_leaves_what_reaches_the_level_once_and_the_daemon_carries_it_out(fol
     assert settled["slippage_bp"] == pytest.approx(settled["shortfall_bp"] - settled["expected_bp"])
     shown = {line.label: line.text for line in lines(opened(folder), opened(folder).now())}
     assert shown["paper"].startswith("RUNNING since 2026-06-27T00:0")
-    assert "1 plan, 1 done, 0." in shown["paper"]
+    assert "1 plan, 1 done, cost " in shown["paper"]
     assert "leaving" not in shown, "it is done"
     assert project.lake.read("exit_plan")["session_id"].to_list() == [row["session_id"]]
 
