@@ -63,19 +63,19 @@ def whole(text: object, decimals: int, what: str) -> int:
         MessageError: it is no number of at least 0, has more decimals, or is too great.
     """
     if not isinstance(text, str) or len(text) > LONGEST:
-        raise MessageError(f"no {what}: {text!r:.60}")
+        raise MessageError(f"it is no {what}: {text!r:.60}")
     found = PLAIN.match(text)
     if found is not None:
         before, after = found[1], found[2] or ""
         if len(after) > decimals:
             if after[decimals:].strip("0"):
-                raise MessageError(f"a {what} has more than {decimals} decimals: {text}")
+                raise MessageError(f"more than {decimals} decimals in the {what} {text}")
             after = after[:decimals]
         counted = int(before + after.ljust(decimals, "0"))
     else:
         counted = _with_exponent(text, decimals, what)
     if counted > MOST:
-        raise MessageError(f"a {what} is too great: {text}")
+        raise MessageError(f"the {what} {text} is too great")
     return counted
 
 
@@ -83,20 +83,20 @@ def _with_exponent(text: str, decimals: int, what: str) -> int:
     try:
         number = Decimal(text)
     except InvalidOperation:
-        raise MessageError(f"no {what}: {text!r:.60}") from None
+        raise MessageError(f"it is no {what}: {text!r:.60}") from None
     # Decimal reads digits of all scripts, signs, blanks and underscores: no venue sends such a number.
     if not (text.isascii() and text[0].isdigit() and "_" not in text and text == text.strip()):
-        raise MessageError(f"no {what}: {text!r:.60}")
+        raise MessageError(f"it is no {what}: {text!r:.60}")
     _, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or abs(exponent) > LONGEST:
-        raise MessageError(f"no {what}: {text!r:.60}")
+        raise MessageError(f"it is no {what}: {text!r:.60}")
     shift = exponent + decimals
     value = int("".join(map(str, digits)))
     if shift >= 0:
         return int(value * 10**shift)
     counted, rest = divmod(value, 10**-shift)
     if rest:
-        raise MessageError(f"a {what} has more than {decimals} decimals: {text}")
+        raise MessageError(f"more than {decimals} decimals in the {what} {text}")
     return int(counted)
 
 
