@@ -1,0 +1,61 @@
+"""Every rule against a venue that is honest and a line that drops, doubles, delays, swaps, cuts and spoils."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from mm_dagster.books.sync import Reason, Rule
+from mm_dagster_tests.books.venue import Line
+
+SHORT = 50
+"""Trials of a rule in the short suite; the long one has 1,000 of all four together, and these are not among them."""
+
+
+def _hold(rule: Rule, seeds: Iterable[int]) -> Counter:
+    seen: Counter = Counter()
+    for seed in seeds:
+        trial = Line(rule, seed).run()
+        told = (rule, seed, trial)
+        assert trial.wrong == 0, told
+        assert trial.untold == 0, told
+        assert trial.uncovered == 0, told
+        assert trial.differ == 0, told
+        assert trial.is_live, told
+        seen.update(synced=trial.synced, losses=trial.losses, gaps=len(trial.gaps), replays=trial.replays)
+        seen.update(dropped=trial.dropped)
+        seen.update(trial.reasons)
+        seen.update({f"fault {name}": count for name, count in trial.faults.items()})
+    return seen
+
+
+def _was_tried(rule: Rule, seen: Counter) -> None:
+    """That the trials were hard: each fault was made, and each reason that a rule knows was told."""
+    faults = {"drop", "twice", "late", "swap", "cut", "garbage", "failed"}
+    reasons = {Reason.DISCONNECTED, Reason.UNREADABLE, Reason.SNAPSHOT_FAILED}
+    if rule is Rule.KRAKEN:
+        faults |= {"checksum", "digit"}
+        reasons |= {Reason.CHECKSUM, Reason.UNTRUSTED}
+    else:
+        faults |= {"stale", "overlap"}
+        reasons |= {Reason.MISSED, Reason.STALE_SNAPSHOT, Reason.OUT_OF_REACH}
+    assert not [fault for fault in sorted(faults) if seen[f"fault {fault}"] < 10], seen
+    assert not [reason for reason in sorted(reasons) if not seen[reason]], seen
+    assert seen["losses"] > 100
+    assert seen["synced"] > 1000
+    assert seen["replays"] > 100
+
+
+@pytest.mark.parametrize("rule", list(Rule))
+def test_no_book_is_wrong_and_each_loss_is_told(rule: Rule) -> None:
+    _was_tried(rule, _hold(rule, range(SHORT)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rule", list(Rule))
+def test_a_thousand_trials(rule: Rule) -> None:
+    seen = _hold(rule, range(1000, 1250))
+    _was_tried(rule, seen)
+    print(rule, dict(seen))
