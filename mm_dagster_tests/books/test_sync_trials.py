@@ -53,6 +53,19 @@ def test_no_book_is_wrong_and_each_loss_is_told(rule: Rule) -> None:
     _was_tried(rule, _hold(rule, range(SHORT)))
 
 
+@pytest.mark.parametrize("rule", list(Rule))
+def test_behind_a_good_line_nothing_is_lost(rule: Rule) -> None:
+    for seed in range(10):
+        trial = Line(rule, seed, steps=300, is_good=True).run()
+        first, *others = trial.gaps
+        assert first.reasons[0] is Reason.START
+        # A price that leaves a snapshot of eight levels is the venue's doing, and not the line's.
+        assert {gap.reasons[0] for gap in others} <= {Reason.OUT_OF_REACH}
+        assert not others or rule is not Rule.KRAKEN
+        assert trial.wrong == 0
+        assert trial.synced > 250
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("rule", list(Rule))
 def test_a_thousand_trials(rule: Rule) -> None:

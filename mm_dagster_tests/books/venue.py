@@ -222,7 +222,7 @@ def read(rule: Rule, raw: Raw) -> tuple[Record, ...]:
 class Line:
     """What a trial does to the messages on their way."""
 
-    def __init__(self, rule: Rule, seed: int, steps: int = 120) -> None:
+    def __init__(self, rule: Rule, seed: int, steps: int = 120, is_good: bool = False) -> None:
         self.rng = random.Random(f"{rule}{seed}")
         self.rule = rule
         depth = self.rng.choice((10, 10, 25) if rule is Rule.KRAKEN else (8, 15, 1000))
@@ -234,6 +234,8 @@ class Line:
         if rule is Rule.KRAKEN and seed % 5 == 0:
             self.rates["checksum"] = 0.3  # as if the venue changed how it counts
         self.fails, self.stale = self.rng.choice((0.0, 0.3, 0.6)), self.rng.choice((0.0, 0.3, 0.6))
+        if is_good:
+            self.rates, self.fails, self.stale = dict.fromkeys(self.rates, 0.0), 0.0, 0.0
         self.dt_ns = self.rng.choice((10**7, 10**9, 20 * 10**9))
         self.now_ns = 10**18
         self.state = begin(rule, "M", self.now_ns, depth)
