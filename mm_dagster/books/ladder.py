@@ -143,6 +143,10 @@ class Side:
         price = self._sign * self._keys[-1]
         return price, self.lots[price]
 
+    def within(self, far: int) -> int:
+        """How many levels are as good as a price, or better."""
+        return len(self._keys) - bisect_left(self._keys, self._sign * far)
+
     def top(self, count: int | None = None) -> Levels:
         """Its best levels, the best first; None: all of them."""
         keys = self._keys[::-1] if count is None else self._keys[: -count - 1 : -1]

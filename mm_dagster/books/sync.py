@@ -72,6 +72,7 @@ class Reason(StrEnum):
     CROSSED = "CROSSED"
     OVERFLOW = "OVERFLOW"
     OUT_OF_REACH = "OUT_OF_REACH"
+    DISAGREED = "DISAGREED"
     UNTRUSTED = "UNTRUSTED"
 
 
@@ -140,7 +141,7 @@ class State:
         phase: how far it is.
         last_id: the book's number; None: it has none.
         connections: the open ones.
-        buffer: what waits for a snapshot.
+        buffer: what waits for a snapshot; in sync, what came since one more was asked for.
         is_asked: a request for a snapshot has no answer yet.
         good_ns: when the book was last known to be good, UTC nanoseconds.
         lost: why it is not in sync; empty: it is.
@@ -303,6 +304,8 @@ def _unreadable(state: State) -> Step:
 
 
 def _failed(state: State) -> Step:
+    if state.is_in_sync and state.is_asked:
+        return state, (AskSnapshot(state.symbol),)
     if state.phase is not Phase.BUFFERING:
         return state, ()
     if state.rule is Rule.KRAKEN:
@@ -313,23 +316,66 @@ def _failed(state: State) -> Step:
 
 
 def _snapshot(state: State, snapshot: Snapshot, at_ns: int) -> Step:
+    if state.is_in_sync and state.is_asked:
+        return _renewed(state, snapshot)
     # An answer to a question of before may come late, and one nobody asked for be of use: the numbers tell.
     if state.phase is not Phase.BUFFERING:
         return state, ()
-    waiting = state.buffer
-    book = Ladder(snapshot.bids, snapshot.asks)
+    return _numbered(_under(state, snapshot), state.buffer, at_ns)
+
+
+def _under(state: State, snapshot: Snapshot) -> State:
+    """A state whose book is a snapshot, before the first change."""
     # Each is the price of the farthest level, where there may be one behind it.
     reach = tuple(levels[-1][0] if len(levels) >= state.depth else None for levels in (snapshot.bids, snapshot.asks))
-    state = replace(
+    return replace(
         state,
         phase=Phase.BRIDGING,
         last_id=snapshot.last_id,
         buffer=(),
         is_asked=False,
         reach=(reach[0], reach[1]),
-        book=book,
+        book=Ladder(snapshot.bids, snapshot.asks),
     )
-    return _numbered(state, waiting, at_ns)
+
+
+def _is_soon_out_of_reach(state: State) -> bool:
+    """Whether so few levels of a snapshot that was cut are left that the price may leave it: one more is due."""
+    sides = zip((state.book.bids, state.book.asks), state.reach, strict=True)
+    return any(far is not None and side.within(far) < state.depth // 2 for side, far in sides)
+
+
+def _renewed(state: State, snapshot: Snapshot) -> Step:
+    """Puts a newer snapshot, and what came since it was asked for, in the place of a book that is in sync."""
+    fresh = _under(state, snapshot)
+    for delta in state.buffer:
+        follows = _follows(fresh, delta)
+        if follows is False:
+            return state, (AskSnapshot(state.symbol),)
+        if follows:
+            fresh = _applied(replace(fresh, phase=Phase.IN_SYNC), delta)
+            if fresh.last_id is None:
+                return state, (AskSnapshot(state.symbol),)
+    if fresh.last_id != state.last_id:
+        # It is ahead of the changes that came, or was before them all.
+        return state, (AskSnapshot(state.symbol),)
+    if not _is_same(state, fresh):
+        return _lose(state, Reason.DISAGREED), ()
+    state = replace(state, buffer=(), is_asked=False, reach=fresh.reach, book=fresh.book)
+    return state, (Changed(state.symbol, state.last_id),)
+
+
+def _is_same(one: State, other: State) -> bool:
+    """Whether two books of the same number agree as far as both snapshots reach."""
+    for mine, its, far, its_far, sign in (
+        (one.book.bids, other.book.bids, one.reach[0], other.reach[0], 1),
+        (one.book.asks, other.book.asks, one.reach[1], other.reach[1], -1),
+    ):
+        fars = [sign * price for price in (far, its_far) if price is not None]
+        counts = [side.within(sign * max(fars)) if fars else len(side) for side in (mine, its)]
+        if mine.top(counts[0]) != its.top(counts[1]):
+            return False
+    return True
 
 
 def _numbered(state: State, deltas: tuple[Delta, ...], at_ns: int) -> Step:
@@ -347,6 +393,8 @@ def _numbered(state: State, deltas: tuple[Delta, ...], at_ns: int) -> Step:
             if state.phase is not Phase.BUFFERING:
                 state, done = _good(state, at_ns)
                 actions += done
+                state, done = _kept_in_reach(state, delta)
+                actions += done
         else:
             reason = Reason.MISSED if state.is_in_sync else Reason.STALE_SNAPSHOT
             state = _lose(state, reason)
@@ -356,6 +404,15 @@ def _numbered(state: State, deltas: tuple[Delta, ...], at_ns: int) -> Step:
         state = replace(state, is_asked=True)
         actions.append(AskSnapshot(state.symbol))
     return state, tuple(actions)
+
+
+def _kept_in_reach(state: State, delta: Delta) -> Step:
+    """Asks for one more snapshot in time, and keeps what comes meanwhile: a change that was just taken."""
+    if state.is_asked and len(state.buffer) < MOST_BUFFERED:
+        return replace(state, buffer=(*state.buffer, delta)), ()
+    if _is_soon_out_of_reach(state):
+        return replace(state, buffer=(delta,), is_asked=True), (AskSnapshot(state.symbol),)
+    return replace(state, buffer=(), is_asked=False), ()
 
 
 def _buffered(state: State, deltas: tuple[Delta, ...]) -> State:

@@ -195,6 +195,39 @@ def test_a_price_beyond_a_snapshot_that_was_cut_is_a_loss(rule: Rule) -> None:
     assert (whole.is_in_sync, whole.book.bids.best) == (True, (7, 1))
 
 
+DEEP = ((10, 1), (9, 1), (8, 1), (7, 1))
+
+
+@pytest.mark.parametrize("rule", NUMBERED)
+def test_before_the_price_leaves_a_snapshot_a_newer_one_takes_its_place_without_a_gap(rule: Rule) -> None:
+    bids = {10: 0, 9: 0, 8: 0}
+    state, actions = after(rule, delta(5, 6), snapshot(5, DEEP), depth=4)
+    for n, price in enumerate(bids):
+        state, done = step(state, delta(7 + n, 7 + n, bids=((price, 0),)), 20 + n)
+        actions += done
+    assert (state.is_in_sync, actions.count(ASK), state.reach) == (True, 2, (7, None))
+    state, _ = step(state, delta(10, 10, bids=((8, 3),)), 30)
+    state, done = step(state, snapshot(9, ((7, 1), (6, 1), (5, 1), (4, 1))), 31)
+    assert done == (Changed("M", 10),)
+    assert (state.is_in_sync, state.reach) == (True, (4, None))
+    assert state.book.bids.top() == ((8, 3), (7, 1), (6, 1), (5, 1), (4, 1))
+    assert (state.buffer, state.is_asked) == ((), False)
+
+
+@pytest.mark.parametrize("rule", NUMBERED)
+def test_a_newer_snapshot_that_does_not_fit_is_asked_for_again_and_one_that_differs_is_a_loss(rule: Rule) -> None:
+    state, _ = after(rule, delta(5, 6), snapshot(5, DEEP), delta(7, 7), depth=4)
+    for number, price in ((8, 10), (9, 9), (10, 8)):
+        state, _ = step(state, delta(number, number, bids=((price, 0),)), 20)
+    # One of the four bids that the snapshot showed is left.
+    assert state.is_asked
+    for record in (SnapshotFailed("slow"), snapshot(99, DEEP), snapshot(2, DEEP)):
+        state, done = step(state, record, 30)
+        assert (state.is_in_sync, done) == (True, (ASK,))
+    state, done = step(state, snapshot(10, ((7, 2), (6, 1), (5, 1), (4, 1))), 31)
+    assert (state.phase, state.lost, done) == (Phase.BUFFERING, (Reason.DISAGREED,), ())
+
+
 def test_what_nobody_answers_is_let_go() -> None:
     state, actions = after(Rule.BINANCE, *(delta(n, n) for n in range(1, MOST_BUFFERED + 3)))
     assert len(state.buffer) == 2

@@ -25,7 +25,7 @@ def _hold(rule: Rule, seeds: Iterable[int]) -> Counter:
         assert trial.differ == 0, told
         assert trial.is_live, told
         seen.update(synced=trial.synced, losses=trial.losses, gaps=len(trial.gaps), replays=trial.replays)
-        seen.update(dropped=trial.dropped)
+        seen.update(dropped=trial.dropped, renewed=trial.renewed)
         seen.update(trial.reasons)
         seen.update({f"fault {name}": count for name, count in trial.faults.items()})
     return seen
@@ -40,7 +40,10 @@ def _was_tried(rule: Rule, seen: Counter) -> None:
         reasons |= {Reason.CHECKSUM, Reason.UNTRUSTED}
     else:
         faults |= {"stale", "overlap"}
-        reasons |= {Reason.MISSED, Reason.STALE_SNAPSHOT, Reason.OUT_OF_REACH}
+        reasons |= {Reason.MISSED, Reason.STALE_SNAPSHOT}
+        assert seen["renewed"] > 10, seen
+        # Two true books never differ; one that is wrong may.
+        assert not seen[Reason.DISAGREED], seen
     assert not [fault for fault in sorted(faults) if seen[f"fault {fault}"] < 10], seen
     assert not [reason for reason in sorted(reasons) if not seen[reason]], seen
     assert seen["losses"] > 100

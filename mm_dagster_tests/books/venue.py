@@ -20,6 +20,7 @@ from mm_dagster.books.messages import Connected, Disconnected, Record, SnapshotF
 from mm_dagster.books.sync import (
     Action,
     AskSnapshot,
+    Changed,
     Gap,
     Phase,
     Resubscribe,
@@ -181,6 +182,7 @@ class Trial:
         losses: times that it fell out of sync.
         untold: moments out of sync in no gap, gaps with a moment in sync after one that is not, and gaps
             that overlap.
+        renewed: snapshots that took the place of a book in sync.
         gaps: what it told of them.
         uncovered: messages that never arrived and that no gap tells of, where the venue numbers them.
         dropped: messages that never arrived.
@@ -195,6 +197,7 @@ class Trial:
     synced: int = 0
     losses: int = 0
     untold: int = 0
+    renewed: int = 0
     gaps: list[Gap] = field(default_factory=list)
     uncovered: int = 0
     dropped: int = 0
@@ -269,6 +272,8 @@ class Line:
             before = self.state.is_in_sync
             self.state, actions = step(self.state, record, self.now_ns)
             self.trial.losses += before and not self.state.is_in_sync
+            changed = any(isinstance(action, Changed) for action in actions)
+            self.trial.renewed += raw[0] == "answer" and before and self.state.is_in_sync and changed
             for action in actions:
                 self.actions.append((self.now, action))
                 self.act(action)
