@@ -152,7 +152,7 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A message that is not what the venue is known to send: what it said is lost.
+    """A message that is not what the venue is known to send: what it said is lost, and of which market nobody knows.
 
     Attributes:
         reason: what is odd about it.

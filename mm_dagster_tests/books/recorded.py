@@ -13,13 +13,8 @@ import polars as pl
 from mm_dagster.books import messages
 from mm_dagster.books.ladder import Scale
 from mm_dagster.books.messages import Record
+from mm_dagster.books.reading import answered, pushed
 from mm_dagster.books.sync import Rule
-
-READERS = {
-    Rule.KUCOIN: (messages.kucoin, messages.kucoin_snapshot),
-    Rule.BINANCE: (messages.binance, messages.binance_snapshot),
-    Rule.BINANCE_USDM: (messages.binance_usdm, messages.binance_snapshot),
-}
 
 
 def scales(path: Path, rule: Rule) -> dict[str, Scale]:
@@ -48,7 +43,6 @@ def scales(path: Path, rule: Rule) -> dict[str, Scale]:
 
 def numbered(path: Path, rule: Rule) -> Iterator[tuple[int, Record]]:
     """Records of KuCoin or Binance with their times, nanoseconds; ordered by receipt."""
-    reader, snapshot_reader = READERS[rule]
     known = scales(path, rule)
     rows = pl.read_parquet(path).sort("recv_us", maintain_order=True)
     for address, direction, recv_us, payload in rows.select("address", "direction", "recv_us", "payload").iter_rows():
@@ -57,9 +51,9 @@ def numbered(path: Path, rule: Rule) -> Iterator[tuple[int, Record]]:
             yield at_ns, messages.Connected()
         elif direction == "answer":
             symbol = re.search(r"symbol=([A-Z0-9-]+)", address)[1]  # type: ignore[index]
-            yield at_ns, messages.read_snapshot(snapshot_reader, payload.encode(), symbol, known[symbol])
+            yield at_ns, answered(rule, payload.encode(), symbol, known[symbol])
         elif direction == "received":
-            for record in messages.read(reader, payload.encode(), known):
+            for record in pushed(rule, payload.encode(), known):
                 yield at_ns, record
 
 

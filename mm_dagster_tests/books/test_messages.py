@@ -11,8 +11,9 @@ import pytest
 from mm_dagster.books import messages
 from mm_dagster.books.ladder import MessageError, Scale
 from mm_dagster.books.messages import Checked, Delta, Quote, Snapshot, SnapshotFailed, Trade, Unreadable
+from mm_dagster.books.reading import READERS, pushed
 from mm_dagster.books.sync import Rule
-from mm_dagster_tests.books.venue import READERS, Venue
+from mm_dagster_tests.books.venue import Venue
 
 SCALES = {"BTC-USDT": Scale(1, 8), "BTCUSDT": Scale(2, 8), "BTC/USD": Scale(1, 8)}
 KUCOIN = (
@@ -169,7 +170,7 @@ def test_what_a_venue_does_not_send_is_refused(rule: Rule, payload: bytes, old: 
         READERS[rule](odd, SCALES)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 160
-    assert messages.read(READERS[rule], odd, SCALES) == (Unreadable(str(caught.value)),)
+    assert pushed(rule, odd, SCALES) == (Unreadable(str(caught.value)),)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_any_bytes_give_records_or_the_foreseen_error(rule: Rule) -> None:
             place = rng.randrange(len(payload))
             payload[place : place + rng.choice((0, 1, 1, 5))] = rng.randbytes(rng.choice((0, 1, 1, 2)))
             payload = payload or bytearray(b" ")
-        records = messages.read(READERS[rule], bytes(payload), {"M": Scale(2, 3)})
+        records = pushed(rule, bytes(payload), {"M": Scale(2, 3)})
         refused += any(isinstance(record, Unreadable) for record in records)
     assert refused > 500
 

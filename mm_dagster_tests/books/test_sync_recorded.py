@@ -12,6 +12,7 @@ from mm_dagster.books import messages
 from mm_dagster.books.checkpoint import checkpoint, restored
 from mm_dagster.books.ladder import Scale
 from mm_dagster.books.messages import Connected, Delta, Quote, Snapshot
+from mm_dagster.books.reading import answered, pushed
 from mm_dagster.books.sync import Action, Changed, Gap, Reason, Resubscribe, Rule, State, begin, step
 from mm_dagster_tests.books import recorded
 
@@ -136,12 +137,11 @@ def test_a_price_that_leaves_what_the_snapshot_showed_is_a_loss(shared_data: Pat
 
 def _followed(folder: Path, rule: Rule, depth: int) -> Iterator[tuple[messages.Record, State, tuple[Action, ...]]]:
     scale = Scale(8, 8)
-    reader, snapshot_reader = recorded.READERS[rule]
     state, _ = step(begin(rule, "M", 0, depth), Connected(), 0)
     for at_ns, kind, payload in recorded.binance_l2(folder, rule is Rule.BINANCE_USDM):
         if kind == "snapshot":
-            record: messages.Record = snapshot_reader(payload, "M", scale)
+            record: messages.Record = answered(rule, payload, "M", scale)
         else:
-            (record,) = reader(payload, {"M": scale})
+            (record,) = pushed(rule, payload, {"M": scale})
         state, actions = step(state, record, at_ns)
         yield record, state, actions

@@ -13,10 +13,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from mm_dagster.books import messages
 from mm_dagster.books.checkpoint import checkpoint, restored
 from mm_dagster.books.ladder import Ladder, Scale
 from mm_dagster.books.messages import Connected, Disconnected, Record, SnapshotFailed
+from mm_dagster.books.reading import answered, pushed
 from mm_dagster.books.sync import (
     Action,
     AskSnapshot,
@@ -32,12 +32,6 @@ from mm_dagster.books.sync import (
 )
 
 SCALES = {"M": Scale(2, 3)}
-READERS = {
-    Rule.KUCOIN: messages.kucoin,
-    Rule.BINANCE: messages.binance,
-    Rule.BINANCE_USDM: messages.binance_usdm,
-    Rule.KRAKEN: messages.kraken,
-}
 Levels = dict[int, int]
 Book = tuple[Levels, Levels]
 Raw = tuple[str, bytes]
@@ -215,11 +209,10 @@ def read(rule: Rule, raw: Raw) -> tuple[Record, ...]:
         word, number = payload.split()
         return (Connected(int(number)) if word == b"up" else Disconnected(int(number)),)
     if source == "answer":
-        reader = messages.kucoin_snapshot if rule is Rule.KUCOIN else messages.binance_snapshot
-        return (messages.read_snapshot(reader, payload, "M", SCALES["M"]),)
+        return (answered(rule, payload, "M", SCALES["M"]),)
     if source == "timeout":
         return (SnapshotFailed("no answer"),)
-    return messages.read(READERS[rule], payload, SCALES)
+    return pushed(rule, payload, SCALES)
 
 
 class Line:
