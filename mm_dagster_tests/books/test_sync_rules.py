@@ -275,12 +275,16 @@ def test_krakens_checksum_is_that_of_its_documentation() -> None:
 
 
 def test_kraken_keeps_as_many_levels_as_were_asked_for() -> None:
-    state, _ = after(Rule.KRAKEN, BOOK, depth=3)
-    better = Ladder(((46, 0),), ())
-    better.change(((45, 5), (44, 5), (43, 5)), ((46, 7), (47, 7), (48, 7)))
-    state, _ = after(Rule.KRAKEN, BOOK, depth=2)
-    # With two of three levels the checksum of three is wrong.
-    assert not state.is_in_sync
+    asks = ((47, 7), (48, 7))
+    state, _ = after(Rule.KRAKEN, Checked("M", True, ((45, 5), (44, 5)), asks, crc(((45, 5), (44, 5)), asks)), depth=2)
+    # 44 falls out without a word; that it is taken away while nobody sees it is not told either.
+    state, _ = step(state, Checked("M", False, ((46, 1),), (), crc(((46, 1), (45, 5)), asks)), 5)
+    state, _ = step(state, Checked("M", False, ((46, 0), (43, 2)), (), crc(((45, 5), (43, 2)), asks)), 6)
+    assert (state.is_in_sync, state.book.bids.top()) == (True, ((45, 5), (43, 2)))
+
+
+def crc(bids: Levels, asks: Levels) -> int:
+    return checksum(Ladder(bids, asks))
 
 
 def test_a_wrong_checksum_begins_the_subscription_again() -> None:
