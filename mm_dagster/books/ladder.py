@@ -35,7 +35,7 @@ class Scale:
 
     Attributes:
         price_decimals: a tick is 10 to the minus this, quote currency; as many as the venue sends.
-        amount_decimals: a lot is 10 to the minus this, base currency. Venues send amounts finer than a market's own step
+        amount_decimals: a lot is 10 to the minus this, base currency. Venues send amounts finer than a market's step
             (KuCoin did: 11 decimals), and what is finer than a lot is refused: take more where 64 bits allow it.
     """
 
