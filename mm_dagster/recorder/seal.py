@@ -14,7 +14,6 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,27 +157,8 @@ def unsealed(log: Path, segments: Path) -> list[int]:
 
 def manifest(segments: Path) -> list[Segment]:
     """The rows of a manifest, oldest first. A file that is no row is left out."""
-    found = []
-    for path in segments.glob("*.json"):
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            row = _row(path)
-            if path.stem == stamp(row.quarter_ns):
-                found.append(row)
-    return sorted(found, key=lambda row: row.quarter_ns)
-
-
-def missing_between(rows: Sequence[Segment]) -> list[Gap]:
-    """Files of the log that are in no row, by their numbers.
-
-    Args:
-        rows: of a manifest, oldest first, and none of those in between left out.
-    """
-    found = []
-    for before, after in pairwise(rows):
-        last, first = before.parts[-1].number, after.parts[0].number
-        if first > last + 1:
-            found.append(_missing(last, first, before.last_recv_ns, after.first_recv_ns))
-    return found
+    found = (_row(path) for path in segments.glob("*.json"))
+    return sorted((row for row in found if row is not None), key=lambda row: row.quarter_ns)
 
 
 def is_intact(segments: Path, row: Segment) -> bool:
@@ -197,7 +177,7 @@ def frames_of(segments: Path, row: Segment) -> Iterator[Frame]:
 class _Log:
     """The files of a quarter hour, gone through once; what is seen on the way."""
 
-    def __init__(self, there: Iterable[LogFile]) -> None:
+    def __init__(self, there: Iterable[LogFile], after: LogFile) -> None:
         self.parts: list[Part] = []
         self.gaps: list[Gap] = []
         self.frames = self.messages = self.turned_back = 0
@@ -205,15 +185,13 @@ class _Log:
         self.last_ns: int | None = None
         self.has_all = True
         self._there = there
+        self._after = after
         self._open: int | None = None
         """Place of the gap that ends with the next frame."""
 
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         for file in self._there:
-            if self.parts and file.number > self.parts[-1].number + 1:
-                self.gaps.append(_missing(self.parts[-1].number, file.number, self.last_ns, None))
-                self.has_all = False
-                self._open = len(self.gaps) - 1
+            self._look_between(file)
             with file.path.open("rb") as opened:
                 reader = Reader(opened)
                 count = 0
@@ -234,6 +212,16 @@ class _Log:
                     Gap(ended.reason, file.number, ended.offset, self.last_ns, None, None, f"the file {ended.said}")
                 )
                 self._open = len(self.gaps) - 1
+        self._look_between(self._after)
+
+    def _look_between(self, file: LogFile) -> None:
+        """What lacks before a file, by its number."""
+        last = self.parts[-1].number if self.parts else file.number - 1
+        if file.number > last + 1:
+            said = f"the log has no file {last + 1}" + (f" to {file.number - 1}" if file.number > last + 2 else "")
+            self.gaps.append(Gap("MISSING", last + 1, None, self.last_ns, None, None, said))
+            self.has_all = False
+            self._open = len(self.gaps) - 1
 
     def _see(self, file: LogFile, frame: Frame) -> None:
         self.frames += 1
@@ -258,17 +246,16 @@ def _seal(market: str, log: Path, segments: Path, quarter_ns: int) -> Segment:
     there = [one for one in everything if one.quarter_ns == quarter_ns]
     name = stamp(quarter_ns)
     known = segments / f"{name}.json"
-    if known.exists():
-        before = _row(known)
-        if {part.name for part in before.parts} - {one.path.name for one in there}:
-            return before  # files of the log are gone: never seal less than there was
+    before = _row(known)
+    if before is not None and {part.name for part in before.parts} - {one.path.name for one in there}:
+        return before  # files of the log are gone: never seal less than there was
     if not there:
         raise SealError(f"{log}: has nothing of {name}")
     if everything[-1].quarter_ns == quarter_ns:
         raise SealError(f"{log}: {name} is the newest quarter hour; it is sealed when the recorder has begun the next")
     path = segments / f"{name}.parquet"
     part = segments / f".{name}.parquet{_PART}"
-    seen = _Log(there)
+    seen = _Log(there, next(one for one in everything if one.quarter_ns > quarter_ns))
     try:
         written = _write(part, seen)
         is_same = _digest(_read(part)) == written
@@ -357,25 +344,23 @@ def _add(digest: Any, rows: Iterable[tuple[int, Frame]]) -> None:
         update(frame.payload)
 
 
-def _missing(last: int, first: int, after_ns: int | None, until_ns: int | None) -> Gap:
-    said = f"files {last + 1} to {first - 1} of the log are not there"
-    return Gap("MISSING", last + 1, None, after_ns, until_ns, None, said)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _row(path: Path) -> Segment:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Segment(
-        **content
-        | {
+def _row(path: Path) -> Segment | None:
+    """A row of the manifest; None: it is none, or that of another quarter hour."""
+    with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lists = {
             "parts": tuple(Part(**one) for one in content["parts"]),
             "gaps": tuple(Gap(**one) for one in content["gaps"]),
         }
-    )
+        row = Segment(**content | lists)
+        if path.stem == stamp(row.quarter_ns):
+            return row
+    return None
 
 
 def _write_row(path: Path, row: Segment) -> None:
