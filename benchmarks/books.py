@@ -1,5 +1,11 @@
-"""What order books cost a tick of 20 grids: `python -m benchmarks.books`, some minutes.
+"""What order books cost: `python -m benchmarks.books`, some minutes. A part of it by `--part log` or `--part tick`.
 
+**The log.** What keeping a message costs, beside a bare append of the very bytes that the log's files have, both
+brought to the disk after each second of the messages' own clock. Log and append take turns. The messages are recorded
+ones of KuCoin, over and over, where `MM_SHARED_DATA` has them, so that how small they are sealed says nothing. Then how
+many times faster than real time a quarter hour of them is sealed.
+
+**The tick**, of 20 grids.
 Twenty markets on a loopback KuCoin, a grid on each; Dagster's own run, in process, its events kept in memory. Ticks
 with books and ticks without them take turns, so that both meet the same machine. Told is, from the start of a run, when
 its exit states are committed and when it ends: the median, and the lowest and the highest. An exchange that answers at
@@ -23,18 +29,26 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.shared import SHARED
 from mm_dagster.bars import BAR, TIME, Span, iso
 from mm_dagster.definitions import defs
 from mm_dagster.defs import automation
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Lake
 from mm_dagster.market.simulated import simulate
+from mm_dagster.recorder.frames import Frame, Reader
+from mm_dagster.recorder.log import QUARTER_NS, SECOND_NS, Log, files, quarter_of
+from mm_dagster.recorder.seal import seal, unsealed
 from mm_dagster_tests.kucoin import BOOK, Fault, KucoinServer, Request
 
 MARKETS = 20
 START = datetime(2026, 2, 3, 12, tzinfo=UTC)
 TICKS = 9
 """Of each kind that are counted."""
+MESSAGES, ROUNDS = 120_000, 7
+"""Of the log: messages a round, and rounds of each kind."""
+RATE = 1000
+"""Messages a second of their own clock."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 WITHOUT = dg.define_asset_job(
     "tick_without_books",
@@ -120,11 +134,121 @@ def measure(seconds: float, ticks: int) -> dict[bool, list[dict[str, float]]]:
     return found
 
 
+def payloads() -> list[bytes]:
+    """Messages as a venue sends them."""
+    recording = SHARED / "books" / "protocol" / "kucoin_spot_2021-04-25.parquet"
+    if not recording.is_file():
+        return [os.urandom(100 + number % 400) for number in range(4000)]
+    rows = pl.read_parquet(recording).filter((pl.col("source") == "ws") & (pl.col("payload").str.len_bytes() > 0))
+    return [payload.encode() for payload in rows["payload"]]
+
+
+def keep(folder: Path, messages: list[bytes]) -> tuple[float, float]:
+    """Seconds of the processor and of the clock that the log takes for its messages."""
+    now = quarter_of(time.time_ns())
+    log = Log(folder, lambda: b"", lambda: now)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    for payload in messages:
+        now += SECOND_NS // RATE
+        log.append("BTC-USDT level2", payload, now)
+    log.close()
+    return time.process_time() - began_cpu, time.perf_counter() - began
+
+
+def append(path: Path, written: list[bytes]) -> tuple[float, float]:
+    """Seconds of the processor and of the clock that appending the same bytes takes."""
+    now = synced = 0
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    for data in written:
+        now += SECOND_NS // RATE
+        os.write(file, data)
+        if now - synced >= SECOND_NS:
+            os.fdatasync(file)
+            synced = now
+    os.fdatasync(file)
+    taken = time.process_time() - began_cpu, time.perf_counter() - began
+    os.close(file)
+    return taken
+
+
+def frames_written(folder: Path) -> list[bytes]:
+    """The bytes of each message's frame in a log."""
+    found = []
+    for file in files(folder):
+        data = file.path.read_bytes()
+        sizes = [22 + len(one.stream.encode()) + len(one.payload) for one in _read(file.path)]
+        place = 24
+        for size in sizes:
+            found.append(data[place : place + size])
+            place += size
+    return found
+
+
+def _read(path: Path) -> list[Frame]:
+    with path.open("rb") as file:
+        return list(Reader(file))
+
+
+def measure_log() -> Table:
+    """The log beside a bare append; and sealing beside real time."""
+    table = Table(title=f"a message of the log, microseconds: median of {ROUNDS} rounds of {MESSAGES:,} (least, most)")
+    for name in ("", "bare append", "log", "times"):
+        table.add_column(name, justify="left" if not name else "right")
+    sample = payloads()
+    messages = [sample[number % len(sample)] for number in range(MESSAGES)]
+    found: dict[str, list[tuple[float, float]]] = {"append": [], "log": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        keep(folder / "first", messages)
+        written = frames_written(folder / "first")
+        assert len(written) == MESSAGES + 1  # the book
+        for number in range(ROUNDS):
+            found["append"].append(append(folder / f"bare {number}", written[1:]))
+            found["log"].append(keep(folder / f"log {number}", messages))
+        for place, said in enumerate(("processor", "clock, with the disk")):
+            both = [[1e6 * one[place] / MESSAGES for one in found[kind]] for kind in ("append", "log")]
+            ratio = statistics.median(both[1]) / statistics.median(both[0])
+            table.add_row(said, *(_shown(times) for times in both), f"{ratio:.2f}")
+        size = sum(len(one) for one in written) / len(written)
+        table.add_row("bytes a message", "", f"{size:.0f}", f"{size / statistics.mean(map(len, messages)):.2f}")
+        table.add_row(*sealing(folder / "sealed", sample))
+    return table
+
+
+def sealing(folder: Path, sample: list[bytes]) -> tuple[str, str, str, str]:
+    """A line on a quarter hour of one market at a hundred messages a second, sealed."""
+    now = quarter_of(time.time_ns())
+    log = Log(folder / "log", lambda: b"", lambda: now)
+    rate = 100
+    for number in range(rate * QUARTER_NS // SECOND_NS):
+        now += SECOND_NS // rate
+        log.append("BTC-USDT level2", sample[number % len(sample)], now)
+    now += SECOND_NS
+    log.beat()
+    log.close()
+    began, began_cpu = time.perf_counter(), time.process_time()
+    (row,) = (
+        seal("BTC-USDT", folder / "log", folder / "segments", one)
+        for one in unsealed(folder / "log", folder / "segments")
+    )
+    taken, taken_cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    assert row.is_complete
+    said = f"{row.messages:,} messages of 15 minutes sealed, seconds (of the processor); times real time"
+    return said, "", f"{taken:.2f} ({taken_cpu:.2f})", f"{900 / taken:.0f}"
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--ticks", type=int, default=TICKS, help="of each kind")
+    arguments.add_argument("--part", choices=("log", "tick"), help="only this one")
     given = arguments.parse_args()
+    width = 110 if not sys.stdout.isatty() else None
+    if given.part != "tick":
+        Console(width=width).print(measure_log())
+    if given.part == "log":
+        return
     table = Table(title=f"{MARKETS} markets and grids, loopback KuCoin; seconds, median of {given.ticks} (least, most)")
     for name in ("", "without books", "with books", "more"):
         table.add_column(name, justify="left" if not name else "right")
@@ -136,7 +260,7 @@ def main() -> None:
             medians = [statistics.median(times) if times else 0.0 for times in (without, with_books)]
             more = f"{medians[1] / medians[0] - 1:+.1%}" if medians[0] else ""
             table.add_row(row + said, *(_shown(times) for times in (without, with_books)), more)
-    Console(width=110 if not sys.stdout.isatty() else None).print(table)
+    Console(width=width).print(table)
 
 
 def _shown(times: list[float]) -> str:

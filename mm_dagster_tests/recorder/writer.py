@@ -14,9 +14,9 @@ STEP_NS = 400_000_000
 """Between two messages: a quarter hour has 2,250."""
 
 
-def main(folder: str, start_ns: int) -> None:
+def main(folder: str, start_ns: int, first: int) -> None:
     """Keeps numbers from standard input, at a clock that goes by them; says each on standard output before."""
-    last = [start_ns]
+    last = [start_ns + (first - 1) * STEP_NS]
     log = Log(Path(folder), lambda: last[-1].to_bytes(8, "little"), lambda: last[-1])
     os.write(1, NUMBER.pack(0))
     while len(data := os.read(0, NUMBER.size)) == NUMBER.size:
@@ -28,4 +28,4 @@ def main(folder: str, start_ns: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
