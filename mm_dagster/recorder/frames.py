@@ -142,6 +142,7 @@ class Writer:
         self._streams: dict[str, bytes] = {}
         self._is_whole = True
         self._unsynced = True
+        self._failed = False
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._write(start)
@@ -180,18 +181,18 @@ class Writer:
         self._is_whole = True
 
     def sync(self) -> None:
-        """What was written is on the disk when this returns.
+        """What was written before is on the disk when this returns. May run in a thread beside `append`.
 
         Raises:
             OSError: it may not be, and no later call could tell: begin a new file.
         """
         if self._unsynced:
+            self._unsynced = False  # before: what is written meanwhile is for the next time
             try:
                 os.fdatasync(self._file)
             except OSError:
-                self._is_whole = False
+                self._failed = True
                 raise
-            self._unsynced = False
 
     def end(self, recv_ns: int) -> None:
         """Says how many frames there are, and closes.
@@ -226,8 +227,8 @@ class Writer:
 
     def _write(self, data: bytes) -> None:
         """All or nothing. The caller calls it whole again: an interrupt between write and checksum would part them."""
-        if not self._is_whole:
-            raise OSError(errno.EIO, "the file was left in the middle of a frame")
+        if self._failed or not self._is_whole:
+            raise OSError(errno.EIO, "the file was given up")
         self._is_whole = False
         self._unsynced = True
         try:
@@ -249,11 +250,17 @@ class Reader:
         ended: where and why it stopped; None: it has not yet.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Of a file that is open; what is appended from here on is not read."""
+    def __init__(self, file: BinaryIO, named: Head | None = None) -> None:
+        """Of a file that is open; what is appended while it is read is left out.
+
+        Args:
+            file: open, and can be sought in.
+            named: how it must begin; None: it may be any.
+        """
         self.head: Head | None = None
         self.ended: Ended | None = None
         self._file = file
+        self._named = named
         self._offset = 0
         self._count = 0
 
@@ -281,6 +288,8 @@ class Reader:
         if version != VERSION:
             return self._stop("VERSION", f"is of version {version} of the format; version {VERSION} is known")
         self.head = Head(quarter_ns, number)
+        if self._named is not None and self._named != self.head:
+            return self._stop("FOREIGN", "was written under another name")
         self._offset = _HEAD.size
         self._chain = check  # not the checksum of all: with its own checksum behind it, everything has the same
         return True

@@ -12,7 +12,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -124,9 +125,20 @@ def folder_name(market: str) -> str:
     return name
 
 
-def has_foreign_head(file: LogFile, reader: Reader) -> bool:
-    """Whether a file was written under another name: renamed, or copied from another log."""
-    return reader.head is not None and reader.head != file.head
+def write_status(path: Path, content: Mapping[str, object]) -> None:
+    """A status file, whole or as it was. It is not waited for until it is on the disk: it is of now.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}{_PART}")
+    try:
+        fresh.write_text(json.dumps(content), encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
 
 
 class Log:
@@ -149,6 +161,8 @@ class Log:
         most_file_bytes: int = MOST_FILE_BYTES,
         reserve_bytes: int = 0,
         free_bytes: Callable[[Path], int] | None = None,
+        beside: Executor | None = None,
+        has_status: bool = True,
     ) -> None:
         """Opens a log and begins a file. A full disk is no error: see `problem`.
 
@@ -159,6 +173,9 @@ class Log:
             most_file_bytes: a file that is longer is followed by another.
             reserve_bytes: where less is free on the disk, nothing is written: the rest belongs to others.
             free_bytes: how much is free; None: the disk is asked.
+            beside: where what was written is brought to the disk each second, so that no message waits for it; None:
+                here. It is waited for before a file ends.
+            has_status: whether the folder has a status file; one who writes many logs may write one for all.
 
         Raises:
             LogError: another recorder writes there, or the folder cannot be used.
@@ -173,10 +190,14 @@ class Log:
         self._most_file_bytes = most_file_bytes
         self._reserve_bytes = reserve_bytes
         self._free_bytes = free_bytes or (lambda path: shutil.disk_usage(path).free)
+        self._beside = beside
+        self._syncing: Future[None] | None = None
+        self._has_status = has_status
         self._writer: Writer | None = None
         self._name: str | None = None
         self._last_ns: int | None = None
         self._unsaid: Lost | None = None
+        self._is_open = True
         now = clock()
         self._second_ns = now
         self._tried_ns = now
@@ -240,14 +261,27 @@ class Log:
     def close(self) -> None:
         """Ends the file with its count, and lets others write. The log is not used again."""
         now = self._clock()
-        if self._writer is not None:
-            try:
-                self._writer.end(now)
-            except OSError as error:
-                self.problem = self._line(error)
-        self._writer = None
-        self._say(now, closed=True)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._end(writer, now)
+        self._is_open = False
+        self._say(now)
         self._lock.release()
+
+    def status(self) -> dict[str, Any]:
+        """How it stands: what the status file says, without the time."""
+        found = None
+        if self.found is not None:
+            found = {"file": self.found[0], "reason": self.found[1].reason, "offset": self.found[1].offset}
+        return {
+            "is_open": self._is_open,
+            "file": self._name,
+            "written": self.written,
+            "lost": self.lost,
+            "last_recv_ns": self._last_ns,
+            "problem": self.problem,
+            "found": found,
+        }
 
     # files ------------------------------------------------------------------------------------------------------------
 
@@ -272,13 +306,30 @@ class Log:
             self._begin("resumed", now)
         elif now >= self._until_ns or self._writer.size >= self._most_file_bytes:
             writer, self._writer = self._writer, None
-            try:
-                writer.end(now)
-            except OSError as error:
-                self._give_up(error, now)
-                return None
-            self._begin("rotated", now)
+            if self._end(writer, now):
+                self._begin("rotated", now)
         return self._writer
+
+    def _end(self, writer: Writer, now: int) -> bool:
+        """Whether a file ended as it should. `problem` says where it did not."""
+        try:
+            self._wait()
+            writer.end(now)
+        except OSError as error:
+            writer.abandon()
+            self._give_up(error, now)
+            return False
+        return True
+
+    def _wait(self) -> None:
+        """For what is being brought to the disk.
+
+        Raises:
+            OSError: it may not be there.
+        """
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
 
     def _begin(self, began: Began, now: int) -> None:
         """Begins a file. `problem` says where it could not."""
@@ -323,6 +374,7 @@ class Log:
         writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(OSError):
+                self._wait()
                 writer.sync()
             writer.abandon()
         self._tried_ns = now
@@ -345,7 +397,11 @@ class Log:
         if self._writer is not None:
             try:
                 self._refuse_a_full_disk()
-                self._writer.sync()
+                if self._beside is None:
+                    self._writer.sync()
+                elif self._syncing is None or self._syncing.done():
+                    self._wait()
+                    self._syncing = self._beside.submit(self._writer.sync)
             except OSError as error:
                 self._give_up(error, now)
         self._say(now)
@@ -354,27 +410,11 @@ class Log:
         if self._reserve_bytes and self._free_bytes(self.folder) < self._reserve_bytes:
             raise OSError(errno.ENOSPC, f"less than {self._reserve_bytes // 1024**2} MiB are free")
 
-    def _say(self, now: int, *, closed: bool = False) -> None:
-        """The status file, whole or as it was; that it cannot be written stops nothing."""
-        content: dict[str, Any] = {
-            "at_ns": now,
-            "is_open": not closed,
-            "file": self._name,
-            "written": self.written,
-            "lost": self.lost,
-            "last_recv_ns": self._last_ns,
-            "problem": self.problem,
-            "found": None
-            if self.found is None
-            else {"file": self.found[0], "reason": self.found[1].reason, "offset": self.found[1].offset},
-        }
-        fresh = self.folder / f".{STATUS}{_PART}"
-        try:
-            fresh.write_text(json.dumps(content), encoding="utf-8")
-            fresh.replace(self.folder / STATUS)
-        except OSError:
+    def _say(self, now: int) -> None:
+        """The status file; that it cannot be written stops nothing."""
+        if self._has_status:
             with suppress(OSError):
-                fresh.unlink(missing_ok=True)
+                write_status(self.folder / STATUS, {"at_ns": now, **self.status()})
 
     def _line(self, error: OSError) -> str:
         said = error.strerror or str(error)
@@ -386,14 +426,12 @@ def ending(file: LogFile) -> Ended:
     """Where and why a file ends, all of it read."""
     try:
         with file.path.open("rb") as opened:
-            reader = Reader(opened)
+            reader = Reader(opened, file.head)
             for _ in reader:
                 pass
     except OSError as error:
         return Ended("UNREADABLE", 0, 0, f"the disk says: {error.strerror or error}")
     assert reader.ended is not None
-    if has_foreign_head(file, reader):
-        return Ended("FOREIGN", 0, 0, "was written under another name")
     return reader.ended
 
 

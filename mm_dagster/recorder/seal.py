@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from mm_dagster.errors import ForeseenError
-from mm_dagster.recorder.frames import Ended, Frame, Kind, Reader
-from mm_dagster.recorder.log import LogFile, Lost, files, has_foreign_head, stamp, sync_folder
+from mm_dagster.recorder.frames import Frame, Kind, Reader
+from mm_dagster.recorder.log import LogFile, Lost, files, stamp, sync_folder
 
 SCHEMA = pa.schema(
     [
@@ -193,19 +193,14 @@ class _Log:
         for file in self._there:
             self._look_between(file)
             with file.path.open("rb") as opened:
-                reader = Reader(opened)
-                count = 0
+                reader = Reader(opened, file.head)
                 for frame in reader:
-                    if has_foreign_head(file, reader):
-                        break
-                    count += 1
                     self._see(file, frame)
                     yield file.number, frame
                 size = os.fstat(opened.fileno()).st_size
             ended = reader.ended
-            if ended is None or has_foreign_head(file, reader):
-                ended = Ended("FOREIGN", 0, 0, "was written under another name")
-            self.parts.append(Part(file.path.name, file.number, size, count, ended.reason))
+            assert ended is not None
+            self.parts.append(Part(file.path.name, file.number, size, ended.frames, ended.reason))
             self.has_all &= ended.has_all
             if ended.reason != "CLOSED":
                 self.gaps.append(

@@ -285,7 +285,7 @@ def test_a_frame_that_did_not_fit_is_cut_off_and_none_follows(
         with pytest.raises(OSError, match="No space left") as raised:
             writer.append(Kind.RECORD, 2, "depth", bytes(200))
     assert raised.value.errno == errno.ENOSPC
-    with pytest.raises(OSError, match="middle of a frame"):
+    with pytest.raises(OSError, match="given up"):
         writer.append(Kind.RECORD, 3, "depth", b"third")
     writer.abandon()
     found, ended = read((tmp_path / "log").read_bytes())
@@ -307,7 +307,7 @@ def test_an_interrupt_within_a_write_leaves_no_frame_that_cannot_be_read(
         patch.setattr(os, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.append(Kind.RECORD, 1, "depth", b"first")
-    with pytest.raises(OSError, match="middle of a frame"):
+    with pytest.raises(OSError, match="given up"):
         writer.append(Kind.RECORD, 2, "depth", b"second")
     writer.abandon()
     found, ended = read((tmp_path / "log").read_bytes())
@@ -326,7 +326,7 @@ def test_a_sync_that_failed_is_not_believed_later(tmp_path: Path, monkeypatch: p
         patch.setattr(os, "fdatasync", broken)
         with pytest.raises(OSError, match="Input/output"):
             writer.sync()
-    with pytest.raises(OSError, match="middle of a frame"):
+    with pytest.raises(OSError, match="given up"):
         writer.append(Kind.RECORD, 2, "depth", b"second")
     writer.abandon()
 

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -367,3 +369,38 @@ def test_a_file_under_another_name_is_foreign(tmp_path: Path) -> None:
     assert log.found is not None
     assert log.found[1].reason == "FOREIGN"
     assert [file.number for file in files(tmp_path)] == [9, 10]
+
+
+def test_the_disk_is_waited_for_beside_and_what_it_says_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, clock = Disk(monkeypatch), Clock()
+    real, is_slow = os.fdatasync, threading.Event()
+
+    def slow(file: int) -> None:
+        assert is_slow.wait(20)
+        real(file)
+
+    with ThreadPoolExecutor(1) as beside:
+        log = open_log(tmp_path, clock, beside=beside, has_status=False)
+        monkeypatch.setattr(os, "fdatasync", slow)
+        for number in range(50):  # messages go on while the disk takes its time
+            clock.now += SECOND_NS // 10
+            assert log.append("depth", number.to_bytes(1, "big"), clock.now)
+        is_slow.set()
+        disk.fails = {"fdatasync": errno.EIO}
+        while log.problem is None:
+            clock.now += SECOND_NS
+            log.append("depth", b"while it fails", clock.now)
+        assert "Input/output error" in log.problem
+        disk.fails = {}
+        clock.now += SECOND_NS
+        assert log.append("depth", b"last", clock.now)
+        log.close()
+    assert not (tmp_path / room.STATUS).exists()
+    kept = [frame.payload for frame in records(tmp_path)]
+    assert kept[:50] == [number.to_bytes(1, "big") for number in range(50)]
+    assert kept[-1] == b"last"
+    assert log.written == len(kept)
+    assert [end.reason for end in replay(tmp_path)[1]] == ["NO_END", "CLOSED"]
+    assert log.status()["is_open"] is False
