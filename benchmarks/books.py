@@ -1,9 +1,9 @@
 """What order books cost: `python -m benchmarks.books`, some minutes. A part of it by `--part log` or `--part tick`.
 
 **The log.** What keeping a message costs, beside a bare append of the very bytes that the log's files have, both
-brought to the disk after each second of the messages' own clock. Log and append take turns. The messages are recorded
-ones of KuCoin, over and over, where `MM_SHARED_DATA` has them, so that how small they are sealed says nothing. Then how
-many times faster than real time a quarter hour of them is sealed.
+brought to the disk after each second of the messages' own clock; and with that left to a thread, which at this pace
+comes less often. They take turns. The messages are recorded ones of KuCoin, over and over, where `MM_SHARED_DATA` has
+them, so that how small they are sealed says nothing. Then how many times faster than real time they are sealed.
 
 **The tick**, of 20 grids.
 Twenty markets on a loopback KuCoin, a grid on each; Dagster's own run, in process, its events kept in memory. Ticks
@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -143,10 +144,10 @@ def payloads() -> list[bytes]:
     return [payload.encode() for payload in rows["payload"]]
 
 
-def keep(folder: Path, messages: list[bytes]) -> tuple[float, float]:
+def keep(folder: Path, messages: list[bytes], beside: Executor | None = None) -> tuple[float, float]:
     """Seconds of the processor and of the clock that the log takes for its messages."""
     now = quarter_of(time.time_ns())
-    log = Log(folder, lambda: b"", lambda: now)
+    log = Log(folder, lambda: b"", lambda: now, beside=beside, has_status=beside is None)
     began, began_cpu = time.perf_counter(), time.process_time()
     for payload in messages:
         now += SECOND_NS // RATE
@@ -193,12 +194,12 @@ def _read(path: Path) -> list[Frame]:
 def measure_log() -> Table:
     """The log beside a bare append; and sealing beside real time."""
     table = Table(title=f"a message of the log, microseconds: median of {ROUNDS} rounds of {MESSAGES:,} (least, most)")
-    for name in ("", "bare append", "log", "times"):
+    for name in ("", "bare append", "log", "times", "disk beside", "times"):
         table.add_column(name, justify="left" if not name else "right")
     sample = payloads()
     messages = [sample[number % len(sample)] for number in range(MESSAGES)]
-    found: dict[str, list[tuple[float, float]]] = {"append": [], "log": []}
-    with tempfile.TemporaryDirectory() as name:
+    found: dict[str, list[tuple[float, float]]] = {"append": [], "log": [], "beside": []}
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(1) as beside:
         folder = Path(name)
         keep(folder / "first", messages)
         written = frames_written(folder / "first")
@@ -206,10 +207,12 @@ def measure_log() -> Table:
         for number in range(ROUNDS):
             found["append"].append(append(folder / f"bare {number}", written[1:]))
             found["log"].append(keep(folder / f"log {number}", messages))
+            found["beside"].append(keep(folder / f"beside {number}", messages, beside))
         for place, said in enumerate(("processor", "clock, with the disk")):
-            both = [[1e6 * one[place] / MESSAGES for one in found[kind]] for kind in ("append", "log")]
-            ratio = statistics.median(both[1]) / statistics.median(both[0])
-            table.add_row(said, *(_shown(times) for times in both), f"{ratio:.2f}")
+            bare, here, aside = ([1e6 * one[place] / MESSAGES for one in found[kind]] for kind in found)
+            least = statistics.median(bare)
+            shown = [(_shown(times), f"{statistics.median(times) / least:.2f}") for times in (here, aside)]
+            table.add_row(said, _shown(bare), *shown[0], *shown[1])
         size = sum(len(one) for one in written) / len(written)
         table.add_row("bytes a message", "", f"{size:.0f}", f"{size / statistics.mean(map(len, messages)):.2f}")
         table.add_row(*sealing(folder / "sealed", sample))

@@ -32,6 +32,7 @@ MOST_STREAM_BYTES = 255
 _HEAD = struct.Struct("<7sBqII")
 _LENGTHS = struct.Struct("<III")
 _BODY = struct.Struct("<qBB")
+_START = struct.Struct("<qB")
 _COUNT = struct.Struct("<Q")
 _ALL_BITS = 0xFFFFFFFF
 _CHUNK = 1 << 20
@@ -164,11 +165,9 @@ class Writer:
             FrameError: it fits into no frame.
             OSError: it is not in the file, nor is any other from here on: begin a new one.
         """
-        name = self._streams.get(stream)
-        if name is None:
-            name = self._name(stream)
+        name = self._streams.get(stream) or self._name(stream)
         try:
-            body = _BODY.pack(recv_ns, kind, len(name)) + name
+            body = _START.pack(recv_ns, kind) + name
         except struct.error:
             raise FrameError(f"receive time {recv_ns}: does not fit into 64 bits") from None
         length = len(body) + len(payload)
@@ -214,6 +213,7 @@ class Writer:
                 os.close(file)
 
     def _name(self, stream: str) -> bytes:
+        """The length of a name, and the name."""
         try:
             name = stream.encode()
         except UnicodeEncodeError:
@@ -222,24 +222,25 @@ class Writer:
             raise FrameError(f"stream {stream[:40]!r}: its name is longer than {MOST_STREAM_BYTES} bytes")
         if len(self._streams) >= _STREAMS_KNOWN:
             self._streams.clear()
-        self._streams[stream] = name
+        self._streams[stream] = name = bytes([len(name)]) + name
         return name
 
     def _write(self, data: bytes) -> None:
-        """All or nothing. The caller calls it whole again: an interrupt between write and checksum would part them."""
+        """All or nothing. The caller says when it is whole again: an interrupt may part bytes and checksum."""
         if self._failed or not self._is_whole:
             raise OSError(errno.EIO, "the file was given up")
         self._is_whole = False
         self._unsynced = True
+        length = len(data)
         try:
             written = os.write(self._file, data)
-            while written < len(data):  # a second write says why
+            while written < length:  # a second write says why
                 written += os.write(self._file, data[written:])
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._file, self.size)
             raise
-        self.size += len(data)
+        self.size += length
 
 
 class Reader:

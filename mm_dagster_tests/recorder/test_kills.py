@@ -127,3 +127,33 @@ def _every_hole_is_told(numbers: list[int], rows: list[Segment]) -> None:
     for before, after in holes:
         assert any(START + before * STEP_NS <= time <= START + after * STEP_NS for time in times), (before, after)
     assert len([gap for gap in gaps if gap.kind == "OPENED"]) >= len(holes)
+
+
+@pytest.mark.parametrize("kills", [pytest.param(3, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
+def test_a_kill_while_it_begins_leaves_no_torn_name(tmp_path: Path, kills: int) -> None:
+    chance, died = random.Random(kills), 0
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mm_dagster_tests.recorder.writer", str(tmp_path / "log"), str(START), "1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        # The moment when the folder is touched, and a little more: what follows takes some milliseconds.
+        before = _names(tmp_path / "log")
+        while _names(tmp_path / "log") == before and process.poll() is None:
+            pass
+        for _ in range(chance.randrange(2000)):
+            pass
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate()[0]
+        died += not said
+        for end in replay(tmp_path / "log")[1]:
+            assert end.reason in ("NO_END", "CLOSED")
+            assert end.frames == 1
+    numbers = [file.number for file in files(tmp_path / "log")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    print(f"{kills} kills, {died} before it had begun, {len(numbers)} files")
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

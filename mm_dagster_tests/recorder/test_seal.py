@@ -23,7 +23,7 @@ def recorded(folder: Path, minutes: int = 50, *, lives: int = 1) -> list[Frame]:
     """A log of some minutes, ten messages a minute, and all of its frames."""
     clock, chance = Clock(START), random.Random(minutes)
     for life in range(lives):
-        log = open_log(folder, clock)
+        log = open_log(folder, clock, has_status=False)
         for _ in range(10 * minutes // lives):
             clock.now += 6 * SECOND_NS
             log.append(chance.choice(["depth", "trades", "../ä"]), chance.randbytes(chance.randrange(300)), clock.now)
@@ -128,6 +128,22 @@ def test_damage_is_never_called_complete(tmp_path: Path) -> None:
     assert gap.offset is not None
     assert 0 < gap.offset <= len(data) // 2
     assert row.frames < 150
+
+
+@pytest.mark.parametrize("trials", [pytest.param(8, id="few"), pytest.param(300, id="all", marks=pytest.mark.long)])
+def test_no_flipped_bit_of_a_log_gets_into_a_segment(tmp_path: Path, trials: int) -> None:
+    given = recorded(tmp_path / "log", 16)
+    whole = files(tmp_path / "log")[0].path.read_bytes()
+    chance, complete = random.Random(trials), 0
+    for _ in range(trials):
+        data, bit = bytearray(whole), chance.randrange(8 * len(whole))
+        data[bit // 8] ^= 1 << bit % 8
+        files(tmp_path / "log")[0].path.write_bytes(data)
+        row = seal(MARKET, tmp_path / "log", tmp_path / "segments", START)
+        complete += row.is_complete
+        assert list(frames_of(tmp_path / "segments", row)) == given[: row.frames]
+        assert [gap.kind for gap in row.gaps][-1] in ("CHECKSUM", "LENGTH", "FOREIGN")
+    assert complete == 0
 
 
 def test_files_that_are_not_there_are_said(tmp_path: Path) -> None:
