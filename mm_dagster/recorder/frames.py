@@ -188,7 +188,7 @@ class Writer:
         if self._unsynced:
             self._unsynced = False  # before: what is written meanwhile is for the next time
             try:
-                os.fdatasync(self._file)
+                getattr(os, "fdatasync", os.fsync)(self._file)  # macOS has the latter alone
             except OSError:
                 self._failed = True
                 raise

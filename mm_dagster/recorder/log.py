@@ -220,6 +220,8 @@ class Log:
     def append(self, stream: str, payload: bytes, recv_ns: int) -> bool:
         """Keeps a message. It survives a kill from here on, and a power cut a second later.
 
+        To be called before the message is applied to the book: the file that it may begin has the book before it.
+
         Args:
             stream: what it came from; at most 255 bytes of UTF-8.
             payload: as received.

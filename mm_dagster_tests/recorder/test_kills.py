@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mm_dagster.recorder.frames import Kind
-from mm_dagster.recorder.log import files
+from mm_dagster.recorder.log import LogError, files
 from mm_dagster.recorder.seal import Segment, frames_of, seal, unsealed
-from mm_dagster_tests.recorder.logs import START, records, replay
+from mm_dagster_tests.recorder.logs import START, Clock, open_log, records, replay
 from mm_dagster_tests.recorder.writer import NUMBER, STEP_NS
 
 
@@ -157,3 +157,17 @@ def test_a_kill_while_it_begins_leaves_no_torn_name(tmp_path: Path, kills: int) 
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def test_another_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mm_dagster_tests.recorder.writer", str(tmp_path), str(START), "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(NUMBER.size) == NUMBER.pack(0)
+        with pytest.raises(LogError, match="another recorder writes there"):
+            open_log(tmp_path, Clock())
+        assert len(files(tmp_path)) == 1
+        process.kill()
+        process.wait()
+    open_log(tmp_path, Clock()).close()
+    assert [end.reason for end in replay(tmp_path)[1]] == ["NO_END", "CLOSED"]
