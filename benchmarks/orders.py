@@ -32,7 +32,7 @@ from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.signals import signals_of
 from mm_dagster.execution.costs import HORIZONS, SPREAD_80, Costs
 from mm_dagster.execution.drive import Driver, World
-from mm_dagster.execution.journal import Kept
+from mm_dagster.execution.journal import Event, Kept
 from mm_dagster.execution.machine import POLL_SECONDS, Order, Plan, PlanState, Terms
 from mm_dagster.execution.modelled_book import Candles, Past
 from mm_dagster.execution.paper import taken
@@ -85,6 +85,9 @@ class _InMemory:
 
     def note(self, plan_id: str, kind: str, said: str, at: datetime, *, rounds: int = 0, stops: int = 0) -> None:
         return
+
+    def events(self, plan_id: str) -> Sequence[Event]:
+        return ()
 
     # the account
 

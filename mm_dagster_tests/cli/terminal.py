@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -54,6 +55,8 @@ def on_terminal(
         os.close(theirs)
         seen, read_to, ends, left = "", 0, time.monotonic() + SECONDS, list(answers)
         typed, since = "", time.monotonic()
+        # A letter of several bytes may come in two parts.
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         while time.monotonic() < ends:
             if not select.select([mine], [], [], 1.0)[0]:
                 # Between a question and the wait for its answer Python notes a Ctrl-C and waits on: one presses again.
@@ -67,7 +70,7 @@ def on_terminal(
                 break
             if not part:
                 break
-            seen += part.decode(errors="replace")
+            seen += decoder.decode(part)
             # A question ends with a blank, which comes a moment after its words: what is typed stands behind it.
             if left and left[0][0] in seen[read_to:] and _plain(seen).rstrip("\r").endswith(" "):
                 read_to = len(seen)
