@@ -117,7 +117,7 @@ def _carry_out(
     bound = f", of {terms.most_quote} {quote} at most" if mode != "paper" else ""
     err.print(
         f"plan {kept.plan_id}: {mode}, proposed: to sell {size} {base} in {counted(terms.slices, 'order')}{bound}, "
-        f"none more than {100 * terms.hard:f} % below the mid price",
+        f"none more than {100 * terms.hard:.2f} % below the mid price",
         highlight=False,
     )
     try:
