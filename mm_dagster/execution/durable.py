@@ -20,6 +20,25 @@ def connect(path: Path) -> sqlite3.Connection:
     return file
 
 
+def prepare(path: Path, schema: str, refusal: Callable[[Exception], Exception]) -> None:
+    """Makes the file with its tables where there is none, in a folder of its own that nobody else reads.
+
+    Args:
+        path: the file.
+        schema: statements that change nothing where all is there.
+        refusal: what is raised for an error of the file or the disk.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o700)
+        with closing(connect(path)) as file:
+            file.execute("PRAGMA journal_mode = WAL")
+            file.executescript(schema)
+        path.chmod(0o600)
+    except (OSError, sqlite3.Error) as error:
+        raise refusal(error) from None
+
+
 @contextmanager
 def turn(path: Path, refusal: Callable[[Exception], Exception]) -> Iterator[sqlite3.Connection]:
     """A transaction that writes.

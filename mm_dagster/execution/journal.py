@@ -12,7 +12,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -187,15 +187,7 @@ class Journal:
         """
         folder = data / FOLDER
         self.path, self._mark = folder / NAME, folder / MARK
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
-            with closing(durable.connect(self.path)) as file:
-                file.execute("PRAGMA journal_mode = WAL")
-                file.executescript(_SCHEMA)
-            self.path.chmod(0o600)
-        except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from None
+        durable.prepare(self.path, _SCHEMA, self._refusal)
         self._recognise()
 
     # plans ------------------------------------------------------------------------------------------------------------
@@ -395,9 +387,7 @@ class Journal:
                 said = "the journal was restored or copied: see the exchange before you resume"
                 file.execute("UPDATE plan SET state = 'HALTED', reason = ? WHERE plan_id = ?", (said, plan_id))
                 at = file.execute("SELECT max(at) FROM event WHERE plan_id = ?", (plan_id,)).fetchone()[0]
-                file.execute(
-                    "INSERT INTO event (plan_id, at, kind, said) VALUES (?, ?, 'HALTED', ?)", (plan_id, at, said)
-                )
+                _note(file, plan_id, parse_time(at), "HALTED", said)
             file.execute("DELETE FROM mark")
             file.execute("INSERT INTO mark VALUES (?)", (fresh,))
             self._mark.write_text(f"{fresh} {number}")

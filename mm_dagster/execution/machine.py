@@ -422,7 +422,7 @@ def _cancelling(plan: Plan, seen: Seen, request_window: float) -> Action:
     stranger = _stranger(plan, resting)
     if stranger is not None:
         return stranger
-    mine = [order for order in resting if _is_the_grids(order, terms)]
+    mine = [order for order in resting if is_the_grids(order, terms)]
     if not mine:
         # What a cancel came too late for, the balance shows by then.
         if (left := to_wait(plan, seen, request_window) - seen.now) > 0:
@@ -450,7 +450,7 @@ def _resting(told: Told, plan: Plan) -> Sequence[OpenOrder]:
     return [one for one in found if one.client_id not in ours and one.order_id not in plan.terms.other_orders]
 
 
-def _is_the_grids(order: OpenOrder, terms: Terms) -> bool:
+def is_the_grids(order: OpenOrder, terms: Terms) -> bool:
     """Whether an order is one of the grid's: it was there, or it lies on one of its levels."""
     if order.order_id in terms.own_orders:
         return True
@@ -466,7 +466,7 @@ def _stranger(plan: Plan, resting: Sequence[OpenOrder]) -> Action | None:
             continue
         if terms.stranger_ends:
             return Enter("HALTED", f"order {order.order_id} is new although the grid was said to be stopped")
-        if not _is_the_grids(order, terms):
+        if not is_the_grids(order, terms):
             return Enter(
                 "HALTED", f"somebody else ordered in this market ({order.order_id}): nothing of theirs is touched"
             )
@@ -520,7 +520,12 @@ def _looked(plan: Plan, seen: Seen) -> Action | None:
         if told is None or seen.now - told.came >= lasts or told.at < _settled(seen):
             return Ask(what)
     assert seen.open is not None
-    resting = _resting(seen.open, plan)
+    return _ordered_anew(plan, seen.open)
+
+
+def _ordered_anew(plan: Plan, told: Told) -> Action | None:
+    """What follows from the orders that rest in the market; None: nobody ordered who may not."""
+    resting = _resting(told, plan)
     return _stranger(plan, resting) or (Enter("CANCELLING", "the grid ordered anew") if resting else None)
 
 
@@ -591,8 +596,7 @@ def _settling(plan: Plan, seen: Seen) -> Action:
         return Ask("open")
     if seen.holding is None or seen.holding.at < since + terms.settle_seconds:
         return Ask("holding")
-    resting = _resting(seen.open, plan)
-    if elsewhere := _stranger(plan, resting) or (Enter("CANCELLING", "the grid ordered anew") if resting else None):
+    if (elsewhere := _ordered_anew(plan, seen.open)) is not None:
         return elsewhere
     sold = sum(order.filled for order in plan.orders)
     if sold > terms.inventory:

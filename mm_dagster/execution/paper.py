@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -137,17 +136,8 @@ class Ledger:
         Raises:
             JournalError: the file cannot be used.
         """
-        folder = data / FOLDER
-        self.path = folder / NAME
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
-            with closing(durable.connect(self.path)) as file:
-                file.execute("PRAGMA journal_mode = WAL")
-                file.executescript(_SCHEMA)
-            self.path.chmod(0o600)
-        except (OSError, sqlite3.Error) as error:
-            raise self._refusal(error) from None
+        self.path = data / FOLDER / NAME
+        durable.prepare(self.path, _SCHEMA, self._refusal)
 
     def open(self, account: str, market: str, rules: MarketRules, amount: Decimal) -> None:
         """An account with so much base currency; one that there is already stays as it is.

@@ -36,10 +36,10 @@ from mm_dagster.execution.journal import (
     exists,
     new_plan_id,
 )
-from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms
+from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms, is_the_grids
 from mm_dagster.execution.plan import LATE
 from mm_dagster.execution.plan import Plan as Proposal
-from mm_dagster.market.order_venue import GridStop, OpenOrder, OrderChecks, OrderVenue
+from mm_dagster.market.order_venue import GridStop, OrderChecks, OrderVenue
 from mm_dagster.pipeline.books import book_now
 from mm_dagster.pipeline.exit_ledger import BP, keep, tell
 from mm_dagster.pipeline.leave import plan_of
@@ -361,7 +361,7 @@ def _with_baseline(
         ExitRefused: it is not clear who stops the grid, or the account does not have what it holds.
     """
     resting, holding = venue.open_orders(grid.symbol), venue.holding(grid.symbol)
-    own = frozenset(one.order_id for one in resting if _is_the_grids(one, terms))
+    own = frozenset(one.order_id for one in resting if is_the_grids(one, terms))
     stopper = _stopper(project, grid, mode, own, stopped=stopped)
     amount = terms.rules.amount(terms.inventory)
     in_account = stopper not in ("bot", "bot_sells")
@@ -378,11 +378,6 @@ def _with_baseline(
         own_orders=own if stopper == "orders" else frozenset(),
         other_orders=frozenset(one.order_id for one in resting) - (own if stopper == "orders" else frozenset()),
     )
-
-
-def _is_the_grids(order: OpenOrder, terms: Terms) -> bool:
-    price = order.price
-    return price is not None and any(abs(price - level) <= terms.rules.tick for level in terms.levels)
 
 
 def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str], *, stopped: bool) -> Stopper:
@@ -601,18 +596,12 @@ def _one_at_a_time(project: Project, kept: Kept, mode: Mode) -> Iterator[None]:
     """
     folders, name = [project.data / FOLDER], f"{mode}-{kept.venue}"
     if mode != "paper":
-        from mm_dagster.market.orders import fingerprint
-        from mm_dagster.pipeline.venues import key_of
-
-        settings, key = project.config.markets.venues[kept.venue], project.config.orders.trade_key
-        assert isinstance(settings, CcxtVenue)
-        assert key is not None
         with warnings.catch_warnings():
             # Where nobody has logged in it is a folder below /tmp, which does as well.
             warnings.simplefilter("ignore")
             # A service and a login may have another one each: the home's own is locked as well.
             folders.append(platformdirs.user_runtime_path("mm-dagster", appauthor=False))
-        name = fingerprint(settings, key_of(kept.venue, key))
+        name = _account(project, _grid(project, kept))
     try:
         with ExitStack() as stack:
             for folder in folders:
