@@ -26,7 +26,8 @@ ACCOUNT_TAG = "mm/account"
 def carry_out_plan(context: dg.OpExecutionContext, project: ProjectOfRun) -> None:
     """Asks the order machine what to do next until nothing is; each step is an event of the run."""
     # Imported here because with `mode: off` nothing of this is loaded.
-    from mm_dagster.pipeline.exits import Occupied, carry_out
+    from mm_dagster.pipeline.exit_account import Occupied
+    from mm_dagster.pipeline.exits import carry_out
 
     def say(kind: str, said: str) -> None:
         context.log.info(f"{kind}: {said}")

@@ -8,40 +8,42 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, cast
 
-import platformdirs
-import polars as pl
-
-from mm_dagster.bars import iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.config.orders import Mode
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.drive import Driver, World
 from mm_dagster.execution.journal import (
-    FOLDER,
-    AccountLocked,
     Journal,
     Kept,
     Overtaken,
-    account_lock,
     exists,
     new_plan_id,
 )
 from mm_dagster.execution.machine import RUNNING, Plan, Stopper, Terms, is_the_grids
-from mm_dagster.execution.plan import LATE
 from mm_dagster.execution.plan import Plan as Proposal
-from mm_dagster.market.order_venue import GridStop, OrderChecks, OrderVenue
+from mm_dagster.market.order_venue import OrderChecks, OrderVenue
 from mm_dagster.pipeline.books import book_now
+from mm_dagster.pipeline.exit_account import account_of, bot_of, grid_stop, one_at_a_time, only_checks, opened
 from mm_dagster.pipeline.exit_ledger import BP, keep, tell
+from mm_dagster.pipeline.exit_refusals import (
+    ExitRefused,
+    exact,
+    is_killed,
+    most_of,
+    refuse_for_real,
+    refuse_key,
+    refuse_killed,
+    refuse_unknown,
+    withdrawn_from,
+)
 from mm_dagster.pipeline.leave import plan_of
 from mm_dagster.pipeline.notify import notify_failures
 from mm_dagster.pipeline.project import Project
@@ -49,9 +51,6 @@ from mm_dagster.pipeline.rehearsal import rehearse
 from mm_dagster.text import number_text
 
 logger = logging.getLogger("mm_dagster")
-
-REHEARSED_WITHIN = timedelta(days=30)
-"""A plan on paper, or a test, that is older proves nothing of today's configuration."""
 
 
 _LOOKED_AFTER = timedelta(hours=1)
@@ -62,14 +61,6 @@ TOLD_OPEN = "TOLD_OPEN"
 """Likewise: that nobody knows what became of an order of it."""
 _KNOWN_AFTER = timedelta(minutes=10)
 """So long after a halt a process finds out what became of an order, if it is ever found out."""
-
-
-class ExitRefused(ForeseenError):
-    """A plan is not made, approved or carried out; one line, with what would be needed."""
-
-
-class Occupied(ExitRefused):
-    """Another process works on the account."""
 
 
 def propose(
@@ -101,13 +92,13 @@ def propose(
     if not orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {orders.mode} allows no {mode} plan; set it, see docs/orders.md")
     if mode != "paper":
-        _refuse_killed(project)
+        refuse_killed(project)
     horizon = {"AGGRESSIVE": 0, "TWAP": 15}.get(orders.style) if over is None else over
     found = plan_of(project, grid_id, as_of, horizon)
     plan, grid = found.plan, found.grid
     journal = Journal(project.data)
     if mode != "paper":
-        _refuse_for_real(project, grid, journal, mode)
+        refuse_for_real(project, grid, journal, mode)
     if plan.amount is None:
         raise ExitRefused(f"grid {grid_id}: what it holds is not known; see `mm doctor`")
     if plan.amount == 0:
@@ -121,16 +112,16 @@ def propose(
         plan_id=new_plan_id(),
         symbol=grid.symbol,
         rules=rules,
-        inventory=rules.lots(_exact(plan.amount)),
+        inventory=rules.lots(exact(plan.amount)),
         foreign=Decimal(0),
         own_orders=frozenset(),
         other_orders=frozenset(),
-        levels=tuple(_exact(price) for price in grid.prices),
+        levels=tuple(exact(price) for price in grid.prices),
         stopper="operator",
         slices=max(1, plan.slices),
         every_seconds=60.0,
-        hard=_exact(orders.hard_bp) * BP,
-        most_quote=_most(project, grid, mode),
+        hard=exact(orders.hard_bp) * BP,
+        most_quote=most_of(project, grid, mode),
         settle_seconds=orders.settle_seconds,
         approval_seconds=orders.approval_minutes * 60.0,
     )
@@ -169,94 +160,6 @@ def _forecast(plan: Proposal) -> dict[str, Any]:
     }
 
 
-def _most(project: Project, grid: GridConfig, mode: Mode) -> Decimal:
-    allowed = project.config.orders.of(grid.id).max_notional
-    # On paper nothing is lost by too much.
-    return _exact(allowed) if allowed is not None else Decimal("1e12") if mode == "paper" else Decimal(0)
-
-
-def _refuse_for_real(project: Project, grid: GridConfig, journal: Journal, mode: Mode) -> None:
-    """What stands against asking an exchange, in the order in which a person can mend it.
-
-    Raises:
-        ExitRefused: something does.
-    """
-    orders, market = project.config.orders, project.config.market(grid.symbol)
-    settings = market.settings
-    _refuse_killed(project)
-    if not market.is_real or not isinstance(settings, CcxtVenue):
-        raise ExitRefused(
-            f"grid {grid.id}: {grid.symbol} is {market.kind}: there is no exchange to sell at; --paper works"
-        )
-    key = orders.trade_key
-    if key is None or (key.venue or market.venue) != market.venue:
-        raise ExitRefused(f"orders.yaml: trade_key: is of no account at {market.venue}, where {grid.symbol} trades")
-    permitted = orders.of(grid.id)
-    if mode == "live" and not permitted.allow:
-        raise ExitRefused(
-            f"orders.yaml: grids.{grid.id}: is not allowed; write `{grid.id}: {{allow: true, max_notional: ...}}`"
-        )
-    if permitted.max_notional is None:
-        raise ExitRefused(
-            f"orders.yaml: grids.{grid.id}.max_notional: is missing; say how much a plan may sell at most"
-        )
-    if mode == "live":
-        since = project.now() - REHEARSED_WITHIN
-        done = [
-            one for one in journal.all("DONE")
-            if one.grid_id == grid.id and one.mode in ("paper", "test") and one.created_at > since
-        ]  # fmt: skip
-        if not done:
-            raise ExitRefused(
-                f"grid {grid.id}: no plan of it was finished on paper or as a test within "
-                f"{REHEARSED_WITHIN.days} days; run `mm exit {grid.id} --paper` first"
-            )
-    _refuse_key(project, market.venue, settings, mode)
-
-
-def _refuse_killed(project: Project) -> None:
-    """
-    Raises:
-        ExitRefused: nothing is to be asked of an exchange.
-    """
-    if is_killed(project):
-        path = project.data / project.config.orders.kill_file
-        raise ExitRefused(f"the kill file is there: {path}; take it away when all is clear")
-
-
-def _refuse_key(project: Project, venue: str, settings: CcxtVenue, mode: Mode) -> None:
-    """A key that reads is not one that trades, and none that trades may move funds away.
-
-    Raises:
-        ExitRefused: it is the same, or may.
-    """
-    from mm_dagster.market.orders import permissions
-    from mm_dagster.pipeline.venues import key_of
-
-    key = project.config.orders.trade_key
-    assert key is not None
-    trading = key_of(venue, key)
-    # One exchange may be several venues: the key is one of the exchange.
-    for name, other in project.config.markets.venues.items():
-        if not isinstance(other, CcxtVenue) or other.account is None or other.exchange != settings.exchange:
-            continue
-        reading = key_of(name, other.account)
-        if {trading.key, trading.secret} & {reading.key, reading.secret}:
-            raise ExitRefused(
-                f"orders.yaml: trade_key: {key.key_env} holds the key that reads the account; make another one at "
-                f"{venue} that may trade, and not withdraw"
-            )
-    # OKX's demo account, where its tests are made, has keys of its own.
-    may = permissions(venue, settings, trading, test=mode == "test")
-    if may is not None and may.moves_funds:
-        raise ExitRefused(
-            f"orders.yaml: trade_key: the key may withdraw or transfer ({', '.join(may.names)}); take that right "
-            f"from it at {venue}"
-        )
-    if may is not None and not may.trades:
-        raise ExitRefused(f"orders.yaml: trade_key: the key may not trade ({', '.join(may.names)}); give it that right")
-
-
 def approve(
     project: Project,
     plan_id: str,
@@ -287,10 +190,10 @@ def approve(
     if not project.config.orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
     if mode != "paper":
-        _refuse_for_real(project, grid, journal, mode)
+        refuse_for_real(project, grid, journal, mode)
     terms = kept.plan.terms
     if amount is not None:
-        if amount > 2 * _exact(grid.capital / grid.lower):
+        if amount > 2 * exact(grid.capital / grid.lower):
             raise ExitRefused(
                 f"--amount: a grid of {number_text(grid.capital)} above {number_text(grid.lower)} cannot hold it"
             )
@@ -298,58 +201,16 @@ def approve(
         if not terms.inventory:
             raise ExitRefused(f"--amount: {amount} is less than the smallest amount sold there")
     elif mode == "live":
-        _refuse_unknown(project, grid, journal)
+        refuse_unknown(project, grid, journal)
     if mode != "paper":
         # What is allowed now, not when the plan was made.
-        allowed = min(terms.most_quote, _most(project, grid, mode))
-        terms = replace(terms, most_quote=allowed, account=_account(project, grid))
+        allowed = min(terms.most_quote, most_of(project, grid, mode))
+        terms = replace(terms, most_quote=allowed, account=account_of(project, grid.symbol))
     with opened(project, grid, mode, replace(kept, plan=replace(kept.plan, terms=terms))) as venue:
         terms = _with_baseline(project, grid, terms, venue, mode, stopped=stopped)
     most = project.config.orders.max_exits_a_day if mode == "live" else None
     journal.approve(plan_id, terms, by, at or project.now(), most)
     return journal.kept(plan_id)
-
-
-def _refuse_unknown(project: Project, grid: GridConfig, journal: Journal) -> None:
-    """What a grid holds is sold as it was stored where the exchange told it lately, and no plan sold of it since.
-
-    Raises:
-        ExitRefused: a person must say it.
-    """
-    rows = project.lake.read("grid_risk", grids=[grid.id], columns=["activated_at", "as_of", "source"])
-    mine = rows.filter(pl.col("activated_at") == grid.activated_at).sort("as_of").tail(1).to_dicts()
-    if not mine or mine[0]["source"] != "ACCOUNT":
-        raise ExitRefused(
-            f"grid {grid.id}: what it holds is modelled from candles, not told by the exchange: look there, and say it "
-            "with --amount"
-        )
-    as_of: datetime = mine[0]["as_of"]
-    if project.now() - as_of > LATE:
-        raise ExitRefused(
-            f"grid {grid.id}: what it holds was told at {iso(as_of)}, long ago: look at the exchange, and say it with "
-            "--amount"
-        )
-    for kept in journal.all():
-        if kept.mode != "live" or (kept.grid_id, kept.activated_at) != (grid.id, grid.activated_at):
-            continue
-        # A bar is made of what the exchange told after its end: it may be older than a sale soon after that.
-        since = [at for at in (*kept.intended_at.values(), *kept.closed_at.values()) if at > as_of - LATE]
-        if since and any(order.counted for order in kept.plan.orders):
-            raise ExitRefused(
-                f"grid {grid.id}: plan {kept.plan_id} sold of it since what it holds was told: look at the exchange, "
-                "and say with --amount what is left of it"
-            )
-
-
-def _account(project: Project, grid: GridConfig) -> str:
-    """What tells the account that a grid is left at from others, without telling its key."""
-    from mm_dagster.market.orders import fingerprint
-    from mm_dagster.pipeline.venues import key_of
-
-    market, key = project.config.market(grid.symbol), project.config.orders.trade_key
-    assert isinstance(market.settings, CcxtVenue)
-    assert key is not None
-    return fingerprint(market.settings, key_of(market.venue, key))
 
 
 def _with_baseline(
@@ -389,7 +250,7 @@ def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str]
     if mode in ("paper", "test"):
         # A test places no order where the grid has its own.
         return "operator"
-    bot = _bot(project, grid, sells=False)
+    bot = bot_of(project, grid, sells=False)
     if bot is not None:
         # A person may be mistaken where the exchange can tell.
         state = bot.state()
@@ -450,7 +311,7 @@ def carry_out(
     """
     journal = Journal(project.data)
     before = journal.kept(plan_id)
-    withdrawn = _withdrawn(project, before)
+    withdrawn = withdrawn_from(project, before)
     if withdrawn is not None and before.plan.state in RUNNING:
         # Whoever takes the permission back means this plan, too.
         with suppress(Overtaken):
@@ -490,7 +351,7 @@ def _cannot(project: Project, kept: Kept) -> str | None:
             project.config.market(grid.symbol).settings, CcxtVenue
         ):
             return "orders.yaml or markets.yaml: there is no trade_key for its exchange any more"
-        if kept.plan.terms.account != _account(project, grid):
+        if kept.plan.terms.account != account_of(project, grid.symbol):
             return "orders.yaml: trade_key: it was approved for another key, or another address of the exchange"
     except ForeseenError as error:
         return str(error)
@@ -503,11 +364,11 @@ def _driven(
     """A plan as far as it gets; see `carry_out`."""
     plan_id, grid = before.plan_id, _grid(project, before)
     mode: Mode = before.mode  # type: ignore[assignment]
-    with _one_at_a_time(project, before, mode), opened(project, grid, mode, before) as venue:
+    with one_at_a_time(project, before, mode), opened(project, grid, mode, before) as venue:
         world = World(
             venue=venue,
             book=lambda: book_now(project, grid.symbol),
-            stop=_grid_stop(project, grid, before),
+            stop=grid_stop(project, grid, before),
             seconds=time.monotonic,
             sleep=time.sleep,
             utc=project.now,
@@ -519,7 +380,7 @@ def _driven(
 
             world = on_paper(project, grid, before, world)
         until = None if seconds is None else world.seconds() + seconds
-        if mode == "test" and _only_checks(venue):
+        if mode == "test" and only_checks(venue):
             return rehearse(journal, plan_id, world, cast(OrderChecks, venue))
         return Driver(journal, plan_id, world).run(until)
 
@@ -548,119 +409,12 @@ def _tell_unknown(project: Project, kept: Kept, orders: str) -> None:
     )
 
 
-def _withdrawn(project: Project, kept: Kept) -> str | None:
-    """Why orders.yaml does not allow a plan any more that it allowed once; None: it does."""
-    orders, mode = project.config.orders, kept.mode
-    if not orders.allows(mode):  # type: ignore[arg-type]
-        return f"orders.yaml: mode: {orders.mode} allows no {mode} plan any more"
-    if mode == "live" and not orders.of(kept.grid_id).allow:
-        return f"orders.yaml: grids.{kept.grid_id}: is not allowed any more"
-    most = orders.of(kept.grid_id).max_notional
-    if mode == "live" and (most is None or _exact(most) < kept.plan.terms.most_quote):
-        return f"orders.yaml: grids.{kept.grid_id}.max_notional: is less than when the plan was approved"
-    return None
-
-
 def _is_told(journal: Journal, kept: Kept) -> bool:
     """Whether what became of a plan was told, or there is nothing to tell yet."""
     if kept.mode == "paper" or kept.plan.state not in ("HALTED", "DONE", "EXPIRED"):
         return True
     ends = [one.kind for one in journal.events(kept.plan_id) if one.kind in (kept.plan.state, TOLD)]
     return ends[-1:] == [TOLD]
-
-
-def is_killed(project: Project) -> bool:
-    """Whether the kill file is there; a place that cannot be looked at is taken for one where it is."""
-    path = project.data / Path(project.config.orders.kill_file)
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _only_checks(venue: OrderVenue) -> bool:
-    """Whether an exchange takes no order here and only checks it."""
-    return bool(getattr(venue, "only_checks", False))
-
-
-@contextmanager
-def _one_at_a_time(project: Project, kept: Kept, mode: Mode) -> Iterator[None]:
-    """One process works on an account: of this machine, whatever home it has; on paper of this home.
-
-    Raises:
-        Occupied: another one does.
-        JournalError: the lock cannot be had.
-    """
-    folders, name = [project.data / FOLDER], f"{mode}-{kept.venue}"
-    if mode != "paper":
-        with warnings.catch_warnings():
-            # Where nobody has logged in it is a folder below /tmp, which does as well.
-            warnings.simplefilter("ignore")
-            # A service and a login may have another one each: the home's own is locked as well.
-            folders.append(platformdirs.user_runtime_path("mm-dagster", appauthor=False))
-        name = _account(project, _grid(project, kept))
-    try:
-        with ExitStack() as stack:
-            for folder in folders:
-                stack.enter_context(account_lock(folder, name))
-            yield
-    except AccountLocked as error:
-        raise Occupied(str(error)) from None
-
-
-@contextmanager
-def opened(project: Project, grid: GridConfig, mode: Mode, kept: Kept | None) -> Iterator[OrderVenue]:
-    """The account that a plan sells at, or the one on paper.
-
-    Args:
-        project: configuration and venues.
-        grid: which is left.
-        mode: paper, test or live.
-        kept: the plan; None: there is none yet, and only the market's rules are asked for.
-
-    Raises:
-        ForeseenError: it cannot be opened.
-    """
-    market = project.config.market(grid.symbol)
-    if mode == "paper":
-        from mm_dagster.pipeline.paper import paper_venue
-
-        yield paper_venue(project, grid, kept)
-        return
-    from mm_dagster.market.orders import open_orders
-    from mm_dagster.pipeline.venues import key_of
-
-    key = project.config.orders.trade_key
-    assert key is not None
-    assert isinstance(market.settings, CcxtVenue)
-    yield open_orders(market.venue, market.settings, key_of(market.venue, key), test=mode == "test")
-
-
-def _grid_stop(project: Project, grid: GridConfig, kept: Kept) -> GridStop | None:
-    stopper = kept.plan.terms.stopper
-    return _bot(project, grid, sells=stopper == "bot_sells") if stopper in ("bot", "bot_sells") else None
-
-
-def _bot(project: Project, grid: GridConfig, *, sells: bool) -> GridStop | None:
-    """The exchange's own bot that a grid is; None: it is none that a program can stop.
-
-    Raises:
-        VenueError: it cannot be asked.
-    """
-    if grid.source is None:
-        return None
-    from mm_dagster.market.bots import can_stop, open_stop
-    from mm_dagster.pipeline.venues import key_of
-
-    name = grid.source.exchange
-    key, settings = project.config.orders.trade_key, project.config.markets.venues[name]
-    assert key is not None
-    if not isinstance(settings, CcxtVenue) or not can_stop(settings.exchange):
-        return None
-    return open_stop(name, settings, key_of(name, key), grid.source.id, grid.symbol, sells=sells)
 
 
 def halt(project: Project, plan_id: str, by: str) -> Kept:
@@ -696,12 +450,12 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
     if not project.config.orders.allows(mode):
         raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
     if mode != "paper":
-        _refuse_for_real(project, grid, journal, mode)
+        refuse_for_real(project, grid, journal, mode)
     if (cannot := _cannot(project, kept)) is not None:
         raise ExitRefused(f"plan {plan_id}: {cannot}; make a new plan")
     terms = kept.plan.terms
     if mode != "paper":
-        terms = replace(terms, most_quote=min(terms.most_quote, _most(project, grid, mode)))
+        terms = replace(terms, most_quote=min(terms.most_quote, most_of(project, grid, mode)))
     if amount is not None:
         pending = [order.client_id for order in kept.plan.orders if order.state == "INTENDED"]
         if pending:
@@ -744,7 +498,7 @@ def standing(project: Project) -> str:
         ExitRefused: what it says cannot be had; with the remedy.
     """
     orders = project.config.orders
-    _refuse_killed(project)
+    refuse_killed(project)
     halted = [one for one in Journal(project.data).all("HALTED") if one.mode != "paper"]
     if halted:
         names = ", ".join(f"{one.plan_id} of {one.grid_id}" for one in halted)
@@ -759,10 +513,5 @@ def standing(project: Project) -> str:
     for name in [key.venue] if key.venue else sorted(venues):
         settings = project.config.markets.venues[name]
         if isinstance(settings, CcxtVenue):
-            _refuse_key(project, name, settings, orders.mode)
+            refuse_key(project, name, settings, orders.mode)
     return f"{said}; the trade key may trade, and not withdraw, as far as the exchange tells"
-
-
-def _exact(number: float) -> Decimal:
-    """The decimal that a number is written as."""
-    return Decimal(repr(float(number)))

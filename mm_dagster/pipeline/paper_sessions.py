@@ -24,7 +24,7 @@ from mm_dagster.execution.journal import FOLDER, AccountLocked, Journal, Journal
 from mm_dagster.execution.machine import RUNNING
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline import exit_ledger, exits
-from mm_dagster.pipeline.exits import ExitRefused
+from mm_dagster.pipeline.exit_refusals import ExitRefused
 from mm_dagster.pipeline.leave import NoPlan
 from mm_dagster.pipeline.paper import LONGEST, OF_THE_PAST, reconcile
 from mm_dagster.pipeline.project import Project

@@ -10,7 +10,7 @@ import pytest
 
 from mm_dagster.definitions import defs
 from mm_dagster.execution.journal import Journal
-from mm_dagster.pipeline import exits
+from mm_dagster.pipeline import exit_account, exits
 from mm_dagster.pipeline.project import Project
 from mm_dagster_tests import paper_home
 from mm_dagster_tests.execution.trials import Hasty
@@ -96,7 +96,7 @@ def test_a_persons_hand_on_the_account_is_no_failure_of_the_run(here: Path) -> N
     plan = approved(here)
     project = paper_home.opened(here)
     kept = Journal(here / "data").kept(plan)
-    with dg.DagsterInstance.ephemeral() as instance, exits._one_at_a_time(project, kept, "paper"):
+    with dg.DagsterInstance.ephemeral() as instance, exit_account.one_at_a_time(project, kept, "paper"):
         (request,) = asked(instance)
         done = defs().resolve_job_def("leave_grid").execute_in_process(run_config=request.run_config, instance=instance)
         assert done.success

@@ -13,7 +13,7 @@ import pytest
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.journal import Journal, Kept
 from mm_dagster.execution.machine import Order
-from mm_dagster.pipeline import exits
+from mm_dagster.pipeline import exit_account, exits
 from mm_dagster_tests.pipeline.test_exits import GRID, NOW, ORDERS, Desk, desk, home
 
 __all__ = ["desk", "home"]
@@ -239,8 +239,8 @@ def test_a_service_and_a_login_of_one_home_have_one_lock(
     for name in ("login", "service"):
         (tmp_path / name).mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "login"))
-    with exits._one_at_a_time(desk.project, kept, "live"):
+    with exit_account.one_at_a_time(desk.project, kept, "live"):
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "service"))
-        with pytest.raises(exits.Occupied):
+        with pytest.raises(exit_account.Occupied):
             exits.carry_out(desk.project, kept.plan_id)
     assert desk.changing == []
