@@ -22,6 +22,7 @@ from typing import Any, get_args
 from filelock import FileLock, Timeout
 
 from mm_dagster.bars import iso, parse_time
+from mm_dagster.config.orders import Mode
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution import durable
 from mm_dagster.execution.machine import FINAL, RUNNING, Order, Plan, PlanState, Terms
@@ -98,7 +99,7 @@ class Kept:
     grid_id: str
     activated_at: datetime
     venue: str
-    mode: str
+    mode: Mode
     reason: str
     created_at: datetime
     expires_at: datetime

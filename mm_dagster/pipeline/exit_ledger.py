@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,40 @@ from mm_dagster.text import counted, money_text
 logger = logging.getLogger("mm_dagster")
 
 BP = Decimal("0.0001")
+TOLD = "TOLD"
+"""In the history of a plan: its end was told."""
+TOLD_OPEN = "TOLD_OPEN"
+"""Likewise: that nobody knows what became of an order of it."""
+
+
+def is_told(kept: Kept, kinds: Sequence[str]) -> bool:
+    """Whether what became of a plan was told, or there is nothing to tell yet.
+
+    Args:
+        kept: the plan.
+        kinds: of its events, in order.
+    """
+    if kept.mode == "paper" or kept.plan.state not in ("HALTED", "DONE", "EXPIRED"):
+        return True
+    return [kind for kind in kinds if kind in (kept.plan.state, TOLD)][-1:] == [TOLD]
+
+
+def unknown_orders(kept: Kept, kinds: Sequence[str]) -> str:
+    """The orders of a halted plan of which nothing is known, and nobody was told; see `is_told`."""
+    if kept.mode == "paper" or kept.plan.state != "HALTED" or TOLD_OPEN in kinds:
+        return ""
+    return ", ".join(order.client_id for order in kept.plan.orders if order.state == "INTENDED")
+
+
+def tell_unknown(project: Project, kept: Kept, orders: str) -> None:
+    """The operator hears that nobody knows what became of orders of a plan of which they know that it is halted."""
+    line = (
+        f"plan {kept.plan_id} ({kept.mode}) to leave {kept.grid_id} is halted, and what became of its order {orders} "
+        "is not known; it may be open: look at the exchange"
+    )
+    notify_failures(
+        project, [(f"an order of {kept.grid_id}", line)], f"{kept.plan_id}-open", [kept.plan.terms.symbol], kind="EXIT"
+    )
 
 
 def tell(project: Project, kept: Kept, unknown: str = "") -> None:

@@ -140,7 +140,7 @@ def refuse_unknown(project: Project, grid: GridConfig, journal: Journal) -> None
 def withdrawn_from(project: Project, kept: Kept) -> str | None:
     """Why orders.yaml does not allow a plan any more that it allowed once; None: it does."""
     orders, mode = project.config.orders, kept.mode
-    if not orders.allows(mode):  # type: ignore[arg-type]
+    if not orders.allows(mode):
         return f"orders.yaml: mode: {orders.mode} allows no {mode} plan any more"
     if mode == "live" and not orders.of(kept.grid_id).allow:
         return f"orders.yaml: grids.{kept.grid_id}: is not allowed any more"

@@ -6,7 +6,6 @@ Nothing of this is imported while orders.yaml says `mode: off`.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -32,7 +31,7 @@ from mm_dagster.execution.plan import Plan as Proposal
 from mm_dagster.market.order_venue import OrderChecks, OrderVenue
 from mm_dagster.pipeline.books import book_now
 from mm_dagster.pipeline.exit_account import account_of, bot_of, grid_stop, one_at_a_time, only_checks, opened
-from mm_dagster.pipeline.exit_ledger import BP, keep, tell
+from mm_dagster.pipeline.exit_ledger import BP, TOLD, TOLD_OPEN, is_told, keep, tell, tell_unknown, unknown_orders
 from mm_dagster.pipeline.exit_refusals import (
     ExitRefused,
     exact,
@@ -45,20 +44,12 @@ from mm_dagster.pipeline.exit_refusals import (
     withdrawn_from,
 )
 from mm_dagster.pipeline.leave import plan_of
-from mm_dagster.pipeline.notify import notify_failures
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.rehearsal import rehearse
 from mm_dagster.text import number_text
 
-logger = logging.getLogger("mm_dagster")
-
-
 _LOOKED_AFTER = timedelta(hours=1)
 """So long after a plan was halted its open orders are looked at; then a person does."""
-TOLD = "TOLD"
-"""In the history of a plan: its end was told."""
-TOLD_OPEN = "TOLD_OPEN"
-"""Likewise: that nobody knows what became of an order of it."""
 _KNOWN_AFTER = timedelta(minutes=10)
 """So long after a halt a process finds out what became of an order, if it is ever found out."""
 
@@ -185,12 +176,7 @@ def approve(
     """
     journal = Journal(project.data)
     kept = journal.kept(plan_id)
-    grid = _grid(project, kept)
-    mode: Mode = kept.mode  # type: ignore[assignment]
-    if not project.config.orders.allows(mode):
-        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
-    if mode != "paper":
-        refuse_for_real(project, grid, journal, mode)
+    grid, mode = _permitted(project, journal, kept), kept.mode
     terms = kept.plan.terms
     if amount is not None:
         if amount > 2 * exact(grid.capital / grid.lower):
@@ -273,6 +259,20 @@ def _stopper(project: Project, grid: GridConfig, mode: Mode, own: frozenset[str]
     )
 
 
+def _permitted(project: Project, journal: Journal, kept: Kept) -> GridConfig:
+    """The grid of a plan that a person lets go on.
+
+    Raises:
+        ExitRefused: something stands against it now.
+    """
+    grid = _grid(project, kept)
+    if not project.config.orders.allows(kept.mode):
+        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {kept.mode} plan any more")
+    if kept.mode != "paper":
+        refuse_for_real(project, grid, journal, kept.mode)
+    return grid
+
+
 def _grid(project: Project, kept: Kept) -> GridConfig:
     """The grid of a plan, if it is still the same one.
 
@@ -324,13 +324,14 @@ def carry_out(
     else:
         after = _driven(project, journal, before, seconds, say)
     try:
-        left = _unknown_orders(journal, after)
-        if not _is_told(journal, after):
+        kinds = [event.kind for event in journal.events(plan_id)]
+        left = unknown_orders(after, kinds)
+        if not is_told(after, kinds):
             tell(project, after, left)
             # Noted after it: who dies in between tells it again.
             journal.note(plan_id, TOLD, f"{after.plan.state} was told", project.now())
         elif left and (seconds is None or cannot is not None or not _has_time_left(project, after)):
-            _tell_unknown(project, after, left)
+            tell_unknown(project, after, left)
         else:
             left = ""
         if left:
@@ -363,7 +364,7 @@ def _driven(
 ) -> Kept:
     """A plan as far as it gets; see `carry_out`."""
     plan_id, grid = before.plan_id, _grid(project, before)
-    mode: Mode = before.mode  # type: ignore[assignment]
+    mode = before.mode
     with one_at_a_time(project, before, mode), opened(project, grid, mode, before) as venue:
         world = World(
             venue=venue,
@@ -388,33 +389,6 @@ def _driven(
 def _has_time_left(project: Project, kept: Kept) -> bool:
     """Whether a process after this one may find out what became of a halted plan's orders."""
     return kept.ended_at is not None and project.now() - kept.ended_at < _KNOWN_AFTER
-
-
-def _unknown_orders(journal: Journal, kept: Kept) -> str:
-    """The orders of a halted plan of which nothing is known, and nobody was told."""
-    if kept.mode == "paper" or kept.plan.state != "HALTED":
-        return ""
-    if any(one.kind == TOLD_OPEN for one in journal.events(kept.plan_id)):
-        return ""
-    return ", ".join(order.client_id for order in kept.plan.orders if order.state == "INTENDED")
-
-
-def _tell_unknown(project: Project, kept: Kept, orders: str) -> None:
-    line = (
-        f"plan {kept.plan_id} ({kept.mode}) to leave {kept.grid_id} is halted, and what became of its order {orders} "
-        "is not known; it may be open: look at the exchange"
-    )
-    notify_failures(
-        project, [(f"an order of {kept.grid_id}", line)], f"{kept.plan_id}-open", [kept.plan.terms.symbol], kind="EXIT"
-    )
-
-
-def _is_told(journal: Journal, kept: Kept) -> bool:
-    """Whether what became of a plan was told, or there is nothing to tell yet."""
-    if kept.mode == "paper" or kept.plan.state not in ("HALTED", "DONE", "EXPIRED"):
-        return True
-    ends = [one.kind for one in journal.events(kept.plan_id) if one.kind in (kept.plan.state, TOLD)]
-    return ends[-1:] == [TOLD]
 
 
 def halt(project: Project, plan_id: str, by: str) -> Kept:
@@ -445,12 +419,7 @@ def resume(project: Project, plan_id: str, by: str, *, amount: Decimal | None = 
     """
     journal = Journal(project.data)
     kept = journal.kept(plan_id)
-    grid = _grid(project, kept)
-    mode: Mode = kept.mode  # type: ignore[assignment]
-    if not project.config.orders.allows(mode):
-        raise ExitRefused(f"orders.yaml: mode: {project.config.orders.mode} allows no {mode} plan any more")
-    if mode != "paper":
-        refuse_for_real(project, grid, journal, mode)
+    grid, mode = _permitted(project, journal, kept), kept.mode
     if (cannot := _cannot(project, kept)) is not None:
         raise ExitRefused(f"plan {plan_id}: {cannot}; make a new plan")
     terms = kept.plan.terms
@@ -477,9 +446,15 @@ def open_plans(project: Project) -> list[Kept]:
     if not exists(project.data):
         return []
     journal, since = Journal(project.data), project.now() - _LOOKED_AFTER
-    last = {event.plan_id: event.number for event in journal.events()}
+    kinds: dict[str, list[str]] = {}
+    last: dict[str, int] = {}
+    for event in journal.events():
+        kinds.setdefault(event.plan_id, []).append(event.kind)
+        last[event.plan_id] = event.number
     found = [
-        one for one in journal.all() if one.plan.state in RUNNING or _is_open(one, since) or not _is_told(journal, one)
+        one
+        for one in journal.all()
+        if one.plan.state in RUNNING or _is_open(one, since) or not is_told(one, kinds.get(one.plan_id, []))
     ]
     # What waits longest comes first, and what is halted after what may go on: none keeps another one waiting.
     return sorted(found, key=lambda one: (one.plan.state not in RUNNING, last.get(one.plan_id, 0)))
