@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from zoneinfo import ZoneInfo
 
 _NAMED = 8
@@ -256,3 +256,12 @@ def counted(number: int, what: str) -> str:
 def words(state: str) -> str:
     """A state or kind without its underscores."""
     return state.replace("_", " ")
+
+
+def positive_decimal(text: str) -> Decimal | None:
+    """A positive number exactly as it is written, with a point; None: it is none."""
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() and found > 0 else None

@@ -113,8 +113,8 @@ def create_app(server: Server) -> Gate:
     _state(app, kept)
     _act(app, server)
     add_sessions(app, server.project, caller, acting)
-    add_pages(app, kept, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), server.dagster)
-    add_exits(app, server.project, lambda request: server.access.person_of(request.cookies.get(COOKIE, "")), Who, Acts)
+    add_exits(app, server.project, person, caller, acting)
+    add_pages(app, kept, person, server.dagster)
     return Gate(app, server.hosts, latency.observe)
 
 
@@ -136,10 +136,16 @@ def caller(request: Request) -> Caller:
         except TooManyFailures as failure:
             raise _slow_down(failure) from None
     else:
-        found = server.access.person_of(request.cookies.get(COOKIE, ""))
+        found = person(request)
     if found is None:
         raise HTTPException(401, "bring `Authorization: Bearer TOKEN`, or enter with a code of `mm link`")
     return found
+
+
+def person(request: Request) -> Caller | None:
+    """Whose session a browser brings; None: nobody's, or it is over."""
+    server: Server = request.app.state.server
+    return server.access.person_of(request.cookies.get(COOKIE, ""))
 
 
 def acting(request: Request, who: Annotated[Caller, Depends(caller)]) -> Caller:

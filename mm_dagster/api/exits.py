@@ -5,6 +5,8 @@ one any more. Programs propose, look and halt; none approves. While orders.yaml 
 and nothing of it is loaded.
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import os
@@ -13,12 +15,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +29,7 @@ from mm_dagster.pages import live
 from mm_dagster.pages.plain import plain
 from mm_dagster.pipeline.access import Caller
 from mm_dagster.pipeline.project import Project
+from mm_dagster.text import positive_decimal
 
 if TYPE_CHECKING:
     from mm_dagster.execution.journal import Kept
@@ -60,20 +63,19 @@ def add_exits(
     app: FastAPI,
     project_of: Callable[[], Project],
     person_of: Callable[[Request], Caller | None],
-    who: Any,
-    acts: Any,
+    caller: Callable[..., Caller],
+    acting: Callable[..., Caller],
 ) -> None:
     """Adds the addresses at which a grid is left.
-
-    The annotations of this module are no text: FastAPI reads the two dependencies from them.
 
     Args:
         app: the server's.
         project_of: makes a project, anew for each request.
         person_of: who looks; None: nobody who has entered.
-        who: FastAPI's dependency for whoever may look.
-        acts: that for whoever may act.
+        caller: who asks, if they may.
+        acting: who acts, if they may.
     """
+    asks, acts = Depends(caller), Depends(acting)
 
     def allowed() -> Project:
         project = project_of()
@@ -84,7 +86,7 @@ def add_exits(
     @app.post(
         "/grids/{grid_id}/exit", tags=["act"], status_code=201, summary="Proposes a plan to leave it; sells nothing"
     )
-    def propose(grid_id: str, wish: Wish, caller: acts) -> dict[str, Any]:
+    def propose(grid_id: str, wish: Wish, who: Caller = acts) -> dict[str, Any]:
         from mm_dagster.pipeline import exits
 
         project = allowed()
@@ -92,10 +94,10 @@ def add_exits(
         kept = exits.propose(project, grid_id, wish.mode, over=wish.over, accept=wish.accept)
         answer = _row(kept) | {"expires_at": plain(kept.expires_at)}
         # A program gets no link: a person approves.
-        return answer | ({"link": _link(project, kept)} if caller.through == "page" else {})
+        return answer | ({"link": _link(project, kept)} if who.through == "page" else {})
 
     @app.get("/exits", tags=["state"], summary="All plans to leave a grid, newest first")
-    def plans(caller: who) -> dict[str, Any]:
+    def plans(who: Caller = asks) -> dict[str, Any]:
         from mm_dagster.execution.journal import Journal, exists
 
         project = allowed()
@@ -103,18 +105,18 @@ def add_exits(
         return {"plans": [_row(one) for one in reversed(found)]}
 
     @app.get("/exits/{plan_id}", tags=["state"], summary="One plan, and each of its steps")
-    def plan(plan_id: PlanId, caller: who) -> dict[str, Any]:
+    def plan(plan_id: PlanId, who: Caller = asks) -> dict[str, Any]:
         from mm_dagster.execution.journal import Journal
 
         journal = Journal(allowed().data)
-        events = [{name: plain(value) for name, value in asdict(one).items()} for one in journal.events(plan_id)]
-        return _row(journal.kept(plan_id)) | {"events": events}
+        events = [asdict(one) for one in journal.events(plan_id)]
+        return _row(journal.kept(plan_id)) | {"events": plain(events)}
 
     @app.post("/exits/{plan_id}/halt", tags=["act"], summary="No further order of this plan")
-    def halt(plan_id: PlanId, caller: acts) -> dict[str, Any]:
+    def halt(plan_id: PlanId, who: Caller = acts) -> dict[str, Any]:
         from mm_dagster.pipeline import exits
 
-        kept = exits.halt(allowed(), plan_id, caller.person or caller.through)
+        kept = exits.halt(allowed(), plan_id, who.person or who.through)
         return _row(kept) | {"sentence": "Halted. What was sent is sent."}
 
     @app.get("/x/{plan_id}", include_in_schema=False)
@@ -136,29 +138,30 @@ def add_exits(
         return HTMLResponse(text)
 
     @app.post("/x/{plan_id}", include_in_schema=False)
-    def approve(plan_id: PlanId, approval: Approval, caller: acts) -> JSONResponse:
+    def approve(plan_id: PlanId, approval: Approval, who: Caller = acts) -> JSONResponse:
         from mm_dagster.pipeline import exits
 
-        if caller.through != "page":
+        if who.through != "page":
             raise HTTPException(403, "a person approves: open the link in a browser that has entered")
         project = allowed()
         _signed(project, plan_id, approval.until, approval.signature)
         kept = exits.approve(
-            project, plan_id, caller.person or "page", stopped=approval.stopped, amount=_amount(approval.amount)
+            project, plan_id, who.person or "page", stopped=approval.stopped, amount=_amount(approval.amount)
         )
         said = "Approved. The schedule carries it out within seconds, if `mm up` runs it; this page says how far it is."
         return JSONResponse(_row(kept) | {"sentence": said})
 
 
-def _row(kept: "Kept") -> dict[str, Any]:
+def _row(kept: Kept) -> dict[str, Any]:
     from mm_dagster.pipeline.exit_ledger import plan_row
 
     return plain(plan_row(kept))
 
 
-def _page(project: Project, kept: "Kept") -> Mapping[str, Any]:
+def _page(project: Project, kept: Kept) -> Mapping[str, Any]:
     """What the page of a plan shows."""
     from mm_dagster.execution.journal import Journal
+    from mm_dagster.execution.machine import limit_of
 
     rules, terms = kept.plan.terms.rules, kept.plan.terms
     base, _, quote = terms.symbol.partition("-")
@@ -170,7 +173,7 @@ def _page(project: Project, kept: "Kept") -> Mapping[str, Any]:
         "amount": rules.amount(terms.inventory),
         "base": base,
         "quote": quote,
-        "limit": rules.limit(Decimal(repr(price)) * (1 - terms.hard)) if price else None,
+        "limit": limit_of(terms, Decimal(repr(price))) if price else None,
         "is_open": kept.plan.state == "PROPOSED" and kept.expires_at > project.now(),
         "timezone": project.config.alerts.timezone,
         "simulated": project.config.market(terms.symbol).is_simulated,
@@ -185,11 +188,8 @@ def _amount(text: str | None) -> Decimal | None:
     """
     if not text:
         return None
-    try:
-        found = Decimal(text)
-    except InvalidOperation:
-        found = Decimal(0)
-    if not found.is_finite() or found <= 0:
+    found = positive_decimal(text)
+    if found is None:
         raise HTTPException(422, "amount: write it with a point, like 0.42")
     return found
 
@@ -197,7 +197,7 @@ def _amount(text: str | None) -> Decimal | None:
 # the signature --------------------------------------------------------------------------------------------------------
 
 
-def _link(project: Project, kept: "Kept") -> str:
+def _link(project: Project, kept: Kept) -> str:
     until = int(kept.expires_at.timestamp())
     return f"/x/{kept.plan_id}?{urlencode({'until': until, 'signature': _signature(project, kept.plan_id, until)})}"
 
@@ -206,7 +206,7 @@ def _signature(project: Project, plan_id: str, until: int) -> str:
     return hmac.new(_key(project.data), f"{plan_id}.{until}".encode(), hashlib.sha256).hexdigest()
 
 
-def _signed(project: Project, plan_id: str, until: int, signature: str) -> "Kept":
+def _signed(project: Project, plan_id: str, until: int, signature: str) -> Kept:
     """The plan of a link that we made, and whose time is not over.
 
     Raises:

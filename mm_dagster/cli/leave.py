@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import asdict
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
 from mm_dagster.cli.printing import AsJson, print_rows
-from mm_dagster.text import counted, did_you_mean, local_time
+from mm_dagster.text import counted, did_you_mean, local_time, positive_decimal
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from mm_dagster.config.orders import Mode
     from mm_dagster.execution.journal import Kept
     from mm_dagster.pipeline.project import Project
@@ -183,8 +184,9 @@ def _print(project: Project, plans: list[Kept], as_json: bool, *, with_events: b
     rows = [plan_row(one) for one in plans]
     journal = Journal(project.data)
     if as_json:
-        events = {one.plan_id: [asdict(event) for event in journal.events(one.plan_id)] for one in plans}
-        print_rows([row | {"events": _plain_events(events[row["plan_id"]])} for row in rows], as_json)
+        print_rows(
+            [row | {"events": [asdict(event) for event in journal.events(row["plan_id"])]} for row in rows], as_json
+        )
         return
     zone = project.config.alerts.timezone
     shown = [
@@ -204,20 +206,11 @@ def _print(project: Project, plans: list[Kept], as_json: bool, *, with_events: b
             out.print(f"  {local_time(event.at, zone)} {event.kind}: {event.said}", highlight=False, soft_wrap=True)
 
 
-def _plain_events(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from mm_dagster.pages.plain import plain
-
-    return [{name: plain(value) for name, value in event.items()} for event in events]
-
-
 def _amount(text: str | None) -> Decimal | None:
     if text is None:
         return None
-    try:
-        found = Decimal(text)
-    except InvalidOperation:
-        found = Decimal(0)
-    if not found.is_finite() or found <= 0:
+    found = positive_decimal(text)
+    if found is None:
         raise CommandError(f"--amount: {text!r} is no amount; write it with a point, like 0.42")
     return found
 

@@ -42,6 +42,23 @@ def grid(**changes: Any) -> GridConfig:
     return GridConfig(**(base | changes))
 
 
+def alert(kind: str, name: str, **changes: Any) -> Alert:
+    """One of the usual grid."""
+    of = grid()
+    base: dict[str, Any] = {
+        "alert_id": "0123456789abcdef",
+        "kind": kind,
+        "grid_id": of.id,
+        "symbol": of.symbol,
+        "activated_at": of.activated_at,
+        "as_of": T0,
+        "state": name,
+        "state_since": T0 - minutes(15),
+        "priority": 0,
+    }
+    return Alert(**(base | changes))
+
+
 def state(of: GridConfig, as_of: datetime, name: str = "NORMAL", **changes: Any) -> dict[str, Any]:
     window = {"WARNING": 240, "LATEST_ACCEPTABLE_EXIT": 60, "MANDATORY_EXIT": 0}
     advice = {

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_dagster.alerts import drill, failures, message, newcomers
-from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED, Alert
+from mm_dagster.alerts.alert import JUDGED, PARTLY_JUDGED
 from mm_dagster.alerts.digest_words import Change, Day, GridLine, digest
 from mm_dagster.alerts.parts import MESSAGE_LIMIT, TITLE_LIMIT, Part, cut, length, text_of
 from mm_dagster.config.exit import ExitConfig
@@ -21,7 +21,7 @@ from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import ALERT_KINDS, ENTRY_ADVICE, MEASURED, STATES
 from mm_dagster.text import brief_time
-from mm_dagster_tests.alerts.given import ABOVE, RISK, T0, bot_rows, entry, grid, minutes, state
+from mm_dagster_tests.alerts.given import ABOVE, RISK, T0, alert, bot_rows, entry, grid, minutes, state
 from mm_dagster_tests.examples import examples
 
 GRID = grid()
@@ -30,21 +30,6 @@ WHY = ["Break below the grid within 24 h: 71 % (limit 60 %)", "True range agains
 MONEY = "The grid stands at +2.50 USDT; 21.40 more at risk to the stop."
 SPLIT = "The grid stands at +2.50 USDT (realised +8.31, unrealised -5.81); 21.40 more at risk to the stop."
 TIMES = "Since 10 Jan 11:45, as of 12:00 UTC."
-
-
-def alert(kind: str, name: str, **changes: Any) -> Alert:
-    base: dict[str, Any] = {
-        "alert_id": "0123456789abcdef",
-        "kind": kind,
-        "grid_id": GRID.id,
-        "symbol": GRID.symbol,
-        "activated_at": GRID.activated_at,
-        "as_of": T0,
-        "state": name,
-        "state_since": T0 - minutes(15),
-        "priority": 0,
-    }
-    return Alert(**(base | changes))
 
 
 def test_a_warning_says_what_to_do_by_when_the_first_reason_and_the_money():

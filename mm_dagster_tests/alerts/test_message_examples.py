@@ -20,7 +20,7 @@ from mm_dagster.config.risk import TouchConfig
 from mm_dagster.exit.measured import worth_of_warning
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import ALERT_KINDS
-from mm_dagster_tests.alerts.given import BELOW, RISK, T0, bot_rows, entry, grid, minutes, state
+from mm_dagster_tests.alerts.given import BELOW, RISK, T0, alert, bot_rows, entry, grid, minutes, state
 
 GOLDEN = Path(__file__).parent / "golden" / "messages.txt"
 GRID = grid()
@@ -41,21 +41,6 @@ ALL = (
     "independent grids."
 )
 ADDED = "As proposed, with 1,000.00 USDT, it adds 12.00 USDT to what the worst nights, one in 20, cost all on average."
-
-
-def alert(kind: str, name: str, **changes: Any) -> Alert:
-    base: dict[str, Any] = {
-        "alert_id": "0123456789abcdef",
-        "kind": kind,
-        "grid_id": GRID.id,
-        "symbol": GRID.symbol,
-        "activated_at": GRID.activated_at,
-        "as_of": T0,
-        "state": name,
-        "state_since": T0 - minutes(15),
-        "priority": 0,
-    }
-    return Alert(**(base | changes))
 
 
 def of_grids() -> Iterator[tuple[str, tuple[str, str]]]:

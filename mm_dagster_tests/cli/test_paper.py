@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +11,7 @@ from mm_dagster.bars import BAR, iso
 from mm_dagster.pipeline import exits
 from mm_dagster_tests import paper_home
 from mm_dagster_tests.cli.small import called
+from mm_dagster_tests.execution.trials import Hasty
 from mm_dagster_tests.paper_home import DAYS, GRID, calm, copied, opened, states
 
 
@@ -22,12 +22,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += max(seconds, 1e-3)
-
-    monkeypatch.setattr(exits, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(exits, "time", Hasty())
     return copied(filled, tmp_path / "home")
 
 

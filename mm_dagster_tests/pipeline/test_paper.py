@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import dagster as dg
 import polars as pl
@@ -28,6 +27,7 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.ticks import run_days, run_tick
 from mm_dagster.tables.registry import dtypes
 from mm_dagster_tests import paper_home
+from mm_dagster_tests.execution.trials import Hasty
 from mm_dagster_tests.paper_home import DAYS, GRID, NOW, calm, copied, opened, set_clock, states
 
 
@@ -39,12 +39,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, in which waiting takes no time."""
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += max(seconds, 1e-3)
-
-    monkeypatch.setattr(exits, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(exits, "time", Hasty())
     return copied(filled, tmp_path / "home")
 
 
