@@ -137,7 +137,7 @@ class Driver:
                 self._journal.note(self._plan_id, "STOP", "the bot is asked to stop", self._world.utc(), stops=1)
                 self._world.say("STOP", "the bot is asked to stop")
                 assert self._world.stop is not None
-                self._send(self._world.stop.stop, "")
+                self._send(self._world.stop.stop, None)
 
     def _ask(self, kept: Kept, action: Ask) -> None:
         """A question. Its moment is that before it was put: what it tells is no newer."""

@@ -11,15 +11,13 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
-
-from filelock import FileLock, Timeout
 
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.config.orders import Mode
@@ -67,10 +65,6 @@ class JournalError(ForeseenError):
 
 class Overtaken(JournalError):
     """Somebody else changed the plan meanwhile."""
-
-
-class AccountLocked(JournalError):
-    """Another process sells at the account."""
 
 
 @dataclass(frozen=True)
@@ -134,35 +128,6 @@ class Event:
     at: datetime
     kind: str
     said: str
-
-
-@contextmanager
-def account_lock(folder: Path, fingerprint: str) -> Iterator[None]:
-    """One process at a time sells at an account; the lock ends with the process that holds it, however that ends.
-
-    Args:
-        folder: the same one for all processes of this machine that may; it is made where there is none.
-        fingerprint: of the account, the same for all; see market/trading.py.
-
-    Raises:
-        AccountLocked: another process has it.
-        JournalError: the folder cannot be used. Nothing was asked of the exchange.
-    """
-    path = folder / f"orders-{fingerprint}.lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0, mode=0o600)
-        lock.acquire()
-    except Timeout:
-        raise AccountLocked(
-            f"{path}: another process leaves a grid at this account just now; see `mm exit status`"
-        ) from None
-    except OSError as error:
-        raise JournalError(f"{path}: it cannot be locked ({error.strerror}); nothing is sold without a lock") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def new_plan_id() -> str:
@@ -282,12 +247,18 @@ class Journal:
         with self._look() as file:
             return self._kept(file, self._row(file, plan_id))
 
-    def all(self, *states: PlanState) -> tuple[Kept, ...]:
-        """The plans in any of some states, oldest first; all of them where none is named."""
+    def all(self, *states: PlanState, without: Mode | None = None) -> tuple[Kept, ...]:
+        """The plans in any of some states, oldest first.
+
+        Args:
+            states: none named: all of them.
+            without: plans of this mode are left out.
+        """
         wanted = states or get_args(PlanState)
         with self._look() as file:
             rows = file.execute(
-                f"SELECT * FROM plan WHERE state IN ({_marks(wanted)}) ORDER BY created_at, plan_id", wanted
+                f"SELECT * FROM plan WHERE state IN ({_marks(wanted)}) AND mode IS NOT ? ORDER BY created_at, plan_id",
+                (*wanted, without),
             ).fetchall()
             return tuple(self._kept(file, row) for row in rows)
 

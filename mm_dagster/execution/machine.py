@@ -405,8 +405,7 @@ def _stopping(plan: Plan, seen: Seen) -> Action:
         return Wait(POLL_SECONDS, "the bot is stopping")
     if state == "unknown":
         return Enter("HALTED", "the exchange does not say whether the bot runs: see the exchange")
-    asked = seen.cancelled.get("", 0)
-    if asked and seen.now - (seen.sent or seen.began) < plan.terms.settle_seconds:
+    if seen.sent is not None and seen.now - seen.sent < plan.terms.settle_seconds:
         return Wait(POLL_SECONDS, "the bot was asked to stop")
     if plan.stops >= MOST_ROUNDS:
         return Enter("HALTED", f"the bot runs on although it was asked to stop {plan.stops} times: see the exchange")

@@ -15,7 +15,8 @@ import platformdirs
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.config.orders import Mode
-from mm_dagster.execution.journal import FOLDER, AccountLocked, JournalError, Kept, account_lock
+from mm_dagster.execution.journal import FOLDER, JournalError, Kept
+from mm_dagster.execution.locks import AccountLocked, account_lock
 from mm_dagster.market.order_venue import GridStop, OrderVenue
 from mm_dagster.pipeline.project import Project
 

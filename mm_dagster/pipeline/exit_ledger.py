@@ -91,27 +91,32 @@ def tell(project: Project, kept: Kept, unknown: str = "") -> None:
             logger.warning("%s: no answer is noted: %s", name, error)
 
 
-def keep(project: Project) -> int:
-    """Writes the journal into the lake, where it can be asked in SQL.
-
-    Returns:
-        How many plans there are.
-    """
+def keep(project: Project) -> None:
+    """Writes what is new in the journal into the lake, where it can be asked in SQL."""
     journal = Journal(project.data)
-    plans, events = journal.all(), journal.events()
-    if not plans:
-        return 0
-    frames = {
-        "exit_plan": [plan_row(one) for one in plans],
-        "exit_order": [row for one in plans for row in _order_rows(one)],
-        "exit_event": [_event_row(one) for one in events],
-    }
     with project.turn_lock():
+        events = _new_events(journal, project)
+        # Nothing of a plan changes without an event.
+        plans = [journal.kept(name) for name in dict.fromkeys(event.plan_id for event in events)]
+        frames = {
+            "exit_plan": [plan_row(one) for one in plans],
+            "exit_order": [row for one in plans for row in _order_rows(one)],
+            "exit_event": [_event_row(one) for one in events],
+        }
         for table, rows in frames.items():
             if rows:
                 frame = pl.DataFrame(rows, schema={name: dtypes(table)[name] for name in rows[0]}, orient="row")
                 project.lake.upsert(table, frame, commit=Commit("exits", table, ""))
-    return len(plans)
+
+
+def _new_events(journal: Journal, project: Project) -> Sequence[Event]:
+    """The events that the lake does not have; all of them where its last one is none of this journal's."""
+    newest = 'SELECT sequence, plan_id, "at", kind, said FROM exit_event ORDER BY sequence DESC LIMIT 1'
+    last = project.lake.sql(newest).to_dicts()
+    if not last:
+        return journal.events()
+    since = journal.events(after=last[0]["sequence"] - 1)
+    return since[1:] if since and _event_row(since[0]) == last[0] else journal.events()
 
 
 def plan_row(kept: Kept) -> dict[str, Any]:

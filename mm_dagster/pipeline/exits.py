@@ -446,18 +446,18 @@ def open_plans(project: Project) -> list[Kept]:
     if not exists(project.data):
         return []
     journal, since = Journal(project.data), project.now() - _LOOKED_AFTER
-    kinds: dict[str, list[str]] = {}
-    last: dict[str, int] = {}
-    for event in journal.events():
-        kinds.setdefault(event.plan_id, []).append(event.kind)
-        last[event.plan_id] = event.number
-    found = [
-        one
-        for one in journal.all()
-        if one.plan.state in RUNNING or _is_open(one, since) or not is_told(one, kinds.get(one.plan_id, []))
-    ]
+    # What is over on paper is asked for nothing more, and there may be thousands of it.
+    candidates = [*journal.all(*RUNNING, "HALTED"), *journal.all("DONE", "EXPIRED", without="paper")]
+    found: list[tuple[bool, int, Kept]] = []
+    for one in candidates:
+        is_running = one.plan.state in RUNNING
+        if one.mode == "paper" and not is_running and not _is_open(one, since):
+            continue
+        events = journal.events(one.plan_id)
+        if is_running or _is_open(one, since) or not is_told(one, [event.kind for event in events]):
+            found.append((not is_running, events[-1].number if events else 0, one))
     # What waits longest comes first, and what is halted after what may go on: none keeps another one waiting.
-    return sorted(found, key=lambda one: (one.plan.state not in RUNNING, last.get(one.plan_id, 0)))
+    return [one for *_, one in sorted(found, key=lambda each: each[:2])]
 
 
 def _is_open(kept: Kept, since: datetime) -> bool:

@@ -20,7 +20,8 @@ from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso, parse_time
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.errors import ForeseenError
 from mm_dagster.evaluation.outcomes import MONEY_AFTER
-from mm_dagster.execution.journal import FOLDER, AccountLocked, Journal, JournalError, Kept, account_lock, exists
+from mm_dagster.execution.journal import FOLDER, Journal, JournalError, Kept, exists
+from mm_dagster.execution.locks import AccountLocked, account_lock
 from mm_dagster.execution.machine import RUNNING
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline import exit_ledger, exits

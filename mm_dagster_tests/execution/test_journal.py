@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mm_dagster.execution import journal as journals
-from mm_dagster.execution.journal import AccountLocked, Journal, JournalError, Overtaken, account_lock
+from mm_dagster.execution.journal import Journal, JournalError, Overtaken
+from mm_dagster.execution.locks import AccountLocked, account_lock
 from mm_dagster.execution.machine import Order, Terms
 from mm_dagster_tests.execution.trials import RULES, START, propose
 
@@ -147,7 +148,7 @@ def test_a_journal_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_one_at_a_time_sells_at_an_account_and_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     folder = tmp_path / "locks"
     code = (
-        "import sys, time; from pathlib import Path; from mm_dagster.execution.journal import account_lock\n"
+        "import sys, time; from pathlib import Path; from mm_dagster.execution.locks import account_lock\n"
         "with account_lock(Path(sys.argv[1]), 'a1'):\n print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:

@@ -16,9 +16,10 @@ from mm_dagster.market import grid_bots_bybit
 
 ORDERS = (
     "mm_dagster.execution.machine", "mm_dagster.execution.drive", "mm_dagster.execution.journal",
-    "mm_dagster.execution.paper", "mm_dagster.market.order_venue", "mm_dagster.market.orders", "mm_dagster.market.bots",
-    "mm_dagster.pipeline.exit_account", "mm_dagster.pipeline.exit_ledger", "mm_dagster.pipeline.exit_refusals",
-    "mm_dagster.pipeline.exits", "mm_dagster.pipeline.paper",
+    "mm_dagster.execution.locks", "mm_dagster.execution.paper", "mm_dagster.market.order_venue",
+    "mm_dagster.market.orders", "mm_dagster.market.bots", "mm_dagster.pipeline.exit_account",
+    "mm_dagster.pipeline.exit_ledger", "mm_dagster.pipeline.exit_refusals", "mm_dagster.pipeline.exits",
+    "mm_dagster.pipeline.paper",
 )  # fmt: skip
 
 

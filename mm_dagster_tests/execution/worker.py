@@ -19,7 +19,8 @@ from mm_dagster.books.book import Book, parse
 from mm_dagster.config.markets import CcxtVenue
 from mm_dagster.execution import machine
 from mm_dagster.execution.drive import Driver, World
-from mm_dagster.execution.journal import AccountLocked, Journal, JournalError, account_lock
+from mm_dagster.execution.journal import Journal, JournalError
+from mm_dagster.execution.locks import AccountLocked, account_lock
 from mm_dagster.market.account import Credentials
 from mm_dagster.market.bots import OkxGridStop
 from mm_dagster.market.connection import Retry

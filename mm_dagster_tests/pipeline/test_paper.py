@@ -14,7 +14,8 @@ import pytest
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.defs.paper import leave_on_paper, paper_session_is_due
-from mm_dagster.execution.journal import Journal, account_lock
+from mm_dagster.execution.journal import Journal
+from mm_dagster.execution.locks import account_lock
 from mm_dagster.execution.machine import RUNNING
 from mm_dagster.execution.paper import Ledger, PaperVenue
 from mm_dagster.history.lake import Commit
@@ -62,6 +63,31 @@ def test_a_grid_of_a_simulated_market_is_left_on_the_books_of_now(project: Proje
     assert 10 < row["shortfall_bp"] < 60
     assert reconcile(project, kept) == []
     assert project.lake.read("exit_plan")["state"].to_list() == ["DONE"]
+
+
+def test_the_lake_gets_what_is_new_and_all_of_it_where_it_knows_another_journal(project: Project) -> None:
+    for _ in range(2):
+        kept = exits.propose(project, GRID, "paper", accept=True)
+        exits.approve(project, kept.plan_id, "a test")
+        exits.carry_out(project, kept.plan_id)
+    lake, journal = project.lake, Journal(project.data)
+
+    def events() -> list[tuple[int, str, str]]:
+        return [(row["sequence"], row["kind"], row["said"]) for row in lake.read("exit_event").to_dicts()]
+
+    whole = [(event.number, event.kind, event.said) for event in journal.events()]
+    assert events() == whole
+    before = lake.stamp()
+    exit_ledger.keep(project)
+    assert lake.stamp() == before, "nothing is new"
+    journal.note(kept.plan_id, "STOP", "one more", NOW)
+    exit_ledger.keep(project)
+    assert events() == [*whole, (whole[-1][0] + 1, "STOP", "one more")]
+    other = lake.read("exit_event").with_columns(said=pl.lit("of another journal"))
+    lake.upsert("exit_event", other, commit=Commit("test", "exit_event", ""))
+    exit_ledger.keep(project)
+    assert events() == [*whole, (whole[-1][0] + 1, "STOP", "one more")]
+    assert lake.read("exit_plan").height == 2
 
 
 def test_another_process_goes_on_where_one_let_go(folder: Path) -> None:
