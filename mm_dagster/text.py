@@ -79,7 +79,7 @@ def price_text(price: float, tick: float | None = None) -> str:
 
 def plain_text(number: float) -> str:
     """The shortest decimal that reads back as the same float, as files have it: no exponent, no thousands separator."""
-    return f"{Decimal(repr(float(number))):f}".removesuffix(".0") if math.isfinite(number) else str(number)
+    return f"{exact(number):f}".removesuffix(".0") if math.isfinite(number) else str(number)
 
 
 def money_text(amount: float, capital: float, *, signed: bool = False) -> str:
@@ -265,3 +265,8 @@ def positive_decimal(text: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return found if found.is_finite() and found > 0 else None
+
+
+def exact(number: float) -> Decimal:
+    """The shortest decimal that names the float, which is the one that people and venues write."""
+    return Decimal(repr(float(number)))

@@ -29,7 +29,7 @@ from mm_dagster.pages import live
 from mm_dagster.pages.plain import plain
 from mm_dagster.pipeline.access import Caller
 from mm_dagster.pipeline.project import Project
-from mm_dagster.text import positive_decimal
+from mm_dagster.text import exact, positive_decimal
 
 if TYPE_CHECKING:
     from mm_dagster.execution.journal import Kept
@@ -173,7 +173,7 @@ def _page(project: Project, kept: Kept) -> Mapping[str, Any]:
         "amount": rules.amount(terms.inventory),
         "base": base,
         "quote": quote,
-        "limit": limit_of(terms, Decimal(repr(price))) if price else None,
+        "limit": limit_of(terms, exact(price)) if price else None,
         "is_open": kept.plan.state == "PROPOSED" and kept.expires_at > project.now(),
         "timezone": project.config.alerts.timezone,
         "simulated": project.config.market(terms.symbol).is_simulated,

@@ -29,6 +29,7 @@ from mm_dagster.execution.machine import (
     Wait,
 )
 from mm_dagster.market.order_venue import GridStop, OrderVenue
+from mm_dagster.text import exact
 
 LONGEST_PAUSE = 30.0
 """Seconds between two questions to an exchange that does not answer."""
@@ -179,7 +180,7 @@ class Driver:
             case "holding":
                 return venue.holding(symbol)
             case "book":
-                return Decimal(repr(self._world.book().mid))
+                return exact(self._world.book().mid)
             case "stop":
                 return "unknown" if self._world.stop is None else self._world.stop.state()
             case _:

@@ -23,6 +23,7 @@ from mm_dagster.execution import durable
 from mm_dagster.execution.journal import FOLDER, NAME, JournalError
 from mm_dagster.market.order_venue import Holding, MarketRules, OpenOrder, OrderRecord
 from mm_dagster.market.venue import VenueError
+from mm_dagster.text import exact
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS paper_balance (
@@ -115,10 +116,10 @@ def taken(book: Book, rules: MarketRules, lots: int, limit: Decimal, before: Map
     found, left = [], lots
     for price_number, amount in book.bids.tolist():
         # The shortest text of a float is what the exchange sent.
-        price = Decimal(repr(price_number))
+        price = exact(price_number)
         if not left or price < limit:
             break
-        there = rules.lots(Decimal(repr(amount))) - before.get(price, 0)
+        there = rules.lots(exact(amount)) - before.get(price, 0)
         if there > 0:
             found.append(Fill(price, min(left, there)))
             left -= found[-1].lots

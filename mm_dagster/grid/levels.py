@@ -8,7 +8,7 @@ import numpy as np
 
 from mm_dagster.arrays import Floats
 from mm_dagster.tables.market import MarketRules
-from mm_dagster.text import number_text
+from mm_dagster.text import exact, number_text
 
 
 def round_prices(grid_prices: Floats, rules: MarketRules) -> Floats:
@@ -18,7 +18,7 @@ def round_prices(grid_prices: Floats, rules: MarketRules) -> Floats:
     """
     if rules.price_tick is None:
         return grid_prices
-    tick = _decimal(rules.price_tick)
+    tick = exact(rules.price_tick)
     return np.array([_multiple(price, tick, ROUND_HALF_EVEN) for price in grid_prices.tolist()])
 
 
@@ -26,7 +26,7 @@ def round_quantity(quantity: float, rules: MarketRules) -> float:
     """The largest multiple of the lot that is not above the quantity, in decimal arithmetic like `round_prices`."""
     if rules.amount_lot is None:
         return quantity
-    return _multiple(quantity, _decimal(rules.amount_lot), ROUND_FLOOR)
+    return _multiple(quantity, exact(rules.amount_lot), ROUND_FLOOR)
 
 
 def levels_clash(grid_prices: Floats, rules: MarketRules) -> str | None:
@@ -72,13 +72,8 @@ def order_too_small(grid_prices: Floats, quantity: float, rules: MarketRules) ->
     return None
 
 
-def _decimal(number: float) -> Decimal:
-    """The shortest decimal that names the float, which is the one that people and venues write."""
-    return Decimal(repr(float(number)))
-
-
 def _multiple(number: float, unit: Decimal, rounding: str) -> float:
-    return float((_decimal(number) / unit).to_integral_value(rounding) * unit)
+    return float((exact(number) / unit).to_integral_value(rounding) * unit)
 
 
 def _shown(number: float | None) -> str:

@@ -17,6 +17,7 @@ from mm_dagster.execution.journal import Journal, Kept
 from mm_dagster.execution.plan import LATE
 from mm_dagster.pipeline.exit_account import permissions_of
 from mm_dagster.pipeline.project import Project
+from mm_dagster.text import exact
 
 REHEARSED_WITHIN = timedelta(days=30)
 """A plan on paper, or a test, that is older proves nothing of today's configuration."""
@@ -166,8 +167,3 @@ def most_of(project: Project, grid: GridConfig, mode: Mode) -> Decimal:
     allowed = project.config.orders.of(grid.id).max_notional
     # On paper nothing is lost by too much.
     return exact(allowed) if allowed is not None else Decimal("1e12") if mode == "paper" else Decimal(0)
-
-
-def exact(number: float) -> Decimal:
-    """The decimal that a number is written as."""
-    return Decimal(repr(float(number)))

@@ -34,7 +34,6 @@ from mm_dagster.pipeline.exit_account import account_of, bot_of, grid_stop, one_
 from mm_dagster.pipeline.exit_ledger import BP, TOLD, TOLD_OPEN, is_told, keep, tell, tell_unknown, unknown_orders
 from mm_dagster.pipeline.exit_refusals import (
     ExitRefused,
-    exact,
     is_killed,
     most_of,
     refuse_for_real,
@@ -46,7 +45,7 @@ from mm_dagster.pipeline.exit_refusals import (
 from mm_dagster.pipeline.leave import plan_of
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.rehearsal import rehearse
-from mm_dagster.text import number_text
+from mm_dagster.text import exact, number_text
 
 _LOOKED_AFTER = timedelta(hours=1)
 """So long after a plan was halted its open orders are looked at; then a person does."""
@@ -344,6 +343,8 @@ def carry_out(
 
 def _cannot(project: Project, kept: Kept) -> str | None:
     """Why nothing can be asked about a plan with the configuration as it is now; None: it can."""
+    if not project.config.orders.allows(kept.mode):
+        return withdrawn_from(project, kept)
     try:
         grid = _grid(project, kept)
         if kept.mode == "paper":

@@ -31,6 +31,7 @@ from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline.books import book_now
 from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.market import NO_RULES
+from mm_dagster.text import exact
 
 OF_THE_PAST = "of_the_past"
 """In what is noted beside a plan's forecast: it is carried out on stored candles, in their time."""
@@ -126,7 +127,7 @@ def _impact(project: Project, kept: Kept) -> float:
 
 
 def _fee(grid: GridConfig) -> Decimal:
-    return Decimal(repr(grid.fees.taker))
+    return exact(grid.fees.taker)
 
 
 def _nobody_sets() -> float:

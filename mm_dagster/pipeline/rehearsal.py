@@ -7,13 +7,13 @@ says yes, and is halted by its first no.
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import Decimal
 
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.drive import World
 from mm_dagster.execution.journal import Journal, Kept, Overtaken
 from mm_dagster.execution.machine import PlanState, client_id, limit_of
 from mm_dagster.market.order_venue import OrderChecks
+from mm_dagster.text import exact
 
 
 def rehearse(journal: Journal, plan_id: str, world: World, checks: OrderChecks) -> Kept:
@@ -59,7 +59,7 @@ def _checked(journal: Journal, kept: Kept, world: World, checks: OrderChecks) ->
         if world.is_killed():
             return "HALTED", "the kill file is there: nothing is asked any more"
         try:
-            limit = limit_of(terms, Decimal(repr(world.book().mid)))
+            limit = limit_of(terms, exact(world.book().mid))
             if not rules.takes(lots, limit):
                 return "HALTED", f"{rules.amount(lots)} at {limit} is too little for an order there"
             said = checks.rehearse(terms.symbol, name, rules.amount(lots), limit)

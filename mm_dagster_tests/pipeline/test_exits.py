@@ -17,6 +17,7 @@ from mm_dagster.bars import floor_bar
 from mm_dagster.books.book import Book, parse
 from mm_dagster.errors import ForeseenError
 from mm_dagster.execution.journal import Journal, JournalError, Kept
+from mm_dagster.execution.machine import Order
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline import exits
 from mm_dagster.pipeline.project import Project
@@ -253,6 +254,24 @@ def test_a_permission_that_is_taken_back_halts_and_is_told_once(desk: Desk) -> N
     told = desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT")
     assert told.height == 1
     assert kept.plan_id in told["message"][0]
+
+
+def test_with_the_mode_off_not_even_an_open_order_is_asked_about_and_a_person_hears_of_it(desk: Desk) -> None:
+    desk.rehearsed()
+    kept = desk.proposed()
+    exits.approve(desk.project, kept.plan_id, "anna", stopped=True)
+    journal = Journal(desk.folder / "data")
+    journal.enter(kept.plan_id, ("APPROVED",), "SELLING", "a test", NOW)
+    journal.intend(kept.plan_id, Order(1, f"mm{kept.plan_id}n1", 5_000, Decimal("99.5")), Decimal(100), NOW)
+    desk.allow(mode="off")
+    before = len(desk.server.requests)
+    left = exits.carry_out(desk.project, kept.plan_id)
+    assert left.plan.state == "HALTED"
+    # The ledger of messages goes by the exchange's time; nothing of the account is asked.
+    assert {one.path for one in desk.server.requests[before:]} <= {"/api/v1/timestamp"}
+    assert "mode: off allows no live plan" in left.reason
+    (told,) = desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT").to_dicts()
+    assert f"What became of mm{kept.plan_id}n1 is not known" in told["message"]
 
 
 def test_a_halt_whose_process_died_is_told_by_the_next(desk: Desk) -> None:
