@@ -418,7 +418,10 @@ def kraken(payload: bytes, scales: Scales) -> tuple[Message, ...]:
         if not isinstance(data, dict):
             raise MessageError(f"no object: {data!r:.40}")
         symbol = _of(data, "symbol", str)
-        told.append(_kraken(channel, kind, data, symbol, _scale(symbol, scales)))
+        if symbol in scales:
+            told.append(_kraken(channel, kind, data, symbol, scales[symbol]))
+    if not told and found["data"]:
+        raise MessageError("it is of no market that anybody asked for")
     return tuple(told)
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mm_dagster.bars import FIRST_DAY, iso
 from mm_dagster.config import written
 from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.books import BooksConfig
 from mm_dagster.config.errors import ConfigError, foreseen
 from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.exit import ExitConfig
@@ -44,6 +45,7 @@ FILES: dict[str, type[Model]] = {
     "evaluation": EvaluationConfig,
     "portfolio": PortfolioConfig,
     "orders": OrdersConfig,
+    "books": BooksConfig,
 }
 
 M = TypeVar("M", bound=Model)

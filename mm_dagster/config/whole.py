@@ -8,6 +8,7 @@ from typing import Any
 
 from mm_dagster.config import sources
 from mm_dagster.config.alerts import AlertsConfig
+from mm_dagster.config.books import BooksConfig
 from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
@@ -77,6 +78,7 @@ class Config(Model):
     evaluation: EvaluationConfig = EvaluationConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     orders: OrdersConfig = OrdersConfig()
+    books: BooksConfig = BooksConfig()
     grids: tuple[GridConfig, ...] = ()
 
     @property
