@@ -126,6 +126,7 @@ class Follower:
         self.market = market
         self.state = state
         self.trade: Callable[[Trade, int], None] | None = None
+        self._rule = market.rule
         self._scales = {market.name: market.scale}
 
     @classmethod
@@ -177,10 +178,10 @@ class Follower:
 
     def _records(self, stream: str, payload: bytes) -> tuple[Record, ...]:
         kind, _, connection = stream.partition(" ")
+        if kind == "PUSHED":  # nearly all
+            return pushed(self._rule, payload, self._scales)
         market = self.market
         match kind:
-            case Stream.PUSHED:
-                return pushed(market.rule, payload, self._scales)
             case Stream.ANSWER:
                 return (answered(market.rule, payload, market.name, market.scale),)
             case Stream.FAILED:

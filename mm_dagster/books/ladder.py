@@ -19,6 +19,8 @@ EXPONENT = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?[eE][+-]?[0-9]{1,2}\Z")
 """A number as JSON may have it, too."""
 LONGEST = 60
 """Characters of a number."""
+MOST_DIGITS = 24
+"""Before the point."""
 MOST = 2**63 - 1
 """What a tick or a lot may count: they are stored and summed in 64 bits."""
 Levels = tuple[tuple[int, int], ...]
@@ -67,6 +69,15 @@ def whole(text: object, decimals: int, what: str) -> int:
     """
     if not isinstance(text, str) or len(text) > LONGEST:
         raise MessageError(f"it is no {what}: {text!r:.60}")
+    # Nearly all are written with a point and no more decimals than there are; these need no pattern.
+    point = text.find(".")
+    missing = decimals - (len(text) - point - 1)
+    if 0 < point <= MOST_DIGITS and missing >= 0:
+        digits = text[:point] + text[point + 1 :]
+        if digits.isdigit() and digits.isascii() and len(digits) > point:
+            counted = int(digits) * 10**missing
+            if counted <= MOST:
+                return counted
     found = PLAIN.match(text)
     if found is not None:
         before, after = found[1], found[2] or ""

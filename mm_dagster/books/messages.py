@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
 
@@ -171,12 +172,6 @@ def _refuse(constant: str) -> NoReturn:
     raise MessageError(f"no number: {constant}")
 
 
-def _whole_number(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
-        raise MessageError(f"a number is too long: {text:.40}")
-    return int(text)
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -185,19 +180,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # Fractions stay the text that was sent: not a digit is lost, and checksums are over digits.
-_DECODER = json.JSONDecoder(
-    parse_float=str, parse_int=_whole_number, parse_constant=_refuse, object_pairs_hook=_once, strict=True
-)
+_DECODER = json.JSONDecoder(parse_float=str, parse_constant=_refuse, object_pairs_hook=_once, strict=True)
 
 
+@lru_cache(maxsize=1)
 def decoded(payload: bytes) -> dict[str, Any]:
-    """The object in a message; fractions as text, whole numbers as int.
+    """The object in a message; fractions as text, whole numbers as int. Not to be changed: who asks next gets it, too.
 
     Raises:
         MessageError: it is no UTF-8, no JSON, no object, or says something twice.
     """
     try:
-        found = _DECODER.decode(payload.decode("utf-8"))
+        text = payload.decode().strip(" \t\n\r")
+        found, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            raise MessageError(f"something follows the message: {text[end:]!r:.40}")
     except MessageError:
         raise
     except (ValueError, RecursionError) as error:
@@ -335,8 +332,15 @@ def _ordered(first: int, last: int) -> None:
 
 
 def _quote(data: Mapping[str, Any], symbol: str, scale: Scale, names: tuple[str, ...], number: int | None) -> Quote:
-    bid, bid_lots, ask, ask_lots = (_text(data.get(name)) for name in names)
-    return Quote(symbol, number, scale.ticks(bid), scale.lots(bid_lots), scale.ticks(ask), scale.lots(ask_lots))
+    bid, bid_lots, ask, ask_lots = names
+    return Quote(
+        symbol,
+        number,
+        scale.ticks(_text(data.get(bid))),
+        scale.lots(_text(data.get(bid_lots))),
+        scale.ticks(_text(data.get(ask))),
+        scale.lots(_text(data.get(ask_lots))),
+    )
 
 
 def binance_snapshot(payload: bytes, symbol: str, scale: Scale) -> Snapshot:

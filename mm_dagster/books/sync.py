@@ -129,9 +129,9 @@ class Changed:
 Action = AskSnapshot | Resubscribe | Gap | Changed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
-    """What a machine knows. `step` uses one up: the book goes over to the next state, and `copied` keeps one.
+    """What a machine knows. `step` uses one up, and may change it in place; `copied` keeps one.
 
     Attributes:
         rule: whose rule.
@@ -245,7 +245,8 @@ def step(state: State, record: Record, at_ns: int) -> Step:
     if record.symbol != state.symbol:
         return state, ()
     if isinstance(record, Quote):
-        return replace(state, quote=record), ()
+        state.quote = record
+        return state, ()
     if isinstance(record, Checked):
         return _checked(state, record, at_ns) if state.rule is Rule.KRAKEN else (state, ())
     if state.rule is Rule.KRAKEN:
@@ -273,7 +274,11 @@ def _good(state: State, at_ns: int) -> Step:
     if state.lost:
         to_ns = max(at_ns, state.lost_ns)
         done = (Gap(state.symbol, state.lost, state.lost_ns, to_ns, state.lost_id, state.last_id), *done)
-    return replace(state, phase=Phase.IN_SYNC, good_ns=max(at_ns, state.good_ns), lost=()), done
+    # In place, as all that is done with every message: a copy would cost more than the change.
+    state.phase = Phase.IN_SYNC
+    state.good_ns = max(at_ns, state.good_ns)
+    state.lost = ()
+    return state, done
 
 
 def _connected(state: State, record: Connected) -> Step:
@@ -409,10 +414,11 @@ def _numbered(state: State, deltas: tuple[Delta, ...], at_ns: int) -> Step:
 def _kept_in_reach(state: State, delta: Delta) -> Step:
     """Asks for one more snapshot in time, and keeps what comes meanwhile: a change that was just taken."""
     if state.is_asked and len(state.buffer) < MOST_BUFFERED:
-        return replace(state, buffer=(*state.buffer, delta)), ()
-    if _is_soon_out_of_reach(state):
-        return replace(state, buffer=(delta,), is_asked=True), (AskSnapshot(state.symbol),)
-    return replace(state, buffer=(), is_asked=False), ()
+        state.buffer = (*state.buffer, delta)
+        return state, ()
+    state.is_asked = _is_soon_out_of_reach(state)
+    state.buffer = (delta,) if state.is_asked else ()
+    return state, (AskSnapshot(state.symbol),) if state.is_asked else ()
 
 
 def _buffered(state: State, deltas: tuple[Delta, ...]) -> State:
@@ -447,7 +453,8 @@ def _applied(state: State, delta: Delta) -> State:
         return _lose(state, Reason.CROSSED)
     if _is_out_of_reach(state):
         return _lose(state, Reason.OUT_OF_REACH)
-    return replace(state, last_id=delta.last_id)
+    state.last_id = delta.last_id
+    return state
 
 
 def _applied_in_order(side: Side, levels: Levels, ids: tuple[int, ...], last_id: int) -> None:
