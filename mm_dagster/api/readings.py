@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +14,11 @@ from mm_dagster.alerts.responses import Answers, answers_of
 from mm_dagster.alerts.seen import look
 from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso
 from mm_dagster.books.book import BP
+from mm_dagster.books.sync import Phase
 from mm_dagster.config.sources import kind_of
 from mm_dagster.pages.grid import STOPPED
+from mm_dagster.recorder.places import root_of
+from mm_dagster.recorder.status import MarketStatus, read_status
 from mm_dagster.tables.registry import STAGES
 from mm_dagster.tables.words import NOT_JUDGED_YET, STATES
 
@@ -66,6 +69,8 @@ def readings(project: Project) -> Iterator[Reading]:
     plans = lake.read("exit_plan", columns=["plan_id", "mode", "state"])
     for mode, state, number in plans.group_by("mode", "state").len().sort("mode", "state").iter_rows():
         yield Reading("mm_exit_plans", (mode, state), number)
+    if project.config.books.record:
+        yield from _recorder(project, clock - project.ahead)
     yield from _kept(project, commits)
 
 
@@ -323,6 +328,30 @@ def _bots(project: Project, clock: datetime) -> Iterator[Reading]:
         yield Reading("mm_bots", (venue, state, venues[venue].kind), number)
     for venue, at in rows.group_by("venue").agg(pl.col("observed_at").max()).sort("venue").iter_rows():
         yield Reading("mm_bots_age_seconds", (venue, venues[venue].kind), _seconds(clock - at))
+
+
+def _recorder(project: Project, clock: datetime) -> Iterator[Reading]:
+    """How the recorder stands by its own word; where it never said anything, nothing is known of it."""
+    status = read_status(root_of(project.data))
+    if status is None:
+        return
+    now = clock.timestamp()
+    yield Reading("mm_recorder_age_seconds", (), now - status.at_ns / 1e9)
+    for one in status.markets:
+        labels = one.exchange, one.symbol
+        yield from (Reading(name, labels, value(one)) for name, value in _OF_BOOK.items())
+        if one.last_recv_ns is not None:
+            yield Reading("mm_book_message_age_seconds", labels, now - one.last_recv_ns / 1e9)
+
+
+_OF_BOOK: dict[str, Callable[[MarketStatus], float | None]] = {
+    "mm_book_in_sync": lambda one: float(one.phase == Phase.IN_SYNC),
+    "mm_book_messages": lambda one: one.written,
+    "mm_book_messages_lost": lambda one: one.lost,
+    "mm_book_gaps": lambda one: one.gaps,
+    "mm_book_reconnects": lambda one: one.reconnects,
+    "mm_book_clock_offset_seconds": lambda one: None if one.clock_offset_ms is None else one.clock_offset_ms / 1000,
+}
 
 
 def _kept(project: Project, commits: pl.DataFrame) -> Iterator[Reading]:

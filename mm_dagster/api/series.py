@@ -14,6 +14,7 @@ Kind = Literal["gauge", "counter", "histogram"]
 
 GRID = ("grid_id", "symbol", "quote", "source_kind")
 MARKET = ("symbol", "venue", "source_kind")
+BOOK = ("exchange", "symbol")
 PORTFOLIO = ("quote", "source_kind")
 LIMIT = (*PORTFOLIO, "limit", "subject")
 
@@ -122,6 +123,19 @@ OF_LAKE = (
     Series("mm_bots_age_seconds", "Since the exchange told of them.", ("venue", "source_kind")),
     # leaving by the program
     Series("mm_exit_plans", "Plans to leave a grid, by how real they are and where they stand.", ("mode", "state")),
+    # order books, while books.yaml says `record: true`
+    Series("mm_recorder_age_seconds", "Since the recorder last said how it stands, which it does each second."),
+    Series("mm_book_in_sync", "1: the recorder's book is the exchange's.", BOOK),
+    Series("mm_book_message_age_seconds", "Since the last message of it was received.", BOOK),
+    Series("mm_book_messages", "Messages that were kept since the recorder began.", BOOK, "counter"),
+    Series("mm_book_messages_lost", "Messages that were received and could not be kept.", BOOK, "counter"),
+    Series("mm_book_gaps", "Spans since then in which the book was not known.", BOOK, "counter"),
+    Series("mm_book_reconnects", "Connections since then, without the first.", BOOK, "counter"),
+    Series(
+        "mm_book_clock_offset_seconds",
+        "The exchange's time of an event less that of its receipt, median of the last minute.",
+        BOOK,
+    ),
     # where it is kept
     Series("mm_lake_bytes", "Bytes of the lake's folder."),
     Series("mm_lake_files", "Files in it."),

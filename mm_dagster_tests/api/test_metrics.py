@@ -27,6 +27,8 @@ from mm_dagster.api.readings import readings
 from mm_dagster.api.series import ALL, API, OF_LAKE, RESPONSES
 from mm_dagster.pages.gather import page
 from mm_dagster.pipeline.project import Project
+from mm_dagster.recorder.places import root_of
+from mm_dagster.recorder.status import MarketStatus, Status, write_whole
 from mm_dagster.tables import words
 from mm_dagster.tables.registry import TABLES
 from mm_dagster_tests.api import prometheus
@@ -310,8 +312,37 @@ def test_a_full_lake_exports_every_series_but_what_it_cannot_have(read_only: Pro
     latency = Latency()
     latency.observe("/status", "GET", 200, 0.01)
     names = {family.name for family in text_string_to_metric_families(render(read_only, latency).decode())}
-    # There is no remote to push to, and no plan.
-    assert {one.name for one in ALL} - names == {"mm_mirror_commits_waiting", "mm_exit_plans"}
+    # There is no remote to push to, no plan, and no recorder.
+    missing = {one.name for one in ALL} - names
+    of_recorder = {one for one in missing if one.startswith(("mm_book_", "mm_recorder_"))}
+    assert missing - of_recorder == {"mm_mirror_commits_waiting", "mm_exit_plans"}
+    assert len(of_recorder) == 8
+
+
+def test_the_recorder_is_read_by_its_own_word_and_only_where_it_is_wanted(filled: Project, tmp_path: Path) -> None:
+    root = root_of(filled.data)
+    root.mkdir(parents=True)
+    now_ns = int((filled.now() - filled.ahead).timestamp()) * 10**9
+    one = MarketStatus(
+        exchange="kucoin", symbol="S-USDT", phase="IN_SYNC", reasons=(), last_recv_ns=now_ns - 7 * 10**9, written=41,
+        lost=2, per_second=3.0, gaps=1, reconnects=0, problem=None, clock_offset_ms=-250.0, file=None, file_bytes=0,
+    )  # fmt: skip
+    status = Status(
+        at_ns=now_ns - 5 * 10**9, is_running=True, pid=1, started_ns=1, code_version="1", free_bytes=1, markets=(one,)
+    )
+    write_whole(root, status)
+    assert value(scraped(render(anew(tmp_path))), "mm_recorder_age_seconds") is None
+    write(tmp_path, "books", {"record": True, "feeds": [{"exchange": "kucoin", "markets": ["S-USDT"]}]})
+    found = scraped(render(anew(tmp_path)))
+    assert value(found, "mm_recorder_age_seconds") == pytest.approx(5, abs=60)
+    assert value(found, "mm_book_in_sync", "kucoin", "S-USDT") == 1
+    assert value(found, "mm_book_messages_total", "kucoin", "S-USDT") == 41
+    assert value(found, "mm_book_messages_lost_total", "kucoin", "S-USDT") == 2
+    assert value(found, "mm_book_clock_offset_seconds", "kucoin", "S-USDT") == -0.25
+    (root / "status.json").write_text("{}")
+    found = scraped(render(anew(tmp_path)))
+    assert value(found, "mm_recorder_age_seconds") is None
+    assert value(found, "mm_up") == 1
 
 
 def test_commits_that_wait_are_counted_without_a_turn(filled: Project, tmp_path: Path) -> None:
@@ -421,6 +452,9 @@ RAISED_BY = {
     "ChannelFails": ['mm_alert_events_total{event="REFUSED", channel="pushover"} 0x20 1x40'],
     "LimitBreached": ['mm_limit_breached{limit="pair", subject="S-USDT", source_kind="ccxt"} 1x40'],
     "ExitHalted": [f'mm_exit_plans{{mode="{mode}", state="HALTED"}} 1x40' for mode in ("live", "paper")],
+    "RecorderSilent": ["mm_recorder_age_seconds 0+60x40"],
+    "BookUnknown": ["mm_recorder_age_seconds 1x40", 'mm_book_in_sync{exchange="kucoin", symbol="S-USDT"} 0x40'],
+    "BookMessagesLost": ['mm_book_messages_lost_total{exchange="kucoin", symbol="S-USDT"} 0x30 5x10'],
     "ConfigurationInvalid": ["mm_config_valid 0x40"],
     "ConfigurationVanished": ["mm_config_vanished 1x40"],
     "PushesWait": ["mm_mirror_commits_waiting 97x100"],
