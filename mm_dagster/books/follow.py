@@ -7,7 +7,7 @@ the log begins with `Follower.kept`, from which `Follower.again` goes on, wherev
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,6 +25,8 @@ EXCHANGES: dict[str, Rule] = {
     "kraken": Rule.KRAKEN,
 }
 """By their names in books.yaml."""
+TRADES_KNOWN = 512
+"""Newest trades of which it is remembered that they came: two connections that are open at a time bring each twice."""
 
 
 class Stream(StrEnum):
@@ -118,16 +120,17 @@ class Follower:
     Attributes:
         market: whose.
         state: where the machine stands.
-        trade: what is called with each trade and its time; None: nobody asks.
+        trade: what is called with each trade and its time, once, however many connections bring it; None: nobody asks.
     """
 
-    def __init__(self, market: BookMarket, state: State) -> None:
-        """One that goes on from a state."""
+    def __init__(self, market: BookMarket, state: State, trade_ids: Iterable[str] = ()) -> None:
+        """One that goes on from a state, and from the trades that were heard last."""
         self.market = market
         self.state = state
         self.trade: Callable[[Trade, int], None] | None = None
         self._rule = market.rule
         self._scales = {market.name: market.scale}
+        self._trade_ids = dict.fromkeys(trade_ids)
 
     @classmethod
     def begin(cls, market: BookMarket, at_ns: int) -> Follower:
@@ -145,17 +148,18 @@ class Follower:
         try:
             said = json.loads(head)
             market = BookMarket(said["exchange"], said["symbol"], Scale(**said["scale"]), said["depth"])
-            rule = market.rule
-        except (ValueError, TypeError, KeyError) as error:
+            rule, trade_ids = market.rule, [str(one) for one in said.get("trade_ids", ())]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(f"a checkpoint names no market: {type(error).__name__}") from None
         state = restored(rest)
         if (state.rule, state.symbol) != (rule, market.name):
             raise CheckpointError(f"a checkpoint of {market.name} has the book of {state.symbol!r:.40}")
-        return cls(market, state)
+        return cls(market, state, trade_ids)
 
     def kept(self) -> bytes:
         """Everything that it knows, as bytes."""
-        return json.dumps(asdict(self.market), sort_keys=True).encode() + b"\n" + checkpoint(self.state)
+        head = asdict(self.market) | {"trade_ids": list(self._trade_ids)}
+        return json.dumps(head, sort_keys=True).encode() + b"\n" + checkpoint(self.state)
 
     def take(self, stream: str, payload: bytes, at_ns: int) -> tuple[Action, ...]:
         """Takes a record of the log.
@@ -169,14 +173,31 @@ class Follower:
             What follows, in order.
         """
         done: tuple[Action, ...] = ()
-        for record in self._records(stream, payload):
-            if isinstance(record, Trade) and self.trade is not None:
-                self.trade(record, at_ns)
-            self.state, actions = step(self.state, record, at_ns)
-            done += actions
+        for record in self.records(stream, payload):
+            done += self.step(record, at_ns)
         return done
 
-    def _records(self, stream: str, payload: bytes) -> tuple[Record, ...]:
+    def step(self, record: Record, at_ns: int) -> tuple[Action, ...]:
+        """Takes one of the records of `records`, and says what follows."""
+        if isinstance(record, Trade) and self._is_new(record) and self.trade is not None:
+            self.trade(record, at_ns)
+        self.state, actions = step(self.state, record, at_ns)
+        return actions
+
+    def _is_new(self, trade: Trade) -> bool:
+        if trade.trade_id in self._trade_ids:
+            return False
+        self._trade_ids[trade.trade_id] = None
+        if len(self._trade_ids) > TRADES_KNOWN:
+            del self._trade_ids[next(iter(self._trade_ids))]
+        return True
+
+    def records(self, stream: str, payload: bytes) -> tuple[Record, ...]:
+        """What a record of the log says, see `take`.
+
+        Raises:
+            MessageError: its stream is none of a log.
+        """
         kind, _, connection = stream.partition(" ")
         if kind == "PUSHED":  # nearly all
             return pushed(self._rule, payload, self._scales)
@@ -186,8 +207,8 @@ class Follower:
                 return (answered(market.rule, payload, market.name, market.scale),)
             case Stream.FAILED:
                 return (SnapshotFailed(payload.decode(errors="replace")),)
-            case Stream.CONNECTED:
+            case Stream.CONNECTED if connection.isdecimal():
                 return (Connected(int(connection)),)
-            case Stream.DISCONNECTED:
+            case Stream.DISCONNECTED if connection.isdecimal():
                 return (Disconnected(int(connection)),)
         raise MessageError(f"no stream of a log: {stream!r:.40}")

@@ -155,6 +155,11 @@ class Side:
         price = self._sign * self._keys[-1]
         return price, self.lots[price]
 
+    @property
+    def worst(self) -> int | None:
+        """The price of its worst level; None: there is none."""
+        return self._sign * self._keys[0] if self._keys else None
+
     def within(self, far: int) -> int:
         """How many levels are as good as a price, or better."""
         return len(self._keys) - bisect_left(self._keys, self._sign * far)
