@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from mm_dagster.books import messages
+from mm_dagster.books.follow import EXCHANGES, BookMarket, Follower, addressed, venue_name
 from mm_dagster.books.ladder import Scale
 from mm_dagster.books.messages import Record
 from mm_dagster.books.reading import answered, pushed
@@ -128,3 +129,53 @@ def binance_l2(folder: Path, is_usdm: bool) -> Iterator[tuple[int, str, bytes]]:
         told.append((seq, at_ns, "quote", text))
     for _, at_ns, kind, text in sorted(told):
         yield at_ns, kind, text.encode()
+
+
+def binance_log(folder: Path, exchange: str, depth: int = 1001) -> list[tuple[bool, int, str, bytes]]:
+    """The log of a market of `l2/`: what a recorder would have kept of it, with its trades.
+
+    There is one snapshot of 1,000 levels, and with a depth of more than that a machine never asks for another.
+    """
+    market = BookMarket(exchange, "M", Scale(8, 8), depth)
+    told = [(at_ns, kind, payload) for at_ns, kind, payload in binance_l2(folder, exchange == "binance_usdm")]
+    trades = pl.read_parquet(folder / "trades.parquet").select(
+        "local_ns", "trade_id", "price", "qty", "buyer_is_maker", "order_type"
+    )
+    for at_ns, number, price, qty, is_maker, kind in trades.iter_rows():
+        if kind in (None, "MARKET"):
+            said = "true" if is_maker else "false"
+            text = f'{{"e":"aggTrade","s":"M","a":{number},"p":"{price}","q":"{qty}","m":{said}}}'
+            told.append((at_ns, "trade", text.encode()))
+    told.sort(key=lambda one: one[0])
+    first = told[0][0]
+    frames = [(True, first, "opened", Follower.begin(market, first).kept()), (False, first, "CONNECTED 0", b"")]
+    return frames + [
+        (False, at_ns, ("ANSWER" if kind == "snapshot" else "PUSHED") + " 0", payload) for at_ns, kind, payload in told
+    ]
+
+
+def numbered_log(path: Path, exchange: str, symbol: str, depth: int) -> list[tuple[bool, int, str, bytes]]:
+    """The log of one market of a sample of KuCoin or Binance."""
+    rule, name = EXCHANGES[exchange], venue_name(exchange, symbol)
+    market = BookMarket(exchange, symbol, scales(path, rule)[name], depth)
+    rows = pl.read_parquet(path).sort("recv_us", maintain_order=True)
+    first = rows["recv_us"][0] * 1000
+    frames = [(True, first, "opened", Follower.begin(market, first).kept())]
+    for address, direction, recv_us, payload in rows.select("address", "direction", "recv_us", "payload").iter_rows():
+        at_ns = recv_us * 1000
+        if direction == "open":
+            frames.append((False, at_ns, "CONNECTED 0", b""))
+        elif direction == "answer" and re.search(rf"symbol={name}\b", address):
+            frames.append((False, at_ns, "ANSWER 0", payload.encode()))
+        elif direction == "received" and addressed(rule, payload.encode()) == {name}:
+            frames.append((False, at_ns, "PUSHED 0", payload.encode()))
+    return frames
+
+
+def kraken_log(path: Path, pair: str) -> list[tuple[bool, int, str, bytes]]:
+    """The log of one pair of Kraken's sample."""
+    market = BookMarket("kraken", pair.replace("/", "-"), kraken_scales(path)[pair], 1000)
+    told = [(at_ns, payload) for at_ns, name, payload in kraken_as_v2(path) if name == pair]
+    first = told[0][0]
+    frames = [(True, first, "opened", Follower.begin(market, first).kept()), (False, first, "CONNECTED 0", b"")]
+    return frames + [(False, at_ns, "PUSHED 0", payload) for at_ns, payload in told]
