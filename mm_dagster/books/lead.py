@@ -65,6 +65,9 @@ def mids_of(tape: Tape, start_ns: int, end_ns: int) -> Mids:
         seen = (steps[:, 1] > 0) & (steps[:, 2] > 0)
         piece = np.cumsum(~seen)[seen]
         at_ns, twice_mid = steps[seen, 0], steps[seen, 1] + steps[seen, 2]
+    # Of several at the same time the last one holds.
+    last = np.diff(at_ns, append=end_ns) > 0
+    at_ns, twice_mid, piece = at_ns[last], twice_mid[last], piece[last]
     moves = np.diff(twice_mid, prepend=twice_mid[:1])
     moves[1:][np.diff(piece) != 0] = 0
     return Mids(at_ns, np.cumsum(moves), np.concatenate([at_ns[:1], at_ns[:-1]]))
@@ -81,7 +84,8 @@ def lead(spot: Tape, perpetual: Tape, start_ns: int, end_ns: int) -> dict[str, A
 
     Returns:
         lead_ms: above 0 the perpetual is first. lead_corr: the correlation at this lag; times that do not fit
-        together may bring it above 1. lead_first_ms and lead_second_ms: of the halves. Each None where one of the markets moved less than `LEAST_MOVES` times a half.
+        together may bring it above 1. lead_first_ms and lead_second_ms: the lead in the halves. None where one of the
+        markets moved less than `LEAST_MOVES` times in one of the halves that it is of.
     """
     here, there = mids_of(spot, start_ns, end_ns), mids_of(perpetual, start_ns, end_ns)
     middle_ns = start_ns + (end_ns - start_ns) // 2

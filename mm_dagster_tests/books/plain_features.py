@@ -222,3 +222,17 @@ def random_tape(seed: int, start_ns: int, end_ns: int) -> Tape:
         rows.append((at_ns, Op.STANDS, 0, int(rng.random() < 0.95)))
         is_known = True
     return tape_of_rows([tuple(map(int, row)) for row in rows], max(at_ns, rng.choice((end_ns, at_ns))))  # type: ignore[misc]
+
+
+Move = tuple[int, int, int]
+"""From when on, until when, and by how much."""
+
+
+def plain_contrast(here: list[Move], there: list[Move], lag_ns: int) -> int:
+    """Each move with each other one whose times, shifted, overlap with its own."""
+    return sum(
+        move * other
+        for since, until, move in here
+        for other_since, other_until, other in there
+        if max(since, other_since + lag_ns) < min(until, other_until + lag_ns)
+    )
