@@ -114,6 +114,28 @@ def addressed(rule: Rule, payload: bytes) -> frozenset[str] | None:
     return frozenset(names) if all(isinstance(name, str) for name in names) else None
 
 
+class Recent:
+    """The newest trades, so that none is taken twice."""
+
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        """Those that were heard last."""
+        self._ids = dict.fromkeys(ids)
+
+    @property
+    def ids(self) -> list[str]:
+        """Their names, the newest last."""
+        return list(self._ids)
+
+    def is_new(self, trade_id: str) -> bool:
+        """Whether a trade was not heard yet; from now on it was."""
+        if trade_id in self._ids:
+            return False
+        self._ids[trade_id] = None
+        if len(self._ids) > TRADES_KNOWN:
+            del self._ids[next(iter(self._ids))]
+        return True
+
+
 class Follower:
     """The book of one market, by its records.
 
@@ -130,7 +152,7 @@ class Follower:
         self.trade: Callable[[Trade, int], None] | None = None
         self._rule = market.rule
         self._scales = {market.name: market.scale}
-        self._trade_ids = dict.fromkeys(trade_ids)
+        self._trades = Recent(trade_ids)
 
     @classmethod
     def begin(cls, market: BookMarket, at_ns: int) -> Follower:
@@ -158,7 +180,7 @@ class Follower:
 
     def kept(self) -> bytes:
         """Everything that it knows, as bytes."""
-        head = asdict(self.market) | {"trade_ids": list(self._trade_ids)}
+        head = asdict(self.market) | {"trade_ids": self._trades.ids}
         return json.dumps(head, sort_keys=True).encode() + b"\n" + checkpoint(self.state)
 
     def take(self, stream: str, payload: bytes, at_ns: int) -> tuple[Action, ...]:
@@ -179,18 +201,10 @@ class Follower:
 
     def step(self, record: Record, at_ns: int) -> tuple[Action, ...]:
         """Takes one of the records of `records`, and says what follows."""
-        if isinstance(record, Trade) and self._is_new(record) and self.trade is not None:
+        if isinstance(record, Trade) and self._trades.is_new(record.trade_id) and self.trade is not None:
             self.trade(record, at_ns)
         self.state, actions = step(self.state, record, at_ns)
         return actions
-
-    def _is_new(self, trade: Trade) -> bool:
-        if trade.trade_id in self._trade_ids:
-            return False
-        self._trade_ids[trade.trade_id] = None
-        if len(self._trade_ids) > TRADES_KNOWN:
-            del self._trade_ids[next(iter(self._trade_ids))]
-        return True
 
     def records(self, stream: str, payload: bytes) -> tuple[Record, ...]:
         """What a record of the log says, see `take`.
