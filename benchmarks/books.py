@@ -1,9 +1,14 @@
-"""What order books cost: `python -m benchmarks.books`, some minutes. A part of it by `--part log` or `--part tick`.
+"""What order books cost: `python -m benchmarks.books`, some minutes. A part by `--part log`, `features` or `tick`.
 
 **The log.** What keeping a message costs, beside a bare append of the very bytes that the log's files have, both
 brought to the disk after each second of the messages' own clock; and with that left to a thread, which at this pace
 comes less often. They take turns. The messages are recorded ones of KuCoin, over and over, where `MM_SHARED_DATA` has
 them, so that how small they are sealed says nothing. Then how many times faster than real time they are sealed.
+
+**The features** of a quarter hour, where `MM_SHARED_DATA` has a recorded one: how many messages a second become a tape,
+and what the walk through a window takes beside the plain one that the tests hold it to, which looks through the whole
+book each time. They take turns on two minutes of Binance's BTC-USDT, must find the same whole numbers, and time of the
+processor is told. Then a window from the tape to its row.
 
 **The tick**, of 20 grids.
 Twenty markets on a loopback KuCoin, a grid on each; Dagster's own run, in process, its events kept in memory. Ticks
@@ -20,11 +25,14 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
+import numpy as np
 import polars as pl
 import yaml
 from rich.console import Console
@@ -32,6 +40,9 @@ from rich.table import Table
 
 from benchmarks.shared import SHARED
 from mm_dagster.bars import BAR, TIME, Span, iso
+from mm_dagster.books.features import measure as measure_features_of
+from mm_dagster.books.kernel import walk
+from mm_dagster.books.tape import tape_of
 from mm_dagster.definitions import defs
 from mm_dagster.defs import automation
 from mm_dagster.defs.partitions import partition_of
@@ -40,14 +51,19 @@ from mm_dagster.market.simulated import simulate
 from mm_dagster.recorder.frames import Frame, Reader
 from mm_dagster.recorder.log import QUARTER_NS, SECOND_NS, Log, files, quarter_of
 from mm_dagster.recorder.seal import seal, unsealed
+from mm_dagster_tests.books.plain_features import plain_walk, told
+from mm_dagster_tests.books.recorded import binance_log
 from mm_dagster_tests.kucoin import BOOK, Fault, KucoinServer, Request
 
+T = TypeVar("T")
 MARKETS = 20
 START = datetime(2026, 2, 3, 12, tzinfo=UTC)
 TICKS = 9
 """Of each kind that are counted."""
 MESSAGES, ROUNDS = 120_000, 7
 """Of the log: messages a round, and rounds of each kind."""
+FEATURE_ROUNDS = 3
+"""Of each kind."""
 RATE = 1000
 """Messages a second of their own clock."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -241,16 +257,64 @@ def sealing(folder: Path, sample: list[bytes]) -> tuple[str, str, str, str]:
     return said, "", f"{taken:.2f} ({taken_cpu:.2f})", f"{900 / taken:.0f}"
 
 
+def measure_features() -> Table:
+    """The tape of a recorded market, and the walk through a window of it beside a plain one."""
+    table = Table(title="features of Binance's BTC-USDT, seconds of the processor: median (least, most)")
+    for name in ("", "messages or rows", "seconds", "a second"):
+        table.add_column(name, justify="left" if not name else "right")
+    folder = SHARED / "l2" / "binance" / "BTC-USDT"
+    if not folder.is_dir():
+        table.add_row("MM_SHARED_DATA has no recorded books", "", "", "")
+        return table
+    frames = binance_log(folder, "binance")
+    found: dict[str, list[float]] = {"tape": [], "plain": [], "compiled": [], "row": []}
+    for _ in range(FEATURE_ROUNDS):
+        tape = _timed(found["tape"], lambda: tape_of(frames))
+    start_ns, until_ns = int(tape.spans[0, 0]), tape.until_ns
+    end_ns = start_ns + 120 * SECOND_NS
+    told(walk(tape, start_ns, end_ns, 5))  # compiled, or read from the disk
+    for _ in range(FEATURE_ROUNDS):
+        plain = _timed(found["plain"], lambda: plain_walk(tape, start_ns, end_ns, 5))
+        compiled = _timed(found["compiled"], lambda: walk(tape, start_ns, end_ns, 5))
+        if told(plain) != told(compiled):
+            raise SystemExit("the compiled walk found something else than the plain one")
+        _timed(found["row"], lambda: measure_features_of(tape, start_ns, until_ns, 5))
+    rows = int(np.searchsorted(tape.rows[:, 0], end_ns))
+    for name, said, count in (
+        ("tape", "messages to a tape", len(frames)),
+        ("plain", "two minutes, plain", rows),
+        ("compiled", "two minutes, compiled", rows),
+        ("row", f"a row of {(until_ns - start_ns) / 60 / SECOND_NS:.0f} minutes", len(tape.rows)),
+    ):
+        table.add_row(said, f"{count:,}", _shown3(found[name]), f"{count / statistics.median(found[name]):,.0f}")
+    times = statistics.median(found["plain"]) / statistics.median(found["compiled"])
+    table.add_row("compiled, times plain; the same whole numbers", "", f"{times:.0f}", "")
+    return table
+
+
+def _timed(taken: list[float], work: Callable[[], T]) -> T:
+    began = time.process_time()
+    found = work()
+    taken.append(time.process_time() - began)
+    return found
+
+
+def _shown3(times: list[float]) -> str:
+    return f"{statistics.median(times):.3f} ({min(times):.3f}, {max(times):.3f})"
+
+
 def main() -> None:
     """Prints the tables."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--ticks", type=int, default=TICKS, help="of each kind")
-    arguments.add_argument("--part", choices=("log", "tick"), help="only this one")
+    arguments.add_argument("--part", choices=("log", "features", "tick"), help="only this one")
     given = arguments.parse_args()
     width = 110 if not sys.stdout.isatty() else None
-    if given.part != "tick":
+    if given.part in (None, "log"):
         Console(width=width).print(measure_log())
-    if given.part == "log":
+    if given.part in (None, "features"):
+        Console(width=width).print(measure_features())
+    if given.part in ("log", "features"):
         return
     table = Table(title=f"{MARKETS} markets and grids, loopback KuCoin; seconds, median of {given.ticks} (least, most)")
     for name in ("", "without books", "with books", "more"):
