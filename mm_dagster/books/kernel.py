@@ -76,7 +76,8 @@ class Walk:
         seconds: the book at the beginning and after each second; None: it was not in sync.
         steps: (n, 3): when the best prices became what they are, best bid, best ask; 0 and 0: the book was lost.
         last: best bid, its lots, best ask, its lots, when there were both for the last time; None: never.
-        digest: of the whole book at the end, see `Ladder.digest`; None: it was not in sync.
+        digest: of the whole book at the end, or where the tape ends before; see `Ladder.digest`. None: it was not in
+            sync then.
     """
 
     in_sync_ns: int
@@ -107,7 +108,8 @@ def walk(tape: Tape, start_ns: int, end_ns: int, levels: int) -> Walk:
     """
     if not 0 < end_ns - start_ns <= LONGEST_NS:
         raise ValueError(f"a window of {end_ns - start_ns} ns: it has more than 0 and at most {LONGEST_NS}")
-    rows = tape.rows
+    # A book of before that nobody saw since is not known.
+    rows = tape.rows if tape.until_ns >= start_ns else tape.rows[:0]
     first, after = np.searchsorted(rows[:, 0], [start_ns, end_ns])
     begins = np.flatnonzero(rows[:first, 1] == BEGIN)
     rows = rows[int(begins[-1]) if len(begins) else 0 : after]

@@ -92,7 +92,7 @@ def plain_walk(tape: Tape, start_ns: int, end_ns: int, levels: int) -> Walk:
 
     has_begun = False
     for at_ns, op, price, lots in tape.rows.tolist():
-        if at_ns >= end_ns:
+        if at_ns >= end_ns or tape.until_ns < start_ns:
             break
         if at_ns >= start_ns:
             if not has_begun:

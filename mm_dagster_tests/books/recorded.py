@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from mm_dagster.books import messages
-from mm_dagster.books.follow import EXCHANGES, BookMarket, Follower, addressed, venue_name
+from mm_dagster.books.follow import EXCHANGES, BookMarket, Follower, addressed
 from mm_dagster.books.ladder import Scale
 from mm_dagster.books.messages import Record
 from mm_dagster.books.reading import answered, pushed
@@ -154,28 +154,41 @@ def binance_log(folder: Path, exchange: str, depth: int = 1001) -> list[tuple[bo
     ]
 
 
-def numbered_log(path: Path, exchange: str, symbol: str, depth: int) -> list[tuple[bool, int, str, bytes]]:
-    """The log of one market of a sample of KuCoin or Binance."""
-    rule, name = EXCHANGES[exchange], venue_name(exchange, symbol)
-    market = BookMarket(exchange, symbol, scales(path, rule)[name], depth)
+Log = list[tuple[bool, int, str, bytes]]
+"""Frames as `tape_of` takes them."""
+
+
+def numbered_logs(path: Path, exchange: str, depth: int) -> dict[str, Log]:
+    """The log of each market of a sample of KuCoin or Binance, by the venue's name of it."""
+    rule, known = EXCHANGES[exchange], scales(path, EXCHANGES[exchange])
     rows = pl.read_parquet(path).sort("recv_us", maintain_order=True)
     first = rows["recv_us"][0] * 1000
-    frames = [(True, first, "opened", Follower.begin(market, first).kept())]
+    logs: dict[str, Log] = {}
+    for name, scale in known.items():
+        market = BookMarket(exchange, name, scale, depth)
+        logs[name] = [(True, first, "opened", Follower.begin(market, first).kept())]
     for address, direction, recv_us, payload in rows.select("address", "direction", "recv_us", "payload").iter_rows():
         at_ns = recv_us * 1000
         if direction == "open":
-            frames.append((False, at_ns, "CONNECTED 0", b""))
-        elif direction == "answer" and re.search(rf"symbol={name}\b", address):
-            frames.append((False, at_ns, "ANSWER 0", payload.encode()))
-        elif direction == "received" and addressed(rule, payload.encode()) == {name}:
-            frames.append((False, at_ns, "PUSHED 0", payload.encode()))
-    return frames
+            for log in logs.values():
+                log.append((False, at_ns, "CONNECTED 0", b""))
+        elif direction == "answer":
+            name = re.search(r"symbol=([A-Z0-9-]+)", address)[1]  # type: ignore[index]
+            logs[name].append((False, at_ns, "ANSWER 0", payload.encode()))
+        elif direction == "received":
+            # The candles of the sample are on topics of their own.
+            for name in (addressed(rule, payload.encode()) or frozenset()) & logs.keys():
+                logs[name].append((False, at_ns, "PUSHED 0", payload.encode()))
+    return logs
 
 
-def kraken_log(path: Path, pair: str) -> list[tuple[bool, int, str, bytes]]:
-    """The log of one pair of Kraken's sample."""
-    market = BookMarket("kraken", pair.replace("/", "-"), kraken_scales(path)[pair], 1000)
-    told = [(at_ns, payload) for at_ns, name, payload in kraken_as_v2(path) if name == pair]
-    first = told[0][0]
-    frames = [(True, first, "opened", Follower.begin(market, first).kept()), (False, first, "CONNECTED 0", b"")]
-    return frames + [(False, at_ns, "PUSHED 0", payload) for at_ns, payload in told]
+def kraken_logs(path: Path) -> dict[str, Log]:
+    """The log of each pair of Kraken's sample."""
+    known, logs = kraken_scales(path), {}
+    for at_ns, pair, payload in kraken_as_v2(path):
+        if pair not in logs:
+            market = BookMarket("kraken", pair.replace("/", "-"), known[pair], 1000)
+            logs[pair] = [(True, at_ns, "opened", Follower.begin(market, at_ns).kept())]
+            logs[pair].append((False, at_ns, "CONNECTED 0", b""))
+        logs[pair].append((False, at_ns, "PUSHED 0", payload))
+    return logs

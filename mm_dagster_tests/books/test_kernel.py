@@ -64,6 +64,10 @@ def test_what_comes_at_the_end_is_of_the_next_window() -> None:
     here, then = walk(tape, START, END, 1), walk(tape, END, END + 10**9, 1)
     assert (here.in_sync_ns, here.flow, here.last) == (END - START, (0,) * 61, (99, 5, 101, 7))
     assert [second.bid for second in here.seconds if second] == [99] * 61
+    # The tape ends with the first nanosecond of the second window, and knows nothing of a third one.
+    never = walk(tape, END + 10**9, END + 2 * 10**9, 1)
+    assert (never.in_sync_ns, never.last, never.digest, never.seconds) == (0, None, None, (None, None))
+    assert never.steps.tolist() == [[END + 10**9, 0, 0]]
     assert (then.flow, then.last) == ((5, 0), (100, 5, 101, 7))
     assert [second and second.bid for second in then.seconds] == [99, None]
 
