@@ -82,7 +82,7 @@ class Faults:
     @classmethod
     def drawn(cls, rng: random.Random) -> Faults:
         """Some of them, at rates that leave a book some time in sync."""
-        often, seldom = (0.0, 0.005, 0.02), (0.0, 0.002, 0.004)
+        often, seldom = (0.0, 0.01, 0.04), (0.0, 0.003, 0.01)
         rates = {name: rng.choice(often) for name in ("drop", "twice", "late", "swap", "unknown", "checksum")}
         rates |= {name: rng.choice(seldom) for name in ("nonsense", "binary", "huge", "cut", "farewell", "silence")}
         rates |= {name: rng.choice((0.0, 0.2, 0.5)) for name in ("handshake", "greeting", "unconfirmed")}
