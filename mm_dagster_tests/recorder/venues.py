@@ -224,6 +224,7 @@ class Loopback:
         connects: of connections, those that were refused among them.
         url: where it is, once it runs.
         sent: messages of markets that were put on their way to anybody.
+        price_increment: what KuCoin says of every market.
     """
 
     def __init__(
@@ -251,7 +252,7 @@ class Loopback:
         self.connects: list[float] = []
         self.sent = 0
         self.url = ""
-        self.hears: list[Callable[[bytes], None]] = []
+        self.price_increment = "0.01"
         self._clock_ms = clock_ms
         self._slow = slow
         self._connections: list[_Connection] = []
@@ -325,7 +326,12 @@ class Loopback:
         names = [*self.markets, "OTHER-COIN"]
         if self.rule is Rule.KUCOIN:
             rows = [
-                {"symbol": name, "priceIncrement": "0.01", "baseIncrement": "0.001", "baseMinSize": "0.001"}
+                {
+                    "symbol": name,
+                    "priceIncrement": self.price_increment,
+                    "baseIncrement": "0.001",
+                    "baseMinSize": "0.001",
+                }
                 for name in names
             ]
             return web.json_response({"code": "200000", "data": [*rows, {"symbol": None}]})
