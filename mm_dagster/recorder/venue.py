@@ -151,6 +151,9 @@ def scales_of(
     for row in rows:
         try:
             name, scale = read(row)
+            decimals = scale.price_decimals, scale.amount_decimals
+            if not isinstance(name, str) or not 0 <= min(decimals) <= max(decimals) <= MOST_DECIMALS:
+                raise ValueError(f"{name!r:.40} with {decimals} decimals")
         except (KeyError, TypeError, ValueError, ArithmeticError, StopIteration, AttributeError) as error:
             wrong = f"{type(error).__name__} in {row!r:.60}"
             continue

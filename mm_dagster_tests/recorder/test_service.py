@@ -77,7 +77,8 @@ class Running:
 async def running(
     root: Path, exchanges: tuple[str, ...] = ("kucoin", "binance"), *, symbols: tuple[str, ...] = SYMBOLS,
     asked: tuple[str, ...] | None = None, faults: Faults | None = None, pace: Pace = SURE, speed: float = 1.0,
-    clock: Clock | None = None, free: Callable[[Path], int] = lambda path: 10**12, say: Callable[[Status], None] = lambda status: None, **more: Any,
+    clock: Clock | None = None, free: Callable[[Path], int] = lambda path: 10**12,
+    say: Callable[[Status], None] = lambda status: None, **more: Any,
 ) -> AsyncIterator[Running]:  # fmt: skip
     clock = clock or Clock(speed)
     venues = {
