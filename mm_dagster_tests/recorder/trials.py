@@ -179,9 +179,9 @@ async def trial(
             await asyncio.gather(*(venue.go_on(0.15, a_second) for venue in venues.values()))
             # What was sent arrives.
             await asyncio.sleep(0.05)
-            if not _stuck(service, venues, symbols):
+            if not stuck(service, venues, symbols):
                 break
-        result.stuck = _stuck(service, venues, symbols)
+        result.stuck = stuck(service, venues, symbols)
         stop.set()
         await running
     for venue in venues.values():
@@ -192,25 +192,25 @@ async def trial(
         seen = result.seen[market.market.exchange, market.market.name]
         result.counts.update(gaps=len(seen.gaps), synced=seen.synced, messages=market.status().written)
         result.counts.update(f"reason {reason}" for gap in seen.gaps for reason in gap.reasons)
-        _settle(market, seen, venues[market.market.exchange].markets[market.market.name], result)
+        settle(market, seen, venues[market.market.exchange].markets[market.market.name], result)
     return result
 
 
-def _stuck(service: Service, venues: dict[str, Loopback], symbols: tuple[str, ...]) -> list[str]:
+def stuck(service: Service, venues: dict[str, Loopback], symbols: tuple[str, ...]) -> list[str]:
     """The markets whose book is not the newest truth."""
     found = {(market.market.exchange, market.market.name): market for market in service.markets()}
-    stuck = []
+    wrong = []
     for exchange, venue in venues.items():
         for name, market in venue.markets.items():
             recorded = found.get((exchange, name))
             state = recorded.follower.state if recorded else None
             is_true = recorded and state and state.is_in_sync and market.agrees_now(state, recorded.market.scale)
             if not is_true and not (state and state.phase is Phase.UNTRUSTED):
-                stuck.append(f"{exchange} {name}: {state and (state.phase, state.lost, state.last_id, market.number)}")
-    return stuck
+                wrong.append(f"{exchange} {name}: {state and (state.phase, state.lost, state.last_id, market.number)}")
+    return wrong
 
 
-def _settle(market: Recorded, seen: Seen, truth: Market, result: Result) -> None:
+def settle(market: Recorded, seen: Seen, truth: Market, result: Result) -> None:
     """Asks of a market what has to hold when all is over."""
     state = market.follower.state
     spans = [(gap.from_ns, gap.to_ns) for gap in seen.gaps]

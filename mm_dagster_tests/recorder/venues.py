@@ -96,7 +96,7 @@ class Market(Venue):
     def __init__(self, rule: Rule, name: str, rng: random.Random, depth: int) -> None:
         super().__init__(rule, rng, depth)
         self.name = name
-        self.numbers: deque[int] = deque(maxlen=KEPT)
+        self.numbers: list[int] = []
         self.tops: deque[tuple[Any, Any]] = deque(maxlen=KEPT)
 
     def told_next(self, now_ms: int) -> tuple[int, list[bytes]]:
