@@ -131,6 +131,7 @@ def main() -> int:
             (root / "truth.json").write_text(json.dumps(rows, default=str, indent=1))
     console = Console(width=140)
     console.print(table)
+    asked = sum(len(venue.requests) for venue in venues.values())
     injected: Counter = sum((venue.injected for venue in venues.values()), Counter())
     console.print("faults: " + ", ".join(f"{name} {count}" for name, count in sorted(injected.items()) if count))
     reasons = Counter(reason.value for seen in result.seen.values() for gap in seen.gaps for reason in gap.reasons)
@@ -138,7 +139,7 @@ def main() -> int:
     console.print(
         f"{sum(venue.sent for venue in venues.values()):,} messages sent, {result.replayed:,} records replayed, "
         f"{len(result.differ)} of {len(rows)} replays differ, {result.uncovered} losses in no gap, "
-        f"{result.wrong} wrong books; {sum(len(venue.requests) for venue in venues.values())} requests for books; {spent:,.0f} s, "
+        f"{result.wrong} wrong books; {asked} requests for books; {spent:,.0f} s, "
         f"{used / spent:.0%} of a processor with the venues, "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB at most"
     )

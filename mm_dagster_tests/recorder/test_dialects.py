@@ -16,8 +16,9 @@ from mm_dagster.recorder.binance import Binance, BinanceUsdm
 from mm_dagster.recorder.kraken import Kraken
 from mm_dagster.recorder.kucoin import Kucoin
 from mm_dagster.recorder.rest import Budget, Rest
+from mm_dagster.recorder.scales import decimals_of, fitting, roomy
 from mm_dagster.recorder.service import venue_of
-from mm_dagster.recorder.venue import VenueError, decimals_of, roomy
+from mm_dagster.recorder.venue import VenueError
 
 
 class Says:
@@ -67,12 +68,12 @@ def test_kucoins_amounts_have_all_decimals_that_fit() -> None:
     ]
     found = scales(Kucoin(), {"code": "200000", "data": rows})
     assert found == {
-        "BTC-USDT": Scale(1, 11), "DOGE-USDT": Scale(5, 6), "SHIB-USDT": Scale(9, 2), "ONE-USDT": Scale(0, 4),
+        "BTC-USDT": Scale(1, 11), "DOGE-USDT": Scale(5, 9), "SHIB-USDT": Scale(9, 5), "ONE-USDT": Scale(0, 7),
     }  # fmt: skip
     # As KuCoin sent it, and as much of a market as anybody has.
     assert found["BTC-USDT"].lots("0.12345678901") == 12345678901
     assert found["BTC-USDT"].lots("9000000") <= MOST
-    assert found["SHIB-USDT"].lots("9000000000000000") <= MOST
+    assert found["SHIB-USDT"].lots("90000000000000") <= MOST
 
 
 def test_binances_numbers_have_the_decimals_that_it_sends() -> None:
@@ -85,7 +86,7 @@ def test_binances_numbers_have_the_decimals_that_it_sends() -> None:
         {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 7},
     ]
     says = Says({"symbols": [row("ETHUSDT", "0.00010000"), row("SHIBUSDT", "1.00000000"), {}], "rateLimits": limits})
-    assert asyncio.run(Binance().scales(cast("Rest", says))) == {"ETHUSDT": Scale(8, 8), "SHIBUSDT": Scale(8, 6)}
+    assert asyncio.run(Binance().scales(cast("Rest", says))) == {"ETHUSDT": Scale(8, 8), "SHIBUSDT": Scale(8, 8)}
     assert says.budget.limit == 7
     assert says.asked == [("/api/v3/exchangeInfo", 20)]
 
@@ -143,7 +144,35 @@ def test_what_is_no_step(step: str) -> None:
 def test_room_is_left_in_64_bits_but_never_less_than_needed() -> None:
     assert roomy(0, 11, "1000000000") == 0
     assert roomy(8, 11, "1000000000") == 8
-    assert roomy(3, 11, "0.001") == 9
+    assert roomy(0, 11, "10") == 8
+    assert roomy(3, 11, "0.001") == 11
+
+
+def _answer(*amounts: str, price: str = "1.5") -> bytes:
+    return json.dumps({"code": "200000", "data": {"bids": [[price, one] for one in amounts], "asks": []}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("scale", "body", "fits"),
+    [
+        (Scale(2, 11), _answer("1", "100000000"), Scale(2, 7)),  # too great: fewer decimals, and room for more
+        (Scale(2, 3), _answer("0.12345"), Scale(2, 5)),  # too fine
+        (Scale(2, 3), _answer("1", price="0.00015"), Scale(5, 3)),
+        (Scale(2, 3), _answer("1e-5", "2.50000"), Scale(2, 5)),
+        (Scale(2, 11), _answer("0.12345678901", "100000000"), Scale(2, 11)),  # both: no scale has room
+        (Scale(2, 3), _answer("1.5"), Scale(2, 3)),
+        (Scale(2, 3), _answer(), Scale(2, 3)),
+        (Scale(2, 3), _answer("NaN"), Scale(2, 3)),
+        (Scale(2, 3), _answer("Infinity"), Scale(2, 3)),
+        (Scale(2, 3), _answer("1e-40"), Scale(2, 3)),
+        (Scale(2, 3), b"<html>", Scale(2, 3)),
+        (Scale(2, 3), b"{}", Scale(2, 3)),
+        (Scale(2, 3), b'{"bids":[7],"asks":null}', Scale(2, 3)),
+        (Scale(8, 8), b'{"lastUpdateId":1,"bids":[["0.1","900000000000"]],"asks":[]}', Scale(8, 4)),
+    ],
+)
+def test_a_book_that_cannot_be_read_says_in_which_scale_it_can(scale: Scale, body: bytes, fits: Scale) -> None:
+    assert fitting(scale, body) == fits
 
 
 # openings -------------------------------------------------------------------------------------------------------------

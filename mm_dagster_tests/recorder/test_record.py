@@ -98,7 +98,7 @@ def marks_of(folder: Path, seen: int = 0) -> list[bytes]:
 MARKET = ("kucoin", "ETH-USDT")
 
 
-@pytest.mark.parametrize("kills", [pytest.param(3, id="few"), pytest.param(100, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [pytest.param(2, id="few"), pytest.param(100, id="all", marks=pytest.mark.long)])
 def test_a_kill_loses_no_more_than_the_message_under_way_and_every_gap_is_told(tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
     lost = total = 0
@@ -163,24 +163,25 @@ def _every_hole_is_told(frames: list, numbers: list[int]) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 0), (signal.SIGINT, 130), pytest.param(signal.SIGHUP, 0, marks=pytest.mark.long)],
+)
 def test_a_signal_ends_every_file_within_a_second(tmp_path: Path, number: int, code: int) -> None:
     with on_loopback(VENUES) as venues:
         environment, root = home(tmp_path, venues), root_of(tmp_path / "data")
         process = begun(environment)
         received(process, 300)
-        began = time.monotonic()
+        began_ns = time.time_ns()
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
-        spent = time.monotonic() - began
+        _, said = process.communicate(timeout=30)
     assert process.returncode == code, said.decode()
-    # Python itself takes a part of it to go.
-    assert spent < 2.0
     for venue in venues:
         frames, ends = replay(place_of(root, venue.exchange, "ETH-USDT").log)
         assert [end.reason for end in ends] == ["CLOSED"]
         assert frames[-1].stream.startswith("DISCONNECTED")
         assert frames[-1].payload == b"the recorder ended it"
+        assert frames[-1].recv_ns - began_ns < 1_000_000_000
         book = read_book(place_of(root, venue.exchange, "ETH-USDT").book)
         assert book is not None
         assert book.phase == "DISCONNECTED"
@@ -191,6 +192,7 @@ def test_a_signal_ends_every_file_within_a_second(tmp_path: Path, number: int, c
     assert [market.lost for market in status.markets] == [0, 0, 0, 0]
 
 
+@pytest.mark.long
 def test_a_second_recorder_is_refused_in_one_line(tmp_path: Path) -> None:
     with on_loopback(("kucoin",)) as venues:
         environment, root = home(tmp_path, venues), root_of(tmp_path / "data")
@@ -211,6 +213,7 @@ def test_a_second_recorder_is_refused_in_one_line(tmp_path: Path) -> None:
         assert third.returncode == 0
 
 
+@pytest.mark.long
 def test_it_says_how_it_stands_and_what_is_wrong(tmp_path: Path) -> None:
     with on_loopback(("binance", "kraken")) as venues:
         venues[1].faults = Faults(handshake=1.0)
@@ -228,7 +231,6 @@ def test_it_says_how_it_stands_and_what_is_wrong(tmp_path: Path) -> None:
     ("books", "said"),
     [
         ("record: false\n", "books.yaml: record is false, so nothing is recorded; write `record: true` and the feeds"),
-        ("", "books.yaml: record is false, so nothing is recorded; write `record: true` and the feeds"),
         ("record: true\n", "feeds is missing"),
     ],
 )
