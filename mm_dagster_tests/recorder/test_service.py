@@ -55,16 +55,15 @@ class Running:
     stop: asyncio.Event
 
     def market(self, exchange: str, symbol: str = "ETH-USDT") -> Recorded:
-        return next(
-            one for one in self.service.markets() if (one.market.exchange, one.market.symbol) == (exchange, symbol)
-        )
+        found = {(one.market.exchange, one.market.symbol): one for one in self.service.markets()}
+        return found[exchange, symbol]
 
-    async def until(self, is_so: Callable[[], bool], seconds: float = 15.0) -> None:
+    async def until(self, is_so: Callable[[], bool], seconds: float = 30.0) -> None:
         """Lets the venues go on until something is so."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.gather(*(venue.go_on(0.05, 60) for venue in self.venues.values()))
-            with contextlib.suppress(StopIteration):
+            with contextlib.suppress(KeyError):  # one has not begun yet
                 if is_so():
                     return
         raise AssertionError(self.service.status())
