@@ -9,7 +9,8 @@ from typing import Any
 from mm_dagster.books.ladder import Scale
 from mm_dagster.books.sync import Rule
 from mm_dagster.recorder.rest import Rest
-from mm_dagster.recorder.venue import Opening, Question, Venue, VenueError, answer_of, roomy, scales_of
+from mm_dagster.recorder.scales import roomy
+from mm_dagster.recorder.venue import Opening, Question, Venue, VenueError, answer_of, scales_of
 
 LIFETIME_SECONDS = 24 * 3600.0 - 600.0
 """Binance ends a connection after 24 hours: ten minutes before, the next one is opened."""

@@ -10,18 +10,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import aiohttp
 
 from mm_dagster.books.follow import BookMarket, Stream, addressed, venue_name
 from mm_dagster.books.ladder import Scale
-from mm_dagster.books.sync import AskSnapshot, Phase, Rule
+from mm_dagster.books.sync import AskSnapshot, Phase, Reason, Rule
 from mm_dagster.errors import ForeseenError
 from mm_dagster.recorder.line import Line, Pace
 from mm_dagster.recorder.market import Recorded, Wish
 from mm_dagster.recorder.rest import Budget, Pauses, Rest, RestError, said
+from mm_dagster.recorder.scales import fitting
 from mm_dagster.recorder.venue import Venue
 from mm_dagster.text import did_you_mean
 
@@ -96,6 +97,7 @@ class Feed:
         self._lines: dict[str, Line] = {}
         self._pausing: dict[str, Pauses] = {}
         self._granting: set[str] = set()
+        self._fitted: dict[str, Scale] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -121,9 +123,11 @@ class Feed:
 
         try:
             assert self._tasks is not None
-            self._tasks.create_task(guarded())
+            task = self._tasks.create_task(guarded())
         except (RuntimeError, AssertionError):
             work.close()  # it ends, and nothing is begun any more
+        else:
+            task.add_done_callback(lambda _: work.close())  # of one that was ended before it began
 
     def _pauses(self, *, is_at_once: bool = False) -> Pauses:
         pace = self._pace
@@ -150,7 +154,7 @@ class Feed:
     def _adopt(self, scales: Mapping[str, Scale]) -> None:
         fresh: dict[str, Recorded] = {}
         for name, symbol in self._symbols.items():
-            scale, known = scales.get(name), self.markets.get(name)
+            scale, known = self._fitted.get(name, scales.get(name)), self.markets.get(name)
             if scale is None:
                 if known is None:
                     hint = did_you_mean(name, scales)
@@ -160,8 +164,7 @@ class Feed:
             if known is None:
                 fresh[name] = self._made(market)
             elif known.market.scale != scale:
-                logger.warning("%s %s: has another scale now, and its book begins anew", market.exchange, symbol)
-                known.begin_again(market)
+                self._rescale(known, scale)
         self.markets |= fresh
         names, most = list(fresh), self.venue.most_markets
         for start in range(0, len(names), most):
@@ -291,6 +294,20 @@ class Feed:
             market.answered(number, body, self._around.clock())
             if market.is_settled:
                 self._pausing[name].worked()
+            elif Reason.SNAPSHOT_FAILED in market.follower.state.lost:
+                self._fit(market, body)
+
+    def _fit(self, market: Recorded, body: bytes) -> None:
+        """Takes another scale where a book could not be read in this one."""
+        found = fitting(market.market.scale, body)
+        if found != market.market.scale:
+            self._fitted[market.market.name] = found
+            self._rescale(market, found)
+
+    def _rescale(self, market: Recorded, scale: Scale) -> None:
+        known = market.market
+        logger.warning("%s %s: has another scale now, and its book begins anew", known.exchange, known.symbol)
+        market.begin_again(replace(known, scale=scale))
 
     async def _subscribe(self, market: Recorded, pause: float) -> None:
         name = market.market.name

@@ -12,7 +12,8 @@ from mm_dagster.books.ladder import MessageError, Scale
 from mm_dagster.books.messages import decoded
 from mm_dagster.books.sync import Rule
 from mm_dagster.recorder.rest import Rest
-from mm_dagster.recorder.venue import Opening, Question, Venue, VenueError, answer_of, decimals_of, roomy, scales_of
+from mm_dagster.recorder.scales import decimals_of, roomy
+from mm_dagster.recorder.venue import Opening, Question, Venue, VenueError, answer_of, scales_of
 
 AMOUNT_DECIMALS = 11
 """The most that KuCoin was ever seen to send, finer than the market's own step."""

@@ -159,6 +159,8 @@ class Recorded:
         self._failed_at = now
         rest = min(LONGEST_REST_SECONDS, 2.0 ** (self._failures - 1))
         self._rests_until = now + rest
+        # What it says of the book from here on is that nobody knows it.
+        self.follower = self._fresh(self.market)
         self._said = (
             f"its book failed by an error of the program, {type(error).__name__}, and begins anew in {rest:.0f} s; "
             "messages are kept"
@@ -177,18 +179,20 @@ class Recorded:
         Args:
             market: with another scale; None: as it is.
         """
-        state = self.follower.state
-        # Since then nobody knows.
-        from_ns = state.good_ns if not state.lost else state.lost_ns
         self._close()
         self.market = market or self.market
-        self.follower = Follower.begin(self.market, from_ns)
+        self.follower = self._fresh(self.market)
         self._rests_until = self._said = None
         self._open()
         for number in self.connections:
             self._hear(Stream.CONNECTED.named(number), b"the book begins anew", self._kit.clock())
         if self.market.rule is Rule.KRAKEN and self.connections:
             self.wishes(Resubscribe(self.market.name))
+
+    def _fresh(self, market: BookMarket) -> Follower:
+        """A machine that has heard nothing yet; its gap begins where the book was last known to be good."""
+        state = self.follower.state
+        return Follower.begin(market, state.lost_ns if state.lost else state.good_ns)
 
     # the log ----------------------------------------------------------------------------------------------------------
 

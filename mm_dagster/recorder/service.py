@@ -175,8 +175,8 @@ class Service:
         while True:
             is_short = any(market.problem for market in self.markets())
             if time.monotonic() - pruned_at >= (SHORT_SECONDS if is_short else PRUNE_SECONDS):
-                for market in list(self.markets()):
-                    place = market.place
+                for exchange, symbol in config.recorded:
+                    place = place_of(self._root, exchange, symbol)
                     done = await asyncio.get_running_loop().run_in_executor(
                         pruning, prune, place.log, place.segments, kept, world.clock(), world.free_bytes
                     )

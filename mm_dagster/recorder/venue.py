@@ -6,17 +6,13 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from mm_dagster.books.ladder import MOST, Scale
+from mm_dagster.books.ladder import Scale
 from mm_dagster.books.sync import Rule
 from mm_dagster.errors import ForeseenError
 from mm_dagster.recorder.rest import Rest
-
-MOST_DECIMALS = 18
-ROOM = 10**12
-"""How many times the smallest order a level's amount may be, in 64 bits."""
+from mm_dagster.recorder.scales import MOST_DECIMALS
 
 
 class VenueError(ForeseenError):
@@ -151,6 +147,9 @@ def scales_of(
     for row in rows:
         try:
             name, scale = read(row)
+            decimals = scale.price_decimals, scale.amount_decimals
+            if not isinstance(name, str) or not 0 <= min(decimals) <= max(decimals) <= MOST_DECIMALS:
+                raise ValueError(f"{name!r:.40} with {decimals} decimals")
         except (KeyError, TypeError, ValueError, ArithmeticError, StopIteration, AttributeError) as error:
             wrong = f"{type(error).__name__} in {row!r:.60}"
             continue
@@ -158,38 +157,3 @@ def scales_of(
     if not found:
         raise VenueError(f"{what}: no market is in it{f': {wrong}' if wrong else ''}")
     return found
-
-
-def decimals_of(step: str) -> int:
-    """Decimals of a step: 2 of 0.01, and of 0.010.
-
-    Raises:
-        ValueError: it is none above 0.
-    """
-    try:
-        value = Decimal(step)
-    except InvalidOperation:
-        raise ValueError(f"no step: {step!r:.40}") from None
-    if not value.is_finite() or value <= 0:
-        raise ValueError(f"no step: {step!r:.40}")
-    exponent = int(value.normalize().as_tuple().exponent)
-    if -exponent > MOST_DECIMALS:
-        raise ValueError(f"a step too fine: {step!r:.40}")
-    return max(0, -exponent)
-
-
-def roomy(least: int, most: int, smallest: str) -> int:
-    """As many decimals of amounts as 64 bits have room for.
-
-    Args:
-        least: decimals that are needed.
-        most: that the venue ever sent.
-        smallest: the smallest order: no level is more than `ROOM` of them.
-
-    Raises:
-        ValueError: `smallest` is no amount.
-    """
-    decimals_of(smallest)
-    largest = Decimal(smallest) * ROOM
-    fitting = [decimals for decimals in range(least, most + 1) if largest.scaleb(decimals) <= MOST]
-    return max(fitting, default=least)

@@ -82,7 +82,7 @@ class Faults:
     @classmethod
     def drawn(cls, rng: random.Random) -> Faults:
         """Some of them, at rates that leave a book some time in sync."""
-        often, seldom = (0.0, 0.005, 0.02), (0.0, 0.002, 0.004)
+        often, seldom = (0.0, 0.01, 0.04), (0.0, 0.003, 0.01)
         rates = {name: rng.choice(often) for name in ("drop", "twice", "late", "swap", "unknown", "checksum")}
         rates |= {name: rng.choice(seldom) for name in ("nonsense", "binary", "huge", "cut", "farewell", "silence")}
         rates |= {name: rng.choice((0.0, 0.2, 0.5)) for name in ("handshake", "greeting", "unconfirmed")}
@@ -96,7 +96,7 @@ class Market(Venue):
     def __init__(self, rule: Rule, name: str, rng: random.Random, depth: int) -> None:
         super().__init__(rule, rng, depth)
         self.name = name
-        self.numbers: deque[int] = deque(maxlen=KEPT)
+        self.numbers: list[int] = []
         self.tops: deque[tuple[Any, Any]] = deque(maxlen=KEPT)
 
     def told_next(self, now_ms: int) -> tuple[int, list[bytes]]:
@@ -224,6 +224,7 @@ class Loopback:
         connects: of connections, those that were refused among them.
         url: where it is, once it runs.
         sent: messages of markets that were put on their way to anybody.
+        price_increment: what KuCoin says of every market.
     """
 
     def __init__(
@@ -251,7 +252,7 @@ class Loopback:
         self.connects: list[float] = []
         self.sent = 0
         self.url = ""
-        self.hears: list[Callable[[bytes], None]] = []
+        self.price_increment = "0.01"
         self._clock_ms = clock_ms
         self._slow = slow
         self._connections: list[_Connection] = []
@@ -325,7 +326,12 @@ class Loopback:
         names = [*self.markets, "OTHER-COIN"]
         if self.rule is Rule.KUCOIN:
             rows = [
-                {"symbol": name, "priceIncrement": "0.01", "baseIncrement": "0.001", "baseMinSize": "0.001"}
+                {
+                    "symbol": name,
+                    "priceIncrement": self.price_increment,
+                    "baseIncrement": "0.001",
+                    "baseMinSize": "0.001",
+                }
                 for name in names
             ]
             return web.json_response({"code": "200000", "data": [*rows, {"symbol": None}]})
