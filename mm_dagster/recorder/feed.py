@@ -11,11 +11,12 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 import aiohttp
 
-from mm_dagster.books.follow import BookMarket, Stream, addressed, venue_name
+from mm_dagster.books.follow import BookMarket, addressed, venue_name
 from mm_dagster.books.ladder import Scale
 from mm_dagster.books.sync import AskSnapshot, Phase, Reason, Rule
 from mm_dagster.errors import ForeseenError
@@ -213,42 +214,45 @@ class Feed:
     def _line(self, group: Group, lines: list[Line]) -> Line:
         around = self._around
         line = Line(next(self._numbers), self.venue, self._rest, around.session, around.pace, self._socket_url)
-        stream = Stream.PUSHED.named(line.number)
-
-        def opened(line: Line) -> None:
-            self.trouble = None
-            now = around.clock()
-            for name, market in group.items():
-                self._lines[name] = line
-                market.connected(line.number, f"subscribed {self.venue.exchange}", now)
-
-        def take(line: Line, payload: bytes) -> str | None:
-            now = around.clock()
-            names = addressed(self.venue.rule, payload)
-            if names:
-                for name in names:
-                    market = group.get(name)
-                    if market is not None:
-                        market.pushed(stream, payload, now)
-                return None
-            if names is None:
-                # Before all else: whatever it is, every market has to hear of it.
-                for market in group.values():
-                    market.pushed(stream, payload, now)
-            elif self.venue.is_ack(payload):
-                line.acks += 1
-                return None
-            return self.venue.refusal(payload)
-
-        def ended(line: Line) -> None:
-            now = around.clock()
-            for market in group.values():
-                if line.number in market.connections:
-                    market.disconnected(line.number, line.why, now)
-
-        lines.append(line.begin(list(group), opened, take, ended))
+        lines.append(
+            line.begin(
+                list(group), partial(self._opened, group), partial(self._take, group), partial(self._closed, group)
+            )
+        )
         line.task.add_done_callback(lambda _: self._note(line))
         return line
+
+    def _opened(self, group: Group, line: Line) -> None:
+        self.trouble = None
+        now = self._around.clock()
+        for name, market in group.items():
+            self._lines[name] = line
+            market.connected(line.number, f"subscribed {self.venue.exchange}", now)
+
+    def _closed(self, group: Group, line: Line) -> None:
+        now = self._around.clock()
+        for market in group.values():
+            if line.number in market.connections:
+                market.disconnected(line.number, line.why, now)
+
+    def _take(self, group: Group, line: Line, payload: bytes) -> str | None:
+        """Gives a message to its markets. Returns why the connection is worth nothing, where it says so."""
+        now = self._around.clock()
+        names = addressed(self.venue.rule, payload)
+        if names:
+            for name in names:
+                market = group.get(name)
+                if market is not None:
+                    market.pushed(line.stream, payload, now)
+            return None
+        if names is None:
+            # Whatever it is, every market has to hear of it.
+            for market in group.values():
+                market.pushed(line.stream, payload, now)
+        elif self.venue.is_ack(payload):
+            line.acks += 1
+            return None
+        return self.venue.refusal(payload)
 
     def _note(self, line: Line) -> None:
         """Why there is no connection, for the status; of an error that nobody foresaw the trace is logged."""

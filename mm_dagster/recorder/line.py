@@ -11,6 +11,7 @@ from typing import Literal
 
 import aiohttp
 
+from mm_dagster.books.follow import Stream
 from mm_dagster.errors import ForeseenError
 from mm_dagster.recorder.rest import Rest, proxy_of, said
 from mm_dagster.recorder.venue import Opening, Venue
@@ -54,6 +55,7 @@ class Line:
 
     Attributes:
         number: rising in a feed.
+        stream: the name that its messages have in a log.
         decided: set when it is open or will never be.
         is_open: everything was subscribed, and it has not ended.
         lifetime: seconds after which the next one should be open; None: it may live for ever.
@@ -77,6 +79,7 @@ class Line:
             socket_url: where the socket is; None: at its public address.
         """
         self.number = number
+        self.stream = Stream.PUSHED.named(number)
         self.decided = asyncio.Event()
         self.is_open = False
         self.lifetime: float | None = pace.lifetime

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -272,6 +273,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
     parser.add_argument("--seconds", type=float, default=1.5, help="of faults")
     given = parser.parse_args()
+    logging.getLogger("aiohttp.server").disabled = True  # it complains of what the venues cut
     counts: Counter = Counter()
     failed = 0
     for seed in range(given.first, given.first + given.trials):
