@@ -19,6 +19,8 @@ from mm_dagster.tables.words import (
     CANDLE_STATUS,
     DRAWDOWNS,
     ENTRY_ADVICE,
+    GAP_KINDS,
+    GAP_PARTS,
     LIMITS,
     ORDER_MODES,
     ORDER_STATES,
@@ -26,6 +28,7 @@ from mm_dagster.tables.words import (
     PAPER_PRICES,
     PLAN_STATES,
     POSITION_HEALTH,
+    RECORDS_BEGAN,
     RESPONSES,
     RISK_LEVEL,
     SESSION_STATES,
@@ -61,12 +64,15 @@ _WORDS = {
     "stopper": STOPPERS,
     "level": STATES[1:],
     "prices": PAPER_PRICES,
+    "part": GAP_PARTS,
+    "began": RECORDS_BEGAN,
 }
 _WORDS_OF_TABLE = {
     ("grid_bot", "state"): BOT_STATES,
     ("exit_plan", "state"): PLAN_STATES,
     ("exit_order", "state"): ORDER_STATES,
     ("session", "state"): SESSION_STATES,
+    ("book_gap", "kind"): GAP_KINDS,
 }
 
 
@@ -135,6 +141,8 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
             return time if column.primary_key else time + int(random.integers(1, 10**9)) * (BAR / 900_000_000)
         case pl.List(inner=pl.String()):
             return [f"sentence {number}" for number in range(random.integers(3))]
+        case pl.List(inner=pl.Int64()):
+            return [int(number) for number in random.integers(-9, 9, random.integers(4))]
         case pl.List():
             parts = column.inner.inner  # type: ignore[attr-defined]
             return [
