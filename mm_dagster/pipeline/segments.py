@@ -19,9 +19,9 @@ from mm_dagster.books.sync import Gap as BookGap
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.book_places import RecordedMarket, recorded_markets
-from mm_dagster.pipeline.book_replay import Replayed, replayed
+from mm_dagster.pipeline.book_tapes import Played, play
 from mm_dagster.pipeline.project import Project
-from mm_dagster.recorder.seal import Gap, Segment, frames_of, is_intact, manifest, seal, unsealed
+from mm_dagster.recorder.seal import Gap, Segment, is_intact, manifest, seal, unsealed
 from mm_dagster.tables.registry import CODE_VERSIONS, dtypes
 
 logger = logging.getLogger("mm_dagster")
@@ -166,24 +166,24 @@ class _Rows:
         self.gaps |= touched
         return _segment_row(self.market, segment, found, refused, now), list(touched.values())
 
-    def _replay(self, segment: Segment) -> tuple[Replayed, str | None]:
+    def _replay(self, segment: Segment) -> tuple[Played | None, str | None]:
         """What comes of a replay, or why there is none."""
-        segments = self.market.place.segments
-        if not is_intact(segments, segment):
-            return Replayed(), f"{self.market.file(segment.file)}: {CHANGED}"
+        place = self.market.place
+        if not is_intact(place.segments, segment):
+            return None, f"{self.market.file(segment.file)}: {CHANGED}"
         try:
-            return replayed(frames_of(segments, segment), segment.parts), None
+            return play(place.log, place.segments, segment), None
         except Exception as error:
             # An error of the program at a message: the others of the market are replayed all the same.
             why = str(error) if isinstance(error, ForeseenError | OSError) else f"{type(error).__name__}: {error}"
-            return Replayed(), f"{self.market.file(segment.file)}: cannot be replayed: {why}"
+            return None, f"{self.market.file(segment.file)}: cannot be replayed: {why}"
 
-    def _ended_by(self, segment: Segment, found: Replayed, as_of: datetime) -> dict[Any, dict[str, Any]]:
+    def _ended_by(self, segment: Segment, found: Played | None, as_of: datetime) -> dict[Any, dict[str, Any]]:
         """The open gaps of before that a segment ends: of the log with its first frame, of a book with another one."""
         first_ns = segment.first_recv_ns
         if first_ns is None:
             return {}
-        goes_on = None if found.lost_ns is None else time_of(found.lost_ns)
+        goes_on = None if found is None or found.lost_ns is None else time_of(found.lost_ns)
         return {
             key: row | {"to_time": max(time_of(first_ns), row["from_time"])}
             for key, row in self.gaps.items()
@@ -231,13 +231,14 @@ def _log_gaps(gaps: Sequence[Gap], before: datetime | None, begins: datetime) ->
         }
 
 
-def _book_gaps(found: Replayed) -> Iterator[dict[str, Any]]:
-    ends = [(gap, True) for gap in found.gaps] + ([(found.open, False)] if found.open else [])
-    for gap, is_over in ends:
+def _book_gaps(found: Played | None) -> Iterator[dict[str, Any]]:
+    gaps = found.tape.gaps if found else ()
+    for number, gap in enumerate(gaps, start=1):
+        goes_on = number == len(gaps) and found is not None and not found.is_in_sync
         yield {
             "from_time": time_of(gap.from_ns),
             "part": "BOOK",
-            "to_time": time_of(gap.to_ns) if is_over else None,
+            "to_time": None if goes_on else time_of(gap.to_ns),
             "kind": gap.reasons[0].value,
             "messages": None,
             "said": _said(gap),
@@ -251,9 +252,9 @@ def _said(gap: BookGap) -> str:
 
 
 def _segment_row(
-    market: RecordedMarket, segment: Segment, found: Replayed, refused: str | None, now: datetime
+    market: RecordedMarket, segment: Segment, found: Played | None, refused: str | None, now: datetime
 ) -> dict[str, Any]:
-    told = None if refused else found
+    quotes, differing = found.tape.compared() if found else (None, None)
     return {
         "exchange": market.exchange,
         "symbol": market.symbol,
@@ -271,15 +272,13 @@ def _segment_row(
         "sealed_at": now,
         "changed": None,
         "refused": refused,
-        "began": found.began,
-        "is_closed": bool(segment.parts) and segment.parts[-1].reason == "CLOSED",
-        "first_state": found.first_state,
-        "last_state": found.last_state,
-        "checkpoints": told and found.checkpoints,
-        "checkpoints_differing": told and found.differing,
-        "crossed": told and found.crossed,
-        "quotes": told and found.quotes,
-        "quotes_agreeing": told and found.agreeing,
+        "began": found and found.began.upper(),
+        "is_followed": found and found.is_followed,
+        "checkpoints": found and found.tape.checkpoints,
+        "checkpoints_differing": found and found.tape.differs,
+        "crossed": found and found.tape.crossed,
+        "quotes": quotes,
+        "quotes_differing": differing,
         "code_version": CODE_VERSIONS["book_segment"],
     }
 

@@ -62,14 +62,14 @@ class BookSegment(dy.Schema):
     )
     refused = text("Why it cannot be replayed, in one line; null: it can.", nullable=True)
     began = one_of(RECORDS_BEGAN, "Why its first file was begun; null: nothing is known.", nullable=True)
-    is_closed = flag("Whether its last file ended as it should: what follows can be held to it.", nullable=False)
-    first_state = text("SHA-256 of all that the machine of the book knew at its beginning, as recorded.", nullable=True)
-    last_state = text("The same at its end, as replayed.", nullable=True)
-    checkpoints = count("States within it that its replay could be held to.")
-    checkpoints_differing = count("Of these that the replay did not give.")
-    crossed = count("Messages after which a book that was in sync was crossed.")
-    quotes = count("Best prices of the exchange with the number of a book in sync, so that they can be compared.")
-    quotes_agreeing = count("Of these that were the best prices of the book.")
+    is_followed = flag("Whether the log goes on where its last file ended; null: nothing is known.")
+    checkpoints = count(
+        "States of the recorder that its replay could be held to, that at the head of the next among them."
+    )
+    checkpoints_differing = count("Of these that the replay did not give, byte for byte.")
+    crossed = count("How often the book was given up because its best bid was not below its best ask.")
+    quotes = count("Best prices and amounts that the exchange sent with the number of a book in sync.")
+    quotes_differing = count("Of these that are not the best of that book.")
     code_version = version_of_code()
 
 
