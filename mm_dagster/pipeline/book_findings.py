@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
-from mm_dagster.bars import Span, iso
+from mm_dagster.bars import Span
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
+from mm_dagster.pipeline.recorder_watch import standing
 from mm_dagster.pipeline.segments import Kept
+from mm_dagster.recorder.places import root_of
+from mm_dagster.recorder.status import Status, read_status
 from mm_dagster.text import counted
 
 COMPLETE = "segment_complete"
@@ -35,7 +38,15 @@ def of_segments(project: Project, window: Span, done: Kept | None = None) -> lis
         done: what the run did; None: nothing but looking.
     """
     rows = project.lake.read("book_segment", span=window)
-    return [_complete(rows, done or Kept()), _agree(rows), _crossed(rows), _same(rows)]
+    status = read_status(root_of(project.data))
+    return [
+        _complete(rows, done or Kept()),
+        _agree(rows),
+        _crossed(rows),
+        _same(rows),
+        _clock(status),
+        _alive(project),
+    ]
 
 
 def _over(rows: pl.DataFrame, finding: Finding) -> Finding:
@@ -103,27 +114,27 @@ def _listed(said: Sequence[str]) -> str:
     return "; ".join(said[:5]) + more
 
 
-def of_clock(offsets: dict[str, float | None]) -> Finding:
-    """Whether what happens at an exchange is here when it happens, by both clocks.
-
-    Args:
-        offsets: the exchange's time of an event less its receive time, milliseconds, by market; None: not known.
-    """
-    known = {name: offset for name, offset in offsets.items() if offset is not None}
+def _clock(status: Status | None) -> Finding:
+    """Whether what happens at an exchange is here when it happens, by both clocks."""
+    markets = status.markets if status else ()
+    known = {f"{one.exchange}:{one.symbol}": one.clock_offset_ms for one in markets if one.clock_offset_ms is not None}
     if not known:
-        return Finding(CLOCK, False, "Nothing was compared: no exchange told a time, or nothing came.")
+        return Finding(CLOCK, False, "Nothing was compared: no recorder says what time the exchanges have.")
     limit = MOST_OFFSET / timedelta(milliseconds=1)
-    far = [f"{name}: {offset:+.0f} ms" for name, offset in known.items() if abs(offset) > limit]
+    far = [f"{name} {offset:+.0f} ms" for name, offset in known.items() if abs(offset) > limit]
     worst = max(known.values(), key=abs)
     fine = f"The exchanges' times of events are {worst:+.0f} ms from ours at most."
-    return Finding(CLOCK, not far, f"The clocks are apart: {', '.join(far)}" if far else fine)
+    return Finding(CLOCK, not far, f"The clocks are apart: {', '.join(far)}." if far else fine)
 
 
-def of_recorder(troubles: Sequence[str], at: datetime) -> Finding:
-    """Whether the recorder works now.
+def _alive(project: Project) -> Finding:
+    """Whether the recorder works at this moment."""
+    if not project.config.books.record:
+        return Finding(ALIVE, True, "books.yaml: record is false, so no recorder is to run.")
+    wrong = [f"{one.name}: {one.line}" for one in standing(project)]
+    return Finding(ALIVE, not wrong, _listed(wrong) or "The recorder works, and every market sends.")
 
-    Args:
-        troubles: what is wrong, a sentence each.
-        at: when it was looked at.
-    """
-    return Finding(ALIVE, not troubles, _listed(troubles) or f"The recorder works at {iso(at)}.", is_error=False)
+
+def gaps(project: Project, window: Span) -> pl.DataFrame:
+    """The gaps that the segments of a window tell of, the oldest first."""
+    return project.lake.read("book_gap").filter(window.closes()).sort("from_time")
