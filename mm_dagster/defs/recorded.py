@@ -6,16 +6,19 @@ import dagster as dg
 
 from mm_dagster import logs
 from mm_dagster.bars import floor_bar, iso
-from mm_dagster.defs.automation import OFFSET_MINUTES
-from mm_dagster.defs.describe import KIND_TAG, checked, preview
+from mm_dagster.defs.automation import OFFSET_MINUTES, books
+from mm_dagster.defs.describe import checked, preview
 from mm_dagster.defs.partitions import history_asset, partition_of, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.defs.runs import under_way
+from mm_dagster.pipeline import book_features as features
 from mm_dagster.pipeline import book_findings, segments
 from mm_dagster.pipeline.recorder_watch import is_recorded, watch
 
 LONGEST = timedelta(hours=1)
 """A run that is older is dead."""
+CADENCE = "when_due"
+"""Where nothing is recorded, nothing is made, which is no failure."""
 AFTER_MINUTES = (OFFSET_MINUTES + 3) % 15
 """Minutes after a quarter hour: the tick comes first."""
 
@@ -23,6 +26,7 @@ AFTER_MINUTES = (OFFSET_MINUTES + 3) % 15
 @history_asset(
     "book_segment",
     kinds={"parquet"},
+    cadence=CADENCE,
     checks={
         book_findings.COMPLETE: "Every segment has all frames that were written, and is what was sealed. If not: the "
         "sentence names the file; `mm books replay` says what of it can be read, and the log is kept where it is.",
@@ -61,7 +65,7 @@ def book_segment(context: dg.AssetExecutionContext, project: ProjectOfRun, turn:
     )
 
 
-@history_asset("book_gap", kinds={"parquet"})
+@history_asset("book_gap", kinds={"parquet"}, cadence=CADENCE)
 def book_gap(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
     """Each place where something of a recorded market may be missing, and why: of the log, or of the book.
 
@@ -75,13 +79,23 @@ def book_gap(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tur
     )
 
 
-books = dg.define_asset_job(
-    "books",
-    selection=dg.AssetSelection.assets("book_segment", "book_gap"),
-    description="What was recorded of order books: sealed, replayed, measured. No decision waits for it or reads it.",
-    tags={KIND_TAG: "books", "dagster/priority": "-1"},
-    executor_def=dg.in_process_executor,
-)
+@history_asset("book_features", kinds={"numba", "polars"}, also_after=["book_gap"], cadence=CADENCE)
+def book_features(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
+    """Spread, depth, imbalances, order flow, VPIN, Kyle's lambda and more of each sealed quarter hour.
+
+    From segments alone, so that a row made years later is the one of then, bit for bit; a row is made anew when the
+    configuration, its segment, or the code has changed. No decision reads them; `mm evaluate --candidates` asks whether
+    they know more than the break probability. When it is red: the error names the file; all other rows are made.
+    """
+    job = work(context, project, turn)
+    done = features.keep_features(project, context.run.run_id, job.window)
+    for name, said in done.problems.items():
+        context.log.error(f"{name}: {said}")
+    rows = project.lake.read("book_features", span=job.window)
+    shown = ["exchange", "symbol", "as_of", "in_sync_share", "spread_bp", "bid_depth_10bp", "vpin", "rv_mid", "lead_ms"]
+    return dg.MaterializeResult(
+        metadata={"rows_changed": done.rows, "preview": preview(rows.sort("as_of").tail(12).select(shown))}
+    )
 
 
 @dg.schedule(

@@ -103,10 +103,10 @@ class BookFeatures(dy.Schema):
     messages = count("What was received.")
     changes = count("Changes of the book while it was in sync.")
     trades = count("Trades.")
-    mid = number("Middle between the best prices at the end, quote currency.", low=0.0)
+    mid = number("Middle between the best prices, the last that was known in it, quote currency.", low=0.0)
     spread_bp = number("Way between the best prices, basis points of the mid, weighted by time.", low=0.0)
     weighted_mid_bp = number(
-        "Mid weighted by the amounts of the other side, basis points from the mid, weighted by time; first order."
+        "Best prices weighted by the amounts of the other side, basis points from the mid, at the end; first order."
     )
     imbalance_1 = number(
         "(bid - ask) / (bid + ask) of the best amounts, -1 to 1, weighted by time.", low=-1.0, high=1.0
@@ -115,7 +115,10 @@ class BookFeatures(dy.Schema):
     order_flow_imbalance = number("Sum of what came to the best bid less what came to the best ask, base currency.")
     buy_volume = number("Traded with the buyer as aggressor, base currency.", low=0.0)
     sell_volume = number("Traded with the seller as aggressor, base currency.", low=0.0)
-    bucket_lots = count("Size of a volume bucket of this UTC day, lots: a fiftieth of yesterday's; null: not known.")
+    bucket_lots = count(
+        "Size of a volume bucket of this UTC day, lots: a fiftieth of yesterday's volume; null: fewer than 72 quarter "
+        "hours of yesterday are known."
+    )
     bucket_imbalances = counts("|buy - sell| of each bucket that became full in it, lots.")
     bucket_buy_lots = count("Bought so far in the bucket that is not full at the end, lots.")
     bucket_sell_lots = count("Sold so far in it, lots.")
@@ -130,12 +133,16 @@ class BookFeatures(dy.Schema):
     ask_depth_10bp = _depth("asks", 10)
     ask_depth_25bp = _depth("asks", 25)
     ask_depth_50bp = _depth("asks", 50)
-    depth_reach_bp = number("How far from the mid the book was known at least, basis points.", low=0.0)
+    depth_reach_bp = number(
+        "How far from the mid the book was known at least, basis points; null: all of it was, or there was none.",
+        low=0.0,
+    )
     kyle_lambda = number("Slope of the 10 s return on the signed volume, basis points per million of quote currency.")
+    kyle_r2 = number("R squared of it, 0 to 1.", low=0.0, high=1.0)
     recovery_ms = number(
         "Median time until the spread was back at its median after it had been three times as wide, ms.", low=0.0
     )
-    recoveries = count("How often it was.")
+    recoveries = count("How often it was; null: there was no book.")
     lead_ms = number("By how much the perpetual of books.yaml moves before this market, ms; below 0: after it.")
     lead_corr = number("Hayashi-Yoshida correlation at that lead, -1 to 1.", low=-1.0, high=1.0)
     lead_first_ms = number("The lead in the first half of the quarter hour, ms.")
