@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -145,19 +146,34 @@ def replays(market: RecordedMarket, span: Span) -> Iterator[tuple[dict[str, Any]
         yield found, len(rows)
 
 
-def book_of(project: Project, exchange: str, symbol: str) -> Book:
+@dataclass(frozen=True)
+class NowRecorded:
+    """The recorder's book of this moment.
+
+    Attributes:
+        book: its best levels.
+        at: when the recorder said so.
+        update_id: the exchange's number of it; None: it has none.
+    """
+
+    book: Book
+    at: datetime
+    update_id: str | None
+
+
+def now_recorded(project: Project, exchange: str, symbol: str) -> NowRecorded:
     """The recorder's book of this moment.
 
     Raises:
-        NoBook: there is none that can be believed; what it says goes on from the market's name.
+        NoBook: there is none that can be believed.
     """
     market = RecordedMarket(exchange, symbol, root_of(project.data))
     told = read_book(market.place.book)
     if told is None:
         raise NoBook(f"{market.name}: the recorder has written no book; `mm books status` says how it stands")
     age = project.venues.real_clock() - time_of(told.at_ns)
-    if age > OLDEST:
-        raise NoBook(f"{market.name}: the recorder's book is {spoken(age)} old; start `mm record`")
+    if abs(age) > OLDEST:
+        raise NoBook(f"{market.name}: the recorder's book is not of now, but {spoken(abs(age))} off; start `mm record`")
     if not told.is_in_sync:
         raise NoBook(f"{market.name}: the recorder's book is not in sync ({told.phase}); ask again in some seconds")
     try:
@@ -167,7 +183,7 @@ def book_of(project: Project, exchange: str, symbol: str) -> Book:
     why = doubt(book, age)
     if why:
         raise NoBook(f"{market.name}: the recorder's book is not believed: {why}")
-    return book
+    return NowRecorded(book, time_of(told.at_ns), None if told.last_id is None else str(told.last_id))
 
 
 def cost_now(project: Project, market: RecordedMarket, amount: float) -> dict[str, Any]:
@@ -176,7 +192,7 @@ def cost_now(project: Project, market: RecordedMarket, amount: float) -> dict[st
     Raises:
         NoBook: there is none of this moment.
     """
-    book = book_of(project, market.exchange, market.symbol)
+    book = now_recorded(project, market.exchange, market.symbol).book
     sold = walk(book, amount)
     return {
         "hour": None,

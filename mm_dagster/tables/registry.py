@@ -57,6 +57,7 @@ LIVE_ONLY = frozenset(
         "live_walk_bp",
         "live_expected_bp",
         "shown_share",
+        "live_origin",
         "live_equity",
     }
 )

@@ -65,6 +65,9 @@ ORDER_STATES = ("INTENDED", "CLOSED", "ABSENT")
 STOPPERS = ("bot", "bot_sells", "orders", "operator")
 """Who stops a grid that is left: its bot on request, which keeps or sells; its orders are cancelled; a person did."""
 
+BOOK_ORIGINS = ("ASKED", "RECORDER")
+"""Where the book of a tick comes from: its exchange was asked for it, or `mm record` had it."""
+
 RECORDS_BEGAN = ("OPENED", "ROTATED", "RESUMED")
 """Why a file of a recorder's log was begun: it started; a quarter hour or a file was full; the disk was full before."""
 

@@ -15,6 +15,7 @@ from mm_dagster.tables.words import (
     ALERT_EVENTS,
     ALERT_KINDS,
     ALERT_STATUS,
+    BOOK_ORIGINS,
     BOT_STATES,
     CANDLE_STATUS,
     DRAWDOWNS,
@@ -65,6 +66,8 @@ _WORDS = {
     "level": STATES[1:],
     "prices": PAPER_PRICES,
     "part": GAP_PARTS,
+    "origin": BOOK_ORIGINS,
+    "live_origin": BOOK_ORIGINS,
     "began": RECORDS_BEGAN,
 }
 _WORDS_OF_TABLE = {
@@ -100,7 +103,7 @@ def sample(
         # Either a book, or why there is none.
         lacking = pl.col("bids").is_null() | pl.col("asks").is_null() | pl.col("mid").is_null()
         lacking |= pl.any_horizontal(pl.col("half_spread_bp", "depth_reach_bp", "bid_levels", "ask_levels").is_null())
-        told = ("venue", "symbol", "as_of", "asked_at", "observed_at", "update_id", "refused", "source")
+        told = ("venue", "symbol", "as_of", "asked_at", "observed_at", "update_id", "origin", "refused", "source")
         figures = [name for name in frame.columns if name not in told]
         frame = frame.with_columns(
             pl.when(lacking).then(pl.coalesce("refused", pl.lit("crossed"))).alias("refused"),
