@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, midnight
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
 from mm_dagster.cli.arguments import moment_of
+from mm_dagster.cli.operate import PANEL
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.text import counted, did_you_mean, local_time, number_text, positive_decimal, spoken
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from mm_dagster.pipeline.book_places import RecordedMarket
     from mm_dagster.pipeline.project import Project
 
-PANEL = "Order books"
 
 books_app = typer.Typer(
     add_completion=False,
@@ -185,8 +185,7 @@ def replay(
             f"{chosen.name}: no segment of it between {since} and {until or 'its end'}; `mm books seal` seals what is "
             "finished"
         )
-    shown = rows if as_json else [{name: value for name, value in row.items() if name != "refused"} for row in rows]
-    print_rows(shown, as_json)
+    print_rows(rows if as_json else [_brief(row) for row in rows], as_json)
     wrong = [row for row in rows if row["refused"] or row["differing"]]
     if not as_json:
         for row in wrong:
@@ -199,6 +198,21 @@ def replay(
             )
     if wrong:
         raise typer.Exit(1)
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    """A replayed quarter hour as a line has room for it."""
+    if row["refused"]:
+        names = ("messages", "changes", "trades", "gaps", "states", "crossed", "quotes", "at_the_end")
+        return {"until": f"{row['as_of']:%m-%d %H:%M}Z", **dict.fromkeys(names)}
+    return {
+        "until": f"{row['as_of']:%m-%d %H:%M}Z",
+        **{name: row[name] for name in ("messages", "changes", "trades", "gaps")},
+        "states": f"{row['states'] - row['differing']} of {row['states']}",
+        "crossed": row["crossed"],
+        "quotes": f"{row['quotes'] - row['quotes_differing']} of {row['quotes']}",
+        "at_the_end": "in sync" if row["in_sync_at_end"] else "no book",
+    }
 
 
 @books_app.command(epilog="Examples: `mm books cost kucoin:ETH-USDT 2.5`, `mm books cost ETH-USDT 40 --json`")

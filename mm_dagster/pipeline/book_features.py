@@ -17,6 +17,7 @@ import polars as pl
 from mm_dagster.bars import BAR, EPOCH, Span, iso, midnight
 from mm_dagster.books.features import Volume, measure
 from mm_dagster.books.ladder import Scale
+from mm_dagster.books.lead import lead
 from mm_dagster.books.tape import Tape
 from mm_dagster.books.volume_clock import BUCKETS, bucket_size
 from mm_dagster.config.books import BooksConfig
@@ -225,7 +226,7 @@ class _Maker:
             "symbol": market.symbol,
             "as_of": as_of,
             **measure(tape, start_ns, end_ns, self._config.levels, past.volume(tape.market.scale)),
-            **(self._lead(tape, self._tape(pair, as_of), start_ns, end_ns) if pair and other else {}),
+            **(lead(tape, self._tape(pair, as_of), start_ns, end_ns) if pair and other else {}),
             "config_hash": made_of,
             "code_version": version,
         }
@@ -239,9 +240,6 @@ class _Maker:
                 exchange, _, symbol = pair.perpetual.partition(":")
                 return exchange, symbol
         return None
-
-    def _lead(self, spot: Tape, perpetual: Tape, start_ns: int, end_ns: int) -> dict[str, Any]:
-        return {}
 
     def _tape(self, name: Name, as_of: datetime) -> Tape:
         """What a segment told; those of a quarter hour are kept as long as it is looked at."""

@@ -144,7 +144,7 @@ class BookFeatures(dy.Schema):
     )
     recoveries = count("How often it was; null: there was no book.")
     lead_ms = number("By how much the perpetual of books.yaml moves before this market, ms; below 0: after it.")
-    lead_corr = number("Hayashi-Yoshida correlation at that lead, -1 to 1.", low=-1.0, high=1.0)
+    lead_corr = number("Hayashi-Yoshida correlation at that lead; where times do not fit together it may exceed 1.")
     lead_first_ms = number("The lead in the first half of the quarter hour, ms.")
     lead_second_ms = number("The lead in the second half, ms.")
     book_digest = text("SHA-256 of the whole book at the end; null: it is not in sync then.", nullable=True)
