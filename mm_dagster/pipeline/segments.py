@@ -97,15 +97,22 @@ def _keep_market(
     rows = manifest(place.segments)
     known = _known(project, market)
     version = CODE_VERSIONS["book_segment"]
-    lacking = [row for row in rows if known.get(ended(row), _NONE)[:2] != (row.sha256, version)]
+    now = project.now()
+
+    def is_lacking(row: Segment) -> bool:
+        sha256, code_version, _, refused, _ = known.get(ended(row), _NONE)
+        # What could not be read once may be readable later: it is tried again once a day.
+        again = refused is not None and (looks_at_all or _is_turn(ended(row), now))
+        return (sha256, code_version) != (row.sha256, version) or again
+
+    lacking = [row for row in rows if is_lacking(row)]
     maker = _Rows(market, project, known)
     for number, row in enumerate(lacking, start=1):
-        writer.add(*maker.of(row, project.now()))
+        writer.add(*maker.of(row, now))
         done.replayed += 1
         if say is not None:
             say(market.name, number, len(lacking))
     fresh = {ended(row) for row in lacking}
-    now = project.now()
     for row in rows:
         if ended(row) not in fresh and (looks_at_all or _is_turn(ended(row), now)):
             changed = None if is_intact(place.segments, row) else f"{market.file(row.file)}: {CHANGED}"
@@ -116,7 +123,7 @@ def _keep_market(
                 writer.amend(market, ended(row), changed)
 
 
-_NONE = (None, None, None, None)
+_NONE = (None, None, None, None, None)
 
 
 def ended(row: Segment) -> datetime:
@@ -135,11 +142,11 @@ def _is_turn(as_of: datetime, now: datetime) -> bool:
 
 
 _Known = dict[datetime, tuple[Any, ...]]
-"""By as_of: sha256, code_version, changed, last_received_at."""
+"""By as_of: sha256, code_version, changed, refused, last_received_at."""
 
 
 def _known(project: Project, market: RecordedMarket) -> _Known:
-    columns = ["exchange", "as_of", "sha256", "code_version", "changed", "last_received_at"]
+    columns = ["exchange", "as_of", "sha256", "code_version", "changed", "refused", "last_received_at"]
     rows = project.lake.read("book_segment", symbols=[market.symbol], columns=columns)
     return {row[1]: row[2:] for row in rows.filter(pl.col("exchange") == market.exchange).iter_rows()}
 
@@ -151,7 +158,7 @@ class _Rows:
         self.market = market
         stored = project.lake.read("book_gap", symbols=[market.symbol]).filter(pl.col("exchange") == market.exchange)
         self.gaps = {_key(row): row for row in stored.iter_rows(named=True)}
-        self.lasts = {as_of: row[3] for as_of, row in known.items() if row[3] is not None}
+        self.lasts = {as_of: row[-1] for as_of, row in known.items() if row[-1] is not None}
 
     def of(self, segment: Segment, now: datetime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The row of a segment, and those of the gaps that it tells of or ends."""

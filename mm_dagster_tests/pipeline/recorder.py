@@ -59,6 +59,9 @@ class Recording:
         """A connection, and the book that is asked for."""
         self.connection += 1
         self.take(Stream.CONNECTED, b"subscribed")
+        if self.market.rule is Rule.KRAKEN:
+            self.take(Stream.PUSHED, self.venue.kraken(None))
+            return
         self.push()
         self.take(Stream.ANSWER, self.venue.snapshot(self.venue.number))
 
