@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,6 +118,7 @@ def seal(
     """
     from mm_dagster.pipeline.book_answers import everything_recorded
     from mm_dagster.pipeline.book_features import keep_features
+    from mm_dagster.pipeline.book_profile import keep_profiles
     from mm_dagster.pipeline.segments import keep_segments
 
     project = project_here()
@@ -131,6 +133,7 @@ def seal(
 
         kept = keep_segments(project, "mm books seal", say=say, looks_at_all=everything)
         measured = keep_features(project, "mm books seal", window, say=say)
+        keep_profiles(project, "mm books seal", window)
     problems = [
         *kept.problems.values(),
         *kept.changed,
@@ -276,6 +279,47 @@ def profile(market: Market, as_json: AsJson = False) -> None:
         else [{name: row[name] for name in names} | {"": "now" if row["hour"] == hour else ""} for row in rows]
     )
     print_rows(shown, as_json)
+
+
+@books_app.command(
+    "import",
+    epilog="Examples: `mm books import --market binance:ETH-USDT book.csv.gz trades.csv.gz`, "
+    "`mm books import --market kraken:BTC-USD --depth 100 book.csv trades.csv`",
+)
+def take_in(
+    book: Annotated[Path, typer.Argument(help="`incremental_book_L2` of Tardis, packed or not.")],
+    trades: Annotated[Path, typer.Argument(help="`trades` of the same market and time.")],
+    market: Annotated[str, typer.Option(help="Whose they are, like binance:ETH-USDT.")],
+    depth: Annotated[int, typer.Option(min=1, help="Levels of a side at which the venue cuts a snapshot.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Take in bought history: the features of each quarter hour of two files of Tardis.
+
+    What was recorded stays: a quarter hour that has a segment is left out. Ctrl-C keeps what is made.
+    """
+    from mm_dagster.config.books import EXCHANGES
+    from mm_dagster.pipeline.book_import import import_files
+
+    project = project_here()
+    exchange, _, symbol = market.partition(":")
+    if exchange not in EXCHANGES or not symbol:
+        raise CommandError(
+            f"--market {market}: write exchange and symbol, like binance:ETH-USDT; there are {', '.join(EXCHANGES)}"
+        )
+    for path in (book, trades):
+        if not path.is_file():
+            raise CommandError(f"{path}: there is no such file")
+    with days_done("import", unit="quarter hours", transient=True) as bar:
+        task = bar.add_task("", total=None)
+        made, left_out = import_files(
+            project, exchange, symbol.upper(), book, trades, depth,
+            say=lambda as_of: bar.update(task, advance=1, description=f"{as_of:%Y-%m-%d %H:%M}Z"),
+        )  # fmt: skip
+    if as_json:
+        print_rows([{"market": f"{exchange}:{symbol.upper()}", "rows": made, "left_out": left_out}], as_json)
+        return
+    recorded = f"; {counted(left_out, 'quarter hour')} were recorded and stay" if left_out else ""
+    out.print(f"{counted(made, 'quarter hour')} of {exchange}:{symbol.upper()} taken in{recorded}", highlight=False)
 
 
 def _market(project: Project, text: str) -> RecordedMarket:

@@ -121,7 +121,7 @@ evaluation = dg.define_asset_job(
 
 books = dg.define_asset_job(
     "books",
-    selection=dg.AssetSelection.assets("book_segment", "book_gap", "book_features"),
+    selection=dg.AssetSelection.assets("book_segment", "book_gap", "book_features", "liquidity_profile"),
     description="What was recorded of order books: sealed, replayed, measured. No decision waits for it or reads it.",
     tags={KIND_TAG: "books", "dagster/priority": "-1"},
     executor_def=dg.in_process_executor,

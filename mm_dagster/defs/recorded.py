@@ -13,6 +13,7 @@ from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.defs.runs import under_way
 from mm_dagster.pipeline import book_features as features
 from mm_dagster.pipeline import book_findings, segments
+from mm_dagster.pipeline.book_profile import keep_profiles
 from mm_dagster.pipeline.recorder_watch import is_recorded, watch
 
 LONGEST = timedelta(hours=1)
@@ -96,6 +97,18 @@ def book_features(context: dg.AssetExecutionContext, project: ProjectOfRun, turn
     return dg.MaterializeResult(
         metadata={"rows_changed": done.rows, "preview": preview(rows.sort("as_of").tail(12).select(shown))}
     )
+
+
+@history_asset("liquidity_profile", kinds={"polars"}, cadence=CADENCE)
+def liquidity_profile(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Turn) -> dg.MaterializeResult:
+    """What the book of each recorded market is like at each hour of the day, over the four weeks before.
+
+    Median spread and depth, and what one quarter hour of ten exceeds or falls short of. By the hour of the day, not of
+    the week: four weeks are too few for that. The plan to leave a grid says what its hour is usually like.
+    """
+    newest = keep_profiles(project, context.run.run_id, work(context, project, turn).window)
+    shown = ["exchange", "symbol", "hour", "days", "spread_bp", "spread_bp_90", "bid_depth_10bp", "bid_depth_10bp_low"]
+    return dg.MaterializeResult(metadata={"rows": newest.height, "preview": preview(newest.head(24).select(shown))})
 
 
 @dg.schedule(

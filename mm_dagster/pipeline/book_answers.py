@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, ceil_bar, midnight
+from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, midnight
 from mm_dagster.books.book import BP, Book, BookError, parse, walk
 from mm_dagster.books.snapshot import doubt
 from mm_dagster.books.tape import Op
@@ -23,10 +23,12 @@ from mm_dagster.pipeline.segments import CHANGED, ended, time_of
 from mm_dagster.recorder.places import root_of
 from mm_dagster.recorder.seal import is_intact, manifest
 from mm_dagster.recorder.status import MarketStatus, read_book, read_status
-from mm_dagster.text import spoken
+from mm_dagster.text import counted, money_text, number_text, spoken
 
 OLDEST = timedelta(seconds=5)
 """Of the recorder's book, to be taken for the present one."""
+LONGEST_AGO = timedelta(days=3)
+"""A profile that is older says nothing of what is usual now."""
 LEAST_WINDOWS = 20
 """Quarter hours of an hour of the day, five days of them, from which something is said to be usual."""
 
@@ -245,15 +247,25 @@ def usual_costs(project: Project, market: RecordedMarket, amount: float, mid: fl
     return found
 
 
-def usual_at(project: Project, symbol: str, at: datetime) -> str | None:
-    """What the book of a market is usually like at an hour, in a sentence; None: too little was recorded."""
-    rows = project.lake.read("liquidity_profile", symbols=[symbol])
-    rows = rows.filter(pl.col("as_of") == pl.col("as_of").max().over("exchange"))
-    rows = rows.filter((pl.col("hour") == at.hour) & (pl.col("windows") >= LEAST_WINDOWS)).sort("exchange")
-    said = [
-        f"at {row['exchange']} a spread of {row['spread_bp']:.1f} bp and {row['bid_depth_25bp']:,.0f} "
-        f"{symbol.partition('-')[2]} within 25 bp, of {row['days']} days"
-        for row in rows.iter_rows(named=True)
-        if row["spread_bp"] is not None and row["bid_depth_25bp"] is not None
-    ]
-    return f"At this hour the bids usually have {'; '.join(said)}." if said else None
+def usual_at(project: Project, symbol: str, clock: datetime) -> str | None:
+    """What a market's book is usually like at this hour of the day, in a sentence; None: too little was recorded of it.
+
+    Args:
+        project: configuration and lake.
+        symbol: a market of markets.yaml; what is recorded at another exchange than its own says nothing of it.
+        clock: the moment.
+    """
+    exchange = getattr(project.config.market(symbol).settings, "exchange", None)
+    span = Span(midnight((clock - LONGEST_AGO).date()), floor_bar(clock))
+    rows = project.lake.read("liquidity_profile", span=span, symbols=[symbol])
+    rows = rows.filter((pl.col("exchange") == exchange) & (pl.col("hour") == clock.hour)).sort("as_of")
+    if rows.is_empty():
+        return None
+    row = rows.row(-1, named=True)
+    if row["windows"] < LEAST_WINDOWS or row["spread_bp"] is None or row["bid_depth_25bp"] is None:
+        return None
+    quote, depth = symbol.partition("-")[2], money_text(row["bid_depth_25bp"], row["bid_depth_25bp"])
+    return (
+        f"At this hour the spread is usually {number_text(row['spread_bp'], 2)} bp and the bids have {depth} {quote} "
+        f"within 25 bp, by {counted(row['days'], 'day')} of recorded books."
+    )

@@ -91,7 +91,7 @@ def keep_features(project: Project, run_id: str, window: Span, *, say: Say | Non
 
 
 @dataclass(frozen=True)
-class _Past:
+class Past:
     """What the rows of a market say of the volume before a quarter hour.
 
     Attributes:
@@ -103,7 +103,7 @@ class _Past:
     today: tuple[tuple[int | None, int | None, int | None, tuple[int, ...]], ...]
 
     @classmethod
-    def of(cls, rows: dict[datetime, dict[str, Any]], as_of: datetime) -> _Past:
+    def of(cls, rows: dict[datetime, dict[str, Any]], as_of: datetime) -> Past:
         """What is known before a quarter hour."""
         today = midnight((as_of - BAR).date())
         known = sorted(at for at in rows if today - DAY < at < as_of)
@@ -205,7 +205,7 @@ class _Maker:
         segment, stored = self._segments[name][as_of], self._stored[name].get(as_of)
         pair = self._pair(name)
         other = self._segments.get(pair, {}).get(as_of) if pair else None
-        past = _Past.of(self._stored[name], as_of)
+        past = Past.of(self._stored[name], as_of)
         made_of = digest(
             {
                 "levels": self._config.levels,

@@ -25,7 +25,7 @@ HISTORY = {
     "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "portfolio_risk",
     "portfolio_contribution", "limit_state", "exit_cost",
 }  # fmt: skip
-BOOKS = {"book_segment", "book_gap", "book_features"}
+BOOKS = {"book_segment", "book_gap", "book_features", "liquidity_profile"}
 MONTHLY = {"signal_quality", "portfolio_coverage"} | (set() if missing() else {"candidate_parameters"})
 
 
