@@ -72,9 +72,10 @@ def gaps(
     A quarter hour is told of when it is sealed, some minutes after its end.
     """
     from mm_dagster.pipeline.book_answers import gaps_since
+    from mm_dagster.pipeline.book_places import now_here
 
     project = project_here()
-    start = moment_of(since, "--since") if since else project.now() - timedelta(days=1)
+    start = moment_of(since, "--since") if since else now_here() - timedelta(days=1)
     rows = gaps_since(project, start, _market(project, market) if market else None)
     if as_json:
         print_rows(rows, as_json)
@@ -118,11 +119,12 @@ def seal(
     """
     from mm_dagster.pipeline.book_answers import everything_recorded
     from mm_dagster.pipeline.book_features import keep_features
+    from mm_dagster.pipeline.book_places import now_here
     from mm_dagster.pipeline.book_profile import keep_profiles
     from mm_dagster.pipeline.segments import keep_segments
 
     project = project_here()
-    now = project.now()
+    now = now_here()
     window = everything_recorded(project) if everything else None
     window = window or Span(midnight(now.date()), ceil_bar(now))
     with days_done("seal", unit="quarter hours", transient=True) as bar:
@@ -264,6 +266,7 @@ def cost(
 def profile(market: Market, as_json: AsJson = False) -> None:
     """Show what the book is like at each hour of the day: median spread and depth, and what one of ten has less of."""
     from mm_dagster.pipeline.book_answers import profile_of
+    from mm_dagster.pipeline.book_places import now_here
 
     project = project_here()
     chosen = _market(project, market)
@@ -272,7 +275,7 @@ def profile(market: Market, as_json: AsJson = False) -> None:
         raise CommandError(f"{chosen.name}: there is no profile yet; the job `books` makes it from whole days")
     names = ("hour", "days", "spread_bp", "spread_bp_90", "bid_depth_10bp", "bid_depth_10bp_low", "bid_depth_50bp",
              "bid_depth_50bp_low", "recovery_ms")  # fmt: skip
-    hour = project.now().hour
+    hour = now_here().hour
     shown = (
         rows
         if as_json

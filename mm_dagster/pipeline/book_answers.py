@@ -16,7 +16,7 @@ from mm_dagster.books.book import BP, Book, BookError, parse, walk
 from mm_dagster.books.snapshot import doubt
 from mm_dagster.books.tape import Op
 from mm_dagster.errors import ForeseenError
-from mm_dagster.pipeline.book_places import RecordedMarket, recorded_markets
+from mm_dagster.pipeline.book_places import RecordedMarket, now_here, recorded_markets
 from mm_dagster.pipeline.book_tapes import play
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.segments import CHANGED, ended, time_of
@@ -46,7 +46,7 @@ def known_markets(project: Project) -> list[RecordedMarket]:
 
 def stands(project: Project) -> list[dict[str, Any]]:
     """How each market stands, by what the recorder said last, and by the rows of today."""
-    status, now = read_status(root_of(project.data)), project.venues.real_clock()
+    status, now = read_status(root_of(project.data)), now_here()
     told = {(one.exchange, one.symbol): one for one in (status.markets if status else ())}
     today = gaps_since(project, midnight(now.date()), None)
     rows = []
@@ -93,7 +93,7 @@ def gaps_since(project: Project, start: datetime, market: RecordedMarket | None)
 def everything_recorded(project: Project) -> Span | None:
     """From the first segment to the last; None: there is none."""
     ends = project.lake.read("book_segment", columns=["as_of"])["as_of"].to_list()
-    return Span(min(ends) - BAR, max(*ends, ceil_bar(project.now()))) if ends else None
+    return Span(min(ends) - BAR, max(*ends, ceil_bar(now_here()))) if ends else None
 
 
 def replays(market: RecordedMarket, span: Span) -> Iterator[tuple[dict[str, Any], int]]:
@@ -173,7 +173,7 @@ def now_recorded(project: Project, exchange: str, symbol: str) -> NowRecorded:
     told = read_book(market.place.book)
     if told is None:
         raise NoBook(f"{market.name}: the recorder has written no book; `mm books status` says how it stands")
-    age = project.venues.real_clock() - time_of(told.at_ns)
+    age = now_here() - time_of(told.at_ns)
     if abs(age) > OLDEST:
         raise NoBook(f"{market.name}: the recorder's book is not of now, but {spoken(abs(age))} off; start `mm record`")
     if not told.is_in_sync:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -37,6 +38,11 @@ class RecordedMarket:
     def file(self, segment: str) -> str:
         """A segment, relative to the root."""
         return str((self.place.segments / segment).relative_to(self.root))
+
+
+def now_here() -> datetime:
+    """This computer's time, by which the recorder's words are; no exchange is asked, and no demo moves it."""
+    return datetime.now(UTC)
 
 
 def recorded_markets(data: Path) -> list[RecordedMarket]:

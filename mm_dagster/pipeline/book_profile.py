@@ -10,6 +10,7 @@ from mm_dagster.bars import Span, iso, midnight
 from mm_dagster.books.profile import DAYS, profiled
 from mm_dagster.config.sources import digest
 from mm_dagster.history.lake import Commit
+from mm_dagster.pipeline.book_places import now_here
 from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.registry import CODE_VERSIONS, conform, dtypes, empty
 
@@ -30,7 +31,7 @@ def keep_profiles(project: Project, run_id: str, window: Span) -> pl.DataFrame:
     Returns:
         The newest profiles.
     """
-    days = [day for day in _midnights(window) if day <= project.now()]
+    days = [day for day in _midnights(window) if day <= now_here()]
     if not days:
         return empty("liquidity_profile")
     span = Span(days[0] - timedelta(days=DAYS), days[-1])

@@ -12,7 +12,7 @@ from typing import Any
 from mm_dagster.alerts.failures import OVER
 from mm_dagster.bars import iso, parse_time
 from mm_dagster.config.books import BooksConfig
-from mm_dagster.pipeline.book_places import recorded_markets
+from mm_dagster.pipeline.book_places import now_here, recorded_markets
 from mm_dagster.pipeline.notify import notify_failures
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.segments import time_of
@@ -108,7 +108,7 @@ def _name(market: MarketStatus) -> str:
 def standing(project: Project) -> list[Trouble]:
     """What is wrong at this moment, for who looks once."""
     status = read_status(root_of(project.data))
-    return troubles(project.config.books, status, project.venues.real_clock(), {})
+    return troubles(project.config.books, status, now_here(), {})
 
 
 @dataclass
@@ -140,7 +140,7 @@ def watch(project: Project, memory: str | None) -> tuple[str, int]:
     Returns:
         What to give the next time, and how many alerts were noted.
     """
-    config, now = project.config.books, project.venues.real_clock()
+    config, now = project.config.books, now_here()
     if not config.record:
         return "", 0
     known = _remembered(memory)
@@ -165,7 +165,7 @@ def watch(project: Project, memory: str | None) -> tuple[str, int]:
 
 def _begun(known: Mapping[str, Any], now: datetime, silence: timedelta) -> datetime:
     """Since when somebody looks all the time: after a start, or a sleep, the recorder may be about to begin as well."""
-    if "looked" not in known or now - parse_time(known["looked"]) > silence + timedelta(minutes=1):
+    if not known or now - parse_time(known["looked"]) > silence + timedelta(minutes=1):
         return now
     return parse_time(known["begun"])
 
@@ -193,12 +193,15 @@ def _tell_over(project: Project, name: str, seen: dict[str, _Seen], now: datetim
     return notify_failures(project, [(f"{name}{OVER}", line)], f"{name} {one.since}")
 
 
+_KEPT = {"looked", "begun", "seen", "lost", "counts"}
+
+
 def _remembered(memory: str | None) -> dict[str, Any]:
     try:
         found = json.loads(memory or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and found.keys() >= _KEPT else {}
 
 
 def _counts(status: Status | None) -> dict[str, Any]:

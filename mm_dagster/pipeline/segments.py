@@ -18,7 +18,7 @@ from mm_dagster.bars import BAR, EPOCH, iso
 from mm_dagster.books.sync import Gap as BookGap
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history.lake import Commit
-from mm_dagster.pipeline.book_places import RecordedMarket, recorded_markets
+from mm_dagster.pipeline.book_places import RecordedMarket, now_here, recorded_markets
 from mm_dagster.pipeline.book_tapes import Played, play
 from mm_dagster.pipeline.project import Project
 from mm_dagster.recorder.seal import Gap, Segment, is_intact, manifest, seal, unsealed
@@ -97,7 +97,7 @@ def _keep_market(
     rows = manifest(place.segments)
     known = _known(project, market)
     version = CODE_VERSIONS["book_segment"]
-    now = project.now()
+    now = now_here()
 
     def is_lacking(row: Segment) -> bool:
         sha256, code_version, _, refused, _ = known.get(ended(row), _NONE)

@@ -187,7 +187,7 @@ def test_a_segment_that_was_changed_is_found_within_a_day_and_told_until_it_is_b
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     clock = [NOON + timedelta(days=3)]
-    monkeypatch.setattr(Project, "now", lambda self: clock[0])
+    monkeypatch.setattr(segments, "now_here", lambda: clock[0])
     # Another quarter hour of the day than its own: it is not its turn.
     assert keep_segments(project, "not its turn").changed == []
     clock[0] = segments.ended(first) + timedelta(days=3, minutes=4)
