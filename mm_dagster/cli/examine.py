@@ -347,7 +347,7 @@ def _recorder(project: Any) -> str:
     wrong = standing(project)
     if wrong:
         raise CommandError("; ".join(f"{one.name}: {one.line}" for one in wrong))
-    return f"it records {counted(len(project.config.books.recorded), 'market')}, and every one sends"
+    return f"it records {counted(len(project.config.books.recorded), 'market')}, and each has a book"
 
 
 def _pushover(project: Any) -> str:

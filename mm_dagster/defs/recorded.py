@@ -39,7 +39,7 @@ AFTER_MINUTES = (OFFSET_MINUTES + 3) % 15
         "these quarter hours are not what was live; another version of the program recorded, or a file was changed.",
         book_findings.CLOCK: "The exchanges' times of events are within a second of ours. If not: set the clock of "
         "this computer by NTP; the line may be slow as well.",
-        book_findings.ALIVE: "The recorder works, and every market sends. If not: the sentence says what to do; "
+        book_findings.ALIVE: "The recorder works, and every market has a book. If not: the sentence says what to do; "
         "`mm books status` says how each market stands.",
     },
 )

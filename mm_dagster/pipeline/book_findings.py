@@ -132,7 +132,7 @@ def _alive(project: Project) -> Finding:
     if not project.config.books.record:
         return Finding(ALIVE, True, "books.yaml: record is false, so no recorder is to run.")
     wrong = [f"{one.name}: {one.line}" for one in standing(project)]
-    return Finding(ALIVE, not wrong, _listed(wrong) or "The recorder works, and every market sends.")
+    return Finding(ALIVE, not wrong, _listed(wrong) or "The recorder works, and every market has a book.")
 
 
 def gaps(project: Project, window: Span) -> pl.DataFrame:

@@ -24,6 +24,10 @@ logger = logging.getLogger("mm_dagster")
 NAME = "recorder"
 LOST_LASTS = timedelta(minutes=5)
 """How long lost messages are spoken of."""
+HAS_BOOK = ("IN_SYNC", "UNTRUSTED")
+"""Phases of a market in which there is a book."""
+NO_BOOK_LASTS = timedelta(minutes=5)
+"""How long a market may be without one: a recorder asks again by itself."""
 SHORT_LASTS = timedelta(minutes=20)
 """How long the disk must be short: with the next quarter hour what may go is removed."""
 
@@ -84,13 +88,13 @@ def _of_exchanges(
     for market in status.markets:
         if not config.records(market.exchange, market.symbol):
             continue
-        last = None if market.last_recv_ns is None else time_of(market.last_recv_ns)
         if market.problem is not None:
             found = market.problem, silence
         elif now - lost.get(_name(market), now - LOST_LASTS) < LOST_LASTS:
             found = "messages were received and not kept", timedelta(0)
-        elif last is None or now - last > silence:
-            found = f"no message since {iso(last or time_of(status.started_ns))}", timedelta(0)
+        elif market.phase not in HAS_BOOK:
+            # That nothing comes is no sign: a small market is silent for minutes, and the recorder watches its line.
+            found = f"no book ({market.phase or 'not begun'})", NO_BOOK_LASTS
         else:
             continue
         by_exchange.setdefault(market.exchange, []).append((market, *found))

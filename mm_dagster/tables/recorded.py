@@ -93,7 +93,7 @@ class BookGap(dy.Schema):
 class BookFeatures(dy.Schema):
     """What the recorded book and trades of a quarter hour say; a feature has no value where the book was never in sync.
 
-    Windows are by receive time, (as_of - 15 minutes, as_of]. No decision reads them.
+    Windows are by receive time, [as_of - 15 minutes, as_of): those of the log. No decision reads them.
     """
 
     exchange = _exchange()

@@ -156,20 +156,47 @@ def test_record_false_is_never_told_of(watched: Watched) -> None:
     assert watched.memory == ""
 
 
-def test_markets_without_messages_are_one_alert_for_each_exchange(watched: Watched) -> None:
+def without_books(status: Status, *places: int) -> Status:
+    for place in places:
+        status = with_market(status, place, phase="BUFFERING", reasons=("MISSED",))
+    return status
+
+
+def test_a_market_in_sync_that_is_silent_rings_nothing(watched: Watched) -> None:
     watched.passes(60)
     since = ns(watched.now)
-    watched.changes = lambda status: with_market(with_market(status, 0, last_recv_ns=since), 1, last_recv_ns=since)
-    assert watched.passes(30) == []
-    (said,) = watched.passes(30)
-    assert said.startswith(
-        "recorder kucoin: ETH-USDT, SOL-USDT: no message since 2026-02-03T12:01:00Z; `mm books status`"
-    )
-    # Another market of the exchange that follows is another alert.
-    assert watched.passes(300) == []
-    watched.changes = lambda status: with_market(status, 2, last_recv_ns=since)
-    told = watched.passes(120)
+    watched.changes = lambda status: with_market(with_market(status, 0, last_recv_ns=since), 1, last_recv_ns=None)
+    assert watched.passes(600) == []
+    watched.changes = lambda status: with_market(status, 0, last_recv_ns=since, phase="UNTRUSTED")
+    assert watched.passes(600) == []
+
+
+def test_markets_without_a_book_for_minutes_are_one_alert_for_each_exchange(watched: Watched) -> None:
+    watched.passes(60)
+    watched.changes = lambda status: without_books(status, 0, 1)
+    assert watched.passes(240) == []
+    (said,) = watched.passes(120)
+    assert said.startswith("recorder kucoin: ETH-USDT, SOL-USDT: no book (BUFFERING); `mm books status` says how each")
+    assert watched.passes(600) == []
+    watched.changes = lambda status: without_books(status, 2)
+    told = watched.passes(400)
     assert {one.partition(":")[0] for one in told} == {"recorder binance", "recorder kucoin DONE"}
+
+
+def test_another_market_of_the_exchange_that_loses_its_book_is_told_too(watched: Watched) -> None:
+    watched.passes(60)
+    watched.changes = lambda status: without_books(status, 0)
+    assert len(watched.passes(360)) == 1
+    watched.changes = lambda status: without_books(status, 0, 1)
+    (said,) = watched.passes(400)
+    assert "ETH-USDT, SOL-USDT: no book" in said
+
+
+def test_a_problem_that_the_recorder_tells_of_is_told_in_its_words(watched: Watched) -> None:
+    watched.passes(60)
+    watched.changes = lambda status: with_market(status, 1, problem="the venue refuses the connection")
+    (said,) = watched.passes(60)
+    assert said.startswith("recorder kucoin: SOL-USDT: the venue refuses the connection; ")
 
 
 def test_lost_messages_are_told_at_once_and_over_when_none_are_lost_any_more(watched: Watched) -> None:
@@ -200,8 +227,7 @@ def test_a_short_disk_is_told_when_it_stays_short(watched: Watched) -> None:
 
 def test_while_the_recorder_is_silent_nobody_is_told_that_its_markets_work(watched: Watched) -> None:
     watched.passes(60)
-    since = ns(watched.now)
-    watched.changes = lambda status: with_market(status, 2, last_recv_ns=since)
+    watched.changes = lambda status: with_market(status, 2, problem="refused")
     assert len(watched.passes(60)) == 1
     watched.is_dead = True
     told = watched.passes(300)
