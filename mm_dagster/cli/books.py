@@ -306,9 +306,8 @@ def take_in(
     project = project_here()
     exchange, _, symbol = market.partition(":")
     if exchange not in EXCHANGES or not symbol:
-        raise CommandError(
-            f"--market {market}: write exchange and symbol, like binance:ETH-USDT; there are {', '.join(EXCHANGES)}"
-        )
+        known = ", ".join(EXCHANGES)
+        raise CommandError(f"--market {market}: write it like binance:ETH-USDT, with an exchange of {known}")
     for path in (book, trades):
         if not path.is_file():
             raise CommandError(f"{path}: there is no such file")

@@ -23,7 +23,7 @@ from mm_dagster.pipeline.segments import CHANGED, ended, time_of
 from mm_dagster.recorder.places import root_of
 from mm_dagster.recorder.seal import is_intact, manifest
 from mm_dagster.recorder.status import MarketStatus, read_book, read_status
-from mm_dagster.text import counted, money_text, number_text, spoken
+from mm_dagster.text import counted, number_text, spoken
 
 OLDEST = timedelta(seconds=5)
 """Of the recorder's book, to be taken for the present one."""
@@ -264,7 +264,7 @@ def usual_at(project: Project, symbol: str, clock: datetime) -> str | None:
     row = rows.row(-1, named=True)
     if row["windows"] < LEAST_WINDOWS or row["spread_bp"] is None or row["bid_depth_25bp"] is None:
         return None
-    quote, depth = symbol.partition("-")[2], money_text(row["bid_depth_25bp"], row["bid_depth_25bp"])
+    quote, depth = symbol.partition("-")[2], number_text(row["bid_depth_25bp"], 3)
     return (
         f"At this hour the spread is usually {number_text(row['spread_bp'], 2)} bp and the bids have {depth} {quote} "
         f"within 25 bp, by {counted(row['days'], 'day')} of recorded books."

@@ -12,7 +12,7 @@ from mm_dagster.config.sources import digest
 from mm_dagster.history.lake import Commit
 from mm_dagster.pipeline.book_places import now_here
 from mm_dagster.pipeline.project import Project
-from mm_dagster.tables.registry import CODE_VERSIONS, conform, dtypes, empty
+from mm_dagster.tables.registry import CODE_VERSIONS, conform, empty
 
 COLUMNS = (
     "exchange", "symbol", "as_of", "in_sync_share", "spread_bp", "bid_depth_10bp", "bid_depth_25bp", "bid_depth_50bp",
@@ -70,4 +70,4 @@ def _profile(rows: pl.DataFrame, day: datetime) -> pl.DataFrame:
     )
     told = profiled(mine, day).join(made_of, on=["exchange", "symbol"])
     told = told.with_columns(code_version=pl.lit(CODE_VERSIONS["liquidity_profile"]))
-    return conform(told, "liquidity_profile").select(dtypes("liquidity_profile"))
+    return conform(told, "liquidity_profile")
