@@ -21,6 +21,9 @@ FAILURE_AGAIN = timedelta(hours=4)
 FAILURE_OVER = timedelta(days=1)
 """A failure that could not be sent for so long is not sent any more."""
 
+OVER = " DONE"
+"""Behind an asset: it works again, or came to its end."""
+
 _ERROR_LIMIT = 500
 
 
@@ -35,7 +38,8 @@ def failure(
         first_line: the first line of the error. It is stored and sent: it must hold no secret.
         at: when it failed, UTC.
         ledger: all rows of `notification`.
-        kind: FAILURE; or EXIT, of a plan to leave a grid that ended: its asset is grid and state.
+        kind: FAILURE; or EXIT, of a plan to leave a grid that ended: its asset is grid and state. What works again
+            has DONE behind the asset, as a plan that came to its end has.
     """
     error = " ".join(first_line.split())[:_ERROR_LIMIT] or "no message"
     alert_id = registry.identity(kind, alert_key, asset, error)
@@ -45,7 +49,7 @@ def failure(
         return None
     if noted and noted[-1]["state"] == state and at < notified_at(noted[-1]) + FAILURE_AGAIN:
         return None
-    return _general(kind, alert_id, state, PLAIN if asset.endswith(" DONE") else HIGH, at)
+    return _general(kind, alert_id, state, PLAIN if asset.endswith(OVER) else HIGH, at)
 
 
 def trial(channel: str, at: datetime, number: int) -> Alert:
@@ -63,8 +67,8 @@ def trial(channel: str, at: datetime, number: int) -> Alert:
 def unsent_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
     """The failures that were noted and not sent, word for word: without an answer, or held back.
 
-    Of those held back it is the newest of each asset, unless a later one was sent. What is older than FAILURE_OVER
-    is suppressed, or left as it is.
+    Of those held back it is the newest of each asset, unless a later one was sent, or it is over by then. What is older
+    than FAILURE_OVER is suppressed, or left as it is.
 
     Args:
         ledger: all rows of `notification`.
@@ -80,8 +84,18 @@ def unsent_failures(ledger: pl.DataFrame, clock: datetime) -> list[Alert]:
             else:
                 found += retry(row, clock)
     held = [row for row in newest.values() if row["status"] == "SUPPRESSED" and row["detail"].startswith(HELD_BACK)]
+    held = [row for row in held if not _was_never_heard_of(row, newest)]
     found += [again(row, "PENDING", None) for row in held if clock - row["as_of"] <= FAILURE_OVER]
     return sorted(found, key=lambda one: one.alert_id)
+
+
+def _was_never_heard_of(row: Mapping[str, Any], newest: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a failure that was held back is over, or an end is one of a failure that was held back."""
+    asset = _asset(row)
+    end = newest.get(f"{asset}{OVER}")
+    began = newest.get(asset.removesuffix(OVER)) if asset.endswith(OVER) else None
+    is_over = end is not None and end["as_of"] >= row["as_of"]
+    return is_over or (began is not None and began["status"] == "SUPPRESSED")
 
 
 def _failures(ledger: pl.DataFrame) -> list[dict[str, Any]]:

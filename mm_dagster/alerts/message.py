@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from mm_dagster.alerts import leaving, limit_words, money
 from mm_dagster.alerts.alert import EVERY_GRID, JUDGED, PARTLY_JUDGED, Alert
+from mm_dagster.alerts.failures import OVER
 from mm_dagster.alerts.happened import CLEAR, SELL, happened, holds_nothing
 from mm_dagster.alerts.parts import Part, length, text_of, title_of
 from mm_dagster.bars import iso
@@ -94,7 +95,7 @@ def _follows(part: str, at: str) -> str:
 
 
 def failure(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
-    """Title and message of a FAILURE or of a plan that ended: what to do, what failed or came, and with what.
+    """Title and message of a FAILURE, its end, or of a plan that ended: what to do, what failed or came, and with what.
 
     Args:
         alert: made by `failures.failure`.
@@ -106,6 +107,8 @@ def failure(alert: Alert, timezone: str = "UTC") -> tuple[str, str]:
         return title_of(f"EXIT · {asset}"), text_of(
             [Part(0, (f"{do}.",), must=True), Part(1, (came,), may_be_cut=True)], timezone
         )
+    if asset.endswith(OVER):
+        return title_of(f"WORKS AGAIN · {asset.removesuffix(OVER)}"), text_of([Part(0, (error,), must=True)], timezone)
     follows = _follows(asset, iso(alert.as_of))
     parts = [
         Part(0, ("Run `mm doctor`: it says what is wrong and what to do.",), must=True),

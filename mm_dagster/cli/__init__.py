@@ -7,6 +7,7 @@ what it costs, mm_dagster_tests/cli/test_start.py what must not be loaded.
 
 from mm_dagster.cli import (
     ask,
+    books,
     demo,
     drill,
     evaluate,
@@ -32,6 +33,7 @@ from mm_dagster.cli.app import app, main, project_here
 __all__ = [
     "app",
     "ask",
+    "books",
     "demo",
     "drill",
     "evaluate",

@@ -174,7 +174,8 @@ def evaluate(
         (print_coverage if portfolio else print_realised)(days, wanted, as_json)
         return
     if models:
-        print_candidates(judged_candidates(days, wanted), days, wanted, as_json)
+        of_models = judged_candidates(days, wanted)
+        print_candidates(of_models, judged_books(days, wanted), days, wanted, as_json)
         return
     if as_chains:
         print_chains(chained(days, wanted), days, wanted, as_json)
@@ -393,9 +394,42 @@ def judged_candidates(days: Span, symbols: Sequence[str]) -> Findings:
             raise CommandError(str(error)) from None
 
 
-def print_candidates(found: Findings, days: Span, symbols: Sequence[str], as_json: bool) -> None:
+def judged_books(days: Span, symbols: Sequence[str]) -> Findings | None:
+    """What the gate says of the features of recorded books; None: too few days are recorded, which is said."""
+    from mm_dagster.research import book_candidates, promotion
+
+    project = project_here()
+    books = {}
+    for symbol in symbols:
+        exchange = getattr(project.config.market(symbol).settings, "exchange", None)
+        rows = project.lake.read("book_features", span=days, symbols=[symbol]).filter(pl.col("exchange") == exchange)
+        if rows.height or project.config.books.records(exchange or "", symbol):
+            books[symbol] = rows
+    lacks = book_candidates.lacking(books, promotion.LEAST_DAYS)
+    for symbol, count in lacks.items():
+        err.print(
+            f"{symbol}: recorded books are not asked: {counted(count, 'day')} of {promotion.LEAST_DAYS} are missing",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    enough = {symbol: rows for symbol, rows in books.items() if symbol not in lacks}
+    if not enough:
+        return None
+    known = [span for rows in enough.values() if (span := book_candidates.recorded_days(rows))]
+    over = Span(max(days.start, min(span.start for span in known)), min(days.end, max(span.end for span in known)))
+    reach = promotion.reach(over)
+    candles = {symbol: project.lake.read("candles", span=reach, symbols=[symbol]) for symbol in enough}
+    try:
+        return promotion.judge_books(candles, enough, over, project.config)
+    except promotion.PromotionError as error:
+        err.print(f"recorded books are not asked: {error}", highlight=False, soft_wrap=True)
+        return None
+
+
+def print_candidates(
+    found: Findings, of_books: Findings | None, days: Span, symbols: Sequence[str], as_json: bool
+) -> None:
     """One row a candidate, and a sentence that says what passed."""
-    rows = [_gated(result) for result in found.results]
+    rows = [_gated(result) for result in (*found.results, *(of_books.results if of_books else ()))]
     if as_json:
         print_rows(rows, as_json)
         return

@@ -111,6 +111,8 @@ def _examine() -> list[dict[str, Any]]:
     check("newest bar", lambda: freshness(project, project.venues.clock))
     check("candles", lambda: _candles(project))
     check("order books", lambda: _books(project))
+    if project.config.books.record:
+        check("recorder", lambda: _recorder(project))
     if project.config.orders.mode != "off":
         check("orders", lambda: _orders(project))
     for part, examine in _channels(project):
@@ -336,6 +338,16 @@ def _books(project: Any) -> str:
         few = counted(sum(one.books for one in seen), "order book")
         return f"{few} of the last week: from {ENOUGH_BOOKS} of a market on its half spread is proposed"
     return "the half spreads of risk.yaml are those that the order books showed"
+
+
+def _recorder(project: Any) -> str:
+    """What stands in the way of the recorder."""
+    from mm_dagster.pipeline.recorder_watch import standing
+
+    wrong = standing(project)
+    if wrong:
+        raise CommandError("; ".join(f"{one.name}: {one.line}" for one in wrong))
+    return f"it records {counted(len(project.config.books.recorded), 'market')}, and each has a book"
 
 
 def _pushover(project: Any) -> str:

@@ -119,6 +119,15 @@ evaluation = dg.define_asset_job(
 )
 
 
+books = dg.define_asset_job(
+    "books",
+    selection=dg.AssetSelection.assets("book_segment", "book_gap", "book_features", "liquidity_profile"),
+    description="What was recorded of order books: sealed, replayed, measured. No decision waits for it or reads it.",
+    tags={KIND_TAG: "books", "dagster/priority": "-1"},
+    executor_def=dg.in_process_executor,
+)
+
+
 def _daily(name: str, job: Any, minute: int, says: str) -> dg.ScheduleDefinition:
     """A job that runs once a day, after three at night."""
     return dg.ScheduleDefinition(
@@ -210,7 +219,7 @@ def receipts_are_open(context: dg.SensorEvaluationContext, project: ProjectOfRun
 
 
 @dg.run_failure_sensor(
-    monitored_jobs=[tick, history, send_alerts, proofs, audit, evaluation, maintenance, leave_grid],
+    monitored_jobs=[tick, history, send_alerts, proofs, audit, evaluation, maintenance, leave_grid, books],
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Notifies of a run that failed: which asset, and the first line of the error. See tick_log.",
 )
@@ -229,7 +238,7 @@ def a_run_failed(context: dg.RunFailureSensorContext, project: ProjectOfRun) -> 
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
-    monitored_jobs=[tick, proofs],
+    monitored_jobs=[tick, proofs, books],
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Notifies of the checks of severity ERROR that a run did not pass, each failure once.",
 )

@@ -16,7 +16,12 @@ DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1, timezon
 
 
 def history_asset(
-    table: str, *, kinds: set[str], checks: Mapping[str, str] | None = None, also_after: Sequence[str] = ()
+    table: str,
+    *,
+    kinds: set[str],
+    checks: Mapping[str, str] | None = None,
+    also_after: Sequence[str] = (),
+    cadence: str = "quarter_hour",
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
     """An asset that is a table of the history: what all of them have in common.
 
@@ -24,12 +29,14 @@ def history_asset(
         table: its name.
         kinds: what it is made with.
         checks: what each of its checks says when it passes, by name.
-        also_after: tables that a tick makes before it and no row but a live one depends on.
+        also_after: tables that are made before it in the same run and no row but a live one depends on.
+        cadence: how often it is made, see `stage_asset`.
     """
     return stage_asset(
         deps=[*STAGES[table].after, *also_after],
         checks=checks,
         kinds={*kinds, "parquet"},
+        cadence=cadence,
         partitions_def=DAILY,
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=STAGES[table].code_version,

@@ -17,6 +17,7 @@ from mm_dagster.books.snapshot import FARTHEST, doubt, figures, is_far
 from mm_dagster.history.lake import Commit
 from mm_dagster.market.ask_books import ask_books as ask_together
 from mm_dagster.market.venue import OrderBook, Venue, VenueError
+from mm_dagster.pipeline.book_answers import NowRecorded, now_recorded
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.work import Work, makes
@@ -50,9 +51,12 @@ def ask_books(project: Project, symbols: Sequence[str], as_of: datetime, *, seco
         A row of `book_snapshot` for each market; where there is no book that can be believed, it says why.
     """
     begun, ends = project.now(), time.monotonic() + seconds
+    told = _of_recorder(project, symbols, as_of)
     wanted: dict[str, Venue] = {}
     answers: dict[str, OrderBook | VenueError] = {}
     for symbol in dict.fromkeys(symbols):
+        if symbol in told:
+            continue
         try:
             wanted[symbol] = project.venues.of(symbol)
         except VenueError as error:
@@ -62,16 +66,20 @@ def ask_books(project: Project, symbols: Sequence[str], as_of: datetime, *, seco
     books = {symbol: book for symbol, book in judged.items() if isinstance(book, Book)}
     judged |= _measured(project, books, as_of, ends)
     rows = []
+    judged |= {symbol: one.book for symbol, one in told.items()}
     for symbol in dict.fromkeys(symbols):
-        book, sent = judged[symbol], answers[symbol]
+        book, sent = judged[symbol], answers.get(symbol)
         row: dict[str, Any] = {
             **dict.fromkeys(dtypes("book_snapshot")),
             "symbol": symbol,
             "as_of": as_of,
             "venue": _venue(project, symbol),
             "asked_at": begun,
+            "origin": "RECORDER" if symbol in told else "ASKED",
             "source": project.config.market(symbol).source,
         }
+        if symbol in told:
+            row |= {"observed_at": told[symbol].at, "update_id": told[symbol].update_id}
         if isinstance(sent, OrderBook):
             row |= {"asked_at": sent.asked_at, "observed_at": sent.observed_at, "update_id": sent.update_id}
         rows.append(row | (figures(book) if isinstance(book, Book) else {"refused": book}))
@@ -162,6 +170,20 @@ def of_books(rows: pl.DataFrame) -> Finding:
     if refused.is_empty():
         return Finding(READ, True, f"{counted(rows.height, 'order book')} read.")
     return Finding(READ, False, "; ".join(refused["refused"]))
+
+
+def _of_recorder(project: Project, symbols: Sequence[str], as_of: datetime) -> dict[str, NowRecorded]:
+    """The recorder's books of markets that it follows at their own exchange; whatever is odd about one, it is asked."""
+    found: dict[str, NowRecorded] = {}
+    for symbol in symbols:
+        exchange = getattr(project.config.market(symbol).settings, "exchange", None)
+        if exchange is not None and project.config.books.records(exchange, symbol):
+            try:
+                found[symbol] = now_recorded(project, exchange, symbol)
+            except Exception as error:
+                logger.info("%s: its exchange is asked: %s", symbol, error)
+    closes = _closes(project, list(found), as_of)
+    return {symbol: one for symbol, one in found.items() if not is_far(one.book, closes.get(symbol))}
 
 
 def _venue(project: Project, symbol: str) -> str:

@@ -55,18 +55,21 @@ def _rows(project: Project, grids: Sequence[GridConfig], span: Span) -> pl.DataF
     )
     columns = ["grid_id", "activated_at", "as_of", "inventory"]
     held = lake.read("grid_risk", span=span, grids=ids, columns=columns)
-    books = _books(project, span, symbols)
-    return exit_cost.compute(grids, candles, features, held, span, project.config.risk, books)
+    columns = ["symbol", "as_of", "bids", "asks", "origin", "refused"]
+    kept = lake.read("book_snapshot", span=span, symbols=symbols, columns=columns).filter(pl.col("refused").is_null())
+    rows = exit_cost.compute(grids, candles, features, held, span, project.config.risk, _books(kept))
+    origins = kept.select("symbol", "as_of", pl.col("origin").fill_null("ASKED"))
+    order = rows.columns
+    told = rows.drop("live_origin").join(origins, on=["symbol", "as_of"], how="left", maintain_order="left")
+    is_live = pl.col("live_half_spread_bp").is_not_null()
+    return told.with_columns(live_origin=pl.when(is_live).then("origin")).select(order)
 
 
-def _books(project: Project, span: Span, symbols: list[str]) -> exit_cost.Books:
+def _books(kept: pl.DataFrame) -> exit_cost.Books:
     """The books that the ticks of a span have kept."""
-    kept = project.lake.read(
-        "book_snapshot", span=span, symbols=symbols, columns=["symbol", "as_of", "bids", "asks", "refused"]
-    )
     return {
         (row["symbol"], row["as_of"]): Book(*(_levels(row[side]) for side in ("bids", "asks")))
-        for row in kept.filter(pl.col("refused").is_null()).iter_rows(named=True)
+        for row in kept.iter_rows(named=True)
     }
 
 

@@ -17,7 +17,7 @@ from mm_dagster.evaluation.evaluate import HISTORY_BARS, measured_markets
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
-from mm_dagster.research import candidates, gate, models
+from mm_dagster.research import book_candidates, candidates, gate, models
 from mm_dagster.research.gate import Gain
 from mm_dagster.research.questions import Questions, forecast, pooled, questions_on
 from mm_dagster.tables.registry import empty
@@ -46,6 +46,8 @@ class Result:
 
 Values = Mapping[str, Floats]
 """Of each candidate at each question."""
+_Told = Callable[[str, pl.DataFrame, Market, bool], Values]
+"""What candidates say at every bar of a market: of its symbol, its candles, its measures, and whether it is real."""
 
 
 def results_of(real: tuple[gate.Walk, Values], placebo: tuple[gate.Walk, Values]) -> Iterator[Result]:
@@ -106,12 +108,64 @@ def judge(
     """
     _enough(days.bars // DAY_BARS, days)
     source = _Source(stored)
+
+    def told(symbol: str, frame: pl.DataFrame, market: Market, is_real: bool) -> Values:
+        known = source if is_real else _Source({})
+        said = _said(frame, market, days, known.of(symbol, candidates.reach(days)))
+        return values_of(said, forecast(market, config))
+
+    results, questions, grids = _judged(candles, days, config, told, progress)
+    return Findings(results, questions, grids, source.found, source.fitted)
+
+
+def judge_books(
+    candles: Mapping[str, pl.DataFrame],
+    books: Mapping[str, pl.DataFrame],
+    days: Span,
+    config: Config,
+    progress: Callable[[str], None] = lambda symbol: None,
+) -> Findings:
+    """Puts the features of recorded books through the gate, those of the quarter hour before each question.
+
+    On the placebo they are the same: what tells of volatility alone adds as much there, and no direction can be known.
+
+    Args:
+        candles: as of `judge`.
+        books: rows of `book_features` by symbol, of the exchange of its candles.
+        days: whole days on which books were recorded.
+        config: under which everything is computed.
+        progress: as of `judge`.
+
+    Raises:
+        PromotionError: as of `judge`.
+    """
+
+    def told(symbol: str, _: pl.DataFrame, market: Market, __: bool) -> Values:
+        return book_candidates.lanes(books[symbol], market.span)
+
+    results, questions, grids = _judged(candles, days, config, told, progress)
+    return Findings(results, questions, grids, 0, 0)
+
+
+def _judged(
+    candles: Mapping[str, pl.DataFrame], days: Span, config: Config, told: _Told, progress: Callable[[str], None]
+) -> tuple[tuple[Result, ...], tuple[int, int], int]:
+    """Candidates through the gate: what it says of each, how many questions there are and are tested, how many grids.
+
+    Args:
+        candles: rows of `candles` by symbol.
+        days: whole days.
+        config: under which everything is computed.
+        told: what candidates say at every bar of a market: of its symbol, candles and measures, and whether they are
+            the real ones.
+        progress: told each market twice.
+    """
     together = pl.concat(list(candles.values())).filter(pl.col("open_time") < days.end)
     sides = []
-    for frame, known in ((together, source), (flip(together, SIGNS), _Source({}))):
+    for frame, is_real in ((together, True), (flip(together, SIGNS), False)):
         parts: list[tuple[Questions, dict[str, Floats]]] = []
         for symbol in candles:
-            parts += _of_market(symbol, frame.filter(pl.col("symbol") == symbol), days, config, known)
+            parts += _of_market(symbol, frame.filter(pl.col("symbol") == symbol), days, config, told, is_real)
             progress(symbol)
         opened = [asked.day for asked, _ in parts if asked.grid.size]
         _enough(int(np.ptp(np.concatenate(opened))) + 1 if opened else 0, days)
@@ -125,7 +179,7 @@ def judge(
             f"{days}: in the first half none of the grids broke, or all did, so nothing can be fitted; choose more "
             "days, or more markets"
         )
-    return Findings(results, (asked.place.size, tested), asked.day.size, source.found, source.fitted)
+    return results, (asked.place.size, tested), asked.day.size
 
 
 class _Source:
@@ -150,15 +204,14 @@ class _Source:
 
 
 def _of_market(
-    symbol: str, candles: pl.DataFrame, days: Span, config: Config, source: _Source
+    symbol: str, candles: pl.DataFrame, days: Span, config: Config, told: _Told, is_real: bool
 ) -> Iterator[tuple[Questions, dict[str, Floats]]]:
     """The questions on one market, and what the candidates say at each; nothing where no grid can be opened."""
     for market in measured_markets([symbol], candles, days, config):
         grids = open_daily(market, days, config.evaluation)
         if grids:
             asked = questions_on(market, cohort_of(market, grids, config.evaluation.life_days * DAY_BARS), config)
-            said = _said(candles, market, days, source.of(symbol, candidates.reach(days)))
-            over = values_of(said, forecast(market, config))
+            over = told(symbol, candles, market, is_real)
             yield asked, {name: values[asked.place] for name, values in over.items()}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from mm_dagster.tables.columns import count, number, source_of_candles, structs, text, time
+from mm_dagster.tables.columns import count, number, one_of, source_of_candles, structs, text, time
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
+from mm_dagster.tables.words import BOOK_ORIGINS
 
 
 def _depth(side: str, bp: int) -> dy.Float64:
@@ -54,6 +55,7 @@ class BookSnapshot(dy.Schema):
         price=number("Quote currency."),
         amount=number("Base currency."),
     )
+    origin = one_of(BOOK_ORIGINS, "Who had the book; null: ASKED, before this was noted.", nullable=True)
     refused = text("Why there is no book, in one line; null: there is one.", nullable=True)
     source = source_of_candles()
 

@@ -50,6 +50,10 @@ def count(description: str, *, nullable: bool = True, key: bool = False) -> dy.I
     return dy.Int64(primary_key=key, nullable=nullable, description=description)
 
 
+def counts(description: str, *, nullable: bool = True) -> dy.List:
+    return dy.List(dy.Int64(), nullable=nullable, description=description)
+
+
 def structs(description: str, *, nullable: bool = False, **fields: dy.Column) -> dy.List:
     return dy.List(dy.Struct(fields), nullable=nullable, description=description)
 

@@ -16,6 +16,7 @@ from mm_dagster.tables.columns import (
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import Stage
 from mm_dagster.tables.words import (
+    BOOK_ORIGINS,
     ORDER_MODES,
     ORDER_STATES,
     PAPER_PRICES,
@@ -59,6 +60,7 @@ class ExitCost(dy.Schema):
     shown_share = number(
         "How much of the amount the levels of the book take at once, 0 to 1. Live-only.", low=0.0, high=1.0
     )
+    live_origin = one_of(BOOK_ORIGINS, "Who had that book; null: there was none. Live-only.", nullable=True)
     config_hash = hash_of_configuration()
     code_version = version_of_code()
     source = source_of_candles()

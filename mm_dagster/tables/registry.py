@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.tables import alerts, books, evaluation, execution, exit, grid, market, portfolio, regime
+from mm_dagster.tables import alerts, books, evaluation, execution, exit, grid, market, portfolio, recorded, regime
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
@@ -25,6 +25,7 @@ STAGES: dict[str, Stage] = {
             *exit.STAGES,
             *portfolio.STAGES,
             *books.STAGES,
+            *recorded.STAGES,
             *execution.STAGES,
             *alerts.STAGES,
             *evaluation.STAGES,
@@ -56,6 +57,7 @@ LIVE_ONLY = frozenset(
         "live_walk_bp",
         "live_expected_bp",
         "shown_share",
+        "live_origin",
         "live_equity",
     }
 )

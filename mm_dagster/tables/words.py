@@ -65,6 +65,22 @@ ORDER_STATES = ("INTENDED", "CLOSED", "ABSENT")
 STOPPERS = ("bot", "bot_sells", "orders", "operator")
 """Who stops a grid that is left: its bot on request, which keeps or sells; its orders are cancelled; a person did."""
 
+BOOK_ORIGINS = ("ASKED", "RECORDER")
+"""Where the book of a tick comes from: its exchange was asked for it, or `mm record` had it."""
+
+RECORDS_BEGAN = ("OPENED", "ROTATED", "RESUMED")
+"""Why a file of a recorder's log was begun: it started; a quarter hour or a file was full; the disk was full before."""
+
+GAP_PARTS = ("LOG", "BOOK")
+"""What lacks something: the log of what was received, or the book that is made of it."""
+
+GAP_KINDS = (
+    "OPENED", "RESUMED", "LOST", "MISSING", "NO_END", "TORN", "LENGTH", "CHECKSUM", "CONTENT", "COUNT", "AFTER_END",
+    "FOREIGN", "VERSION", "UNREADABLE", "START", "DISCONNECTED", "RECONNECTED", "MISSED", "STALE_SNAPSHOT",
+    "SNAPSHOT_FAILED", "CROSSED", "OVERFLOW", "OUT_OF_REACH", "DISAGREED", "UNTRUSTED",
+)  # fmt: skip
+"""Of a log: see recorder/seal.py and recorder/frames.py; of a book: see books/sync.py."""
+
 BOT_STATES = ("starting", "running", "stopping", "stopped", "unknown")
 """What a grid does at its exchange; `unknown`: its word for it is a new one."""
 

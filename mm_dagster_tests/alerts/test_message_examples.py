@@ -101,6 +101,17 @@ def of_all() -> Iterator[tuple[str, tuple[str, str]]]:
     failed = failures.failure("run", "candles", "KuCoin did not answer within 15 s", T0, registry.empty("notification"))
     assert failed is not None
     yield "FAILURE", message.failure(failed, ZONE)
+    for name, line in (
+        ("recorder", "nothing was heard of it since 2026-01-10T11:58:30Z: start `mm record`"),
+        (
+            "recorder DONE",
+            "It works again since 2026-01-10T12:07:10Z. It did not since 2026-01-10T11:59:10Z; what it missed "
+            "`mm books gaps` lists.",
+        ),
+    ):
+        watched = failures.failure("recorder", name, line, T0, registry.empty("notification"))
+        assert watched is not None
+        yield f"FAILURE, {name}", message.failure(watched, ZONE)
     plan = "plan k8p3p79u (live) to leave sol-2"
     halted = "only 1.2 of 5.3 was sold at 166.89 or better; the rest is not chased. 1.2 of 5.3 SOL sold by 1 order for"
     for end, said in (

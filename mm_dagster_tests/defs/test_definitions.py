@@ -25,6 +25,7 @@ HISTORY = {
     "candles", "regime_features", "regime_verdict", "grid_risk", "entry_assessment", "exit_state", "portfolio_risk",
     "portfolio_contribution", "limit_state", "exit_cost",
 }  # fmt: skip
+BOOKS = {"book_segment", "book_gap", "book_features", "liquidity_profile"}
 MONTHLY = {"signal_quality", "portfolio_coverage"} | (set() if missing() else {"candidate_parameters"})
 
 
@@ -39,10 +40,10 @@ def names(job: dg.JobDefinition) -> set[str]:
 
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
-    assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY
+    assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY | BOOKS
     others = {"account_snapshot", "book_snapshot", "grid_bot", "snapshot", "tick_log"} | MONTHLY
     others |= {"alert_audit", "alert_outcome", "notification"}
-    assert set(specs) - HISTORY == others
+    assert set(specs) - HISTORY - BOOKS == others
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
 
 
@@ -51,6 +52,7 @@ def test_a_backfill_neither_sends_nor_commits(everything: dg.Definitions) -> Non
     beside = {"account_snapshot", "book_snapshot", "grid_bot", "snapshot", "tick_log"}
     assert names(everything.resolve_job_def("tick")) == HISTORY | beside
     assert names(everything.resolve_job_def("send_alerts")) == {"notification"}
+    assert names(everything.resolve_job_def("books")) == BOOKS
 
 
 def test_signals_are_judged_once_a_month_in_a_run_of_their_own(everything: dg.Definitions) -> None:

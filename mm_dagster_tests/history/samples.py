@@ -15,10 +15,13 @@ from mm_dagster.tables.words import (
     ALERT_EVENTS,
     ALERT_KINDS,
     ALERT_STATUS,
+    BOOK_ORIGINS,
     BOT_STATES,
     CANDLE_STATUS,
     DRAWDOWNS,
     ENTRY_ADVICE,
+    GAP_KINDS,
+    GAP_PARTS,
     LIMITS,
     ORDER_MODES,
     ORDER_STATES,
@@ -26,6 +29,7 @@ from mm_dagster.tables.words import (
     PAPER_PRICES,
     PLAN_STATES,
     POSITION_HEALTH,
+    RECORDS_BEGAN,
     RESPONSES,
     RISK_LEVEL,
     SESSION_STATES,
@@ -61,12 +65,17 @@ _WORDS = {
     "stopper": STOPPERS,
     "level": STATES[1:],
     "prices": PAPER_PRICES,
+    "part": GAP_PARTS,
+    "origin": BOOK_ORIGINS,
+    "live_origin": BOOK_ORIGINS,
+    "began": RECORDS_BEGAN,
 }
 _WORDS_OF_TABLE = {
     ("grid_bot", "state"): BOT_STATES,
     ("exit_plan", "state"): PLAN_STATES,
     ("exit_order", "state"): ORDER_STATES,
     ("session", "state"): SESSION_STATES,
+    ("book_gap", "kind"): GAP_KINDS,
 }
 
 
@@ -94,7 +103,7 @@ def sample(
         # Either a book, or why there is none.
         lacking = pl.col("bids").is_null() | pl.col("asks").is_null() | pl.col("mid").is_null()
         lacking |= pl.any_horizontal(pl.col("half_spread_bp", "depth_reach_bp", "bid_levels", "ask_levels").is_null())
-        told = ("venue", "symbol", "as_of", "asked_at", "observed_at", "update_id", "refused", "source")
+        told = ("venue", "symbol", "as_of", "asked_at", "observed_at", "update_id", "origin", "refused", "source")
         figures = [name for name in frame.columns if name not in told]
         frame = frame.with_columns(
             pl.when(lacking).then(pl.coalesce("refused", pl.lit("crossed"))).alias("refused"),
@@ -135,6 +144,8 @@ def _value(table: str, name: str, column: dy.Column, whose: str, time: datetime,
             return time if column.primary_key else time + int(random.integers(1, 10**9)) * (BAR / 900_000_000)
         case pl.List(inner=pl.String()):
             return [f"sentence {number}" for number in range(random.integers(3))]
+        case pl.List(inner=pl.Int64()):
+            return [int(number) for number in random.integers(-9, 9, random.integers(4))]
         case pl.List():
             parts = column.inner.inner  # type: ignore[attr-defined]
             return [
