@@ -77,7 +77,7 @@ def leave(
 
 def _show(project: Project, grid: str, over: int | None, as_of: str | None, as_json: bool) -> None:
     from mm_dagster.pages.exit_plan import sentences, table
-    from mm_dagster.pipeline.book_answers import usual_at
+    from mm_dagster.pipeline.book_answers import said_of_books
     from mm_dagster.pipeline.episodes import price_ticks
     from mm_dagster.pipeline.leave import plan_of
 
@@ -90,8 +90,8 @@ def _show(project: Project, grid: str, over: int | None, as_of: str | None, as_j
     tick = price_ticks(project.lake).get((found.grid.id, found.grid.activated_at))
     if project.config.market(found.grid.symbol).is_simulated:
         out.print("[bold]SIMULATED:[/] there is nothing to sell.")
-    usual = usual_at(project, found.grid.symbol, moment or project.venues.clock(found.grid.symbol))
-    for line in sentences(found.plan, project.config.alerts.timezone, tick, usual):
+    of_books = said_of_books(project, found.grid.symbol, moment or project.venues.clock(found.grid.symbol))
+    for line in sentences(found.plan, project.config.alerts.timezone, tick, of_books):
         out.print(line, highlight=False, soft_wrap=True)
     if found.plan.amount:
         out.print(table(found.plan))

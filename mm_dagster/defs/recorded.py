@@ -7,12 +7,12 @@ import dagster as dg
 from mm_dagster import logs
 from mm_dagster.bars import floor_bar, iso
 from mm_dagster.defs.automation import OFFSET_MINUTES, books
-from mm_dagster.defs.describe import checked, preview
+from mm_dagster.defs.describe import checked, page, preview
 from mm_dagster.defs.partitions import history_asset, partition_of, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.defs.runs import under_way
 from mm_dagster.pipeline import book_features as features
-from mm_dagster.pipeline import book_findings, segments
+from mm_dagster.pipeline import book_findings, exhibits, segments
 from mm_dagster.pipeline.book_profile import keep_profiles
 from mm_dagster.pipeline.recorder_watch import is_recorded, watch
 
@@ -95,7 +95,11 @@ def book_features(context: dg.AssetExecutionContext, project: ProjectOfRun, turn
     rows = project.lake.read("book_features", span=job.window)
     shown = ["exchange", "symbol", "as_of", "in_sync_share", "spread_bp", "bid_depth_10bp", "vpin", "rv_mid", "lead_ms"]
     return dg.MaterializeResult(
-        metadata={"rows_changed": done.rows, "preview": preview(rows.sort("as_of").tail(12).select(shown))}
+        metadata={
+            "rows_changed": done.rows,
+            "preview": preview(rows.sort("as_of").tail(12).select(shown)),
+            **page(exhibits.days_of_books(project, rows)),
+        }
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -16,14 +16,16 @@ ASKS = "Before you do"
 """Begins the question of a plan."""
 
 
-def sentences(plan: Plan, timezone: str, price_tick: float | None = None, usual: str | None = None) -> Iterator[str]:
+def sentences(
+    plan: Plan, timezone: str, price_tick: float | None = None, of_books: Sequence[str] = ()
+) -> Iterator[str]:
     """What to do, in the order in which it is done.
 
     Args:
         plan: the plan.
         timezone: the operator's.
         price_tick: the step between prices of its venue; None: not known.
-        usual: what its book is usually like at this hour; None: not known.
+        of_books: what recorded books say of its market, a sentence each.
     """
     base, _, quote = plan.symbol.partition("-")
     yield f"The plan to leave {plan.grid_id}, by the bar of {local_time(plan.as_of, timezone)}."
@@ -56,8 +58,7 @@ def sentences(plan: Plan, timezone: str, price_tick: float | None = None, usual:
         lost = (plan.notional or 0.0) * taken.expected_bp / 10_000
         source = "by the order book" if taken.from_book else "modelled"
         yield f"Expected cost: {percent(taken.expected_bp)} with fee, {number_text(lost, 3)} {quote}, {source}."
-    if usual is not None:
-        yield usual
+    yield from of_books
     if plan.asks:
         yield f"{ASKS}: {plan.asks}"
 

@@ -304,7 +304,7 @@ def leaving_plan(project: Project, one: GridOnPage, clock: datetime) -> tuple[st
     """How to leave a grid, in sentences; none where there is nothing to leave."""
     # Imported here because only this page plans.
     from mm_dagster.pages.exit_plan import sentences
-    from mm_dagster.pipeline.book_answers import usual_at
+    from mm_dagster.pipeline.book_answers import said_of_books
     from mm_dagster.pipeline.leave import NoPlan, plan_of
 
     if not one.grid.enabled or one.stopped or one.stale:
@@ -313,8 +313,8 @@ def leaving_plan(project: Project, one: GridOnPage, clock: datetime) -> tuple[st
         plan = plan_of(project, one.grid.id, clock, None).plan
     except NoPlan:
         return ()
-    usual = usual_at(project, one.grid.symbol, clock)
-    return tuple(sentences(plan, project.config.alerts.timezone, one.price_tick, usual))
+    of_books = said_of_books(project, one.grid.symbol, clock)
+    return tuple(sentences(plan, project.config.alerts.timezone, one.price_tick, of_books))
 
 
 def outcomes(project: Project) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

@@ -29,6 +29,8 @@ OLDEST = timedelta(seconds=5)
 """Of the recorder's book, to be taken for the present one."""
 LONGEST_AGO = timedelta(days=3)
 """A profile that is older says nothing of what is usual now."""
+LEAST_LEADS = 16
+"""Quarter hours of a day that know a lead, from which it is spoken of."""
 LEAST_WINDOWS = 20
 """Quarter hours of an hour of the day, five days of them, from which something is said to be usual."""
 
@@ -247,8 +249,8 @@ def usual_costs(project: Project, market: RecordedMarket, amount: float, mid: fl
     return found
 
 
-def usual_at(project: Project, symbol: str, clock: datetime) -> str | None:
-    """What a market's book is usually like at this hour of the day, in a sentence; None: too little was recorded of it.
+def said_of_books(project: Project, symbol: str, clock: datetime) -> tuple[str, ...]:
+    """What recorded books say of a market at a moment, a sentence each; none where too little was recorded.
 
     Args:
         project: configuration and lake.
@@ -256,6 +258,12 @@ def usual_at(project: Project, symbol: str, clock: datetime) -> str | None:
         clock: the moment.
     """
     exchange = getattr(project.config.market(symbol).settings, "exchange", None)
+    found = (_usual(project, exchange, symbol, clock), _lead(project, exchange, symbol, clock)) if exchange else ()
+    return tuple(sentence for sentence in found if sentence is not None)
+
+
+def _usual(project: Project, exchange: str, symbol: str, clock: datetime) -> str | None:
+    """What its book is usually like at this hour of the day."""
     span = Span(midnight((clock - LONGEST_AGO).date()), floor_bar(clock))
     rows = project.lake.read("liquidity_profile", span=span, symbols=[symbol])
     rows = rows.filter((pl.col("exchange") == exchange) & (pl.col("hour") == clock.hour)).sort("as_of")
@@ -268,4 +276,24 @@ def usual_at(project: Project, symbol: str, clock: datetime) -> str | None:
     return (
         f"At this hour the spread is usually {number_text(row['spread_bp'], 2)} bp and the bids have {depth} {quote} "
         f"within 25 bp, by {counted(row['days'], 'day')} of recorded books."
+    )
+
+
+def _lead(project: Project, exchange: str, symbol: str, clock: datetime) -> str | None:
+    """How far its perpetual is ahead of it, by the quarter hours of a day whose halves agree that one of them is."""
+    span = Span(floor_bar(clock) - timedelta(days=1), floor_bar(clock))
+    rows = project.lake.read("book_features", span=span, symbols=[symbol])
+    rows = rows.filter((pl.col("exchange") == exchange) & pl.col("lead_ms").is_not_null())
+    if rows.height < LEAST_LEADS:
+        return None
+    signs = [pl.col(name).sign() for name in ("lead_ms", "lead_first_ms", "lead_second_ms")]
+    agreed = rows.filter((signs[0] == signs[1]) & (signs[0] == signs[2]))["lead_ms"]
+    if agreed.len() < rows.height / 2:
+        return f"Neither the perpetual nor spot moved first in most of {rows.height} recorded quarter hours of a day."
+    low, middle, high = (agreed.quantile(share) or 0.0 for share in (0.1, 0.5, 0.9))
+    first, second = ("the perpetual", "spot") if middle > 0 else ("spot", "the perpetual")
+    ends = sorted(abs(one) if (one > 0) == (middle > 0) else -abs(one) for one in (low, high))
+    return (
+        f"{first.capitalize()} moved {abs(middle):.0f} ms before {second} ({ends[0]:.0f} to {ends[1]:.0f} in eight of "
+        f"ten), by {agreed.len()} of {rows.height} recorded quarter hours of a day: nobody acts in such a time."
     )

@@ -11,6 +11,7 @@ from mm_dagster.bars import Span, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import SIMULATED
 from mm_dagster.pictures import decision, equity, glance, leaving
+from mm_dagster.pictures.books import books_picture
 from mm_dagster.pictures.together import together_picture
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.together import Together, limit_of_the_night, together, weeks
@@ -21,6 +22,8 @@ MONTHS_SHOWN = 24
 """How many months a run tells apart."""
 EQUITY_SHOWN = timedelta(days=30)
 """How much of a grid's life its picture shows."""
+BOOKS_SHOWN = 3
+"""Markets whose day of books is shown, those first that were known for the least of it."""
 WEEKS_SHOWN = timedelta(days=28)
 """How much of the past the picture of all grids shows."""
 
@@ -206,3 +209,25 @@ def pictures_of(project: Project, grid: GridConfig, as_of: datetime) -> dict[str
             grid_picture(project, grid, as_of, dots_per_inch=60), f"{grid.id}: price, grid, regime and exit states"
         ),
     }
+
+
+def days_of_books(project: Project, features: pl.DataFrame) -> dict[str, Picture]:
+    """The newest day of some recorded markets: those first whose book was known for the least of it.
+
+    Args:
+        project: the lake.
+        features: rows of `book_features`.
+    """
+    newest = features["as_of"].max()
+    if not isinstance(newest, datetime):
+        return {}
+    day = features.filter(pl.col("as_of") > newest - timedelta(days=1))
+    worst = day.group_by("exchange", "symbol").agg(pl.col("in_sync_share").mean())
+    chosen = worst.sort("in_sync_share", "exchange", "symbol").head(BOOKS_SHOWN)
+    lacking = project.lake.read("book_gap", symbols=chosen["symbol"].to_list())
+    found = {}
+    for exchange, symbol, _ in chosen.iter_rows():
+        mine = (pl.col("exchange") == exchange) & (pl.col("symbol") == symbol)
+        picture = books_picture(day.filter(mine), lacking.filter(mine), dots_per_inch=60)
+        found[f"{exchange}:{symbol}"] = Picture(picture, f"{exchange}:{symbol}: a day of its book")
+    return found

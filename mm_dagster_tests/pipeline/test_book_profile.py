@@ -11,7 +11,7 @@ import yaml
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.cli.books import _market
-from mm_dagster.pipeline.book_answers import LEAST_WINDOWS, usual_at, usual_costs
+from mm_dagster.pipeline.book_answers import LEAST_WINDOWS, said_of_books, usual_costs
 from mm_dagster.pipeline.book_features import write
 from mm_dagster.pipeline.book_profile import keep_profiles
 from mm_dagster.pipeline.project import Project
@@ -67,15 +67,41 @@ def test_a_profile_is_made_at_the_end_of_each_day_that_was_recorded(project: Pro
 def test_what_is_usual_is_one_sentence_of_the_markets_own_exchange_with_its_days(project: Project) -> None:
     keep_profiles(project, "run", Span(START, START + timedelta(days=DAYS)))
     noon = START + timedelta(days=DAYS, hours=12, minutes=20)
-    assert usual_at(project, "ETH-USDT", noon) == (
+    assert said_of_books(project, "ETH-USDT", noon) == (
         "At this hour the spread is usually 4 bp and the bids have 40,000 USDT within 25 bp, "
-        "by 8 days of recorded books."
+        "by 8 days of recorded books.",
     )
-    assert "usually 2 bp" in (usual_at(project, "ETH-USDT", noon + timedelta(hours=1)) or "")
+    [later] = said_of_books(project, "ETH-USDT", noon + timedelta(hours=1))
+    assert "usually 2 bp" in later
     # With four days of it nothing is called usual, nor with a profile that is old.
     assert LEAST_WINDOWS > 4 * 4
-    assert usual_at(project, "ETH-USDT", START + timedelta(days=4, hours=12)) is None
-    assert usual_at(project, "ETH-USDT", noon + timedelta(days=5)) is None
+    assert said_of_books(project, "ETH-USDT", START + timedelta(days=4, hours=12)) == ()
+    assert said_of_books(project, "ETH-USDT", noon + timedelta(days=5)) == ()
+
+
+@pytest.mark.parametrize(
+    ("leads", "said"),
+    [
+        ([(40, 40, 40)] * 20, "The perpetual moved 40 ms before spot (40 to 40 in eight of ten), by 20 of 20 recorded"),
+        ([(-30, -10, -50)] * 20, "Spot moved 30 ms before the perpetual (30 to 30 in eight of ten), by 20 of 20"),
+        (
+            [(40, 40, -40)] * 11 + [(40, 40, 40)] * 9,
+            "Neither the perpetual nor spot moved first in most",
+        ),
+        ([(40, 40, 40)] * 15, None),
+    ],
+)
+def test_a_lead_is_said_where_both_halves_agree_in_most_quarter_hours(
+    project: Project, leads: list[tuple[float, float, float]], said: str | None
+) -> None:
+    end = START + timedelta(days=20)
+    rows = features("kucoin", 1, 2.0)[: len(leads)]
+    for place, (row, (whole, first, second)) in enumerate(zip(rows, leads, strict=True)):
+        row |= {"as_of": end - place * BAR, "lead_ms": whole, "lead_first_ms": first, "lead_second_ms": second}
+    write(project, "leads", rows)
+    told = said_of_books(project, "ETH-USDT", end + timedelta(minutes=3))
+    assert len(told) == (said is not None)
+    assert said is None or told[0].startswith(said)
 
 
 def test_what_selling_usually_costs_is_an_upper_bound_by_the_hour(project: Project) -> None:
