@@ -86,5 +86,8 @@ def test_what_is_not_of_these_days_or_was_hardly_in_sync_is_left_out() -> None:
     found = profiled(frame(rows + more), END)
     assert found.select("exchange", "hour").rows() == [("kraken", 13), ("kucoin", 13)]
     assert found.filter(pl.col("exchange") == "kucoin").equals(profiled(frame(rows), END))
+    # The first quarter hour of the first day is the first that is taken.
+    (first,) = profiled(frame([window(END - timedelta(days=DAYS) + BAR)]), END).iter_rows(named=True)
+    assert (first["hour"], first["days"], first["windows"]) == (0, 1, 1)
     assert profiled(frame([]), END).is_empty()
     assert profiled(frame([]), END).columns == COLUMNS
