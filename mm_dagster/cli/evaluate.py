@@ -396,33 +396,16 @@ def judged_candidates(days: Span, symbols: Sequence[str]) -> Findings:
 
 def judged_books(days: Span, symbols: Sequence[str]) -> Findings | None:
     """What the gate says of the features of recorded books; None: too few days are recorded, which is said."""
-    from mm_dagster.research import book_candidates, promotion
+    from mm_dagster.pipeline.book_gate import judge_recorded
+    from mm_dagster.research.promotion import PromotionError
 
-    project = project_here()
-    books = {}
-    for symbol in symbols:
-        exchange = getattr(project.config.market(symbol).settings, "exchange", None)
-        rows = project.lake.read("book_features", span=days, symbols=[symbol]).filter(pl.col("exchange") == exchange)
-        if rows.height or project.config.books.records(exchange or "", symbol):
-            books[symbol] = rows
-    lacks = book_candidates.lacking(books, promotion.LEAST_DAYS)
-    for symbol, count in lacks.items():
-        err.print(
-            f"{symbol}: recorded books are not asked: {counted(count, 'day')} of {promotion.LEAST_DAYS} are missing",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    enough = {symbol: rows for symbol, rows in books.items() if symbol not in lacks}
-    if not enough:
-        return None
-    known = [span for rows in enough.values() if (span := book_candidates.recorded_days(rows))]
-    over = Span(max(days.start, min(span.start for span in known)), min(days.end, max(span.end for span in known)))
-    reach = promotion.reach(over)
-    candles = {symbol: project.lake.read("candles", span=reach, symbols=[symbol]) for symbol in enough}
     try:
-        return promotion.judge_books(candles, enough, over, project.config)
-    except promotion.PromotionError as error:
-        err.print(f"recorded books are not asked: {error}", highlight=False, soft_wrap=True)
-        return None
+        found, said = judge_recorded(project_here(), days, symbols)
+    except PromotionError as error:
+        found, said = None, [f"recorded books are not asked: {error}"]
+    for sentence in said:
+        err.print(sentence, highlight=False, soft_wrap=True)
+    return found
 
 
 def print_candidates(

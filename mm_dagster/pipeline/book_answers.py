@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ def replays(market: RecordedMarket, span: Span) -> Iterator[tuple[dict[str, Any]
         span: whose quarter hours.
     """
     place = market.place
-    rows = [row for row in manifest(place.segments) if span.start < ended(row) <= span.end]
+    everything = manifest(place.segments)
+    following = {one.quarter_ns: other for one, other in pairwise(everything)}
+    rows = [row for row in everything if span.start < ended(row) <= span.end]
     for row in rows:
         found: dict[str, Any] = {
             "as_of": ended(row),
@@ -130,7 +133,7 @@ def replays(market: RecordedMarket, span: Span) -> Iterator[tuple[dict[str, Any]
             if not is_intact(place.segments, row):
                 found["refused"] = f"{market.file(row.file)}: {CHANGED}"
             else:
-                played = play(place.log, place.segments, row)
+                played = play(place, row, following.get(row.quarter_ns))
                 tape = played.tape
                 quotes, differing = tape.compared()
                 found |= {

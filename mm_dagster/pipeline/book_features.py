@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -167,8 +168,11 @@ class _Maker:
         self._config: BooksConfig = project.config.books
         self._markets = {(one.exchange, one.symbol): one for one in recorded_markets(project.data)}
         self._segments: dict[Name, dict[datetime, Segment]] = {}
+        self._following: dict[Name, dict[datetime, Segment]] = {}
         for name, market in self._markets.items():
-            self._segments[name] = {ended(row): row for row in manifest(market.place.segments)}
+            rows = manifest(market.place.segments)
+            self._segments[name] = {ended(row): row for row in rows}
+            self._following[name] = {ended(one): other for one, other in pairwise(rows)}
         self._stored: dict[Name, dict[datetime, dict[str, Any]]] = {name: {} for name in self._markets}
         self._tapes: dict[tuple[Name, datetime], Tape] = {}
 
@@ -245,8 +249,8 @@ class _Maker:
         """What a segment told; those of a quarter hour are kept as long as it is looked at."""
         if (name, as_of) not in self._tapes:
             self._tapes = {key: tape for key, tape in self._tapes.items() if key[1] == as_of}
-            place = self._markets[name].place
-            self._tapes[name, as_of] = play(place.log, place.segments, self._segments[name][as_of]).tape
+            rows, following = self._segments[name], self._following[name].get(as_of)
+            self._tapes[name, as_of] = play(self._markets[name].place, rows[as_of], following).tape
         return self._tapes[name, as_of]
 
 

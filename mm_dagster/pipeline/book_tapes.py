@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from mm_dagster.books.follow import Follower
 from mm_dagster.books.tape import Op, Tape, TapeError, tape_of
 from mm_dagster.recorder.frames import Frame, Kind, Reader
 from mm_dagster.recorder.log import QUARTER_NS, LogFile, files
-from mm_dagster.recorder.seal import Segment, frames_of, manifest
+from mm_dagster.recorder.places import Place
+from mm_dagster.recorder.seal import Segment, frames_of
 
 ROTATED = "rotated"
 """The stream of a checkpoint before which the log lacks nothing."""
@@ -39,23 +40,23 @@ class Played:
         return len(rows) > 0 and int(rows[-1, 1]) == Op.STANDS
 
 
-def play(log: Path, segments: Path, row: Segment) -> Played:
+def play(place: Place, row: Segment, following: Segment | None) -> Played:
     """Replays a segment.
 
     Args:
-        log: folder of its log.
-        segments: its own folder.
+        place: where the files of its market are.
         row: of the manifest.
+        following: the row after it; None: there is none yet, and the log has what follows.
 
     Raises:
         TapeError, CheckpointError, MessageError: it is no log of a market.
         OSError, pyarrow.ArrowException: it cannot be read.
     """
-    frames = frames_of(segments, row)
+    frames = frames_of(place.segments, row)
     first = next(frames, None)
     if first is None or first.kind is not Kind.CHECKPOINT:
         raise TapeError("it begins with no checkpoint: nobody knows its book")
-    head = next_head(log, segments, row)
+    head = next_head(place, row, following)
     state = Follower.again(first.payload).state
     until = row.quarter_ns + QUARTER_NS if head is not None else None
     return Played(
@@ -73,17 +74,18 @@ def _told(first: Frame, frames: Iterator[Frame], head: Frame | None) -> Iterator
             yield frame.kind is Kind.CHECKPOINT, frame.recv_ns, frame.stream, frame.payload
 
 
-def next_head(log: Path, segments: Path, row: Segment) -> Frame | None:
+def next_head(place: Place, row: Segment, following: Segment | None) -> Frame | None:
     """The checkpoint with which the log goes on after a segment; None: it does not, or something lacks between."""
     if not row.parts or row.parts[-1].reason != "CLOSED":
         return None
     number = row.parts[-1].number + 1
-    following = next((file for file in files(log) if file.quarter_ns > row.quarter_ns), None)
-    found = _first_of(following) if following is not None and following.number == number else None
+    found = None
+    if following is not None and following.parts and following.parts[0].number == number:
+        with suppress(Exception):  # what is wrong with that one is said of it alone
+            found = next(frames_of(place.segments, following), None)
     if found is None:
-        after = next((one for one in manifest(segments) if one.quarter_ns > row.quarter_ns), None)
-        if after is not None and after.parts and after.parts[0].number == number:
-            found = next(frames_of(segments, after), None)
+        file = next((file for file in files(place.log) if file.quarter_ns > row.quarter_ns), None)
+        found = _first_of(file) if file is not None and file.number == number else None
     is_next = found is not None and found.kind is Kind.CHECKPOINT and found.stream == ROTATED
     return found if is_next else None
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -106,7 +107,7 @@ def _keep_market(
         return (sha256, code_version) != (row.sha256, version) or again
 
     lacking = [row for row in rows if is_lacking(row)]
-    maker = _Rows(market, project, known)
+    maker = _Rows(market, project, known, rows)
     for number, row in enumerate(lacking, start=1):
         writer.add(*maker.of(row, now))
         done.replayed += 1
@@ -154,8 +155,9 @@ def _known(project: Project, market: RecordedMarket) -> _Known:
 class _Rows:
     """Makes the rows of one market's segments, the oldest first."""
 
-    def __init__(self, market: RecordedMarket, project: Project, known: _Known) -> None:
+    def __init__(self, market: RecordedMarket, project: Project, known: _Known, rows: Sequence[Segment]) -> None:
         self.market = market
+        self.following = {one.quarter_ns: other for one, other in pairwise(rows)}
         stored = project.lake.read("book_gap", symbols=[market.symbol]).filter(pl.col("exchange") == market.exchange)
         self.gaps = {_key(row): row for row in stored.iter_rows(named=True)}
         self.lasts = {as_of: row[-1] for as_of, row in known.items() if row[-1] is not None}
@@ -179,7 +181,7 @@ class _Rows:
         if not is_intact(place.segments, segment):
             return None, f"{self.market.file(segment.file)}: {CHANGED}"
         try:
-            return play(place.log, place.segments, segment), None
+            return play(place, segment, self.following.get(segment.quarter_ns)), None
         except Exception as error:
             # An error of the program at a message: the others of the market are replayed all the same.
             why = str(error) if isinstance(error, ForeseenError | OSError) else f"{type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from mm_dagster.arrays import Floats, natural_log
-from mm_dagster.bars import BAR, Span, by_bar
+from mm_dagster.bars import BAR, DAY_BARS, Span, by_bar
 
 COLUMNS = (
     "spread_bp", "imbalance_1", "imbalance_n", "vpin", "rv_mid", "kyle_lambda", "recovery_ms", "lead_ms",
@@ -58,7 +58,7 @@ def _lagged(values: Floats) -> Floats:
 def recorded_days(rows: pl.DataFrame) -> Span | None:
     """From the first to the last recorded day of a market; None: there is none."""
     days = _days(rows)
-    return Span(days.min(), days.max() + 96 * BAR) if days.len() else None  # type: ignore[arg-type, operator]
+    return Span(days.min(), days.max() + DAY_BARS * BAR) if days.len() else None  # type: ignore[arg-type, operator]
 
 
 def count_days(rows: pl.DataFrame) -> int:
