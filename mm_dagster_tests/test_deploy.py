@@ -111,7 +111,7 @@ def test_every_command_of_the_containers_is_one_that_is_installed() -> None:
     probes = [service["healthcheck"]["test"] for service in services.values()]
     assert {probe[0] for probe in probes} == {"CMD"}
     commands += [probe[1:] for probe in probes]
-    assert len(commands) == 8
+    assert len(commands) == 10
     assert [command for command in commands if not shutil.which(command[0], path=_path())] == []
     units = "\n".join(path.read_text() for path in (DEPLOY / "systemd").iterdir())
     for binary in re.findall(r"ExecStart=/opt/mm_dagster/\.venv/bin/(\S+)", units):
