@@ -11,9 +11,9 @@ from mm_dagster.bars import Span
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.recorder_watch import standing
-from mm_dagster.pipeline.segments import Kept
+from mm_dagster.pipeline.segments import Kept, time_of
 from mm_dagster.recorder.places import root_of
-from mm_dagster.recorder.status import Status, read_status
+from mm_dagster.recorder.status import read_status
 from mm_dagster.text import counted
 
 COMPLETE = "segment_complete"
@@ -38,13 +38,12 @@ def of_segments(project: Project, window: Span, done: Kept | None = None) -> lis
         done: what the run did; None: nothing but looking.
     """
     rows = project.lake.read("book_segment", span=window)
-    status = read_status(root_of(project.data))
     return [
         _complete(rows, done or Kept()),
         _agree(rows),
         _crossed(rows),
         _same(rows),
-        _clock(status),
+        _clock(project),
         _alive(project),
     ]
 
@@ -114,12 +113,16 @@ def _listed(said: Sequence[str]) -> str:
     return "; ".join(said[:5]) + more
 
 
-def _clock(status: Status | None) -> Finding:
+def _clock(project: Project) -> Finding:
     """Whether what happens at an exchange is here when it happens, by both clocks."""
-    markets = status.markets if status else ()
+    if not project.config.books.record:
+        return Finding(CLOCK, True, "books.yaml: record is false, so no clock is compared.")
+    status, silence = read_status(root_of(project.data)), timedelta(seconds=project.config.books.silent_seconds)
+    is_fresh = status is not None and project.venues.real_clock() - time_of(status.at_ns) <= silence
+    markets = status.markets if status is not None and is_fresh else ()
     known = {f"{one.exchange}:{one.symbol}": one.clock_offset_ms for one in markets if one.clock_offset_ms is not None}
     if not known:
-        return Finding(CLOCK, False, "Nothing was compared: no recorder says what time the exchanges have.")
+        return Finding(CLOCK, False, "Nothing was compared: no recorder that runs says what time the exchanges have.")
     limit = MOST_OFFSET / timedelta(milliseconds=1)
     far = [f"{name} {offset:+.0f} ms" for name, offset in known.items() if abs(offset) > limit]
     worst = max(known.values(), key=abs)

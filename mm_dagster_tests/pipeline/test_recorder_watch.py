@@ -13,7 +13,9 @@ import yaml
 
 from mm_dagster.alerts.failures import failure, unsent_failures
 from mm_dagster.alerts.message import failure as words
+from mm_dagster.bars import BAR, Span
 from mm_dagster.pipeline import recorder_watch
+from mm_dagster.pipeline.book_findings import CLOCK, of_segments
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.recorder_watch import SHORT_LASTS, standing, watch
 from mm_dagster.pipeline.venues import Venues
@@ -275,3 +277,22 @@ def test_a_failure_that_was_held_back_and_is_over_is_not_told_later(watched: Wat
     everything = watched.project().lake.read("notification")
     assert everything["status"].to_list() == ["SUPPRESSED", "SUPPRESSED"]
     assert unsent_failures(everything, watched.now + timedelta(hours=1)) == []
+
+
+def test_clocks_are_compared_by_a_recorder_that_runs_and_by_no_other(watched: Watched) -> None:
+    def clock() -> tuple[bool, str]:
+        (finding,) = (one for one in of_segments(watched.project(), Span(NOON, NOON + BAR)) if one.check == CLOCK)
+        return finding.passed, finding.sentence
+
+    nothing = (False, "Nothing was compared: no recorder that runs says what time the exchanges have.")
+    assert clock() == nothing
+    watched.changes = lambda status: with_market(status, 0, clock_offset_ms=-250.0)
+    watched.passes(10)
+    assert clock() == (True, "The exchanges' times of events are -250 ms from ours at most.")
+    watched.changes = lambda status: with_market(status, 0, clock_offset_ms=1500.0)
+    watched.passes(10)
+    assert clock() == (False, "The clocks are apart: kucoin:ETH-USDT +1500 ms.")
+    watched.now += timedelta(days=300)
+    assert clock() == nothing
+    watched.books({"record": False})
+    assert clock() == (True, "books.yaml: record is false, so no clock is compared.")
