@@ -68,8 +68,9 @@ def test_a_book_that_a_tick_kept_stands_beside_the_model_and_changes_nothing_els
     kept(project, [at])
     run_days(project, DAYS, stages=["exit_cost"])
     after = costs(project, DAYS)
-    assert after.drop(LIVE).equals(before.drop(LIVE))
+    assert after.drop(*LIVE, "live_origin").equals(before.drop(*LIVE, "live_origin"))
     live = after.filter(pl.col("live_expected_bp").is_not_null())
+    assert after["live_origin"].drop_nulls().to_list() == ["ASKED"] * 4
     assert set(live["as_of"]) == {at}
     assert live["live_half_spread_bp"].to_list() == pytest.approx([3.0] * 4)
 
