@@ -64,7 +64,8 @@ class BooksConfig(Model):
     """What is to stay free on the disk, GiB: below it the oldest sealed logs and segments go first, and then nothing
     more is written."""
     silent_seconds: Annotated[float, Field(ge=5, le=3600)] = 30.0
-    """After so much silence of the recorder, or of a problem that it names, somebody is told; a quiet market is none."""
+    """After so long without a word of the recorder, or with a problem that it names, somebody is told. A quiet market
+    is no problem."""
 
     @model_validator(mode="after")
     def _possible(self) -> BooksConfig:
