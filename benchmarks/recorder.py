@@ -1,9 +1,9 @@
 """What the recorder costs a message on its way from the socket to log and book: a part of `benchmarks.books`.
 
 A loopback Binance in another process sends recorded messages of BTC-USDT (`MM_SHARED_DATA`) with numbers that go on, so
-that the recording may come again and again; each time it begins anew a message is left out, and the recorder has to ask
-for the book. Held beside the whole service (sockets, log, machine, status) is a bare aiohttp client of the same address
-that does nothing with what it receives. They take turns. Told is the time of the processor in the client's process.
+that the recording may come again and again, each time on a new connection, for which the recorder asks for the book.
+Held beside the whole service (sockets, log, machine, status) is a bare aiohttp client of the same address that does
+nothing with what it receives. They take turns. Told is the time of the processor in the client's process.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
-from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Binance:
         self.most, self.rate = most, rate
         self.book, self.after = recording()
         self.first = next(place for place, one in enumerate(self.after) if b"depthUpdate" in one)
-        self.by = 0
+        self.by = self.turns = 0
         self.was_asked = asyncio.Event()
 
     async def serve(self, pipe: Connection) -> None:
@@ -97,29 +97,31 @@ class Binance:
         return web.Response(body=moved(self.book, self.by))
 
     async def stream(self, request: web.Request) -> web.WebSocketResponse:
-        """All messages, each time with higher numbers; a bare client never asks for the book, and is not waited for."""
+        """The recording once, with higher numbers at each connection; then the next one has to be opened."""
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
-        is_bare = "bare" in request.query
+        hears = asyncio.create_task(self._hear(socket))
         span = _last(self.after[-1]) - _last(self.book) + 10
-        sent, began = 0, time.perf_counter()
-        for turn in count():
-            self.by = turn * span
-            for place, payload in enumerate(self.after):
-                if sent == self.most:
-                    await socket.close()
-                    return socket
-                try:
-                    await socket.send_str(moved(payload, self.by).decode())
-                except aiohttp.ClientConnectionResetError:
-                    return socket  # the client has had enough
-                sent += 1
-                if place == self.first and not is_bare:
+        self.by, self.turns = self.turns * span, self.turns + 1
+        self.was_asked.clear()
+        began = time.perf_counter()
+        # The connection is closed from the other side when it has had enough.
+        with suppress(aiohttp.ClientConnectionResetError):
+            for place, payload in enumerate(self.after[: self.most]):
+                await socket.send_str(moved(payload, self.by).decode())
+                # A bare client never asks for the book, and is not waited for.
+                if place == self.first and "bare" not in request.query:
                     await self.was_asked.wait()
-                    self.was_asked.clear()
                 if self.rate:
-                    await asyncio.sleep(max(0.0, sent / self.rate - (time.perf_counter() - began)))
+                    await asyncio.sleep(max(0.0, place / self.rate - (time.perf_counter() - began)))
+            await socket.close()
+        hears.cancel()
         return socket
+
+    async def _hear(self, socket: web.WebSocketResponse) -> None:
+        """Answers pings, which nothing else does."""
+        async for _ in socket:
+            pass
 
 
 def _run(pipe: Connection, most: int, rate: int | None) -> None:
