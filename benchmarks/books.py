@@ -1,9 +1,11 @@
-"""What order books cost: `python -m benchmarks.books`, some minutes. A part by `--part log`, `features` or `tick`.
+"""What order books cost: `python -m benchmarks.books`, some minutes. A part by `--part log`.
 
 **The log.** What keeping a message costs, beside a bare append of the very bytes that the log's files have, both
 brought to the disk after each second of the messages' own clock; and with that left to a thread, which at this pace
 comes less often. They take turns. The messages are recorded ones of KuCoin, over and over, where `MM_SHARED_DATA` has
 them, so that how small they are sealed says nothing. Then how many times faster than real time they are sealed.
+
+**The path** and **the memory** of the whole recorder: see `benchmarks/recorder.py`.
 
 **The features** of a quarter hour, where `MM_SHARED_DATA` has a recorded one: how many messages a second become a tape,
 and what the walk through a window takes beside the plain one that the tests hold it to, which looks through the whole
@@ -38,6 +40,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.recorder import memory, paths
 from benchmarks.shared import SHARED
 from mm_dagster.bars import BAR, TIME, Span, iso
 from mm_dagster.books.features import measure as measure_features_of
@@ -303,31 +306,38 @@ def _shown3(times: list[float]) -> str:
     return f"{statistics.median(times):.3f} ({min(times):.3f}, {max(times):.3f})"
 
 
-def main() -> None:
-    """Prints the tables."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--ticks", type=int, default=TICKS, help="of each kind")
-    arguments.add_argument("--part", choices=("log", "features", "tick"), help="only this one")
-    given = arguments.parse_args()
-    width = 110 if not sys.stdout.isatty() else None
-    if given.part in (None, "log"):
-        Console(width=width).print(measure_log())
-    if given.part in (None, "features"):
-        Console(width=width).print(measure_features())
-    if given.part in ("log", "features"):
-        return
-    table = Table(title=f"{MARKETS} markets and grids, loopback KuCoin; seconds, median of {given.ticks} (least, most)")
+def measure_tick(ticks: int) -> Table:
+    """Ticks with books and without them."""
+    table = Table(title=f"{MARKETS} markets and grids, loopback KuCoin; seconds, median of {ticks} (least, most)")
     for name in ("", "without books", "with books", "more"):
         table.add_column(name, justify="left" if not name else "right")
     for latency in (0.0, 0.15):
-        found = measure(latency, given.ticks)
+        found = measure(latency, ticks)
         said = f", {latency * 1000:.0f} ms an answer" if latency else ", at once"
         for row in ("exit_state committed", "book_snapshot", "whole run"):
             without, with_books = ([one[row] for one in found[kind] if row in one] for kind in (False, True))
             medians = [statistics.median(times) if times else 0.0 for times in (without, with_books)]
             more = f"{medians[1] / medians[0] - 1:+.1%}" if medians[0] else ""
             table.add_row(row + said, *(_shown(times) for times in (without, with_books)), more)
-    Console(width=width).print(table)
+    return table
+
+
+def main() -> None:
+    """Prints the tables."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--ticks", type=int, default=TICKS, help="of each kind")
+    arguments.add_argument("--part", choices=("log", "path", "memory", "features", "tick"), help="only this one")
+    given = arguments.parse_args()
+    parts: dict[str, Callable[[], Table]] = {
+        "log": measure_log,
+        "path": paths,
+        "memory": memory,
+        "features": measure_features,
+        "tick": lambda: measure_tick(given.ticks),
+    }
+    for name, measured in parts.items():
+        if given.part in (None, name):
+            Console(width=110 if not sys.stdout.isatty() else None).print(measured())
 
 
 def _shown(times: list[float]) -> str:

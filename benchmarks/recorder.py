@@ -27,7 +27,8 @@ from rich.table import Table
 
 from benchmarks.shared import SHARED
 from mm_dagster.config.books import BooksConfig
-from mm_dagster.recorder.service import Service
+from mm_dagster.recorder.line import Pace
+from mm_dagster.recorder.service import Service, World
 from mm_dagster.recorder.status import Status
 from mm_dagster_tests.books.recorded import binance_l2
 
@@ -36,6 +37,8 @@ RATE = 2_000
 ROUNDS = 3
 MESSAGES = 30_000
 MANY = 3_000_000
+PACE = Pace(first_pause=0.05, most_pause=0.2)
+"""Pauses are no part of what is measured."""
 MARKET, STREAM = "BTC-USDT", "btcusdt@depth@100ms"
 _NUMBER = re.compile(rb'"([Uu]|lastUpdateId)":(\d+)')
 _NAMELESS = re.compile(rb'"s":"M"')
@@ -174,7 +177,7 @@ async def whole(port: int, most: int, seen: list[tuple[int, int]]) -> tuple[floa
             stop.set()
 
     with tempfile.TemporaryDirectory() as folder:
-        await Service(config, Path(folder)).run(stop, say)
+        await Service(config, Path(folder), World(pace=PACE)).run(stop, say)
     done = last[0].markets[0].written - began[1]
     return 1e6 * (time.process_time() - began[0]) / done, last[0]
 
