@@ -32,8 +32,8 @@ from mm_dagster.recorder.service import Service, World
 from mm_dagster.recorder.status import Status
 from mm_dagster_tests.books.recorded import binance_l2
 
-RATE = 2_000
-"""Messages a second of what is paced: some four times those of the busiest minute of the recording."""
+RATES = (600, 2_000)
+"""Messages a second of what is paced: those of four markets like the recorded one, and of thirteen."""
 ROUNDS = 3
 MESSAGES = 30_000
 MANY = 3_000_000
@@ -193,7 +193,7 @@ def paths() -> Table:
     table = Table(title=f"a message on its way, microseconds of the processor: median of {ROUNDS} rounds (least, most)")
     for name in ("", "bare aiohttp", "recorder", "times"):
         table.add_column(name, justify="left" if not name else "right")
-    for rate, most in ((RATE, MESSAGES), (None, 5 * MESSAGES)):
+    for rate, most in (*((rate, 15 * rate) for rate in RATES), (None, 5 * MESSAGES)):
         found: list[tuple[float, float]] = []
         for _ in range(ROUNDS):
             with Server(most, rate) as server:

@@ -19,6 +19,7 @@ EXPONENT = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?[eE][+-]?[0-9]{1,2}\Z")
 """A number as JSON may have it, too."""
 LONGEST = 60
 """Characters of a number."""
+TENS = [10**power for power in range(25)]
 MOST_DIGITS = 24
 """Before the point."""
 MOST = 2**63 - 1
@@ -70,12 +71,12 @@ def whole(text: object, decimals: int, what: str) -> int:
     if not isinstance(text, str) or len(text) > LONGEST:
         raise MessageError(f"it is no {what}: {text!r:.60}")
     # Nearly all are written with a point and no more decimals than there are; these need no pattern.
-    point = text.find(".")
-    missing = decimals - (len(text) - point - 1)
-    if 0 < point <= MOST_DIGITS and missing >= 0:
-        digits = text[:point] + text[point + 1 :]
-        if digits.isdigit() and digits.isascii() and len(digits) > point:
-            counted = int(digits) * 10**missing
+    before, _, after = text.partition(".")
+    missing = decimals - len(after)
+    if missing >= 0 and before and after and len(before) <= MOST_DIGITS:
+        digits = before + after
+        if digits.isdigit() and digits.isascii():
+            counted = int(digits) * TENS[missing] if missing < len(TENS) else MOST + 1
             if counted <= MOST:
                 return counted
     found = PLAIN.match(text)
