@@ -28,6 +28,7 @@ from mm_dagster.config.orders import OrdersConfig
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
+from mm_dagster.config.strategies import StrategiesConfig
 from mm_dagster.config.whole import Config
 from mm_dagster.config.yaml_files import parse, read_folder, texts
 from mm_dagster.text import did_you_mean, plain_text
@@ -46,6 +47,7 @@ FILES: dict[str, type[Model]] = {
     "portfolio": PortfolioConfig,
     "orders": OrdersConfig,
     "books": BooksConfig,
+    "strategies": StrategiesConfig,
 }
 
 M = TypeVar("M", bound=Model)

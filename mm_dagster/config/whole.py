@@ -19,6 +19,7 @@ from mm_dagster.config.orders import OrdersConfig
 from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.config.regime import RegimeConfig
 from mm_dagster.config.risk import RiskConfig
+from mm_dagster.config.strategies import StrategiesConfig
 from mm_dagster.tables.registry import STAGES, settings
 
 
@@ -79,6 +80,7 @@ class Config(Model):
     portfolio: PortfolioConfig = PortfolioConfig()
     orders: OrdersConfig = OrdersConfig()
     books: BooksConfig = BooksConfig()
+    strategies: StrategiesConfig = StrategiesConfig()
     grids: tuple[GridConfig, ...] = ()
 
     @property

@@ -22,7 +22,7 @@ def ratio(edges: Floats) -> float:
     return float(np.mean(edges)) / spread if spread > 0 else 0.0
 
 
-def best_by_luck(ratios: Floats, trials: int) -> float:
+def best_by_luck(ratios: Floats, trials: int, least: float = 0.0) -> float:
     """The ratio to expect of the best of so many independent trials that are all worth nothing.
 
     sd ((1 - g) z(1 - 1/N) + g z(1 - 1/(N e))), with Euler's constant g and the normal quantile z.
@@ -30,13 +30,15 @@ def best_by_luck(ratios: Floats, trials: int) -> float:
     Args:
         ratios: of the trials, shape (n,); how far they lie apart is the only thing that is taken from them.
         trials: N; trials that resemble each other count in full, which is strict.
+        least: how far apart they are taken to lie at least.
     """
-    if trials < 2 or ratios.size < 2:
+    if trials < 2 or (ratios.size < 2 and not least):
         return 0.0
     highest = (1 - np.euler_gamma) * _NORMAL.inv_cdf(1 - 1 / trials) + np.euler_gamma * _NORMAL.inv_cdf(
         1 - 1 / (trials * math.e)
     )
-    return float(np.std(ratios, ddof=1) * highest)
+    apart = float(np.std(ratios, ddof=1)) if ratios.size > 1 else 0.0
+    return max(apart, least) * highest
 
 
 def probability(edges: Floats, above: float = 0.0) -> float:

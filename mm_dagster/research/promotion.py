@@ -1,9 +1,13 @@
-"""Candidates through the promotion gate: on grids that a rule opens, and on the same markets with random signs."""
+"""The promotion gate: candidates for a trigger on grids that a rule opens, and anything that gives daily returns.
+
+Both are held against the same markets with random signs. Nothing is switched on by what passes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,13 +15,14 @@ import polars as pl
 from mm_dagster.arrays import Floats, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, Span, iso
 from mm_dagster.config.whole import Config
+from mm_dagster.evaluation import resample
 from mm_dagster.evaluation.cohort import cohort_of
 from mm_dagster.evaluation.episodes import open_daily
 from mm_dagster.evaluation.evaluate import HISTORY_BARS, measured_markets
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.placebo import SIGNS, flip
 from mm_dagster.evaluation.resample import BLOCK_DAYS, LEAST_BLOCKS
-from mm_dagster.research import book_candidates, candidates, gate, models
+from mm_dagster.research import book_candidates, candidates, deflation, gate, models
 from mm_dagster.research.gate import Gain
 from mm_dagster.research.questions import Questions, forecast, pooled, questions_on
 from mm_dagster.tables.registry import empty
@@ -251,3 +256,145 @@ def _enough(opened: int, days: Span) -> None:
             f"{days}: the gate needs grids on {LEAST_DAYS} days, and they can be opened on {opened}; choose more days, "
             f"and `mm backfill --from {iso(reach(days).start)[:10]}` what is read before them"
         )
+
+
+class Idea(NamedTuple):
+    """The daily returns of an idea beside its controls; D whole days that follow each other, fractions of the capital.
+
+    Attributes:
+        net: what it earned, all costs taken off, shape (D,).
+        holding: what anybody earned who held its mean exposure all the time, shape (D,).
+        shifted: what the same schedule earned begun on other days, shape (shifts, D).
+        placebo: what it earned above holding on the same markets with random signs, mean of several, shape (D,).
+    """
+
+    net: Floats
+    holding: Floats
+    shifted: Floats
+    placebo: Floats
+
+    @property
+    def blocks(self) -> Floats:
+        """What it earned above holding by whole blocks of BLOCK_DAYS, shape (blocks,)."""
+        return blocks_of(self.net - self.holding)
+
+
+class Tried(NamedTuple):
+    """What was tried on these data before, and now.
+
+    Attributes:
+        trials: how many different ideas, this one included.
+        ratios: mean over deviation of the blocks of those that are known, shape (n,).
+    """
+
+    trials: int
+    ratios: Floats
+
+
+class Bound(NamedTuple):
+    """A mean of days with its 95 % interval, fractions of the capital a day."""
+
+    value: float
+    low: float
+    high: float
+
+
+class _Bounds(NamedTuple):
+    net: Bound
+    over_holding: Bound
+    over_shifted: Bound
+    over_placebo: Bound
+
+
+class Promotion(NamedTuple):
+    """What the gate says of daily returns.
+
+    Attributes:
+        net: mean of a day.
+        over_holding: the same less holding its mean exposure.
+        over_shifted: the same less the mean of the shifted schedules.
+        over_placebo: over_holding less that of the placebo.
+        p_shifted: share of shifted schedules that earned as much.
+        deflated: probability that it is better than the best of as many worthless ideas by luck.
+        trials: how many ideas were tried on these data.
+        refused: why it does not pass, a clause each; empty: it passes.
+    """
+
+    net: Bound
+    over_holding: Bound
+    over_shifted: Bound
+    over_placebo: Bound
+    p_shifted: float
+    deflated: float
+    trials: int
+    refused: tuple[str, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether it passes the whole gate."""
+        return not self.refused
+
+
+SURE = 0.95
+"""What the deflated probability has to reach; and a share of 1 - SURE of the shifted schedules may be as good."""
+LEAST_IDEA_DAYS = LEAST_BLOCKS * BLOCK_DAYS
+"""Fewer days are no answer."""
+
+
+def blocks_of(daily: Floats) -> Floats:
+    """Means by whole blocks of BLOCK_DAYS, the days at the end that fill none left out, shape (blocks,)."""
+    whole = daily.size // BLOCK_DAYS
+    return daily[: whole * BLOCK_DAYS].reshape(whole, BLOCK_DAYS).mean(axis=1)
+
+
+def judge_idea(idea: Idea, tried: Tried) -> Promotion:
+    """Puts daily returns through the gate: a strategy's, a maker's, anybody's.
+
+    It passes if it earned something; if lower bounds lie above 0 against holding its mean exposure, against its own
+    schedule begun on other days and against the placebo; if at most one shifted schedule in 20 earned as much; and if
+    it is better than the best of all that were tried on these data would be by luck.
+
+    Args:
+        idea: its days.
+        tried: of the ledger of trials, never of the caller's memory.
+
+    Raises:
+        PromotionError: too few days, or one without a known return.
+    """
+    days = idea.net.size
+    if days < LEAST_IDEA_DAYS:
+        raise PromotionError(f"{days} days are too few: the gate needs {LEAST_IDEA_DAYS}")
+    for name, values in zip(("net", "holding", "shifted", "placebo"), idea, strict=True):
+        if values.shape[-1] != days or not np.isfinite(values).all():
+            raise PromotionError(f"{name}: a day is missing or not finite")
+    edge = idea.net - idea.holding
+    drawn = resample.in_blocks(days)
+    bounds = _Bounds(
+        *(
+            _bound(values[drawn].mean(axis=1))
+            for values in (idea.net, edge, idea.net - idea.shifted.mean(axis=0), edge - idea.placebo)
+        )
+    )
+    as_good = float(np.mean(idea.shifted.sum(axis=1) >= idea.net.sum() - 1e-12))
+    blocks = idea.blocks
+    luck = deflation.best_by_luck(tried.ratios, tried.trials, 1 / np.sqrt(blocks.size))
+    deflated = deflation.probability(blocks, luck)
+    refused = _refusals(bounds, as_good, deflated, tried.trials)
+    return Promotion(*bounds, as_good, deflated, tried.trials, refused)
+
+
+def _bound(means: Floats) -> Bound:
+    return Bound(float(means[0]), *resample.interval(means[1:]))
+
+
+def _refusals(bounds: _Bounds, as_good: float, deflated: float, trials: int) -> tuple[str, ...]:
+    net, holding, shifted, placebo = bounds
+    found = {
+        "it earned nothing": net.value > 0,
+        "no surer than holding its mean exposure": holding.low > 0,
+        "no surer than its schedule on other days": shifted.low > 0,
+        f"{as_good:.0%} of the shifted schedules earned as much": as_good <= 1 - SURE,
+        "no surer than on markets with random signs": placebo.low > 0,
+        f"luck is not ruled out among {trials} tried ({deflated:.2f}, needs {SURE:.2f})": deflated >= SURE,
+    }
+    return tuple(why for why, holds in found.items() if not holds)

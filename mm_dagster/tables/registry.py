@@ -8,7 +8,19 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.tables import alerts, books, evaluation, execution, exit, grid, market, portfolio, recorded, regime
+from mm_dagster.tables import (
+    alerts,
+    books,
+    evaluation,
+    execution,
+    exit,
+    grid,
+    market,
+    portfolio,
+    recorded,
+    regime,
+    strategies,
+)
 from mm_dagster.tables.dataframely_internals import dy
 from mm_dagster.tables.stages import GROUPS, Stage
 
@@ -29,6 +41,7 @@ STAGES: dict[str, Stage] = {
             *execution.STAGES,
             *alerts.STAGES,
             *evaluation.STAGES,
+            *strategies.STAGES,
         ),
         key=lambda one: GROUPS.index(one.group),
     )

@@ -60,5 +60,8 @@ class Stage:
         return next((name for name in ("candle_source", "source") if name in names), None)
 
 
-GROUPS = ("market", "regime", "grid", "exit", "portfolio", "books", "execution", "alerts", "audit", "evaluation")
+GROUPS = (
+    *("market", "regime", "grid", "exit", "portfolio", "books", "execution", "alerts", "audit", "studies"),
+    "evaluation",
+)
 """The rooms in the order of the flow."""
