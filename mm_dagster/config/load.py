@@ -22,6 +22,7 @@ from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import BotSource, GridConfig, nearest_opposing
 from mm_dagster.config.history import HistoryConfig
+from mm_dagster.config.makers import MakersConfig
 from mm_dagster.config.markets import BOT_EXCHANGES, CcxtVenue, MarketsConfig
 from mm_dagster.config.model import CREDENTIALS, Model
 from mm_dagster.config.orders import OrdersConfig
@@ -48,6 +49,7 @@ FILES: dict[str, type[Model]] = {
     "orders": OrdersConfig,
     "books": BooksConfig,
     "strategies": StrategiesConfig,
+    "makers": MakersConfig,
 }
 
 M = TypeVar("M", bound=Model)

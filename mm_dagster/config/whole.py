@@ -13,6 +13,7 @@ from mm_dagster.config.evaluation import EvaluationConfig
 from mm_dagster.config.exit import ExitConfig
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.history import HistoryConfig
+from mm_dagster.config.makers import MakersConfig
 from mm_dagster.config.markets import CcxtVenue, MarketsConfig, RecordedVenue, SimulatedVenue
 from mm_dagster.config.model import Model
 from mm_dagster.config.orders import OrdersConfig
@@ -81,6 +82,7 @@ class Config(Model):
     orders: OrdersConfig = OrdersConfig()
     books: BooksConfig = BooksConfig()
     strategies: StrategiesConfig = StrategiesConfig()
+    makers: MakersConfig = MakersConfig()
     grids: tuple[GridConfig, ...] = ()
 
     @property

@@ -65,25 +65,25 @@ class Named:
         return f"{self.path.name}:{self.function}"
 
 
-def named(text: str) -> Named:
-    """The function that `PATH:FUNCTION` means.
+def named(text: str, option: str = "--strategy") -> Named:
+    """The function that `PATH:FUNCTION` means, given as an option of that name.
 
     Raises:
         IdeaError: there is no such file, it cannot be read as Python, or names no function.
     """
     path, colon, function = text.rpartition(":")
     if not colon or not path or not function.isidentifier():
-        raise IdeaError(f"--strategy {text}: write PATH:FUNCTION, as in my_idea.py:my_idea")
+        raise IdeaError(f"{option} {text}: write PATH:FUNCTION, as in my_idea.py:my_idea")
     try:
         source = Path(path).read_text(encoding="utf-8")
         compile(source, path, "exec")
     except OSError as error:
-        raise IdeaError(f"--strategy {path}: {error.strerror or error}") from None
+        raise IdeaError(f"{option} {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise IdeaError(f"--strategy {path}: it is no UTF-8 text") from None
+        raise IdeaError(f"{option} {path}: it is no UTF-8 text") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise IdeaError(f"--strategy {path}{line}: {_first_line(error)}") from None
+        raise IdeaError(f"{option} {path}{line}: {_first_line(error)}") from None
     return Named(Path(path).resolve(), function, source)
 
 

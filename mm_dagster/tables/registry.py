@@ -15,6 +15,7 @@ from mm_dagster.tables import (
     execution,
     exit,
     grid,
+    makers,
     market,
     portfolio,
     recorded,
@@ -42,6 +43,7 @@ STAGES: dict[str, Stage] = {
             *alerts.STAGES,
             *evaluation.STAGES,
             *strategies.STAGES,
+            *makers.STAGES,
         ),
         key=lambda one: GROUPS.index(one.group),
     )

@@ -45,7 +45,7 @@ def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: d
     specs = {spec.key.to_user_string(): spec for spec in everything.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.partitions_def} == HISTORY | BOOKS | ASKED_FOR
     others = {"account_snapshot", "book_snapshot", "grid_bot", "snapshot", "tick_log"} | MONTHLY
-    others |= {"alert_audit", "alert_outcome", "notification"}
+    others |= {"alert_audit", "alert_outcome", "notification", "maker_study", "maker_fill", "fill_model"}
     assert set(specs) - HISTORY - BOOKS - ASKED_FOR == others
     assert len({spec.partitions_def for spec in specs.values() if spec.partitions_def}) == 1
 
