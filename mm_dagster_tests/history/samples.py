@@ -11,6 +11,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR
 from mm_dagster.tables import registry
+from mm_dagster.tables.makers import FILL_REASONS
 from mm_dagster.tables.words import (
     ALERT_EVENTS,
     ALERT_KINDS,
@@ -76,6 +77,8 @@ _WORDS_OF_TABLE = {
     ("exit_order", "state"): ORDER_STATES,
     ("session", "state"): SESSION_STATES,
     ("book_gap", "kind"): GAP_KINDS,
+    ("maker_fill", "side"): ("BUY", "SELL"),
+    ("maker_fill", "why"): FILL_REASONS,
 }
 
 
