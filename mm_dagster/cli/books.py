@@ -71,16 +71,22 @@ def gaps(
 
     A quarter hour is told of when it is sealed, some minutes after its end.
     """
-    from mm_dagster.pipeline.book_answers import gaps_since
+    from mm_dagster.pipeline.book_answers import gaps_since, sealed_since
     from mm_dagster.pipeline.book_places import now_here
 
     project = project_here()
     start = moment_of(since, "--since") if since else now_here() - timedelta(days=1)
-    rows = gaps_since(project, start, _market(project, market) if market else None)
+    chosen = _market(project, market) if market else None
+    rows, sealed = gaps_since(project, start, chosen), sealed_since(project, start, chosen)
+    zone = project.config.alerts.timezone
+    if not rows and not sealed:
+        raise CommandError(
+            f"nothing that was recorded since {local_time(start, zone)} is sealed, so nothing is known of gaps; "
+            "`mm books seal` seals what is finished, an earlier --since looks farther back"
+        )
     if as_json:
         print_rows(rows, as_json)
         return
-    zone = project.config.alerts.timezone
     shown = [
         {
             "market": row["market"],
@@ -95,7 +101,8 @@ def gaps(
     ]
     print_rows(shown, as_json)
     if not rows:
-        err.print(f"no gap since {local_time(start, zone)} in the quarter hours that are sealed", highlight=False)
+        said = f"no gap since {local_time(start, zone)} in {counted(sealed, 'quarter hour')} that are sealed"
+        err.print(said, highlight=False)
 
 
 def _age(seconds: float | None) -> str | None:
@@ -124,6 +131,7 @@ def seal(
     from mm_dagster.pipeline.segments import keep_segments
 
     project = project_here()
+    _refuse_nothing(project)
     now = now_here()
     window = everything_recorded(project) if everything else None
     window = window or Span(midnight(now.date()), ceil_bar(now))
@@ -324,6 +332,17 @@ def take_in(
     out.print(f"{counted(made, 'quarter hour')} of {exchange}:{symbol.upper()} taken in{recorded}", highlight=False)
 
 
+def _refuse_nothing(project: Project) -> None:
+    """
+    Raises:
+        CommandError: there is nothing that could be looked at.
+    """
+    from mm_dagster.pipeline.book_answers import known_markets
+
+    if not known_markets(project):
+        raise CommandError("no market was ever recorded; name some in books.yaml and start `mm record`")
+
+
 def _market(project: Project, text: str) -> RecordedMarket:
     """The market that is meant: by its exchange and symbol, or by its symbol where only one exchange has it.
 
@@ -332,9 +351,8 @@ def _market(project: Project, text: str) -> RecordedMarket:
     """
     from mm_dagster.pipeline.book_answers import known_markets
 
+    _refuse_nothing(project)
     known = {one.name: one for one in known_markets(project)}
-    if not known:
-        raise CommandError("no market was ever recorded; name some in books.yaml and start `mm record`")
     wanted = text.strip()
     exchange, colon, symbol = wanted.partition(":")
     name = f"{exchange.lower()}:{symbol.upper()}" if colon else ""

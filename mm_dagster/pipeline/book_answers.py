@@ -93,6 +93,14 @@ def gaps_since(project: Project, start: datetime, market: RecordedMarket | None)
     return named.select("market", "from_time", "to_time", "part", "kind", "messages", "said").to_dicts()
 
 
+def sealed_since(project: Project, start: datetime, market: RecordedMarket | None) -> int:
+    """How many quarter hours that ended since are sealed."""
+    columns = ["exchange", "as_of"]
+    rows = project.lake.read("book_segment", symbols=[market.symbol] if market else None, columns=columns)
+    mine = rows if market is None else rows.filter(pl.col("exchange") == market.exchange)
+    return mine.filter(pl.col("as_of") >= start).height
+
+
 def everything_recorded(project: Project) -> Span | None:
     """From the first segment to the last; None: there is none."""
     ends = project.lake.read("book_segment", columns=["as_of"])["as_of"].to_list()

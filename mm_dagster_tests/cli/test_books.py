@@ -89,8 +89,9 @@ def test_gaps_are_listed_for_people_and_programs(home: Path, surroundings: dict[
     assert code == 0
     assert "kucoin:SOL-USDT" in said
     assert "binance" not in said
+    # They are long ago: of the last day nothing is known, which is no good news.
     code, _, errors = called(surroundings, "books", "gaps")
-    assert (code, "no gap since" in errors) == (0, True)
+    assert (code, "so nothing is known of gaps" in errors) == (1, True)
 
 
 def test_a_day_is_replayed_and_comes_out_byte_for_byte(home: Path, surroundings: dict[str, str]) -> None:
@@ -246,3 +247,22 @@ def test_help_has_examples(surroundings: dict[str, str], command: str) -> None:
     assert code == 0
     assert "Examples" in said
     assert f"mm books {command}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("seal",), "no market was ever recorded; name some in books.yaml and start `mm record`"),
+        (("gaps",), "is sealed, so nothing is known of gaps; `mm books seal` seals what is finished"),
+        (("profile", "ETH-USDT"), "no market was ever recorded"),
+    ],
+)
+def test_where_nothing_was_recorded_nothing_is_said_to_be_done_or_well(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    configure(tmp_path)
+    code, out, errors = called(
+        {"MM_CONFIG_DIR": str(tmp_path / "configuration"), "MM_DATA_DIR": str(tmp_path / "data")}, "books", *arguments
+    )
+    assert (code, out) == (1, "")
+    assert said in " ".join(errors.split())
