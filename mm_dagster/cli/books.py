@@ -76,7 +76,7 @@ def gaps(
 
     project = project_here()
     start = moment_of(since, "--since") if since else now_here() - timedelta(days=1)
-    rows = gaps_since(project, start, _market(project, market) if market else None)
+    rows = gaps_since(project, start, recorded_market(project, market) if market else None)
     if as_json:
         print_rows(rows, as_json)
         return
@@ -173,7 +173,7 @@ def replay(
     from mm_dagster.pipeline.book_answers import replays
 
     project = project_here()
-    chosen = _market(project, market)
+    chosen = recorded_market(project, market)
     start = moment_of(since, "FROM")
     is_day = "T" not in since and ":" not in since
     end = moment_of(until, "TO") if until else start + (timedelta(days=1) if is_day else BAR)
@@ -234,7 +234,7 @@ def cost(
     from mm_dagster.pipeline.book_answers import cost_now, usual_costs
 
     project = project_here()
-    chosen = _market(project, market)
+    chosen = recorded_market(project, market)
     found = positive_decimal(amount)
     if found is None:
         raise CommandError(f"AMOUNT: {amount!r} is no amount above 0; write it with a point, like 2.5")
@@ -269,7 +269,7 @@ def profile(market: Market, as_json: AsJson = False) -> None:
     from mm_dagster.pipeline.book_places import now_here
 
     project = project_here()
-    chosen = _market(project, market)
+    chosen = recorded_market(project, market)
     rows = profile_of(project, chosen)
     if not rows:
         raise CommandError(f"{chosen.name}: there is no profile yet; the job `books` makes it from whole days")
@@ -324,7 +324,7 @@ def take_in(
     out.print(f"{counted(made, 'quarter hour')} of {exchange}:{symbol.upper()} taken in{recorded}", highlight=False)
 
 
-def _market(project: Project, text: str) -> RecordedMarket:
+def recorded_market(project: Project, text: str) -> RecordedMarket:
     """The market that is meant: by its exchange and symbol, or by its symbol where only one exchange has it.
 
     Raises:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR
 from mm_dagster.config.makers import MakersConfig
 from mm_dagster.makers.fill_probability import FillModel, fit
 from mm_dagster.makers.ledger import Ledger, ledger_of
 from mm_dagster.makers.matching import Matched, Plan, Run, Terms
 from mm_dagster.makers.moments import Moments
+from mm_dagster.makers.probe import Probes
 from mm_dagster.makers.study import (
     Made,
     MakersError,
@@ -104,7 +106,8 @@ class PaperMaker:
         self.live: Live | None = None
         self.broken_off = 0
         self._maker, self._config = maker, config
-        self._parts: list[Stretch] = []
+        self._learned: list[tuple[Floats, Probes]] = []
+        self._terms: Terms | None = None
         self._begins_ns: int | None = None
         self._number = 0
         """Of the stretch of the track that is next."""
@@ -114,7 +117,7 @@ class PaperMaker:
     @property
     def learned(self) -> int:
         """How many stretches."""
-        return len(self._parts)
+        return len(self._learned)
 
     def begin(self, at_ns: int) -> None:
         """From now on it quotes, on whole stretches that begin then or later.
@@ -153,13 +156,10 @@ class PaperMaker:
             finished = self._finish(part) if part is not None and self._quotes_on(start) else None
             self.live = None
             if part is not None:
-                self._parts.append(part)
+                self._learned.append((part.columns, part.probes))
+                self._terms = part.terms
             if finished is not None:
                 yield finished
-
-    @property
-    def _terms(self) -> Terms | None:
-        return self._parts[0].terms if self._parts else None
 
     def _quotes_on(self, start_ns: int) -> bool:
         # A quarter hour is recorded alone: a stretch that would pass its end has none.
@@ -169,7 +169,7 @@ class PaperMaker:
     def _plan(self, stretch: Stretch) -> Plan:
         """What it quotes, by what was fitted on all stretches before."""
         if self._fitted_on != self.learned:
-            self._model = fit([(one.columns, one.probes) for one in self._parts])
+            self._model = fit(self._learned)
             self._fitted_on = self.learned
         return plan_of(self._maker, stretch, self._config, self._model)
 
