@@ -33,7 +33,7 @@ from mm_dagster.recorder.tail import Tail
 
 PAPER = "paper"
 """The study of what was quoted on paper."""
-NOT_JUDGED = "on paper: a stretch by itself is not judged"
+NOT_JUDGED = "it quoted on paper, and a stretch alone is not judged"
 
 
 class PaperMakerError(ForeseenError):

@@ -66,7 +66,7 @@ def test_stretches_are_told_and_kept_as_they_end(home: tuple[Path, Growing], mon
     monkeypatch.setattr(makers_paper, "LOOK_SECONDS", 0.1)
     ask = ("makers", "paper", "eth-usdt", "--maker", "naive", "--for", "4")
     with recorder(folder, log, log.size // 50):
-        code, said, errors = called(surroundings(folder), *ask)
+        code, said, errors = called(surroundings(folder), "makers", "paper", "ETH-USDT", "--maker", "glft")
     assert code == 0, errors
     *lines, summary = said.strip().splitlines()
     assert len(lines) >= 3
@@ -104,7 +104,7 @@ def test_what_cannot_be_is_one_line(home: tuple[Path, Growing]):
     now = time.time_ns()
     out = Status(now, True, 1, now, "1", 2**40, (replace(MARKET, phase="SYNCING"),))
     write_whole(root_of(folder / "data"), out)
-    code, said, errors = called(surroundings(folder), *ask)
+    code, said, errors = called(surroundings(folder), "makers", "paper", "ETH-USDT", "--maker", "glft")
     assert code == 1
     assert "its book is not in sync (SYNCING)" in errors
 
