@@ -89,6 +89,7 @@ def _book(chosen: RecordedMarket, maker: str) -> PaperBook:
     err.print(
         f"{book.market}: {maker} learned from {book.maker.learned} stretches, and quotes from the next one on",
         highlight=False,
+        soft_wrap=True,
     )
     return book
 

@@ -144,7 +144,8 @@ class PaperMaker:
         """Goes on along a track, which is what it was the last time and more.
 
         Raises:
-            MakersError: a decision that was made would be another one now; or its numbers are too great.
+            MakersError: a decision that was made would be another one now; or its prices are too great.
+            PlanError: what it is to quote is.
         """
         whole, length = known_on(track, self._config), length_ns(self._config)
         for start in range(track.from_ns + self._number * length, track.until_ns, length):

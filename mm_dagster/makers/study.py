@@ -223,7 +223,7 @@ def make(stretch: Stretch, plan: Plan, shifts: int) -> Made:
     """Matches a plan on a stretch, and its controls.
 
     Raises:
-        OverflowError: its numbers are too great.
+        PlanError: its numbers are too great.
     """
     matched, ledger = _matched(stretch, plan)
     moments = stretch.moments

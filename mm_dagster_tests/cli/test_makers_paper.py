@@ -66,7 +66,7 @@ def test_stretches_are_told_and_kept_as_they_end(home: tuple[Path, Growing], mon
     monkeypatch.setattr(makers_paper, "LOOK_SECONDS", 0.1)
     ask = ("makers", "paper", "eth-usdt", "--maker", "naive", "--for", "4")
     with recorder(folder, log, log.size // 50):
-        code, said, errors = called(surroundings(folder), "makers", "paper", "ETH-USDT", "--maker", "glft")
+        code, said, errors = called(surroundings(folder), *ask)
     assert code == 0, errors
     *lines, summary = said.strip().splitlines()
     assert len(lines) >= 3

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from mm_dagster.errors import ForeseenError
+from mm_dagster.makers.matching import PlanError
 from mm_dagster.makers.paper import Finished
 from mm_dagster.makers.quotes import EXPECTED_VALUE, GLFT, NAIVE
 from mm_dagster.makers.study import Made, MakersError, Study, stretches, study
@@ -280,6 +281,18 @@ def test_a_decision_that_would_be_another_one_ends_it(begun: tuple[Project, Grow
     with pytest.raises(MakersError) as said:
         list(book.read())
     assert "a decision that was made would be another one now" in one_line(said.value)
+
+
+def test_quotes_that_do_not_fit_into_whole_numbers_end_it(whole: Project, tmp_path: Path):
+    project = project_in(tmp_path)
+    great = MAKERS | {"risk_aversion": 10, "inventory": 1e12}
+    (tmp_path / "configuration" / "makers.yaml").write_text(yaml.safe_dump(great))
+    log = Growing(whole, project)
+    log.grow(int(0.5 * log.size))
+    book = PaperBook(Project(str(tmp_path / "configuration"), str(tmp_path / "data")), EXCHANGE, SYMBOL, EXPECTED_VALUE)
+    with pytest.raises(PlanError) as said:
+        read_all(log, book)
+    assert "lower risk_aversion or inventory in makers.yaml" in one_line(said.value)
 
 
 MARKET = MarketStatus(
