@@ -7,10 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,29 +22,25 @@ from mm_dagster_tests.cli.small import called
 from mm_dagster_tests.pipeline.test_paper_maker import MARKET, Growing, project_in, quick_disk, whole  # noqa: F401
 
 
-@contextmanager
-def recorder(folder: Path, log: Growing, each: int) -> Iterator[None]:
-    """What a recorder does meanwhile: the log grows, and the status says so."""
-    over = threading.Event()
-    root = root_of(folder / "data")
+def say(folder: Path, is_running: bool = True, phase: str = "IN_SYNC") -> None:
+    """What a recorder says of itself at this moment."""
+    now = time.time_ns()
+    write_whole(root_of(folder / "data"), Status(now, is_running, 1, now, "1", 2**40, (replace(MARKET, phase=phase),)))
 
-    def say() -> None:
-        now = time.time_ns()
-        write_whole(root, Status(now, True, 1, now, "1", 2**40, (MARKET,)))
 
-    def run() -> None:
-        while not over.wait(0.05):
-            log.grow(each)
-            say()
+class Time:
+    """In place of `time`: the log grows while the command sleeps, and the recorder says that it works."""
 
-    say()
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    def __init__(self, folder: Path, log: Growing, ends_at: float = 2.0) -> None:
+        self._folder, self._log, self._ends_at, self._now = folder, log, ends_at, 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        self._log.grow(self._log.size // 50)
+        say(self._folder, is_running=self._log.written < self._ends_at * self._log.size)
 
 
 @pytest.fixture
@@ -63,10 +56,10 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 def test_stretches_are_told_and_kept_as_they_end(home: tuple[Path, Growing], monkeypatch: pytest.MonkeyPatch):
     folder, log = home
-    monkeypatch.setattr(makers_paper, "LOOK_SECONDS", 0.1)
-    ask = ("makers", "paper", "eth-usdt", "--maker", "naive", "--for", "4")
-    with recorder(folder, log, log.size // 50):
-        code, said, errors = called(surroundings(folder), *ask)
+    monkeypatch.setattr(makers_paper, "time", Time(folder, log))
+    say(folder)
+    ask = ("makers", "paper", "eth-usdt", "--maker", "naive", "--for", "100")
+    code, said, errors = called(surroundings(folder), *ask)
     assert code == 0, errors
     *lines, summary = said.strip().splitlines()
     assert len(lines) >= 3
@@ -82,7 +75,7 @@ def test_stretches_are_told_and_kept_as_they_end(home: tuple[Path, Growing], mon
 
 
 def test_what_cannot_be_is_one_line(home: tuple[Path, Growing]):
-    folder, log = home
+    folder, _ = home
     tried = {
         ("ETH-USDT", "--maker", "naiv"): "did you mean naive",
         ("DOGE-USDT", "--maker", "naive"): "DOGE-USDT: it was never recorded",
@@ -94,17 +87,14 @@ def test_what_cannot_be_is_one_line(home: tuple[Path, Growing]):
         assert said == "", arguments
         assert says in errors, errors
         assert len(errors.strip().splitlines()) == 1, errors
-    with recorder(folder, log, 0):
-        code, said, errors = called(
-            surroundings(folder), "makers", "paper", "ETH-USDT", "--maker", "glft", "--for", "1"
-        )
+    say(folder)
+    ask = ("makers", "paper", "ETH-USDT", "--maker", "glft")
+    code, said, errors = called(surroundings(folder), *ask, "--for", "0.5")
     assert code == 1
     assert said == ""
     assert "no stretch of 3 minutes began and ended meanwhile" in errors
-    now = time.time_ns()
-    out = Status(now, True, 1, now, "1", 2**40, (replace(MARKET, phase="SYNCING"),))
-    write_whole(root_of(folder / "data"), out)
-    code, said, errors = called(surroundings(folder), "makers", "paper", "ETH-USDT", "--maker", "glft")
+    say(folder, phase="SYNCING")
+    code, said, errors = called(surroundings(folder), *ask)
     assert code == 1
     assert "its book is not in sync (SYNCING)" in errors
 
@@ -113,24 +103,9 @@ def test_a_recorder_that_ends_ends_it_and_what_was_finished_is_told(
     home: tuple[Path, Growing], monkeypatch: pytest.MonkeyPatch
 ):
     folder, log = home
-    monkeypatch.setattr(makers_paper, "LOOK_SECONDS", 0.1)
-
-    def say(is_running: bool) -> None:
-        now = time.time_ns()
-        write_whole(root_of(folder / "data"), Status(now, is_running, 1, now, "1", 2**40, (MARKET,)))
-
-    def run() -> None:
-        while log.written < 0.9 * log.size:
-            log.grow(log.size // 60)
-            say(True)
-            time.sleep(0.05)
-        say(False)
-
-    say(True)
-    thread = threading.Thread(target=run)
-    thread.start()
+    monkeypatch.setattr(makers_paper, "time", Time(folder, log, ends_at=0.8))
+    say(folder)
     code, said, errors = called(surroundings(folder), "makers", "paper", "ETH-USDT", "--maker", "naive", "--json")
-    thread.join()
     assert code == 1
     assert "the recorder was ended at" in errors
     assert len(json.loads(said)) >= 1
@@ -139,17 +114,22 @@ def test_a_recorder_that_ends_ends_it_and_what_was_finished_is_told(
 @pytest.mark.long
 def test_ctrl_c_ends_within_a_second_and_keeps_what_was_finished(home: tuple[Path, Growing]):
     folder, log = home
-    environment = {**os.environ, **surroundings(folder)}
     ask = [sys.executable, "-c", "from mm_dagster.cli import main; main()", "makers", "paper", "ETH-USDT"]
-    with recorder(folder, log, log.size // 400):
-        process = subprocess.Popen(
-            [*ask, "--maker", "naive"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        at = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=20)
+    say(folder)
+    process = subprocess.Popen(
+        [*ask, "--maker", "naive"], env={**os.environ, **surroundings(folder)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    begun = process.stderr.readline()
+    assert "quotes from the next one on" in begun
+    log.grow(int(0.3 * log.size))
+    say(folder)
+    line = process.stdout.readline()
+    at = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=20)
     took = time.monotonic() - at
     assert "net " in line, errors
     assert process.returncode == 130
