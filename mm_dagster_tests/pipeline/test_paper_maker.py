@@ -161,10 +161,14 @@ def test_looked_at_some_times_it_makes_what_the_study_makes(whole: Project, stud
     log.grow(int(0.5 * log.size))
     book = PaperBook(project, EXCHANGE, SYMBOL, EXPECTED_VALUE)
     done: dict[int, Finished] = {}
+    begun = book.until_ns
     while log.written < log.size:
         log.grow(log.size // 29)
         done |= {one.stretch.track.from_ns: one for one in book.read()}
     assert len(done) > 3
+    # On what was under way when it began it does not quote: that would be with hindsight.
+    assert begun is not None
+    assert begun <= min(done) < begun + 2 * 3 * 60 * SECOND_NS
     assert same_as(dict(zip(studied.starts.tolist(), studied.made[EXPECTED_VALUE], strict=True)), done) > 10
 
 
