@@ -111,16 +111,12 @@ def tape_of(
         CheckpointError: a checkpoint is not what was written.
         MessageError: a record is on a stream that no log has.
     """
-    told: _Told | None = None
+    told: Telling | None = None
     for is_checkpoint, recv_ns, stream, payload in frames:
         if told is None:
-            if not is_checkpoint:
-                raise TapeError("the log begins with no checkpoint: nobody knows its book")
-            told = _Told(payload, recv_ns, since_ns if stream == WENT_ON else None)
-        elif is_checkpoint:
-            told.check(recv_ns, stream, payload)
+            told = Telling(is_checkpoint, recv_ns, stream, payload, since_ns)
         else:
-            told.take(recv_ns, stream, payload)
+            told.tell(is_checkpoint, recv_ns, stream, payload)
     if told is None:
         raise TapeError("the log has no frames")
     return told.tape(until_ns)
@@ -182,11 +178,20 @@ def columns(flat: array[int], count: int) -> Integers:
     return np.array(flat, dtype=np.int64).reshape(-1, count)
 
 
-class _Told:
-    """A tape that is being written."""
+class Telling:
+    """A tape that is being written, frame by frame; see `tape_of`."""
 
-    def __init__(self, kept: bytes, recv_ns: int, since_ns: int | None) -> None:
-        self._follow(Follower.again(kept))
+    def __init__(self, is_checkpoint: bool, recv_ns: int, stream: str, payload: bytes, since_ns: int | None) -> None:
+        """Begins with the first frame.
+
+        Raises:
+            TapeError: it is no checkpoint.
+            CheckpointError: it is not what was written.
+        """
+        if not is_checkpoint:
+            raise TapeError("the log begins with no checkpoint: nobody knows its book")
+        since_ns = since_ns if stream == WENT_ON else None
+        self._follow(Follower.again(payload))
         self._from_ns = recv_ns if since_ns is None else min(since_ns, recv_ns)
         self._now = recv_ns
         self._rows = Rows()
@@ -205,7 +210,16 @@ class _Told:
         self._follower = follower
         follower.trade = self._trade
 
-    def check(self, recv_ns: int, stream: str, payload: bytes) -> None:
+    def tell(self, is_checkpoint: bool, recv_ns: int, stream: str, payload: bytes) -> None:
+        """The next frame.
+
+        Raises:
+            CheckpointError: it is a checkpoint, and not what was written.
+            MessageError: it is on a stream that no log has.
+        """
+        (self._check if is_checkpoint else self._take)(recv_ns, stream, payload)
+
+    def _check(self, recv_ns: int, stream: str, payload: bytes) -> None:
         """A checkpoint after others: the book goes on, or begins anew."""
         went_on = stream == WENT_ON
         self._checkpoints += went_on
@@ -222,7 +236,7 @@ class _Told:
         # Who begins with this checkpoint has its book from the beginning of its quarter hour on.
         self._begin(before if went_on else self._now, is_change=False)
 
-    def take(self, recv_ns: int, stream: str, payload: bytes) -> None:
+    def _take(self, recv_ns: int, stream: str, payload: bytes) -> None:
         """A record."""
         self._turned_back += recv_ns < self._now
         self._now = max(self._now, recv_ns)
@@ -231,7 +245,7 @@ class _Told:
             self._see(record, self._follower.step(record, recv_ns))
 
     def tape(self, until_ns: int | None) -> Tape:
-        """What was written."""
+        """What was written so far; it may go on afterwards."""
         until_ns = self._now if until_ns is None else max(until_ns, self._now)
         gap = open_gap(self._follower.state, until_ns)
         rows, spans = self._rows.written(until_ns)

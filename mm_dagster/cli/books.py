@@ -76,7 +76,7 @@ def gaps(
 
     project = project_here()
     start = moment_of(since, "--since") if since else now_here() - timedelta(days=1)
-    chosen = _market(project, market) if market else None
+    chosen = recorded_market(project, market) if market else None
     rows, sealed = gaps_since(project, start, chosen), sealed_since(project, start, chosen)
     zone = project.config.alerts.timezone
     if not rows and not sealed:
@@ -181,7 +181,7 @@ def replay(
     from mm_dagster.pipeline.book_answers import replays
 
     project = project_here()
-    chosen = _market(project, market)
+    chosen = recorded_market(project, market)
     start = moment_of(since, "FROM")
     is_day = "T" not in since and ":" not in since
     end = moment_of(until, "TO") if until else start + (timedelta(days=1) if is_day else BAR)
@@ -242,7 +242,7 @@ def cost(
     from mm_dagster.pipeline.book_answers import cost_now, usual_costs
 
     project = project_here()
-    chosen = _market(project, market)
+    chosen = recorded_market(project, market)
     found = positive_decimal(amount)
     if found is None:
         raise CommandError(f"AMOUNT: {amount!r} is no amount above 0; write it with a point, like 2.5")
@@ -277,7 +277,7 @@ def profile(market: Market, as_json: AsJson = False) -> None:
     from mm_dagster.pipeline.book_places import now_here
 
     project = project_here()
-    chosen = _market(project, market)
+    chosen = recorded_market(project, market)
     rows = profile_of(project, chosen)
     if not rows:
         raise CommandError(f"{chosen.name}: there is no profile yet; the job `books` makes it from whole days")
@@ -343,7 +343,7 @@ def _refuse_nothing(project: Project) -> None:
         raise CommandError("no market was ever recorded; name some in books.yaml and start `mm record`")
 
 
-def _market(project: Project, text: str) -> RecordedMarket:
+def recorded_market(project: Project, text: str) -> RecordedMarket:
     """The market that is meant: by its exchange and symbol, or by its symbol where only one exchange has it.
 
     Raises:

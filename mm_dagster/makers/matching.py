@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mm_dagster.arrays import Integers, kernel
+from mm_dagster.errors import ForeseenError
 from mm_dagster.makers.track import ASK, BEGIN, BID, HIT, LOST, STANDS, Track
 
 MICRO = 1_000_000
@@ -42,6 +43,10 @@ does not count yet, from when on something counts, which decision it is of."""
 AT_EVENT, DECIDED, ACTED, FILLS, INVENTORY, IN_SYNC, BEST_BID, BEST_ASK, REFUSED, PUT = range(10)
 """Places of the clock."""
 KEEP, REPLACE = 0, 1
+
+
+class PlanError(ForeseenError, OverflowError):
+    """What is to be quoted does not fit into 64 bits; one line, with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Plan:
     def check(self, terms: Terms) -> None:
         """
         Raises:
-            OverflowError: a product would not fit into 64 bits.
+            PlanError: a product would not fit into 64 bits.
         """
         held = 2 * terms.most_lots + 1
         units = held // terms.unit_lots + 1
@@ -107,7 +112,10 @@ class Plan:
             great["price"] + great["skew"] * units,
         )
         if max(products) >= MOST:
-            raise OverflowError("a quote's numbers are too great for whole numbers of 64 bits")
+            raise PlanError(
+                "a quote's numbers are too great for whole numbers of 64 bits, as where the market jumps; "
+                "lower risk_aversion or inventory in makers.yaml"
+            )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mm_dagster.makers.probe import HORIZON_SECONDS
 from mm_dagster.makers.sizing import sizes
 
 NAIVE, GLFT, EXPECTED_VALUE = "naive", "glft", "expected_value"
+MAKERS = (NAIVE, GLFT, EXPECTED_VALUE)
 FARTHEST_BP = 1_000.0
 """No quote is farther from the mid."""
 

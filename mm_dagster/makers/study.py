@@ -153,31 +153,62 @@ def stretches(tracks: Sequence[Track], config: MakersConfig) -> list[Stretch]:
     Raises:
         MakersError: there are too few, or their numbers are too great.
     """
-    length = round(config.stretch_minutes * MINUTE_NS)
+    length = length_ns(config)
     found: list[Stretch] = []
-    terms: Terms | None = None
     for track in tracks:
-        whole = moments_of(track, config.decide_ms * 1_000_000, config.distances_bp)
-        if int(whole.ask.max(initial=0)) * MICRO >= MOST // 4:
-            market = f"{track.market.exchange}:{track.market.symbol}"
-            raise MakersError(f"{market}: its prices have more decimals than the study has room for")
+        whole = known_on(track, config)
         for start in range(track.from_ns, track.until_ns - length + 1, length):
-            try:
-                part = cut(track, start, start + length)
-            except TrackError:
-                continue
-            moments = whole.between(start, start + length)
-            if not moments.known.any():
-                continue
-            terms = terms or terms_of(part, moments, config)
-            columns = columns_of(moments, terms.unit_lots)
-            found.append(Stretch(part, moments, terms, columns, probe(part, moments, terms)))
+            part = stretch_of(track, whole, start, config, found[0].terms if found else None)
+            if part is not None:
+                found.append(part)
     if len(found) <= config.learn_stretches:
         raise MakersError(
             f"{len(found)} whole stretches of {config.stretch_minutes:g} minutes with a book: a study needs "
             f"{config.learn_stretches + 1}; record longer, or lower stretch_minutes or learn_stretches in makers.yaml"
         )
     return found
+
+
+def length_ns(config: MakersConfig) -> int:
+    """Of a stretch, nanoseconds."""
+    return round(config.stretch_minutes * MINUTE_NS)
+
+
+def known_on(track: Track, config: MakersConfig) -> Moments:
+    """What is known at each decision of a track.
+
+    Raises:
+        MakersError: its numbers are too great.
+    """
+    whole = moments_of(track, config.decide_ms * 1_000_000, config.distances_bp)
+    if int(whole.ask.max(initial=0)) * MICRO >= MOST // 4:
+        market = f"{track.market.exchange}:{track.market.symbol}"
+        raise MakersError(f"{market}: its prices have more decimals than the study has room for")
+    return whole
+
+
+def stretch_of(
+    track: Track, whole: Moments, start_ns: int, config: MakersConfig, terms: Terms | None
+) -> Stretch | None:  # fmt: skip
+    """The stretch of a track that begins at a time; None: nobody could quote on it.
+
+    Args:
+        track: of a market; where it ends before the stretch does, so does what is given.
+        whole: what is known on the track, see `known_on`.
+        start_ns: UTC nanoseconds.
+        config: makers.yaml.
+        terms: of the market's first stretch; None: it is this one.
+    """
+    end_ns = start_ns + length_ns(config)
+    try:
+        part = cut(track, start_ns, end_ns)
+    except TrackError:
+        return None
+    moments = whole.between(start_ns, end_ns)
+    if not moments.known.any():
+        return None
+    terms = terms or terms_of(part, moments, config)
+    return Stretch(part, moments, terms, columns_of(moments, terms.unit_lots), probe(part, moments, terms))
 
 
 def swapped(plan: Plan, moments: Moments) -> Plan:
@@ -192,7 +223,7 @@ def make(stretch: Stretch, plan: Plan, shifts: int) -> Made:
     """Matches a plan on a stretch, and its controls.
 
     Raises:
-        OverflowError: its numbers are too great.
+        PlanError: its numbers are too great.
     """
     matched, ledger = _matched(stretch, plan)
     moments = stretch.moments
@@ -306,15 +337,34 @@ def _plans(
     stretch: Stretch, config: MakersConfig, model: FillModel | None, fees: Sequence[float], own: Quoter | None
 ) -> Iterator[tuple[str, float | None, Plan]]:
     """Every maker's plan, and the fee that it knows; None: it knows none."""
-    moments, terms = stretch.moments, stretch.terms
-    nothing = Plan.empty(len(moments.at))
-    yield quotes.NAIVE, None, quotes.naive(moments, terms, config)
-    yield quotes.GLFT, None, nothing if model is None else quotes.glft(moments, terms, config, model)
+    yield quotes.NAIVE, None, plan_of(quotes.NAIVE, stretch, config, model)
+    yield quotes.GLFT, None, plan_of(quotes.GLFT, stretch, config, model)
     for fee in fees:
-        plan = nothing if model is None else quotes.expected_value(moments, terms, config, model, fee)
-        yield quotes.EXPECTED_VALUE, fee, plan
+        yield quotes.EXPECTED_VALUE, fee, plan_of(quotes.EXPECTED_VALUE, stretch, config, model, fee)
     if own is not None:
         yield OWN, None, own(stretch)
+
+
+def plan_of(
+    maker: str, stretch: Stretch, config: MakersConfig, model: FillModel | None, fee_bp: float | None = None
+) -> Plan:
+    """What a maker quotes on a stretch.
+
+    Args:
+        maker: one of `quotes.MAKERS`.
+        stretch: which.
+        config: makers.yaml.
+        model: fitted on earlier stretches; None: who needs one quotes nothing.
+        fee_bp: fee less rebate that it knows, if it asks for one; None: that of makers.yaml.
+    """
+    moments, terms = stretch.moments, stretch.terms
+    if maker == quotes.NAIVE:
+        return quotes.naive(moments, terms, config)
+    if model is None:
+        return Plan.empty(len(moments.at))
+    if maker == quotes.GLFT:
+        return quotes.glft(moments, terms, config, model)
+    return quotes.expected_value(moments, terms, config, model, config.net_fee_bp if fee_bp is None else fee_bp)
 
 
 def per_turnover_bp(found: Outcome) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar
+from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso
 from mm_dagster.config import sources
 from mm_dagster.config.makers import MakersConfig
 from mm_dagster.errors import ForeseenError
@@ -95,20 +96,30 @@ def recorded(project: Project, exchange: str, symbol: str, say: Say = lambda sai
         BooksError: there are none that can be read.
     """
     name = f"{exchange}:{symbol}"
-    place = place_of(root_of(project.data), exchange, symbol)
-    rows = manifest(place.segments)
-    tracks, left_out = [], []
-    for row, following in zip_longest(rows, rows[1:]):
-        try:
-            tracks.append(_track(place, row, following))
-        except Exception as error:
-            # Each is a file from outside: whatever is wrong with one, the others are read.
-            left_out.append(f"{row.file}: {_line(error)}")
-        say(f"{name} {row.file}")
+    left_out: list[str] = []
+    rows = manifest(place_of(root_of(project.data), exchange, symbol).segments)
+    tracks = tuple(sealed(project, exchange, symbol, rows, left_out, say))
     if not tracks:
         why = f"none of {counted(len(rows), 'segment')} can be read: {left_out[0]}" if rows else "nothing is recorded"
         raise BooksError(f"{name}: {why}; `mm record` records, and a quarter hour is sealed when the next has begun")
-    return Source(RECORDED, name, tuple(tracks), tuple(left_out))
+    return Source(RECORDED, name, tracks, tuple(left_out))
+
+
+def sealed(
+    project: Project, exchange: str, symbol: str, rows: Sequence[Segment], left_out: list[str],
+    say: Say = lambda said: None,
+) -> Iterator[Track]:  # fmt: skip
+    """The tracks of a market's segments; a line is added to `left_out` for each that cannot be read."""
+    place = place_of(root_of(project.data), exchange, symbol)
+    for row, following in zip_longest(rows, rows[1:]):
+        try:
+            track = _track(place, row, following)
+        except Exception as error:
+            # Each is a file from outside: whatever is wrong with one, the others are read.
+            left_out.append(f"{row.file}: {_line(error)}")
+        else:
+            yield track
+        say(f"{exchange}:{symbol} {row.file}")
 
 
 def _track(place: Place, row: Segment, following: Segment | None) -> Track:
@@ -179,15 +190,24 @@ def run_study(
         max(ceil_bar(utc_of_ns(parts[-1].track.until_ns)), floor_bar(utc_of_ns(parts[0].track.from_ns)) + BAR),
     )
     judged = _judged(project, source, found, own, command, config, span)
+    rows = keep_study(project, source.study, source.market, found, judged, config, span.end)
+    return Done(source, found, judged, rows)
+
+
+def keep_study(
+    project: Project, study: str, market: str, found: Study, judged: Mapping[str, Promotion | str],
+    config: MakersConfig, as_of: datetime,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Writes a study into the lake; the rows of `maker_study`."""
     stamp = {
-        "study": source.study, "market": source.market, "as_of": span.end,
+        "study": study, "market": market, "as_of": as_of,
         "config_hash": sources.digest(config.model_dump(mode="json")),
     }  # fmt: skip
     rows = [_row(one, found, judged, config) | stamp for one in found.outcomes]
-    _keep(project, TABLE, rows, span)
-    _keep(project, FILLS, [row | stamp for row in _fills(found, config)], span)
-    _keep(project, MODELS, [stamp | row for row in _models(found)], span)
-    return Done(source, found, judged, rows)
+    _keep(project, TABLE, rows, as_of)
+    _keep(project, FILLS, [row | stamp for row in _fills(found, config)], as_of)
+    _keep(project, MODELS, [stamp | row for row in _models(found)], as_of)
+    return rows
 
 
 def _named(found: Study, name: str) -> Study:
@@ -234,13 +254,13 @@ def judge(one: Outcome, tried: Tried, config: MakersConfig) -> Promotion | str:
         return str(error).replace("days are", "stretches are")
 
 
-def _keep(project: Project, table: str, rows: Sequence[Mapping[str, Any]], span: Span) -> None:
+def _keep(project: Project, table: str, rows: Sequence[Mapping[str, Any]], as_of: datetime) -> None:
     if not rows:
         return
     frame = pl.DataFrame(rows, infer_schema_length=None, nan_to_null=True)
     frame = frame.with_columns(code_version=pl.lit(CODE_VERSIONS[table]))
     with project.turn_lock():
-        project.lake.upsert(table, registry.conform(frame, table), commit=Commit("study", table, str(span)))
+        project.lake.upsert(table, registry.conform(frame, table), commit=Commit("study", table, iso(as_of)))
 
 
 def _known(value: float) -> float | None:

@@ -246,6 +246,8 @@ class Writer:
 class Reader:
     """Goes through a file of frames once, and never gives what was not written.
 
+    Iterated again it goes on after the last frame that it gave, with what was appended since.
+
     Attributes:
         head: how the file begins; None: not read yet, or none.
         ended: where and why it stopped; None: it has not yet.
@@ -267,10 +269,13 @@ class Reader:
 
     def __iter__(self) -> Iterator[Frame]:
         """The whole frames, without END; `ended` is set when it is through."""
+        if self.ended is not None and self.ended.reason in ("CLOSED", "AFTER_END"):
+            return
+        self.ended = None
         try:
             self._size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(0)
-            if self._reads_head():
+            self._file.seek(self._offset)
+            if self._offset or self._reads_head():
                 yield from self._frames()
         except OSError as error:
             self._stop("UNREADABLE", f"the disk says: {error.strerror or error}")

@@ -23,9 +23,9 @@ FILL_REASONS = ("QUEUE", "THROUGH", "OPPOSITE", "CLOSED")
 class MakerStudy(dy.Schema):
     """What a maker would have made of a recorded book at a fee, beside its controls. Doing nothing makes 0."""
 
-    study = text("Name of the study: recorded, or the folder's.", key=True)
+    study = text("Name of the study: recorded, the folder's, or paper: a row a stretch, never judged.", key=True)
     market = text("Exchange and market, like binance:ETH-USDT.", key=True)
-    as_of = time("The quarter hour in which its last stretch ended;", key=True)
+    as_of = time("The quarter hour in which its last stretch ended, of paper the end of the stretch;", key=True)
     maker = text("naive, glft, expected_value, or PATH:FUNCTION of somebody's own.", key=True)
     fee_bp = number("Fee less rebate of what was filled while it rested, basis points.", key=True, nullable=False)
     first = time("Beginning of the first stretch that was quoted on;")
@@ -60,7 +60,7 @@ class MakerFill(dy.Schema):
 
     study = text("Name of the study.", key=True)
     market = text("Exchange and market.", key=True)
-    as_of = time("The quarter hour in which the study ended;", key=True)
+    as_of = time("The quarter hour in which the study ended, of paper the end of the stretch;", key=True)
     maker = text("Who quoted.", key=True)
     fill = count("In the order of the fills, from 0 on.", key=True, nullable=False)
     at = time("When;")
