@@ -179,7 +179,6 @@ def test_what_selling_costs_now_is_walked_down_the_recorders_book(home: Path, su
         (("cost", "ETH-USDT", "many"), "AMOUNT: 'many' is no amount above 0"),
         (("cost", "kucoin:SOL-USDT", "1"), "the recorder has written no book; `mm books status`"),
         (("cost", "SLO-USDT", "1"), "SLO-USDT: it was never recorded; did you mean kucoin:SOL-USDT?"),
-        (("profile", "ETH-USDT"), "there is no profile yet"),
         (("replay", "ETH-USDT", "2026-02-04"), "no segment of it between 2026-02-04"),
         (("replay", "ETH-USDT", "2026-02-03T13:00Z", "2026-02-03T12:00Z"), "the earlier one first"),
         (("replay", "ETH-USDT", "gestern"), "FROM: 'gestern'"),
@@ -266,3 +265,13 @@ def test_where_nothing_was_recorded_nothing_is_said_to_be_done_or_well(
     )
     assert (code, out) == (1, "")
     assert said in " ".join(errors.split())
+
+
+def test_a_market_that_was_named_and_not_recorded_yet_has_no_profile(tmp_path: Path) -> None:
+    configure(tmp_path)
+    feeds = [{"exchange": "kucoin", "markets": ["ETH-USDT"]}]
+    (tmp_path / "configuration" / "books.yaml").write_text(yaml.safe_dump({"feeds": feeds}))
+    surroundings = {"MM_CONFIG_DIR": str(tmp_path / "configuration"), "MM_DATA_DIR": str(tmp_path / "data")}
+    code, said, errors = called(surroundings, "books", "profile", "ETH-USDT")
+    assert (code, said) == (1, "")
+    assert "kucoin:ETH-USDT: there is no profile yet" in errors
