@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mm_dagster.bars import BAR, Span
-from mm_dagster.cli.books import _market
+from mm_dagster.cli.books import recorded_market
 from mm_dagster.pipeline.book_answers import LEAST_WINDOWS, said_of_books, usual_costs
 from mm_dagster.pipeline.book_features import write
 from mm_dagster.pipeline.book_profile import keep_profiles
@@ -106,7 +106,7 @@ def test_a_lead_is_said_where_both_halves_agree_in_most_quarter_hours(
 
 def test_what_selling_usually_costs_is_an_upper_bound_by_the_hour(project: Project) -> None:
     keep_profiles(project, "run", Span(START, START + timedelta(days=DAYS)))
-    market = _market(project, "kucoin:ETH-USDT")
+    market = recorded_market(project, "kucoin:ETH-USDT")
     costs = {row["hour"]: row for row in usual_costs(project, market, 5.0, 1000.0)}
     assert len(costs) == 24
     # 5,000 of 10,000 within 10 basis points.
