@@ -34,6 +34,11 @@ TIME = pl.Datetime("us", "UTC")
 """The one type of every time column."""
 
 
+def time_of_ns(ns: int) -> datetime:
+    """Nanoseconds since 1970 as a time, UTC, microseconds cut."""
+    return EPOCH + timedelta(microseconds=ns // 1000)
+
+
 def bar_number(open_time: datetime) -> int:
     """Absolute number of the bar that is open at this time: whole bars since the Unix epoch."""
     return (open_time - EPOCH) // BAR

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, midnight
+from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, midnight, time_of_ns
 from mm_dagster.books.book import BP, Book, BookError, parse, walk
 from mm_dagster.books.snapshot import doubt
 from mm_dagster.books.tape import Op
@@ -20,7 +20,7 @@ from mm_dagster.errors import ForeseenError
 from mm_dagster.pipeline.book_places import RecordedMarket, now_here, recorded_markets
 from mm_dagster.pipeline.book_tapes import play
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.segments import CHANGED, ended, time_of
+from mm_dagster.pipeline.segments import CHANGED, ended
 from mm_dagster.recorder.places import root_of
 from mm_dagster.recorder.seal import is_intact, manifest
 from mm_dagster.recorder.status import MarketStatus, read_book, read_status
@@ -55,7 +55,7 @@ def stands(project: Project) -> list[dict[str, Any]]:
     rows = []
     for market in known_markets(project):
         one: MarketStatus | None = told.get((market.exchange, market.symbol))
-        last = None if one is None or one.last_recv_ns is None else time_of(one.last_recv_ns)
+        last = None if one is None or one.last_recv_ns is None else time_of_ns(one.last_recv_ns)
         rows.append(
             {
                 "market": market.name,
@@ -186,7 +186,7 @@ def now_recorded(project: Project, exchange: str, symbol: str) -> NowRecorded:
     told = read_book(market.place.book)
     if told is None:
         raise NoBook(f"{market.name}: the recorder has written no book; `mm books status` says how it stands")
-    age = now_here() - time_of(told.at_ns)
+    age = now_here() - time_of_ns(told.at_ns)
     if abs(age) > OLDEST:
         raise NoBook(f"{market.name}: the recorder's book is not of now, but {spoken(abs(age))} off; start `mm record`")
     if not told.is_in_sync:
@@ -198,7 +198,7 @@ def now_recorded(project: Project, exchange: str, symbol: str) -> NowRecorded:
     why = doubt(book, age)
     if why:
         raise NoBook(f"{market.name}: the recorder's book is not believed: {why}")
-    return NowRecorded(book, time_of(told.at_ns), None if told.last_id is None else str(told.last_id))
+    return NowRecorded(book, time_of_ns(told.at_ns), None if told.last_id is None else str(told.last_id))
 
 
 def cost_now(project: Project, market: RecordedMarket, amount: float) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import polars as pl
 
-from mm_dagster.bars import Span
+from mm_dagster.bars import Span, time_of_ns
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.recorder_watch import standing
-from mm_dagster.pipeline.segments import Kept, time_of
+from mm_dagster.pipeline.segments import Kept
 from mm_dagster.recorder.places import root_of
 from mm_dagster.recorder.status import read_status
 from mm_dagster.text import counted
@@ -118,7 +118,7 @@ def _clock(project: Project) -> Finding:
     if not project.config.books.record:
         return Finding(CLOCK, True, "books.yaml: record is false, so no clock is compared.")
     status, silence = read_status(root_of(project.data)), timedelta(seconds=project.config.books.silent_seconds)
-    is_fresh = status is not None and project.venues.real_clock() - time_of(status.at_ns) <= silence
+    is_fresh = status is not None and project.venues.real_clock() - time_of_ns(status.at_ns) <= silence
     markets = status.markets if status is not None and is_fresh else ()
     known = {f"{one.exchange}:{one.symbol}": one.clock_offset_ms for one in markets if one.clock_offset_ms is not None}
     if not known:

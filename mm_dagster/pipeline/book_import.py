@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, midnight
+from mm_dagster.bars import BAR, Span, midnight, time_of_ns
 from mm_dagster.books.features import measure
 from mm_dagster.books.follow import BookMarket
 from mm_dagster.books.tape import Tape
@@ -20,7 +20,6 @@ from mm_dagster.config.sources import digest
 from mm_dagster.errors import ForeseenError
 from mm_dagster.pipeline.book_features import DAY, ROWS_A_TURN, Past, write
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.segments import time_of
 from mm_dagster.tables.registry import CODE_VERSIONS
 
 GZIP = b"\x1f\x8b"
@@ -94,7 +93,7 @@ class _Taken:
         waiting: list[dict[str, Any]] = []
         try:
             for start_ns, tape in told:
-                as_of = time_of(start_ns) + BAR
+                as_of = time_of_ns(start_ns) + BAR
                 if not self._rows:
                     self._remember(as_of)
                 say(as_of)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso
+from mm_dagster.bars import BAR, Span, ceil_bar, floor_bar, iso, time_of_ns
 from mm_dagster.config import sources
 from mm_dagster.config.makers import MakersConfig
 from mm_dagster.errors import ForeseenError
@@ -30,7 +30,7 @@ from mm_dagster.pipeline.book_samples import samples, tape_of_sample
 from mm_dagster.pipeline.book_tapes import play
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.ideas import Named
-from mm_dagster.pipeline.own_quotes import OwnQuotes, utc_of_ns
+from mm_dagster.pipeline.own_quotes import OwnQuotes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.recorder.places import Place, place_of, root_of
 from mm_dagster.recorder.seal import Segment, is_intact, manifest
@@ -186,8 +186,8 @@ def run_study(
         with OwnQuotes(own, config.touch_share) as quotes:
             found = _named(makers.study(parts, config, quotes, progress=progress), str(own))
     span = Span(
-        floor_bar(utc_of_ns(parts[0].track.from_ns)),
-        max(ceil_bar(utc_of_ns(parts[-1].track.until_ns)), floor_bar(utc_of_ns(parts[0].track.from_ns)) + BAR),
+        floor_bar(time_of_ns(parts[0].track.from_ns)),
+        max(ceil_bar(time_of_ns(parts[-1].track.until_ns)), floor_bar(time_of_ns(parts[0].track.from_ns)) + BAR),
     )
     judged = _judged(project, source, found, own, command, config, span)
     rows = keep_study(project, source.study, source.market, found, judged, config, span.end)
@@ -280,7 +280,7 @@ def _row(
     return {
         "maker": one.maker,
         "fee_bp": one.fee_bp,
-        "first": utc_of_ns(int(found.starts[0])),
+        "first": time_of_ns(int(found.starts[0])),
         "stretches": one.net.size,
         "decisions": one.decisions,
         "quoting_share": one.quoting / one.decisions if one.decisions else None,
@@ -312,7 +312,7 @@ def _fills(found: Study, config: MakersConfig) -> Iterator[dict[str, Any]]:
                 yield {
                     "maker": maker,
                     "fill": number,
-                    "at": utc_of_ns(at),
+                    "at": time_of_ns(at),
                     "side": "BUY" if sign > 0 else "SELL",
                     "price": price / 10**ticks,
                     "amount": lots / 10**found.scale.amount_decimals,
@@ -331,7 +331,7 @@ def _models(found: Study) -> Iterator[dict[str, Any]]:
         if model is not None:
             numbers = model.parameters()
             yield {
-                "as_of": utc_of_ns(start),
+                "as_of": time_of_ns(start),
                 "parameters": [{"name": name, "value": value} for name, value in numbers.items()],
                 "samples": model.samples,
                 "fills": model.fills,

@@ -14,18 +14,17 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import astuple
-from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from mm_dagster.bars import time_of_ns
 from mm_dagster.makers.matching import Plan
 from mm_dagster.makers.own import OwnQuotesError, quoted
 from mm_dagster.makers.study import Stretch
 from mm_dagster.pipeline.ideas import IdeaError, Named
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECONDS = 120.0
 """How long one stretch may take."""
 START_SECONDS = 120.0
@@ -35,11 +34,6 @@ READY = "ready"
 
 class _LateError(Exception):
     """Nothing came in time."""
-
-
-def utc_of_ns(at_ns: int) -> datetime:
-    """A time in nanoseconds, to the microsecond below."""
-    return _EPOCH + timedelta(microseconds=at_ns // 1000)
 
 
 class OwnQuotes:
@@ -100,7 +94,7 @@ class OwnQuotes:
 
     def _refused(self, stretch: Stretch, why: str) -> IdeaError:
         market = stretch.track.market
-        when = utc_of_ns(stretch.track.from_ns)
+        when = time_of_ns(stretch.track.from_ns)
         return IdeaError(f"--quotes {self._what}: {market.exchange}:{market.symbol}, {when:%Y-%m-%d %H:%M:%S}: {why}")
 
     def _begin(self) -> Connection:

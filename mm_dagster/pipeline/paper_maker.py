@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mm_dagster.bars import iso
+from mm_dagster.bars import iso, time_of_ns
 from mm_dagster.books.tape import WENT_ON, Tape, Telling
 from mm_dagster.config.books import BooksConfig
 from mm_dagster.errors import ForeseenError
@@ -21,7 +21,6 @@ from mm_dagster.makers.study import MakersError
 from mm_dagster.makers.track import TrackError, track_of
 from mm_dagster.pipeline.book_places import now_here
 from mm_dagster.pipeline.makers import Say, keep_study, sealed
-from mm_dagster.pipeline.own_quotes import utc_of_ns
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.recorder_watch import HAS_BOOK, NO_BOOK_LASTS
 from mm_dagster.recorder.frames import Frame, Kind
@@ -126,7 +125,7 @@ class PaperBook:
 
     def keep(self, one: Finished) -> dict[str, Any]:
         """Writes a stretch into the lake; its row of `maker_study`."""
-        as_of = utc_of_ns(one.stretch.track.until_ns)
+        as_of = time_of_ns(one.stretch.track.until_ns)
         found = one.study(self._name, self._config)
         (row,) = keep_study(self._project, PAPER, self.market, found, {self._name: NOT_JUDGED}, self._config, as_of)
         return row
@@ -190,7 +189,7 @@ def _phase(config: BooksConfig, status: Status | None, now: datetime, exchange: 
         raise PaperMakerError(
             f"{name}: no recorder ever ran here; start `mm record`, with `record: true` in books.yaml"
         )
-    at = utc_of_ns(status.at_ns)
+    at = time_of_ns(status.at_ns)
     if not status.is_running:
         raise PaperMakerError(f"{name}: the recorder was ended at {iso(at)}; start `mm record`")
     if now - at > timedelta(seconds=config.silent_seconds):

@@ -10,12 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mm_dagster.alerts.failures import OVER
-from mm_dagster.bars import iso, parse_time
+from mm_dagster.bars import iso, parse_time, time_of_ns
 from mm_dagster.config.books import BooksConfig
 from mm_dagster.pipeline.book_places import now_here, recorded_markets
 from mm_dagster.pipeline.notify import notify_failures
 from mm_dagster.pipeline.project import Project
-from mm_dagster.pipeline.segments import time_of
 from mm_dagster.recorder.places import root_of
 from mm_dagster.recorder.status import MarketStatus, Status, read_status
 
@@ -63,12 +62,12 @@ def troubles(config: BooksConfig, status: Status | None, now: datetime, lost: Ma
     silence = timedelta(seconds=config.silent_seconds)
     if status is None:
         return [Trouble(NAME, "books.yaml says record, and no recorder ever ran here: start `mm record`")]
-    at = time_of(status.at_ns)
+    at = time_of_ns(status.at_ns)
     if now - at > silence:
         said = "nothing was heard of it since" if status.is_running else "it was ended at"
         return [Trouble(NAME, f"{said} {iso(at)}: start `mm record`")]
     found = list(_of_disk(config, status))
-    if now - time_of(status.started_ns) > silence:
+    if now - time_of_ns(status.started_ns) > silence:
         found += _of_exchanges(config, status, now, lost)
     return found
 
@@ -155,7 +154,7 @@ def watch(project: Project, memory: str | None) -> tuple[str, int]:
     seen = {name: _Seen(**one) for name, one in known.get("seen", {}).items()}
     begun = _begun(known, now, silence)
     # Of a silent recorder, or one that just began, nobody knows how its exchanges and its disk are.
-    is_known = NAME not in found and status is not None and now - time_of(status.started_ns) > silence
+    is_known = NAME not in found and status is not None and now - time_of_ns(status.started_ns) > silence
     notified = 0
     for trouble in found.values():
         notified += _tell(project, trouble, seen, now, may_ring=now - begun >= silence)

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from mm_dagster.bars import BAR, EPOCH, iso
+from mm_dagster.bars import BAR, EPOCH, iso, time_of_ns
 from mm_dagster.books.sync import Gap as BookGap
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history.lake import Commit
@@ -129,12 +129,7 @@ _NONE = (None, None, None, None, None)
 
 def ended(row: Segment) -> datetime:
     """End of the quarter hour of a segment."""
-    return time_of(row.quarter_ns) + BAR
-
-
-def time_of(ns: int) -> datetime:
-    """Nanoseconds since 1970 as a time, microseconds cut."""
-    return EPOCH + timedelta(microseconds=ns // 1000)
+    return time_of_ns(row.quarter_ns) + BAR
 
 
 def _is_turn(as_of: datetime, now: datetime) -> bool:
@@ -168,8 +163,8 @@ class _Rows:
         as_of = ended(segment)
         before = max((last for end, last in self.lasts.items() if end < as_of), default=None)
         if segment.last_recv_ns is not None:
-            self.lasts[as_of] = time_of(segment.last_recv_ns)
-        gaps = [*_log_gaps(segment.gaps, before, time_of(segment.quarter_ns)), *_book_gaps(found)]
+            self.lasts[as_of] = time_of_ns(segment.last_recv_ns)
+        gaps = [*_log_gaps(segment.gaps, before, time_of_ns(segment.quarter_ns)), *_book_gaps(found)]
         touched = self._ended_by(segment, found, as_of)
         touched |= {_key(row): row for row in self._numbered(gaps, as_of)}
         self.gaps |= touched
@@ -192,9 +187,9 @@ class _Rows:
         first_ns = segment.first_recv_ns
         if first_ns is None:
             return {}
-        goes_on = None if found is None or found.lost_ns is None else time_of(found.lost_ns)
+        goes_on = None if found is None or found.lost_ns is None else time_of_ns(found.lost_ns)
         return {
-            key: row | {"to_time": max(time_of(first_ns), row["from_time"])}
+            key: row | {"to_time": max(time_of_ns(first_ns), row["from_time"])}
             for key, row in self.gaps.items()
             if row["to_time"] is None and row["as_of"] < as_of and (row["part"] == "LOG" or row["from_time"] != goes_on)
         }
@@ -228,8 +223,8 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _log_gaps(gaps: Sequence[Gap], before: datetime | None, begins: datetime) -> Iterator[dict[str, Any]]:
     for gap in gaps:
-        until = None if gap.until_ns is None else time_of(gap.until_ns)
-        since = before or until or begins if gap.after_ns is None else time_of(gap.after_ns)
+        until = None if gap.until_ns is None else time_of_ns(gap.until_ns)
+        since = before or until or begins if gap.after_ns is None else time_of_ns(gap.after_ns)
         yield {
             "from_time": since,
             "part": "LOG",
@@ -245,9 +240,9 @@ def _book_gaps(found: Played | None) -> Iterator[dict[str, Any]]:
     for number, gap in enumerate(gaps, start=1):
         goes_on = number == len(gaps) and found is not None and not found.is_in_sync
         yield {
-            "from_time": time_of(gap.from_ns),
+            "from_time": time_of_ns(gap.from_ns),
             "part": "BOOK",
-            "to_time": None if goes_on else time_of(gap.to_ns),
+            "to_time": None if goes_on else time_of_ns(gap.to_ns),
             "kind": gap.reasons[0].value,
             "messages": None,
             "said": _said(gap),
@@ -273,8 +268,8 @@ def _segment_row(
         "bytes": segment.size,
         "frames": segment.frames,
         "messages": segment.messages,
-        "first_received_at": None if segment.first_recv_ns is None else time_of(segment.first_recv_ns),
-        "last_received_at": None if segment.last_recv_ns is None else time_of(segment.last_recv_ns),
+        "first_received_at": None if segment.first_recv_ns is None else time_of_ns(segment.first_recv_ns),
+        "last_received_at": None if segment.last_recv_ns is None else time_of_ns(segment.last_recv_ns),
         "turned_back": segment.turned_back,
         "lost": sum(gap.messages or 0 for gap in segment.gaps),
         "is_complete": segment.is_complete,

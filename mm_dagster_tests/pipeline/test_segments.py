@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mm_dagster.bars import BAR, Span, midnight
+from mm_dagster.bars import BAR, Span, midnight, time_of_ns
 from mm_dagster.books import sync
 from mm_dagster.pipeline import segments
 from mm_dagster.pipeline.book_features import LEAST_QUARTERS, keep_features
@@ -118,7 +118,7 @@ def test_gaps_of_log_and_book_have_a_beginning_an_end_and_a_reason(project: Proj
     recording.kill()
     keep_segments(project, "when it is over")
     (over,) = [row for row in rows(project, "book_gap") if row["kind"] == "DISCONNECTED"]
-    assert (over["from_time"], over["part"]) == (segments.time_of(before), "BOOK")
+    assert (over["from_time"], over["part"]) == (time_of_ns(before), "BOOK")
     assert over["to_time"] is not None
     assert over["to_time"] - over["from_time"] >= timedelta(minutes=15)
     # A kill is a gap of the log, from the last message to the first of the next recorder.
@@ -130,7 +130,7 @@ def test_gaps_of_log_and_book_have_a_beginning_an_end_and_a_reason(project: Proj
     of_log = [row for row in rows(project, "book_gap") if row["part"] == "LOG" and row["from_time"] > NOON + BAR]
     assert {row["kind"] for row in of_log} == {"NO_END", "OPENED"}
     for row in of_log:
-        assert segments.time_of(last) <= row["from_time"] < row["to_time"]  # type: ignore[operator]
+        assert time_of_ns(last) <= row["from_time"] < row["to_time"]  # type: ignore[operator]
         assert row["to_time"] - row["from_time"] >= timedelta(minutes=45)  # type: ignore[operator]
     assert all(row["to_time"] is not None for row in rows(project, "book_gap"))
     recording.stop()
@@ -288,7 +288,7 @@ def test_features_are_made_once_and_a_late_one_is_the_live_one_bit_for_bit(proje
         for recording in recordings:
             recording.quarters(4, each=20)
         keep_segments(project, f"hour {hours}")
-        now = segments.time_of(recordings[0].now)
+        now = time_of_ns(recordings[0].now)
         keep_features(project, f"hour {hours}", Span(midnight(now.date()) - timedelta(days=1), now))
     for recording in recordings:
         recording.stop()
