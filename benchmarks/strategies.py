@@ -23,7 +23,7 @@ import yaml
 from benchmarks import planted
 from benchmarks.shared import SHARED
 from mm_dagster.bars import DAY_BARS, iso
-from mm_dagster.pipeline.ideas import Named, named
+from mm_dagster.pipeline.foreign import Named, named
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.strategies import Done, recorded, run_study
 from mm_dagster.research.study_rows import Row

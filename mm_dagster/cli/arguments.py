@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -80,3 +82,8 @@ def configured(text: str | None) -> list[str]:
         if symbol not in known:
             raise CommandError(f"--symbols: {symbol!r} is not in markets.yaml{did_you_mean(symbol, known)}")
     return wanted
+
+
+def command_line() -> str:
+    """How a command was asked for, as the ledger of trials keeps it."""
+    return shlex.join(["mm", *sys.argv[1:]])[:500]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
+from mm_dagster.cli.arguments import command_line
 from mm_dagster.cli.figures import figures_table
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.text import did_you_mean
@@ -62,7 +61,7 @@ def study(
     """
     # Imported here because they load what is compiled.
     from mm_dagster.makers.study import MakersError
-    from mm_dagster.pipeline.ideas import named
+    from mm_dagster.pipeline.foreign import named
     from mm_dagster.pipeline.makers import run_study
 
     own = named(quotes, "--quotes") if quotes else None
@@ -76,7 +75,7 @@ def study(
 
         for source in _sources(market, samples, name, say):
             try:
-                done.append(run_study(project_here(), source, own, _command(), config, say))
+                done.append(run_study(project_here(), source, own, command_line(), config, say))
             except MakersError as error:
                 raise CommandError(f"{source.market}: {error}") from None
             for line in source.left_out:
@@ -152,11 +151,6 @@ def _sources(
         exchange, _, symbol = one.partition(":")
         source = makers.recorded(project, exchange, symbol, say)
         yield replace(source, study=name) if name else source
-
-
-def _command() -> str:
-    """How the study was asked for, as the ledger keeps it."""
-    return shlex.join(["mm", *sys.argv[1:]])[:500]
 
 
 def _draw(done: Sequence[Done], folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,7 @@ import typer
 
 from mm_dagster.bars import BAR, Span, iso
 from mm_dagster.cli.app import CommandError, app, err, out, project_here
-from mm_dagster.cli.arguments import configured, whole_days
+from mm_dagster.cli.arguments import command_line, configured, whole_days
 from mm_dagster.cli.figures import figure_cell, figures_table, say_if_simulated
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
 from mm_dagster.text import counted
@@ -62,7 +60,7 @@ def study(
     figure is shown, and the verdict counts all that were tried on the same days. Nothing is switched on.
     """
     # Imported here because they load what is compiled.
-    from mm_dagster.pipeline.ideas import named
+    from mm_dagster.pipeline.foreign import named
     from mm_dagster.pipeline.strategies import run_study
 
     own = named(strategy) if strategy else None
@@ -78,7 +76,7 @@ def study(
             progress.update(bar, advance=1, description=what)
 
         source = _source(markets, days, candles, file, funding, name, say)
-        done = run_study(project_here(), source, days, own, _command(), say)
+        done = run_study(project_here(), source, days, own, command_line(), say)
     if as_json:
         print_rows([one._asdict() for one in done.rows], as_json)
         return
@@ -111,11 +109,6 @@ def report(
         "verdict counts the trials of then.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
-
-
-def _command() -> str:
-    """How the study was asked for, as the ledger keeps it."""
-    return shlex.join(["mm", *sys.argv[1:]])[:500]
 
 
 def _days(first: str | None, last: str | None, candles: Path | None) -> Span | None:

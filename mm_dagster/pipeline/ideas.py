@@ -2,23 +2,13 @@
 
 It comes from outside. Whatever it does, whatever it gives, ends in one line: it raises, ends its process, never ends,
 gives NaN or too few positions, holds more than there is, looks ahead, or remembers between two calls. Each call loads
-its file anew, and what it prints goes to stderr. It is the user's own code with the user's own rights: it is kept from
-mistakes, not from malice.
+its file anew, and what it prints goes to stderr.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
-from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,11 +16,20 @@ import polars as pl
 
 from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, iso
-from mm_dagster.errors import ForeseenError
+from mm_dagster.pipeline.foreign import (
+    START_SECONDS,
+    Foreign,
+    IdeaError,
+    Named,
+    answer,
+    asked,
+    first_line,
+    keep_quiet,
+    line_of,
+    loaded,
+)
 from mm_dagster.text import counted
 
-START_SECONDS = 120.0
-"""How long the other process may take to come up."""
 SECONDS = 120.0
 """How long one call may take."""
 CUTS = 4
@@ -41,53 +40,7 @@ SAME = 1e-9
 """What differs by less is rounding."""
 
 
-class IdeaError(ForeseenError):
-    """An idea of the user's cannot be tried. One line."""
-
-    is_complete = True
-
-
-@dataclass(frozen=True)
-class Named:
-    """A function in a file.
-
-    Attributes:
-        path: of the file.
-        function: its name.
-        source: what the file says.
-    """
-
-    path: Path
-    function: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.path.name}:{self.function}"
-
-
-def named(text: str, option: str = "--strategy") -> Named:
-    """The function that `PATH:FUNCTION` means, given as an option of that name.
-
-    Raises:
-        IdeaError: there is no such file, it cannot be read as Python, or names no function.
-    """
-    path, colon, function = text.rpartition(":")
-    if not colon or not path or not function.isidentifier():
-        raise IdeaError(f"{option} {text}: write PATH:FUNCTION, as in my_idea.py:my_idea")
-    try:
-        source = Path(path).read_text(encoding="utf-8")
-        compile(source, path, "exec")
-    except OSError as error:
-        raise IdeaError(f"{option} {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise IdeaError(f"{option} {path}: it is no UTF-8 text") from None
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise IdeaError(f"{option} {path}{line}: {_first_line(error)}") from None
-    return Named(Path(path).resolve(), function, source)
-
-
-class Idea:
+class Idea(Foreign):
     """The idea at work, within a `with`: a strategy that may be called like any other."""
 
     def __init__(self, what: Named, seconds: float = SECONDS) -> None:
@@ -96,17 +49,8 @@ class Idea:
             what: the function.
             seconds: how long one call may take.
         """
+        super().__init__(_serve)
         self._what, self._seconds = what, seconds
-        self._child: Any = None
-        self._pipe: Connection | None = None
-
-    def __enter__(self) -> Idea:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
 
     def __call__(self, candles: pl.DataFrame) -> Floats:
         """Positions on one market, shape (bars,).
@@ -180,25 +124,15 @@ class Idea:
         return IdeaError(f"--strategy {self._what}: {symbol}{why}")
 
     def _begin(self) -> Connection:
-        if self._pipe is None:
-            spawn = multiprocessing.get_context("spawn")
-            self._pipe, its = spawn.Pipe()
-            self._child = spawn.Process(target=_serve, args=(its,), daemon=True)
-            self._child.start()
-            its.close()
+        is_new = self._pipe is None
+        pipe = super()._begin()
+        if is_new:
             # Until then it imports, which is none of the user's time.
-            if not self._pipe.poll(START_SECONDS):
+            if not pipe.poll(START_SECONDS):
                 self._end()
                 raise IdeaError(f"--strategy {self._what}: no process came up for it within {START_SECONDS:g} seconds")
-            self._pipe.recv()
-        return self._pipe
-
-    def _end(self) -> None:
-        if self._pipe is not None:
-            self._pipe.close()
-            self._child.kill()
-            self._child.join()
-            self._pipe = self._child = None
+            pipe.recv()
+        return pipe
 
 
 def _as_of(frame: pl.DataFrame, bar: int) -> str:
@@ -224,42 +158,22 @@ def _cuts(frame: pl.DataFrame, positions: Floats) -> list[int]:
     return sorted({int(one) + 1 for one in (*best, *others)})
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _serve(pipe: Connection) -> None:
     """The other process: answers with arrays, or with a line that says why not."""
-    # Ctrl-C is the parent's, who ends this one; what is printed here is none of the answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)
+    keep_quiet()
     pipe.send("here")
-    while True:
-        try:
-            path, function, source, frame, calls = pipe.recv()
-        except (EOFError, OSError):
-            return
-        answer = _answer(path, function, source, frame, calls)
-        with suppress(OSError):
-            pipe.send(answer)
+    for question in asked(pipe):
+        answer(pipe, _answer(*question))
 
 
 def _answer(path: str, function: str, source: str, frame: pl.DataFrame, calls: int) -> list[Floats] | str:
-    folder = str(Path(path).parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    module = ModuleType("idea")
-    module.__file__ = path
     try:
-        exec(compile(source, path, "exec"), module.__dict__)
-        chosen = getattr(module, function, None)
-        if not callable(chosen):
+        chosen = loaded(path, function, source)
+        if chosen is None:
             return f"there is no function {function}"
         return [_array(chosen(frame.clone())) for _ in range(calls)]
     except BaseException as error:
-        lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == path]
-        where = f" in line {lines[-1]}" if lines else ""
-        return f"{type(error).__name__}{where}: {_first_line(error)}"
+        return f"{type(error).__name__}{line_of(error, path)}: {first_line(error)}"
 
 
 def _array(given: Any) -> Floats:

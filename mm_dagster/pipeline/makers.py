@@ -29,7 +29,7 @@ from mm_dagster.pipeline import trials
 from mm_dagster.pipeline.book_samples import samples, tape_of_sample
 from mm_dagster.pipeline.book_tapes import play
 from mm_dagster.pipeline.findings import Finding
-from mm_dagster.pipeline.ideas import Named
+from mm_dagster.pipeline.foreign import Named
 from mm_dagster.pipeline.own_quotes import OwnQuotes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.recorder.places import Place, place_of, root_of

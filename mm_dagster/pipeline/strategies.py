@@ -23,7 +23,8 @@ from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline import trials
 from mm_dagster.pipeline.evaluate import judged_markets, newest_close
 from mm_dagster.pipeline.findings import Finding
-from mm_dagster.pipeline.ideas import Idea, Named
+from mm_dagster.pipeline.foreign import Named
+from mm_dagster.pipeline.ideas import Idea
 from mm_dagster.pipeline.measure import Computed
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.work import Work

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from benchmarks.planted import planted
-from mm_dagster.pipeline.ideas import Idea, IdeaError, Named, named
+from mm_dagster.pipeline.foreign import IdeaError, Named, named
+from mm_dagster.pipeline.ideas import Idea
 from mm_dagster.research.study import frame_of
 from mm_dagster_tests.strategies.settings import NO_FUNDING, days_of
 

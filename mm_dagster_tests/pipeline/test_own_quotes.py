@@ -13,7 +13,7 @@ from mm_dagster.config.makers import MakersConfig
 from mm_dagster.makers.own import quoted
 from mm_dagster.makers.study import Stretch, stretches
 from mm_dagster.makers.track import track_of
-from mm_dagster.pipeline.ideas import IdeaError, Named, named
+from mm_dagster.pipeline.foreign import IdeaError, Named, named
 from mm_dagster.pipeline.own_quotes import OwnQuotes
 from mm_dagster_tests.makers.synthetic import market
 

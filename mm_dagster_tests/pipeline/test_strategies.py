@@ -18,7 +18,7 @@ from mm_dagster.history.connection import LakeError
 from mm_dagster.history.lake import Commit, Lake
 from mm_dagster.market.collect import collect
 from mm_dagster.pipeline import strategies, trials
-from mm_dagster.pipeline.ideas import IdeaError, named
+from mm_dagster.pipeline.foreign import IdeaError, named
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.strategies import (
     Done,
