@@ -7,14 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mm_dagster.books.follow import Follower
-from mm_dagster.books.tape import Op, Tape, TapeError, tape_of
+from mm_dagster.books.tape import WENT_ON, Op, Tape, TapeError, tape_of
 from mm_dagster.recorder.frames import Frame, Kind, Reader
 from mm_dagster.recorder.log import QUARTER_NS, LogFile, files
 from mm_dagster.recorder.places import Place
 from mm_dagster.recorder.seal import Segment, frames_of
-
-ROTATED = "rotated"
-"""The stream of a checkpoint before which the log lacks nothing."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def next_head(place: Place, row: Segment, following: Segment | None) -> Frame | 
     if found is None:
         file = next((file for file in files(place.log) if file.quarter_ns > row.quarter_ns), None)
         found = _first_of(file) if file is not None and file.number == number else None
-    is_next = found is not None and found.kind is Kind.CHECKPOINT and found.stream == ROTATED
+    is_next = found is not None and found.kind is Kind.CHECKPOINT and found.stream == WENT_ON
     return found if is_next else None
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import struct
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from mm_dagster.bars import BAR
 from mm_dagster.pictures.books import books_picture
 from mm_dagster.pictures.colours import Theme
 from mm_dagster.tables.registry import dtypes, empty
-from mm_dagster_tests.pictures.test_charts import is_shown
+from mm_dagster_tests.pictures.words import hold_words
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -66,18 +62,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_every_word_is_inside_the_picture_and_over_no_other(name: str, figures: list[Figure]) -> None:
     png = books_picture(*CASES[name], title_prefix="SIMULATED · ")
-    assert struct.unpack(">II", png[16:24]) == (720, 486)
-    renderer = FigureCanvasAgg(figures[0]).get_renderer()
-    words = [text for text in figures[0].findobj(Text) if is_shown(text)]
-    boxes = [(text.get_text(), Text.get_window_extent(text, renderer)) for text in words]
-    assert len(boxes) >= 8
-    for text, box in boxes:
-        assert min(box.x0, box.y0) >= 0, text
-        assert box.x1 <= 720, text
-        assert box.y1 <= 486, text
-    for (one, box), (other, its) in itertools.combinations(boxes, 2):
-        apart = box.x1 <= its.x0 + 1 or its.x1 <= box.x0 + 1 or box.y1 <= its.y0 + 2 or its.y1 <= box.y0 + 2
-        assert apart, f"{one!r} over {other!r}"
+    hold_words(png, figures[0])
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import struct
 from collections.abc import Callable
 
 import polars as pl
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from mm_dagster.pictures.colours import Theme
 from mm_dagster.pictures.drawings import HEIGHT, draw_together
 from mm_dagster.pictures.together import together_picture
 from mm_dagster_tests.pictures.nights import SPAN, came, contributions, risks
-from mm_dagster_tests.pictures.test_charts import is_shown
+from mm_dagster_tests.pictures.words import hold_words
 
 NONE_CAME = came().clear()
 PICTURES: dict[str, Callable[..., bytes]] = {
@@ -40,18 +36,7 @@ PICTURES: dict[str, Callable[..., bytes]] = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_word_is_inside_the_picture_and_over_no_other(name: str, figures: list[Figure]) -> None:
     png = PICTURES[name](title_prefix="SIMULATED · ")
-    assert struct.unpack(">II", png[16:24]) == (720, 486)
-    renderer = FigureCanvasAgg(figures[0]).get_renderer()
-    words = [text for text in figures[0].findobj(Text) if is_shown(text)]
-    boxes = [(text.get_text(), Text.get_window_extent(text, renderer)) for text in words]
-    assert len(boxes) >= 8
-    for text, box in boxes:
-        assert min(box.x0, box.y0) >= 0, text
-        assert box.x1 <= 720, text
-        assert box.y1 <= 486, text
-    for (one, box), (other, its) in itertools.combinations(boxes, 2):
-        apart = box.x1 <= its.x0 + 1 or its.x1 <= box.x0 + 1 or box.y1 <= its.y0 + 2 or its.y1 <= box.y0 + 2
-        assert apart, f"{one!r} over {other!r}"
+    hold_words(png, figures[0])
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
