@@ -8,6 +8,7 @@ from datetime import timedelta
 import polars as pl
 
 from mm_dagster.bars import Span, time_of_ns
+from mm_dagster.pipeline.book_places import now_here
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.recorder_watch import standing
@@ -118,7 +119,7 @@ def _clock(project: Project) -> Finding:
     if not project.config.books.record:
         return Finding(CLOCK, True, "books.yaml: record is false, so no clock is compared.")
     status, silence = read_status(root_of(project.data)), timedelta(seconds=project.config.books.silent_seconds)
-    is_fresh = status is not None and project.venues.real_clock() - time_of_ns(status.at_ns) <= silence
+    is_fresh = status is not None and now_here() - time_of_ns(status.at_ns) <= silence
     markets = status.markets if status is not None and is_fresh else ()
     known = {f"{one.exchange}:{one.symbol}": one.clock_offset_ms for one in markets if one.clock_offset_ms is not None}
     if not known:

@@ -14,7 +14,7 @@ import yaml
 from mm_dagster.alerts.failures import failure, unsent_failures
 from mm_dagster.alerts.message import failure as words
 from mm_dagster.bars import BAR, Span
-from mm_dagster.pipeline import recorder_watch
+from mm_dagster.pipeline import book_findings, recorder_watch
 from mm_dagster.pipeline.book_findings import CLOCK, of_segments
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.recorder_watch import SHORT_LASTS, standing, watch
@@ -56,7 +56,8 @@ class Watched:
         self.now = NOON
         self.memory: str | None = None
         monkeypatch.setattr(Venues, "real_clock", lambda _: self.now)
-        monkeypatch.setattr(recorder_watch, "now_here", lambda: self.now)
+        for module in (recorder_watch, book_findings):
+            monkeypatch.setattr(module, "now_here", lambda: self.now)
         root_of(folder / "data").mkdir(parents=True)
         self.started = NOON - timedelta(hours=5)
         self.changes: Callable[[Status], Status] = lambda status: status
