@@ -29,7 +29,7 @@ from mm_dagster.pipeline import trials
 from mm_dagster.pipeline.book_samples import samples, tape_of_sample
 from mm_dagster.pipeline.book_tapes import play
 from mm_dagster.pipeline.findings import Finding
-from mm_dagster.pipeline.foreign import Named
+from mm_dagster.pipeline.foreign import Named, first_line
 from mm_dagster.pipeline.own_quotes import OwnQuotes
 from mm_dagster.pipeline.project import Project
 from mm_dagster.recorder.places import Place, place_of, root_of
@@ -116,7 +116,7 @@ def sealed(
             track = _track(place, row, following)
         except Exception as error:
             # Each is a file from outside: whatever is wrong with one, the others are read.
-            left_out.append(f"{row.file}: {_line(error)}")
+            left_out.append(f"{row.file}: {first_line(error)[:160]}")
         else:
             yield track
         say(f"{exchange}:{symbol} {row.file}")
@@ -131,10 +131,6 @@ def _track(place: Place, row: Segment, following: Segment | None) -> Track:
     if not is_intact(place.segments, row):
         raise BooksError("it is damaged")
     return track_of(play(place, row, following).tape)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def sampled(folder: Path, name: str | None, say: Say = lambda said: None) -> Iterator[Source]:
@@ -366,7 +362,7 @@ def finding(check: str, done: Sequence[Done], left_out: Sequence[str]) -> Findin
     """What passes, in a sentence."""
     if not done:
         why = left_out[0] if left_out else "no market stands in books.yaml"
-        return Finding(check, True, f"Nothing was studied: {why}.")
+        return Finding(check, False, f"Nothing was studied: {why}.")
     passing = [
         f"{one.source.market} {maker}"
         for one in done
