@@ -10,7 +10,7 @@ DEMO = MM_CONFIG_DIR='$(CURDIR)/configs/demo' MM_DATA_DIR="$${MM_DATA_DIR:-$(CUR
 endif
 
 
-.PHONY: help setup demo up test test-long test-faults bench evidence lint docs constraints wheel image
+.PHONY: help setup demo up test test-slow test-long test-faults bench evidence lint docs constraints wheel image
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -46,9 +46,12 @@ lint: setup  ## style, types and the rules of the house
 	$(BIN)/python .ci/defs_share.py
 
 # What Python compiles is kept, whatever the caller's environment says: it is half of what collecting the tests takes.
-test test-long: export PYTHONDONTWRITEBYTECODE =
-test: lint  ## everything that CI runs
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
+test test-slow test-long: export PYTHONDONTWRITEBYTECODE =
+test: lint  ## linters, types, rules of the house, and the tests that take no more than seconds
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long and not slow"
+
+test-slow: setup  ## whole ticks, pages and commands: three quarters of the time; CI runs them after `make test`
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow and not long"
 
 test-long: lint  ## the tests that take longer, too
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -84,8 +87,10 @@ docs: setup  ## write docs/configuration.md, docs/features.md and docs/analysis.
 constraints:  ## pin what pyproject.toml allows, newest first
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade --quiet \
 		--no-emit-index-url --no-header --no-annotate -o constraints.txt pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra postgres --generate-hashes --quiet --constraint constraints.txt \
+	uv pip compile --universal --python-version 3.11 --extra postgres --extra s3 --generate-hashes --quiet --constraint constraints.txt \
 		--no-emit-index-url --no-header --no-annotate -o deploy/requirements.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra cluster --generate-hashes --quiet --constraint constraints.txt \
+		--no-emit-index-url --no-header --no-annotate -o deploy/requirements-cluster.txt pyproject.toml
 	grep -oE '^[a-z0-9._-]+==[^\]*[^\ ]' deploy/requirements.txt > deploy/constraints.txt
 
 wheel:  ## dist/mm_dagster-*.whl, which needs no checkout

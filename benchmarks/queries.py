@@ -25,6 +25,7 @@ from rich.table import Table
 from mm_dagster.bars import BAR, TIME, Span
 from mm_dagster.exit.triggers import TRIGGERS
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.history.places import Place
 from mm_dagster.history.questions import QUESTIONS
 from mm_dagster.tables import registry
 from mm_dagster.tables.words import POSITION_HEALTH, STATES, VERDICTS
@@ -185,9 +186,11 @@ def _alerts(running: pl.DataFrame, random: np.random.Generator) -> dict[str, pl.
     }
 
 
-def write_ticks(folder: Path, markets: list[str], begun: Any, ended: Any, ticks: Any) -> None:
+def write_ticks(
+    folder: Path, markets: list[str], begun: Any, ended: Any, ticks: Any, place: Place | None = None
+) -> None:
     """Commits a tick's rows of every table once a second, until it is told to end."""
-    lake = Lake(folder)
+    lake = Lake(folder, place=place)
     bar = Span(YEARS.end, YEARS.end + BAR)
     while not ended.is_set():
         for table, rows in synthetic(bar, markets, YEARS.start).items():

@@ -6,6 +6,9 @@ turns. A turn goes through the markets one by one and keeps of each result a sum
 loads or compiles kernels and builds queries, is told apart and does not count.
 
 What is compared is also held together: the peers' values against ours, column by column, before any time is printed.
+
+`--before REVISION` measures our code as it was then beside it, in the same turns, and counts the bits that differ from
+ours now, in every column of every market.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,8 +45,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 START = datetime(2023, 1, 1, tzinfo=UTC)
 VOL = VolatilityConfig()
 OURS, OURS_2, TALIB, TUNED, POLARS = "ours", "ours, 2 cores", "TA-Lib", "TA-Lib tuned", "polars"
+BEFORE, BEFORE_2 = "before", "before, 2 cores"
 CONTENDERS = (OURS, TALIB, TUNED, POLARS, OURS_2)
 PEERS = (TALIB, TUNED, POLARS)
+TWO_CORES = (OURS_2, BEFORE_2)
 TOGETHER = 2
 """Markets that a run on two cores is given at once."""
 BUSY = 1.2
@@ -164,7 +170,7 @@ class Contender:
         self.last = Span(size.span.end - BAR, size.span.end)
         tails = [frame.tail(WARMUP_BARS + 1).clone() for frame in markets]
         self.tails = tails if name in PEERS else [pl.concat(tails, rechunk=True)]
-        together = TOGETHER if name == OURS_2 else 1
+        together = TOGETHER if name in TWO_CORES else 1
         lots = range(0, size.markets, together)
         self.lots = [pl.concat(markets[first : first + together], rechunk=True) for first in lots]
         if name in PEERS:
@@ -179,12 +185,12 @@ class Contender:
             }[name]
 
     def ours(self, lot: pl.DataFrame, span: Span) -> pl.DataFrame:
-        return features.compute(lot, span, VOL, threads=2 if self.name == OURS_2 else 1)
+        return features.compute(lot, span, VOL, threads=2 if self.name in TWO_CORES else 1)
 
     def compute(self, lot: pl.DataFrame) -> tuple[dict[str, Series] | pl.DataFrame, Seconds]:
         if self.name in PEERS:
             return self.peer(lot)
-        if self.name == OURS_2:
+        if self.name in TWO_CORES:
             return self.ours(lot, self.span), {}
         with timed_groups() as seconds:
             started = time.process_time()
@@ -229,6 +235,12 @@ class Contender:
 
     def compare(self) -> dict[str, Any]:
         return agreement(self.peer(self.lots[0])[0], self.ours(self.lots[0], self.span))
+
+    def bits(self, lot: str, file: str) -> dict[str, int]:
+        """Writes the bits of every column of a lot, shape (columns, rows); a null is NaN."""
+        found = self.ours(self.lots[int(lot)], self.span)
+        np.save(file, np.array([as_array(found[name]) for name in COLUMNS]).view(np.uint64))
+        return {"lots": len(self.lots), "values": found.height * len(COLUMNS)}
 
     def ou_alone(self) -> dict[str, dict[str, float]]:
         """Nanoseconds a row of one hourly series, and the largest difference of phi from ours."""
@@ -296,16 +308,32 @@ def serve(name: str, size: Size, cores: list[int]) -> None:
     contender = Contender(name, size)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        print(json.dumps(getattr(contender, line.strip())()), flush=True)
+        order, *arguments = line.split()
+        print(json.dumps(getattr(contender, order)(*arguments)), flush=True)
 
 
 # The run --------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def process(name: str, quick: bool) -> Iterator[Callable[[str], Any]]:
+def checked_out(revision: str) -> Iterator[Path]:
+    """A folder with the product as it was at a revision, and the benchmarks of today."""
+    with tempfile.TemporaryDirectory() as made:
+        folder, tree = Path(made), Path(made) / "tree"
+        git = ("git", "-C", str(PROJECT), "worktree")
+        subprocess.run([*git, "add", "--detach", "--quiet", str(tree), revision], check=True)
+        try:
+            (folder / "mm_dagster").symlink_to(tree / "mm_dagster")
+            (folder / "benchmarks").symlink_to(PROJECT / "benchmarks")
+            yield folder
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+
+
+@contextmanager
+def process(name: str, quick: bool, folder: Path = PROJECT) -> Iterator[Callable[[str], Any]]:
     """Starts a contender on its cores; what it yields sends an order and waits for the answer."""
-    cores = sorted(os.sched_getaffinity(0))[-(2 if name == OURS_2 else 1) :]
+    cores = sorted(os.sched_getaffinity(0))[-(2 if name in TWO_CORES else 1) :]
     threads = {f"{library}_NUM_THREADS": str(len(cores)) for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
     command = [sys.executable, "-m", "benchmarks.regime", "--contender", name, "--cores", ",".join(map(str, cores))]
     with subprocess.Popen(
@@ -313,7 +341,8 @@ def process(name: str, quick: bool) -> Iterator[Callable[[str], Any]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **threads, "POLARS_MAX_THREADS": str(len(cores))},
+        cwd=folder,
+        env={**os.environ, **threads, "POLARS_MAX_THREADS": str(len(cores)), "PYTHONPATH": str(folder)},
     ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -334,26 +363,31 @@ def process(name: str, quick: bool) -> Iterator[Callable[[str], Any]]:
         yield ask
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, before: str | None = None, contenders: tuple[str, ...] = CONTENDERS) -> dict[str, Any]:
     """Every figure, as it goes into JSON; seconds, milliseconds, nanoseconds and mebibytes as named."""
     size = QUICK if quick else FULL
     rows = size.markets * size.days * DAY_BARS
-    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
-    tails: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with ExitStack() as stack:
-        ask = {name: stack.enter_context(process(name, quick)) for name in CONTENDERS}
-        first = {name: ask[name]("first")["seconds"] for name in CONTENDERS}
-        for name in CONTENDERS:
+        folders = dict.fromkeys(contenders, PROJECT)
+        if before:
+            folders |= dict.fromkeys((BEFORE, BEFORE_2), stack.enter_context(checked_out(before)))
+        names = tuple(folders)
+        turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        tails: dict[str, list[float]] = {name: [] for name in names}
+        ask = {name: stack.enter_context(process(name, quick, folders[name])) for name in names}
+        first = {name: ask[name]("first")["seconds"] for name in names}
+        for name in names:
             ask[name]("turn")
         for _ in range(size.repetitions):
-            for name in CONTENDERS:
+            for name in names:
                 turns[name].append(ask[name]("turn"))
         for _ in range(size.tails):
-            for name in CONTENDERS:
+            for name in names:
                 tails[name].append(1e3 * ask[name]("tail")["seconds"])
-        memory = {name: ask[name]("memory")["mebibytes"] for name in CONTENDERS}
-        agree = {name: ask[name]("compare") for name in PEERS}
+        memory = {name: ask[name]("memory")["mebibytes"] for name in names}
+        agree = {name: ask[name]("compare") for name in PEERS if name in names}
         alone = ask[TALIB]("ou_alone")
+        bits = differing_bits(ask[OURS], ask[BEFORE]) if before else None
     result = {
         name: {
             "wall_seconds": statistics.median(turn["wall"] for turn in turns[name]),
@@ -371,7 +405,7 @@ def measure(quick: bool) -> dict[str, Any]:
             "tail_milliseconds_p95": float(np.percentile(tails[name], 95)),
             "checksum": turns[name][0]["checksum"],
         }
-        for name in CONTENDERS
+        for name in names
     }
     return {
         "candles": origin_of_candles(size),
@@ -382,8 +416,26 @@ def measure(quick: bool) -> dict[str, Any]:
         "repetitions": size.repetitions,
         "contenders": result,
         "agreement": agree,
+        "bits": bits,
         "ou_alone": alone,
     }
+
+
+def differing_bits(ours: Callable[[str], Any], before: Callable[[str], Any]) -> dict[str, Any]:
+    """How many values were compared, and how many bits differ, by column."""
+    values, different = 0, dict.fromkeys(COLUMNS, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{name}.npy" for name in ("ours", "before")]
+        lot, lots = 0, 1
+        while lot < lots:
+            answers = [ask(f"bits {lot} {file}") for ask, file in zip((ours, before), files, strict=True)]
+            lots = answers[0]["lots"]
+            values += answers[0]["values"]
+            bits = np.bitwise_count(np.load(files[0]) ^ np.load(files[1])).sum(axis=1, dtype=np.int64)
+            for name, many in zip(COLUMNS, bits.tolist(), strict=True):
+                different[name] += many
+            lot += 1
+    return {"values": values, "different": different}
 
 
 def show(found: dict[str, Any], console: Console) -> None:
@@ -397,8 +449,13 @@ def show(found: dict[str, Any], console: Console) -> None:
         less = ", ".join(f"{column} in all but {many}" for column, many in worst.items())
         same = f"{len(one['different']) - len(worst)} of {len(one['different'])} columns"
         console.print(f"{name}: {same} agree with ours in each of {one['rows']:,} rows" + (f"; {less}" if less else ""))
+    if found["bits"]:
+        worst = {column: many for column, many in found["bits"]["different"].items() if many}
+        values = f"{found['bits']['values']:,} values"
+        console.print(f"{BEFORE}: {sum(worst.values())} differing bits in {values}" + (f"; {worst}" if worst else ""))
     console.print(totals(found), groups(found), alone(found))
-    shared = [name for name in (OURS, *PEERS) if found["contenders"][name]["wall_seconds"] > BUSY * cpu(found, name)]
+    shared = [name for name in (OURS, BEFORE, *PEERS) if name in found["contenders"]]
+    shared = [name for name in shared if found["contenders"][name]["wall_seconds"] > BUSY * cpu(found, name)]
     if shared:
         console.print(f"Others used the core of {', '.join(shared)} meanwhile: there, only its CPU seconds tell.")
 
@@ -451,8 +508,9 @@ def totals(found: dict[str, Any]) -> Table:
 
 def groups(found: dict[str, Any]) -> Table:
     """What each indicator costs, and how many times as long as ours the peers take."""
-    names = (*PEERS, OURS)
-    table = grid("Nanoseconds of processor a row", "", *names, *(f"{name}/{OURS}" for name in PEERS))
+    peers = [name for name in (*PEERS, BEFORE) if name in found["contenders"]]
+    names = (*peers, OURS)
+    table = grid("Nanoseconds of processor a row", "", *names, *(f"{name}/{OURS}" for name in peers))
     spent = [found["contenders"][name]["groups_ns_per_row"] for name in names]
     for group in [*(group.name for group in GROUPS), FRAMING]:
         *theirs, mine = (one.get(group, 0.0) for one in spent)
@@ -482,13 +540,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regime", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK.markets} markets, one year")
     parser.add_argument("--json", action="store_true", help="the figures, in place of tables")
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--before", help="a revision of git that is measured beside")
+    parser.add_argument("--contender", choices=(*CONTENDERS, BEFORE, BEFORE_2), help=argparse.SUPPRESS)
     parser.add_argument("--cores", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.contender:
         serve(given.contender, QUICK if given.quick else FULL, [int(core) for core in given.cores.split(",")])
         return
-    found = measure(given.quick)
+    found = measure(given.quick, given.before)
     if given.json:
         print(json.dumps(found, indent=2))
     else:

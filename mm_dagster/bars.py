@@ -46,7 +46,7 @@ def bar_number(open_time: datetime) -> int:
 
 def bar_numbers(times: pl.Series) -> Numbers:
     """The same of a column of times, shape (n,)."""
-    return (times.cast(TIME).dt.epoch("us").to_numpy() // (BAR // timedelta(microseconds=1))).astype(
+    return (times.cast(TIME).to_physical().to_numpy() // (BAR // timedelta(microseconds=1))).astype(
         np.int64, copy=False
     )
 

@@ -351,7 +351,16 @@ _OURS = (
     home.VARIABLE, CONFIG_DIR, DATA_DIR, DAGSTER_DIR, TICK_OFFSET, PAGE_LINK, DAGSTER_LINK, "MM_LOG_FORMAT",
     "MM_LOG_LEVEL", "MM_API_TOKEN", REQUEST_ID,
 )  # fmt: skip
-_OTHERS = ("MM_CONFIGS", "MM_PORT", "MM_DOMAIN", "MM_CODE_HOST", "MM_CODE_PORT", "MM_DAGSTER_URL", "MM_CATALOG_URL")
+_OTHERS = (
+    "MM_CONFIGS",
+    "MM_PORT",
+    "MM_DOMAIN",
+    "MM_CODE_HOST",
+    "MM_CODE_PORT",
+    "MM_DAGSTER_URL",
+    "MM_CATALOG_URL",
+    "MM_BROKER_URL",
+)
 """Of the deployment; they are read by others than us."""
 
 

@@ -27,6 +27,7 @@ import pytest
 import requests
 import yaml
 from click.testing import Result
+from dagster._config import validate_config
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._daemon.types import DaemonHeartbeat
@@ -37,6 +38,7 @@ from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.cli import up
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.pipeline.groups import ASKED_TAG
 from mm_dagster_tests.cli.small import configure
 from mm_dagster_tests.conftest import PROJECT
 from mm_dagster_tests.history.samples import sample
@@ -62,6 +64,24 @@ def test_the_two_instances_differ_in_nothing_but_their_storage() -> None:
     assert postgres == sqlite
 
 
+def test_the_instance_of_several_hosts_differs_in_who_runs_and_how_many() -> None:
+    one, many = read("postgres/dagster.yaml"), read("celery/dagster.yaml")
+    given = many.pop("run_launcher")
+    launcher = getattr(importlib.import_module(given["module"]), given["class"])
+    assert given["config"] == {"broker": {"env": "MM_BROKER_URL"}}
+    assert validate_config(launcher.config_type(), given["config"]).success
+    runs = many["concurrency"].pop("runs")
+    [backfills] = runs["tag_concurrency_limits"]
+    assert backfills["key"] == ASKED_TAG
+    assert backfills["limit"] < runs["max_concurrent_runs"], "there is always a place for the tick"
+    assert one["concurrency"].pop("runs")["tag_concurrency_limits"][0]["key"] == ASKED_TAG
+    del one["run_launcher"]
+    assert many.pop("run_retries")["max_retries"] >= one.pop("run_retries")["max_retries"]
+    assert many["run_monitoring"].pop("start_timeout_seconds") <= 300
+    assert many["run_monitoring"].pop("cancel_timeout_seconds") <= 60
+    assert many == one
+
+
 def test_the_image_installs_what_the_tests_ran_with() -> None:
     def pinned(path: Path) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", path.read_text(), re.MULTILINE))
@@ -73,6 +93,11 @@ def test_the_image_installs_what_the_tests_ran_with() -> None:
     names = {re.split(r"[><=\[ ]", one)[0].lower().replace("_", "-") for one in wanted}
     assert names <= image.keys()
     assert not {"pytest", "pgserver", "playwright"} & image.keys()
+    # Who starts runs elsewhere builds it with what that needs, and nothing else differs.
+    cluster = pinned(DEPLOY / "requirements-cluster.txt")
+    assert image.items() <= cluster.items()
+    assert {name: version for name, version in cluster.items() if tested.get(name) != version} == {}
+    assert {"dagster-celery", "dagster-k8s", "redis"} <= cluster.keys() - image.keys()
 
 
 def test_the_image_runs_as_nobody_special_and_copies_what_is_there() -> None:
@@ -132,7 +157,7 @@ def test_every_variable_that_is_set_is_one_that_is_read() -> None:
     read_there = "\n".join(
         path.read_text()
         for path in [
-            *(PROJECT / "mm_dagster").rglob("*.py"), *PROJECT.glob("*.yaml"), DEPLOY / "postgres" / "dagster.yaml",
+            *(PROJECT / "mm_dagster").rglob("*.py"), *PROJECT.glob("*.yaml"), *DEPLOY.glob("*/dagster.yaml"),
             DEPLOY / "workspace.yaml",
         ]
         # It also names those that others read.
@@ -172,7 +197,8 @@ def test_the_chart_is_told_what_the_instance_of_the_other_ways_says() -> None:
     kept = instance["retention"]["sensor"]["purge_after_days"]
     assert kept.items() <= values["retention"]["sensor"]["purgeAfterDays"].items()
     launcher = values["runLauncher"]["config"]["customRunLauncher"]
-    assert getattr(importlib.import_module(launcher["module"]), launcher["class"]) is dg.DefaultRunLauncher
+    assert {name: launcher[name] for name in ("module", "class")} == instance["run_launcher"]
+    assert issubclass(getattr(importlib.import_module(launcher["module"]), launcher["class"]), dg.DefaultRunLauncher)
     secrets = {one["metadata"]["name"] for one in yaml.safe_load_all((DEPLOY / "external-secrets.yaml").read_text())}
     [deployment] = values["dagster-user-deployments"]["deployments"]
     assert secrets == {values["global"]["postgresqlSecretName"], deployment["envSecrets"][0]["name"]}
@@ -314,9 +340,7 @@ def test_health_says_in_one_line_what_is_not_well(
 ) -> None:
     asked = health("live")
     assert (asked.exit_code, asked.stdout) == (1, "")
-    assert re.fullmatch(
-        "not live: daemon: [A-Z_]+ has never run; start `dagster-daemon run`, or `mm up`", str(asked.exception)
-    )
+    assert re.fullmatch("not live: daemon: [A-Z_]+ has never run; start `mm daemon`, or `mm up`", str(asked.exception))
     del place[1]["MM_CATALOG_URL"]
     # A probe is a process of its own.
     cli.project_here.cache_clear()
@@ -330,6 +354,7 @@ def test_health_says_in_one_line_what_is_not_well(
     assert rows["code location"]["result"] == "OK"
 
 
+@pytest.mark.slow
 def test_health_follows_the_daemon_the_tick_and_the_newest_bar(
     health: Callable[..., Result], place: tuple[Path, dict[str, str]]
 ) -> None:

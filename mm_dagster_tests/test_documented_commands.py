@@ -160,6 +160,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return Lake(tmp_path_factory.mktemp("lake"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/first-steps.md"])
 def test_every_query_can_be_asked(page: str, lake: Lake) -> None:
     """But for what wrong inputs say, the table that contributing.md makes up, and what only another client has."""

@@ -24,6 +24,8 @@ from mm_dagster_tests.faults.exchange import MINUTE, Exchange, Question, Reply, 
 from mm_dagster_tests.faults.phone import Phone
 from mm_dagster_tests.faults.spine import Grid
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 6, 1, tzinfo=UTC)
 BARS = 48
 GIVE_UP_SECONDS = 120

@@ -60,6 +60,8 @@ from mm_dagster_tests.cli.small import called
 from mm_dagster_tests.exit import synthetic
 from mm_dagster_tests.pipeline.recordings import NOW, configure
 
+pytestmark = pytest.mark.slow
+
 ZONE = "Europe/Berlin"
 FALL = 24
 """Bars before NOW in which every market falls by a tenth, and since whose beginning the grids run."""

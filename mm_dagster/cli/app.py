@@ -80,21 +80,31 @@ def options(
         _warn(f"{error}; the default is taken")
 
 
+def folders_here() -> Path:
+    """Makes the folders that the environment names; nothing of the configuration or the history is read.
+
+    Returns:
+        Dagster's own, below the data unless a variable says otherwise.
+    """
+    fallen_back = environment.fallen_back()
+    if fallen_back:
+        err.print(escape(fallen_back), soft_wrap=True, highlight=False)
+    data = environment.made(environment.DATA_DIR, environment.data_folder())
+    folder = environment.made(environment.DAGSTER_DIR, environment.dagster_folder(data))
+    # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.
+    os.environ[environment.DAGSTER_DIR] = str(folder)
+    modes.tighten(data)
+    os.environ.setdefault("DAGSTER_HOME", str(_instance(folder)))
+    return folder
+
+
 @cache
 def project_here() -> Any:
     """The project that the environment names; Dagster's own folders are put below its data."""
     from mm_dagster.pipeline.project import Project
 
     project = Project.here(says_troubles=False)
-    fallen_back = environment.fallen_back()
-    if fallen_back:
-        err.print(escape(fallen_back), soft_wrap=True, highlight=False)
-    environment.made(environment.DATA_DIR, project.data)
-    folder = environment.made(environment.DAGSTER_DIR, environment.dagster_folder(project.data))
-    # Dagster reads the variable itself, and neither ~ nor a line end would be taken away there.
-    os.environ[environment.DAGSTER_DIR] = str(folder)
-    modes.tighten(project.data)
-    os.environ.setdefault("DAGSTER_HOME", str(_instance(folder)))
+    folders_here()
     _ = project.config  # an invalid configuration is said before anything runs
     for trouble in project.troubles:
         _warn(trouble.sentence)

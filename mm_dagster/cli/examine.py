@@ -15,7 +15,7 @@ import typer
 from mm_dagster import environment, logs, modes
 from mm_dagster.bars import BAR, floor_bar, iso
 from mm_dagster.cli.app import CommandError, app, out, project_here
-from mm_dagster.cli.daemon import daemon_beat
+from mm_dagster.cli.daemon import daemon_beat, places
 from mm_dagster.cli.installation import packages
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
@@ -108,6 +108,8 @@ def _examine() -> list[dict[str, Any]]:
             check(f"account {name}", lambda name=name: project.venues.account(name).check())  # type: ignore[misc]
             if venue.exchange in BOT_EXCHANGES:
                 check(f"bots {name}", lambda name=name: grid_bots.check(project, name))  # type: ignore[misc]
+    if places():
+        check("daemon", lambda: daemon_beat(project.now()))
     check("newest bar", lambda: freshness(project, project.venues.clock))
     check("candles", lambda: _candles(project))
     check("order books", lambda: _books(project))

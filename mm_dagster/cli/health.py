@@ -11,7 +11,7 @@ import typer
 
 from mm_dagster.bars import iso
 from mm_dagster.cli.app import CommandError, app, out, project_here
-from mm_dagster.cli.daemon import daemon_beat, first_cause
+from mm_dagster.cli.daemon import daemon_beat, first_cause, stands_by
 from mm_dagster.cli.examine import PANEL, freshness
 from mm_dagster.cli.printing import AsJson, print_rows
 from mm_dagster.cli.remedies import can_be_said, in_words, unforeseen
@@ -40,7 +40,8 @@ def health(
     """Answer a probe: exit code 0, or 1 with the first reason in one line. Asks no exchange and no channel.
 
     `live`: configuration and lake can be read, and Dagster's daemon has beaten within five minutes. `ready`: also, the
-    code location loads, a tick finished lately, and the newest bar of each market is fresh.
+    code location loads, a tick finished lately, and the newest bar of each market is fresh. Where `mm daemon` of this
+    computer stands by, the lake is not looked at: a newer program would bring its tables up to date too early.
     """
     rows = _answers(question, timedelta(minutes=tick_minutes), project_here().now())
     wrong = [f"{row['part']}: {row['detail']}" for row in rows if row["result"] != "OK"]
@@ -71,7 +72,7 @@ def _answers(question: Question, longest: timedelta, now: datetime) -> list[dict
 
     if not check("configuration", lambda: str(project_here().config_dir)):
         return rows
-    has_lake = check("lake", lambda: f"opened below {project_here().lake and project_here().data}")
+    has_lake = not stands_by() and check("lake", lambda: f"opened below {project_here().lake and project_here().data}")
     check("daemon", lambda: daemon_beat(now))
     if question is Question.ready:
         check("code location", _code_location)

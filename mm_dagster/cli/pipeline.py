@@ -1,4 +1,4 @@
-"""Running the pipeline: the newest quarter hour, whole days, and days again to prove them."""
+"""Running the pipeline: the newest quarter hour, and whole days."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import polars as pl
 import typer
 from rich.markup import escape
 
-from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso, midnight
-from mm_dagster.cli.app import CommandError, app, chosen, err, out, project_here
+from mm_dagster.bars import BAR, DAY_BARS, Span, floor_bar, iso
+from mm_dagster.cli.app import CommandError, app, chosen, err, project_here
 from mm_dagster.cli.arguments import closed, configured, whole_days
 from mm_dagster.cli.loading import Loading, candles_shown
 from mm_dagster.cli.operate import print_decisions
 from mm_dagster.cli.printing import AsJson, days_done, print_rows
-from mm_dagster.tables.words import VERDICTS
+from mm_dagster.cli.queue import MARKETS_A_RUN, backfill_by_queue
 from mm_dagster.text import counted
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from mm_dagster.regime.proofs import Proof
+    from mm_dagster.defs.parts import Part
 
 PANEL = "Run"
 
@@ -34,25 +34,48 @@ def tick(
     as_json: AsJson = False,
 ) -> None:
     """Run the newest quarter hour now: candles, regime, risk, exit states, alerts, snapshot."""
-    from mm_dagster.defs.partitions import partition_of
-    from mm_dagster.logs import TICK_TAG
     from mm_dagster.pages.gather import at_bar
 
     time = closed(as_of) if as_of else newest_as_of(project_here())
     chosen.when_stopped = "what was fetched stays, and `mm tick` goes on from there"
     with candles_shown("tick"):
-        result = run_job(
-            "tick",
-            partition_key=partition_of(time),
-            turn={"as_of": iso(time)},
-            tags={TICK_TAG: iso(time)},
-        )
+        result = _run_tick(time)
     _send_what_is_due(time if as_of else None)
     print_decisions(at_bar(project_here(), time), time, as_json)
     if not as_json:
         _save_pictures(time)
     _say_what_was_not_kept(result)
     _say_what_failed(time)
+
+
+def _run_tick(time: datetime) -> dg.ExecuteInProcessResult:
+    """The job of the tick; of many markets group by group, then what needs all. Returns the last run.
+
+    Raises:
+        CommandError: a run failed; those of the other groups were made all the same.
+    """
+    from mm_dagster.defs.partitions import partition_of
+    from mm_dagster.defs.parts import TICK_APART, TICK_WITH_ALL
+    from mm_dagster.logs import TICK_TAG
+    from mm_dagster.pipeline.groups import TOGETHER_TAG, of_a_tick
+
+    whole: dict[str, Any] = {"as_of": iso(time)}
+    tags, partition = {TICK_TAG: iso(time)}, partition_of(time)
+    parts = of_a_tick(project_here().config)
+    if len(parts) == 1:
+        return run_job("tick", partition_key=partition, turn=whole, tags=tags)
+    failed: list[CommandError] = []
+    for part in parts:
+        turn = {**whole, "symbols": list(part.symbols)}
+        try:
+            run_job("tick", partition_key=partition, turn=turn, tags={**tags, **part.tags}, part=TICK_APART)
+        except CommandError as error:
+            failed.append(error)
+    tags |= {TOGETHER_TAG: "all"}
+    result = run_job("tick", partition_key=partition, turn=whole, tags=tags, part=TICK_WITH_ALL)
+    if failed:
+        raise failed[0]
+    return result
 
 
 @app.command(
@@ -67,11 +90,17 @@ def backfill(
     again: Annotated[
         bool, typer.Option("--again", help="Days that are whole, too: ask the venues anew, and compute anew.")
     ] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="As runs of groups of markets in Dagster's queue: `mm up`, or workers.")
+    ] = False,
+    markets_a_run: Annotated[int, typer.Option(min=1, help="With --queue: of a run.")] = MARKETS_A_RUN,
     as_json: AsJson = False,
 ) -> None:
     """Compute whole days of history. Sends nothing. Stop it with Ctrl-C: finished months stay, and are not done again.
 
-    Days that are whole under the configuration and the code in force are skipped.
+    Days that are whole under the configuration and the code in force are skipped. With `--queue` the work is done by
+    whoever takes runs, several at a time where there are several; this command asks for them and shows how they come
+    on, and Ctrl-C cancels those that wait.
     """
     from mm_dagster.defs.partitions import range_tags
     from mm_dagster.market.progress import heard_by
@@ -81,6 +110,9 @@ def backfill(
     days, wanted = whole_days(first, last), configured(symbols)
     project = project_here()
     lacking = None if again else unfinished(project.lake, project.config, days, wanted)
+    if queue:
+        backfill_by_queue(days, wanted, lacking, markets_a_run, as_json=as_json)
+        return
     todo = [(month, _parts(month, wanted, lacking)) for month in days.months()]
     asked_for = days.bars // DAY_BARS * len(wanted)
     total = sum(part.bars // DAY_BARS * len(names) for _, parts in todo for part, names in parts)
@@ -222,151 +254,25 @@ def _counted(result: dg.ExecuteInProcessResult, name: str) -> int:
     return sum(found.values())
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog="Examples: `mm replay --from 2026-06-01 --to 2026-06-28`, "
-    "`mm replay --from 2026-06-28 --to 2026-06-28 --symbols ETH-USDT --check`",
-)
-def replay(
-    first: Annotated[str, typer.Option("--from", help="First day, UTC.")],
-    last: Annotated[str | None, typer.Option("--to", help="Last day, inclusive; default: today.")] = None,
-    symbols: Annotated[str | None, typer.Option(help="Only these markets, separated by commas.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Prove it: no look-ahead, enough warm-up, live equals backfill.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compute features and verdicts of whole days again, from the stored candles under the configuration in force.
-
-    Says how often each verdict was found, and at how many bars another one is stored. Writes nothing. With `--check`
-    every cell is compared, bit for bit, and a difference ends with exit code 1.
-    """
-    days, wanted = whole_days(first, last), configured(symbols)
-    span = _with_candles(days, wanted)
-    if check:
-        print_proofs(_proven(span, wanted), as_json)
-    else:
-        print_rows(_replayed(span, wanted), as_json, title=f"Verdicts computed again, from {span}")
-
-
-def _with_candles(days: Span, symbols: Sequence[str]) -> Span:
-    """The part of the days that has closed: of today as much as is stored.
-
-    Raises:
-        CommandError: the lake lacks candles of it.
-    """
-    stored = project_here().lake.read("candles", span=days, symbols=symbols, columns=["symbol", "open_time"])
-    newest = max((time + BAR for time in stored["open_time"]), default=days.start)
-    span = Span(days.start, min(days.end, max(newest, midnight(project_here().now().date()))))
-    for symbol in symbols:
-        own = stored.filter(pl.col("symbol") == symbol)
-        absent = span.open_times().to_frame().join(own, on="open_time", how="anti")["open_time"]
-        if absent.len() or not span.bars:
-            raise CommandError(
-                f"{symbol}: {absent.len():,} of {span.bars:,} candles from {span} are not in the lake"
-                f"{f', the first {iso(absent[0])}' if absent.len() else ''}; fetch them with "
-                f"`mm backfill --from {iso(days.start)[:10]} --to {iso(days.end - BAR)[:10]}`, or choose other days"
-            )
-    return span
-
-
-def _replayed(span: Span, symbols: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each market: how often each verdict was found again, and where another one is stored."""
-    from mm_dagster.pipeline.proofs import evidence
-    from mm_dagster.regime.proofs import recompute
-
-    project = project_here()
-    found = []
-    with days_done("replay", transient=True) as progress:
-        bar = progress.add_task("", total=span.bars // DAY_BARS)
-        for month in span.months():
-            stored = evidence(project.lake, project.config, month, symbols)
-            _, verdicts = recompute(stored.candles, month, project.config)
-            before = stored.verdicts.select("symbol", "as_of", before="verdict", stored=True)
-            found.append(
-                verdicts.select("symbol", "as_of", "verdict").join(
-                    before, on=["symbol", "as_of"], how="left", maintain_order="left"
-                )
-            )
-            progress.advance(bar, month.bars // DAY_BARS)
-    differs = pl.col("stored") & pl.col("verdict").ne_missing(pl.col("before"))
-    return (
-        pl.concat(found)
-        .group_by("symbol")
-        .agg(
-            bars=pl.len(),
-            **{word.lower(): (pl.col("verdict") == word).sum() / pl.len() for word in VERDICTS},
-            unknown=pl.col("verdict").is_null().mean(),
-            stored=pl.col("stored").sum(),
-            differs=differs.sum(),
-            first_difference=pl.col("as_of").filter(differs).min(),
-        )
-        .sort("symbol")
-        .to_dicts()
-    )
-
-
-def _proven(span: Span, symbols: Sequence[str]) -> list[Proof]:
-    """The proofs over a span, month by month."""
-    from mm_dagster.pipeline.proofs import evidence
-    from mm_dagster.regime.proofs import pooled, prove
-
-    project = project_here()
-    months = []
-    with days_done("replay", transient=True) as progress:
-        bar = progress.add_task("", total=span.bars / DAY_BARS)
-        for month in span.months():
-            begun = (month.start - span.start) / timedelta(days=1)
-            progress.update(bar, description=f"{month.start:%Y-%m}")
-
-            def advance(share: float, begun: float = begun, month: Span = month) -> None:
-                progress.update(bar, completed=begun + share * month.bars / DAY_BARS)
-
-            months.append(prove(evidence(project.lake, project.config, month, symbols), advance))
-    return [pooled(parts) for parts in zip(*months, strict=True)]
-
-
-def print_proofs(proofs: Sequence[Proof], as_json: bool) -> None:
-    """One row for each proof, with its sentence below.
-
-    Raises:
-        CommandError: something differs; with the first difference.
-    """
-    rows: list[dict[str, Any]] = [
-        {
-            "proof": proof.name,
-            "markets": sorted(proof.symbols),
-            "compared": proof.cells,
-            "differing": proof.differing,
-            "result": proof.result,
-        }
-        for proof in proofs
-    ]
-    if as_json:
-        more = [
-            {
-                "not_compared": proof.not_compared or None,
-                "first_difference": proof.first.sentence if proof.first else None,
-            }
-            for proof in proofs
-        ]
-        print_rows([row | extra for row, extra in zip(rows, more, strict=True)], as_json)
-    else:
-        print_rows([row | {"markets": ", ".join(row["markets"]) or None} for row in rows], as_json, title="Proofs")
-        for proof in proofs:
-            out.print(f"  - {escape(proof.sentence)}", highlight=False, soft_wrap=True)
-    broken = next((proof for proof in proofs if proof.first), None)
-    if broken and broken.first:
-        raise CommandError(f"{broken.name}: {broken.first.sentence}")
-
-
 # running --------------------------------------------------------------------------------------------------------------
 
 
 def run_job(
-    job: str, *, turn: dict[str, Any], tags: dict[str, str], partition_key: str | None = None
+    job: str,
+    *,
+    turn: dict[str, Any],
+    tags: dict[str, str],
+    partition_key: str | None = None,
+    part: Part | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Runs a job in this process, noted in Dagster's history like any other.
+
+    Args:
+        job: its name.
+        turn: which turn of the pipeline.
+        tags: of the run.
+        partition_key: its partition; None: the tags name a range, or there is none.
+        part: only these assets and checks; None: all of the job.
 
     Raises:
         CommandError: a step failed; with the first line of the error.
@@ -378,20 +284,19 @@ def run_job(
 
     asked = logs.request_id()
     _ = project_here()  # it says where Dagster keeps its own things
+    work = load().resolve_job_def(job)
+    if part is not None:
+        work = work.get_subset(asset_selection=frozenset(part.assets), asset_check_selection=frozenset(part.checks))
     try:
-        result = (
-            load()
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=dg.DagsterInstance.get(),
-                partition_key=partition_key,
-                run_config={
-                    "resources": {"turn": {"config": turn}},
-                    "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
-                },
-                tags={**tags, "mm/by": "mm", **({logs.REQUEST_TAG: asked} if asked else {})},
-                raise_on_error=chosen.debug,
-            )
+        result = work.execute_in_process(
+            instance=dg.DagsterInstance.get(),
+            partition_key=partition_key,
+            run_config={
+                "resources": {"turn": {"config": turn}},
+                "loggers": {"console": {"config": {"log_level": chosen.level_of_runs}}},
+            },
+            tags={**tags, "mm/by": "mm", **({logs.REQUEST_TAG: asked} if asked else {})},
+            raise_on_error=chosen.debug,
         )
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None

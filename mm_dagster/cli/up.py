@@ -19,12 +19,16 @@ import typer
 
 from mm_dagster import environment, logs
 from mm_dagster.cli.app import CommandError, app, err, project_here
+from mm_dagster.cli.lease import Keeper, LeaseError, lease_here
 from mm_dagster.cli.pipeline import PANEL
+from mm_dagster.cli.processes import is_signalled
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
 """Dagster's web server has no login: unless another address is named, nobody but this computer reaches it."""
 SERVE_PORT, DAGSTER_PORT = 8080, 3000
 """Of the live page, and of Dagster's."""
+LOOK_SECONDS = 0.5
+"""Between two looks whether it is still the active one."""
 WAIT_SECONDS, LAST_WAIT_SECONDS = 15, 3
 """How long what was started may take to end by itself, and after it was told so once more."""
 
@@ -51,7 +55,8 @@ def up(
 
     project = project_here()
     _refuse_taken(host, port)
-    os.close(_alone(environment.dagster_folder(project.data)))
+    folder = environment.dagster_folder(project.data)
+    os.close(_alone(folder))
     if not is_loopback(host):
         err.print(
             f"--host {host}: the page has no login, and whoever reaches this address can use it; publish a container's "
@@ -60,7 +65,7 @@ def up(
     # What is started finds the same folders, wherever it stands.
     os.environ[environment.CONFIG_DIR] = str(environment.config_folder())
     os.environ[environment.DATA_DIR] = str(project.data)
-    with _ended_like_ctrl_c():
+    with _ended_like_ctrl_c(), _active(folder) as keeper:
         if tick:
             code = _run(_mm("tick"))
             if code:
@@ -70,8 +75,31 @@ def up(
             err.print(
                 f"Dagster {os.environ[environment.DAGSTER_LINK]}; Ctrl-C ends it", soft_wrap=True, highlight=False
             )
-            code = _run(_dagster(host, port))
+            code = _run(_dagster(host, port), keeper)
     raise CommandError(f"Dagster ended by itself with code {code}; what it said stands above, and in {project.data}")
+
+
+@contextmanager
+def _active(folder: Path) -> Iterator[Keeper]:
+    """Whoever runs it is the active one of all that share Dagster's storage; it does not stand by, as `mm daemon` does.
+
+    Raises:
+        CommandError: another is.
+    """
+    try:
+        lease = lease_here(folder)
+        if not lease.take():
+            who = ", ".join(place.name for place in lease.places() if place.is_active)
+            lease.release()
+            raise CommandError(f"{who or 'another'} is active on the same storage; end that one, or run `mm daemon`")
+    except LeaseError as error:
+        raise CommandError(str(error)) from error
+    keeper = Keeper(lease)
+    try:
+        with keeper:
+            yield keeper
+    finally:
+        keeper.release()
 
 
 def _mm(*command: str) -> list[str]:
@@ -206,12 +234,20 @@ def _refuse_taken(host: str, port: int) -> None:
             ) from None
 
 
-def _run(command: Sequence[str]) -> int:
-    """Runs a command in a group of its own and waits for it; of what it started nothing is left, however it ends."""
+def _run(command: Sequence[str], keeper: Keeper | None = None) -> int:
+    """Runs a command in a group of its own and waits for it; of what it started nothing is left, however it ends.
+
+    Raises:
+        CommandError: another may be active by now.
+    """
     # The pipe says to the command, by its end, that nobody waits any more.
     with subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE) as started:
         try:
-            return started.wait()
+            while keeper is None or keeper.lost() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    return started.wait(None if keeper is None else LOOK_SECONDS)
+            is_signalled(started.pid, signal.SIGKILL)
+            raise CommandError(f"not active any more, and Dagster is ended: {keeper.lost()}")
         finally:
             _end(started)
 
@@ -225,22 +261,13 @@ def _end(started: subprocess.Popen[bytes]) -> None:
                 started.wait(WAIT_SECONDS)
         # What it started ends a moment later than it does.
         for emphasis in (0, signal.SIGTERM, signal.SIGKILL):
-            if not _signalled(started.pid, emphasis):
+            if not is_signalled(started.pid, emphasis):
                 break
             until = time.monotonic() + LAST_WAIT_SECONDS
-            while _signalled(started.pid, 0) and time.monotonic() < until:
+            while is_signalled(started.pid, 0) and time.monotonic() < until:
                 started.poll()
                 time.sleep(0.05)
         started.wait()
-
-
-def _signalled(group: int, number: int) -> bool:
-    """Whether there was anybody in a group of processes to take a signal."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 _ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))

@@ -77,6 +77,16 @@ def load(folder: Path) -> Config:
     return read(folder).config
 
 
+def read_history(path: Path) -> HistoryConfig:
+    """What one history.yaml alone says, whatever is wrong with the rest of a configuration; defaults without it.
+
+    Raises:
+        ConfigError: it cannot be read, in one line that names file, key, value and remedy.
+    """
+    with foreseen(path):
+        return _model(path, path.read_bytes(), HistoryConfig) if path.exists() else HistoryConfig()
+
+
 def read(folder: Path) -> Reading:
     """Reads and cross-checks one configuration folder, and says which files there were.
 

@@ -82,9 +82,22 @@ class CandlesConfig(Model):
     ] = 300.0
 
 
+class TickConfig(Model):
+    """How a tick of many markets becomes several runs."""
+
+    markets_a_run: Annotated[
+        int, Field(ge=1, le=10_000, description="More markets are worked on in groups, each a run of its own.")
+    ] = 100
+    wait_seconds: Annotated[
+        int,
+        Field(ge=30, le=840, description="How long what needs all markets waits for the slowest group of a tick."),
+    ] = 300
+
+
 class MarketsConfig(Model):
     """markets.yaml: venues, the markets on them, and how candles are read."""
 
     venues: Annotated[dict[Name, VenueConfig], Field(min_length=1, description="By a name of your own; see below.")]
     markets: Annotated[list[MarketConfig], Field(min_length=1, description="Each with `symbol` and `venue`.")]
     candles: CandlesConfig = CandlesConfig()
+    tick: TickConfig = TickConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mm_dagster.config import sources
@@ -94,15 +95,14 @@ class Config(Model):
         """A watched market, and the venue that it trades on.
 
         Raises:
-            StopIteration: it is not watched.
+            KeyError: it is not watched.
         """
-        return next(market for market in self.watched if market.symbol == symbol)
+        return _by_symbol(_This(self.markets))[symbol]
 
     @property
     def watched(self) -> list[Market]:
         """Every watched market, in the order of the file."""
-        venues = self.markets.venues
-        return [Market(one.symbol, one.venue, venues[one.venue]) for one in self.markets.markets]
+        return list(_by_symbol(_This(self.markets)).values())
 
     @property
     def kind(self) -> str:
@@ -129,7 +129,7 @@ class Config(Model):
 
     def grids_on(self, symbol: str) -> list[GridConfig]:
         """The grids on one symbol."""
-        return [grid for grid in self.grids if grid.symbol == symbol]
+        return list(_grids_by_symbol(_This(self.grids)).get(symbol, ()))
 
     def hash_of(self, table: str, symbol: str, grid: GridConfig | None = None) -> str:
         """12 hex digits over the keys that change the values of a table's rows: no address, no path, no order.
@@ -172,3 +172,32 @@ def _plain(model: Model, table: str) -> dict[str, Any]:
 
 def _changes(model: Model, table: str) -> bool:
     return not model.only_for_checks and (model.only_for_tables is None or table in model.only_for_tables)
+
+
+class _This:
+    """One object and no other that is equal to it: what was looked up of it is kept without comparing it."""
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _This) and self.of is other.of
+
+
+@lru_cache(maxsize=8)
+def _by_symbol(markets: _This) -> dict[str, Market]:
+    """Each watched market, in the order of the file; stages ask for each of 500 in turn."""
+    venues = markets.of.venues
+    return {one.symbol: Market(one.symbol, one.venue, venues[one.venue]) for one in markets.of.markets}
+
+
+@lru_cache(maxsize=8)
+def _grids_by_symbol(grids: _This) -> dict[str, list[GridConfig]]:
+    """The grids on each market."""
+    found: dict[str, list[GridConfig]] = {}
+    for grid in grids.of:
+        found.setdefault(grid.symbol, []).append(grid)
+    return found

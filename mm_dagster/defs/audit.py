@@ -1,5 +1,7 @@
 """Stage 9, audit: what the operator could have seen, kept where git keeps it."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import polars as pl
 
@@ -10,6 +12,7 @@ from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline import outcomes
 from mm_dagster.pipeline import tick_log as ticks
 from mm_dagster.pipeline.answers import response_figures
+from mm_dagster.pipeline.groups import GROUP_TAG, runs_a_tick
 from mm_dagster.pipeline.snapshots import keep_snapshots
 from mm_dagster.tables.registry import STAGES
 
@@ -94,8 +97,8 @@ def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.Mat
     # By its tag, since a tick that cannot be read must not fail its own page.
     tag = context.run.tags.get(TICK_TAG)
     now = parse_time(tag) if tag else project.now()
-    runs = _runs_before(context)
-    log = ticks.tick_log(project.lake, now, runs, lambda name: _seen(context, runs[name]))
+    runs = _runs_before(context, runs_a_tick(project.config))
+    log = ticks.tick_log(project.lake, now, runs, lambda name: _seen(context, list(runs[name].values())))
     return dg.MaterializeResult(
         metadata={
             **({"last_twelve_hours": picture(log.picture)} if log.picture else {}),
@@ -105,30 +108,43 @@ def tick_log(context: dg.AssetExecutionContext, project: ProjectOfRun) -> dg.Mat
     )
 
 
-def _runs_before(context: dg.AssetExecutionContext) -> dict[str, dg.RunRecord]:
-    """The last runs of the tick by as_of, without this one; of a tick that ran twice the newer one."""
-    found: dict[str, dg.RunRecord] = {}
-    for record in context.instance.get_run_records(dg.RunsFilter(job_name="tick"), limit=ticks.TICKS_LISTED + 1):
+def _runs_before(context: dg.AssetExecutionContext, runs_a_tick: int) -> dict[str, dict[str, dg.RunRecord]]:
+    """The last runs of the tick by as_of and part, without this one; of a part that ran twice the newer one."""
+    many = (ticks.TICKS_LISTED + 1) * runs_a_tick
+    found: dict[str, dict[str, dg.RunRecord]] = {}
+    for record in context.instance.get_run_records(dg.RunsFilter(job_name="tick"), limit=many):
         as_of = record.dagster_run.tags.get(TICK_TAG)
         if as_of and record.dagster_run.run_id != context.run.run_id:
-            found.setdefault(as_of, record)
+            found.setdefault(as_of, {}).setdefault(record.dagster_run.tags.get(GROUP_TAG, ""), record)
     return found
 
 
-def _seen(context: dg.AssetExecutionContext, record: dg.RunRecord) -> ticks.TickRun:
-    """What Dagster knows of the run of a tick."""
-    run_id = record.dagster_run.run_id
+def _seen(context: dg.AssetExecutionContext, records: Sequence[dg.RunRecord]) -> ticks.TickRun:
+    """What Dagster knows of the runs of a tick; one of many markets has several, and each stage is as slow as its
+    slowest.
+    """
+    failed = [one.dagster_run.run_id for one in records if one.dagster_run.is_failure]
+    starts, ends = [one.start_time for one in records], [one.end_time for one in records]
+    stages: dict[str, float] = {}
+    for record in records:
+        for stage, seconds in _stages_of(context, record.dagster_run.run_id).items():
+            stages[stage] = max(seconds, stages.get(stage, 0.0))
+    return ticks.TickRun(
+        failed[0] if failed else records[0].dagster_run.run_id,
+        max(ends) - min(starts) if all(starts) and all(ends) else None,  # type: ignore[type-var, operator]
+        stages,
+        _failure(context, failed[0]) if failed else None,
+    )
+
+
+def _stages_of(context: dg.AssetExecutionContext, run_id: str) -> dict[str, float]:
+    """Seconds of a run by the room of the flow."""
     stages: dict[str, float] = {}
     for step in context.instance.get_run_step_stats(run_id):
         if step.start_time and step.end_time:
             stage = _stage_of(context, step.step_key)
             stages[stage] = stages.get(stage, 0.0) + step.end_time - step.start_time
-    return ticks.TickRun(
-        run_id,
-        record.end_time - record.start_time if record.start_time and record.end_time else None,
-        stages,
-        _failure(context, run_id) if record.dagster_run.is_failure else None,
-    )
+    return stages
 
 
 def _stage_of(context: dg.AssetExecutionContext, asset: str) -> str:

@@ -14,11 +14,14 @@ from mm_dagster.defs.exit import JUDGED
 from mm_dagster.defs.exits import leave_grid
 from mm_dagster.defs.housekeeping import maintenance
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.defs.parts import TICK_APART, turn_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.defs.runs import under_way
 from mm_dagster.errors import ForeseenError
+from mm_dagster.history.memory import Memory
 from mm_dagster.logs import TICK_TAG
+from mm_dagster.pipeline.groups import of_a_tick
 from mm_dagster.pipeline.notify import count_due, follow_receipts, notify_checks, notify_failures, notify_troubles
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.telegram import listen
@@ -168,15 +171,23 @@ every_month = dg.ScheduleDefinition(
     description="The tick, a minute or so after each quarter hour, when the venues have closed their bars.",
 )
 @logs.bound()
-def every_quarter_hour(context: dg.ScheduleEvaluationContext, project: ProjectOfRun) -> dg.RunRequest:
-    """The tick: as_of is the quarter hour that just ended, the partition the day in which its last bar opened."""
+def every_quarter_hour(context: dg.ScheduleEvaluationContext, project: ProjectOfRun) -> list[dg.RunRequest]:
+    """The tick: as_of is the quarter hour that just ended, the partition the day in which its last bar opened.
+
+    Of more markets than `tick.markets_a_run` it is a run for each group; see groups.py for what follows them.
+    """
     as_of = floor_bar(context.scheduled_execution_time + project.ahead)
-    return dg.RunRequest(
-        run_key=iso(as_of),
-        partition_key=partition_of(as_of),
-        run_config={"resources": {"turn": {"config": {"as_of": iso(as_of)}}}},
-        tags={TICK_TAG: iso(as_of)},
-    )
+    return [
+        dg.RunRequest(
+            run_key=iso(as_of) if part.is_whole else f"{iso(as_of)} {part.name}",
+            partition_key=partition_of(as_of),
+            run_config=turn_of(as_of, part),
+            asset_selection=None if part.is_whole else TICK_APART.assets,
+            asset_check_keys=None if part.is_whole else TICK_APART.checks,
+            tags={TICK_TAG: iso(as_of), **part.tags},
+        )
+        for part in of_a_tick(project.config)
+    ]
 
 
 @dg.sensor(
@@ -190,7 +201,7 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -
     """Asks for a run when something is due; the run itself decides again what, and sends."""
     if under_way(context.instance, send_alerts.name, LONGEST_SENDING):
         return dg.SkipReason("the last run is still sending")
-    due = count_due(project)
+    due = _due(project)
     try:
         notify_troubles(project, LASTED)
     except Exception:
@@ -199,6 +210,20 @@ def alerts_are_due(context: dg.SensorEvaluationContext, project: ProjectOfRun) -
     if not due:
         return dg.SkipReason("nothing is due")
     return dg.RunRequest(tags={"mm/due": str(due)})
+
+
+_READ = Memory()
+"""What `alerts_are_due` has read of the history, as long as nobody writes to it: it asks every few seconds."""
+
+
+def _due(project: Project) -> int:
+    """How many messages wait. The clock goes on where the history does not, so that this is counted each time."""
+    # A project of its own, since what is written through one that remembers is not seen by it.
+    seen = Project(project.config_dir, project.data_dir)
+    seen.remember(_READ)
+    due = count_due(seen)
+    seen.keep()
+    return due
 
 
 @dg.sensor(

@@ -32,7 +32,7 @@ def exit_cost(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
         "live_expected_bp",
         "shown_share",
     ]
-    pictures = exhibits.dearest(project, done.newest)
+    pictures = exhibits.dearest(project, done.newest) if job.draws else None
     return dg.MaterializeResult(
         metadata={
             "rows_changed": done.changed,

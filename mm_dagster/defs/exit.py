@@ -7,6 +7,7 @@ from mm_dagster.defs.partitions import history_asset, work
 from mm_dagster.defs.resources import ProjectOfRun, Turn
 from mm_dagster.pipeline import exhibits, findings, judge
 from mm_dagster.pipeline.notify import give_sign_of_life
+from mm_dagster.tables.words import STATES
 
 JUDGED = dg.AssetCheckKey(dg.AssetKey("exit_state"), findings.JUDGED)
 """Looks at the present, so no run over whole days makes it."""
@@ -18,8 +19,8 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
 
     The episode is folded from its activation at every evaluation; the state is a function of stored rows alone. What
     only a live run knows, the last price and the clock, stands beside it in live_state. Of a tick `states` below is the
-    answer of now, the picture the grid that most needs a look; `live_page` leads to the buttons. When it is red: a grid
-    is not judged, so not watched.
+    answer of now, the picture the grid that most needs a look, whole at the full hour and while one is not NORMAL;
+    `live_page` leads to the buttons. When it is red: a grid is not judged, so not watched.
     """
     job = work(context, project, turn)
     done = judge.judge(job)
@@ -32,12 +33,13 @@ def exit_state(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: T
     shown = ["grid_id", "as_of", "state", "literal_state", "since", "recommended_window_minutes"]
     states = exhibits.stacked(done.newest, shown)
     worst = exhibits.worst_grid(done.active, states)
+    whole = job.draws or not set(states["state"].drop_nulls()) <= {STATES[0]}
     return dg.MaterializeResult(
         metadata={
             "rows_changed": done.changed,
             **link,
             "states": preview(states),
-            **(page(exhibits.pictures_of(project, worst, job.window.end)) if worst else {}),
+            **(page(exhibits.pictures_of(project, worst, job.window.end, whole)) if worst else {}),
         },
     )
 

@@ -23,10 +23,11 @@ def grid_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
 
     A running grid is replayed from its activation on, candle by candle: what it bought and sold, what it holds, what
     that is worth, and what waiting may cost. Its configuration is kept with its first evaluation, and a grid that was
-    changed without a new activation is refused. Realised and unrealised profit add up to the total; the picture shows
-    the grid with most at stake. What the figures mean: docs/grid.md.
+    changed without a new activation is refused. Realised and unrealised profit add up to the total; the picture, at
+    the full hour, shows the grid with most at stake. What the figures mean: docs/grid.md.
     """
-    done = judge.assess_risk(work(context, project, turn))
+    job = work(context, project, turn)
+    done = judge.assess_risk(job)
     for grid_id, reason in done.refused.items():
         context.log.error(reason, extra={"grid": grid_id})
     shown = [
@@ -34,7 +35,7 @@ def grid_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tu
         *("liquidation_value", "grid_profit", "unrealised_pnl", "total_pnl", "capital_at_risk", "profit_giveback"),
     ]
     newest = exhibits.stacked(done.newest, shown)
-    drawn = exhibits.equity_of(project, newest)
+    drawn = exhibits.equity_of(project, newest) if job.draws else None
     return dg.MaterializeResult(
         metadata={
             "rows_changed": done.changed,

@@ -1,17 +1,28 @@
-"""Everything below defs/ as one set of definitions, found by Dagster itself."""
+"""Everything below defs/ as one set of definitions."""
 
 import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 
 import dagster as dg
+from dagster.components.definitions import LazyDefinitions
 
 from mm_dagster import environment, logs
+from mm_dagster.defs.internals import forking
 from mm_dagster.environment import VariableError
 
 logger = logging.getLogger(__name__)
+
+MODULES = (
+    "alerts", "audit", "automation", "books", "calibration", "evaluation", "execution", "exit", "exits", "grid",
+    "groups", "housekeeping", "makers", "market", "paper", "portfolio", "proofs", "queue", "reconcile", "recorded",
+    "regime", "resources", "strategies",
+)  # fmt: skip
+"""The modules with definitions of Dagster's. Named, since to look for them takes each process half a second: Dagster
+reads the source of every module and describes all components that are installed."""
 
 
 def load() -> dg.Definitions:
@@ -29,10 +40,19 @@ def load() -> dg.Definitions:
         logger.error("%s", error)
         raise
     with _uncollected():
-        # Dagster looks for the project's name in a pyproject.toml; a wheel has a copy of it among what is shipped.
-        found = dg.load_from_defs_folder(path_within_project=environment.shipped())
+        found = dg.Definitions.merge(*(_of_module(name) for name in MODULES))
     _keep_what_is_loaded()
+    forking.fork_runs()
     return found
+
+
+def _of_module(name: str) -> dg.Definitions:
+    """What a module defines: what its function says that is decorated `@dg.definitions`, or all that it holds."""
+    module = import_module(f"mm_dagster.defs.{name}")
+    for value in vars(module).values():
+        if isinstance(value, LazyDefinitions):
+            return value()
+    return dg.load_definitions_from_modules([module])
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def account_snapshot(context: dg.AssetExecutionContext, project: ProjectOfRun, t
     Read with a read-only key; the program places no order. Without keys there are no rows, and what the grids hold is
     modelled from candles.
     """
-    read, problems = collect.collect_accounts(project, turn.time, context.run.run_id)
+    read, problems = collect.collect_accounts(project, turn.time, context.run.run_id, is_part=bool(turn.symbols))
     for problem in problems:
         context.log.error(problem)
     shown = read.select("venue", "as_of", "complete", pl.col("balances", "open_orders", "fills").list.len())
@@ -95,7 +95,7 @@ def grid_bot(context: dg.AssetExecutionContext, project: ProjectOfRun, turn: Tur
     Read with a read-only key of OKX, Bitget or Bybit. A bot that stopped there is a response `stopped`, a changed one a
     new episode of its grid; either counts when it was told twice. Without keys there are no rows.
     """
-    done = follow_bots(project, turn.time, context.run.run_id)
+    done = follow_bots(project, turn.time, context.run.run_id, is_part=bool(turn.symbols))
     for problem in done.problems:
         context.log.error(problem)
     for sentence in done.done:

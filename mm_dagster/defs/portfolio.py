@@ -25,7 +25,7 @@ def portfolio_risk(context: dg.AssetExecutionContext, project: ProjectOfRun, tur
     """
     job = work(context, project, turn)
     done = portfolio.assess_portfolio(job)
-    picture = exhibits.night_of_all(project, job.window.end) if job.tick else None
+    picture = exhibits.night_of_all(project, job.window.end) if job.draws else None
     shown = [
         *("quote", "grids", "capital", "var_5_24h", "es_5_24h", "var_1_24h", "diversification", "counts_as"),
         *("p_half_break_24h", "all_stops", "drawdown_share", "drawdown_level", "reason"),

@@ -1,7 +1,8 @@
 """What puts the past right by itself: days that are missing, days that are stale, and a second look at yesterday.
 
 A tick puts the last `history.catch_up_days` right; what lies further back is asked for here, oldest first, a month at
-a time, and never while a tick is under way. Runs of the job `history` send nothing: only the newest state is news.
+a time, many markets in groups, and never while a tick is under way. Runs of the job `history` send nothing: only the
+newest state is news.
 """
 
 import json
@@ -11,11 +12,14 @@ import dagster as dg
 
 from mm_dagster import logs
 from mm_dagster.bars import Span, midnight
+from mm_dagster.config.whole import Config
 from mm_dagster.defs.automation import BETWEEN, history, tick
 from mm_dagster.defs.describe import KIND_TAG, RECONCILE
 from mm_dagster.defs.partitions import partition_of, range_tags
+from mm_dagster.defs.parts import APART
 from mm_dagster.defs.resources import ProjectOfRun
 from mm_dagster.defs.runs import under_way
+from mm_dagster.pipeline.groups import ASKED_TAG, groups
 from mm_dagster.pipeline.repairs import Repair, choose, repairs, second_look
 
 RECONCILE_TAG = "mm/reconcile"
@@ -42,7 +46,7 @@ def the_past_is_not_whole(
     if repair is None:
         waiting = f"; {len(tried)} were tried in vain and wait" if tried else ""
         return dg.SensorResult(skip_reason=f"nothing is missing or stale{waiting}", cursor=json.dumps(tried))
-    return dg.SensorResult(run_requests=[request(repair)], cursor=json.dumps(tried))
+    return dg.SensorResult(run_requests=requests(repair, project.config), cursor=json.dumps(tried))
 
 
 def request(repair: Repair) -> dg.RunRequest:
@@ -51,6 +55,25 @@ def request(repair: Repair) -> dg.RunRequest:
         run_config={"resources": {"turn": {"config": {"symbols": list(repair.symbols)}}}},
         tags=_tags(repair.span, repair.why),
     )
+
+
+def requests(repair: Repair, config: Config) -> list[dg.RunRequest]:
+    """The runs that put it right: of more markets than one run is to have a run for each group.
+
+    What needs all markets is missing after them, and the next repair.
+    """
+    parts = groups(repair.symbols, config.markets.tick.markets_a_run)
+    if len(parts) == 1:
+        return [request(repair)]
+    return [
+        dg.RunRequest(
+            run_config={"resources": {"turn": {"config": {"symbols": list(part.symbols)}}}},
+            asset_selection=APART.assets,
+            asset_check_keys=APART.checks,
+            tags={**_tags(repair.span, repair.why), **part.tags, ASKED_TAG: f"{RECONCILE} {repair.name}"},
+        )
+        for part in parts
+    ]
 
 
 @dg.schedule(

@@ -29,6 +29,7 @@ from mm_dagster.bars import iso
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history import sqlite_files
 from mm_dagster.history.lake import Lake
+from mm_dagster.history.places import FILES, Place
 
 FORMAT = 1
 PARTS = ("history", "mirror", "config", "orders", "dagster")
@@ -41,6 +42,8 @@ _ANY = "main"
 _READY = ".restored"
 """What was unpacked and proven, on its way to its place: when this folder is there, a restore did not end."""
 _NEWS = "restore.json"
+_CLEARED = ".cleared"
+"""Within the history that was unpacked: what the object storage held before is moved aside already."""
 _LOGIN_IN_ADDRESS = re.compile(rb"://[^/\s\"]*@")
 
 Advance = Callable[[int], None]
@@ -58,10 +61,12 @@ class Places:
     Attributes:
         data: holds `history`, `mirror`, `config` and `orders`.
         dagster: Dagster's storage.
+        files: where the files of the history are, if that is not its folder: a prefix of a bucket.
     """
 
     data: Path
     dagster: Path
+    files: Place | None = None
 
     def of(self, part: str) -> Path:
         return self.dagster if part == "dagster" else self.data / part
@@ -92,7 +97,7 @@ def stage(places: Places, folder: Path) -> tuple[str, ...]:
     left_out = []
     for part in PARTS:
         _refuse_links(places.of(part), part)
-    Lake(places.of("history")).copy_to(folder / "history")
+    Lake(places.of("history"), place=places.files).copy_to(folder / "history")
     if (places.of("mirror") / ".git").is_dir():
         (folder / "mirror").mkdir()
         # Imported here because every command asks this module whether a restore ended, and few need git.
@@ -201,7 +206,9 @@ def restore(archive: Path, places: Places, *, force: bool, advance: Advance) -> 
     if (places.data / _READY / _NEWS).is_file():
         # All of an earlier one was proven, and a part of it may stand in its place already: it comes first.
         _move_in(places)
-    there = [places.of(part) for part in PARTS if _holds_anything(places.of(part))]
+    there: list[object] = [places.of(part) for part in PARTS if _holds_anything(places.of(part))]
+    if places.files is not None and places.files.holds_a_lake():
+        there.append(places.files)
     if there and not force:
         raise BackupError(f"{there[0]}: is not empty; choose another folder with --data, or --force to move it aside")
     try:
@@ -242,6 +249,8 @@ def _move_in(places: Places) -> None:
     ready = places.data / _READY
     news = json.loads((ready / _NEWS).read_text())
     aside = places.data / news["aside"] if news["aside"] else None
+    if places.files is not None:
+        _upload(ready / "history", places.files, news["aside"])
     for part in PARTS:
         place, new = places.of(part), ready / part
         if aside and part in news["old"] and not (aside / part).exists() and place.exists():
@@ -254,6 +263,33 @@ def _move_in(places: Places) -> None:
     # First what says that it goes on, lest it goes on without its parts.
     (ready / _NEWS).unlink()
     shutil.rmtree(ready, ignore_errors=True)
+
+
+def _upload(history: Path, place: Place, aside: str | None) -> None:
+    """Brings the files of a lake to its place in object storage; killed at any instant, it can be called again.
+
+    Args:
+        history: what was unpacked; only its catalogue stays.
+        place: where its files belong.
+        aside: below which name what was there is kept; None: nothing was.
+
+    Raises:
+        LakeError: the storage does not store it.
+    """
+    files = sorted((history / FILES).rglob("*.parquet"))
+    if aside and not (history / _CLEARED).exists():
+        place.set_aside(aside)
+        (history / _CLEARED).touch()
+    for path in files:
+        place.put(path, path.relative_to(history).as_posix())
+        path.unlink()
+    shutil.rmtree(history / FILES, ignore_errors=True)
+    said = history / "lake.json"
+    if said.exists():
+        # Last of all: it says that a lake is there.
+        place.write(said.name, said.read_bytes())
+        said.unlink()
+    (history / _CLEARED).unlink(missing_ok=True)
 
 
 def _move(source: Path, target: Path) -> None:

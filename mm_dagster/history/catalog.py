@@ -32,7 +32,6 @@ class SqliteCatalog:
     extensions = ("ducklake", "sqlite_scanner")
     name = "catalog.sqlite"
     secret: str | None = None
-    turn: str | None = None
 
     def identity(self) -> Hashable | None:
         """Tells one catalogue from another at the same place; None: there is none."""
@@ -91,9 +90,9 @@ class PostgresCatalog:
         return f"CREATE SECRET catalogue (TYPE postgres, PASSWORD '{_in_sql(self.password)}')"
 
     @property
-    def turn(self) -> str | None:
-        """The statement that attaches the server as `turn`, to take the writers' lock there."""
-        return f"ATTACH '{_in_sql(_conninfo(self.parameters))}' AS turn (TYPE postgres, READ_ONLY, SECRET catalogue)"
+    def server(self) -> str:
+        """The statement that attaches the server itself as `server`, to ask it what it knows."""
+        return f"ATTACH '{_in_sql(_conninfo(self.parameters))}' AS server (TYPE postgres, READ_ONLY, SECRET catalogue)"
 
     def attached(self, *, read_only: bool) -> str:
         """What follows `ducklake:` in an ATTACH; nothing secret.

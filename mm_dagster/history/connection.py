@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import duckdb
 import polars as pl
@@ -18,8 +21,15 @@ from mm_dagster import logs
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
 
+if TYPE_CHECKING:
+    from mm_dagster.history.places import Place
+
 METADATA = "__ducklake_metadata_history"
 """What DuckLake calls the database of its own tables, when the lake is attached as `history`."""
+_LOOKS = (0.0, 0.2, 1.0, 2.0)
+"""Seconds before each look at what was uploaded."""
+_PATIENT = 8
+"""Repetitions of each request of the last look: a storage that throttles is no storage that lost something."""
 _INLINE_ROWS = 50
 """Commits of fewer rows stay in the catalogue until the upkeep flushes them: a tick writes no file."""
 
@@ -43,19 +53,91 @@ class Commit:
     span: str
 
 
+_before_commit: ContextVar[Callable[[], None]] = ContextVar("before_commit", default=lambda: None)
+
+
+@contextmanager
+def refusing(check: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile no commit of this thread is made before a check, which raises where none may be."""
+    token = _before_commit.set(check)
+    try:
+        yield
+    finally:
+        _before_commit.reset(token)
+
+
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection, commit: Commit) -> Iterator[None]:
     """One commit with its message. Whoever fails in it must close the connection, which rolls back."""
     said = {"run_id": commit.run_id, "asset": commit.asset, "span": commit.span}
     asked = logs.request_id()
     extra = json.dumps(said | ({"request_id": asked} if asked else {}))
+    with proven(connection):
+        yield
+        connection.execute(
+            "CALL history.set_commit_message('mm_dagster', ?, extra_info => ?)",
+            [f"{commit.asset} {commit.span}".strip(), extra],
+        )
+
+
+@contextmanager
+def proven(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """One commit, before which all that it uploaded to object storage is read back; see `transaction`.
+
+    A storage that says 200 and stores nothing would leave a table that nobody can read.
+
+    Raises:
+        LakeError: something that was uploaded is not there.
+    """
+    [(reached,)] = connection.execute("SELECT current_setting('allowed_directories')").fetchall()
+    uploads_to = next((str(one) for one in reached if "://" in str(one)), None)
+    if uploads_to:
+        connection.execute("CALL truncate_duckdb_logs()")
     connection.execute("BEGIN")
     yield
-    connection.execute(
-        "CALL history.set_commit_message('mm_dagster', ?, extra_info => ?)",
-        [f"{commit.asset} {commit.span}".strip(), extra],
-    )
+    if uploads_to:
+        _read_back(connection, uploads_to)
+    _before_commit.get()()
     connection.execute("COMMIT")
+
+
+def _read_back(connection: duckdb.DuckDBPyConnection, files: str) -> None:
+    """Reads every value of all that a writer uploaded since its transaction began.
+
+    Args:
+        connection: of `reach_only`, with its log of requests.
+        files: the prefix below which it writes, with bucket and slash.
+    """
+    asked = connection.execute(
+        "SELECT DISTINCT request.url FROM duckdb_logs_parsed('HTTP') WHERE request.type IN ('PUT', 'POST')"
+    ).fetchall()
+    # A bucket is a part of the path or of the host; what follows it is the same.
+    inside = "/" + files.removeprefix("s3://").partition("/")[2]
+    paths = [unquote(str(url).partition("?")[0]) for (url,) in asked]
+    names = sorted({quoted(path.partition(inside)[2]) for path in paths if inside in path})
+    if not names:
+        return
+    listed = ", ".join(f"'{quoted(files)}{name}'" for name in names)
+    query = (
+        "SELECT bit_xor(hash(COLUMNS(*))) "
+        f"FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+    )
+    # Of its own, since DuckDB repeats a request for what is not there as often as one that failed.
+    with connection.cursor() as cursor:
+        for pause in _LOOKS:
+            time.sleep(pause)
+            cursor.execute(f"SET SESSION http_retries = {0 if pause < _LOOKS[-1] else _PATIENT}")
+            try:
+                cursor.execute(query).fetchall()
+                return
+            except duckdb.HTTPException as error:
+                wrong: Exception = error
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                wrong = error
+    raise LakeError(
+        f"{files.removesuffix('/')}: the storage said that it had stored {len(names)} files, and reading them back "
+        f"failed ({one_line(wrong)}); nothing was committed. Run it again, and ask who runs the storage"
+    ) from wrong
 
 
 @contextmanager
@@ -70,11 +152,14 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def asking() -> Iterator[None]:
-    """What is wrong with a query is told in one line."""
+def asking(place: Place) -> Iterator[None]:
+    """What is wrong with a query, or with the place of the files, is told in one line."""
     try:
         yield
     except duckdb.Error as error:
+        told = place.explain(error)
+        if told:
+            raise LakeError(told) from error
         raise LakeError(f"{one_line(error)}; `mm sql` lists what there is") from error
     except pl.exceptions.DuplicateError as error:
         raise LakeError("two columns of the answer have one name; give each its own with AS") from error
@@ -115,15 +200,13 @@ def extension_path(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def load(catalog: SqliteCatalog | PostgresCatalog) -> duckdb.DuckDBPyConnection:
-    """A connection that knows how to attach a lake with such a catalogue."""
-    connection = duckdb.connect(config={"python_enable_replacements": "false", "allow_unredacted_secrets": "false"})
-    for name in catalog.extensions:
-        path = extension_path(name)
-        if path:
-            connection.execute(f"LOAD '{quoted(path)}'")
-        else:
-            connection.execute(f"INSTALL {name}; LOAD {name}")
+def load(catalog: SqliteCatalog | PostgresCatalog, place: Place) -> duckdb.DuckDBPyConnection:
+    """A connection that knows how to attach a lake with such a catalogue, and its files in such a place.
+
+    Raises:
+        LakeError: the package of object storage is not installed.
+    """
+    connection = _connected((*catalog.extensions, *place.extensions), place)
     # GLOBAL: of the cursors too.
     connection.execute("SET GLOBAL timezone = 'UTC'")
     # It would be drawn on stdout, among the rows.
@@ -133,9 +216,41 @@ def load(catalog: SqliteCatalog | PostgresCatalog) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def load_files(place: Place) -> duckdb.DuckDBPyConnection:
+    """A connection that reads Parquet files of a place, and knows no lake.
+
+    Raises:
+        LakeError: the package of object storage is not installed.
+    """
+    connection = _connected(place.extensions, place)
+    connection.execute("SET timezone = 'UTC'")
+    return connection
+
+
+def _connected(extensions: tuple[str, ...], place: Place) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"python_enable_replacements": "false", "allow_unredacted_secrets": "false"})
+    for name in extensions:
+        path = extension_path(name)
+        if path is None and name in place.extensions:
+            raise LakeError(
+                f"{place}: needs the package duckdb-extension-{name} in version {duckdb.__version__}; install "
+                "mm-dagster[s3]"
+            )
+        if path:
+            connection.execute(f"LOAD '{quoted(path)}'")
+        else:
+            connection.execute(f"INSTALL {name}; LOAD {name}")
+    for name, value in place.settings().items():
+        connection.execute(f"SET GLOBAL {name} = {value}")
+    secret = place.secret()
+    if secret is not None:
+        connection.execute(secret)
+    return connection
+
+
 def attach(
     connection: duckdb.DuckDBPyConnection,
-    files: Path,
+    place: Place,
     catalog: SqliteCatalog | PostgresCatalog,
     *,
     read_only: bool,
@@ -146,14 +261,14 @@ def attach(
 
     Args:
         connection: see `load`.
-        files: the folder of its Parquet files, given each time, since the catalogue remembers where they once were.
+        place: where its Parquet files are, given each time, since the catalogue remembers where they once were.
         catalog: what knows them.
         read_only: for a reader.
         create: begin a lake where there is none; else that is an error.
         at: as it was stored at that time; None: as it is now.
     """
     options = [
-        f"DATA_PATH '{quoted(files)}'",
+        f"DATA_PATH '{quoted(place.url('files'))}'",
         "OVERRIDE_DATA_PATH true",
         f"CREATE_IF_NOT_EXISTS {str(create).lower()}",
         *catalog.options(read_only=read_only),
@@ -165,8 +280,18 @@ def attach(
     connection.execute("USE history")
 
 
-def lock_down(connection: duckdb.DuckDBPyConnection, files: Path) -> None:
+def lock_down(connection: duckdb.DuckDBPyConnection, place: Place) -> None:
     """From now on it reaches no file but the lake's own, loads nothing, and cannot be told otherwise."""
-    connection.execute(f"SET allowed_directories = ['{quoted(files)}/']")
-    connection.execute("SET enable_external_access = false")
+    reach_only(connection, place)
     connection.execute("SET lock_configuration = true")
+
+
+def reach_only(connection: duckdb.DuckDBPyConnection, place: Place) -> None:
+    """From now on it reaches no file but the lake's own: any other is refused before it is asked for."""
+    connection.execute(f"SET allowed_directories = ['{quoted(place.url('files'))}/']")
+    connection.execute("SET enable_external_access = false")
+
+
+def log_uploads(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on a writer remembers its requests, so that `proven` knows what it uploaded."""
+    connection.execute("CALL enable_logging('HTTP')")

@@ -1,7 +1,8 @@
 """The copies of a SQLite catalogue beside itself: one a day, numbered, each proven before an older one leaves.
 
 They are numbered and not only dated, since a clock that jumped would make an old one the newest. What a copy knows
-stays on disk as long as the copy does, so that each of them is a whole lake.
+stays on disk as long as the copy does, so that each of them is a whole lake. Where the files are in object storage,
+each copy goes there, too: this computer may be what is lost.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mm_dagster.history import connection as connections
 from mm_dagster.history import marker, sqlite_files
 from mm_dagster.history.catalog import SqliteCatalog
 from mm_dagster.history.connection import LakeError, one_line
+from mm_dagster.history.places import Place
 
 FOLDER = "copies"
 KEPT = 7
@@ -47,38 +49,51 @@ def kept(folder: Path) -> list[Copy]:
     return sorted(found)
 
 
-def make(folder: Path, catalog: SqliteCatalog, today: datetime) -> None:
+def make(folder: Path, place: Place, catalog: SqliteCatalog, today: datetime) -> None:
     """Copies the catalogue as of one moment, proves the copy, and only then lets it take its place.
 
     Raises:
         LakeError: the disk is full, or the copy cannot be read. The older copies are as they were.
     """
-    place = folder / FOLDER
+    here = folder / FOLDER
     older = kept(folder)
     day = f"{today:%Y-%m-%d}"
     number = older[-1].number + (older[-1].day != day) if older else 1
-    target = place / f"catalog-{number:06}-{day}.sqlite"
-    fresh = place / f".{target.name}.part"
+    target = here / f"catalog-{number:06}-{day}.sqlite"
+    fresh = here / f".{target.name}.part"
     try:
-        place.mkdir(exist_ok=True)
+        here.mkdir(exist_ok=True)
         _remove(fresh)
         sqlite_files.copy([(catalog.path, fresh)])
         sqlite_files.without_log(fresh)
-        prove(fresh, folder)
+        prove(fresh, place)
         with fresh.open("rb+") as file:
             os.fsync(file.fileno())
         fresh.replace(target)
+        if place.is_remote:
+            place.put(target, f"{FOLDER}/{target.name}")
     except sqlite_files.SqliteFileError as error:
         raise LakeError(f"{target}: {error}; is the disk full? The older copies are kept") from error
     except OSError as error:
         raise LakeError(f"{target}: {error.strerror or error}; the older copies are kept") from error
     finally:
         _remove(fresh)
-    for copy in kept(folder)[:-KEPT]:
+    old = kept(folder)[:-KEPT]
+    for copy in old:
         copy.path.unlink(missing_ok=True)
+    if place.is_remote:
+        place.delete(f"{FOLDER}/{copy.path.name}" for copy in old)
 
 
-def prove(path: Path, folder: Path) -> None:
+def fetch(folder: Path, place: Place) -> None:
+    """Brings the copies here that are in object storage alone."""
+    here = {copy.path.name for copy in kept(folder)}
+    for file in place.files(FOLDER) if place.is_remote else ():
+        if _NAME.fullmatch(file.base) and file.base not in here:
+            place.fetch(file.name, folder / FOLDER / file.base)
+
+
+def prove(path: Path, place: Place) -> None:
     """Checks a copy: every page of it, that DuckLake attaches it, and that it is of this lake.
 
     Raises:
@@ -87,12 +102,12 @@ def prove(path: Path, folder: Path) -> None:
     try:
         sqlite_files.check(path)
         catalog = SqliteCatalog(path)
-        connection = connections.load(catalog)
+        connection = connections.load(catalog, place)
         try:
-            connections.attach(connection, folder / "files", catalog, read_only=True)
+            connections.attach(connection, place, catalog, read_only=True)
             # A table that every lake has; its rows may lie in a file that is lost.
             connection.execute("DESCRIBE lake_schema").fetchall()
-            marker.is_settled(folder, connection)
+            marker.is_settled(place, connection)
         finally:
             connection.close()
     except (sqlite_files.SqliteFileError, duckdb.Error) as error:
@@ -114,12 +129,12 @@ def known_names(folder: Path) -> set[str]:
     return {Path(path).name for paths in found for path in paths}
 
 
-def newest_usable(folder: Path) -> tuple[Copy | None, list[str]]:
+def newest_usable(folder: Path, place: Place) -> tuple[Copy | None, list[str]]:
     """The newest copy that can be used, and what was wrong with newer ones, in a line each."""
     wrong = []
     for copy in reversed(kept(folder)):
         try:
-            prove(copy.path, folder)
+            prove(copy.path, place)
         except LakeError as error:
             wrong.append(str(error))
         else:
@@ -127,7 +142,7 @@ def newest_usable(folder: Path) -> tuple[Copy | None, list[str]]:
     return None, wrong
 
 
-def examine(folder: Path, now: datetime) -> str:
+def examine(folder: Path, place: Place, now: datetime) -> str:
     """How many copies there are, and how old the newest is.
 
     Raises:
@@ -135,14 +150,14 @@ def examine(folder: Path, now: datetime) -> str:
     """
     found = kept(folder)
     if not found:
-        since = marker.read(folder)
-        made = (folder / marker.NAME).stat().st_mtime if since else now.timestamp()
+        since = [file.changed_ns / 1e9 for file in place.files("") if file.name == marker.NAME]
+        made = since[0] if since else now.timestamp()
         if now - datetime.fromtimestamp(made, UTC) > OLD:
             raise LakeError(f"{folder / FOLDER}: no copy of the catalogue; run the job `maintenance`, see its log")
         return "no copy of the catalogue yet; the first night makes one"
     newest = found[-1]
     try:
-        prove(newest.path, folder)
+        prove(newest.path, place)
     except LakeError as error:
         raise LakeError(f"{error}; run the job `maintenance`, which makes another copy") from error
     made_at = datetime.fromtimestamp(newest.path.stat().st_mtime, UTC)

@@ -6,14 +6,11 @@ differ, and say in the commit which run wrote what. A lake that has lost its cat
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import polars as pl
@@ -25,9 +22,10 @@ from mm_dagster.history.connection import METADATA, asking, count, interruptible
 from mm_dagster.history.connection import Commit as Commit
 from mm_dagster.history.connection import LakeError as LakeError
 from mm_dagster.history.memory import Recall, Stamp
+from mm_dagster.history.places import Folder, Place
 from mm_dagster.history.reader import is_behind, parts
+from mm_dagster.history.rows import Staged, key_of, listed, refuse_invalid, replace, same_key, selection, stage
 from mm_dagster.history.rows import Written as Written
-from mm_dagster.history.rows import key_of, listed, refuse_invalid, replace, same_key, selection
 from mm_dagster.history.sessions import Sessions
 from mm_dagster.history.sources import EVERY_SOURCE, Sources
 from mm_dagster.tables import registry
@@ -39,12 +37,16 @@ _GIVEN = "EXISTS (SELECT 1 FROM __new n WHERE {same})"
 class Lake:
     """The history below one folder. One instance may be used by several threads; processes take turns by the lock."""
 
-    def __init__(self, folder: Path, catalog: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, catalog: str | None = None, place: Place | None = None, *, half: bool = False
+    ) -> None:
         """Opens the history, and makes it with all its tables where there is none.
 
         Args:
             folder: holds `catalog.sqlite`, `files/` and `write.lock`; may be moved as a whole.
             catalog: address of a PostgreSQL database that is the catalogue, with its password; None: SQLite.
+            place: where its files are, in place of the folder: a prefix of a bucket.
+            half: half a copy of another lake will do, see transfer.py.
 
         Raises:
             LakeError: it was written by a newer program, has lost its catalogue, or is not readable.
@@ -54,7 +56,7 @@ class Lake:
             known = SqliteCatalog(folder / "catalog.sqlite") if catalog is None else PostgresCatalog.at(catalog)
         except ValueError as error:
             raise LakeError(f"the address of the catalogue {error}") from None
-        self.sessions = Sessions(folder, known)
+        self.sessions = Sessions(folder, known, place, half=half)
         self._sources = EVERY_SOURCE
         self._used: set[str] = set()
         self._recall: Recall | None = None
@@ -182,6 +184,10 @@ class Lake:
                 self._used |= schema.used_tables(reader)
         return table not in self._used
 
+    def ever_held(self, table: str) -> bool:
+        """Whether a table holds a row, or once held one."""
+        return not self._was_never_used(table)
+
     def sql(self, query: str) -> pl.DataFrame:
         """One query in DuckDB's SQL, with the tables under their bare names; times are UTC.
 
@@ -194,7 +200,7 @@ class Lake:
         return self._recalled(("sql", query), lambda: self._checked(query))
 
     def _checked(self, query: str) -> pl.DataFrame:
-        with self.sessions.reading() as reader, asking():
+        with self.sessions.reading() as reader, asking(self.sessions.place):
             wall.check(reader.connection, query)
             return reader.execute(query).pl()
 
@@ -213,7 +219,7 @@ class Lake:
         """
         with self.sessions.reading():
             pass  # the lake is there and complete
-        with interruptible(), asking():
+        with interruptible(), asking(self.sessions.place):
             begun = False
             for attempt in range(2):
                 with self.sessions.reading_at(at, anew=attempt > 0) as connection:
@@ -273,12 +279,11 @@ class Lake:
             ).pl()
 
     def size(self) -> dict[str, int]:
-        """How many files there are below its folder, and their bytes."""
-        sizes = []
-        for path in self.sessions.folder.rglob("*"):
-            with suppress(FileNotFoundError):  # the upkeep clears away meanwhile
-                if path.is_file():
-                    sizes.append(path.stat().st_size)
+        """How many files there are below its folder, and in object storage, and their bytes."""
+        places: list[Place] = [Folder(self.sessions.folder)]
+        if self.sessions.place.is_remote:
+            places.append(self.sessions.place)
+        sizes = [file.size for place in places for file in place.files("")]
         return {"files": len(sizes), "bytes": sum(sizes)}
 
     def check(self) -> str:
@@ -287,19 +292,19 @@ class Lake:
         Raises:
             LakeError: the catalogue is damaged, or files are lost or hold other bytes than they did.
         """
-        checksums.refuse_changed(self.sessions.folder)
+        checksums.refuse_changed(self.sessions.place)
         if isinstance(self.sessions.catalog, SqliteCatalog):
             with self.sessions.reading():
                 pass
-            upkeep.refuse_damage(self.sessions.folder, self.sessions.catalog)
+            upkeep.refuse_damage(self.sessions.folder, self.sessions.place, self.sessions.catalog)
         with self.sessions.reading() as reader:
             rows = sum(
                 n for table in registry.TABLES for (n,) in reader.execute(f"SELECT count(*) FROM {table}").fetchall()
             )
-            strange = upkeep.strange_files(self.sessions.folder, reader.connection)
+            strange = upkeep.strange_files(self.sessions.place, reader.connection)
         extent = self._extent()
         return (
-            f"{self.sessions.folder}: {rows:,} rows, {extent['files']} files, {extent['bytes'] / 1e6:.1f} MB, "
+            f"{self.sessions.place}: {rows:,} rows, {extent['files']} files, {extent['bytes'] / 1e6:.1f} MB, "
             f"{extent['snapshots']} snapshots{strange}"
         )
 
@@ -311,7 +316,7 @@ class Lake:
         """
         if not isinstance(self.sessions.catalog, SqliteCatalog):
             return "the catalogue is on a server: copy it with pg_dump, see docs/deployment.md"
-        return copies.examine(self.sessions.folder, datetime.now(UTC))
+        return copies.examine(self.sessions.folder, self.sessions.place, datetime.now(UTC))
 
     # writing ------------------------------------------------------------------------------------------------------
 
@@ -344,7 +349,24 @@ class Lake:
             ValueError: the frame has rows outside of what is replaced, or the table no such column to select by.
             LakeError: a row breaks a rule of the table, or the history cannot be written. Nothing was written.
         """
-        where, values = selection(table, span, symbols, grids)
+        return self.put(self.staged(table, frame, span=span, symbols=symbols, grids=grids), commit)
+
+    def staged(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        *,
+        span: Span,
+        symbols: Sequence[str] | None = None,
+        grids: Sequence[str] | None = None,
+    ) -> Staged:
+        """The first half of `write`, with its arguments: all of it that needs no lock.
+
+        Raises:
+            ValueError: see `write`.
+            LakeError: a row breaks a rule of the table.
+        """
+        within, values = selection(table, span, symbols, grids)
         rows = self._conformed(frame, table)
         column = registry.time_column(table)
         inside = span.opens(column) if column == "open_time" else span.closes("as_of")
@@ -355,7 +377,18 @@ class Lake:
         outside = rows.filter(~inside)
         if outside.height:
             raise ValueError(f"{table}: {outside.height} rows lie outside of {span}: {key_of(outside, table)}")
-        return self._replace(table, rows, where, values, commit)
+        return stage(table, rows, self._giving_way(table, within), values, within)
+
+    def put(self, staged: Staged, commit: Commit) -> Written:
+        """The second half of `write`: under the lock, what differs is found, written and committed.
+
+        Raises:
+            LakeError: the history cannot be written. Nothing was written.
+        """
+        if not staged.rows.num_rows and self._was_never_used(staged.table):
+            return Written(0, 0, 0)
+        with self.sessions.writing() as connection:
+            return replace(connection, staged, commit)
 
     def upsert(self, table: str, frame: pl.DataFrame, *, commit: Commit) -> Written:
         """Inserts rows, each in place of the one with the same key; all others stay.
@@ -363,23 +396,19 @@ class Lake:
         Raises:
             LakeError: a row breaks a rule of the table, or the history cannot be written. Nothing was written.
         """
-        rows = self._conformed(frame, table)
-        return self._replace(table, rows, _GIVEN.format(same=same_key(table)), [], commit)
+        given = _GIVEN.format(same=same_key(table))
+        return self.put(stage(table, self._conformed(frame, table), self._giving_way(table, given), [], None), commit)
 
     def _conformed(self, frame: pl.DataFrame, table: str) -> pl.DataFrame:
         rows = self._sources.signed(registry.conform(frame, table), table)
         refuse_invalid(rows, table)
         return rows
 
-    def _replace(self, table: str, rows: pl.DataFrame, where: str, values: list[Any], commit: Commit) -> Written:
-        if rows.is_empty() and self._was_never_used(table):
-            return Written(0, 0, 0)
+    def _giving_way(self, table: str, where: str) -> str:
+        """Of the stored rows that are selected those that new ones replace."""
         in_force = self.in_force(table)
-        if in_force != "true":
-            # A row of another source gives way only to a new one in its place.
-            where = f"({where}) AND ({in_force} OR {_GIVEN.format(same=same_key(table))})"
-        with self.sessions.writing() as connection:
-            return replace(connection, table, rows, where, values, commit)
+        # A row of another source gives way only to a new one in its place.
+        return where if in_force == "true" else f"({where}) AND ({in_force} OR {_GIVEN.format(same=same_key(table))})"
 
     def in_force(self, table: str) -> str:
         """What selects the rows of the sources in force, in SQL."""
@@ -425,8 +454,8 @@ class Lake:
         """
         before = self._extent()
         if isinstance(self.sessions.catalog, SqliteCatalog):
-            upkeep.refuse_damage(self.sessions.folder, self.sessions.catalog)
-        checksums.refuse_changed(self.sessions.folder)
+            upkeep.refuse_damage(self.sessions.folder, self.sessions.place, self.sessions.catalog)
+        checksums.refuse_changed(self.sessions.place)
         upkeep.wait_for_readers(self.sessions.folder, self.sessions.catalog, self.sessions.writing)
         until = datetime.now(UTC) - timedelta(days=keep_days)
         with self.sessions.writing() as connection:
@@ -434,9 +463,14 @@ class Lake:
             if quiet:
                 upkeep.tidy(connection, until)
             orphans = upkeep.clear(
-                self.sessions.folder, self.sessions.catalog, connection, datetime.now(UTC), quiet=quiet
+                self.sessions.folder,
+                self.sessions.place,
+                self.sessions.catalog,
+                connection,
+                datetime.now(UTC),
+                quiet=quiet,
             )
-            checksums.note(self.sessions.folder)
+            checksums.note(self.sessions.place)
         after = self._extent()
         extents = {
             f"{name}_{when}": part[name] for when, part in (("before", before), ("after", after)) for name in part
@@ -447,7 +481,7 @@ class Lake:
         """A whole lake of this moment in a new folder, which can be attached like this one.
 
         Nobody writes meanwhile, and nobody waits for long: a Parquet file never changes, so it is linked and not
-        copied where both folders are on one disk.
+        copied where both folders are on one disk. From object storage it is fetched, which takes as long as that takes.
 
         Raises:
             LakeError: the catalogue is no file of this folder, a file holds other bytes than it did, or the copy cannot
@@ -458,7 +492,7 @@ class Lake:
                 f"{self.sessions.folder}: the catalogue is in a database server; save that with pg_dump, and the "
                 "Parquet files as files"
             )
-        checksums.refuse_changed(self.sessions.folder)
+        checksums.refuse_changed(self.sessions.place)
         catalog = self.sessions.catalog.path
         with self.sessions.writing():
             try:
@@ -466,15 +500,12 @@ class Lake:
                 sqlite_files.copy([(catalog, folder / catalog.name)])
             except sqlite_files.SqliteFileError as error:
                 raise LakeError(f"{catalog}: {error}") from error
-            if marker.read(self.sessions.folder) is not None:
-                shutil.copyfile(self.sessions.folder / marker.NAME, folder / marker.NAME)
-            for path in sorted((self.sessions.folder / "files").rglob("*.parquet")):
-                target = folder / path.relative_to(self.sessions.folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(path, target)
-                except OSError:
-                    shutil.copyfile(path, target)
+            place = self.sessions.place
+            said = place.read(marker.NAME)
+            if said is not None:
+                (folder / marker.NAME).write_bytes(said)
+            for file in marker.parquet_files(place):
+                place.fetch(file.name, folder / file.name)
 
     def _extent(self) -> dict[str, int]:
         with self.sessions.reading() as reader:

@@ -1,22 +1,22 @@
-"""What tells that a folder holds a lake, when its catalogue does not: a marker with an identity, and the files.
+"""What tells that a place holds a lake, when its catalogue does not: a marker with an identity, and the files.
 
 A lake without its catalogue looks like no lake at all. Begun anew, its old files would be nobody's, and the next
-night would take them away. So the folder says of itself that it was one, and which.
+night would take them away. So the folder, or the prefix of a bucket, says of itself that it was one, and which.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import duckdb
 
 from mm_dagster.history.connection import METADATA, LakeError, one_line
+from mm_dagster.history.places import FILES, Place, Stored
 from mm_dagster.tables import registry
 
 NAME = "lake.json"
@@ -32,9 +32,15 @@ _DAMAGE = re.compile(
 
 @dataclass(frozen=True)
 class Marker:
-    """What `lake.json` says; the identity is None where it cannot be read."""
+    """What `lake.json` says.
+
+    Attributes:
+        id: of the lake; None: it cannot be read.
+        copy_of: the lake that this one is becoming a copy of; None: it is whole.
+    """
 
     id: str | None
+    copy_of: str | None = None
 
 
 def new_identity() -> str:
@@ -42,55 +48,59 @@ def new_identity() -> str:
     return str(uuid.uuid4())
 
 
-def read(folder: Path) -> Marker | None:
-    """The marker of a folder; None: there is none."""
-    path = folder / NAME
-    if not os.path.lexists(path):
-        return None
+def read(place: Place) -> Marker | None:
+    """The marker of a place; None: there is none.
+
+    Raises:
+        LakeError: the object storage does not answer.
+    """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        identity = said["id"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = place.read(NAME)
+        if content is None:
+            return None
+        said = json.loads(content)
+        identity, copy_of = said["id"], said.get("copy_of")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Marker(None)
-    return Marker(identity if isinstance(identity, str) and identity else None)
+    return Marker(*(text if isinstance(text, str) and text else None for text in (identity, copy_of)))
 
 
-def write(folder: Path, identity: str) -> None:
+def write(place: Place, identity: str, *, copy_of: str | None = None) -> None:
     """Writes the marker whole or not at all.
+
+    Args:
+        place: of the lake.
+        identity: its own.
+        copy_of: the lake that this one is becoming a copy of.
 
     Raises:
         OSError: it cannot be written.
+        LakeError: the object storage does not store it.
     """
-    write_whole(folder / NAME, {"id": identity, "schema": registry.SCHEMA_VERSION})
+    half = {"copy_of": copy_of} if copy_of else {}
+    write_whole(place, NAME, {"id": identity, "schema": registry.SCHEMA_VERSION, **half})
 
 
-def write_whole(path: Path, content: Mapping[str, object]) -> None:
+def write_whole(place: Place, name: str, content: Mapping[str, object]) -> None:
     """Writes a JSON file of a lake whole or not at all, and to the disk.
 
     Raises:
         OSError: it cannot be written.
+        LakeError: the object storage does not store it.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    place.write(name, json.dumps(content).encode())
 
 
-def parquet_files(folder: Path) -> list[Path]:
-    """Every Parquet file of the lake in a folder, known to a catalogue or not."""
-    return sorted(path for path in (folder / "files").rglob("*.parquet") if path.is_file())
+def parquet_files(place: Place, below: str = FILES) -> list[Stored]:
+    """Every Parquet file of the lake in a place, known to a catalogue or not."""
+    return [file for file in place.files(below) if file.name.endswith(".parquet")]
 
 
-def trace(folder: Path) -> str | None:
-    """What tells of a lake in a folder, in words; None: there was none."""
-    if read(folder) is not None:
+def trace(folder: Path, place: Place) -> str | None:
+    """What tells of a lake in its folder and where its files are, in words; None: there was none."""
+    if read(place) is not None:
         return NAME
-    files = parquet_files(folder)
+    files = parquet_files(place)
     if files:
         return f"{len(files)} Parquet file{'s' * (len(files) > 1)}"
     if any((folder / "copies").glob("catalog-*.sqlite")):
@@ -99,10 +109,10 @@ def trace(folder: Path) -> str | None:
     return log.name if log.is_file() and log.stat().st_size else None
 
 
-def lost(folder: Path, traced: str, why: str) -> LakeError:
+def lost(place: object, traced: str, why: str) -> LakeError:
     """A lake is here, and no catalogue that fits it."""
     return LakeError(
-        f"{folder}: holds a lake ({traced}), but {why}; nothing is begun anew: put a backup back with `mm restore`, "
+        f"{place}: holds a lake ({traced}), but {why}; nothing is begun anew: put a backup back with `mm restore`, "
         "or rebuild the catalogue with `mm history rescue`"
     )
 
@@ -131,7 +141,7 @@ def known_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
         f"SELECT path FROM {METADATA}.ducklake_data_file UNION SELECT path FROM {METADATA}.ducklake_delete_file "
         f"UNION SELECT path FROM {METADATA}.ducklake_files_scheduled_for_deletion"
     ).fetchall()
-    return {Path(str(path)).name for (path,) in rows}
+    return {PurePosixPath(str(path)).name for (path,) in rows}
 
 
 def needed_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
@@ -140,34 +150,47 @@ def needed_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
         f"SELECT path FROM {METADATA}.ducklake_data_file WHERE end_snapshot IS NULL "
         f"UNION SELECT path FROM {METADATA}.ducklake_delete_file WHERE end_snapshot IS NULL"
     ).fetchall()
-    return {Path(str(path)).name for (path,) in rows}
+    return {PurePosixPath(str(path)).name for (path,) in rows}
 
 
-def is_settled(folder: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+def is_settled(place: Place, connection: duckdb.DuckDBPyConnection, *, half: bool = False) -> bool:
     """Whether marker and attached catalogue are of the same lake; False: one of them does not say so yet.
 
+    Args:
+        place: of the files.
+        connection: with the catalogue.
+        half: whether half a copy will do.
+
     Raises:
-        LakeError: they are of two lakes.
+        LakeError: they are of two lakes, or it is half a copy.
     """
-    marker, identity = read(folder), identity_of(connection)
+    marker, identity = read(place), identity_of(connection)
+    if marker is not None and marker.copy_of is not None and not half:
+        raise LakeError(f"{place}: is half a copy of another lake; run the same `mm history copy` once more")
     if marker is not None and marker.id is not None and marker.id != identity:
-        raise lost(folder, NAME, "the catalogue is that of another lake")
+        raise lost(place, NAME, "the catalogue is that of another lake")
     return marker is not None and marker.id == identity
 
 
-def settle(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Gives catalogue and folder the same identity, where one of them has none yet; call it as a writer.
+def settle(place: Place, connection: duckdb.DuckDBPyConnection, *, half: bool = False) -> None:
+    """Gives catalogue and place the same identity, where one of them has none yet; call it as a writer.
 
     Raises:
-        LakeError: they are of two lakes.
+        LakeError: they are of two lakes, or the files are elsewhere.
     """
-    if is_settled(folder, connection):
+    if is_settled(place, connection, half=half):
         return
-    names = {path.name for path in parquet_files(folder)}
+    names = {file.base for file in parquet_files(place)}
     if names and not names & known_names(connection):
-        raise lost(folder, f"{len(names)} Parquet files", "the catalogue knows none of them: it is that of another")
+        raise lost(place, f"{len(names)} Parquet files", "the catalogue knows none of them: it is that of another")
+    needed = needed_names(connection)
+    if needed and not names and read(place) is None:
+        raise LakeError(
+            f"{place}: holds none of the {len(needed)} files that the catalogue knows: they are where data.path of "
+            "history.yaml said before; name that again, and move them by `mm history copy`"
+        )
     identity = identity_of(connection)
     if identity is None:
         identity = new_identity()
         connection.execute(f"INSERT INTO {METADATA}.ducklake_metadata (key, value) VALUES ('{KEY}', '{identity}')")
-    write(folder, identity)
+    write(place, identity)

@@ -18,6 +18,9 @@ import polars as pl
 MOST_BYTES = 48 * 1024 * 1024
 """Of rows that one process remembers: a page over a month of twenty grids reads some 10 MB."""
 
+FRAME_BYTES = 512
+"""At least what a frame takes beside its values."""
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -73,10 +76,15 @@ class Memory:
             for key, frame in rows.items():
                 if key not in self._rows:
                     self._rows[key] = frame
-                    self.bytes += int(frame.estimated_size())
+                    self.bytes += _size(frame)
             while self.bytes > self._most:
                 _, gone = self._rows.popitem(last=False)
-                self.bytes -= int(gone.estimated_size())
+                self.bytes -= _size(gone)
+
+
+def _size(frame: pl.DataFrame) -> int:
+    """Bytes of its values, and of the frame around them: who asks by the second asks for something new each time."""
+    return int(frame.estimated_size()) + FRAME_BYTES
 
 
 class Recall:

@@ -5,6 +5,9 @@ lake. Onto it come the rows of all files that the base does not know, month by m
 several versions of one row the one in the newest file counts, since writers take turns and a file's name tells when it
 was begun; where two versions differ, all of them are written down beside the former folder, and counted. What cannot be
 read is named. The new lake is built aside; the former one is then moved aside and stays until somebody deletes it.
+
+Where the files are in object storage, those that the base knows stay where they are, and those whose rows were taken
+are moved aside there. Of a catalogue on a server only files that are gone are forgotten.
 """
 
 from __future__ import annotations
@@ -13,17 +16,18 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
 from mm_dagster.history import checksums, copies, marker, sqlite_files, upkeep
-from mm_dagster.history.connection import METADATA, Commit, LakeError, quote, quoted
+from mm_dagster.history.connection import METADATA, Commit, LakeError, load_files, quote, quoted
 from mm_dagster.history.lake import Lake
+from mm_dagster.history.places import Folder, Place, Stored
 from mm_dagster.tables import registry
 
 _WORK = "rescue-work"
@@ -35,6 +39,7 @@ _PARTS = (
 )
 _AT_ONCE = 500_000
 _LOCK_SECONDS = 60
+_NOT_FOUND = 404
 
 
 @dataclass
@@ -58,29 +63,92 @@ class Report:
     said: list[str] = field(default_factory=list)
 
 
-def rescue(folder: Path, now: datetime) -> Report:
+class _Files:
+    """Reads Parquet files of a place; after one that cannot be read by a new connection, which knows nothing of it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._connection = load_files(place)
+
+    def pl(self, columns: str, file: Stored, *options: str) -> pl.DataFrame:
+        """What is selected of a file.
+
+        Raises:
+            duckdb.Error: it cannot be read.
+            LakeError: the storage does not answer; it has lost nothing, and nothing is rescued from it meanwhile.
+        """
+        read = ", ".join((f"'{quoted(self.place.url(file.name))}'", "hive_partitioning = false", *options))
+        try:
+            return self._connection.execute(f"SELECT {columns} FROM read_parquet({read})").pl()
+        except duckdb.Error as error:
+            self._connection.close()
+            self._connection = load_files(self.place)
+            told = self.place.explain(error)
+            if told and getattr(error, "status_code", None) != _NOT_FOUND:
+                raise LakeError(told) from error
+            raise
+
+    def is_readable(self, file: Stored) -> bool:
+        """Whether all of a file can be read."""
+        try:
+            self.pl("bit_xor(hash(COLUMNS(*)))", file)
+        except duckdb.Error:
+            return False
+        return True
+
+
+@dataclass
+class _Work:
+    """A rescue under way.
+
+    Attributes:
+        folder: the lake's.
+        place: where its files are.
+        new: the folder in which the new lake is built.
+        report: what came of it so far.
+        files: reads them.
+        unreadable: files that cannot be read.
+        known: the names of the files that the base knows.
+    """
+
+    folder: Path
+    place: Place
+    new: Path
+    report: Report
+    files: _Files
+    unreadable: set[Stored] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+
+
+def rescue(folder: Path, now: datetime, place: Place | None = None) -> Report:
     """Rebuilds the catalogue of a lake that has lost it. Nothing of the former folder is deleted.
 
     Args:
         folder: the lake's.
         now: names the folder that the former content is moved to.
+        place: where its files are, in place of the folder.
 
     Raises:
         LakeError: there is nothing to rescue, a writer is at work, or the disk is full; then all is as it was, and the
             same command goes on.
     """
     folder = folder.resolve()
-    if not folder.is_dir() or marker.trace(folder) is None:
-        raise LakeError(f"{folder}: holds nothing of a lake; put a backup back with `mm restore`")
+    place = place or Folder(folder)
+    if place.is_remote:
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir() or marker.trace(folder, place) is None:
+        raise LakeError(f"{place}: holds nothing of a lake; put a backup back with `mm restore`")
     try:
         with FileLock(folder / "write.lock", timeout=_LOCK_SECONDS):
             work = folder / _WORK
             if (work / _READY).is_file():
-                return _finish(folder, work)
+                return _finish(folder, place, work)
             if work.exists():
                 shutil.rmtree(work)
-            _build(folder, work, now, keeps_catalog=_catalog_serves(folder))
-            return _finish(folder, work)
+            copies.fetch(folder, place)
+            files = _Files(place)
+            _build(folder, work, now, files, keeps_catalog=_catalog_serves(folder, files))
+            return _finish(folder, place, work)
     except Timeout as error:
         raise LakeError(f"{folder / 'write.lock'}: held by another process; end that process") from error
     except sqlite_files.SqliteFileError as error:
@@ -89,26 +157,57 @@ def rescue(folder: Path, now: datetime) -> Report:
         raise LakeError(f"{folder}: {error.strerror or error}; the former files are as they were") from error
 
 
-def _catalog_serves(folder: Path) -> bool:
+def forget_lost(lake: Lake) -> Report:
+    """Forgets files that are gone or cannot be read, where a server keeps the catalogue: all else is kept.
+
+    Raises:
+        LakeError: there are none; or the storage or the server does not answer.
+    """
+    place = lake.sessions.place
+    files = _Files(place)
+    report = Report("the catalogue on the server", lake.sessions.folder)
+    with lake.sessions.writing() as connection:
+        there = {file.base: file for file in marker.parquet_files(place)}
+        needed = sorted(marker.needed_names(connection))
+        lost = [name for name in needed if name not in there or not files.is_readable(there[name])]
+        if not lost:
+            raise LakeError(f"{place}: the catalogue and its files can be read; there is nothing to rescue")
+        connection.execute("BEGIN")
+        ends = " OR ".join(f"path LIKE '%{quoted(name)}'" for name in lost)
+        ids = f"(SELECT data_file_id FROM {METADATA}.ducklake_data_file WHERE {ends})"
+        for table in ("file_column_stats", "file_partition_value", "file_variant_stats", "delete_file", "data_file"):
+            connection.execute(f"DELETE FROM {METADATA}.ducklake_{table} WHERE data_file_id IN {ids}")
+        connection.execute(f"DELETE FROM {METADATA}.ducklake_delete_file WHERE {ends}")
+        connection.execute("COMMIT")
+    lake.close()
+    report.said += [f"{name} is gone or cannot be read, and was forgotten; its rows are lost" for name in lost]
+    _say_what_files_cannot_prove(report)
+    for table in registry.TABLES:
+        if lake.ever_held(table):
+            report.rows[table] = int(lake.sql(f"SELECT count(*) FROM {table}").item())
+    return report
+
+
+def _catalog_serves(folder: Path, files: _Files) -> bool:
     """Whether the catalogue that is there can be read, is of this lake, and knows files that are there.
 
     Raises:
         LakeError: it does, and all its files can be read: there is nothing to rescue.
     """
-    path = folder / "catalog.sqlite"
+    path, place = folder / "catalog.sqlite", files.place
     if not path.is_file() or not path.stat().st_size:
         return False
     try:
-        copies.prove(path, folder)
+        copies.prove(path, place)
         known, needed = _names(path)
     except (LakeError, sqlite_files.SqliteFileError):
         return False
-    there = {file.name: file for file in marker.parquet_files(folder)}
+    there = {file.base: file for file in marker.parquet_files(place)}
     if there and not there.keys() & known:
         return False
-    if all(name in there and _readable(there[name]) for name in sorted(needed)):
+    if all(name in there and files.is_readable(there[name]) for name in sorted(needed)):
         raise LakeError(
-            f"{folder}: the catalogue and its files can be read; there is nothing to rescue, see `mm doctor`"
+            f"{place}: the catalogue and its files can be read; there is nothing to rescue, see `mm doctor`"
         )
     return True
 
@@ -120,130 +219,123 @@ def _names(catalog: Path) -> tuple[set[str], set[str]]:
     found = []
     for query in (ever, now):
         both = " UNION ".join(query.format(table) for table in ("ducklake_data_file", "ducklake_delete_file"))
-        found.append({Path(path).name for path in sqlite_files.columns(both, [catalog])[0]})
+        found.append({PurePosixPath(path).name for path in sqlite_files.columns(both, [catalog])[0]})
     return found[0], found[1]
 
 
-def _build(folder: Path, work: Path, now: datetime, *, keeps_catalog: bool) -> None:
+def _build(folder: Path, work: Path, now: datetime, files: _Files, *, keeps_catalog: bool) -> None:
     """Builds the new lake in the work folder, and says at its very end that it is whole."""
+    place = files.place
     copy, wrong = None, list[str]()
     base: Path | None = folder / "catalog.sqlite"
     if not keeps_catalog:
-        copy, wrong = copies.newest_usable(folder)
+        copy, wrong = copies.newest_usable(folder, place)
         base = copy.path if copy else None
     report = Report(base.name if base else None, folder / f"before-rescue-{now:%Y%m%dT%H%M%SZ}")
     report.said += [f"a copy of the catalogue could not be used: {line}" for line in wrong]
-    new = work / "new"
-    new.mkdir(parents=True)
-    unreadable: set[Path] = set()
-    known: set[str] = set()
+    at = _Work(folder, place, work / "new", report, files)
+    at.new.mkdir(parents=True)
     since = 0
     if base is not None:
-        known = _take_base(folder, new, base, report, unreadable)
+        _take_base(at, base)
         since = int(base.stat().st_mtime * 1000)
-    identity = marker.read(folder)
-    if base is None and identity is not None and identity.id is not None:
-        _begin(new, identity.id)
-    elif identity is not None and identity.id is not None:
-        marker.write(new, identity.id)
-    lake = Lake(new)
-    later = [path for path in marker.parquet_files(folder) if path.name not in known]
+    lake = _begun(at, with_base=base is not None)
+    later = [file for file in marker.parquet_files(place) if file.base not in at.known]
     # What nobody knew before the copy was made was in the trash by then.
-    later += [path for path in upkeep.in_the_trash(folder) if path.name not in known and _begun_ms(path) >= since]
+    later += [file for file in upkeep.in_the_trash(place) if file.base not in at.known and _begun_ms(file) >= since]
     # What the catalogue in force does not know was never part of it.
     later = [] if keeps_catalog else later
-    _add_later(lake, folder, later, report, unreadable, known)
-    for path in sorted(unreadable):
-        report.said.append(f"{path.relative_to(folder)} cannot be read and was left out; its rows may be lost")
+    _add_later(at, lake, later)
+    for file in sorted(at.unreadable):
+        report.said.append(f"{file.name} cannot be read and was left out; its rows may be lost")
     _say_what_files_cannot_prove(report)
     for table in registry.TABLES:
         report.rows[table] = int(lake.sql(f"SELECT count(*) FROM {table}").item())
     lake.close()
-    sqlite_files.vacuum([new / "catalog.sqlite"])
-    sqlite_files.check(new / "catalog.sqlite")
+    sqlite_files.vacuum([at.new / "catalog.sqlite"])
+    sqlite_files.check(at.new / "catalog.sqlite")
     for extra in ("write.lock", "catalog.sqlite-wal", "catalog.sqlite-shm"):
-        (new / extra).unlink(missing_ok=True)
-    fresh = work / f".{_READY}"
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump({**report.__dict__, "aside": str(report.aside.name)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(work / _READY)
+        (at.new / extra).unlink(missing_ok=True)
+    taken = sorted({file.name for file in (*later, *at.unreadable)})
+    said = {"report": {**asdict(report), "aside": report.aside.name}, "taken": taken}
+    Folder(work).write(_READY, json.dumps(said).encode())
 
 
-def _begin(new: Path, identity: str) -> None:
-    """An empty lake that has the identity of the lost one."""
-    begun = Lake(new)
-    with begun.sessions.writing() as connection:
-        connection.execute(
-            f"UPDATE {METADATA}.ducklake_metadata SET value = '{quoted(identity)}' WHERE key = '{marker.KEY}'"
-        )
-        marker.write(new, identity)
-    begun.close()
+def _begun(at: _Work, *, with_base: bool) -> Lake:
+    """The new lake: on its base, or empty; with the identity of the lost one."""
+    identity = marker.read(at.place)
+    known = identity.id if identity is not None else None
+    new = Folder(at.new)
+    if not with_base:
+        known = known or marker.new_identity()
+        begun = Lake(at.new)
+        with begun.sessions.writing() as connection:
+            connection.execute(
+                f"UPDATE {METADATA}.ducklake_metadata SET value = '{quoted(known)}' WHERE key = '{marker.KEY}'"
+            )
+        begun.close()
+        if at.place.is_remote:
+            marker.write(at.place, known)
+    if known is not None:
+        marker.write(new, known)
+    return Lake(at.new, place=at.place if at.place.is_remote else None)
 
 
-def _take_base(folder: Path, new: Path, copy: Path, report: Report, unreadable: set[Path]) -> set[str]:
-    """Puts a copy of the catalogue and the files that it knows in the new folder; what is lost of them is forgotten.
-
-    Returns:
-        The names that the copy knows.
-    """
-    catalog = new / "catalog.sqlite"
+def _take_base(at: _Work, copy: Path) -> None:
+    """Puts a copy of the catalogue and the files that it knows in the new lake; what is lost of them is forgotten."""
+    catalog = at.new / "catalog.sqlite"
     sqlite_files.copy([(copy, catalog)])
-    known, needed = _names(catalog)
-    there = {path.name: path for path in [*upkeep.in_the_trash(folder), *marker.parquet_files(folder)]}
+    at.known, needed = _names(catalog)
+    there = {file.base: file for file in [*upkeep.in_the_trash(at.place), *marker.parquet_files(at.place)]}
     gone = needed - there.keys()
-    for name in sorted(known & there.keys()):
-        path = there[name]
-        if not _readable(path):
-            unreadable.add(path)
+    for name in sorted(at.known & there.keys()):
+        file = there[name]
+        if not at.files.is_readable(file):
+            at.unreadable.add(file)
             gone.add(name)
             continue
-        inside = path.relative_to(folder).parts
-        home = new.joinpath(*(inside[2:] if inside[0] == upkeep.TRASH else inside))
-        home.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, home)
-        except OSError:
-            shutil.copyfile(path, home)
+        thrown = file.name.startswith(f"{upkeep.TRASH}/")
+        home = upkeep.home(file) if thrown else file.name
+        if not at.place.is_remote:
+            at.place.fetch(file.name, at.new / home)
+        elif thrown:
+            at.place.move(file.name, home)
     for name in sorted(gone & needed):
-        report.said.append(
+        at.report.said.append(
             f"{name}, which the copy of the catalogue needs, is gone or unreadable; its rows may be lost"
         )
     sqlite_files.forget(catalog, sorted(gone))
-    return known
 
 
-def _add_later(
-    lake: Lake, folder: Path, later: list[Path], report: Report, unreadable: set[Path], known: set[str]
-) -> None:
+def _add_later(at: _Work, lake: Lake, later: list[Stored]) -> None:
     """Adds the rows of files that the base does not know: the newest version of each key."""
+    report = at.report
     dead: dict[str, set[int]] = defaultdict(set)
-    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in later:
-        if path.name.endswith("-delete.parquet"):
-            if not _note_deleted(path, dead):
-                unreadable.add(path)
+    groups: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+    for file in later:
+        if file.name.endswith("-delete.parquet"):
+            if not _note_deleted(at, file, dead):
+                at.unreadable.add(file)
         else:
-            table, month = _place(path)
+            table, month = _table_of(file)
             if table in registry.TABLES:
-                groups[table, month].append(path)
+                groups[table, month].append(file)
             elif table != "lake_schema":
-                report.said.append(f"{path.relative_to(folder)} is of no table that this program knows; left out")
-    for (table, month), paths in sorted(groups.items()):
+                report.said.append(f"{file.name} is of no table that this program knows; left out")
+    for (table, month), files in sorted(groups.items()):
         versions: list[pl.DataFrame] = []
-        for path in sorted(paths, key=lambda path: (_begun_ms(path), path.name)):
-            rows = _rows(path, table, dead.get(path.name, set()))
+        for file in sorted(files, key=lambda file: (_begun_ms(file), file.base)):
+            rows = _rows(at, file, table, dead.get(file.base, set()))
             if rows is None:
-                unreadable.add(path)
+                at.unreadable.add(file)
             else:
-                versions.append(rows.with_columns(__file=pl.lit(path.name), __order=pl.lit(len(versions))))
+                versions.append(rows.with_columns(__file=pl.lit(file.base), __order=pl.lit(len(versions))))
         if versions:
-            _add(lake, table, month, pl.concat(versions), report, folder)
-    counted = sum(len(positions) for name, positions in dead.items() if name not in known)
+            _add(lake, table, month, pl.concat(versions), report, at.folder)
+    counted = sum(len(positions) for name, positions in dead.items() if name not in at.known)
     if counted:
         report.said.append(f"{counted} rows that files of deletions name were left out as deleted or replaced")
-    of_the_base = sum(len(positions) for name, positions in dead.items() if name in known)
+    of_the_base = sum(len(positions) for name, positions in dead.items() if name in at.known)
     if of_the_base:
         report.said.append(
             f"{of_the_base} rows of {report.base} were deleted or replaced after it was made; those that no newer row "
@@ -286,7 +378,7 @@ def _digests(versions: pl.DataFrame, names: list[str]) -> pl.Series:
 
 
 def _say_what_files_cannot_prove(report: Report) -> None:
-    if report.base == "catalog.sqlite":
+    if report.base in ("catalog.sqlite", "the catalogue on the server"):
         report.said.append(
             "the catalogue itself can be read; what was lost is what the files held that are named above"
         )
@@ -311,9 +403,10 @@ def _say_what_files_cannot_prove(report: Report) -> None:
     )
 
 
-def _finish(folder: Path, work: Path) -> Report:
+def _finish(folder: Path, place: Place, work: Path) -> Report:
     """Moves the former content aside and the new one in; begun again, it goes on where it was stopped."""
-    said = json.loads((work / _READY).read_text(encoding="utf-8"))
+    ready = json.loads((work / _READY).read_text(encoding="utf-8"))
+    said = ready["report"]
     aside = folder / said["aside"]
     aside.mkdir(exist_ok=True)
     new = work / "new"
@@ -322,39 +415,36 @@ def _finish(folder: Path, work: Path) -> Report:
             if os.path.lexists(folder / name):
                 (folder / name).rename(aside / name)
         (work / _MOVED).touch()
+    if place.is_remote:
+        _set_aside(place, aside.name, ready["taken"])
     # The catalogue comes last: until it is there everybody is refused.
-    for name in (marker.NAME, "files", "catalog.sqlite"):
+    for name in ("catalog.sqlite",) if place.is_remote else (marker.NAME, "files", "catalog.sqlite"):
         if os.path.lexists(new / name):
             (new / name).rename(folder / name)
     if (work / "contested").is_dir() and not (aside / "contested").exists():
         (work / "contested").rename(aside / "contested")
-    shutil.copyfile(work / _READY, aside / "rescue.json")
+    (aside / "rescue.json").write_text(json.dumps(said), encoding="utf-8")
     # First of all: what is left of the folder must not be taken for work that is to be finished.
     (work / _READY).unlink()
     shutil.rmtree(work)
     return Report(**{**said, "aside": aside})
 
 
-def _readable(path: Path) -> bool:
-    """Whether all of a file can be read."""
-    try:
-        with duckdb.connect() as connection:
-            read = f"read_parquet('{quoted(path)}', hive_partitioning = false)"
-            connection.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM {read}")
-    except duckdb.Error:
-        return False
-    return True
+def _set_aside(place: Place, aside: str, names: list[str]) -> None:
+    """Moves files of object storage away whose rows are elsewhere by now, or that cannot be read."""
+    there = {file.name for below in ("files", upkeep.TRASH) for file in place.files(below)}
+    for name in names:
+        if name in there:
+            place.move(name, f"{aside}/{name}")
+    # Whatever was moved was written again, says the storage.
+    place.delete([checksums.NAME])
 
 
-def _rows(path: Path, table: str, dead: set[int]) -> pl.DataFrame | None:
+def _rows(at: _Work, file: Stored, table: str, dead: set[int]) -> pl.DataFrame | None:
     """The rows of a data file that no file of deletions names, with the table's columns; None: it is unreadable."""
     types = registry.dtypes(table)
     try:
-        with duckdb.connect() as connection:
-            connection.execute("SET timezone = 'UTC'")
-            rows = connection.execute(
-                f"SELECT * FROM read_parquet('{quoted(path)}', hive_partitioning = false, file_row_number = true)"
-            ).pl()
+        rows = at.files.pl("*", file, "file_row_number = true")
         kept = rows.filter(~pl.col("file_row_number").is_in(sorted(dead)))
         there = [pl.col(name).cast(kind) for name, kind in types.items() if name in kept.columns]
         absent = [pl.lit(None, kind).alias(name) for name, kind in types.items() if name not in kept.columns]
@@ -363,31 +453,28 @@ def _rows(path: Path, table: str, dead: set[int]) -> pl.DataFrame | None:
         return None
 
 
-def _note_deleted(path: Path, dead: dict[str, set[int]]) -> bool:
+def _note_deleted(at: _Work, file: Stored, dead: dict[str, set[int]]) -> bool:
     """Notes which rows of which file a file of deletions names; False: it cannot be read."""
     try:
-        with duckdb.connect() as connection:
-            rows = connection.execute(
-                f"SELECT file_path, pos FROM read_parquet('{quoted(path)}', hive_partitioning = false)"
-            ).fetchall()
+        rows = at.files.pl("file_path, pos", file)
     except duckdb.Error:
         return False
-    for name, position in rows:
-        dead[Path(str(name)).name].add(int(position))
+    for name, position in rows.iter_rows():
+        dead[PurePosixPath(str(name)).name].add(int(position))
     return True
 
 
-def _place(path: Path) -> tuple[str, str]:
+def _table_of(file: Stored) -> tuple[str, str]:
     """The table of a file and its month, by the folder that it lies in: .../main/table/year=Y/month=M/..."""
-    parts = path.parts
+    parts = PurePosixPath(file.name).parts
     at = len(parts) - 1 - parts[::-1].index("main") if "main" in parts else len(parts) - 2
     return parts[at + 1], "/".join(parts[at + 2 : -1])
 
 
-def _begun_ms(path: Path) -> int:
+def _begun_ms(file: Stored) -> int:
     """When a file was begun: its name is a UUID of version 7, whose first 48 bits are milliseconds."""
-    digits = path.name.removeprefix("ducklake-").replace("-", "")[:12]
+    digits = file.base.removeprefix("ducklake-").replace("-", "")[:12]
     try:
         return int(digits, 16)
     except ValueError:
-        return int(path.stat().st_mtime * 1000)
+        return file.changed_ns // 1_000_000

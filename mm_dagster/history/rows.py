@@ -90,50 +90,92 @@ def refuse_invalid(rows: pl.DataFrame, table: str) -> None:
         raise LakeError(f"{table}: {number} rows break the rule {rule}, first {key_of(failing, table)}; not written")
 
 
-def replace(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    rows: pl.DataFrame,
-    where: str,
-    values: list[Any],
-    commit: Commit,
-) -> Written:
-    """Deletes and inserts only what differs between the rows that `where` selects and the new ones.
+@dataclass(frozen=True)
+class Staged:
+    """Rows as they are to be, ready for the lock: valid, sorted by the key, in the form that DuckDB reads.
+
+    Attributes:
+        table: its name.
+        rows: the new rows, as an Arrow table.
+        where: selects rows `s` of the table that they replace, in SQL; the new ones are the table `__new`.
+        values: to be bound in it.
+        within: selects what `where` selects and maybe more, by the same values and without `__new`: where it finds
+            nothing, nothing need be compared. None: there is no such selection.
+    """
+
+    table: str
+    rows: Any
+    where: str
+    values: list[Any]
+    within: str | None
+
+
+def stage(table: str, rows: pl.DataFrame, where: str, values: list[Any], within: str | None) -> Staged:
+    """What can be done of a replacement while others write.
+
+    Args:
+        table: its name.
+        rows: the new rows, whole and valid ones.
+        where: see Staged.
+        values: see Staged.
+        within: see Staged.
+    """
+    return Staged(table, rows.sort(registry.TABLES[table].primary_key()).to_arrow(), where, values, within)
+
+
+def replace(connection: duckdb.DuckDBPyConnection, staged: Staged, commit: Commit) -> Written:
+    """Deletes and inserts only what differs between the stored rows and the new ones, in one transaction.
 
     Args:
         connection: one that writes.
-        table: its name.
-        rows: the new rows, valid ones.
-        where: selects rows `s` of the table, in SQL; the new ones are the table `__new`.
-        values: to be bound in it.
+        staged: the rows, and what they replace.
         commit: what the write says of itself.
     """
-    key = registry.TABLES[table].primary_key()
-    connection.register("__given", rows)
-    connection.execute("CREATE TEMP TABLE __new AS SELECT * FROM __given")
-    connection.unregister("__given")
+    connection.register("__new", staged.rows)
+    written = _inserted(connection, staged, commit) if _stores_nothing(connection, staged) else None
+    written = written or _exchanged(connection, staged, commit)
+    connection.unregister("__new")
+    return written
+
+
+def _stores_nothing(connection: duckdb.DuckDBPyConnection, staged: Staged) -> bool:
+    if staged.within is None:
+        return False
+    found = f"SELECT 1 FROM {staged.table} s WHERE {staged.within} LIMIT 1"
+    return not count(connection, f"SELECT count(*) FROM ({found})", staged.values)
+
+
+def _inserted(connection: duckdb.DuckDBPyConnection, staged: Staged, commit: Commit) -> Written:
+    """Where nothing is stored there is nothing to compare and to sort: most of a backfill, and the bar of a tick."""
+    if staged.rows.num_rows:
+        with transaction(connection, commit):
+            connection.execute(f"INSERT INTO {staged.table} BY NAME SELECT * FROM __new")
+    return Written(staged.rows.num_rows, 0, 0)
+
+
+def _exchanged(connection: duckdb.DuckDBPyConnection, staged: Staged, commit: Commit) -> Written:
+    table, key = staged.table, registry.TABLES[staged.table].primary_key()
     connection.execute(
         f"CREATE TEMP TABLE __stored AS SELECT {listed(key, 's')}, "
         f"n.{quote(key[0])} IS NOT NULL AND {_same_row(table)} AS kept "
-        f"FROM (SELECT * FROM {table} s WHERE {where}) s LEFT JOIN __new n ON {same_key(table)}",
-        values,
+        f"FROM (SELECT * FROM {table} s WHERE {staged.where}) s LEFT JOIN __new n ON {same_key(table)}",
+        staged.values,
     )
     unchanged = count(connection, "SELECT count(*) FROM __stored WHERE kept")
     deleted = count(connection, "SELECT count(*) FROM __stored") - unchanged
-    inserted = rows.height - unchanged
+    inserted = staged.rows.num_rows - unchanged
     if inserted or deleted:
         with transaction(connection, commit):
             if deleted:
                 connection.execute(
-                    f"DELETE FROM {table} s WHERE ({where}) "
+                    f"DELETE FROM {table} s WHERE ({staged.where}) "
                     f"AND EXISTS (SELECT 1 FROM __stored n WHERE NOT n.kept AND {same_key(table)})",
-                    values,
+                    staged.values,
                 )
             connection.execute(
                 f"INSERT INTO {table} BY NAME SELECT * FROM __new n "
                 f"WHERE NOT EXISTS (SELECT 1 FROM __stored s WHERE s.kept AND {same_key(table)}) "
                 f"ORDER BY {listed(key)}"
             )
-    connection.execute("DROP TABLE __new")
     connection.execute("DROP TABLE __stored")
     return Written(inserted, deleted, unchanged)

@@ -1,14 +1,13 @@
 """Who reads and who writes a lake: one connection for each, opened when needed, and the locks that take turns.
 
-Readers attach read-only and never wait. Writers take one file lock, and where a server keeps the catalogue a lock
-there. A lake that has lost its catalogue is refused, never begun anew.
+Readers attach read-only and never wait. Writers take one lock, see locks.py. A lake that has lost its catalogue is
+refused, never begun anew.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,18 +15,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock, Timeout
 
 from mm_dagster.bars import iso
 from mm_dagster.history import connection as connections
 from mm_dagster.history import marker, schema, sqlite_files
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
-from mm_dagster.history.connection import LakeError, databases, interruptible, one_line
+from mm_dagster.history.connection import LakeError, interruptible, one_line
+from mm_dagster.history.locks import Lock, LockError, Locks, Taken
+from mm_dagster.history.places import Folder, Place
 from mm_dagster.history.reader import Reader
 
 _LOCK_SECONDS = 600
-_LOCK_NUMBER = 0x6D6D6C616B65
-"""Of the advisory lock that writers on several hosts take; one lake a database, so one number does."""
 _USES = 200
 """Of a connection, before the next one is opened: DuckLake keeps the statistics of each commit that a connection saw,
 some 16 kB, until that is closed. A tick of 20 markets uses each of its two less often."""
@@ -53,15 +51,23 @@ class Sessions:
     """The connections to the lake below one folder. Threads may share it; processes take turns by the lock.
 
     Attributes:
-        folder: of the lake.
-        files: the folder of its Parquet files.
+        folder: of the lake: its catalogue, where that is a file, and its locks.
+        place: where its Parquet files are; the folder, or a prefix of a bucket.
         catalog: what knows them.
     """
 
-    def __init__(self, folder: Path, catalog: SqliteCatalog | PostgresCatalog) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        catalog: SqliteCatalog | PostgresCatalog,
+        place: Place | None = None,
+        *,
+        half: bool = False,
+    ) -> None:
         """Opens nothing yet."""
         self.folder = folder
-        self.files = folder / "files"
+        self.place: Place = place or Folder(folder)
+        self._half = half
         self.catalog = catalog
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -108,7 +114,7 @@ class Sessions:
                     connection.execute("USE history")
             else:
                 connection = self._attached_for_reading(at).connection
-                connections.lock_down(connection, self.files)
+                connections.lock_down(connection, self.place)
         except duckdb.InvalidInputException as error:
             if at is None or "snapshot" not in str(error):
                 raise
@@ -126,22 +132,29 @@ class Sessions:
     def _failure(self, error: BaseException, remedy: str) -> LakeError:
         """What went wrong, in one line; where the catalogue is damaged, with what puts it right."""
         if marker.looks_damaged(error):
-            traced = marker.trace(self.folder) or "a catalogue"
-            return marker.lost(self.folder, traced, marker.why_unreadable(self.catalog.name, error))
+            traced = marker.trace(self.folder, self.place) or "a catalogue"
+            return marker.lost(self.place, traced, marker.why_unreadable(self.catalog.name, error))
+        told = self.place.explain(error)
+        if told:
+            return LakeError(told)
         return LakeError(f"{self.folder}: {one_line(error)}; {remedy}")
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The one connection that writes, while nobody else does; the lake is complete by then."""
-        lock = FileLock(self.folder / "write.lock", timeout=_LOCK_SECONDS)
+        """The one connection that writes, while nobody else does, on whichever host; the lake is complete by then.
+
+        Raises:
+            LakeError: another writes for too long, the lock was lost before a commit, or the lake cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._write_lock, lock, interruptible():
+            with self._write_lock, interruptible():
                 if self._writer is not None and not self._writer.serves(self.catalog):
                     self._writer = None
-                connection = self._writer.connection if self._writer else connections.load(self.catalog)
+                # Before the lock, since the extensions take longer to load than most writes.
+                connection = self._writer.connection if self._writer else connections.load(self.catalog, self.place)
                 try:
-                    with self._turn(connection):
+                    with self._turn() as lock, connections.refusing(lock.check):
                         if self._writer is None:
                             self._writer = self._open_writer(connection)
                         self._writer.uses += 1
@@ -151,38 +164,24 @@ class Sessions:
                     connection.close()
                     self._writer = None
                     raise
-        except Timeout as error:
+        except Taken as error:
             raise LakeError(
-                f"{self.folder / 'write.lock'}: held by another process for {_LOCK_SECONDS} s; end that process"
+                f"{self.folder}: another process has been writing for {_LOCK_SECONDS} s ({error}); end that process"
             ) from error
+        except LockError as error:
+            raise LakeError(str(error)) from error
         except (duckdb.Error, OSError) as error:
             raise self._failure(error, "nothing was written, see `mm doctor`") from error
 
     @contextmanager
-    def _turn(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        """The lock among hosts, where a server keeps the catalogue: two writers there conflict. It dies with us."""
-        if self.catalog.turn is None:
-            yield
-            return
-        if "turn" not in databases(connection):
-            connection.execute(self.catalog.turn)
-        # A transaction of its own, which another statement of this program cannot end. The lock goes with it.
-        holder = connection.cursor()
+    def _turn(self) -> Iterator[Lock]:
+        """The lock of writers: on a server two of them conflict, and a file takes one at a time. It dies with us."""
+        lock = Locks(self.folder, self.catalog if isinstance(self.catalog, PostgresCatalog) else None).of("write")
+        lock.acquire(_LOCK_SECONDS)
         try:
-            holder.execute("BEGIN")
-            ask = f"FROM postgres_query('turn', 'SELECT pg_try_advisory_xact_lock({_LOCK_NUMBER})')"
-            deadline = time.monotonic() + _LOCK_SECONDS
-            # Asked for again and again, since Ctrl-C does not reach a statement that waits on the server.
-            while holder.execute(ask).fetchall() != [(True,)]:
-                if time.monotonic() > deadline:
-                    raise LakeError(
-                        f"{self.folder}: another host has been writing for {_LOCK_SECONDS} s; end the session that "
-                        f"holds the advisory lock {_LOCK_NUMBER} on the catalogue's server (pg_locks)"
-                    )
-                time.sleep(0.05)
-            yield
+            yield lock
         finally:
-            holder.close()
+            lock.release()
 
     def _reopened(self) -> duckdb.DuckDBPyConnection:
         self._reader = self._open_reader()
@@ -193,21 +192,21 @@ class Sessions:
         self._refuse_a_lost_catalog()
         with suppress(duckdb.Error):
             attached = self._attached_for_reading()
-            if marker.is_settled(self.folder, attached.connection) and schema.is_complete(
+            if marker.is_settled(self.place, attached.connection, half=self._half) and schema.is_complete(
                 self.folder, attached.connection
             ):
-                connections.lock_down(attached.connection, self.files)
+                connections.lock_down(attached.connection, self.place)
                 return attached
         with self.writing():
             attached = self._attached_for_reading()
-            connections.lock_down(attached.connection, self.files)
+            connections.lock_down(attached.connection, self.place)
             return attached
 
     def _attached_for_reading(self, at: datetime | None = None) -> _Attached:
         identity = self.catalog.identity()
         if identity is None:
             raise duckdb.IOException("there is no catalogue")
-        connection = connections.load(self.catalog)
+        connection = connections.load(self.catalog, self.place)
         self._attach(connection, read_only=True, at=at)
         return _Attached(connection, identity)
 
@@ -218,7 +217,7 @@ class Sessions:
             LakeError: there was a lake, and its catalogue is gone, damaged, or that of another.
         """
         self._refuse_a_lost_catalog()
-        traced = marker.trace(self.folder)
+        traced = marker.trace(self.folder, self.place)
         begins = traced is None and self._begins()
         try:
             self._attach(connection, read_only=False, create=begins)
@@ -226,9 +225,15 @@ class Sessions:
             if not marker.looks_damaged(error):
                 raise
             raise marker.lost(
-                self.folder, traced or "a catalogue", marker.why_unreadable(self.catalog.name, error)
+                self.place, traced or "a catalogue", marker.why_unreadable(self.catalog.name, error)
             ) from error
-        marker.settle(self.folder, connection)
+        if self.place.is_remote:
+            if isinstance(self.catalog, PostgresCatalog):
+                # The upkeep asks it; afterwards nothing more can be attached.
+                connection.execute(self.catalog.server)
+            connections.log_uploads(connection)
+            connections.reach_only(connection, self.place)
+        marker.settle(self.place, connection, half=self._half)
         if not schema.is_complete(self.folder, connection):
             schema.complete(connection)
         return _Attached(connection, self.catalog.identity())
@@ -258,11 +263,11 @@ class Sessions:
         path = self.catalog.path
         if path.is_file() and path.stat().st_size:
             return
-        traced = marker.trace(self.folder)
+        traced = marker.trace(self.folder, self.place)
         if traced is None and (path.is_file() or not os.path.lexists(path)):
             return
         what = "is empty" if path.is_file() else "is no file" if os.path.lexists(path) else "is gone"
-        raise marker.lost(self.folder, traced or "something", f"{path.name} {what}")
+        raise marker.lost(self.place, traced or "something", f"{path.name} {what}")
 
     def _attach(
         self,
@@ -272,4 +277,4 @@ class Sessions:
         create: bool = False,
         at: datetime | None = None,
     ) -> None:
-        connections.attach(connection, self.files, self.catalog, read_only=read_only, create=create, at=at)
+        connections.attach(connection, self.place, self.catalog, read_only=read_only, create=create, at=at)

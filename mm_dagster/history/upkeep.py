@@ -6,18 +6,19 @@ knows may be all that is left of something: it goes to the trash, from where it 
 
 from __future__ import annotations
 
-import shutil
+import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import duckdb
 
 from mm_dagster.history import copies, marker, schema, sqlite_files
 from mm_dagster.history.catalog import PostgresCatalog, SqliteCatalog
-from mm_dagster.history.connection import METADATA, LakeError, quoted
+from mm_dagster.history.connection import METADATA, LakeError, databases, proven, quoted
+from mm_dagster.history.places import Place, Stored
 
 READERS_SECONDS = 60.0
 """How long the upkeep waits for open transactions of readers to end, before it leaves the files as they are."""
@@ -27,6 +28,7 @@ TRASH = "trash"
 NIGHTS = 7
 _NIGHTS = "nights"
 """In each folder of the trash: the days on which an upkeep saw it, a line each. Counted, since a clock may jump."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _READERS = """
 SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
 WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.relname LIKE ''ducklake%''
@@ -35,7 +37,7 @@ WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database
 Writing = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 
-def refuse_damage(folder: Path, catalog: SqliteCatalog) -> None:
+def refuse_damage(folder: Path, place: Place, catalog: SqliteCatalog) -> None:
     """Reads the whole catalogue before anything is done by it.
 
     Raises:
@@ -48,8 +50,8 @@ def refuse_damage(folder: Path, catalog: SqliteCatalog) -> None:
             raise LakeError(
                 f"{catalog.path}: {error}; end the process that holds it (`fuser {catalog.path}`)"
             ) from error
-        traced = marker.trace(folder) or "a catalogue"
-        raise marker.lost(folder, traced, f"{catalog.name} is damaged ({error})") from error
+        traced = marker.trace(folder, place) or "a catalogue"
+        raise marker.lost(place, traced, f"{catalog.name} is damaged ({error})") from error
 
 
 def wait_for_readers(folder: Path, catalog: SqliteCatalog | PostgresCatalog, writing: Writing) -> None:
@@ -72,7 +74,9 @@ def nobody_reads(folder: Path, catalog: SqliteCatalog | PostgresCatalog, connect
     if not isinstance(catalog, SqliteCatalog):
         # A cursor of its own: it is not in the lake, whose transaction would be one of those that are looked for.
         with connection.cursor() as cursor:
-            return cursor.execute(f"FROM postgres_query('turn', '{_READERS}')").fetchall() == [(0,)]
+            if "server" not in databases(cursor):
+                cursor.execute(catalog.server)
+            return cursor.execute(f"FROM postgres_query('server', '{_READERS}')").fetchall() == [(0,)]
     try:
         return sqlite_files.nobody_reads(catalog.path)
     except sqlite_files.SqliteFileError as error:
@@ -84,13 +88,19 @@ def tidy(connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
     connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
     # Of all tables at once it would ask the catalogue several times for each column of those that never held a row.
     for table in sorted(schema.used_tables(connection)):
-        connection.execute("CALL ducklake_flush_inlined_data('history', table_name => ?)", [table])
-    connection.execute("CALL ducklake_rewrite_data_files('history', delete_threshold => 0.1)")
-    connection.execute("CALL ducklake_merge_adjacent_files('history')")
+        with proven(connection):
+            connection.execute("CALL ducklake_flush_inlined_data('history', table_name => ?)", [table])
+    for step in (
+        "ducklake_rewrite_data_files('history', delete_threshold => 0.1)",
+        "ducklake_merge_adjacent_files('history')",
+    ):
+        with proven(connection):
+            connection.execute(f"CALL {step}")
 
 
 def clear(
     folder: Path,
+    place: Place,
     catalog: SqliteCatalog | PostgresCatalog,
     connection: duckdb.DuckDBPyConnection,
     now: datetime,
@@ -107,21 +117,19 @@ def clear(
     """
     moved = 0
     if quiet:
-        put_back(folder, marker.known_names(connection))
-        moved = _to_the_trash(folder, marker.known_names(connection), now)
-        _empty_the_trash(folder, now)
+        put_back(place, marker.known_names(connection))
+        moved = _to_the_trash(place, marker.known_names(connection), now)
+        _empty_the_trash(place, now)
     if isinstance(catalog, SqliteCatalog):
-        copies.make(folder, catalog, now)
+        copies.make(folder, place, catalog, now)
         if quiet:
-            _delete(folder, connection, _scheduled(connection) - copies.known_names(folder))
+            _delete(place, connection, _scheduled(connection) - copies.known_names(folder))
             try:
                 sqlite_files.vacuum([catalog.path])
             except sqlite_files.SqliteFileError as error:
                 raise LakeError(f"{catalog.path}: {error}; is the disk full?") from error
     elif quiet:
-        _delete(
-            folder, connection, _scheduled(connection, f"WHERE schedule_start < now() - INTERVAL {SERVER_DAYS} DAY")
-        )
+        _delete(place, connection, _scheduled(connection, f"WHERE schedule_start < now() - INTERVAL {SERVER_DAYS} DAY"))
     return moved
 
 
@@ -131,16 +139,13 @@ def _scheduled(connection: duckdb.DuckDBPyConnection, where: str = "") -> set[st
     needed = connection.execute(
         f"SELECT path FROM {METADATA}.ducklake_data_file UNION SELECT path FROM {METADATA}.ducklake_delete_file"
     ).fetchall()
-    return {Path(str(path)).name for (path,) in rows} - {Path(str(path)).name for (path,) in needed}
+    return {PurePosixPath(str(path)).name for (path,) in rows} - {PurePosixPath(str(path)).name for (path,) in needed}
 
 
-def _delete(folder: Path, connection: duckdb.DuckDBPyConnection, names: set[str]) -> None:
+def _delete(place: Place, connection: duckdb.DuckDBPyConnection, names: set[str]) -> None:
     """Deletes files, and only then forgets them: a kill between the two is mended by the next night."""
-    for path in marker.parquet_files(folder):
-        if path.name in names:
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                path.parent.rmdir()
+    if names:
+        place.delete(file.name for file in marker.parquet_files(place) if file.base in names)
     for name in sorted(names):
         connection.execute(
             f"DELETE FROM {METADATA}.ducklake_files_scheduled_for_deletion "
@@ -148,81 +153,82 @@ def _delete(folder: Path, connection: duckdb.DuckDBPyConnection, names: set[str]
         )
 
 
-def orphans(folder: Path, known: set[str]) -> list[Path]:
+def orphans(place: Place, known: set[str]) -> list[Stored]:
     """The files of a lake that its catalogue does not know."""
-    return [path for path in marker.parquet_files(folder) if path.name not in known]
+    return [file for file in marker.parquet_files(place) if file.base not in known]
 
 
-def in_the_trash(folder: Path) -> list[Path]:
+def in_the_trash(place: Place) -> list[Stored]:
     """The files in the trash."""
-    return sorted(path for path in (folder / TRASH).rglob("*.parquet") if path.is_file())
+    return marker.parquet_files(place, TRASH)
 
 
-def put_back(folder: Path, known: set[str]) -> int:
+def home(thrown: Stored) -> str:
+    """Where a file of the trash was before: below trash/day."""
+    return thrown.name.split("/", 2)[2]
+
+
+def put_back(place: Place, known: set[str]) -> int:
     """Brings files home from the trash that the catalogue knows after all: it was itself put back, say.
 
     Returns:
         How many.
     """
-    there = {path.name for path in marker.parquet_files(folder)}
-    back = 0
-    for path in in_the_trash(folder):
-        if path.name in known and path.name not in there:
-            # trash / day / files / ...
-            home = folder.joinpath(*path.relative_to(folder / TRASH).parts[1:])
-            home.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, home)
-            back += 1
-    return back
+    thrown = [file for file in in_the_trash(place) if file.base in known]
+    there = {file.base for file in marker.parquet_files(place)} if thrown else set()
+    back = [file for file in thrown if file.base not in there]
+    for file in back:
+        place.move(file.name, home(file))
+    return len(back)
 
 
-def _to_the_trash(folder: Path, known: set[str], now: datetime) -> int:
-    moved = orphans(folder, known)
-    for path in moved:
-        place = folder / TRASH / f"{now:%Y-%m-%d}" / path.relative_to(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, place)
+def _to_the_trash(place: Place, known: set[str], now: datetime) -> int:
+    moved = orphans(place, known)
+    for file in moved:
+        place.move(file.name, f"{TRASH}/{now:%Y-%m-%d}/{file.name}")
     return len(moved)
 
 
-def _empty_the_trash(folder: Path, now: datetime) -> None:
+def _empty_the_trash(place: Place, now: datetime) -> None:
     """Deletes a folder of the trash when seven later nights have seen it."""
     today = f"{now:%Y-%m-%d}"
-    for day in sorted((folder / TRASH).glob("*-*-*")):
-        if not day.is_dir() or day.is_symlink() or day.name == today:
+    thrown = place.files(TRASH)
+    for day in sorted({file.name.split("/")[1] for file in thrown}):
+        if not _DAY.fullmatch(day) or day == today:
             continue
-        noted = day / _NIGHTS
-        seen = set(noted.read_text(encoding="utf-8", errors="replace").split()) if noted.is_file() else set()
+        noted = f"{TRASH}/{day}/{_NIGHTS}"
+        inside = [file.name for file in thrown if file.name.startswith(f"{TRASH}/{day}/")]
+        seen = set((place.read(noted) or b"").decode(errors="replace").split()) if noted in inside else set()
         if today not in seen:
             seen.add(today)
-            noted.write_text("".join(f"{night}\n" for night in sorted(seen)), encoding="utf-8")
+            place.write(noted, "".join(f"{night}\n" for night in sorted(seen)).encode())
         if len(seen) >= NIGHTS:
-            shutil.rmtree(day)
+            place.delete([*inside, noted])
 
 
-def strange_files(folder: Path, connection: duckdb.DuckDBPyConnection) -> str:
+def strange_files(place: Place, connection: duckdb.DuckDBPyConnection) -> str:
     """For `mm doctor`: the files that no snapshot knows, in words; nothing where there are none.
 
     Raises:
         LakeError: the catalogue misses a file.
     """
-    there = {path.name for path in marker.parquet_files(folder)}
+    there = {file.base for file in marker.parquet_files(place)}
     missing = sorted(marker.needed_names(connection) - there)
-    thrown = in_the_trash(folder)
-    if {path.name for path in thrown} & set(missing):
+    thrown = in_the_trash(place)
+    if {file.base for file in thrown} & set(missing):
         raise LakeError(
-            f"{folder}: {len(missing)} files of it are gone, and {TRASH}/ holds such: run the job `maintenance`, which "
+            f"{place}: {len(missing)} files of it are gone, and {TRASH}/ holds such: run the job `maintenance`, which "
             "puts them back"
         )
     if missing:
         raise LakeError(
-            f"{folder}: {len(missing)} files of it are gone, first {missing[0]}; put a backup back with `mm restore`, "
+            f"{place}: {len(missing)} files of it are gone, first {missing[0]}; put a backup back with `mm restore`, "
             "or what is left together with `mm history rescue`"
         )
-    strange = [*orphans(folder, marker.known_names(connection)), *thrown]
+    strange = [*orphans(place, marker.known_names(connection)), *thrown]
     if not strange:
         return ""
     return (
         f"; {len(strange)} files that no snapshot knows, {len(thrown)} of them in {TRASH}/, first "
-        f"{strange[0].relative_to(folder)}: a killed writer's, or newer than the catalogue (docs/operations.md)"
+        f"{strange[0].name}: a killed writer's, or newer than the catalogue (docs/operations.md)"
     )

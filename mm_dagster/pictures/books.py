@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from mm_dagster.bars import BAR
 from mm_dagster.pictures.colours import PALETTES, Palette, Theme
+from mm_dagster.pictures.extent import on_every_bar
 from mm_dagster.pictures.style import (
     DAY,
     draw_holes,
@@ -24,7 +25,6 @@ from mm_dagster.pictures.style import (
     name_axis,
     new_figure,
     numbers,
-    on_every_bar,
     png,
     span_of,
     stacked_panels,

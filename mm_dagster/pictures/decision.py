@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from mm_dagster.bars import BAR, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.pictures.colours import PALETTES, STATE_COLOURS, STATE_NAMES, VERDICT_COLOURS, Palette, Theme
-from mm_dagster.pictures.extent import price_range, stretches
+from mm_dagster.pictures.extent import on_every_bar, price_range, stretches
 from mm_dagster.pictures.style import (
     LEVEL_POINTS,
     SMALL,
@@ -34,7 +34,6 @@ from mm_dagster.pictures.style import (
     name_axis,
     new_figure,
     numbers,
-    on_every_bar,
     one_a_bar,
     png,
     points_high,

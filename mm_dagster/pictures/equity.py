@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from mm_dagster.bars import BAR, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.pictures.colours import PALETTES, Palette, Theme
+from mm_dagster.pictures.extent import on_every_bar
 from mm_dagster.pictures.style import (
     Floats,
     Label,
@@ -29,7 +30,6 @@ from mm_dagster.pictures.style import (
     name_axis,
     new_figure,
     numbers,
-    on_every_bar,
     png,
     span_of,
     stacked_panels,

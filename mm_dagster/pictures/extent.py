@@ -1,4 +1,4 @@
-"""What a picture shows: from which price to which, and where one value holds."""
+"""What a picture shows: from which price to which, at which bars, and where one value holds. Nothing draws here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
-from mm_dagster.bars import BAR
+from mm_dagster.bars import BAR, Span
 from mm_dagster.config.grid import GridConfig
 
 
@@ -45,3 +45,14 @@ def stretches(rows: pl.DataFrame, column: str) -> list[tuple[datetime, datetime,
         .agg(pl.col("as_of").first().alias("first"), pl.col("as_of").last().alias("last"), pl.col(column).first())
     )
     return [(row["first"] - BAR, row["last"], row[column]) for row in runs.iter_rows(named=True)]
+
+
+def on_every_bar(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with one for every bar from the first to the last, null where there is none, by time."""
+    first, last = rows["open_time"].min(), rows["close_time"].max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        return rows
+    axis = Span(first, last).open_times().to_frame()
+    return axis.join(rows, on="open_time", how="left", maintain_order="left").with_columns(
+        close_time=pl.col("open_time") + BAR
+    )

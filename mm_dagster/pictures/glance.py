@@ -9,8 +9,7 @@ import polars as pl
 
 from mm_dagster.bars import BAR
 from mm_dagster.config.grid import GridConfig
-from mm_dagster.pictures.extent import price_range
-from mm_dagster.pictures.style import on_every_bar
+from mm_dagster.pictures.extent import on_every_bar, price_range
 
 GLANCE_POINTS = 44
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from mm_dagster.bars import BAR, Span
+from mm_dagster.bars import BAR
 from mm_dagster.pictures.colours import Palette, on_colour
 from mm_dagster.pictures.extent import stretches
 from mm_dagster.text import number_text, scale_texts
@@ -252,17 +252,6 @@ def points_high(axes: Axes) -> float:
 
 def text_box(colours: Palette) -> dict[str, object]:
     return {"boxstyle": "round,pad=0.15", "facecolor": colours.paper, "edgecolor": "none", "alpha": 0.85}
-
-
-def on_every_bar(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with one for every bar from the first to the last, null where there is none, by time."""
-    first, last = rows["open_time"].min(), rows["close_time"].max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
-        return rows
-    axis = Span(first, last).open_times().to_frame()
-    return axis.join(rows, on="open_time", how="left", maintain_order="left").with_columns(
-        close_time=pl.col("open_time") + BAR
-    )
 
 
 def one_a_bar(states: pl.DataFrame) -> pl.DataFrame:

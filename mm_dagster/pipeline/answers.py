@@ -8,7 +8,6 @@ from mm_dagster.alerts.responses import response
 from mm_dagster.config.whole import SIMULATED
 from mm_dagster.grid import episode
 from mm_dagster.history.lake import Commit
-from mm_dagster.pictures import quality
 from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
@@ -86,6 +85,9 @@ def response_figures(project: Project) -> dict[str, pl.DataFrame | Picture]:
 
     Once there are alerts of a live exchange, rehearsals on recorded or simulated candles are left out.
     """
+    # Imported here because it loads matplotlib, and every run of any job loads this module.
+    from mm_dagster.pictures import quality
+
     kpis = project.lake.sql("FROM response_kpis")
     kind = next((one for one in ("ccxt", "recorded", "simulated") if one in set(kpis["kind"])), None)
     kpis = kpis.filter(pl.col("kind").eq_missing(kind)).drop("kind")

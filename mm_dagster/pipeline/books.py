@@ -107,7 +107,7 @@ def keep_books(job: Work) -> tuple[pl.DataFrame, Finding]:
             said = f"{iso(job.tick)} is past, and what the order books were then nobody can ask for now."
             return empty("book_snapshot"), Finding(READ, True, said)
         rows = ask_books(job.project, live, job.tick, seconds=SECONDS)
-        with job.project.turn_lock():
+        with job.turn():
             commit = Commit(run_id=job.run_id, asset="book_snapshot", span=iso(job.tick))
             job.project.lake.upsert("book_snapshot", rows, commit=commit)
     except (Exception, pl.exceptions.PanicException) as error:

@@ -22,6 +22,7 @@ from mm_dagster.market.contradiction import held_back
 from mm_dagster.market.files import CandleFileError, read_candles
 from mm_dagster.market.venue import Answer, VenueError
 from mm_dagster.pipeline import holes, tick_row
+from mm_dagster.pipeline.groups import told_once
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH
 from mm_dagster.pipeline.work import Work, makes, unsettled
@@ -96,12 +97,25 @@ def collect(job: Work, say: Callable[[datetime, int], None] = lambda month, chan
     return gathered
 
 
-def collect_accounts(project: Project, as_of: datetime | None, run_id: str) -> tuple[pl.DataFrame, list[str]]:
+def collect_accounts(
+    project: Project, as_of: datetime | None, run_id: str, *, is_part: bool = False
+) -> tuple[pl.DataFrame, list[str]]:
     """Reads and stores what each account holds that there are keys for; nothing in a run over whole days.
+
+    Args:
+        project: configuration, lake and venues.
+        as_of: the tick; None: a run over whole days.
+        run_id: the run.
+        is_part: whether it is one of several groups of a tick, of which the first alone asks.
 
     Returns:
         Rows of `account_snapshot`, and what was not answered.
     """
+    with told_once(project, "account_snapshot", as_of, is_part=is_part) as told:
+        return (told, told["detail"].drop_nulls().to_list()) if told.height else _ask(project, as_of, run_id)
+
+
+def _ask(project: Project, as_of: datetime | None, run_id: str) -> tuple[pl.DataFrame, list[str]]:
     problems, rows = [], []
     for venue in project.config.markets.venues if as_of else ():
         try:
@@ -183,13 +197,14 @@ class _Stored:
 
     def __init__(self, job: Work) -> None:
         self._lake = job.project.lake
-        self._read = job.stored_candles if job.tick else None
+        self._read = job.stored_candles.partition_by("symbol", as_dict=True) if job.tick else None
+        self._unknown = job.stored_candles.clear()
         self._from = min(span.start for span in job.needed_candles.values())
 
     def bars(self, symbol: str, span: Span) -> pl.DataFrame:
         """Stored candles of a span that are not MISSING, ascending."""
         if self._read is not None and span.start >= self._from:
-            rows = self._read.filter((pl.col("symbol") == symbol) & span.opens())
+            rows = self._read[symbol,].filter(span.opens()) if (symbol,) in self._read else self._unknown
         else:
             rows = self._lake.read("candles", span=span, symbols=[symbol])
         return rows.filter(pl.col("status") != "MISSING")
@@ -239,7 +254,7 @@ def _set_apart(job: Work, rows: pl.DataFrame) -> None:
     span = Span(rows["open_time"].min(), rows["open_time"].max() + BAR)  # type: ignore[arg-type,operator]
     symbols = rows["symbol"].unique().to_list()
     key = registry.TABLES["quarantine"].primary_key()
-    with job.project.turn_lock():
+    with job.turn():
         stored = job.project.lake.read("quarantine", span=span, symbols=symbols)
         every = pl.concat([stored, conform(rows, "quarantine").join(stored, on=key, how="anti")])
         place = pl.int_range(pl.len()).over("symbol", "open_time")
@@ -273,7 +288,7 @@ def _store(job: Work, span: Span, found: list[tuple[str, Collected]], old: Seque
     lake = job.project.lake
     symbols = [symbol for symbol, _ in found]
     key = ["symbol", "open_time"]
-    with job.project.turn_lock():
+    with job.turn():
         stored = lake.read("candles", span=span, symbols=symbols)
         noted, settled = _holes(job, stored, found)
         rows = job.stamp(pl.concat(got.candles for _, got in found), "candles")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-from filelock import FileLock
 
 from mm_dagster.alerts import drill, message, receipts
 from mm_dagster.alerts.alert import Cancellation
@@ -21,6 +20,7 @@ from mm_dagster.alerts.responses import NOW_MINUTES
 from mm_dagster.bars import floor_bar
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.history.lake import Commit
+from mm_dagster.history.locks import Lock
 from mm_dagster.pipeline.channels import LakeLedger, two_channels
 from mm_dagster.pipeline.exhibits import grid_picture
 from mm_dagster.pipeline.project import Project
@@ -103,7 +103,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
         update={"emergency_retry_seconds": drill.RETRY_SECONDS, "emergency_expire_seconds": drill.EXPIRE_SECONDS}
     )
     channel, second = two_channels(project, quiet) if planned.is_real else (None, None)
-    lock = FileLock(project.data / "alerts.lock")
+    lock = project.locks.of("alerts")
     number = ledger.read().filter(pl.col("kind") == drill.KIND).height
     link = message.url(drill.KIND, project.config.alerts.link)
 
@@ -139,7 +139,7 @@ def hold(project: Project, planned: Plan, *, wait_seconds: float, answer: Callab
 
 def _follow(
     project: Project, ledger: LakeLedger, channel: Channel | None, ids: list[str], seconds: float,
-    remind: Callable[[], object], lock: FileLock, say: Say,
+    remind: Callable[[], object], lock: Lock, say: Say,
 ) -> None:  # fmt: skip
     """Waits until somebody acknowledges or answers, or the time is over; half way there is one reminder."""
     assert channel is not None
@@ -189,7 +189,7 @@ def _responded(
 
 
 def _end(
-    ledger: LakeLedger, channel: Channel | None, alert_id: str, lock: FileLock, now: Callable[[], datetime], say: Say
+    ledger: LakeLedger, channel: Channel | None, alert_id: str, lock: Lock, now: Callable[[], datetime], say: Say
 ) -> None:
     """Stops the emergency, whatever happened, unless it is over."""
     row = _row(ledger, alert_id)

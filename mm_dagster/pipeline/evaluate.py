@@ -14,8 +14,6 @@ from mm_dagster.evaluation.evaluate import HISTORY_BARS
 from mm_dagster.evaluation.quality import PROBABILITY
 from mm_dagster.evaluation.signals import CONTROL, LEVELS
 from mm_dagster.history.lake import Commit
-from mm_dagster.pictures import quality
-from mm_dagster.pictures.leaving import intervals_picture
 from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
@@ -107,6 +105,10 @@ def judge_signals(
 
 def exhibits_of(project: Project, found: monthly.Assessment) -> dict[str, pl.DataFrame | Picture]:
     """A table for each kind of grids, what was notified, and pictures of the rule's, by what each is called."""
+    # Imported here because it loads matplotlib, and every run of any job loads this module.
+    from mm_dagster.pictures import quality
+    from mm_dagster.pictures.leaving import intervals_picture
+
     policy = project.config.exit.policy
     prefix = SIMULATED if project.config.is_simulated else ""
     shown: dict[str, pl.DataFrame | Picture] = {}

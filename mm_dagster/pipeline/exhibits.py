@@ -1,4 +1,7 @@
-"""What a stage's page shows of what was made, as plain values: tables and pictures."""
+"""What a stage's page shows of what was made, as plain values: tables and pictures.
+
+What draws is imported where something is drawn: it loads matplotlib, and most runs draw nothing; see `Work.draws`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +13,7 @@ import polars as pl
 from mm_dagster.bars import Span, floor_bar, iso
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import SIMULATED
-from mm_dagster.pictures import decision, equity, glance, leaving
-from mm_dagster.pictures.books import books_picture
-from mm_dagster.pictures.together import together_picture
+from mm_dagster.pictures import glance
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.together import Together, limit_of_the_night, together, weeks
 from mm_dagster.tables.words import STATES
@@ -120,6 +121,8 @@ def equity_of(project: Project, newest: pl.DataFrame) -> Picture | None:
         project: where the rows are.
         newest: rows of `grid_risk`, the newest of each grid.
     """
+    from mm_dagster.pictures import equity
+
     at_risk = newest.filter(pl.col("capital_at_risk").is_not_null()).sort("capital_at_risk", "grid_id")
     if at_risk.is_empty():
         return None
@@ -151,6 +154,8 @@ def dearest(project: Project, newest: Sequence[pl.DataFrame]) -> Picture | None:
         project: where the markets are.
         newest: rows of `exit_cost`, the newest of each grid.
     """
+    from mm_dagster.pictures import leaving
+
     rows = pl.concat(newest).filter(pl.col("notional") > 0) if newest else pl.DataFrame()
     if rows.is_empty():
         return None
@@ -170,6 +175,8 @@ def night_of_all(project: Project, as_of: datetime) -> Picture | None:
         project: where the rows are.
         as_of: the newest bar.
     """
+    from mm_dagster.pictures.together import together_picture
+
     shown = [one for one in together(project, as_of) if one.risk["grids"]]
     if not shown:
         return None
@@ -189,6 +196,8 @@ def week_to(as_of: datetime) -> Span:
 
 def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_inch: int = 90) -> bytes:
     """The picture of one grid's week up to as_of, from the lake."""
+    from mm_dagster.pictures import decision
+
     span = week_to(as_of)
     return decision.decision_picture(
         grid,
@@ -200,15 +209,22 @@ def grid_picture(project: Project, grid: GridConfig, as_of: datetime, dots_per_i
     )
 
 
-def pictures_of(project: Project, grid: GridConfig, as_of: datetime) -> dict[str, Picture]:
-    """A grid's week: at a glance on the page itself, and whole behind a click."""
+def pictures_of(project: Project, grid: GridConfig, as_of: datetime, whole: bool) -> dict[str, Picture]:
+    """A grid's week: at a glance on the page itself, and whole behind a click.
+
+    Args:
+        project: where the rows are.
+        grid: which.
+        as_of: the end of the week.
+        whole: whether it is drawn whole, too.
+    """
     bars = project.lake.read("candles", span=week_to(as_of), symbols=[grid.symbol])
-    return {
-        "at_a_glance": Picture(glance.glance(grid, bars), f"{grid.id} {grid.symbol}: a week of price, grid and stop"),
-        "picture": Picture(
-            grid_picture(project, grid, as_of, dots_per_inch=60), f"{grid.id}: price, grid, regime and exit states"
-        ),
-    }
+    name = f"{grid.id} {grid.symbol}"
+    found = {"at_a_glance": Picture(glance.glance(grid, bars), f"{name}: a week of price, grid and stop")}
+    if whole:
+        drawn = grid_picture(project, grid, as_of, dots_per_inch=60)
+        found["picture"] = Picture(drawn, f"{grid.id}: price, grid, regime and exit states")
+    return found
 
 
 def days_of_books(project: Project, features: pl.DataFrame) -> dict[str, Picture]:
@@ -218,6 +234,8 @@ def days_of_books(project: Project, features: pl.DataFrame) -> dict[str, Picture
         project: the lake.
         features: rows of `book_features`.
     """
+    from mm_dagster.pictures.books import books_picture
+
     newest = features["as_of"].max()
     if not isinstance(newest, datetime):
         return {}

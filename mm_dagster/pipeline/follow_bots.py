@@ -22,6 +22,7 @@ from mm_dagster.history.lake import Commit
 from mm_dagster.market.venue import VenueError
 from mm_dagster.pipeline import grids
 from mm_dagster.pipeline.answers import answer
+from mm_dagster.pipeline.groups import told_once
 from mm_dagster.pipeline.judge import answers_in
 from mm_dagster.pipeline.project import Project
 from mm_dagster.tables.registry import conform, empty
@@ -57,11 +58,22 @@ class Followed:
     done: list[str] = field(default_factory=list)
 
 
-def follow_bots(project: Project, as_of: datetime | None, run_id: str) -> Followed:
+def follow_bots(project: Project, as_of: datetime | None, run_id: str, *, is_part: bool = False) -> Followed:
     """Reads and stores what each bot does and holds, and notes what follows from it for its grid.
 
     Nothing in a run over whole days, nor in a tick of the past: what a bot does now was not so then.
+
+    Args:
+        project: configuration, lake and venues.
+        as_of: the tick; None: a run over whole days.
+        run_id: the run.
+        is_part: whether it is one of several groups of a tick, of which the first alone asks.
     """
+    with told_once(project, "grid_bot", as_of, is_part=is_part) as told:
+        return Followed(told) if told.height else _ask_and_follow(project, as_of, run_id)
+
+
+def _ask_and_follow(project: Project, as_of: datetime | None, run_id: str) -> Followed:
     found = Followed()
     venues = [name for name, one in project.config.markets.venues.items() if getattr(one, "account", None)]
     if as_of is None or not venues:

@@ -157,7 +157,7 @@ def keep_episodes(job: Work) -> dict[str, MarketRules]:
     said = episode.stopped(job.project.lake.read("grid_episode"), answers_in(job.project))
     rows = pl.concat([said.join(rows, on=["grid_id", "activated_at"], how="anti"), rows])
     if not rows.is_empty():
-        with job.project.turn_lock():
+        with job.turn():
             job.project.lake.upsert("grid_episode", rows, commit=job.commit("grid_episode", job.window))
     return rules
 

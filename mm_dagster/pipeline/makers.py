@@ -24,7 +24,6 @@ from mm_dagster.makers.fill_probability import digest
 from mm_dagster.makers.matching import CLOSED, WHY
 from mm_dagster.makers.study import OWN, PARTS, Outcome, Study
 from mm_dagster.makers.track import Track, TrackError, track_of
-from mm_dagster.pictures.makers import parts_picture
 from mm_dagster.pipeline import trials
 from mm_dagster.pipeline.book_samples import samples, tape_of_sample
 from mm_dagster.pipeline.book_tapes import play
@@ -375,4 +374,7 @@ def finding(check: str, done: Sequence[Done], left_out: Sequence[str]) -> Findin
 
 def picture_of(done: Done) -> bytes:
     """What the makers of a study made, in parts; a PNG."""
+    # Imported here because it loads matplotlib, and every run of any job loads this module.
+    from mm_dagster.pictures.makers import parts_picture
+
     return parts_picture(done.source.market, done.rows)

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import polars as pl
-from filelock import FileLock
 
 from mm_dagster import environment
 from mm_dagster.alerts import budget, digest, drill, failures, limits, message, newcomers, policy, receipts
@@ -52,7 +51,7 @@ def send_due(project: Project, run_id: str, at: datetime | None) -> tuple[pl.Dat
     ledger = LakeLedger(project, run_id)
     channel, second = two_channels(project)
     rows = []
-    with FileLock(project.data / "alerts.lock"):
+    with project.locks.of("alerts"):
         if channel is not None and receipts.open_receipts(ledger.read()).height:
             # Before anything is cancelled, lest an acknowledgement is missed.
             receipts.poll(ledger, channel, project.venues.real_clock, second, project.lake.read("operator_response"))
@@ -359,7 +358,7 @@ def notify_failures(
             concerning.append((asset, line))
     ledger = LakeLedger(project, key)
     source, at = project.config.kind, project.venues.real_clock()
-    with FileLock(project.data / "alerts.lock"):
+    with project.locks.of("alerts"):
         found = []
         for asset, line in concerning:
             alert = failures.failure(key, asset, line, at, ledger.read(), kind=kind)
@@ -453,7 +452,7 @@ def try_channels(project: Project) -> pl.DataFrame:
     """
     ledger, now = LakeLedger(project, "alert-test"), project.venues.real_clock()
     tried = []
-    with FileLock(project.data / "alerts.lock"):
+    with project.locks.of("alerts"):
         for one in each_channel(project):
             before = ledger.read().filter(pl.col("kind") == "TEST").height
             alert = failures.trial(one.name, now, before)
@@ -467,7 +466,7 @@ def follow_receipts(project: Project) -> int:
     (channel, second), ledger = two_channels(project), LakeLedger(project, "receipts")
     waiting = receipts.open_receipts(ledger.read()).height
     if channel is not None and waiting:
-        with FileLock(project.data / "alerts.lock"):
+        with project.locks.of("alerts"):
             said = project.lake.read("operator_response")
             receipts.poll(ledger, channel, project.venues.real_clock, second, said)
     return waiting

@@ -327,7 +327,8 @@ def hashes_of(lake: Lake, config: Config, members: Sequence[Member], span: Span)
                 by_quote.setdefault(quote_of(member), []).append(tuple(str(part) for part in (*what, runs)))
         for quote, parts in by_quote.items():
             name = tuple(parts)
-            digests.setdefault(name, config.hash_of_portfolio(parts))
+            if name not in digests:
+                digests[name] = config.hash_of_portfolio(parts)
             hashes.setdefault(as_of, {})[quote] = digests[name]
     return hashes
 

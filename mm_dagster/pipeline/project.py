@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from mm_dagster import environment, logs, modes
 from mm_dagster.alerts.alert import EVERY_GRID
 from mm_dagster.config.errors import ConfigError
+from mm_dagster.config.history import HistoryConfig
 from mm_dagster.config.last_valid import InForce, Trouble, answered, load_or_last_valid
 from mm_dagster.config.sources import source_of
 from mm_dagster.config.whole import Config
 from mm_dagster.history.backup import refuse_unfinished
 from mm_dagster.history.catalog import EXAMPLE
 from mm_dagster.history.lake import Lake
+from mm_dagster.history.locks import Lock, Locks
 from mm_dagster.history.memory import Memory, Recall, Stamp
+from mm_dagster.history.places import Bucket, Folder, Place
 from mm_dagster.history.sources import Sources
 from mm_dagster.pipeline import clock
 from mm_dagster.pipeline.adoption import adopt_rows
@@ -32,15 +32,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mm_dagster")
 
+TURN = "pipeline"
+"""The lock of turns, see `Project.turn_lock`."""
+
 
 _adopted: set[tuple[int, tuple[tuple[str, str], ...]]] = set()
 """Which lakes of this process were looked at for rows without a source, and for which markets."""
 
 
 @cache
-def _open_lake(folder: Path, catalog: str | None) -> Lake:
+def _open_lake(folder: Path, catalog: str | None, place: Place) -> Lake:
     """One lake a process: the daemon looks at it every few seconds, and opening costs more than looking."""
-    return Lake(folder, catalog)
+    return Lake(folder, catalog, place)
 
 
 @cache
@@ -196,19 +199,30 @@ class Project:
         """The history with the rows of every source that there ever was.
 
         Raises:
-            ConfigError: the variable with the address of its catalogue is not set.
+            ConfigError: the variable with the address of its catalogue, or with a key of the object storage, is not
+                set.
         """
         refuse_unfinished(self.data)
-        catalog = self.config.history.catalog
-        if catalog is None:
-            return _open_lake(self.data / "history", None)
-        address = environment.secret(catalog.url_env)
-        if not address:
-            raise ConfigError(
-                f"{Path(self.config_dir) / 'history.yaml'}: catalog.url_env: {catalog.url_env} is not set; "
-                f"give it an address like {EXAMPLE}"
-            )
-        return _open_lake(self.data / "history", address)
+        folder = self.data / "history"
+        return _open_lake(folder, self._catalog, self.place)
+
+    @property
+    def _catalog(self) -> str | None:
+        """The address of the server that keeps the lake's catalogue; None: it is a file."""
+        return catalog_of(self.config.history, self._said_in)
+
+    @property
+    def place(self) -> Place:
+        """Where the files of the history are.
+
+        Raises:
+            ConfigError: the variable with a key of the object storage is not set.
+        """
+        return place_of(self.config.history, self._said_in, self.data / "history")
+
+    @property
+    def _said_in(self) -> Path:
+        return Path(self.config_dir) / "history.yaml"
 
     @property
     def mirror(self) -> Mirror:
@@ -239,9 +253,68 @@ class Project:
         """What time it is here: the computer's, or the demo's."""
         return datetime.now(UTC) + self.ahead
 
-    @contextmanager
-    def turn_lock(self) -> Iterator[None]:
-        """Tick, backfill and command line take turns; a backfill lets the others in after each month."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.data / "pipeline.lock"):
-            yield
+    @property
+    def locks(self) -> Locks:
+        """What those who share this lake share, on whichever host; see history/locks.py."""
+        address = self._catalog
+        return Locks(self.data) if address is None else Locks.at(address)
+
+    def turn_lock(self, of: Sequence[str] | None = None) -> Lock:
+        """Whose turn it is to read from the lake and write back; a backfill lets the others in after each month.
+
+        Args:
+            of: what only this turn reads and writes back, by name: others go on beside it, but for those that want the
+                same or everything. None: everything, as a backup does.
+        """
+        if of is None:
+            return self.locks.of(TURN)
+        return self.locks.of(*(f"turns/{name}" for name in of), shared=[TURN])
+
+
+def catalog_of(settings: HistoryConfig, said_in: Path) -> str | None:
+    """The address of the lake's catalogue on a server; None: it is a file.
+
+    Args:
+        settings: what says so.
+        said_in: the file in which it stands.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if settings.catalog is None:
+        return None
+    return _variable(said_in, "catalog.url_env", settings.catalog.url_env, f"give it an address like {EXAMPLE}")
+
+
+def place_of(settings: HistoryConfig, said_in: Path, folder: Path) -> Place:
+    """Where the files of the lake in a folder are.
+
+    Args:
+        settings: what says so.
+        said_in: the file in which it stands.
+        folder: the lake's.
+
+    Raises:
+        ConfigError: a variable is not set.
+    """
+    data = settings.data
+    if data.path is None or data.key_env is None or data.secret_env is None:
+        return Folder(folder.resolve())
+    key = _variable(said_in, "data.key_env", data.key_env, "give it the key of the object storage")
+    secret = _variable(said_in, "data.secret_env", data.secret_env, "give it the secret of that key")
+    token = None
+    if data.token_env is not None:
+        token = _variable(
+            said_in, "data.token_env", data.token_env, "give it the session token, or leave token_env out"
+        )
+    return Bucket(
+        data.path, key, secret, token, endpoint=data.endpoint, region=data.region, retries=data.retries, wait=data.wait,
+        timeout=data.timeout,
+    )  # fmt: skip
+
+
+def _variable(said_in: Path, key: str, name: str, remedy: str) -> str:
+    value = environment.secret(name)
+    if not value:
+        raise ConfigError(f"{said_in}: {key}: {name} is not set; {remedy}")
+    return value

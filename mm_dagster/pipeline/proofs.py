@@ -9,7 +9,6 @@ from mm_dagster.bars import BAR, Span, floor_bar, iso, midnight
 from mm_dagster.config.whole import Config
 from mm_dagster.evaluation.calibration import Calibration, Event, calibrate, observe, verdict_of
 from mm_dagster.history.lake import Lake
-from mm_dagster.pictures import quality
 from mm_dagster.pipeline.exhibits import Picture
 from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.project import Project
@@ -24,6 +23,9 @@ def honesty(project: Project, event: Event, check: str) -> Finding:
         event: which.
         check: the name of the check.
     """
+    # Imported here because it loads matplotlib, and every run of any job loads this module.
+    from mm_dagster.pictures import quality
+
     found = measure(project, event)
     if found is None:
         return Finding(check, False, "Nothing was compared: no grid was evaluated yet.")

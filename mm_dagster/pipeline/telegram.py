@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from filelock import FileLock, Timeout
 
 from mm_dagster.alerts import drill
 from mm_dagster.alerts.channel import Refused, Unavailable
@@ -44,7 +43,7 @@ _HELP = (
 def listen(project: Project, wait_seconds: int = WAIT_SECONDS) -> int:
     """Hears what was tapped and typed, notes it, and answers. Never raises for what may pass.
 
-    One process of a home at a time: who finds another at it leaves it to that.
+    One process at a time, of all that share the lake: who finds another at it leaves it to that.
 
     Returns:
         How many answers came in.
@@ -52,16 +51,18 @@ def listen(project: Project, wait_seconds: int = WAIT_SECONDS) -> int:
     telegram = telegram_of(project)
     if telegram is None:
         return 0
-    try:
-        with FileLock(project.data / "telegram.hears.lock", timeout=0):
-            return _hear(project, telegram, wait_seconds)
-    except Timeout:
+    hears = project.locks.of("telegram.hears")
+    if not hears.try_acquire():
         return 0
+    try:
+        return _hear(project, telegram, wait_seconds)
     except Refused as error:
         # Noted once in four hours, and sent by whatever channel still takes it.
         notify_failures(project, [("telegram", str(error))], f"telegram {iso(project.venues.real_clock())}")
     except Unavailable as error:
         logger.info("it is not known what was said in Telegram: %s", error)
+    finally:
+        hears.release()
     return 0
 
 

@@ -14,12 +14,12 @@ from mm_dagster.tables import registry
 
 @makes("account_snapshot")
 def _accounts(job: Work) -> object:
-    return collect.collect_accounts(job.project, job.tick, job.run_id)
+    return collect.collect_accounts(job.project, job.tick, job.run_id, is_part=job.is_narrowed)
 
 
 @makes("grid_bot")
 def _bots(job: Work) -> object:
-    return follow_bots(job.project, job.tick, job.run_id)
+    return follow_bots(job.project, job.tick, job.run_id, is_part=job.is_narrowed)
 
 
 _MODULES = (collect, measure, judge, portfolio, books, costs)
@@ -28,6 +28,10 @@ _MODULES = (collect, measure, judge, portfolio, books, costs)
 MADE_BY = {table: MAKERS[table] for table in registry.STAGES if table in MAKERS}
 """What makes a table of a tick, in the order of the flow. None is handed anything by another: what it must know stands
 in the lake."""
+
+
+APART = tuple(table for table in MADE_BY if table not in registry.TOGETHER)
+"""What can be made of some markets alone; the rest needs all."""
 
 
 def run_tick(
@@ -45,8 +49,9 @@ def run_tick(
     for table, make in MADE_BY.items():
         if table in stages or not stages:
             make(plan(project, run_id, as_of=as_of, symbols=symbols))
-    if not stages or "exit_state" in stages:
-        end_tick(plan(project, run_id, as_of=as_of, symbols=symbols))
+    if (not stages or "exit_state" in stages) and not symbols:
+        # Of some markets it is a part, and done when all are.
+        end_tick(plan(project, run_id, as_of=as_of))
 
 
 def run_days(

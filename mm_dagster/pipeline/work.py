@@ -12,8 +12,10 @@ from mm_dagster.bars import BAR, DAY_BARS, FIRST_DAY, TIME, Span, ceil_bar, floo
 from mm_dagster.config.grid import GridConfig
 from mm_dagster.config.whole import Config
 from mm_dagster.history.lake import Commit, Lake
+from mm_dagster.history.locks import Lock
 from mm_dagster.pipeline import holes
 from mm_dagster.pipeline.episodes import ended, refusals
+from mm_dagster.pipeline.lanes import Lane, first_absent, of_lanes, together
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import LAG_BARS, dependents
 from mm_dagster.tables import registry
@@ -39,6 +41,22 @@ class Work:
     tick: datetime | None
     run_id: str
     again: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether pictures are drawn: at the newest bar, once an hour. To load what draws, and four pictures, are a
+        third of a tick; the live page draws for whoever looks.
+        """
+        return self.tick is not None and self.tick.minute == 0
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it is about some markets only: then others are worked on at the same time, in other processes."""
+        return len(self.symbols) < len(self.config.symbols)
+
+    def turn(self) -> Lock:
+        """The turn to read rows of these markets and write them back."""
+        return self.project.turn_lock(self.symbols if self.is_narrowed else None)
 
     def needed_from(self, symbol: str) -> datetime:
         """The first bar for which the decisions of the window need a verdict: an episode is folded from its start."""
@@ -77,10 +95,10 @@ class Work:
         old = pl.col("open_time") < ask_again_from
         if not self.again and wanted.filter(old).height:
             wanted = pl.concat([self._due(wanted.filter(old)), wanted.filter(~old)])
+        of_symbol = wanted.sort("open_time").partition_by("symbol", as_dict=True)
+        none = wanted.clear()
         return {
-            symbol: _runs(
-                wanted.filter(pl.col("symbol") == symbol)["open_time"].sort(), span.end, settings.max_no_trade
-            )
+            symbol: _runs(of_symbol.get((symbol,), none)["open_time"], span.end, settings.max_no_trade)
             for symbol, span in needed.items()
         }
 
@@ -123,14 +141,8 @@ class Work:
             for symbol in self.symbols
         }
         stored = self._stored(table, _union(needed.values()), symbols=self.symbols)
-        spans: dict[Span, list[str]] = {}
-        for symbol, span in needed.items():
-            mine = stored.filter(pl.col("symbol") == symbol)
-            start = self._begin(table, span, symbol, mine, self.config.hash_of(table, symbol))
-            until = self._ready_until(table, symbol, None, start)
-            if start < until:
-                spans.setdefault(Span(start, until), []).append(symbol)
-        return spans
+        found = self._to_compute(table, [Lane(symbol) for symbol in needed], needed, stored)
+        return {span: [lane.symbol for lane in lanes] for span, lanes in found.items()}
 
     def grid_spans(self, table: str, grids: Sequence[GridConfig]) -> dict[Span, list[GridConfig]]:
         """The rows of a grid's table to compute: of the window, and of the episode before it where it is not stored."""
@@ -145,15 +157,29 @@ class Work:
             first = max(needed[name].start, ceil_bar(closed_at) - BAR)
             needed[name] = Span(min(first, window.end), window.end)
         stored = self._stored(table, _union(needed.values()), grids=list(needed))
-        spans: dict[Span, list[GridConfig]] = {}
         for grid in grids:
-            mine = _of_grid(stored, grid)
             first = grid.first_as_of - BAR
-            span = Span(max(needed[grid.id].start, first), max(window.end, first))
-            start = self._begin(table, span, grid.symbol, mine, self.config.hash_of(table, grid.symbol, grid))
-            until = self._ready_until(table, grid.symbol, grid, start)
-            if start < until:
-                spans.setdefault(Span(start, until), []).append(grid)
+            needed[grid.id] = Span(max(needed[grid.id].start, first), max(window.end, first))
+        found = self._to_compute(table, [Lane(grid.symbol, grid) for grid in grids], needed, stored)
+        return {span: [lane.grid for lane in lanes if lane.grid] for span, lanes in found.items()}
+
+    def _to_compute(
+        self, table: str, lanes: Sequence[Lane], needed: Mapping[str, Span], stored: pl.DataFrame
+    ) -> dict[Span, list[Lane]]:
+        """Of which bars rows are to be computed, and of which markets or grids.
+
+        Args:
+            table: which.
+            lanes: the markets or grids.
+            needed: the bars that must be there in the end, by lane.
+            stored: the rows that are there.
+        """
+        begins = self._begins(table, lanes, needed, stored)
+        until = self._ready_until(table, lanes, begins)
+        spans: dict[Span, list[Lane]] = {}
+        for lane in lanes:
+            if begins[lane.name] < until[lane.name]:
+                spans.setdefault(Span(begins[lane.name], until[lane.name]), []).append(lane)
         return spans
 
     def _stored(
@@ -169,56 +195,47 @@ class Work:
             columns=[name for name in columns if name in dtypes(table)],
         )
 
-    def _kept(self, table: str, stored: pl.DataFrame, config_hash: str) -> pl.DataFrame:
-        """The rows that need not be computed again: those before the window, and in a tick those in force."""
-        in_force = self._in_force(table, config_hash) if self.tick else pl.lit(False)
-        return stored.filter((pl.col("as_of") - BAR < self.window.start) | in_force)
-
-    @staticmethod
-    def _in_force(table: str, config_hash: str) -> pl.Expr:
-        return (pl.col("config_hash") == config_hash) & (pl.col("code_version") == CODE_VERSIONS[table])
-
-    def _ready_until(self, table: str, symbol: str, grid: GridConfig | None, start: datetime) -> datetime:
+    def _ready_until(self, table: str, lanes: Sequence[Lane], begins: Mapping[str, datetime]) -> dict[str, datetime]:
         """How far a stage can compute from a bar on: while there is a candle, and what the stages before it made of it.
 
         A stage that runs alone, or before the one that failed is run again, leaves out what it cannot know. A row that
         was made of nothing, or of what another configuration made, would count as computed for ever.
         """
-        until = self._known_until(symbol)
+        until = {lane.name: self._known_until(lane.symbol) for lane in lanes}
         for before in registry.before(table):
-            if until <= start:
-                return start
-            span = Span(start, until)
-            if "grid_id" in dtypes(before):
-                assert grid is not None
-                rows = _of_grid(self._stored(before, span, grids=[grid.id]), grid)
-                config_hash = self.config.hash_of(before, symbol, grid)
-            else:
-                rows = self._stored(before, span, symbols=[symbol])
-                config_hash = self.config.hash_of(before, symbol)
-            usable = (pl.col("as_of") - BAR < self.window.start) | self._in_force(before, config_hash)
-            until = _first_absent(span, rows.filter(usable).select(pl.col("as_of") - BAR)["as_of"])
+            going = [lane for lane in lanes if begins[lane.name] < until[lane.name]]
+            spans = {lane.name: Span(begins[lane.name], until[lane.name]) for lane in going}
+            for span, some in together(going, spans):
+                whose = (
+                    {"grids": sorted({lane.name for lane in some})}
+                    if "grid_id" in dtypes(before)
+                    else {"symbols": sorted({lane.symbol for lane in some})}
+                )
+                rows = of_lanes(self._stored(before, span, **whose), before, some, self.config)
+                usable = (pl.col("open_time") < self.window.start) | pl.col("in_force")
+                until |= first_absent(rows.filter(usable), {lane.name: span for lane in some})
         return until
 
-    def _begin(self, table: str, needed: Span, symbol: str, stored: pl.DataFrame, config_hash: str) -> datetime:
+    def _begins(
+        self, table: str, lanes: Sequence[Lane], needed: Mapping[str, Span], stored: pl.DataFrame
+    ) -> dict[str, datetime]:
         """The first bar to compute: all of the window in a run over whole days, in a tick what is missing or stale.
 
         A row is stale when another configuration or code made it, or when a candle before it has changed. That a hole
         of the candles was filled is such a change, too. The newest bar is computed in any case.
-
-        Args:
-            table: which.
-            needed: the bars that must be there in the end.
-            symbol: the market that they depend on.
-            stored: the rows of the market or grid that are there.
-            config_hash: under the configuration in force.
         """
-        there = self._kept(table, stored, config_hash).select(pl.col("as_of") - BAR)["as_of"]
-        changed = self.changed(table).filter(pl.col("symbol") == symbol)["open_time"]
-        changed = changed.filter(changed >= self.window.start)
-        latest = max(self._known_until(symbol) - BAR, needed.start)
-        # A bar of before an episode changes rows of the episode, which has none of before it.
-        return max(needed.start, min([_first_absent(needed, there), latest, *changed.to_list()]))
+        in_force = pl.col("in_force") if self.tick else pl.lit(False)
+        kept = of_lanes(stored, table, lanes, self.config).filter((pl.col("open_time") < self.window.start) | in_force)
+        absent = first_absent(kept, {lane.name: needed[lane.name] for lane in lanes})
+        changed = self.changed(table).filter(pl.col("open_time") >= self.window.start)
+        earliest = dict(changed.group_by("symbol").agg(pl.col("open_time").min()).iter_rows())
+        begins = {}
+        for lane in lanes:
+            first = needed[lane.name].start
+            latest = max(self._known_until(lane.symbol) - BAR, first)
+            # A bar of before an episode changes rows of the episode, which has none of before it.
+            begins[lane.name] = max(first, min(absent[lane.name], latest, earliest.get(lane.symbol, latest)))
+        return begins
 
     def changed(self, table: str) -> pl.DataFrame:
         """The changed candles that a stage is to work through: those before it have, and it has not yet."""
@@ -230,7 +247,7 @@ class Work:
     def _pending(self) -> pl.DataFrame:
         """The changed candles of which not all is computed that depends on them."""
         # A change is noted and its candle written in one turn: whoever sees the note reads the new candle.
-        with self.project.turn_lock():
+        with self.turn():
             return unsettled(self.project.lake, self.symbols)
 
     @cached_property
@@ -279,10 +296,10 @@ class Work:
             raise ValueError(f"{table} has no time column")
         for part in _turns(span, frame.height):
             rows = frame.filter(part.opens(column) if column == "open_time" else part.closes(column))
-            with self.project.turn_lock():
-                written = self.project.lake.write(
-                    table, rows, span=part, symbols=symbols, grids=grids, commit=self.commit(table, part)
-                )
+            staged = self.project.lake.staged(table, rows, span=part, symbols=symbols, grids=grids)
+            # It replaces rows as a whole: beside it go those of other markets, and of these, which are the same rows.
+            with self.project.turn_lock([]) if self.is_narrowed else self.turn():
+                written = self.project.lake.put(staged, self.commit(table, part))
             changed += written.inserted + written.deleted
         return changed
 
@@ -305,7 +322,7 @@ class Work:
         done = noted.filter(computed)
         if done.is_empty():
             return
-        with self.project.turn_lock():
+        with self.turn():
             # Read anew, since another stage may have noted the same of itself meanwhile.
             rows = unsettled(self.project.lake, self.symbols).join(
                 done, on=TABLES["candle_revision"].primary_key(), how="semi"
@@ -416,20 +433,6 @@ def _union(spans: Iterable[Span]) -> Span:
     """The span from the earliest start to the latest end."""
     every = list(spans)
     return Span(min(span.start for span in every), max(span.end for span in every))
-
-
-def _of_grid(rows: pl.DataFrame, grid: GridConfig) -> pl.DataFrame:
-    """The rows of a grid; of its present episode, where a table tells episodes apart."""
-    mine = pl.col("grid_id") == grid.id
-    if "activated_at" in rows.columns:
-        mine &= pl.col("activated_at") == grid.activated_at
-    return rows.filter(mine)
-
-
-def _first_absent(needed: Span, stored: pl.Series) -> datetime:
-    """Opening time of the first bar of a span that is not stored; the end of the span when all are."""
-    absent = needed.open_times().to_frame().join(stored.alias("open_time").to_frame(), on="open_time", how="anti")
-    return absent["open_time"].min() or needed.end  # type: ignore[return-value]
 
 
 def _runs(absent: pl.Series, end: datetime, judged: int) -> list[Span]:

@@ -52,7 +52,47 @@ def returns_of(known: Past, now: int, markets: Integers) -> Floats:
     return np.diff(known.close[markets][:, columns]).T
 
 
-def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence[int]) -> Weights:
+class Measured(NamedTuple):
+    """What the returns of some markets say; the same for six hours.
+
+    Attributes:
+        last: column of the bar up to which they are looked at.
+        markets: places of the markets.
+        covariance: of their returns, shrunk; None: they are not known, or none of the markets moved.
+        pair: the two that are most alike; None: there are none, or it is not known.
+    """
+
+    last: int
+    markets: Integers
+    covariance: Floats | None
+    pair: weights.Pair | None
+
+
+def measured(known: Past, now: int, markets: Integers, before: Measured | None = None) -> Measured:
+    """The covariance of the markets.
+
+    Args:
+        known: the past of all markets.
+        now: column of the newest bar.
+        markets: places of those that are wanted.
+        before: what was found at another moment, of the same past.
+    """
+    last = now - (known.first + now) % STEP_BARS
+    if before is not None and before.last == last and np.array_equal(before.markets, markets):
+        return before
+    returns = returns_of(known, now, markets)
+    if not np.isfinite(returns).all():
+        return Measured(last, markets, None, None)
+    shrunk = weights.shrunk_covariance(returns).covariance
+    if not (np.diagonal(shrunk) > 0).all():
+        # None of them moved: there is nothing to choose by.
+        return Measured(last, markets, None, None)
+    return Measured(last, markets, shrunk, _most_alike(returns))
+
+
+def weights_of(
+    known: Past, now: int, capital: Sequence[float], places: Sequence[int], before: Measured | None = None
+) -> tuple[Weights, Measured]:
     """Spreads the capital of some grids, by `returns_of`, scaled to the volatility that is forecast now.
 
     Args:
@@ -60,29 +100,30 @@ def weights_of(known: Past, now: int, capital: Sequence[float], places: Sequence
         now: column of the newest bar.
         capital: of each grid, above 0.
         places: the market of each grid.
+        before: what was measured at the moment before; None: there is none.
+
+    Returns:
+        The weights, and what was measured for them.
     """
     own = np.array(capital) / sum(capital)
     markets, lanes = np.unique(np.array(places), return_inverse=True)
-    returns = returns_of(known, now, markets)
-    unknown = np.full(own.size, np.nan)
-    if not np.isfinite(returns).all():
-        return Weights(own, unknown, unknown, None, None)
-    shrunk = weights.shrunk_covariance(returns).covariance
-    if not (np.diagonal(shrunk) > 0).all():
-        # None of them moved: there is nothing to choose by.
-        return Weights(own, unknown, unknown, None, None)
-    covariance = weights.scaled(shrunk, known.sigma[markets, now])
+    found = measured(known, now, markets, before)
+    if found.covariance is None:
+        unknown = np.full(own.size, np.nan)
+        return Weights(own, unknown, unknown, None, None), found
+    covariance = weights.scaled(found.covariance, known.sigma[markets, now])
     by_market = np.bincount(lanes, weights=own, minlength=markets.size)
     calmest = weights.minimum_variance(covariance, min(1.0, MOST / markets.size))
     by_grid = covariance[np.ix_(lanes, lanes)]
-    pair = _most_alike(returns)
-    return Weights(
+    pair = found.pair
+    spread = Weights(
         now=own,
         equal_risk=np.full(own.size, weights.equal_at_risk(by_grid, own) / own.size),
         minimum_variance=calmest[lanes] * own / by_market[lanes],
         highest=None if pair is None else pair.correlation,
         between=None if pair is None else "/".join(known.symbols[markets[one]] for one in (pair.first, pair.second)),
     )
+    return spread, found
 
 
 def _most_alike(returns: Floats) -> weights.Pair | None:

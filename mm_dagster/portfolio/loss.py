@@ -7,14 +7,16 @@ end, or at a stop that a bar opened below, needs an exponential.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mm_dagster.arrays import Flags, Floats, Integers, kernel, natural_log
+from mm_dagster.bars import DAY_BARS
 from mm_dagster.grid.replay import GridTerms
 from mm_dagster.grid.slippage import COEFFICIENT, MOST, POWER
-from mm_dagster.portfolio.paths import Past, Starts, scales
+from mm_dagster.portfolio.paths import AHEAD, Past, Starts, scales
 
 
 class Held(NamedTuple):
@@ -66,20 +68,39 @@ class Held(NamedTuple):
             sigma: standard deviation of a minute's log return, NaN where not known.
             volume: traded in a minute, quote currency; likewise.
         """
-        most = int(np.searchsorted(self.prices[:-1], price, side="left"))
-        least = int(np.searchsorted(self.prices[1:], price, side="right"))
-        counted = self.prices.size - 1 - round(inventory / self.cell)
-        known = self.is_modelled and sigma > 0 and volume > 0
+        stood = self.standing_at(*(np.array([one]) for one in (price, inventory, sigma, volume)))
         return self._replace(
-            waiting=min(max(counted, least), most),
+            waiting=int(stood.waiting[0]),
             inventory=inventory,
-            walk=COEFFICIENT * sigma if known else 0.0,
-            volume=volume if known else 1.0,
+            walk=float(stood.walk[0]),
+            volume=float(stood.volume[0]),
+        )
+
+    def standing_at(self, price: Floats, inventory: Floats, sigma: Floats, volume: Floats) -> Standing:
+        """Where it stands at t moments; see `standing`, each shape (t,)."""
+        most = np.searchsorted(self.prices[:-1], price, side="left")
+        least = np.searchsorted(self.prices[1:], price, side="right")
+        counted = self.prices.size - 1 - np.rint(inventory / self.cell).astype(np.int64)
+        known = self.is_modelled & (sigma > 0) & (volume > 0)
+        return Standing(
+            np.minimum(np.maximum(counted, least), most),
+            inventory,
+            np.where(known, COEFFICIENT * sigma, 0.0),
+            np.where(known, volume, 1.0),
         )
 
 
+class Standing(NamedTuple):
+    """Where a grid stands at t moments, each shape (t,); see Held."""
+
+    waiting: Integers
+    inventory: Floats
+    walk: Floats
+    volume: Floats
+
+
 class Lost(NamedTuple):
-    """What one grid loses on each path, shape (k,).
+    """What one grid loses on each path, shape (k,), or at each of t moments, shape (t, k).
 
     Attributes:
         loss: liquidation value now less that at the end of the path, quote currency; negative is a gain.
@@ -126,53 +147,88 @@ def lost(grid: Held, known: Past, market: int, begin: Starts) -> Lost:
         market: its place among them.
         begin: the paths.
     """
-    loss, broken = np.empty(begin.place.size), np.empty(begin.place.size, np.bool_)
-    _lose(
-        grid,
-        known.open[market],
-        known.high[market],
-        known.low[market],
-        known.traded[market],
-        known.close[market],
-        begin.place,
-        begin.now,
-        scales(known, market, begin),
-        loss,
-        broken,
-    )
+    stood = Standing(*(np.array([one]) for one in (grid.waiting, grid.inventory, grid.walk, grid.volume)))
+    found = lost_at(grid, stood, known, market, [begin])
+    return Lost(found.loss[0], found.broken[0])
+
+
+def lost_at(grid: Held, stood: Standing, known: Past, market: int, begins: Sequence[Starts]) -> Lost:
+    """What a grid loses on every path of its market at t moments: to call the loop costs as much as a moment of it.
+
+    Args:
+        grid: its cells.
+        stood: where it stands at each moment.
+        known: the past of all markets.
+        market: its place among them.
+        begins: the paths of each moment, as many at each.
+    """
+    places, now = np.stack([one.place for one in begins]), np.array([one.now for one in begins])
+    loss, broken = np.empty(places.shape), np.empty(places.shape, np.bool_)
+    past = (known.open, known.high, known.low, known.traded, known.close, known.lowest, known.highest)
+    own, scale = tuple(one[market] for one in past), scales(known, market, places, now)
+    _lose(grid, stood, own, places, now, scale, loss, broken)
     return Lost(loss, broken)
 
 
 @kernel
 def _lose(
     grid: Held,
-    opens: Floats,
-    highs: Floats,
-    lows: Floats,
-    traded: Floats,
-    closes: Floats,
+    stood: Standing,
+    past: tuple[Floats, ...],
     places: Integers,
-    now: int,
+    now: Integers,
+    scale: Floats,
+    loss: Floats,
+    broken: Flags,
+) -> None:
+    """Fills `loss` and `broken`, moment by moment."""
+    for at in range(now.size):
+        _lose_on_paths(
+            grid, stood.waiting[at], stood.inventory[at], (stood.walk[at], stood.volume[at]), past, places[at],
+            past[4][now[at]], scale[at], loss[at], broken[at],
+        )  # fmt: skip
+
+
+@kernel
+def _lose_on_paths(
+    grid: Held,
+    waits: int,
+    holds: float,
+    market: tuple[float, float],
+    past: tuple[Floats, ...],
+    places: Integers,
+    here: float,
     scale: Floats,
     loss: Floats,
     broken: Flags,
 ) -> None:
     """Fills `loss` and `broken`, path by path; see `grid.replay._replay` for what happens within a bar."""
+    opens, highs, lows, traded, closes, lowest, highest = past
     cells = grid.buy_at.size - 1
-    here = closes[now]
     # What is held now was bought for another price than its cells ask; of the account it may be more or less of it.
-    full = (cells - grid.waiting) * grid.cell
-    share = grid.inventory / full if full > 0.0 else 1.0
-    beside = 0.0 if full > 0.0 else grid.inventory
-    before = _worth(grid, grid.inventory, here)
+    full = (cells - waits) * grid.cell
+    share = holds / full if full > 0.0 else 1.0
+    beside = 0.0 if full > 0.0 else holds
+    before = _worth(grid, market, holds, here)
     for path in range(places.size):
         start, stretch = places[path], scale[path]
         anchor = closes[start]
-        waiting, unsold = grid.waiting, grid.waiting
-        cash, inventory = 0.0, grid.inventory
+        waiting, unsold = waits, waits
+        cash, inventory = 0.0, holds
         stopped, is_broken, was_below = False, False, False
         next_buy, next_sell = grid.buy_at[waiting], grid.sell_at[waiting]
-        for bar in range(start + 1, start + 97):
+        bar, last = start, start + DAY_BARS
+        while bar < last:
+            bar += 1
+            if (bar - start) % AHEAD == 1:
+                # Rounding keeps the order of prices: where the lowest of some bars reaches nothing, none of them does.
+                least = here + stretch * (lowest[bar] - anchor)
+                most = here + stretch * (highest[bar] - anchor)
+                reached = least <= next_buy or most >= next_sell or least <= grid.stop or least < grid.lower
+                if not reached:
+                    was_below = False
+                    bar += AHEAD - 1
+                    continue
             low = here + stretch * (lows[bar] - anchor)
             high = here + stretch * (highs[bar] - anchor)
             # Comparisons with NaN are false: in a bar that is not known nothing happens.
@@ -189,7 +245,7 @@ def _lose(
                         waiting = below
                     if bottom <= grid.stop:
                         inventory = (unsold - waiting) * grid.cell + share * (cells - unsold) * grid.cell + beside
-                        cash += _worth(grid, inventory, min(first, grid.stop))
+                        cash += _worth(grid, market, inventory, min(first, grid.stop))
                         inventory, stopped = 0.0, True
                         break
                     above = waiting
@@ -211,18 +267,19 @@ def _lose(
                 was_below = is_below
             else:
                 was_below = False
-        end = here + stretch * (closes[start + 96] - anchor)
-        loss[path] = before - (cash + (0.0 if stopped else _worth(grid, inventory, end)))
+        end = here + stretch * (closes[last] - anchor)
+        loss[path] = before - (cash + (0.0 if stopped else _worth(grid, market, inventory, end)))
         broken[path] = is_broken or stopped
 
 
 @kernel
-def _worth(grid: Held, amount: float, price: float) -> float:
-    """What selling an amount at a price, given as its logarithm, yields, quote currency."""
+def _worth(grid: Held, market: tuple[float, float], amount: float, price: float) -> float:
+    """What selling an amount yields, quote currency; of the market (walk, volume), and the logarithm of its price."""
+    walk, volume = market
     if not amount > 0.0:
         return 0.0
     notional = amount * np.exp(price)
     walked = 0.0
-    if grid.walk > 0.0:
-        walked = grid.walk * min(notional / grid.volume, MOST) ** POWER
+    if walk > 0.0:
+        walked = walk * min(notional / volume, MOST) ** POWER
     return notional * (grid.sold_for - walked * grid.kept)

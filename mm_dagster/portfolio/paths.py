@@ -25,6 +25,8 @@ STEP_BARS = 24
 """A path begins at each bar whose absolute number divides by it: every six hours."""
 HOLE_BARS = DAY_BARS
 """A market of which so many bars in a row are not known is not known well enough."""
+AHEAD = 8
+"""So many bars are passed over at once where none of them reaches anything; a day divides by it."""
 MOST_SCALE = 100.0
 """No past day is stretched or shrunk by more, since one that stood still would rise for ever. Real ones came to 32."""
 
@@ -45,6 +47,9 @@ class Past:
         close: the last known one, shape (m, n); NaN before the first.
         sigma: forecast standard deviation of a return over the 96 bars ahead, the last known one, shape (m, n).
         unknown: how many bars in a row a close or a forecast was not known at a bar, shape (m, n).
+        hole: column of the last bar at which HOLE_BARS were, at a bar, shape (m, n); -1: there was none.
+        lowest: least of the lows of AHEAD bars from a bar on, shape (m, n); NaN where none is known.
+        highest: likewise the most of the highs.
     """
 
     symbols: tuple[str, ...]
@@ -56,6 +61,9 @@ class Past:
     close: Floats
     sigma: Floats
     unknown: Integers
+    hole: Integers
+    lowest: Floats
+    highest: Floats
 
 
 class Starts(NamedTuple):
@@ -90,6 +98,8 @@ def past(symbols: tuple[str, ...], span: Span, prices: Floats, volatility: Float
     ahead = np.broadcast_to(first + 1 + np.arange(span.bars), volatility.shape)
     sigma = forecast(volatility, ahead, DAY_BARS, weekend)
     sigma = np.where(sigma > 0, sigma, np.nan)
+    unknown = np.maximum(_since(np.isnan(logs[3])), _since(np.isnan(sigma)))
+    column = np.arange(span.bars)
     return Past(
         symbols=symbols,
         first=first,
@@ -99,7 +109,10 @@ def past(symbols: tuple[str, ...], span: Span, prices: Floats, volatility: Float
         traded=np.ascontiguousarray(logs[3]),
         close=_carried(logs[3]),
         sigma=_carried(sigma),
-        unknown=np.maximum(_since(np.isnan(logs[3])), _since(np.isnan(sigma))),
+        unknown=unknown,
+        hole=np.maximum.accumulate(np.where(unknown >= HOLE_BARS, column, -1), axis=1),
+        lowest=_ahead(logs[2], np.fmin),
+        highest=_ahead(logs[1], np.fmax),
     )
 
 
@@ -116,10 +129,20 @@ def starts(known: Past, now: int, window_days: int) -> Starts:
     return Starts(begins - known.first, now - known.first)
 
 
-def scales(known: Past, market: int, begin: Starts) -> Floats:
-    """sigma(now) / sigma(s) of one market, between 1 / MOST_SCALE and MOST_SCALE, shape (k,)."""
+def scales(known: Past, market: int, places: Integers, now: Integers) -> Floats:
+    """sigma(now) / sigma(s) of one market, between 1 / MOST_SCALE and MOST_SCALE.
+
+    Args:
+        known: the past of all markets.
+        market: its place among them.
+        places: of the paths of t moments, shape (t, k).
+        now: column of the newest bar of each, shape (t,).
+
+    Returns:
+        Shape (t, k).
+    """
     sigma = known.sigma[market]
-    return np.clip(sigma[begin.now] / sigma[begin.place], 1.0 / MOST_SCALE, MOST_SCALE)
+    return np.clip(sigma[now][:, None] / sigma[places], 1.0 / MOST_SCALE, MOST_SCALE)
 
 
 def lacking(known: Past, begin: Starts, window_days: int) -> Flags:
@@ -130,9 +153,7 @@ def lacking(known: Past, begin: Starts, window_days: int) -> Flags:
     from_bar = begin.now - window_days * DAY_BARS
     if from_bar < 0:
         return np.ones(len(known.symbols), np.bool_)
-    window = known.unknown[:, from_bar : begin.now + 1]
-    newest = np.isnan(known.traded[:, begin.now]) | (known.unknown[:, begin.now] >= HOLE_BARS)
-    return np.asarray((window >= HOLE_BARS).any(axis=1) | newest)
+    return np.asarray(np.isnan(known.traded[:, begin.now]) | (known.hole[:, begin.now] >= from_bar))
 
 
 def _since(missing: Flags) -> Integers:
@@ -140,6 +161,15 @@ def _since(missing: Flags) -> Integers:
     column = np.arange(missing.shape[1])
     last = np.maximum.accumulate(np.where(missing, -HOLE_BARS - 1, column), axis=1)
     return np.asarray(column - last, np.int64)
+
+
+def _ahead(values: Floats, extreme: np.ufunc) -> Floats:
+    """The extreme of AHEAD values from each on, shape (m, n); what is not known does not count."""
+    found, step = values.copy(), 1
+    while step < AHEAD:
+        found[:, :-step] = extreme(found[:, :-step], found[:, step:])
+        step *= 2
+    return found
 
 
 def _carried(values: Floats) -> Floats:

@@ -26,7 +26,7 @@ from mm_dagster.grid.replay import terms_of
 from mm_dagster.grid.slippage import WINDOW_BARS, Traded, traded
 from mm_dagster.portfolio import allocation
 from mm_dagster.portfolio.allocation import Weights, weights_of
-from mm_dagster.portfolio.loss import Held, held, lost
+from mm_dagster.portfolio.loss import Held, held, lost_at
 from mm_dagster.portfolio.paths import Past, Starts, lacking, lead_bars, past, starts
 from mm_dagster.tables import registry
 from mm_dagster.tables.market import MarketRules
@@ -101,6 +101,34 @@ def tail(losses: Floats, share: float) -> Tail:
     return Tail(float(losses[worst[-1]]), float(np.add.reduce(losses[worst])) / many, worst)
 
 
+def vars_of(losses: Floats, share: float) -> list[float]:
+    """`tail(...).var` of each of some rows of losses, shape (rows, k), without sorting them."""
+    found = _most(losses, share)[:, 0].tolist()
+    # Of a 0 and what is not known, `tail` says which it is.
+    return [var if var and var == var else tail(row, share).var for row, var in zip(losses, found, strict=True)]
+
+
+def means_of(losses: Floats, share: float) -> list[float]:
+    """`tail(...).es` of each of some rows of losses, shape (rows, k)."""
+    most = -np.sort(-_most(losses, share), axis=1)
+    many = most.shape[1]
+    return [
+        float(np.add.reduce(of_row)) / many if of_row[-1] and of_row[0] == of_row[0] else tail(row, share).es
+        for row, of_row in zip(losses, most, strict=True)
+    ]
+
+
+def _most(losses: Floats, share: float) -> Floats:
+    """The largest of each row, so many as the share is, the least of them first and the rest in any order.
+
+    Where something of a row is not known, so is what is found.
+    """
+    many = int(np.ceil(share * losses.shape[1]))
+    found = np.partition(losses, losses.shape[1] - many, axis=1)[:, -many:]
+    unknown = np.isnan(losses).any(axis=1, keepdims=True)
+    return np.where(unknown, np.nan, found)
+
+
 def added_up(losses: Floats) -> Floats:
     """Losses of all grids together by path, one grid after another: shape (grids, k) -> (k,)."""
     total = np.zeros(losses.shape[1])
@@ -172,17 +200,21 @@ def compute(
     """
     known = _past(found, moments, settings, risk)
     curves = _Curves(found, _span(moments, settings))
-    rows, parts = [], []
+    rows, parts, seen = [], [], None
     for night in nights(quote, found, moments, settings, risk, known):
         row = night.described
         rows.append(row)
         if night.losses is None:
             continue
         fallen = curves.fallen(row["as_of"], settings.window_days)
-        row |= _figures(night.losses, night.broken, night.rows, row, settings, fallen)
-        weights = weights_of(known, night.now, [member.grid.capital for member in night.holding], night.places)
+        alone = vars_of(night.losses, NIGHT)
+        total = added_up(night.losses)
+        worst = tail(total, NIGHT)
+        row |= _figures(night, total, worst, alone, settings, fallen)
+        capital = [member.grid.capital for member in night.holding]
+        weights, seen = weights_of(known, night.now, capital, night.places, seen)
         row["highest_correlation"], row["most_correlated"] = weights.highest, weights.between
-        parts += _contributions(row, night.holding, night.losses, night.broken, weights)
+        parts += _contributions(night, worst, alone, weights)
     return _frame(rows, "portfolio_risk"), _frame(parts, "portfolio_contribution")
 
 
@@ -198,29 +230,68 @@ def nights(
     known = known or _past(found, moments, settings, risk)
     market_of = _traded(found, moments, known.symbols)
     cells = _cells(found, risk)
-    stored = {
-        (row["grid_id"], row["activated_at"], row["as_of"]): row
-        for row in found.risk_rows.filter(pl.col("as_of") >= moments[0]).iter_rows(named=True)
-    }
-    for moment in moments:
-        running = [member for member in found.members if member.runs_at(moment)]
-        its = {member.key: stored.get((*member.key, moment)) for member in running}
-        holding = [one for one in running if not ((row := its[one.key]) and row["stopped_at"] is not None)]
-        begin = starts(known, bar_number(moment) - 1, settings.window_days)
-        described = _described(quote, moment, holding, settings, found.equities.get(moment))
-        described["reason"] = _unknown(holding, its, cells, known, begin, settings)
-        rows = [row for member in holding if (row := its[member.key])]
-        places = [known.symbols.index(member.grid.symbol) for member in holding]
-        if described["reason"]:
-            yield Night(described, holding, rows, places, None, np.empty((0, 0), np.bool_), begin.now)
-            continue
-        at = (moment - moments[-1]) // BAR - 1
-        lost_by = [
-            lost(_placed(cells[member.key], row, market_of[place], at), known, place, begin)
-            for member, row, place in zip(holding, rows, places, strict=True)
-        ]
-        losses, broken = np.stack([one.loss for one in lost_by]), np.stack([one.broken for one in lost_by])
-        yield Night(described, holding, rows, places, losses, broken, begin.now)
+    stored: dict[datetime, dict[tuple[str, datetime], dict[str, Any]]] = {}
+    for row in found.risk_rows.filter(pl.col("as_of") >= moments[0]).iter_rows(named=True):
+        stored.setdefault(row["as_of"], {})[row["grid_id"], row["activated_at"]] = row
+    members = [(member, member.key) for member in found.members]
+    for first in range(0, len(moments), AT_ONCE):
+        told = []
+        for moment in moments[first : first + AT_ONCE]:
+            its = stored.get(moment, {})
+            running = [(member, its.get(key)) for member, key in members if member.runs_at(moment)]
+            holding = [(member, row) for member, row in running if not (row and row["stopped_at"] is not None)]
+            grids = [member for member, _ in holding]
+            begin = starts(known, bar_number(moment) - 1, settings.window_days)
+            described = _described(quote, moment, grids, settings, found.equities.get(moment))
+            described["reason"] = _unknown(holding, cells, known, begin, settings)
+            rows = [row for _, row in holding if row]
+            places = [known.symbols.index(member.grid.symbol) for member in grids]
+            losses = None if described["reason"] else np.empty((len(grids), begin.place.size))
+            broken = np.empty((len(grids) if losses is not None else 0, begin.place.size), np.bool_)
+            told.append((Night(described, grids, rows, places, losses, broken, begin.now), begin))
+        _lose(told, cells, known, market_of, moments[-1])
+        yield from (night for night, _ in told)
+
+
+AT_ONCE = DAY_BARS
+"""So many moments are looked at together: a day of 500 grids is 140 MB."""
+
+
+def _lose(
+    told: Sequence[tuple[Night, Starts]],
+    cells: Mapping[tuple[str, datetime], Held | str],
+    known: Past,
+    market_of: Sequence[Traded],
+    last: datetime,
+) -> None:
+    """Fills the losses of some moments, grid by grid.
+
+    Args:
+        told: the moments.
+        cells: of each grid.
+        known: the past of all markets.
+        market_of: how each market trades, up to the last moment.
+        last: that moment.
+    """
+    where: dict[tuple[str, datetime], list[tuple[Night, int, Starts]]] = {}
+    for night, begin in told:
+        if night.losses is not None:
+            for lane, member in enumerate(night.holding):
+                where.setdefault(member.key, []).append((night, lane, begin))
+    for key, at in where.items():
+        grid, place = cells[key], at[0][0].places[at[0][1]]
+        assert isinstance(grid, Held)
+        bars = np.array([(night.described["as_of"] - last) // BAR - 1 for night, _, _ in at])
+        prices, inventories = (
+            np.array([night.rows[lane][name] for night, lane, _ in at], dtype=np.float64)
+            for name in ("price", "inventory")
+        )
+        market = market_of[place]
+        stood = grid.standing_at(prices, inventories, market.sigma[bars], market.volume[bars])
+        found = lost_at(grid, stood, known, place, [begin for _, _, begin in at])
+        for (night, lane, _), losses, broken in zip(at, found.loss, found.broken, strict=True):
+            assert night.losses is not None
+            night.losses[lane], night.broken[lane] = losses, broken
 
 
 def _span(moments: Sequence[datetime], settings: PortfolioConfig) -> Span:
@@ -300,15 +371,8 @@ def _cells(found: Inputs, risk: RiskConfig) -> dict[tuple[str, datetime], Held |
     return cells
 
 
-def _placed(cells: Held | str, row: Mapping[str, Any], market: Traded, place: int) -> Held:
-    """Cells where they stand, by their row of `grid_risk` and by how their market trades."""
-    assert isinstance(cells, Held)
-    return cells.standing(row["price"], row["inventory"], float(market.sigma[place]), float(market.volume[place]))
-
-
 def _unknown(
-    holding: Sequence[Member],
-    its: Mapping[tuple[str, datetime], Mapping[str, Any] | None],
+    holding: Sequence[tuple[Member, Mapping[str, Any] | None]],
     cells: Mapping[tuple[str, datetime], Held | str],
     known: Past,
     begin: Starts,
@@ -318,8 +382,8 @@ def _unknown(
     if not holding:
         return "No grid holds anything: there is nothing to lose."
     said = []
-    for member in holding:
-        row, its_cells = its[member.key], cells[member.key]
+    for member, row in holding:
+        its_cells = cells[member.key]
         if row is None:
             said.append(f"{member.grid.id}: its risk is not computed")
         elif row["price"] is None:
@@ -328,7 +392,7 @@ def _unknown(
             said.append(its_cells)
         elif row["inventory"] is None or row["liquidation_value"] is None:
             said.append(f"{member.grid.id}: what it holds is not known")
-    names = {member.grid.symbol for member in holding}
+    names = {member.grid.symbol for member, _ in holding}
     absent = lacking(known, begin, settings.window_days)
     said += [
         f"{symbol}: its last {settings.window_days} days are not known without a hole of a day"
@@ -339,20 +403,24 @@ def _unknown(
 
 
 def _figures(
-    losses: Floats,
-    broken: Flags,
-    rows: Sequence[Mapping[str, Any]],
-    described: Mapping[str, Any],
-    settings: PortfolioConfig,
-    fallen: float,
+    of: Night, total: Floats, night: Tail, alone: Sequence[float], settings: PortfolioConfig, fallen: float
 ) -> dict[str, Any]:
-    """The figures of one moment; see the columns of `portfolio_risk`."""
-    total = added_up(losses)
-    night, rare = tail(total, NIGHT), tail(total, RARE)
-    alone = sum(tail(of_grid, NIGHT).var for of_grid in losses)
+    """The figures of one moment; see the columns of `portfolio_risk`.
+
+    Args:
+        of: the nights that may follow it.
+        total: what all grids lose together, by path.
+        night: the worst of it.
+        alone: what each grid loses alone in one night of 20.
+        settings: equity and drawdown.
+        fallen: the drawdown.
+    """
+    described, rows = of.described, of.rows
+    rare = tail(total, RARE)
+    together = sum(alone)
     # A portfolio that gains even in its bad night has no meaningful share of what its grids risk one by one.
-    diversification = night.var / alone if night.var > 0 and alone > 0 else None
-    breaks = broken.sum(axis=0)
+    diversification = night.var / together if night.var > 0 and together > 0 else None
+    breaks = of.broken.sum(axis=0)
     equity = described["equity"] or described["live_equity"]
     share = fallen / equity if equity else None
     steps = settings.drawdown.mild, settings.drawdown.moderate, settings.drawdown.severe
@@ -365,12 +433,12 @@ def _figures(
         "es_5_24h": night.es,
         "var_1_24h": rare.var,
         "es_1_24h": rare.es,
-        "sum_of_var_5": alone,
+        "sum_of_var_5": together,
         "diversification": diversification,
         "counts_as": None if diversification is None else 1.0 / (diversification * diversification),
         "all_stops": None if None in at_risk else sum(at_risk),
         "p_any_break_24h": float(np.count_nonzero(breaks)) / breaks.size,
-        "p_half_break_24h": float(np.count_nonzero(2 * breaks >= len(losses))) / breaks.size,
+        "p_half_break_24h": float(np.count_nonzero(2 * breaks >= len(of.holding))) / breaks.size,
         "expected_breaks_24h": float(breaks.sum()) / breaks.size,
         "drawdown": fallen,
         "drawdown_share": share,
@@ -382,16 +450,16 @@ def _figures(
     }
 
 
-def _contributions(
-    row: Mapping[str, Any],
-    holding: Sequence[Member],
-    losses: Floats,
-    broken: Flags,
-    weights: Weights,
-) -> list[dict[str, Any]]:
-    """What each grid has of the bad night."""
-    total = added_up(losses)
-    night = tail(total, NIGHT)
+def _contributions(of: Night, night: Tail, alone: Sequence[float], weights: Weights) -> list[dict[str, Any]]:
+    """What each grid has of the bad night; see `_figures`."""
+    row, losses, broken = of.described, of.losses, of.broken
+    assert losses is not None
+    # Of all grids but one: as `added_up` would, one after another.
+    without = np.zeros(losses.shape)
+    for place, of_grid in enumerate(losses):
+        without[:place] += of_grid
+        without[place + 1 :] += of_grid
+    left = means_of(without, NIGHT)
     return [
         {
             "quote": row["quote"],
@@ -402,14 +470,14 @@ def _contributions(
             "capital": member.grid.capital,
             "es_5_contribution": (mine := float(np.add.reduce(losses[place][night.worst])) / night.worst.size),
             "es_5_share": mine / night.es if night.es > 0 else None,
-            "stopping_takes_off": night.es - tail(added_up(np.delete(losses, place, axis=0)), NIGHT).es,
-            "var_5_alone": tail(losses[place], NIGHT).var,
+            "stopping_takes_off": night.es - left[place],
+            "var_5_alone": alone[place],
             "p_break_24h": float(np.count_nonzero(broken[place])) / broken.shape[1],
             "weight": weights.now[place],
             "weight_equal_risk": weights.equal_risk[place],
             "weight_minimum_variance": weights.minimum_variance[place],
         }
-        for place, member in enumerate(holding)
+        for place, member in enumerate(of.holding)
     ]
 
 
@@ -438,14 +506,15 @@ class _Curves:
             last = np.maximum.accumulate(np.where(np.isnan(profit), -1, column))
             # Before its first row a grid has neither won nor lost; after its last one it stays with what it had.
             self._profit[place] = np.where(last >= 0, profit[last], 0.0)
+        self._sums: dict[tuple[bool, ...], Floats] = {}
 
     def fallen(self, moment: datetime, days: int) -> float:
         """How far the profit at a moment is below the best of so many days before it, quote currency."""
         now = (moment - self._span.start) // BAR
-        sums = np.zeros(days * DAY_BARS)
         begun = moment - days * DAY_BARS * BAR
-        for member, profit in zip(self._members, self._profit, strict=True):
-            # What ended before the window is the same throughout, and would only round.
-            if member.closed_at is None or member.closed_at > begun:
-                sums += profit[now - sums.size : now]
+        # What ended before the window is the same throughout, and would only round.
+        counts = tuple(member.closed_at is None or member.closed_at > begun for member in self._members)
+        if counts not in self._sums:
+            self._sums = {counts: added_up(self._profit[list(counts)])}
+        sums = self._sums[counts][now - days * DAY_BARS : now]
         return float(sums.max() - sums[-1])

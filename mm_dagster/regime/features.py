@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from mm_dagster.arrays import Floats, Integers, kernel, natural_log
+from mm_dagster.arrays import Flags, Floats, Integers, kernel, natural_log
 from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number, bar_numbers
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import indicators
-from mm_dagster.regime.rolling import PIECE, Bars, RollingBars
+from mm_dagster.regime.rolling import Bars, RollingBars
 from mm_dagster.tables.regime import WARMUP_BARS, RegimeFeatures
 
 FORECAST_HALF_LIFE_MAX = 168
@@ -116,12 +117,11 @@ def _hourly_and_4h(*columns: str) -> dict[int, tuple[str, ...]]:
 
 
 _INFINITE = ("half_life", "half_life_baseline")
+_LARGEST = float(np.finfo(np.float64).max)
 _FLAGS = ("inside_range", "closes_outside_15m")
 _COLUMNS = [name for name in RegimeFeatures.column_names() if name not in ("config_hash", "code_version", "source")]
 _SIDE_BY_SIDE = 2**17
-"""Bars that are computed at once, all phases of a symbol together: results leave for memory once, in order."""
-_LONG = 2**15
-"""Bars of one series that are computed at once."""
+"""Base bars that are computed at once, those of as many symbols as there is room for."""
 _TAIL = 16
 """Up to so many bars of a series are computed from as little as possible, and not together with all the others."""
 
@@ -156,17 +156,15 @@ def compute(
     symbols = runs["value"].unique().sort()
     if symbols.is_empty() or not span.bars:
         return RegimeFeatures.create_empty().select(_COLUMNS)
-    # Whole 4-hour bars, so that every phase of every series begins at the same place of the array.
-    origin = (bar_number(span.start) - warmup_bars) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
-    size = -(-(bar_number(span.end) - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS
     owners = runs["value"].cast(pl.Enum(symbols)).to_physical().to_numpy()
-    base, firsts = _base_bars(candles, np.repeat(owners.astype(np.int64), runs["len"]), len(symbols), origin, size)
-    many = max(1, min(_SIDE_BY_SIDE // size, -(-len(symbols) // threads)))
+    read = _Candles.of(candles, owners.astype(np.int64), runs["len"].to_numpy().cumsum())
+    firsts = _first_bars(read.numbers, read.owners, read.ends, len(symbols))
+    many = max(1, min(_SIDE_BY_SIDE // (span.bars + warmup_bars), -(-len(symbols) // threads)))
 
     def compute_some(first: int) -> pl.DataFrame:
         lot = slice(first, first + many)
-        found, nulls = _measure(RollingBars(base[lot], origin), firsts[lot], span, definitions(vol), warmup_bars)
-        return _frame(symbols[lot], span, found, nulls)
+        rolling = read.bars(first, firsts[lot], span, warmup_bars)
+        return _frame(symbols[lot], span, _measure(rolling, firsts[lot], span, definitions(vol), warmup_bars))
 
     lots = range(0, len(symbols), many)
     if threads == 1 or len(lots) == 1:
@@ -175,180 +173,158 @@ def compute(
         return pl.concat(pool.map(compute_some, lots))
 
 
-def _base_bars(
-    candles: pl.DataFrame, owners: Integers, symbols: int, origin: int, size: int
-) -> tuple[Floats, Integers]:
-    """The candles in their places, as `RollingBars` takes them, and the number of each symbol's first bar."""
-    numbers = bar_numbers(candles["open_time"])
-    prices = [candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume")]
-    base = np.full((symbols, 6, size), np.nan)
-    firsts = _scatter(base, owners, numbers, origin, *prices)
-    base[:, 5] = natural_log(base[:, 3])
-    return base, firsts
+@dataclass(frozen=True)
+class _Candles:
+    """What is read of the candles.
+
+    Attributes:
+        owners: the number of the symbol of each run of rows that share one.
+        ends: the row after the last of each run.
+        numbers: of the bar of each row.
+        prices: open, high, low, close and volume.
+    """
+
+    owners: Integers
+    ends: Integers
+    numbers: Integers
+    prices: tuple[Floats, ...]
+
+    @staticmethod
+    def of(candles: pl.DataFrame, owners: Integers, ends: Integers) -> _Candles:
+        prices = (candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume"))
+        return _Candles(owners, ends.astype(np.int64), bar_numbers(candles["open_time"]), tuple(prices))
+
+    def bars(self, first: int, firsts: Integers, span: Span, warmup_bars: int) -> RollingBars:
+        """The bars of some symbols, from number `first` on, in their places.
+
+        They begin with the first that is wanted or, where history begins later, with the first candle.
+        """
+        start, end = bar_number(span.start), bar_number(span.end)
+        # Whole 4-hour bars, so that every phase of every series begins at the same place of the array.
+        origin = max(start - warmup_bars, min(start, firsts.min())) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
+        size = -(-(end - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS
+        base = np.full((5, firsts.size, size), np.nan)
+        _scatter(base, self.owners - first, self.ends, self.numbers - origin, *self.prices)
+        opens, highs, lows, closes, volumes = base
+        return RollingBars((opens, highs, lows, closes, volumes, natural_log(closes)), origin)
+
+
+@kernel
+def _first_bars(numbers: Integers, owners: Integers, ends: Integers, symbols: int) -> Integers:
+    """The number of each symbol's first bar."""
+    firsts = np.full(symbols, np.iinfo(np.int64).max)
+    first = 0
+    for run in range(owners.size):
+        firsts[owners[run]] = min(firsts[owners[run]], numbers[first : ends[run]].min())
+        first = ends[run]
+    return firsts
 
 
 @kernel
 def _scatter(
     base: Floats,
     owners: Integers,
+    ends: Integers,
     numbers: Integers,
-    origin: int,
     o: Floats,
     h: Floats,
     low: Floats,
     c: Floats,
     v: Floats,
-) -> Integers:
-    firsts = np.full(base.shape[0], np.iinfo(np.int64).max)
-    for k in range(numbers.size):
-        firsts[owners[k]] = min(firsts[owners[k]], numbers[k])
-        i = numbers[k] - origin
-        if 0 <= i < base.shape[2] and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
-            bars = base[owners[k]]
-            bars[0, i], bars[1, i], bars[2, i], bars[3, i] = o[k], h[k], low[k], c[k]
-            bars[4, i] = v[k]
-    return firsts
+) -> None:
+    first = 0
+    for run in range(owners.size):
+        symbol = owners[run]
+        for k in range(first, ends[run] if 0 <= symbol < base.shape[1] else first):
+            i = numbers[k]
+            if 0 <= i < base.shape[2] and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
+                base[0, symbol, i], base[1, symbol, i], base[2, symbol, i] = o[k], h[k], low[k]
+                base[3, symbol, i], base[4, symbol, i] = c[k], v[k]
+        first = ends[run]
 
 
 def _measure(
     rolling: RollingBars, firsts: Integers, span: Span, wanted: Sequence[Definition], warmup_bars: int
-) -> tuple[dict[str, Floats], dict[str, int]]:
-    """The features of some symbols by name, each of shape (symbols, bars of the span), and where their nulls end.
-
-    That is the number of rows, all symbols one below the other, after which there is none.
-    """
-    found = {
-        name: np.empty((firsts.size, span.bars)) for one in wanted for names in one.columns.values() for name in names
-    }
-    nulls = dict.fromkeys(found, 0)
+) -> dict[str, pa.Array]:
+    """The columns by name: the bars of the span of some symbols, one symbol below the other."""
+    found = {}
     start, end = bar_number(span.start), bar_number(span.end)
     for step in sorted({step for one in wanted for step in one.columns}):
         rolling.lengthen(step)
         measured = [one for one in wanted if step in one.columns]
-        phases = np.array(sorted({number % step for number in range(start, min(end, start + step))}))
+        # Few bars are asked for in a tick: then each indicator gets its own window and no more.
+        asked = -(-end // step) - start // step
+        few = asked <= _TAIL
         reach = max(_scaled(one.bars, warmup_bars) for one in measured)
-        for first in range(start // step, -(-end // step), _LONG):
-            asked = min(first + _LONG, -(-end // step)) - first
-            bars = rolling.series(phases, first - reach, first + asked)
-            places = first * step + phases - start
-            holes = _holes(bars.close[:, reach:], places, step, span.bars)
-            for one in measured:
-                # Few bars are asked for in a tick: then each indicator gets its own window and no more.
-                own = bars if asked > _TAIL else bars.last(asked + _scaled(one.bars, warmup_bars))
-                values = one.indicator(own)
-                columns = one.columns[step]
-                for name, column in zip(columns, values if isinstance(values, tuple) else (values,), strict=True):
-                    rows, skipped = found[name], column.shape[1] - asked
-                    end_of_nulls = _collect(rows, column, skipped, places, step, name in _INFINITE)
-                    rows.reshape(-1)[holes] = np.nan
-                    nulls[name] = max(nulls[name], end_of_nulls, holes.max(initial=-1) + 1)
+        bars, rows = rolling.some(start, end, reach) if few else rolling.all(start, end)
+        missing = np.isnan(bars.close[rows]).reshape(-1)
+        missing = missing if missing.any() else missing[:0]
         for one in measured:
-            for symbol, oldest in enumerate(firsts):
-                short = max(0, oldest + step * one.bars - 1 - start)
-                for name in one.columns[step] if short else ():
-                    found[name][symbol, :short] = np.nan
-                    nulls[name] = max(nulls[name], symbol * span.bars + min(short, span.bars))
-    return found, nulls
+            values = one.indicator(bars.last(asked + _scaled(one.bars, warmup_bars)) if few else bars)
+            short = firsts + step * one.bars - 1 - start
+            for name, column in zip(one.columns[step], values if isinstance(values, tuple) else (values,), strict=True):
+                found[name] = _column(name, np.ascontiguousarray(column[rows]), missing, short)
+    return found
 
 
 def _scaled(bars: int, warmup_bars: int) -> int:
     return -(-bars * warmup_bars // WARMUP_BARS)
 
 
-def _holes(close: Floats, places: Integers, step: int, size: int) -> Integers:
-    """Which rows have a MISSING newest bar, among those of all symbols one below the other; see `_collect`."""
-    lanes, bars = np.nonzero(np.isnan(close))
-    rows = places[lanes % places.size] + bars * step
-    return (lanes // places.size * size + rows)[(rows >= 0) & (rows < size)]
+def _frame(symbols: pl.Series, span: Span, found: dict[str, pa.Array]) -> pl.DataFrame:
+    close_times = Span(span.start + BAR, span.end + BAR).open_times()
+    columns = {
+        "symbol": pl.concat([symbols.new_from_index(place, span.bars) for place in range(len(symbols))]),
+        "as_of": pl.concat([close_times] * len(symbols)),
+    }
+    measured = pl.from_arrow(pa.table(found), rechunk=False)
+    columns |= {column.name: column for column in measured}
+    return pl.DataFrame({name: columns[name] for name in _COLUMNS})
 
 
-@kernel
-def _collect(rows: Floats, values: Floats, skipped: int, places: Integers, step: int, infinite: bool) -> int:
-    """Interleaves the series of each symbol: the first bar of each goes to its place, the next ones `step` further.
+def _column(name: str, rows: Floats, missing: Flags, short: Integers) -> pa.Array:
+    """A column as it was computed, without a copy: what is not known is marked as null, whatever stands there.
 
-    The first after those `skipped`, that is. What is not finite becomes NaN, if it must not be `infinite`.
-
-    Returns:
-        How many rows to look at, all symbols one below the other, to find every NaN.
+    Args:
+        name: of the column.
+        rows: its values, shape (symbols, bars).
+        missing: of each row whether the bar is MISSING; empty when none is.
+        short: at how many bars of each symbol its history is too short; a negative number is none.
     """
-    end_of_nulls = 0
-    largest = np.inf if infinite else np.finfo(np.float64).max
-    bars = values.shape[1] - skipped
-    # From and to where every phase lies within the rows, if all phases are there.
-    first, end = max(0, -(places.min() // step)), min(bars, (rows.shape[1] - 1 - places.max()) // step + 1)
-    if places.size < step or step % 4 or first >= end:
-        first, end = bars, bars
-    for lane in range(values.shape[0]):
-        symbol, place, series = lane // places.size, places[lane % places.size], values[lane, skipped:]
-        for start, stop in ((max(0, -(place // step)), first), (end, bars)):
-            if _put(rows[symbol], series, start, stop, place, step, largest):
-                end_of_nulls = max(end_of_nulls, symbol * rows.shape[1] + place + stop * step)
-    for start in range(first, end, PIECE):
-        # Four neighbours at a time: what is written lies side by side, and needs a third of the time.
-        for lane in range(0, values.shape[0], 4):
-            symbol, place, stop = lane // places.size, places[lane % places.size], min(start + PIECE, end)
-            row, four = rows[symbol], values[lane : lane + 4, skipped:]
-            # Where the compiler knows the step it does several bars at once.
-            if step == 4:
-                nulls = _put_four(row, four, start, stop, place, 4, largest)
-            else:
-                nulls = _put_four(row, four, start, stop, place, step, largest)
-            if nulls:
-                end_of_nulls = max(end_of_nulls, symbol * rows.shape[1] + place + stop * step)
-    return min(end_of_nulls, rows.size)
+    bits = np.empty(-(-rows.size // 8), np.uint8)
+    nulls = _mark(bits, rows.reshape(-1), missing, short, np.inf if name in _INFINITE else _LARGEST)
+    known = pa.py_buffer(bits) if nulls else None
+    if name in _FLAGS:
+        flags = np.packbits(rows == 1.0, bitorder="little")
+        return pa.Array.from_buffers(pa.bool_(), rows.size, [known, pa.py_buffer(flags)])
+    return pa.Array.from_buffers(pa.float64(), rows.size, [known, pa.py_buffer(rows)])
 
 
 @kernel
-def _put(row: Floats, series: Floats, first: int, end: int, place: int, step: int, largest: float) -> int:
-    """Puts some bars of a series to their places, `step` apart, as far as they lie within the row; counts the NaN."""
-    end = min(end, (row.size - 1 - place) // step + 1)
-    if first >= end:
-        return 0
+def _mark(bits: npt.NDArray[np.uint8], rows: Floats, missing: Flags, short: Integers, largest: float) -> int:
+    """Marks what is known, a bit a row; counts the rest, at least."""
     nulls = 0
-    found, target = series[first:end], row[place + first * step :: step]
-    for k in range(found.size):
-        nulls += not abs(found[k]) <= largest
-    for k in range(found.size):
-        target[k] = found[k] if abs(found[k]) <= largest else np.nan
+    for start in range(0, rows.size, _PIECE):
+        row, hole = rows[start : start + _PIECE], missing[start : start + _PIECE]
+        bytes_here = bits[start // 8 : start // 8 + -(-row.size // 8)]
+        unknown = 0
+        for k in range(row.size):
+            unknown += not abs(row[k]) <= largest
+        for k in range(hole.size):
+            unknown += hole[k]
+        bytes_here[:] = 0xFF if unknown == 0 else 0
+        for k in range(row.size if unknown else 0):
+            known = abs(row[k]) <= largest and (hole.size == 0 or not hole[k])
+            bytes_here[k // 8] |= known << (k % 8)
+        nulls += unknown
+    bars = rows.size // short.size
+    for symbol in range(short.size):
+        end = min(max(short[symbol], 0), bars)
+        for i in range(symbol * bars, symbol * bars + end):
+            bits[i // 8] &= ~(1 << (i % 8)) & 0xFF
+        nulls += end
     return nulls
 
 
-@kernel
-def _put_four(row: Floats, four: Floats, first: int, end: int, place: int, step: int, largest: float) -> int:
-    """The same for four series whose places are neighbours."""
-    nulls = 0
-    a, b, c, d = four[0, first:end], four[1, first:end], four[2, first:end], four[3, first:end]
-    for k in range(a.size):
-        nulls += not abs(a[k]) <= largest
-        nulls += not abs(b[k]) <= largest
-        nulls += not abs(c[k]) <= largest
-        nulls += not abs(d[k]) <= largest
-    target = row[place + first * step :]
-    for k in range(a.size):
-        target[step * k] = a[k] if abs(a[k]) <= largest else np.nan
-        target[step * k + 1] = b[k] if abs(b[k]) <= largest else np.nan
-        target[step * k + 2] = c[k] if abs(c[k]) <= largest else np.nan
-        target[step * k + 3] = d[k] if abs(d[k]) <= largest else np.nan
-    return nulls
-
-
-def _frame(symbols: pl.Series, span: Span, found: dict[str, Floats], nulls: dict[str, int]) -> pl.DataFrame:
-    close_times = span.open_times() + BAR
-    columns = [
-        pl.concat([symbols.new_from_index(place, span.bars) for place in range(len(symbols))]).alias("symbol"),
-        pl.concat([close_times] * len(symbols)).alias("as_of"),
-    ]
-    for name, rows in found.items():
-        column = _column(name, rows.reshape(-1), nulls[name])
-        columns.append(column.cast(pl.Boolean) if name in _FLAGS else column)
-    return pl.DataFrame(columns).select(_COLUMNS)
-
-
-def _column(name: str, rows: Floats, end_of_nulls: int) -> pl.Series:
-    """The rows as they are, without a copy, and NaN as null; none is looked for after `end_of_nulls`."""
-    if end_of_nulls == 0:
-        return pl.Series(name, rows, pl.Float64)
-    known = np.full(-(-rows.size // 8), 0xFF, np.uint8)
-    first = np.packbits(~np.isnan(rows[: -(-end_of_nulls // 8) * 8]), bitorder="little")
-    known[: first.size] = first
-    return pl.Series(name, pa.Array.from_buffers(pa.float64(), rows.size, [pa.py_buffer(known), pa.py_buffer(rows)]))
+_PIECE = 512
+"""Rows that are looked at before they are marked one by one."""

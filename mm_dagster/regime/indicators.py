@@ -1,6 +1,6 @@
 """Every feature, one definition each, on bars of any length: hourly, 4-hour or base bars alike.
 
-Each function takes `rolling.Bars` and returns arrays of shape (lanes, bars), NaN for null, flags as 0 and 1. What it
+Each function takes `rolling.Bars` and returns arrays of the same shape, NaN for null, flags as 0 and 1. What it
 says of its warm-up a test holds against `features.definitions`, and another one both against the data.
 
 In the formulas t is the newest bar, o, h, l, c, v are its prices and volume, y = ln(c), r = y_t - y_(t-1), TR is the
@@ -25,14 +25,23 @@ from mm_dagster.arrays import Floats, natural_log, power
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, WEEK_BARS, weekend_bars
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import ornstein_uhlenbeck
+from mm_dagster.regime.median import windowed_median
 from mm_dagster.regime.rolling import Bars
 from mm_dagster.regime.terms import (
+    bands,
     before,
     change,
     directional_index,
     directional_movement,
+    efficiency,
+    growth,
+    is_inside,
+    mixed,
+    neighbours,
+    quotient,
     range_terms,
     seasonless_sizes,
+    share_above,
     swing,
     true_ranges,
 )
@@ -40,7 +49,6 @@ from mm_dagster.regime.variance_ratio import variance_ratio as ratio_and_z
 from mm_dagster.regime.windows import (
     decayed_mean,
     windowed_mean,
-    windowed_median,
     windowed_moments,
     windowed_range,
     windowed_rank,
@@ -94,7 +102,7 @@ def close(bars: Bars) -> Floats:
     Window: 1 bar.
     Warm-up: 1 bar.
     """
-    return bars.close
+    return bars.close.copy()
 
 
 def change_24h(bars: Bars) -> Floats:
@@ -107,7 +115,7 @@ def change_24h(bars: Bars) -> Floats:
     Warm-up: 97 bars.
     Null: also when the older bar is MISSING.
     """
-    return 100.0 * (_over(bars.close, before(bars.close, DAY_BARS)) - 1.0)
+    return growth(bars.close, DAY_BARS, bars.lanes)
 
 
 def volume_24h(bars: Bars) -> Floats:
@@ -119,7 +127,8 @@ def volume_24h(bars: Bars) -> Floats:
     Window: 96 bars.
     Warm-up: 96 bars.
     """
-    return windowed_mean(bars.volume, DAY_BARS, bars.anchor) * DAY_BARS
+    mean = windowed_mean(bars.volume, DAY_BARS, bars.anchor, bars.lanes)
+    return np.multiply(mean, DAY_BARS, out=mean)
 
 
 def volume_ratio(bars: Bars) -> Floats:
@@ -132,8 +141,8 @@ def volume_ratio(bars: Bars) -> Floats:
     Warm-up: 168 bars.
     Null: also when a week had no volume at all.
     """
-    short, long = (windowed_mean(bars.volume, width, bars.anchor) for width in (VOLUME_SHORT, VOLUME_LONG))
-    return _over(short, long)
+    short, long = (windowed_mean(bars.volume, width, bars.anchor, bars.lanes) for width in (VOLUME_SHORT, VOLUME_LONG))
+    return quotient(short, long)
 
 
 def bollinger(bars: Bars) -> tuple[Floats, Floats]:
@@ -146,8 +155,7 @@ def bollinger(bars: Bars) -> tuple[Floats, Floats]:
     Warm-up: 20 bars.
     Null: %B also in a flat window.
     """
-    mean, deviation = _band(bars)
-    return _over(4.0 * deviation, mean), 0.5 + _over(bars.close - mean, 4.0 * deviation)
+    return _band(bars)
 
 
 def bollinger_width_percentile(bars: Bars) -> Floats:
@@ -159,8 +167,7 @@ def bollinger_width_percentile(bars: Bars) -> Floats:
     Window: 168 widths of 20 bars each.
     Warm-up: 188 bars.
     """
-    mean, deviation = _band(bars)
-    return windowed_rank(_over(4.0 * deviation, mean), WIDTH_RANK)
+    return windowed_rank(_band(bars)[0], WIDTH_RANK, bars.lanes)
 
 
 def donchian(bars: Bars) -> tuple[Floats, Floats, Floats]:
@@ -172,8 +179,8 @@ def donchian(bars: Bars) -> tuple[Floats, Floats, Floats]:
     Window: 96 bars, and the newest.
     Warm-up: 97 bars.
     """
-    high, low = _range_before(bars)
-    return high, low, _flag((low <= bars.close) & (bars.close <= high), high)
+    high, low = _range(bars)
+    return before(high, 1, bars.lanes), before(low, 1, bars.lanes), is_inside(bars.close, high, low, bars.lanes)
 
 
 def closes_outside(bars: Bars) -> Floats:
@@ -185,8 +192,8 @@ def closes_outside(bars: Bars) -> Floats:
     Window: 96 bars, and the newest.
     Warm-up: 97 bars.
     """
-    high, low = _range_before(bars)
-    return _flag((bars.close < low) | (bars.close > high), high)
+    inside = is_inside(bars.close, *_range(bars), bars.lanes)
+    return np.subtract(1.0, inside, out=inside)
 
 
 @_shared
@@ -199,7 +206,7 @@ def average_true_range(bars: Bars) -> Floats:
     Window: 14 true ranges.
     Warm-up: 15 bars.
     """
-    return windowed_mean(_true_range(bars), ATR, bars.anchor)
+    return windowed_mean(_true_range(bars), ATR, bars.anchor, bars.lanes)
 
 
 def atr_expansion(bars: Bars) -> Floats:
@@ -212,7 +219,7 @@ def atr_expansion(bars: Bars) -> Floats:
     Warm-up: 169 bars.
     Null: also in a flat window.
     """
-    return _over(average_true_range(bars), windowed_mean(_true_range(bars), ATR_LONG, bars.anchor))
+    return quotient(average_true_range(bars), windowed_mean(_true_range(bars), ATR_LONG, bars.anchor, bars.lanes))
 
 
 @_shared
@@ -228,7 +235,7 @@ def mean_reversion(bars: Bars) -> tuple[Floats, ...]:
     Warm-up: 193 bars.
     Null: also in a flat window; mu for phi = 1, z for abs(phi) >= 1, tau and z of a perfect fit.
     """
-    return ornstein_uhlenbeck.fit(bars.log_close, OU_PAIRS, bars.anchor)
+    return ornstein_uhlenbeck.fit(bars.log_close, OU_PAIRS, bars.anchor, bars.lanes)
 
 
 def half_life_baseline(bars: Bars) -> Floats:
@@ -240,7 +247,7 @@ def half_life_baseline(bars: Bars) -> Floats:
     Window: 720 fits of 193 bars each, ending 192 bars before the newest.
     Warm-up: 1104 bars.
     """
-    return before(windowed_median(mean_reversion(bars)[4], BASELINE), BASELINE_LAG)
+    return before(windowed_median(mean_reversion(bars)[4], BASELINE, bars.lanes), BASELINE_LAG, bars.lanes)
 
 
 def efficiency_ratio(bars: Bars) -> Floats:
@@ -253,10 +260,8 @@ def efficiency_ratio(bars: Bars) -> Floats:
     Warm-up: 41 bars.
     Null: also in a flat window, and when the bar at its far end is MISSING.
     """
-    path = windowed_mean(np.abs(_returns(bars)), EFFICIENCY, bars.anchor) * EFFICIENCY
-    way = np.abs(bars.log_close - before(bars.log_close, EFFICIENCY))
-    # The way cannot be longer than the path; rounding can make it so.
-    return np.minimum(_over(way, path), 1.0)
+    steps = windowed_mean(np.abs(_returns(bars)), EFFICIENCY, bars.anchor, bars.lanes)
+    return efficiency(bars.log_close, steps, EFFICIENCY, bars.lanes)
 
 
 def swings(bars: Bars) -> tuple[Floats, Floats]:
@@ -269,7 +274,11 @@ def swings(bars: Bars) -> tuple[Floats, Floats]:
     Window: pivots of the last 192 bars, and their sides.
     Warm-up: 196 bars.
     """
-    return swing(bars.high, SWINGS, PIVOT_SIDE, 1.0), swing(bars.low, SWINGS, PIVOT_SIDE, -1.0)
+    high, low = (
+        swing(prices, SWINGS, PIVOT_SIDE, direction, bars.lanes)
+        for prices, direction in ((bars.high, 1.0), (bars.low, -1.0))
+    )
+    return high, low
 
 
 def exponential_average(bars: Bars, span: int) -> Floats:
@@ -281,7 +290,7 @@ def exponential_average(bars: Bars, span: int) -> Floats:
     Window: 5 spans.
     Warm-up: 5 spans: 60, 130 and 250 bars.
     """
-    return decayed_mean(bars.close, 1.0 - 2.0 / (span + 1.0), EMA_LENGTH * span, bars.anchor)
+    return decayed_mean(bars.close, 1.0 - 2.0 / (span + 1.0), EMA_LENGTH * span, bars.anchor, bars.lanes)
 
 
 def adx(bars: Bars) -> Floats:
@@ -298,9 +307,10 @@ def adx(bars: Bars) -> Floats:
     """
     decay = 1.0 - 1.0 / ADX_PERIOD
     plus, minus = (
-        decayed_mean(moved, decay, ADX_WINDOW, bars.anchor) for moved in directional_movement(bars.high, bars.low)
+        decayed_mean(moved, decay, ADX_WINDOW, bars.anchor, bars.lanes)
+        for moved in directional_movement(bars.high, bars.low, bars.lanes)
     )
-    return decayed_mean(directional_index(plus, minus, bars.close), decay, ADX_WINDOW, bars.anchor)
+    return decayed_mean(directional_index(plus, minus, bars.close), decay, ADX_WINDOW, bars.anchor, bars.lanes)
 
 
 def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Floats, Floats]:
@@ -315,7 +325,7 @@ def variance_ratio(bars: Bars, returns: int, q: int) -> tuple[Floats, Floats]:
     Null: also in a flat window.
     """
     square_mean = _mean_square(bars, returns)
-    return ratio_and_z(bars.log_close, _returns(bars), square_mean, returns, q, bars.anchor)
+    return ratio_and_z(bars.log_close, _returns(bars), square_mean, returns, q, bars.anchor, bars.lanes)
 
 
 def range_volatility(bars: Bars) -> tuple[Floats, Floats, Floats]:
@@ -332,8 +342,11 @@ def range_volatility(bars: Bars) -> tuple[Floats, Floats, Floats]:
     """
     opens, highs, lows = (natural_log(price) for price in (bars.open, bars.high, bars.low))
     terms = range_terms(opens, highs, lows, bars.log_close)
-    parkinson, garman_klass, rogers_satchell = (windowed_mean(term, VOLATILITY, bars.anchor) for term in terms)
-    return np.sqrt(parkinson / (4.0 * math.log(2.0))), np.sqrt(garman_klass), np.sqrt(rogers_satchell)
+    parkinson, garman_klass, rogers_satchell = (
+        windowed_mean(term, VOLATILITY, bars.anchor, bars.lanes) for term in terms
+    )
+    parkinson /= 4.0 * math.log(2.0)
+    return _roots(parkinson), _roots(garman_klass), _roots(rogers_satchell)
 
 
 def jump_share(bars: Bars) -> Floats:
@@ -346,9 +359,8 @@ def jump_share(bars: Bars) -> Floats:
     Warm-up: 98 bars.
     Null: also in a flat window.
     """
-    both = np.abs(_returns(bars) * before(_returns(bars), 1))
-    bipower = 0.5 * math.pi * windowed_mean(both, VOLATILITY, bars.anchor)
-    return np.maximum(1.0 - _over(bipower, _mean_square(bars, VOLATILITY)), 0.0)
+    both = windowed_mean(neighbours(_returns(bars), bars.lanes), VOLATILITY, bars.anchor, bars.lanes)
+    return share_above(both, _mean_square(bars, VOLATILITY))
 
 
 def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Floats:
@@ -367,15 +379,15 @@ def volatility_forecast(bars: Bars, vol: VolatilityConfig) -> Floats:
     Warm-up: 4033 bars.
     """
     week = np.arange(bars.anchor, bars.anchor + WEEK_BARS)
-    season = np.where(weekend_bars(week, 1) == 1, vol.weekend, 1.0)
+    season = np.repeat(np.where(weekend_bars(week, 1) == 1, vol.weekend, 1.0), bars.lanes)
     powers = power(seasonless_sizes(_returns(bars), season), vol.power)
     fast, slow = (
-        decayed_mean(powers, 0.5 ** (1.0 / half_life), FORECAST_LENGTH * half_life, bars.anchor)
+        decayed_mean(powers, 0.5 ** (1.0 / half_life), FORECAST_LENGTH * half_life, bars.anchor, bars.lanes)
         for half_life in (HOUR_BARS * vol.half_life_fast_hours, HOUR_BARS * vol.half_life_slow_hours)
     )
     normal = 2.0 ** (vol.power / 2.0) * math.gamma((vol.power + 1.0) / 2.0) / math.sqrt(math.pi)
-    mean = vol.weight_fast * fast + (1.0 - vol.weight_fast) * slow
-    return power(mean / normal, 1.0 / vol.power) * math.sqrt(HOUR_BARS)
+    forecast = power(mixed(fast, slow, vol.weight_fast, normal), 1.0 / vol.power)
+    return np.multiply(forecast, math.sqrt(HOUR_BARS), out=forecast)
 
 
 def realised_volatility(bars: Bars, returns: int) -> Floats:
@@ -387,44 +399,35 @@ def realised_volatility(bars: Bars, returns: int) -> Floats:
     Window: 4 and 96 returns.
     Warm-up: 5 and 97 bars.
     """
-    return np.sqrt(_mean_square(bars, returns) * HOUR_BARS)
+    return _roots(_mean_square(bars, returns) * HOUR_BARS)
 
 
 @_shared
 def _returns(bars: Bars) -> Floats:
-    return change(bars.log_close)
-
-
-@_shared
-def _squared_returns(bars: Bars) -> Floats:
-    return _returns(bars) * _returns(bars)
+    return change(bars.log_close, bars.lanes)
 
 
 @_shared
 def _mean_square(bars: Bars, returns: int) -> Floats:
-    return windowed_mean(_squared_returns(bars), returns, bars.anchor)
+    return windowed_mean(_returns(bars), returns, bars.anchor, bars.lanes, squared=True)
 
 
 @_shared
 def _true_range(bars: Bars) -> Floats:
-    return true_ranges(bars.high, bars.low, bars.close)
+    return true_ranges(bars.high, bars.low, bars.close, bars.lanes)
 
 
 @_shared
 def _band(bars: Bars) -> tuple[Floats, Floats]:
-    return windowed_moments(bars.close, BOLLINGER)
+    """Width of the Bollinger bands, and %B."""
+    return bands(bars.close, *windowed_moments(bars.close, BOLLINGER, bars.lanes))
 
 
-def _over(numerator: Floats, denominator: Floats) -> Floats:
-    """The quotient; 0/0 and x/0 are left to become null."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return numerator / denominator
+def _range(bars: Bars) -> tuple[Floats, Floats]:
+    return windowed_range(bars.high, bars.low, RANGE, bars.anchor, bars.lanes)
 
 
-def _flag(condition: np.ndarray, needed: Floats) -> Floats:
-    return np.where(np.isnan(needed), np.nan, condition)
-
-
-def _range_before(bars: Bars) -> tuple[Floats, Floats]:
-    high, low = windowed_range(bars.high, bars.low, RANGE, bars.anchor)
-    return before(high, 1), before(low, 1)
+def _roots(squares: Floats) -> Floats:
+    """In place; NaN below 0."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(squares, out=squares)

@@ -9,18 +9,20 @@ nearly all of the variance with it, the window is gone through directly.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from mm_dagster.arrays import Floats, kernel
-from mm_dagster.regime.windows import KNOWN, known_among, windowed_mean
+from mm_dagster.regime.lanes import put, roots, side_by_side, spread, take, where, whole
+from mm_dagster.regime.windows import FLAT, KNOWN, all_known, windowed_mean
 
 SIGNIFICANT = 1e-4
 """Least share of a sum of squares that must be left once its mean is taken out; the rest costs as many digits."""
 
 
 def variance_ratio(
-    log_close: Floats, change: Floats, square_mean: Floats, returns: int, q: int, anchor: int
+    log_close: Floats, change: Floats, square_mean: Floats, returns: int, q: int, anchor: int, lanes: int = 1
 ) -> tuple[Floats, Floats]:
     """Variance of q-bar returns over q times that of 1-bar returns, and the z of its distance from 1.
 
@@ -29,250 +31,302 @@ def variance_ratio(
     must be.
 
     Args:
-        log_close: shape (lanes, bars).
+        log_close: shape (groups, bars x lanes), as in `windows`.
         change: returns over one bar, the same shape.
         square_mean: windowed mean of their squares, as wide as the window.
         returns: 1-bar returns in a window, at least 2 q.
         q: bars of the longer return.
         anchor: absolute number of the first bar.
+        lanes: series in a group.
 
     Returns:
         The ratio and its z; NaN where there is none.
     """
-    long = _changes(log_close, q)
+    long = _changes(log_close, q, lanes)
+    long_mean, long_square_mean = (
+        windowed_mean(long, returns - q + 1, anchor, lanes, squared) for squared in (False, True)
+    )
+    means = (square_mean, long_mean, long_square_mean)
     return _ratio(
-        log_close,
-        square_mean,
-        windowed_mean(long, returns - q + 1, anchor),
-        windowed_mean(long * long, returns - q + 1, anchor),
-        change,
-        returns,
-        q,
-        anchor,
+        log_close, change, means, returns, q, anchor, lanes, side_by_side(lanes), side_by_side(returns * lanes, FLAT)
     )
 
 
 @kernel
-def _changes(log_close: Floats, q: int) -> Floats:
+def _changes(log_close: Floats, q: int, lanes: int) -> Floats:
     """Returns over q bars; NaN where a bar among them is not known."""
-    lanes, bars = log_close.shape
-    change = np.full((lanes, bars), np.nan)
-    for lane in range(lanes):
-        y = log_close[lane]
-        hole = -1
-        for i in range(bars):
+    groups, size = log_close.shape
+    change = np.empty((groups, size))
+    for group in range(groups):
+        y = log_close[group]
+        now, before, found = y[q * lanes :], y, change[group, q * lanes :]
+        change[group, : q * lanes] = np.nan
+        for k in range(found.size):
+            found[k] = now[k] - before[k]
+        for i in range(size if not all_known(y, 0, size) else 0):
             if math.isnan(y[i]):
-                hole = i
-            if i - hole > q:
-                change[lane, i] = y[i] - y[i - q]
+                change[group, i : i + q * lanes + 1 : lanes] = np.nan
     return change
 
 
 @kernel
 def _ratio(
     log_close: Floats,
-    square_mean: Floats,
-    long_mean: Floats,
-    long_square_mean: Floats,
     change: Floats,
+    means: tuple[Floats, Floats, Floats],
     returns: int,
     q: int,
     anchor: int,
+    lanes: int,
+    together: tuple[float, ...],
+    flat: tuple[float, ...],
 ) -> tuple[Floats, Floats]:
     """The ratio and its z from the means over the window of r^2 and of the q-bar returns and their squares."""
-    lanes, bars = change.shape
-    ratio, z = np.full((lanes, bars), np.nan), np.full((lanes, bars), np.nan)
+    groups, size = change.shape
+    found = np.empty((2, groups, size))
     lags = q - 1
-    weight = np.zeros(q)
-    for j in range(1, q):
-        weight[j] = (2.0 * (q - j) / q) ** 2
+    weight, reach, pairs = _weights(returns, q)
+    # Debiased: q (returns - q + 1) (1 - q / returns) in place of the number of long returns, returns - 1 of short ones.
+    scale = (returns - 1.0) / returns / (q * (1.0 - q / returns))
     # A block of returns between zeros: no pair reaches out of it.
-    block, square = np.zeros(returns + 2 * lags), np.zeros(returns + 2 * lags)
-    head, tail, sums = np.empty((4, returns)), np.zeros((4, returns + 1)), np.empty((4, returns))
-    near, across = np.empty((2, returns)), np.zeros((4, lags + 1))
-    # The weights of the pairs that a return makes with those before it in the block.
-    reach = np.full(returns, weight.sum())
-    for n in range(lags):
-        reach[n] = weight[: n + 1].sum()
-    for lane in range(lanes):
-        y, r = log_close[lane], change[lane]
+    block, square = np.zeros((returns + 2 * lags) * lanes), np.zeros((returns + 2 * lags) * lanes)
+    tail, across = np.empty((returns + 1) * 4 * lanes), np.empty((2 * lags + 1) * 4 * lanes)
+    before, before_square = np.empty(returns * lanes), np.empty(returns * lanes)
+    after, after_square = np.empty(returns * lanes), np.empty(returns * lanes)
+    for group in range(groups):
+        y, r, ratio, z = log_close[group], change[group], found[0, group], found[1, group]
+        square_mean, long_mean, long_square_mean = means[0][group], means[1][group], means[2][group]
         tail[:] = 0.0
-        known, complete = 0, False
-        for start in range(-(anchor % returns), bars, returns):
-            first, end = max(start, 0), min(start + returns, bars)
-            complete_before, complete = complete, known_among(r, first, end - 1) == end - first and first == start
+        complete = False
+        for start in range(-(anchor % returns) * lanes, size, returns * lanes):
+            first, end = max(start, 0), min(start + returns * lanes, size)
+            complete_before, complete = complete, first == start and all_known(r, first, end)
+            clear = complete_before and complete
             block[:] = 0.0
             for i in range(first, end):
-                block[lags + i - start] = 0.0 if math.isnan(r[i]) else r[i]
+                block[lags * lanes + i - start] = 0.0 if math.isnan(r[i]) else r[i]
             for k in range(block.size):
                 square[k] = block[k] * block[k]
-            _pairs(head, near, block, square, weight, reach, True)
-            _join(sums, head, tail, across, r, start, weight)
-            steady = 0
-            if complete_before and complete:
-                known = returns
-                _finish(
-                    ratio[lane, first:end],
-                    z[lane, first:end],
-                    y[first:end],
-                    y[first - returns : end - returns],
-                    square_mean[lane, first:end],
-                    long_mean[lane, first:end],
-                    long_square_mean[lane, first:end],
-                    sums,
-                    first - start,
-                    returns,
-                    weight,
-                )
-                for i in range(first, end):
-                    steady += not math.isnan(ratio[lane, i])
-            for i in range(first, end if steady < end - first else first):
-                if not (complete_before and complete):
-                    known += not math.isnan(r[i])
-                    known -= i >= returns and not math.isnan(r[i - returns])
-                    if known == returns:
-                        one = slice(i, i + 1)
-                        _finish(
-                            ratio[lane, one],
-                            z[lane, one],
-                            y[one],
-                            y[i - returns : i - returns + 1],
-                            square_mean[lane, one],
-                            long_mean[lane, one],
-                            long_square_mean[lane, one],
-                            sums,
-                            i - start,
-                            returns,
-                            weight,
-                        )
-                if i >= returns and known >= KNOWN * returns and math.isnan(ratio[lane, i]) and not math.isnan(y[i]):
-                    ratio[lane, i], z[lane, i] = _directly(y, i, returns, q, weight)
-            _pairs(tail, near, block, square, weight, reach, False)
-    return ratio, z
+            _beside(before, before_square, block, square, weight, -lanes, flat)
+            _beside(after, after_square, block, square, weight, lanes, flat)
+            for lane in range(0, lanes, len(together)):
+                _pairs_across(across, r, start, weight, lanes, lane, together)
+                sums = _no_pairs(together)
+                for n in range((end - start) // lanes):
+                    i, k = start + n * lanes + lane, n * lanes + lane
+                    here = take(block, lags * lanes + k, together)
+                    sums = _add_return(
+                        sums, here, reach[n], take(before, k, together), take(before_square, k, together)
+                    )
+                    if i < 0:
+                        continue
+                    column = min(n + 1, lags) if n < returns - lags else lags + returns - n
+                    whole_window = _joined(
+                        sums,
+                        _taken(tail, (n + 1) * 4 * lanes + lane, lanes, together),
+                        _taken(across, column * 4 * lanes + lane, lanes, together),
+                    )
+                    three = (
+                        take(square_mean, i, together),
+                        take(long_mean, i, together),
+                        take(long_square_mean, i, together),
+                    )
+                    # A window that begins before the series is done again.
+                    oldest = take(y, max(i - returns * lanes, lane), together)
+                    mean = (take(y, i, together) - oldest) / returns
+                    found_ratio, found_z, enough = _finish(mean, three, whole_window, returns, q, scale, pairs)
+                    put(ratio, i, where(enough, found_ratio, np.nan))
+                    put(z, i, where(enough, found_z, np.nan))
+                    clear &= whole(enough)
+                sums = _no_pairs(together)
+                for n in range(returns):
+                    k = (returns - 1 - n) * lanes + lane
+                    here = take(block, lags * lanes + k, together)
+                    sums = _add_return(sums, here, reach[n], take(after, k, together), take(after_square, k, together))
+                    _put_sums(tail, 4 * (k - lane) + lane, lanes, sums)
+            if not clear:
+                _ratio_again(ratio, z, y, r, first, end, returns, weight, lanes)
+    return found[0], found[1]
+
+
+@kernel
+def _weights(returns: int, q: int) -> tuple[Floats, Floats, float]:
+    """The weights of pairs by how far apart they lie; those that each return of a block makes with the ones before it,
+    and those of all pairs of a window, added up."""
+    weight = np.zeros(q)
+    pairs = 0.0
+    for j in range(1, q):
+        weight[j] = (2.0 * (q - j) / q) ** 2
+        pairs += weight[j] * (returns - j)
+    reach = np.full(returns, weight.sum())
+    for n in range(q - 1):
+        reach[n] = weight[: n + 1].sum()
+    return weight, reach, pairs
+
+
+@kernel
+def _no_pairs(together: tuple[float, ...]) -> tuple[Any, Any, Any, Any]:
+    zero = spread(0.0, together)
+    return zero, zero, zero, zero
+
+
+@kernel
+def _put_sums(columns: Floats, place: int, lanes: int, sums: tuple[Any, Any, Any, Any]) -> None:
+    put(columns, place, sums[0])
+    put(columns, place + lanes, sums[1])
+    put(columns, place + 2 * lanes, sums[2])
+    put(columns, place + 3 * lanes, sums[3])
+
+
+@kernel
+def _taken(columns: Floats, place: int, lanes: int, together: tuple[float, ...]) -> tuple[Any, Any, Any, Any]:
+    return (
+        take(columns, place, together),
+        take(columns, place + lanes, together),
+        take(columns, place + 2 * lanes, together),
+        take(columns, place + 3 * lanes, together),
+    )
+
+
+@kernel
+def _joined(
+    a: tuple[Any, Any, Any, Any], b: tuple[Any, Any, Any, Any], c: tuple[Any, Any, Any, Any]
+) -> tuple[Any, Any, Any, Any]:
+    return a[0] + b[0] + c[0], a[1] + b[1] + c[1], a[2] + b[2] + c[2], a[3] + b[3] + c[3]
+
+
+@kernel
+def _beside(
+    beside: Floats,
+    beside_square: Floats,
+    block: Floats,
+    square: Floats,
+    weight: Floats,
+    stride: int,
+    flat: tuple[float, ...],
+) -> None:
+    """For each return of a block the weighted sum of the returns beside it, before or after, and of their squares."""
+    lags = weight.size - 1
+    for k in range(0, beside.size, len(flat)):
+        here = k + lags * abs(stride)
+        total, square_total = spread(0.0, flat), spread(0.0, flat)
+        # Two lags at once.
+        for j in range(1, lags, 2):
+            one, other = here + stride * j, here + stride * (j + 1)
+            total += weight[j] * take(block, one, flat) + weight[j + 1] * take(block, other, flat)
+            square_total += weight[j] * take(square, one, flat) + weight[j + 1] * take(square, other, flat)
+        if lags % 2 == 1:
+            total += weight[lags] * take(block, here + stride * lags, flat)
+            square_total += weight[lags] * take(square, here + stride * lags, flat)
+        put(beside, k, total)
+        put(beside_square, k, square_total)
+
+
+@kernel
+def _add_return(
+    sums: tuple[Any, Any, Any, Any], r: Any, reach: float, beside: Any, beside_square: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Four sums over pairs with those of one more return, weighted by how far apart the two lie.
+
+    Of a^2 b^2, a^2 b + a b^2, a^2 + b^2 + 4 a b and a + b; `reach` is the sum of the weights.
+    """
+    square = r * r
+    return (
+        sums[0] + square * beside_square,
+        sums[1] + (square * beside + r * beside_square),
+        sums[2] + (square * reach + beside_square + 4.0 * r * beside),
+        sums[3] + (r * reach + beside),
+    )
 
 
 @kernel
 def _finish(
-    ratio: Floats,
-    z: Floats,
-    newest: Floats,
-    oldest: Floats,
-    square_mean: Floats,
-    long_mean: Floats,
-    long_square_mean: Floats,
-    sums: Floats,
-    offset: int,
+    mean: Any,
+    means: tuple[Any, Any, Any],
+    sums: tuple[Any, Any, Any, Any],
     returns: int,
-    weight: Floats,
-) -> None:
-    """Ratio and z of complete windows; NaN where too little is left of the sums once the mean is taken out."""
-    q = weight.size
-    pairs = 0.0
-    for j in range(1, q):
-        pairs += weight[j] * (returns - j)
-    # Debiased: q (returns - q + 1) (1 - q / returns) in place of the number of long returns, returns - 1 of short ones.
-    scale = (returns - 1.0) / returns / (q * (1.0 - q / returns))
-    sum_4, sum_3, sum_2, sum_1 = sums[0, offset:], sums[1, offset:], sums[2, offset:], sums[3, offset:]
-    for k in range(newest.size):
-        mean = (newest[k] - oldest[k]) / returns
-        squares = square_mean[k] - mean * mean
-        long = long_square_mean[k] - 2.0 * q * mean * long_mean[k] + (q * mean) * (q * mean)
-        cross = sum_4[k] - 2.0 * mean * sum_3[k]
-        cross += mean * mean * (sum_2[k] - 2.0 * mean * sum_1[k] + mean * mean * pairs)
-        enough = (squares > SIGNIFICANT * square_mean[k]) & (long > SIGNIFICANT * long_square_mean[k])
-        found = scale * long / squares
-        ratio[k] = found if enough else np.nan
-        z[k] = (found - 1.0) * returns * squares / math.sqrt(cross) if enough else np.nan
+    q: int,
+    scale: float,
+    pairs: float,
+) -> tuple[Any, Any, Any]:
+    """Ratio and z of complete windows, and whether enough is left of the sums once the mean is taken out."""
+    square_mean, long_mean, long_square_mean = means
+    sum_4, sum_3, sum_2, sum_1 = sums
+    squares = square_mean - mean * mean
+    long = long_square_mean - 2.0 * q * mean * long_mean + (q * mean) * (q * mean)
+    cross = sum_4 - 2.0 * mean * sum_3
+    cross += mean * mean * (sum_2 - 2.0 * mean * sum_1 + mean * mean * pairs)
+    enough = (squares > SIGNIFICANT * square_mean) & (long > SIGNIFICANT * long_square_mean)
+    ratio = scale * long / squares
+    return ratio, (ratio - 1.0) * returns * squares / roots(cross), enough
 
 
 @kernel
-def _pairs(
-    sums: Floats, near: Floats, block: Floats, square: Floats, weight: Floats, reach: Floats, forwards: bool
+def _ratio_again(
+    ratio: Floats, z: Floats, y: Floats, r: Floats, first: int, end: int, returns: int, weight: Floats, lanes: int
 ) -> None:
-    """Four sums over pairs of a block's returns, weighted by how far apart the two lie.
+    """The windows of a block with holes or flat ones: those that are not complete, or NaN, by the definition."""
+    for lane in range(lanes):
+        known = 0
+        for i in range(max(first - returns * lanes, 0) + lane, end, lanes):
+            known += not math.isnan(r[i])
+            if i < first:
+                continue
+            known -= i >= returns * lanes and not math.isnan(r[i - returns * lanes])
+            if known == returns and not math.isnan(ratio[i]):
+                continue
+            ratio[i], z[i] = np.nan, np.nan
+            if i >= returns * lanes and known >= KNOWN * returns and not math.isnan(y[i]):
+                ratio[i], z[i] = _directly(y, i, returns, weight.size, weight, lanes)
 
-    Of a^2 b^2, a^2 b + a b^2, a^2 + b^2 + 4 a b and a + b; over the pairs from the first return to each, or from each
-    to the last. `near` is room for two rows as long as the block.
+
+@kernel
+def _pairs_across(
+    across: Floats, r: Floats, start: int, weight: Floats, lanes: int, lane: int, together: tuple[float, ...]
+) -> None:
+    """The same sums over the pairs of one return before `start` and one after it.
+
+    Column n, up to q - 1, is of the first n returns after. The columns after that are of the windows that end with the
+    last return of the block, the one before it and so on: fewer returns of the block before are in them than a pair may
+    lie apart.
     """
     lags = weight.size - 1
-    returns = reach.size
-    beside, beside_square = near[0], near[1]
-    beside[:], beside_square[:] = 0.0, 0.0
-    # Two lags at once, or most of the time goes into loading and storing the sums; q is even, lags are not.
-    sign = -1 if forwards else 1
-    for j in range(1, lags, 2):
-        a, a_square, part = block[lags + sign * j :], square[lags + sign * j :], weight[j]
-        b, b_square, other = block[lags + sign * (j + 1) :], square[lags + sign * (j + 1) :], weight[j + 1]
-        for k in range(returns):
-            beside[k] += part * a[k] + other * b[k]
-            beside_square[k] += part * a_square[k] + other * b_square[k]
-    if lags % 2 == 1:
-        a, a_square, part = block[lags + sign * lags :], square[lags + sign * lags :], weight[lags]
-        for k in range(returns):
-            beside[k] += part * a[k]
-            beside_square[k] += part * a_square[k]
-    sum_4, sum_3, sum_2, sum_1 = 0.0, 0.0, 0.0, 0.0
-    for n in range(returns):
-        k = n if forwards else returns - 1 - n
-        one, one_square = block[lags + k], square[lags + k]
-        sum_4 += one_square * beside_square[k]
-        sum_3 += one_square * beside[k] + one * beside_square[k]
-        sum_2 += one_square * reach[n] + beside_square[k] + 4.0 * one * beside[k]
-        sum_1 += one * reach[n] + beside[k]
-        sums[0, k], sums[1, k], sums[2, k], sums[3, k] = sum_4, sum_3, sum_2, sum_1
-
-
-@kernel
-def _join(sums: Floats, head: Floats, tail: Floats, across: Floats, r: Floats, start: int, weight: Floats) -> None:
-    """The four sums of the windows that end in the block from `start` on: its head, the tail of the block before,
-    and the pairs across."""
-    returns, lags = sums.shape[1], weight.size - 1
-    _pairs_across(across, r, start, weight)
-    for row in range(4):
-        whole = across[row, lags]
-        for place in range(returns):
-            sums[row, place] = head[row, place] + tail[row, place + 1] + whole
-        for place in range(lags - 1):
-            sums[row, place] = head[row, place] + tail[row, place + 1] + across[row, place + 1]
-    # At the end of the block, fewer returns of the block before are in the window than a pair may lie apart.
-    part = np.zeros(4)
-    for there in range(lags):
-        if there > 0 and there <= start <= r.size - lags:
+    sums = _no_pairs(together)
+    for n in range(2 * lags + 1):
+        if n == lags + 1:
+            sums = _no_pairs(together)
+        if 0 < n <= lags:
+            newer = start + (n - 1) * lanes
+            for j in range(n, min(lags, newer // lanes) + 1 if 0 <= newer < r.size else 0):
+                older = newer - j * lanes
+                sums = _add_pair(sums, take(r, newer + lane, together), take(r, older + lane, together), weight[j])
+        there = n - lags - 1
+        if there > 0 and there * lanes <= start <= r.size - lags * lanes:
+            older = start - there * lanes + lane
             for j in range(there, lags + 1):
-                _add_pair(part, r[start - there + j], r[start - there], weight[j])
-        place = returns - 1 - there
-        for row in range(4):
-            sums[row, place] = head[row, place] + tail[row, place + 1] + part[row]
+                newer = older + j * lanes
+                sums = _add_pair(sums, take(r, newer, together), take(r, older, together), weight[j])
+        _put_sums(across, n * 4 * lanes + lane, lanes, sums)
 
 
 @kernel
-def _pairs_across(across: Floats, r: Floats, start: int, weight: Floats) -> None:
-    """The same sums over the pairs of one return before `start` and one after it; in column n, of the first n after."""
-    lags = weight.size - 1
-    for n in range(1, lags + 1):
-        across[:, n] = across[:, n - 1]
-        newer = start + n - 1
-        if 0 <= newer < r.size:
-            for j in range(n, min(lags, newer) + 1):
-                _add_pair(across[:, n], r[newer], r[newer - j], weight[j])
+def _add_pair(sums: tuple[Any, Any, Any, Any], a: Any, b: Any, weight: float) -> tuple[Any, Any, Any, Any]:
+    known = (a == a) & (b == b)
+    return (
+        sums[0] + where(known, weight * (a * a * b * b), 0.0),
+        sums[1] + where(known, weight * (a * a * b + a * b * b), 0.0),
+        sums[2] + where(known, weight * (a * a + b * b + 4.0 * a * b), 0.0),
+        sums[3] + where(known, weight * (a + b), 0.0),
+    )
 
 
 @kernel
-def _add_pair(sums: Floats, a: float, b: float, weight: float) -> None:
-    if not (math.isnan(a) or math.isnan(b)):
-        sums[0] += weight * (a * a * b * b)
-        sums[1] += weight * (a * a * b + a * b * b)
-        sums[2] += weight * (a * a + b * b + 4.0 * a * b)
-        sums[3] += weight * (a + b)
-
-
-@kernel
-def _directly(y: Floats, newest: int, returns: int, q: int, weight: Floats) -> tuple[float, float]:
+def _directly(y: Floats, newest: int, returns: int, q: int, weight: Floats, lanes: int = 1) -> tuple[float, float]:
     """One window by the definition, over what is known of it."""
-    first = newest - returns
+    first = newest - returns * lanes
     mean, count = 0.0, 0
-    for k in range(first + 1, newest + 1):
-        change = y[k] - y[k - 1]
+    for k in range(first + lanes, newest + 1, lanes):
+        change = y[k] - y[k - lanes]
         if not math.isnan(change):
             mean += change
             count += 1
@@ -282,7 +336,8 @@ def _directly(y: Floats, newest: int, returns: int, q: int, weight: Floats) -> t
     square, present = np.zeros(returns), np.zeros(returns)
     squares, long_squares, long_count, run = 0.0, 0.0, 0, 0
     for k in range(returns):
-        change = y[first + k + 1] - y[first + k]
+        now = first + (k + 1) * lanes
+        change = y[now] - y[now - lanes]
         if math.isnan(change):
             run = 0
             continue
@@ -290,7 +345,7 @@ def _directly(y: Floats, newest: int, returns: int, q: int, weight: Floats) -> t
         squares += square[k]
         run += 1
         if run >= q:
-            long_squares += (y[first + k + 1] - y[first + k + 1 - q] - q * mean) ** 2
+            long_squares += (y[now] - y[now - q * lanes] - q * mean) ** 2
             long_count += 1
     if squares == 0.0 or long_count < KNOWN * (returns - q + 1):
         return np.nan, np.nan

@@ -5,36 +5,73 @@ start of the data. Here a series is cut into blocks at multiples of the window's
 numbers; a window is then the tail of one block joined with the head of the next (van Herk 1992, Gil and Werman 1993).
 The result costs O(n) and is the same to the bit wherever the data starts or ends.
 
-Every kernel takes contiguous float64 arrays of shape (lanes, bars): one lane is one series, oldest bar first, and
-lanes know nothing of each other. NaN means "not known". `anchor` is the absolute number of the first bar, in bars of
-the series. The rule for what is not known is the same everywhere: it is skipped, and the result is NaN when less than
-`KNOWN` of the window (of its weight, where weights decay) is there, or when the window begins before the series.
+Every kernel takes contiguous float64 arrays of shape (groups, bars x lanes), oldest bar first: one lane is one series,
+those of a group are interleaved (see `lanes`), and lanes know nothing of each other. NaN means "not known". `anchor` is
+the absolute number of the first bar, in bars of the series. The rule for what is not known is the same everywhere: it
+is skipped, and the result is NaN when less than `KNOWN` of the window (of its weight, where weights decay) is there, or
+when the window begins before the series.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from mm_dagster.arrays import Flags, Floats, Integers, kernel
+from mm_dagster.arrays import Floats, kernel
+from mm_dagster.regime.lanes import put, side_by_side, spread, take, where
 
 KNOWN = 0.9
 """The share of a window that must be known."""
+_BLOCK = 512
+"""Places that are computed at once; what they need fits into the first cache."""
 
 
 @kernel
-def known_among(series: Floats, first: int, last: int) -> int:
-    """How many values of one series are known from `first` to `last`, both included."""
+def known_among(values: Floats, first: int, last: int, lanes: int = 1) -> int:
+    """How many values of one lane are known from place `first` to `last`, both included."""
     count = 0
-    for i in range(first, last + 1):
-        count += not math.isnan(series[i])
+    for i in range(first, last + 1, lanes):
+        count += not math.isnan(values[i])
     return count
 
 
-def windowed_mean(values: Floats, width: int, anchor: int) -> Floats:
-    """Mean of the known values among the last `width`."""
-    return _narrow_mean(values, width) if width <= _NARROW else _wide_mean(values, width, anchor)
+@kernel
+def all_known(values: Floats, first: int, end: int) -> bool:
+    """Whether all are, of all lanes, from place `first` to before `end`."""
+    count = 0
+    for i in range(first, end):
+        count += not math.isnan(values[i])
+    return count == end - first
+
+
+@kernel
+def known_before(values: Floats, place: int, reach: int, lanes: int, together: tuple[float, ...]) -> Any:
+    """How many values of each lane are known in the bars before `place`, as far as `reach` places back."""
+    known = spread(0.0, together)
+    for i in range(place - lanes, max(place - reach, 0) - 1, -lanes):
+        value = take(values, i, together)
+        known += where(value == value, 1.0, 0.0)
+    return known
+
+
+@kernel
+def known_now(known: Any, values: Floats, place: int, reach: int, together: tuple[float, ...]) -> Any:
+    """The same one bar later, that of `place` included."""
+    value = take(values, place, together)
+    known += where(value == value, 1.0, 0.0)
+    if place >= reach:
+        gone = take(values, place - reach, together)
+        known -= where(gone == gone, 1.0, 0.0)
+    return known
+
+
+def windowed_mean(values: Floats, width: int, anchor: int, lanes: int = 1, squared: bool = False) -> Floats:
+    """Mean of the known values, or of their squares, among the last `width`."""
+    if width <= _NARROW:
+        return _narrow_mean(values * values if squared else values, width, lanes)
+    return _wide_mean(values, width, anchor, squared, lanes, side_by_side(lanes))
 
 
 _NARROW = 8
@@ -42,120 +79,150 @@ _NARROW = 8
 
 
 @kernel
-def _narrow_mean(values: Floats, width: int) -> Floats:
-    lanes, bars = values.shape
-    mean = np.full((lanes, bars), np.nan)
+def _narrow_mean(values: Floats, width: int, lanes: int) -> Floats:
+    groups, size = values.shape
+    mean = np.full((groups, size), np.nan)
     share = 1.0 / width
-    for lane in range(lanes):
-        series = values[lane]
-        for start in range(width - 1, bars, _BLOCK):
-            found = mean[lane, start : start + _BLOCK]
+    for group in range(groups):
+        series = values[group]
+        for start in range((width - 1) * lanes, size, _BLOCK):
+            found = mean[group, start : start + _BLOCK]
             # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
-            found[:] = series[start - width + 1 : start - width + 1 + found.size]
+            found[:] = series[start - (width - 1) * lanes : start - (width - 1) * lanes + found.size]
             for j in range(width - 2, -1, -1):
-                lagged = series[start - j :]
+                lagged = series[start - j * lanes :]
                 for k in range(found.size):
                     found[k] += lagged[k]
             for k in range(found.size):
                 found[k] *= share
-        for i in range(width - 1, bars):
-            if math.isnan(mean[lane, i]):
-                mean[lane, i] = _mean_of_known(series, i - width + 1, i)
+        for i in range((width - 1) * lanes, size):
+            if math.isnan(mean[group, i]):
+                mean[group, i] = _mean_of_known(series, i - (width - 1) * lanes, i, lanes, width)
     return mean
 
 
 @kernel
-def _mean_of_known(series: Floats, first: int, last: int) -> float:
-    count = known_among(series, first, last)
-    if count < KNOWN * (last - first + 1):
+def _mean_of_known(series: Floats, first: int, last: int, lanes: int, width: int) -> float:
+    count = known_among(series, first, last, lanes)
+    if count < KNOWN * width:
         return np.nan
     total = 0.0
-    for i in range(first, last + 1):
+    for i in range(first, last + 1, lanes):
         total += 0.0 if math.isnan(series[i]) else series[i]
     return total / count
 
 
 @kernel
-def _wide_mean(values: Floats, width: int, anchor: int) -> Floats:
-    lanes, bars = values.shape
-    mean = np.empty((lanes, bars))
+def _wide_mean(
+    values: Floats, width: int, anchor: int, squared: bool, lanes: int, together: tuple[float, ...]
+) -> Floats:
+    groups, size = values.shape
+    mean = np.empty((groups, size))
     # Sums from each bar of a block to its end: of the block before, and of the present one.
-    tail, fresh = np.empty(width + 1), np.empty(width + 1)
+    tail, fresh = np.empty((width + 1) * lanes), np.empty((width + 1) * lanes)
     share = 1.0 / width
-    for lane in range(lanes):
+    for group in range(groups):
+        series, found = values[group], mean[group]
         tail[:], fresh[:] = 0.0, 0.0
-        known, complete = 0, False
-        for start in range(-(anchor % width), bars, width):
-            first, end = max(start, 0), min(start + width, bars)
-            series, found = values[lane, first:end], mean[lane, first:end]
-            older, newer = tail[first - start + 1 :], fresh[first - start :]
-            complete_before, complete = complete, known_among(series, 0, end - first - 1) == end - first
-            complete &= first == start
-            head, running = 0.0, 0.0
-            if complete_before and complete:
-                # Both sums in one loop: neither has to wait for the other.
-                for k in range(series.size):
-                    back = series.size - 1 - k
-                    head += series[k]
-                    running += series[back]
-                    found[k] = (older[k] + head) * share
-                    newer[back] = running
-            else:
-                for k in range(series.size):
-                    i = first + k
-                    known -= i >= width and not math.isnan(values[lane, i - width])
-                    if not math.isnan(series[k]):
-                        known += 1
-                        head += series[k]
-                    enough = i >= width - 1 and known >= KNOWN * width
-                    part = share if known == width else 1.0 / known
-                    found[k] = (older[k] + head) * part if enough else np.nan
-                for k in range(series.size - 1, -1, -1):
-                    running += 0.0 if math.isnan(series[k]) else series[k]
-                    newer[k] = running
+        complete = False
+        for start in range(-(anchor % width) * lanes, size, width * lanes):
+            first, end = max(start, 0), min(start + width * lanes, size)
+            complete_before, complete = complete, first == start and all_known(series, first, end)
+            # Whether a window ends in this block.
+            fits = end > (width - 1) * lanes
+            if not fits:
+                found[first:end] = np.nan
+            for lane in range(0, lanes, len(together)):
+                head, running = spread(0.0, together), spread(0.0, together)
+                mirror = first + end - lanes + 2 * lane
+                if complete_before and complete:
+                    # Both sums in one loop: neither has to wait for the other.
+                    for i in range(first + lane, end, lanes):
+                        value, back = take(series, i, together), take(series, mirror - i, together)
+                        head += value * value if squared else value
+                        running += back * back if squared else back
+                        put(found, i, (take(tail, i - start + lanes, together) + head) * share)
+                        put(fresh, mirror - i - start, running)
+                    continue
+                known = known_before(series, first + lane, width * lanes, lanes, together)
+                for i in range(first + lane, end if fits else first, lanes):
+                    value = take(series, i, together)
+                    known = known_now(known, series, i, width * lanes, together)
+                    head += where(value == value, value * value if squared else value, 0.0)
+                    if i < (width - 1) * lanes:
+                        put(found, i, spread(np.nan, together))
+                        continue
+                    part = where(known == width, share, 1.0 / known)
+                    total = (take(tail, i - start + lanes, together) + head) * part
+                    put(found, i, where(known >= KNOWN * width, total, np.nan))
+                # Nothing follows the last block.
+                for i in range(first + lane, end if end < size else first, lanes):
+                    value = take(series, mirror - i, together)
+                    running += where(value == value, value * value if squared else value, 0.0)
+                    put(fresh, mirror - i - start, running)
             tail, fresh = fresh, tail
     return mean
 
 
-@kernel
-def windowed_range(highs: Floats, lows: Floats, width: int, anchor: int) -> tuple[Floats, Floats]:
+def windowed_range(highs: Floats, lows: Floats, width: int, anchor: int, lanes: int = 1) -> tuple[Floats, Floats]:
     """Highest known high and lowest known low of the last `width` bars; a bar knows both or neither."""
-    lanes, bars = highs.shape
-    highest, lowest = np.empty((lanes, bars)), np.empty((lanes, bars))
-    tail_high, tail_low = np.empty(width + 1), np.empty(width + 1)
-    for lane in range(lanes):
+    return _range(highs, lows, width, anchor, lanes, side_by_side(lanes))
+
+
+@kernel
+def _range(
+    highs: Floats, lows: Floats, width: int, anchor: int, lanes: int, together: tuple[float, ...]
+) -> tuple[Floats, Floats]:
+    groups, size = highs.shape
+    highest, lowest = np.empty((groups, size)), np.empty((groups, size))
+    tail_high, tail_low = np.empty((width + 1) * lanes), np.empty((width + 1) * lanes)
+    for group in range(groups):
+        upper, lower, top, bottom = highs[group], lows[group], highest[group], lowest[group]
         tail_high[:], tail_low[:] = -np.inf, np.inf
-        known = 0
-        for start in range(-(anchor % width), bars, width):
-            first, end = max(start, 0), min(start + width, bars)
-            upper, lower = highs[lane, first:end], lows[lane, first:end]
-            older_high, older_low = tail_high[first - start + 1 :], tail_low[first - start + 1 :]
-            high, low = -np.inf, np.inf
-            for k in range(end - first):
-                i = first + k
-                known -= i >= width and not math.isnan(highs[lane, i - width])
-                if not math.isnan(upper[k]):
-                    known += 1
-                    high, low = max(high, upper[k]), min(low, lower[k])
-                enough = i >= width - 1 and known >= KNOWN * width
-                highest[lane, i] = max(older_high[k], high) if enough else np.nan
-                lowest[lane, i] = min(older_low[k], low) if enough else np.nan
-            high, low = -np.inf, np.inf
-            for k in range(end - first - 1, -1, -1):
-                if not math.isnan(upper[k]):
-                    high, low = max(high, upper[k]), min(low, lower[k])
-                tail_high[first - start + k], tail_low[first - start + k] = high, low
+        complete = False
+        for start in range(-(anchor % width) * lanes, size, width * lanes):
+            first, end = max(start, 0), min(start + width * lanes, size)
+            complete_before, complete = complete, first == start and all_known(upper, first, end)
+            for lane in range(0, lanes, len(together)):
+                high, low = spread(-np.inf, together), spread(np.inf, together)
+                for i in range(first + lane, end, lanes):
+                    here, before = take(upper, i, together), take(tail_high, i - start + lanes, together)
+                    # A comparison with what is not known does not hold.
+                    high = where(here > high, here, high)
+                    put(top, i, where(high > before, high, before))
+                    here, before = take(lower, i, together), take(tail_low, i - start + lanes, together)
+                    low = where(here < low, here, low)
+                    put(bottom, i, where(low < before, low, before))
+                if not (complete_before and complete):
+                    known = known_before(upper, first + lane, width * lanes, lanes, together)
+                    for i in range(first + lane, end, lanes):
+                        known = known_now(known, upper, i, width * lanes, together)
+                        enough = known >= (KNOWN * width if i >= (width - 1) * lanes else np.inf)
+                        put(top, i, where(enough, take(top, i, together), np.nan))
+                        put(bottom, i, where(enough, take(bottom, i, together), np.nan))
+                high, low = spread(-np.inf, together), spread(np.inf, together)
+                for i in range(end - lanes + lane, first - 1, -lanes):
+                    here = take(upper, i, together)
+                    high = where(here > high, here, high)
+                    put(tail_high, i - start, high)
+                    here = take(lower, i, together)
+                    low = where(here < low, here, low)
+                    put(tail_low, i - start, low)
     return highest, lowest
 
 
-@kernel
-def decayed_mean(values: Floats, decay: float, width: int, anchor: int) -> Floats:
+def decayed_mean(values: Floats, decay: float, width: int, anchor: int, lanes: int = 1) -> Floats:
     """Mean of the known values among the last `width`, weighted with decay^j, j = 0 ... width - 1 bars ago.
 
     decay^width must be far from the smallest number: within a block the weights are those of its first bar.
     """
-    lanes, bars = values.shape
-    mean = np.empty((lanes, bars))
+    return _decayed(values, decay, width, anchor, lanes, side_by_side(lanes))
+
+
+@kernel
+def _decayed(values: Floats, decay: float, width: int, anchor: int, lanes: int, together: tuple[float, ...]) -> Floats:
+    groups, size = values.shape
+    mean = np.empty((groups, size))
     power, growth = np.empty(width + 1), np.empty(width + 1)
     power[0], growth[0] = 1.0, 1.0
     for j in range(1, width + 1):
@@ -165,273 +232,177 @@ def decayed_mean(values: Floats, decay: float, width: int, anchor: int) -> Float
     for j in range(width - 1, -1, -1):
         full += power[j]
     part = 1.0 / full
-    weight_to_end = np.cumsum(power[:width])[::-1].copy()
+    # Of a block that is complete; its last bar is followed by nothing.
+    weight_to_end = np.append(np.repeat(np.cumsum(power[:width])[::-1], lanes), np.zeros(lanes))
     # The tail of a block is weighted as seen from the block's last bar; joining it adds the age of that bar.
-    tail, tail_weight = np.empty(width + 1), np.empty(width + 1)
-    fresh, fresh_weight = np.empty(width + 1), np.empty(width + 1)
-    for lane in range(lanes):
+    tail, tail_weight = np.empty((width + 1) * lanes), np.empty((width + 1) * lanes)
+    fresh, fresh_weight = np.empty((width + 1) * lanes), np.empty((width + 1) * lanes)
+    for group in range(groups):
+        series, found = values[group], mean[group]
         tail[:], tail_weight[:], fresh[:], fresh_weight[:] = 0.0, 0.0, 0.0, 0.0
-        known, complete = 0, False
-        for start in range(-(anchor % width), bars, width):
-            first, end = max(start, 0), min(start + width, bars)
-            series, found = values[lane, first:end], mean[lane, first:end]
-            growing, fading, ages = growth[first - start :], power[first - start :], power[first - start + 1 :]
-            older, older_weight = tail[first - start + 1 :], tail_weight[first - start + 1 :]
-            newer, newer_weight = fresh[first - start :], fresh_weight[first - start :]
-            complete_before, complete = complete, known_among(series, 0, end - first - 1) == end - first
-            complete &= first == start
-            head, head_weight, running, running_weight = 0.0, 0.0, 0.0, 0.0
-            if complete_before and complete:
-                # Both sums in one loop: neither has to wait for the other.
-                for k in range(series.size):
-                    back = series.size - 1 - k
-                    head += growing[k] * series[k]
-                    running += power[k] * series[back]
-                    found[k], newer[back] = head, running
-                for k in range(series.size):
-                    found[k] = (fading[k] * found[k] + ages[k] * older[k]) * part
-                newer_weight[:width] = weight_to_end
-            else:
-                for k in range(series.size):
-                    i = first + k
-                    known -= i >= width and not math.isnan(values[lane, i - width])
-                    if not math.isnan(series[k]):
-                        known += 1
-                        head += growing[k] * series[k]
-                        head_weight += growing[k]
-                    weight = fading[k] * head_weight + ages[k] * older_weight[k]
-                    enough = i >= width - 1 and weight >= KNOWN * full
-                    found[k] = fading[k] * head + ages[k] * older[k]
-                    found[k] *= (part if known == width else 1.0 / weight) if enough else np.nan
-                for k in range(series.size - 1, -1, -1):
-                    decayed = power[width - 1 - (first - start) - k]
-                    if not math.isnan(series[k]):
-                        running += decayed * series[k]
-                        running_weight += decayed
-                    newer[k], newer_weight[k] = running, running_weight
+        complete = False
+        for start in range(-(anchor % width) * lanes, size, width * lanes):
+            first, end = max(start, 0), min(start + width * lanes, size)
+            bar, bars = (first - start) // lanes, (end - first) // lanes
+            older_weight = weight_to_end if complete else tail_weight
+            complete_before, complete = complete, first == start and all_known(series, first, end)
+            # Whether a window ends in this block.
+            fits = end > (width - 1) * lanes
+            if not fits:
+                found[first:end] = np.nan
+            for lane in range(0, lanes, len(together)):
+                head, head_weight = spread(0.0, together), spread(0.0, together)
+                running, running_weight = spread(0.0, together), spread(0.0, together)
+                if complete_before and complete:
+                    # Both sums in one loop: neither has to wait for the other.
+                    for n in range(bars):
+                        k, back = n * lanes + lane, (bars - 1 - n) * lanes + lane
+                        head += growth[n] * take(series, start + k, together)
+                        running += power[n] * take(series, start + back, together)
+                        older = take(tail, k + lanes, together)
+                        put(found, start + k, (power[n] * head + power[n + 1] * older) * part)
+                        put(fresh, back, running)
+                    continue
+                known = known_before(series, first + lane, width * lanes, lanes, together)
+                for n in range(bar, bar + bars if fits else bar):
+                    k = n * lanes + lane
+                    value = take(series, start + k, together)
+                    known = known_now(known, series, start + k, width * lanes, together)
+                    head += where(value == value, growth[n] * value, 0.0)
+                    head_weight += where(value == value, growth[n], 0.0)
+                    if start + k < (width - 1) * lanes:
+                        put(found, start + k, spread(np.nan, together))
+                        continue
+                    weight = power[n] * head_weight + power[n + 1] * take(older_weight, k + lanes, together)
+                    total = power[n] * head + power[n + 1] * take(tail, k + lanes, together)
+                    total *= where(known == width, part, 1.0 / weight)
+                    put(found, start + k, where(weight >= KNOWN * full, total, np.nan))
+                # Nothing follows the last block.
+                for n in range(bar + bars - 1, bar - 1 if end < size else bar + bars - 1, -1):
+                    k, decayed = n * lanes + lane, power[width - 1 - n]
+                    value = take(series, start + k, together)
+                    running += where(value == value, decayed * value, 0.0)
+                    running_weight += where(value == value, decayed, 0.0)
+                    put(fresh, k, running)
+                    put(fresh_weight, k, running_weight)
             tail, tail_weight, fresh, fresh_weight = fresh, fresh_weight, tail, tail_weight
     return mean
 
 
-@kernel
-def windowed_moments(values: Floats, width: int) -> tuple[Floats, Floats]:
+def windowed_moments(values: Floats, width: int, lanes: int = 1) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of the known values among the last `width`; the newest must be known.
 
     Two passes over differences from the newest value: a flat window has exactly no deviation.
     """
-    lanes, bars = values.shape
-    mean, deviation = np.full((lanes, bars), np.nan), np.full((lanes, bars), np.nan)
+    return _moments(values, width, lanes)
+
+
+@kernel
+def _moments(values: Floats, width: int, lanes: int) -> tuple[Floats, Floats]:
+    groups, size = values.shape
+    mean, deviation = np.full((groups, size), np.nan), np.full((groups, size), np.nan)
     centre, squares = np.empty(_BLOCK), np.empty(_BLOCK)
     share = 1.0 / width
-    for lane in range(lanes):
-        series = values[lane]
-        hole = -1
-        for start in range(width - 1, bars, _BLOCK):
-            size = min(_BLOCK, bars - start)
+    for group in range(groups):
+        series = values[group]
+        for start in range((width - 1) * lanes, size, _BLOCK):
+            many = min(_BLOCK, size - start)
             # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
             centre[:] = 0.0
-            now = series[start : start + size]
+            now = series[start : start + many]
             # Two lags at once, or most of the time goes into loading and storing the sums.
             for j in range(width - 1, 1, -2):
-                a, b = series[start - j :], series[start - j + 1 :]
-                for k in range(size):
+                a, b = series[start - j * lanes :], series[start - (j - 1) * lanes :]
+                for k in range(many):
                     centre[k] += (a[k] - now[k]) + (b[k] - now[k])
-            for k in range(size if width % 2 == 0 else 0):
-                centre[k] += series[start - 1 + k] - now[k]
-            for k in range(size):
+            last = series[start - lanes :]
+            for k in range(many if width % 2 == 0 else 0):
+                centre[k] += last[k] - now[k]
+            for k in range(many):
                 centre[k] *= share
                 squares[k] = centre[k] * centre[k]
             for j in range(width - 1, 1, -2):
-                a, b = series[start - j :], series[start - j + 1 :]
-                for k in range(size):
+                a, b = series[start - j * lanes :], series[start - (j - 1) * lanes :]
+                for k in range(many):
                     one, other = a[k] - now[k] - centre[k], b[k] - now[k] - centre[k]
                     squares[k] += one * one + other * other
-            for k in range(size if width % 2 == 0 else 0):
-                one = series[start - 1 + k] - now[k] - centre[k]
+            for k in range(many if width % 2 == 0 else 0):
+                one = last[k] - now[k] - centre[k]
                 squares[k] += one * one
-            for k in range(size):
-                mean[lane, start + k] = now[k] + centre[k]
-                deviation[lane, start + k] = math.sqrt(squares[k] * share)
-        for i in range(bars):
-            if math.isnan(series[i]):
-                hole = i
-                mean[lane, i], deviation[lane, i] = np.nan, np.nan
-            elif i - hole < width and i >= width - 1:
-                mean[lane, i], deviation[lane, i] = _moments_of_known(series, i - width + 1, i)
+            for k in range(many):
+                mean[group, start + k] = now[k] + centre[k]
+                deviation[group, start + k] = math.sqrt(squares[k] * share)
+            oldest = start - (width - 1) * lanes
+            for i in range(start, start if all_known(series, oldest, start + many) else start + many):
+                if known_among(series, i - (width - 1) * lanes, i, lanes) < width:
+                    mean[group, i], deviation[group, i] = _moments_of_known(series, i, width, lanes)
     return mean, deviation
 
 
-_BLOCK = 512
-"""Bars that are computed at once; what they need fits into the first cache."""
-
-
 @kernel
-def _moments_of_known(series: Floats, first: int, last: int) -> tuple[float, float]:
-    count = known_among(series, first, last)
-    if count < KNOWN * (last - first + 1):
+def _moments_of_known(series: Floats, newest: int, width: int, lanes: int) -> tuple[float, float]:
+    first = newest - (width - 1) * lanes
+    count = known_among(series, first, newest, lanes)
+    if math.isnan(series[newest]) or count < KNOWN * width:
         return np.nan, np.nan
     centre = 0.0
-    for i in range(last, first - 1, -1):
+    for i in range(newest, first - 1, -lanes):
         if not math.isnan(series[i]):
-            centre += series[i] - series[last]
+            centre += series[i] - series[newest]
     centre /= count
     squares = 0.0
-    for i in range(last, first - 1, -1):
+    for i in range(newest, first - 1, -lanes):
         if not math.isnan(series[i]):
-            difference = series[i] - series[last] - centre
+            difference = series[i] - series[newest] - centre
             squares += difference * difference
-    return series[last] + centre, math.sqrt(squares / count)
+    return series[newest] + centre, math.sqrt(squares / count)
+
+
+def windowed_rank(values: Floats, width: int, lanes: int = 1) -> Floats:
+    """Share of the known values among the `width` BEFORE each that are not above it."""
+    return _rank(values, width, lanes, side_by_side(FLAT, FLAT), side_by_side(1))
+
+
+FLAT = 8
+"""Neighbours that are computed together where nothing is summed up along the series, and lanes do not matter."""
 
 
 @kernel
-def windowed_rank(values: Floats, width: int) -> Floats:
-    """Share of the known values among the `width` BEFORE each that are not above it."""
-    lanes, bars = values.shape
-    rank = np.full((lanes, bars), np.nan)
-    below = np.empty(_BLOCK)
-    for lane in range(lanes):
-        series = values[lane]
-        hole = -1
-        for start in range(width, bars, _BLOCK):
-            size = min(_BLOCK, bars - start)
-            below[:] = 0.0
-            now = series[start : start + size]
-            # Eight lags at once, or most of the time goes into loading and storing the counts.
-            for j in range(8, width + 1, 8):
-                a, b = series[start - j :], series[start - j + 1 :]
-                c, d = series[start - j + 2 :], series[start - j + 3 :]
-                e, f = series[start - j + 4 :], series[start - j + 5 :]
-                g, h = series[start - j + 6 :], series[start - j + 7 :]
-                for k in range(size):
-                    below[k] += (
-                        _up_to(a[k], now[k])
-                        + _up_to(b[k], now[k])
-                        + _up_to(c[k], now[k])
-                        + _up_to(d[k], now[k])
-                        + _up_to(e[k], now[k])
-                        + _up_to(f[k], now[k])
-                        + _up_to(g[k], now[k])
-                        + _up_to(h[k], now[k])
-                    )
-            for j in range(width - width % 8 + 1, width + 1):
-                a = series[start - j :]
-                for k in range(size):
-                    below[k] += _up_to(a[k], now[k])
-            for k in range(size):
-                rank[lane, start + k] = below[k] / width
-        for i in range(bars):
-            if math.isnan(series[i]):
-                hole = i
-                rank[lane, i] = np.nan
-            elif i - hole <= width and i >= width:
-                count = known_among(series, i - width, i - 1)
+def _rank(values: Floats, width: int, lanes: int, flat: tuple[float, ...], one: tuple[float, ...]) -> Floats:
+    groups, size = values.shape
+    rank = np.full((groups, size), np.nan)
+    for group in range(groups):
+        series, found = values[group], rank[group]
+        first = width * lanes
+        rest = max(first, size - (size - first) % len(flat))
+        for i in range(first, rest, len(flat)):
+            put(found, i, _not_above(series, i, width, lanes, flat) / width)
+        for i in range(rest, size):
+            put(found, i, _not_above(series, i, width, lanes, one) / width)
+        for start in range(first, size, _BLOCK):
+            end = min(start + _BLOCK, size)
+            for i in range(start, start if all_known(series, start - first, end) else end):
+                count = known_among(series, i - first, i - lanes, lanes)
+                enough = count >= KNOWN * width and not math.isnan(series[i])
                 # The number of those not above it is a whole one.
-                below_now = np.rint(rank[lane, i] * width)
-                rank[lane, i] = below_now / count if count >= KNOWN * width else np.nan
+                found[i] = np.rint(found[i] * width) / count if enough else np.nan
     return rank
 
 
 @kernel
-def _up_to(value: float, limit: float) -> float:
-    return 1.0 if value <= limit else 0.0
-
-
-def windowed_median(values: Floats, width: int) -> Floats:
-    """Median of the known values among the last `width`, infinite ones included.
-
-    Of an even number it is the mean of the middle two. Blocks of `width` bars are sorted once; a window then walks
-    from one block into the next, and its median from rank to rank (after Suomela 2014). A median is one of the
-    values, or a mean of two, so no rounding is carried along and any cut into blocks will do.
-    """
-    lanes, bars = values.shape
-    blocks = np.full((lanes, 1 + -(-bars // width), width), np.nan)
-    blocks.reshape(lanes, -1)[:, width : width + bars] = values
-    return _median_by_rank(blocks, np.argsort(blocks, axis=2), bars)
-
-
-@kernel
-def _median_by_rank(blocks: Floats, order: Integers, bars: int) -> Floats:
-    """The medians of windows as wide as the blocks, of which the first is empty; `order` sorts each, NaN last."""
-    lanes, count, width = blocks.shape
-    median = np.full((lanes, bars), np.nan)
-    ordered = np.empty(2 * width)
-    rank = np.empty((2, width), np.int64)
-    present = np.empty(2 * width, np.bool_)
-    for lane in range(lanes):
-        for b in range(1, count):
-            older, newer = blocks[lane, b - 1], blocks[lane, b]
-            _merge(older, order[lane, b - 1], newer, order[lane, b], ordered, rank)
-            present[:] = False
-            known = 0
-            for t in range(width):
-                if not math.isnan(older[t]):
-                    present[rank[0, t]] = True
-                    known += 1
-            # The upper one of the middle two is at rank `middle`, with `below` present values before it.
-            middle, below = 0, 0
-            for t in range(min(width, bars - (b - 1) * width) + 1):
-                if t > 0:
-                    if not math.isnan(older[t - 1]):
-                        present[rank[0, t - 1]] = False
-                        below -= rank[0, t - 1] < middle
-                        known -= 1
-                    if not math.isnan(newer[t - 1]):
-                        present[rank[1, t - 1]] = True
-                        below += rank[1, t - 1] < middle
-                        known += 1
-                newest = (b - 1) * width + t - 1
-                if newest < width - 1 or known < KNOWN * width:
-                    continue
-                middle, below = _walk(present, middle, below, known // 2)
-                value = ordered[middle]
-                if known % 2 == 0:
-                    lower = middle - 1
-                    while not present[lower]:
-                        lower -= 1
-                    value = 0.5 * (ordered[lower] + value)
-                median[lane, newest] = value
-    return median
-
-
-@kernel
-def _walk(present: Flags, middle: int, below: int, wanted: int) -> tuple[int, int]:
-    """From a rank with `below` present values before it to the present one with as many as are wanted; both anew."""
-    while below > wanted or not present[middle]:
-        if below > wanted:
-            middle -= 1
-            below -= present[middle]
-        else:
-            middle += 1
-    while below < wanted:
-        below += 1
-        middle += 1
-        while not present[middle]:
-            middle += 1
-    return middle, below
-
-
-@kernel
-def _merge(
-    older: Floats,
-    older_order: Integers,
-    newer: Floats,
-    newer_order: Integers,
-    ordered: Floats,
-    rank: Integers,
-) -> None:
-    """Sorts the known values of two blocks into `ordered`; `rank` says where each went."""
-    width = older.size
-    i, j = 0, 0
-    for place in range(2 * width):
-        left = older[older_order[i]] if i < width else np.nan
-        right = newer[newer_order[j]] if j < width else np.nan
-        if left <= right or (math.isnan(right) and not math.isnan(left)):
-            ordered[place] = left
-            rank[0, older_order[i]] = place
-            i += 1
-        elif not math.isnan(right):
-            ordered[place] = right
-            rank[1, newer_order[j]] = place
-            j += 1
-        else:
-            break
+def _not_above(series: Floats, place: int, width: int, lanes: int, together: tuple[float, ...]) -> Any:
+    """How many of the `width` values before those at `place` are not above them."""
+    now = take(series, place, together)
+    a, b, c, d = spread(0.0, together), spread(0.0, together), spread(0.0, together), spread(0.0, together)
+    i = place - width * lanes
+    # Four counts at once: none has to wait for another.
+    for _ in range(width // 4):
+        a += where(now >= take(series, i, together), 1.0, 0.0)
+        b += where(now >= take(series, i + lanes, together), 1.0, 0.0)
+        c += where(now >= take(series, i + 2 * lanes, together), 1.0, 0.0)
+        d += where(now >= take(series, i + 3 * lanes, together), 1.0, 0.0)
+        i += 4 * lanes
+    for _ in range(width % 4):
+        a += where(now >= take(series, i, together), 1.0, 0.0)
+        i += lanes
+    return a + b + c + d

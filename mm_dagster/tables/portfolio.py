@@ -141,7 +141,7 @@ STAGES = (
         group="portfolio",
         after=_AFTER,
         settings=("portfolio",),
-        code_version="1",
+        code_version="2",
         every_bar="portfolio",
     ),
     Stage(
@@ -150,7 +150,7 @@ STAGES = (
         group="portfolio",
         after=_AFTER,
         settings=("portfolio",),
-        code_version="1",
+        code_version="2",
         every_bar="contributor",
     ),
     Stage(

@@ -59,6 +59,9 @@ CODE_VERSIONS: dict[str, str] = {name: one.code_version for name, one in STAGES.
 EVERY_BAR = tuple(name for name, one in STAGES.items() if one.every_bar)
 """The tables with one row for every bar: what a tick and a backfill compute, in the order of the flow."""
 
+TOGETHER = tuple(name for name in EVERY_BAR if STAGES[name].needs_all)
+"""Those of them that are about all markets; all others can be made of some markets alone."""
+
 LAST = tuple(name for name in EVERY_BAR if not any(name in STAGES[other].after for other in EVERY_BAR))
 """Those whose rows depend on all others: when they are computed, all is."""
 

@@ -44,6 +44,11 @@ class Stage:
     lead_bars: int = 0
 
     @property
+    def needs_all(self) -> bool:
+        """Whether a row is about all markets: it waits for all runs of a tick, of which each has some of them."""
+        return self.every_bar in ("portfolio", "contributor")
+
+    @property
     def key(self) -> list[str]:
         """The columns that tell its rows apart."""
         return self.schema.primary_key()

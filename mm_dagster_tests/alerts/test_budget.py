@@ -263,6 +263,7 @@ LIMITS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @example(
     # The end of MANDATORY_EXIT is counted alike when it is sent and when it was sent.

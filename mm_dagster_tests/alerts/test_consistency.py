@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ HELD = st.lists(st.sampled_from(["model", "none", "some"]), min_size=BARS, max_s
 ANSWERS = st.lists(st.tuples(st.integers(1, BARS - 1), st.sampled_from(RESPONSES)), max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(prices=PRICES, p=PROBABILITIES, held=HELD, answers=ANSWERS, late=st.integers(0, BARS - 2))
 @example(

@@ -51,6 +51,7 @@ def test_a_digest_that_was_missed_comes_later_on_the_same_local_day_and_no_other
     assert [found(hour) for hour in (0, 6.99, 7, 22.99, 23, 24, 31)] == [False, False, True, True, False, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["01:30", "02:00", "02:30", "03:00", "23:30", "00:00"])
 @pytest.mark.parametrize("day", [datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 10, 24, tzinfo=UTC)])
 def test_a_day_on_which_the_clock_changes_has_one_digest(day: datetime, at: str):

@@ -653,6 +653,7 @@ def test_a_failure_without_an_answer_is_tried_again_and_given_up_after_a_day():
 # always ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from([*STATES, None]), min_size=1, max_size=30), st.booleans())
 def test_whatever_the_states_each_message_is_news_and_a_second_look_finds_none(names: list, live: bool):

@@ -181,7 +181,8 @@ def test_neither_token_nor_user_key_is_in_any_error_or_log_line(
     server: PushoverServer, caplog: pytest.LogCaptureFixture
 ):
     channel = client(server)
-    with caplog.at_level(logging.DEBUG):
+    # The client of Kubernetes, once imported, has urllib3 say warnings alone.
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "urllib3"):
         for fault in ("429", "400", "400 without errors", "400 html", "500", "302", "empty", "slow", "closed"):
             server.fail(*[fault] * 3)
             with pytest.raises((Refused, Unavailable)) as caught:

@@ -191,6 +191,7 @@ def test_faults_and_kills_lose_nothing_and_repeat_nothing(seed: int):
         check(live_through(seed, server))
 
 
+@pytest.mark.slow
 def test_the_schedules_are_not_harmless():
     worlds = []
     for seed in (1, 4):

@@ -21,6 +21,7 @@ MINUTES = (0, 1, 2, 3, 5, 8, 13, 20)
 MIXED = [pytest.param(one, other, marks=pytest.mark.long) for one, other in product(MOMENTS, MOMENTS) if one != other]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [True, False])
 @pytest.mark.parametrize(("first", "then"), [*((one, one) for one in MOMENTS), *MIXED])
 def test_whenever_the_answer_is_swallowed_an_emergency_comes_once_or_twice(

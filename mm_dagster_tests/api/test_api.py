@@ -30,6 +30,8 @@ from mm_dagster_tests.api.served import AS_OF, TOKEN, Served, home, project_of, 
 from mm_dagster_tests.cli.small import configure
 from mm_dagster_tests.conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 ROUTES = (
     "/ready",
     "/status",

@@ -14,6 +14,8 @@ import pytest
 
 from mm_dagster_tests.api.served import TOKEN, Served, home, served
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 LINES = re.findall(r"^curl .*$", DOCUMENT.read_text(), re.MULTILINE)
 

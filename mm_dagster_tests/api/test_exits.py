@@ -14,6 +14,8 @@ from mm_dagster_tests import paper_home
 from mm_dagster_tests.api.served import Served, served
 from mm_dagster_tests.execution.trials import Hasty
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ from mm_dagster.pages.page import Page
 from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.api.served import AS_OF, home, project_of, served
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -349,6 +351,15 @@ def test_the_memory_is_bounded_and_forgets_what_was_asked_for_longest_ago() -> N
     assert memory.bytes <= 8_000
     asked(2)
     assert reads == [1, 2, 3, 2]
+
+
+def test_ever_new_questions_about_next_to_nothing_fill_the_memory_no_more_than_others() -> None:
+    memory, stamp = Memory(most_bytes=8_000), Stamp("lake", 1)
+    for second in range(200):
+        recall = memory.of(stamp)
+        recall.rows(second, lambda: frame(1))
+        assert recall.keep(lambda: stamp)
+    assert len(memory._rows) < 16
 
 
 def test_rows_that_are_changed_in_place_are_nobody_elses() -> None:

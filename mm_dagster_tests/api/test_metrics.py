@@ -37,6 +37,8 @@ from mm_dagster_tests.conftest import PROJECT
 from mm_dagster_tests.documents import text_of
 from mm_dagster_tests.pages.rows import AS_OF, CLOCK
 
+pytestmark = pytest.mark.slow
+
 MONITORING = PROJECT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "mm_dagster.json"
 

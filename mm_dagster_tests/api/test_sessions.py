@@ -13,6 +13,8 @@ from mm_dagster_tests import paper_home
 from mm_dagster_tests.api.served import Served, served
 from mm_dagster_tests.paper_home import DAYS, GRID, calm, copied, opened, states
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:

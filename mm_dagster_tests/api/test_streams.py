@@ -83,6 +83,7 @@ def taken(one: socket.socket, events: int) -> int:
     return size
 
 
+@pytest.mark.slow
 def test_who_reads_nothing_holds_up_nobody_and_is_held_to_a_bound(api: Served, news: list[News]) -> None:
     silent = [connected(api) for _ in range(20)]
     (mine,) = news

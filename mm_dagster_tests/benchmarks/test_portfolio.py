@@ -77,6 +77,7 @@ def test_a_ranking_that_knows_the_day_to_come_passes_and_none_that_knows_nothing
     assert found.grids == {"made up": DAYS * MARKETS}
 
 
+@pytest.mark.slow
 def test_weights_that_know_the_day_to_come_pass_and_cash_at_random_gains_nothing(pairs: dict[str, Pair]) -> None:
     found = allocation.measure(pairs, 20)
     assert len(found.rules) == 1 + 12
@@ -105,6 +106,7 @@ def test_parameters_that_are_known_to_become_best_pass_and_blind_ones_do_not() -
     assert found.noise[1] == 0
 
 
+@pytest.mark.slow
 def test_the_figures_are_the_same_each_time(pairs: dict[str, Pair]) -> None:
     once, again = (command.plain({"ranking": ranking.measure(pairs, 5)}) for _ in range(2))
     assert once == again
@@ -183,7 +185,10 @@ def test_a_fixed_grid_among_the_hundred_is_worth_what_the_evaluation_says(
     market, row = lot.markets[2], the_day(panel)
     as_of = CHANGED
     price = market.prices["close"][market.place(as_of)]
-    one = TRIED[37]
+    # Of an even number of levels one is the price: whether it is touched hangs on the last bit of an exponential,
+    # in which numpy differs between processors with and without AVX-512.
+    place = next(number for number, one in enumerate(TRIED) if one.levels % 2 == 1 and one.width == TRIED[37].width)
+    one = TRIED[place]
     lower = price * np.exp(-one.width)
     grid = GridConfig(
         id="one", symbol=market.symbol, activated_at=as_of, lower=lower, upper=price * np.exp(one.width),
@@ -192,8 +197,8 @@ def test_a_fixed_grid_among_the_hundred_is_worth_what_the_evaluation_says(
     )  # fmt: skip
     cohort = cohort_of(market, [grid], LIFE * DAY_BARS)
     found = tried(Lot(lot.name, lot.span, lot.candles, lot.features, lot.verdicts, [market], []), panel)
-    assert found.held[row, 0, 37] == pytest.approx(cohort.held[0], rel=1e-9)
-    assert found.tested[row + 7, 0, 37] == pytest.approx(cohort.left[0, 7 * DAY_BARS - 1], rel=1e-9)
+    assert found.held[row, 0, place] == pytest.approx(cohort.held[0], rel=1e-9)
+    assert found.tested[row + 7, 0, place] == pytest.approx(cohort.left[0, 7 * DAY_BARS - 1], rel=1e-9)
 
 
 def test_the_upper_third_shares_ties_and_knows_infinity() -> None:

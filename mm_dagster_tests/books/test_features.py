@@ -45,6 +45,7 @@ def known(*changes: list[tuple[int, int, int, int]], trades: Any = (), far: tupl
     return tape_of_rows(rows, END, [(START + int(at * SECOND_NS), *one) for at, *one in trades])
 
 
+@pytest.mark.slow
 def test_the_columns_are_these_in_this_order() -> None:
     assert list(measure(known(), START, END, 5)) == NAMES
 

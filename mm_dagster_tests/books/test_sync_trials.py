@@ -51,11 +51,13 @@ def _was_tried(rule: Rule, seen: Counter) -> None:
     assert seen["replays"] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", list(Rule))
 def test_no_book_is_wrong_and_each_loss_is_told(rule: Rule) -> None:
     _was_tried(rule, _hold(rule, range(SHORT)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", list(Rule))
 def test_behind_a_good_line_nothing_is_lost(rule: Rule) -> None:
     for seed in range(10):

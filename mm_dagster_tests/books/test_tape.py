@@ -117,6 +117,7 @@ def held_to_the_machine(frames: list[Frame]) -> Counter:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", list(Rule))
 def test_the_tape_is_what_the_machine_knew_behind_a_line_that_lies(rule: Rule) -> None:
     seen: Counter = Counter()
@@ -134,6 +135,7 @@ def test_the_tape_is_what_the_machine_knew_behind_a_line_that_lies(rule: Rule) -
     assert seen["moves"] > 1000
 
 
+@pytest.mark.slow
 def test_a_window_of_a_real_market_is_the_same_from_its_own_file(shared_data: Path) -> None:
     frames = recorded.binance_log(shared_data / "l2" / "binance" / "ETH-USDT", "binance")[:25_000]
     seen = same_from_each_file(rotated(frames, 20 * SECOND_NS), 20 * SECOND_NS)

@@ -78,6 +78,7 @@ def as_tardis(frames: list[tuple[bool, int, str, bytes]]) -> tuple[list[bytes], 
     return book, trades
 
 
+@pytest.mark.slow
 def test_bought_history_gives_the_features_of_the_log(shared_data: Path) -> None:
     frames = [
         (is_checkpoint, at_ns // 1000 * 1000, stream, payload)

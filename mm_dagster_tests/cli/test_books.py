@@ -69,6 +69,7 @@ def rows(said: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_seal_makes_what_the_job_makes_and_nothing_twice(home: Path, surroundings: dict[str, str]) -> None:
     code, said, errors = called(surroundings, "books", "seal", "--json")
     assert (code, errors) == (0, "")
@@ -111,6 +112,7 @@ def test_a_day_is_replayed_and_comes_out_byte_for_byte(home: Path, surroundings:
     assert row["quotes"] == row["quotes"] != 0
 
 
+@pytest.mark.slow
 def test_a_replay_of_a_damaged_file_says_so_and_ends_with_1(home: Path, surroundings: dict[str, str]) -> None:
     called(surroundings, "books", "seal")
     place = place_of(root_of(home / "data"), *SOL)
@@ -128,6 +130,7 @@ def test_a_replay_of_a_damaged_file_says_so_and_ends_with_1(home: Path, surround
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.slow
 def test_status_says_how_each_stands_and_ends_with_1_when_something_is_wrong(
     home: Path, surroundings: dict[str, str]
 ) -> None:

@@ -33,6 +33,8 @@ from mm_dagster.history.views import VIEWS
 from mm_dagster.tables.registry import TABLES, dtypes
 from mm_dagster_tests.cli.small import called, configure
 
+pytestmark = pytest.mark.slow
+
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 400
 

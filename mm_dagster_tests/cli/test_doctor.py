@@ -77,6 +77,7 @@ def at(server: KucoinServer) -> dict[str, object]:
     return {"kind": "ccxt", "exchange": "kucoin", "api_url": server.url}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("off", "says"),
     [
@@ -113,6 +114,7 @@ def test_a_market_that_is_halted_is_said(server: KucoinServer, doctor: Doctor, m
     assert "ETH-USDT is halted there" in detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080/"])
 def test_a_link_that_only_this_computer_opens_is_said_once_a_message_reaches_a_phone(
     server: KucoinServer, doctor: Doctor, link: str, monkeypatch: pytest.MonkeyPatch
@@ -183,6 +185,7 @@ def test_a_grid_that_begins_in_the_future_is_said_on_any_market(doctor: Doctor) 
     assert "lies ahead, and it is not watched before" in detail
 
 
+@pytest.mark.slow
 def test_a_recording_is_judged_by_its_own_clock(doctor: Doctor, tmp_path: Path) -> None:
     end = datetime(2026, 3, 2, 12, tzinfo=UTC)
     (tmp_path / "configuration" / "candles" / ETH).mkdir(parents=True)
@@ -222,6 +225,7 @@ def _commit() -> object:
     return Commit(run_id="test", asset="candles", span="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("proxy", "variable", "says"),
     [
@@ -251,12 +255,14 @@ def test_a_proxy_that_not_all_clients_use_is_said(
 # next -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_in_a_fresh_home_a_grid_is_next(server: KucoinServer, doctor: Doctor) -> None:
     rows = doctor(at(server), [ETH])
     assert {part for part, (result, _) in rows.items() if result != "OK"} == {"newest bar", "candles", "Pushover"}
     assert (following(rows) or "").startswith("`mm grid add`")
 
 
+@pytest.mark.slow
 def test_what_is_broken_comes_before_all_else(server: KucoinServer, doctor: Doctor) -> None:
     rows = doctor(at(server), [ETH, "XYZW-USDT"])
     assert (following(rows) or "").startswith("venue main: main (kucoin at ")
@@ -281,6 +287,7 @@ def test_nobody_needs_to_watch_a_market_that_is_made_up(doctor: Doctor) -> None:
     assert (following(rows) or "").startswith("newest bar: ETH-USDT: no candle is known yet; run `mm tick`")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_the_last_line_says_what_is_next(
     doctor: Doctor, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -75,6 +75,7 @@ def acknowledge(phone: PushoverServer) -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 def test_a_drill_that_is_heard_rings_is_acknowledged_and_is_audited(project: Project, phone: PushoverServer) -> None:
     thread = acknowledge(phone)
     held, said = hold(project, of(project, "ETH-USDT"), wait=60)
@@ -93,6 +94,7 @@ def test_a_drill_that_is_heard_rings_is_acknowledged_and_is_audited(project: Pro
     assert phone.cancelled == []
 
 
+@pytest.mark.slow
 def test_a_drill_that_nobody_hears_reminds_once_is_cancelled_and_says_so(
     project: Project, phone: PushoverServer
 ) -> None:

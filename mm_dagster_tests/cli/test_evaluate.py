@@ -60,6 +60,7 @@ def mm(
     cli.project_here.cache_clear()
 
 
+@pytest.mark.slow
 def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..., Said]) -> None:
     code, text, told = mm("evaluate", "--from", "2025-03-01", "--to", "2025-07-10", "--json")
     assert code == 0, told
@@ -97,6 +98,7 @@ def test_every_signal_stands_beside_every_control_with_intervals(mm: Callable[..
     assert f"{found['confirmed', 'p_break_low_24h', 'auc']['value']:.3f}" in text
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_bad_night_stands_beside_simpler_figures(mm: Callable[..., Said], folder: Path) -> None:
     (folder / "configuration" / "portfolio.yaml").write_text("window_days: 30\n")
     try:
@@ -259,6 +261,7 @@ def test_candidates_go_through_the_gate_and_what_passed_is_said(
     )
 
 
+@pytest.mark.slow
 def test_a_study_proposes_goes_on_and_switches_nothing(folder: Path, mm: Callable[..., Said]) -> None:
     before = {path: path.read_bytes() for path in (folder / "configuration").iterdir()}
     code, text, told = mm("tune", "--study", "spring", "--trials", "3", *ASKED, "--json")

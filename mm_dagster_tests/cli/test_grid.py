@@ -30,6 +30,7 @@ def grid_of(folder: Path, name: str) -> object:
 # add ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_grid_is_added_by_flags_with_its_market_and_judged_since_its_activation(mm: Call, folder: Path) -> None:
     price = grid_market.price_of(project(folder), load(folder / "configuration"), "ETH-USDT", ask=True)
     assert price is not None
@@ -86,6 +87,7 @@ def test_the_files_say_what_was_given_and_every_comment_stays(mm: Call, folder: 
     assert bytes_of(folder)["grids/eth.yaml"] == GRID.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["file", "stdin"])
 def test_a_grid_is_added_by_its_pasted_page(mm: Call, folder: Path, source: str) -> None:
     (folder / "page.txt").write_text(PAGE)
@@ -143,6 +145,7 @@ def test_who_says_no_changes_nothing(mm: Call, folder: Path) -> None:
     assert "nothing was written" in err
 
 
+@pytest.mark.slow
 def test_a_real_terminal_is_asked(folder: Path) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MM_", "DAGSTER_", "PUSHOVER_"))}
     own |= {"MM_CONFIG_DIR": str(folder / "configuration"), "MM_DATA_DIR": str(folder / "data")}
@@ -243,6 +246,7 @@ def test_a_market_that_the_venue_does_not_have_is_refused(
     assert "did you mean SOL-USDT" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -136,6 +136,7 @@ def test_a_market_that_is_watched_elsewhere_stays_there_and_that_is_said(mm: Cal
     assert load(folder / "configuration").market("BTC-USDT").venue == "play"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grids", "arguments", "says"),
     [

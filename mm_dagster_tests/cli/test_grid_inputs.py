@@ -88,6 +88,7 @@ NOBODY_THOUGHT_OF = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", BAD + NOBODY_THOUGHT_OF, ids=lambda bad: bad[0])
 def test_what_is_wrong_is_one_sentence_with_its_remedy_and_changes_nothing(
     mm: Call, folder: Path, bad: tuple[str, tuple[str, ...], str] | tuple[str, tuple[str, ...], str, str]
@@ -113,6 +114,7 @@ TO_ADD = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", [0, 5, 10])
 @pytest.mark.parametrize("key", [CTRL_C, CTRL_D], ids=["Ctrl-C", "Ctrl-D"])
 def test_whoever_leaves_at_a_question_writes_nothing(folder: Path, key: str, question: int) -> None:

@@ -410,6 +410,7 @@ def files_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
+@pytest.mark.slow
 def test_every_terminal_shows_the_home_and_nothing_is_left_elsewhere(tmp_path: Path) -> None:
     users, folder, other = tmp_path / "user", tmp_path / NAME, tmp_path / "other"
     other.mkdir()
@@ -447,6 +448,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_up_serves_the_page_and_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     users, folder, port = tmp_path / "user", tmp_path / NAME, free_port()
     own = surroundings(users)

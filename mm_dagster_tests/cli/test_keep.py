@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,8 +18,11 @@ from filelock import FileLock
 from polars.testing import assert_frame_equal
 
 from mm_dagster.history.lake import Lake
+from mm_dagster.history.places import Bucket
 from mm_dagster.tables import registry
-from mm_dagster_tests.cli.small import configure
+from mm_dagster_tests.cli.small import called, configure
+from mm_dagster_tests.history import s3
+from mm_dagster_tests.history.test_lake import COMMIT, FULL
 
 MM = [sys.executable, "-c", "from mm_dagster.cli import main; main()"]
 PATIENCE_SECONDS = 240
@@ -126,3 +130,38 @@ def test_a_folder_that_is_not_there_is_said_before_anything_is_done(folder: Path
     done = mm(folder, "backup", "--to", str(folder / "nowhere" / "b.tar.gz"))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "there is no folder" in done.stderr
+
+
+@pytest.mark.long
+def test_a_history_goes_to_object_storage_and_everything_goes_on_there(tmp_path: Path) -> None:
+    pytest.importorskip("moto", reason="moto is not installed; it is in the extra dev")
+    configure(tmp_path)
+    lake = Lake(tmp_path / "data" / "history")
+    lake.upsert("candles", FULL["candles"], commit=COMMIT)
+    lake.close()
+    with s3.running() as storage:
+        key, secret = storage.keys["writer"]
+        places = {"MM_CONFIG_DIR": str(tmp_path / "configuration"), "MM_DATA_DIR": str(tmp_path / "data")}
+        keys = {**places, "S3_KEY": key, "S3_SECRET": secret}
+        said = (
+            f"data: {{path: 's3://{s3.BUCKET}/grids', endpoint: '{storage.proxy.endpoint}', region: {s3.REGION}, "
+            "key_env: S3_KEY, secret_env: S3_SECRET}\n"
+        )
+        (tmp_path / "history.yaml").write_text(said)
+        command = ("history", "copy", "--to", str(tmp_path / "in-s3"), "--settings", str(tmp_path / "history.yaml"))
+        code, _, told = called(places, *command)
+        assert code == 1
+        assert "data.key_env: S3_KEY is not set; give it the key of the object storage" in told
+        code, copied, told = called(keys, *command, "--json")
+        assert code == 0, told
+        assert {row["table"]: row["rows"] for row in json.loads(copied)}["candles"] == FULL["candles"].height
+        (tmp_path / "configuration" / "history.yaml").write_text(said)
+        code, _, told = called(keys, "sql", "SELECT count(*) FROM candles")
+        assert code == 1
+        assert "the catalogue is that of another lake" in told
+        shutil.move(tmp_path / "data" / "history", tmp_path / "former")
+        shutil.move(tmp_path / "in-s3", tmp_path / "data" / "history")
+        place = Bucket(f"s3://{s3.BUCKET}/grids", key, secret, endpoint=storage.proxy.endpoint, region=s3.REGION)
+        assert_frame_equal(Lake(tmp_path / "data" / "history", place=place).read("candles"), FULL["candles"])
+    assert not list((tmp_path / "data" / "history").rglob("*.parquet"))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]

@@ -69,6 +69,7 @@ def kept(folder: Path) -> dict[str, int]:
     return {name: lake.read(name).height for name in ("trial", "maker_study", "maker_fill", "fill_model")}
 
 
+@pytest.mark.slow
 def test_a_study_of_somebody_elses_books_is_told_kept_and_counted(mm: Mm, tmp_path: Path):
     write_sample(tmp_path / "books" / "binance" / "AAA-USDT")
     code, said, errors = mm("makers", "study", "--samples", f"{tmp_path}/books", "--json", "--name", "mine")
@@ -96,6 +97,7 @@ def test_a_study_of_somebody_elses_books_is_told_kept_and_counted(mm: Mm, tmp_pa
     assert "naive at 10 bp does not pass: " in said
 
 
+@pytest.mark.slow
 def test_own_quotes_stand_beside_the_others_and_pictures_are_drawn(mm: Mm, tmp_path: Path):
     write_sample(tmp_path / "books" / "AAA-USDT")
     (tmp_path / "mine.py").write_text("def mine(moment):\n    return moment.bid, moment.ask\n")

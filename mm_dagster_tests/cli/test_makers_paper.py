@@ -54,6 +54,7 @@ def surroundings(folder: Path) -> dict[str, str]:
     return {"MM_CONFIG_DIR": f"{folder}/configuration", "MM_DATA_DIR": f"{folder}/data", "COLUMNS": "200"}
 
 
+@pytest.mark.slow
 def test_stretches_are_told_and_kept_as_they_end(home: tuple[Path, Growing], monkeypatch: pytest.MonkeyPatch):
     folder, log = home
     monkeypatch.setattr(makers_paper, "time", Time(folder, log))
@@ -99,6 +100,7 @@ def test_what_cannot_be_is_one_line(home: tuple[Path, Growing]):
     assert "its book is not in sync (SYNCING)" in errors
 
 
+@pytest.mark.slow
 def test_a_recorder_that_ends_ends_it_and_what_was_finished_is_told(
     home: tuple[Path, Growing], monkeypatch: pytest.MonkeyPatch
 ):

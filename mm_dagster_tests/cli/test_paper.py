@@ -14,6 +14,8 @@ from mm_dagster_tests.cli.small import called
 from mm_dagster_tests.execution.trials import Hasty
 from mm_dagster_tests.paper_home import DAYS, GRID, calm, copied, opened, states
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,8 @@ from mm_dagster.cli.portfolio import asked_of
 from mm_dagster_tests.cli.small import configure
 from mm_dagster_tests.pipeline.nights import ticked
 
+pytestmark = pytest.mark.slow
+
 AS_OF = ("--as-of", "2026-03-02T12:05Z")
 
 

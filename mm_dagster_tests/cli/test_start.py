@@ -42,6 +42,7 @@ def loaded_by(command: tuple[str, ...], folder: Path) -> tuple[int, set[str]]:
     return done.returncode, set(json.loads(note.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "needs"),
     [
@@ -62,6 +63,7 @@ def test_a_command_loads_none_of_the_heavy_packages_that_it_does_not_need(
     assert loaded & HEAVY == needs
 
 
+@pytest.mark.slow
 def test_the_help_opens_neither_the_history_nor_the_configuration(tmp_path: Path) -> None:
     _, loaded = loaded_by(("--help",), tmp_path)
     assert not loaded & {"duckdb", "dataframely", "pydantic", "sqlalchemy", "git", "requests"}
@@ -90,6 +92,7 @@ except SystemExit as end:
 """
 
 
+@pytest.mark.slow
 def test_where_code_and_home_are_read_only_kernels_are_kept_below_the_data(tmp_path: Path) -> None:
     """numba looks for its folder when it is imported, and refuses to work without one."""
     places = {

@@ -30,6 +30,7 @@ def mm(folder: Path, *arguments: str) -> tuple[int, str, str]:
     return called(here, "strategies", *arguments)
 
 
+@pytest.mark.slow
 def test_a_study_tells_what_passes_and_the_report_shows_it_again(folder: Path) -> None:
     code, out, err = mm(folder, "report")
     assert (code, out) == (1, "")
@@ -48,6 +49,7 @@ def test_a_study_tells_what_passes_and_the_report_shows_it_again(folder: Path) -
     assert "--study nothing: there is none" in err
 
 
+@pytest.mark.slow
 def test_the_four_and_the_matrix_and_the_same_for_programs(folder: Path) -> None:
     (folder / "configuration" / "strategies.yaml").write_text("train_months: 1\n")
     given = ("study", "--candles", str(folder / "candles"), "--name", "mine")

@@ -31,6 +31,8 @@ from mm_dagster_tests.exchanges import Bybit, OkxWithMarkets
 from mm_dagster_tests.kucoin import KucoinServer
 from mm_dagster_tests.okx import KEY, PASSPHRASE, SECRET, grid
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = PROJECT / "mm_dagster_tests" / "cli" / "golden" / "three_grids.txt"
 NOW = datetime(2025, 6, 30, 12, 1, 7, tzinfo=UTC)
 FIRST = datetime(2025, 3, 1, tzinfo=UTC)

@@ -16,7 +16,9 @@ import pytest
 
 from mm_dagster.cli import up
 from mm_dagster.cli.app import CommandError
+from mm_dagster.cli.lease import lease_of, own_name
 from mm_dagster_tests.cli.test_home import NAME, answers, free_port, is_alive, mm, surroundings
+from mm_dagster_tests.conftest import PROJECT
 
 PATIENCE_SECONDS = 400
 
@@ -85,6 +87,34 @@ def test_an_address_that_cannot_be_bound_is_named() -> None:
     # Reserved for documentation: no computer has it.
     with pytest.raises(CommandError, match=r"^--host 192\.0\.2\.1 --port 3000: "):
         up._refuse_taken("192.0.2.1", 3000)
+
+
+def test_it_does_not_begin_where_another_is_active_and_is_active_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(PROJECT))
+    other = lease_of(tmp_path, "")
+    assert other.take()
+    with pytest.raises(CommandError, match=f"^{own_name()} is active on the same storage; end that one"):
+        up._active(tmp_path).__enter__()
+    other.release()
+    with up._active(tmp_path) as keeper:
+        assert keeper.lost() is None
+        assert not other.take()
+    assert other.take()
+    other.release()
+
+
+def test_where_another_may_be_active_by_now_what_it_started_is_ended_at_once() -> None:
+    class Lost:
+        def lost(self) -> str:
+            return "the session in PostgreSQL is lost: gone"
+
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+    began = time.monotonic()
+    with pytest.raises(CommandError, match=r"^not active any more, and Dagster is ended: the session"):
+        up._run([sys.executable, "-c", deaf], Lost())  # type: ignore[arg-type]
+    assert time.monotonic() - began < up.WAIT_SECONDS
 
 
 @pytest.mark.long

@@ -15,6 +15,8 @@ from mm_dagster.config.last_valid import load_or_last_valid
 from mm_dagster.config.load import load
 from mm_dagster.config.reference import reference
 from mm_dagster.config.whole import Config
+from mm_dagster.history.places import Bucket, Folder
+from mm_dagster.pipeline.project import place_of
 from mm_dagster_tests.conftest import PROJECT
 
 MARKETS = """
@@ -102,6 +104,55 @@ def test_an_address_with_a_login_is_refused_and_not_shown(folder: Path, remote: 
         load(folder)
     assert "pa55word" not in str(caught.value)
     assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path: s3://my-bucket", "data.path: 's3://my-bucket' is wrong: must be a bucket and a prefix in it"),
+        ("path: my-bucket/grids", "like s3://my-bucket/grids"),
+        ("path: s3://My_Bucket/grids", "the bucket of small letters, digits, -"),
+        ("path: s3://my-bucket/grids of März", "the prefix of letters, digits, -, _, . and ="),
+        ("path: s3://my-bucket/a/../b", "must be a bucket and a prefix in it"),
+        ("path: s3://my-bucket/a*", "must be a bucket and a prefix in it"),
+        ("path: s3://my-bucket/a", "must name the variables with key and secret: key_env and secret_env"),
+        ("region: eu-central-1", "names a storage and no `path` in it"),
+        ("endpoint: ftp://host", "data.endpoint: 'ftp://host' is wrong: must be a host"),
+        ("endpoint: http://host/bucket", "without a path"),
+        ("key_env: AKIAIOSFODNN7EXAMPLE", "must be the name of a variable of the environment"),
+        ("retries: 99", "data.retries: 99 is wrong"),
+        ("timeout: 0", "data.timeout: 0 is wrong"),
+        ("keyenv: A", "data.keyenv: unknown key; did you mean key_env?"),
+    ],
+)
+def test_a_wrong_key_of_the_object_storage_is_named(folder: Path, text: str, said: str) -> None:
+    (folder / "history.yaml").write_text(f"data:\n  {text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(str(folder / "history.yaml"))
+    assert "AKIA" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["null", "{}", "{path: null}"])
+def test_without_a_path_the_files_are_local(folder: Path, tmp_path: Path, text: str) -> None:
+    (folder / "history.yaml").write_text(f"data: {text}\n")
+    assert place_of(load(folder).history, folder / "history.yaml", tmp_path) == Folder(tmp_path)
+
+
+def test_the_keys_of_the_object_storage_come_from_the_variables_that_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said_in = folder / "history.yaml"
+    said_in.write_text("data: {path: s3://my-bucket/a/, key_env: MM_KEY, secret_env: MM_SECRET, token_env: MM_TOKEN}\n")
+    settings = load(folder).history
+    for name, value in (("MM_KEY", "a key"), ("MM_SECRET", "a secret"), ("MM_TOKEN", "a token")):
+        with pytest.raises(ConfigError, match=rf"^{said_in}: data\.\w+_env: {name} is not set; give it the "):
+            place_of(settings, said_in, folder)
+        monkeypatch.setenv(name, value)
+    place = place_of(settings, said_in, folder)
+    assert place == Bucket("s3://my-bucket/a", "a key", "a secret", "a token")
+    assert "a secret" not in repr(place)
 
 
 @pytest.mark.parametrize("remote", ["ssh://git@host/x.git", "git@host:x.git", "/srv/git/x.git", "https://host/x.git"])

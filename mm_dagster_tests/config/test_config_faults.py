@@ -157,6 +157,7 @@ BROKEN: dict[str, str] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grids/eth-v3.yaml", "exit.yaml", "markets.yaml"])
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_cannot_be_meant_is_one_line_that_names_the_file(folder: Path, kind: str, name: str) -> None:

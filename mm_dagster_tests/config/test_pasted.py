@@ -189,6 +189,7 @@ def test_every_label_in_every_layout_gives_the_right_value_or_none(data: st.Data
     assert silent == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WRITTEN))
 def test_every_label_is_known_where_its_value_stands_behind_it(name: str) -> None:
     others = dict(zip(("lower", "upper", "levels", "stop", "capital", "activated_at"), LINES[1:], strict=True))

@@ -19,6 +19,8 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster_tests.alerts.test_heartbeat import watcher
 from mm_dagster_tests.defs.live import QUIET, Live, flash_crash, grid_file
 
+pytestmark = pytest.mark.slow
+
 CRASH = datetime(2025, 10, 10, 21, 15, tzinfo=UTC)
 
 

@@ -88,6 +88,7 @@ def check(done: dg.ExecuteInProcessResult) -> tuple[bool, dg.AssetCheckSeverity,
     return found.passed, found.severity, found.description or ""
 
 
+@pytest.mark.slow
 def test_every_state_is_committed_before_the_first_book_is_asked_for(live: Live) -> None:
     done = tick(live, AS_OF)
     assert done.success

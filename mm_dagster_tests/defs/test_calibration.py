@@ -17,6 +17,8 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.proofs import measure
 from mm_dagster_tests.defs.live import QUIET
 
+pytestmark = pytest.mark.slow
+
 DAYS = 6
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster.components.definitions import LazyDefinitions
 
 from mm_dagster.bars import floor_bar
 from mm_dagster.definitions import defs
-from mm_dagster.defs import automation
+from mm_dagster.defs import automation, loading
 from mm_dagster.defs.automation import BETWEEN
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG, live_page
@@ -39,6 +43,25 @@ def everything() -> dg.Definitions:
 
 def names(job: dg.JobDefinition) -> set[str]:
     return {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+
+
+def test_no_module_with_definitions_is_forgotten() -> None:
+    """They are named in loading.py; all others are looked through for what Dagster would find in them."""
+    there = {path.stem for path in Path(loading.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(loading.MODULES) <= there
+    for name in there - set(loading.MODULES):
+        module = import_module(f"mm_dagster.defs.{name}")
+        found = dg.load_definitions_from_modules([module])
+        assert not [*(found.assets or ()), *(found.asset_checks or ()), *(found.jobs or ())], name
+        assert not [*(found.schedules or ()), *(found.sensors or ())], name
+        assert not [value for value in vars(module).values() if isinstance(value, dg.Definitions | LazyDefinitions)]
+
+
+def test_to_load_them_draws_nothing() -> None:
+    """Every run is a process of its own, and few draw."""
+    script = "import sys; from mm_dagster.definitions import defs; defs(); print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
 
 
 def test_history_is_partitioned_by_day_and_what_reaches_out_is_not(everything: dg.Definitions) -> None:

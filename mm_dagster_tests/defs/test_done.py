@@ -57,6 +57,7 @@ def judged(done: dg.ExecuteInProcessResult) -> dict[str, object]:
     return dict(event.step_materialization_data.materialization.metadata)
 
 
+@pytest.mark.slow
 def test_a_tick_says_what_is_now_and_is_finished_after_its_snapshot(place: tuple[Path, dg.DagsterInstance]) -> None:
     _, instance = place
     done = tick(instance, "2026-06-26T12:00:00Z")
@@ -73,6 +74,7 @@ def test_a_tick_says_what_is_now_and_is_finished_after_its_snapshot(place: tuple
     assert finished.timestamp() > judged_at  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_run_over_days_describes_them_and_says_nothing_of_now(place: tuple[Path, dg.DagsterInstance]) -> None:
     _, instance = place
     day = {f"dagster/asset_partition_range_{end}": "2026-06-24" for end in ("start", "end")}
@@ -82,6 +84,7 @@ def test_a_run_over_days_describes_them_and_says_nothing_of_now(place: tuple[Pat
     assert JUDGED not in {one.asset_check_key for one in done.get_asset_check_evaluations()}
 
 
+@pytest.mark.slow
 def test_a_tick_whose_snapshot_fails_is_not_finished(
     place: tuple[Path, dg.DagsterInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ from mm_dagster.research import candidates
 from mm_dagster.tables import registry, words
 from mm_dagster_tests.defs.live import QUIET
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 7, 1, tzinfo=UTC)
 WINDOW = Span(END - timedelta(days=28), END)
 RESOURCES = {"project": Project.here(), "turn": Turn()}

@@ -14,6 +14,8 @@ from mm_dagster.bars import BAR, Span
 from mm_dagster.tables import registry
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, grid_file, loopback
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2025, 10, 12, tzinfo=UTC)
 AS_OF = datetime(2025, 10, 10, 20, 45, tzinfo=UTC)
 """Half an hour before the flash crash, when something is to be decided."""

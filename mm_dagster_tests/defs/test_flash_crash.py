@@ -12,6 +12,8 @@ import pytest
 from mm_dagster.tables import words
 from mm_dagster_tests.defs.live import CRASH_GRIDS, Live, flash_crash, grid_file, quarter_hours
 
+pytestmark = pytest.mark.slow
+
 SYMBOLS = tuple(str(grid["symbol"]) for grid in CRASH_GRIDS.values())
 FIRST, LAST = datetime(2025, 10, 10, 21, 0, tzinfo=UTC), datetime(2025, 10, 10, 21, 30, tzinfo=UTC)
 

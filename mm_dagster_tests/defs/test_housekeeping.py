@@ -96,6 +96,7 @@ def runs_of(instance: dg.DagsterInstance) -> set[str]:
     return {one.run_id for one in instance.get_runs()}
 
 
+@pytest.mark.slow
 def test_the_newest_run_of_each_partition_stays_and_the_others_go_whole(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:

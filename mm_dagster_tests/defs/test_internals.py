@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core import events as dagster_events
 from dagster._core.instance import utils
+from dagster._core.launcher import RunLauncher
 from dagster._core.scheduler import instigation
 from dagster._core.storage import sqlite_storage, tags
 from dagster._core.storage.event_log import schema
@@ -21,6 +22,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._grpc.client import DagsterGrpcClient
 from dagster._loggers import default_loggers
 
 from mm_dagster.defs.internals import console, idle, storage
@@ -40,6 +42,11 @@ SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "path_for_shard": (SqliteEventLogStorage.path_for_shard, ["self", "run_id"]),
     "DagsterSqliteStorage": (DagsterSqliteStorage.__init__, ["self", "base_dir", "inst_data"]),
     "_event_logs_directory": (sqlite_storage._event_logs_directory, ["base"]),
+    "can_cancel_execution": (
+        DagsterGrpcClient.can_cancel_execution,
+        ["self", "can_cancel_execution_request", "timeout"],
+    ),
+    "check_run_worker_health": (RunLauncher.check_run_worker_health, ["self", "run"]),
     "purge_ticks": (dg.DagsterInstance.purge_ticks, ["self", "origin_id", "selector_id", "before", "tick_statuses"]),
 }
 """What defs/internals/ calls by its place, with the parameters that it counts on."""
@@ -52,6 +59,7 @@ NAMES: list[tuple[ModuleType | type, str]] = [
     (sqlite_event_log, "INDEX_SHARD_NAME"),
     (SqlEventLogStorage, "index_connection"),
     (SqlEventLogStorage, "index_transaction"),
+    (tags, "GRPC_INFO_TAG"),
     (tags, "PARTITION_NAME_TAG"),
 ]
 

@@ -24,6 +24,8 @@ from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.proofs import newest_whole_day
 from mm_dagster_tests.defs.live import QUIET
 
+pytestmark = pytest.mark.slow
+
 FEATURES, VERDICT = dg.AssetKey("regime_features"), dg.AssetKey("regime_verdict")
 NOON = datetime(2026, 6, 28, 12, 0, tzinfo=UTC)
 OF_THE_ASSETS = {

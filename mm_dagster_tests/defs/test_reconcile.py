@@ -14,9 +14,11 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
 from mm_dagster.config.grid import GridConfig
+from mm_dagster.config.markets import TickConfig
 from mm_dagster.definitions import defs
 from mm_dagster.defs import reconcile
-from mm_dagster.defs.reconcile import request
+from mm_dagster.defs.reconcile import request, requests
+from mm_dagster.pipeline.groups import GROUP_TAG
 from mm_dagster.pipeline.project import Project
 from mm_dagster.pipeline.reach import REACH, dependents
 from mm_dagster.pipeline.repairs import Repair, choose, repairs
@@ -178,3 +180,19 @@ def test_a_bar_reaches_as_far_as_the_indicators_look_back_and_through_the_episod
     span = dependents(FIRST, [made[name] for name in grids], FIRST + timedelta(days=300))
     assert span == Span(FIRST, FIRST + (timedelta(days=days) if days else REACH))
     assert dependents(FIRST, [made[name] for name in grids], FIRST + BAR).end == FIRST + BAR
+
+
+def test_many_markets_are_put_right_in_groups(live: Live) -> None:
+    config = project(live).config
+    few = config.model_copy(update={"markets": config.markets.model_copy(update={"tick": TickConfig(markets_a_run=2)})})
+    symbols = tuple(f"M{number}-USDT" for number in range(5))
+    missing = Repair("2025-10", Span(FIRST, FIRST + timedelta(days=2)), symbols, 10, "missing")
+    asked = requests(missing, few)
+    turns = [one.run_config["resources"]["turn"]["config"]["symbols"] for one in asked]
+    assert sorted(symbol for part in turns for symbol in part) == list(symbols)
+    assert [len(part) for part in turns] == [1, 2, 2]
+    assert not {key.to_user_string() for one in asked for key in one.asset_selection or ()} & {*registry.TOGETHER}
+    assert {one.tags["dagster/asset_partition_range_end"] for one in asked} == {"2025-10-08"}
+    assert len({one.tags[GROUP_TAG] for one in asked}) == 3
+    [alone] = requests(missing, config)
+    assert alone.asset_selection is None

@@ -52,6 +52,7 @@ def check_of(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
     return found
 
 
+@pytest.mark.slow
 def test_off_nothing_is_studied_and_on_every_trial_is_counted(project: Project) -> None:
     found = check_of(made(strategy_performance))
     assert (found.passed, found.description) == (True, "Nothing was studied: `monthly` is off.")

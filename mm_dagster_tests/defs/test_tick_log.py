@@ -67,6 +67,7 @@ def test_before_the_first_tick_nothing_is_red_and_nothing_passes(tmp_path: Path,
     assert (passed, says, table) == (False, "No tick ran before this one.", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [

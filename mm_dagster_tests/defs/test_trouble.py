@@ -13,6 +13,7 @@ import pytest
 
 from mm_dagster.bars import BAR, iso
 from mm_dagster.defs.partitions import partition_of
+from mm_dagster.history.lake import Lake
 from mm_dagster.tables import registry
 from mm_dagster_tests import kucoin
 from mm_dagster_tests.defs.live import Live, flash_crash, grid_file, quarter_hours
@@ -81,6 +82,7 @@ def test_a_venue_that_is_down_blinds_the_ladder_and_forgets_nothing(live: Live) 
     assert states.n_unique() == 1
 
 
+@pytest.mark.slow
 def test_a_grid_changed_without_a_new_activation_is_refused_alone(live: Live) -> None:
     live.configure([grid_file("ada"), grid_file("sol")])
     assert tick(live, CALM).success
@@ -107,6 +109,7 @@ def test_an_invalid_edit_keeps_the_last_valid_configuration_in_force(live: Live)
     assert live.lake().read("exit_state", grids=["ada"])["as_of"].max() == CALM + BAR
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_true_is_kept_apart_and_its_bar_is_missing(live: Live) -> None:
     live.symbols = ("ADA-USDT",)
     live.configure([grid_file("ada")])
@@ -162,3 +165,33 @@ def test_the_sensor_asks_for_a_run_only_while_something_is_due(live: Live) -> No
     assert live.run("send_alerts").success
     assert live.alerts_asked_for() == 0
     assert [message["priority"] for message in live.pushover.messages] == ["2"]
+
+
+@pytest.mark.long
+def test_the_sensor_reads_the_history_again_after_a_commit_and_sees_the_clock_go_on_without_one(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    whole = Lake._read
+
+    def counted(self: Lake, table: str, *how: object) -> pl.DataFrame:
+        read.append(table)
+        return whole(self, table, *how)  # type: ignore[arg-type]
+
+    live.symbols = ("ADA-USDT",)
+    live.configure([grid_file("ada")])
+    live.tick(CALM)
+    assert live.alerts_asked_for() == 0
+    monkeypatch.setattr(Lake, "_read", counted)
+    assert live.alerts_asked_for() == 0
+    assert read == [], "nobody wrote to it meanwhile"
+    # The market is not seen any more: that is due by the clock alone.
+    live.exchange.now = CALM + timedelta(hours=3)
+    assert live.alerts_asked_for() == 1
+    read.clear()
+    assert live.alerts_asked_for() == 1
+    assert read == []
+    assert live.run("send_alerts").success
+    read.clear()
+    assert live.alerts_asked_for() == 0
+    assert "notification" in read, "what was sent is seen"

@@ -69,6 +69,7 @@ def _two_above(cohort: Cohort, row: int, column: int) -> bool:
     return column > 0 and bool((cohort.close[row, column - 1 : column + 1] > upper).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", EXITS)
 @pytest.mark.parametrize(("entry", "gate"), [(FREE, 2.0), (GATED, GATE)])
 def test_a_chain_grows_as_one_that_is_followed_bar_by_bar(

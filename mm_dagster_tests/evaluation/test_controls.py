@@ -74,6 +74,7 @@ def test_the_place_that_is_held_as_long_is_the_nearest_of_all(judged: list[Judge
     assert abs(found - hours) < 0.1 * hours
 
 
+@pytest.mark.slow
 def test_every_level_stands_beside_every_control(
     judged: list[Judged], cells: dict[tuple[str, str, str], tuple[float, float, float, int]]
 ) -> None:

@@ -21,6 +21,7 @@ from mm_dagster_tests.execution.exchange import Exchange, InProcess
 from mm_dagster_tests.execution.trials import RULES, Clock, propose, terms_of, trial
 
 
+@pytest.mark.slow
 def test_no_trial_sells_more_than_the_grid_held_or_writes_down_what_was_not_sold(trials: int, tmp_path: Path) -> None:
     results = [trial(tmp_path / str(seed), seed) for seed in range(trials)]
     assert {seed: result.faults for seed, result in enumerate(results) if result.faults} == {}
@@ -69,6 +70,7 @@ def _answer_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_once_more", lambda *args: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [_no_wait, _no_baseline, _no_balance, _numbers_again, _answer_believed])
 def test_a_machine_without_one_of_its_rules_is_found_out(
     broken: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

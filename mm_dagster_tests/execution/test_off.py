@@ -23,6 +23,7 @@ ORDERS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "doors",
     [

@@ -182,6 +182,7 @@ def _rules(books: Sequence[Recorded], coarser: int) -> MarketRules:
     return replace(found, lot=max(found.lot, Decimal("1E-8")) * coarser)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coarser", [1, 1_000])
 @pytest.mark.parametrize("market", MARKETS)
 def test_on_recorded_books_paper_fills_what_a_matching_engine_fills_to_the_lot(
@@ -394,6 +395,7 @@ def test_no_more_is_taken_than_is_there_or_was_asked_and_nothing_better_is_left(
             assert key not in got
 
 
+@pytest.mark.slow
 def test_wherever_the_process_dies_journal_and_ledger_agree(trials: int, tmp_path: Path) -> None:
     ends = set()
     for seed in range(trials):

@@ -125,6 +125,7 @@ TOUCHY = ExitConfig(persist=Persist(on=1), thresholds=Thresholds(soft_for_warnin
 """Every trigger raises the state at once and without company: nothing that an input does is hidden."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exposure", [0.1, 0.31, 0.62])
 @pytest.mark.parametrize("name", INPUTS)
 def test_from_mild_to_bad_one_input_by_itself_only_raises_the_state(name: str, exposure: float) -> None:
@@ -298,6 +299,7 @@ def test_an_earlier_end_gives_the_same_rows(happened: Any, config: ExitConfig, b
     assert_frame_equal(climb(frames, bars, config), climb(frames, BARS, config).head(bars), check_exact=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(happenings(), happenings(), CONFIGS, st.randoms(use_true_random=False))
 def test_order_of_rows_start_of_the_data_and_other_grids_do_not_matter(

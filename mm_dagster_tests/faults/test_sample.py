@@ -20,6 +20,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tier", "task"), SAMPLE, ids=lambda one: one if isinstance(one, str) else one.what)
 def test_a_fault_loses_doubles_invents_and_changes_nothing(tier: str, task: object) -> None:
     failed = run.failures(run.one(tier, task))

@@ -17,6 +17,8 @@ from mm_dagster.evaluation.calibration import Calibration, calibrate, observe
 from mm_dagster.grid import touch
 from mm_dagster.regime import features
 
+pytestmark = pytest.mark.slow
+
 DAY = 96
 WARM = 42 * DAY
 """Bars that the forecast needs, all but one."""

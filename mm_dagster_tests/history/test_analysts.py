@@ -119,6 +119,7 @@ def test_any_client_reads_what_tables_columns_and_views_mean(analyst: Analyst) -
     assert analyst.ask(asked) == "[('How long the state before had lasted, hours.',)]"
 
 
+@pytest.mark.slow
 def test_any_client_may_ask_all_ten_questions_and_change_nothing(lake: Lake, analyst: Analyst) -> None:
     verdicts(lake, 0)
     for question in QUESTIONS:
@@ -127,6 +128,7 @@ def test_any_client_may_ask_all_ten_questions_and_change_nothing(lake: Lake, ana
     assert lake.read("regime_verdict").height == 2 * 96
 
 
+@pytest.mark.slow
 def test_an_open_transaction_blocks_no_writer_and_sees_what_it_saw_through_the_upkeep(
     lake: Lake, analyst: Analyst, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def commits(mirror: Path) -> str:
     return Mirror(mirror, None, "trunk")._git.log("--format=%H %s", "trunk")
 
 
+@pytest.mark.slow
 def test_what_is_restored_is_the_same_to_the_bit_and_goes_on(filled: Path, tmp_path: Path) -> None:
     restored, aside = restore(filled / "good.tar.gz", places(tmp_path / "new"), force=False, advance=silently)
     assert aside is None

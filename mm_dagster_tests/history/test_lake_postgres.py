@@ -50,6 +50,7 @@ def lake(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Lake:
     return Lake(tmp_path / "history", address)
 
 
+@pytest.mark.slow
 def test_a_new_lake_has_every_table_and_rows_come_back_to_the_bit(lake: Lake) -> None:
     for table in registry.TABLES:
         assert_frame_equal(lake.read(table), registry.empty(table))
@@ -118,6 +119,7 @@ def test_a_query_changes_nothing_and_reads_no_other_file(lake: Lake, tmp_path: P
     assert lake.snapshots().rows() == before
 
 
+@pytest.mark.slow
 def test_the_password_is_in_nothing_that_can_be_read(
     lake: Lake, postgres: Postgres, tmp_path: Path, address: str
 ) -> None:
@@ -195,7 +197,7 @@ def test_a_host_that_holds_the_lock_too_long_is_said(
 ) -> None:
     other = Lake(tmp_path / "elsewhere", address)
     monkeypatch.setattr(sessions, "_LOCK_SECONDS", 0.1)
-    with other.sessions.writing(), pytest.raises(LakeError, match=r"another host has been writing .*pg_locks"):
+    with other.sessions.writing(), pytest.raises(LakeError, match=r"another process has been writing .*pg_locks"):
         lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
     assert lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
 
@@ -213,6 +215,7 @@ def test_a_write_that_failed_holds_no_lock_even_while_its_error_is_looked_at(
     assert raised.tb is not None
 
 
+@pytest.mark.slow
 def test_the_upkeep_is_postponed_in_bounded_time_by_a_reader_and_the_writers_go_on(
     lake: Lake, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

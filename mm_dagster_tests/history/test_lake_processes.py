@@ -85,6 +85,7 @@ def test_processes_that_open_a_new_lake_together_read_whole_commits_only(tmp_pat
     assert lake.snapshots()["commit_message"].str.starts_with("regime_verdict").sum() == 2 * COMMITS
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_a_whole_lake(tmp_path: Path) -> None:
     spawn = mp.get_context("spawn")
     folder = tmp_path / "history"

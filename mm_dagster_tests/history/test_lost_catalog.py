@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from mm_dagster.history import copies, marker, upkeep
 from mm_dagster.history.lake import Lake, LakeError
+from mm_dagster.history.places import Folder
 from mm_dagster.history.rescue import rescue
 from mm_dagster_tests.history.test_lake import COMMIT, FULL, span, verdicts
 
@@ -85,6 +86,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*.parquet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_lost_catalogue_is_refused_in_one_line_and_nothing_is_touched(folder: Path, how: str) -> None:
     _damage(folder, how)
@@ -131,12 +133,12 @@ def test_a_lake_of_an_older_program_gains_its_marker_and_a_torn_one_is_written_a
     with sqlite3.connect(folder / "catalog.sqlite") as connection:
         connection.execute(f"DELETE FROM ducklake_metadata WHERE key = '{marker.KEY}'")
     assert Lake(folder).read("regime_verdict").height == 159
-    said = marker.read(folder)
+    said = marker.read(Folder(folder))
     assert said is not None
     assert said.id
     (folder / marker.NAME).write_text("{")
     assert Lake(folder).read("regime_verdict").height == 159
-    assert marker.read(folder) == said
+    assert marker.read(Folder(folder)) == said
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def test_a_rescue_brings_back_what_the_files_prove_and_says_what_they_do_not(fol
     assert_frame_equal(lake.read("regime_verdict"), expected)
 
 
+@pytest.mark.slow
 def test_an_unreadable_file_is_named_and_the_others_come_back(folder: Path) -> None:
     shutil.rmtree(folder / "copies")
     _damage(folder, "gone")
@@ -173,6 +176,7 @@ def test_an_unreadable_file_is_named_and_the_others_come_back(folder: Path) -> N
     assert Lake(folder).read("regime_verdict").height == 156
 
 
+@pytest.mark.slow
 def test_files_that_went_are_forgotten_by_name_and_the_catalogue_kept(folder: Path) -> None:
     victim = next((folder / "files" / "main" / "exit_state").rglob("*.parquet"))
     victim.unlink()
@@ -196,18 +200,18 @@ def test_an_orphan_waits_seven_nights_in_the_trash_whatever_the_clock_says_and_c
     shutil.copy(stored, orphan)
     assert "1 files that no snapshot knows" in lake.check()
     assert lake.maintain(keep_days=30)["orphans"] == 1
-    [thrown] = upkeep.in_the_trash(folder)
-    assert thrown.relative_to(folder / upkeep.TRASH).parts[1:] == orphan.relative_to(folder).parts
-    assert upkeep.put_back(folder, {orphan.name}) == 1
+    [thrown] = upkeep.in_the_trash(Folder(folder))
+    assert upkeep.home(thrown) == orphan.relative_to(folder).as_posix()
+    assert upkeep.put_back(Folder(folder), {orphan.name}) == 1
     assert orphan.is_file()
     lake.maintain(keep_days=30)
     far = datetime.now(UTC) + timedelta(days=400)
     for _ in range(9):
-        upkeep._empty_the_trash(folder, far)
-    assert upkeep.in_the_trash(folder)
+        upkeep._empty_the_trash(Folder(folder), far)
+    assert upkeep.in_the_trash(Folder(folder))
     for night in range(upkeep.NIGHTS - 1):
-        upkeep._empty_the_trash(folder, far + timedelta(days=night + 1))
-    assert not upkeep.in_the_trash(folder)
+        upkeep._empty_the_trash(Folder(folder), far + timedelta(days=night + 1))
+    assert not upkeep.in_the_trash(Folder(folder))
 
 
 def test_files_that_the_catalogue_knows_come_home_from_the_trash(folder: Path) -> None:
@@ -219,7 +223,7 @@ def test_files_that_the_catalogue_knows_come_home_from_the_trash(folder: Path) -
         path.rename(place)
     with pytest.raises(LakeError, match="maintenance"):
         lake.check()
-    upkeep.put_back(folder, upkeep.marker.needed_names(lake.sessions._reader.connection))  # type: ignore[union-attr]
+    upkeep.put_back(Folder(folder), upkeep.marker.needed_names(lake.sessions._reader.connection))  # type: ignore[union-attr]
     assert_frame_equal(lake.read("exit_state"), expected)
 
 
@@ -231,7 +235,9 @@ def test_a_copy_a_day_seven_kept_and_each_is_a_whole_lake(folder: Path, tmp_path
         lake.write("regime_verdict", verdicts(0, 96, seed=5 + night), span=span(0, 96), commit=COMMIT)
         with lake.sessions.writing() as connection:
             upkeep.tidy(connection, datetime.now(UTC) + timedelta(hours=1))
-            upkeep.clear(folder, lake.sessions.catalog, connection, NOW + timedelta(days=night), quiet=True)
+            upkeep.clear(
+                folder, Folder(folder), lake.sessions.catalog, connection, NOW + timedelta(days=night), quiet=True
+            )
     assert [copy.number for copy in copies.kept(folder)] == [1, 2, 3, 4]
     old = tmp_path / "old"
     shutil.copytree(folder, old)
@@ -240,7 +246,7 @@ def test_a_copy_a_day_seven_kept_and_each_is_a_whole_lake(folder: Path, tmp_path
     shutil.copy(oldest.path, old / "catalog.sqlite")
     assert_frame_equal(Lake(old).read("regime_verdict"), verdicts(0, 96))
     for night in range(3, 9):
-        copies.make(folder, lake.sessions.catalog, NOW + timedelta(days=night))  # type: ignore[arg-type]
+        copies.make(folder, Folder(folder), lake.sessions.catalog, NOW + timedelta(days=night))  # type: ignore[arg-type]
     assert [copy.number for copy in copies.kept(folder)] == [4, 5, 6, 7, 8, 9, 10]
     assert "7 of 7 copies" in lake.check_copies()
 
@@ -256,7 +262,7 @@ def test_a_bad_copy_takes_no_good_one_s_place(folder: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("mm_dagster.history.copies.sqlite_files.copy", torn)
     with pytest.raises(LakeError, match="catalog-"):
-        copies.make(folder, lake.sessions.catalog, datetime.now(UTC))  # type: ignore[arg-type]
+        copies.make(folder, Folder(folder), lake.sessions.catalog, datetime.now(UTC))  # type: ignore[arg-type]
     assert {one.path.name: one.path.read_bytes() for one in copies.kept(folder)} == before
 
 

@@ -188,6 +188,7 @@ def _fired(fired: bool) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_every_view_has_the_columns_that_it_describes(decided: Lake) -> None:
     for name, view in VIEWS.items():
         assert decided.sql(f"FROM {name}").columns == list(view.columns)

@@ -320,6 +320,7 @@ def test_there_are_two_hundred_hostile_queries() -> None:
     assert len(set(HOSTILE)) == len(HOSTILE) >= 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_is_no_query_over_the_history_is_refused_in_one_line(lake: Lake, place: Path, query: str) -> None:
     with pytest.raises(LakeError) as raised:
@@ -328,6 +329,7 @@ def test_what_is_no_query_over_the_history_is_refused_in_one_line(lake: Lake, pl
     assert "the secret" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_nothing_was_written_by_any_of_them(lake: Lake, place: Path) -> None:
     before = _content(place)
     for query in HOSTILE:
@@ -342,6 +344,7 @@ def test_a_stream_refuses_the_same(lake: Lake, place: Path) -> None:
             list(lake.stream(query.replace("{folder}", str(place))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ORDINARY, ids=range(len(ORDINARY)))
 def test_an_ordinary_query_goes_on(lake: Lake, query: str) -> None:
     assert lake.sql(query).width > 0

@@ -207,6 +207,7 @@ def test_snapshots_that_follow_each_other_hold_every_fill_once(server, connect) 
     assert ids(again["fills"][0].to_list()) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [MODE, KIND, BALANCES, ORDERS, FILLS])
 @pytest.mark.parametrize(
     "fault",
@@ -368,6 +369,7 @@ BINANCE_MARKETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exchange", "paths"),
     [("kucoin", [MODE, KIND, BALANCES, ORDERS, FILLS, kucoin.KEY, kucoin.SYMBOLS]), ("binance", ["/api/v3/account"])],
@@ -410,6 +412,7 @@ def test_no_secret_signature_or_password_is_written_raised_or_logged(
     assert [secret for secret in sorted(hidden | signatures) if secret in text] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hf", "classic", "unified"])
 def test_a_fill_at_the_first_millisecond_that_is_asked_for_is_there(server, connect, kind: str) -> None:
     server.account.kind = kind

@@ -323,6 +323,7 @@ class Frozen(Script):
         return Answer(pl.concat([answer.rows, rows(*sent)]), answer.answered, answer.error, final=self.final)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(200))
 @example(play="NNNNNNZN", cuts={7})
 @example(play="NNZZ", cuts={3})

@@ -311,6 +311,7 @@ def test_a_wick_that_nobody_confirms_twice_is_held_and_one_inside_the_bounds_rin
     assert memory.candles["low"][-1] == pytest.approx(truth.filter(pl.col("open_time") == times[2] - BAR)["low"][0] / 2)
 
 
+@pytest.mark.slow
 def test_in_the_crash_nothing_is_held_tick_by_tick_and_the_candles_are_the_exchange_s(shared_data: Path) -> None:
     asked = 0
     for file in sorted((shared_data / "candles" / "kucoin").glob("*/15m.parquet")):

@@ -150,6 +150,7 @@ def shifted(rows: Rows, page: Span) -> Rows:
     return [[None if row[0] is None else row[0] + hour, *row[1:]] for row in rows]
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_believed_is_followed_back_no_further_than_there_is_something_stored(watch: Watch) -> None:
     first, second, *_ = quarter_hours(4)[1:]
     before = watch.lake.read("candles")
@@ -162,6 +163,7 @@ def test_an_answer_that_is_believed_is_followed_back_no_further_than_there_is_so
     assert watch.lake.read("candles").height == before.height + 2
 
 
+@pytest.mark.slow
 def test_where_an_old_hole_is_looked_for_what_is_known_around_it_stays(tmp_path: Path, truth: pl.DataFrame) -> None:
     first, second, *_ = quarter_hours(4)
     hole = [first - 300 * BAR, first - 299 * BAR]
@@ -179,6 +181,7 @@ def test_where_an_old_hole_is_looked_for_what_is_known_around_it_stays(tmp_path:
     assert differences(watch).is_empty()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["stale by a day", "x.001 in progress"])
 def test_a_first_tick_of_faulty_answers_is_made_good_by_the_next(tmp_path: Path, truth: pl.DataFrame, way: str) -> None:
     """Nothing vouches for the first answer: a bar that was not closed when it was made must not stay."""
@@ -197,5 +200,6 @@ def test_a_first_tick_of_faulty_answers_is_made_good_by_the_next(tmp_path: Path,
     assert is_whole(watch, second)
 
 
+@pytest.mark.slow
 def test_a_healthy_tick_asks_one_question(watch: Watch) -> None:
     assert [watch.tick(as_of) for as_of in quarter_hours(3)[1:]] == [1, 1]

@@ -60,6 +60,7 @@ def test_a_crash_in_the_bar_in_progress_is_believed(watch: Watch) -> None:
     assert _doubt(job, grid, low, newest, {}) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_file_is_taken_in_before_what_is_stored_and_refused_where_it_contradicts(
     watch: Watch, tmp_path: Path
 ) -> None:

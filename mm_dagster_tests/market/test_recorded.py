@@ -57,6 +57,7 @@ def test_a_real_recording_is_read_bit_for_bit_and_its_clock_stands_at_its_end(sh
     assert venue.last_prices(["ETH-USDT"])["ETH-USDT"] == file["close"][-1]
 
 
+@pytest.mark.slow
 def test_real_one_minute_candles_become_the_real_fifteen_minute_ones(shared_data: Path) -> None:
     span = Span(datetime(2018, 3, 1, tzinfo=UTC), datetime(2018, 3, 8, tzinfo=UTC))
     sets = []

@@ -149,6 +149,7 @@ CONTRAST = """() => {
 """The texts whose contrast with what is behind them is below 4.5 to 1 (WCAG 2.2, AA)."""
 
 
+@pytest.mark.slow
 def test_a_row_of_an_exit_state_is_like_those_of_the_lake() -> None:
     # The pages of these tests are made by hand; this holds them to the contract.
     from mm_dagster.tables.registry import broken_rules

@@ -271,6 +271,7 @@ PICTURES: dict[str, Callable[..., bytes]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_word_is_inside_the_picture_and_over_no_other(name: str, figures: list[Figure]) -> None:
     png = PICTURES[name](title_prefix="SIMULATED · ")
@@ -310,6 +311,7 @@ def inside(interval: Any, value: float) -> bool:
     return bool(min(interval) <= value <= max(interval))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a crash", "equity, stopped", "reliability", "intervals"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_same_rows_give_the_same_bytes(name: str, theme: str) -> None:

@@ -79,6 +79,7 @@ def test_what_is_usual_is_one_sentence_of_the_markets_own_exchange_with_its_days
     assert said_of_books(project, "ETH-USDT", noon + timedelta(days=5)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("leads", "said"),
     [

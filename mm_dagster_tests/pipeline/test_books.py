@@ -104,6 +104,7 @@ def ask(project: Project, *symbols: str, **more: float) -> list[dict[str, Any]]:
     return rows.to_dicts()
 
 
+@pytest.mark.slow
 def test_a_book_is_kept_whole_with_its_figures(project: Project, server: KucoinServer) -> None:
     (row,) = ask(project)
     sent = book(last(ETH), int(NOW.timestamp() * 1000))
@@ -219,6 +220,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_number_comes_of_a_fault_but_a_sentence(project: Project, server: KucoinServer, name: str) -> None:
     fault, why = FAULTS[name]

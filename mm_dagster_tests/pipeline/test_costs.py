@@ -18,6 +18,8 @@ from mm_dagster.pipeline.ticks import run_days, run_tick
 from mm_dagster.tables.registry import dtypes
 from mm_dagster_tests.cli.small import configure
 
+pytestmark = pytest.mark.slow
+
 DAYS = Span(parse_time("2026-06-23T00:00:00Z"), parse_time("2026-06-25T00:00:00Z"))
 TICK = DAYS.end + BAR
 

@@ -132,6 +132,7 @@ def desk(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield found
 
 
+@pytest.mark.slow
 def test_a_grid_is_left_and_what_was_never_its_own_stays(desk: Desk) -> None:
     desk.rehearsed()
     kept = desk.proposed()
@@ -157,6 +158,7 @@ def test_a_grid_is_left_and_what_was_never_its_own_stays(desk: Desk) -> None:
     assert desk.project.lake.read("operator_response").height == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -181,6 +183,7 @@ def test_there_is_no_real_plan_before_one_on_paper(desk: Desk) -> None:
         desk.proposed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("permission", "said"),
     [("General,Spot,Withdraw", "may withdraw or transfer"), ("General,Spot,Transfer", "may withdraw or transfer"),
@@ -211,6 +214,7 @@ def test_nobody_assumes_that_a_bot_is_stopped(desk: Desk) -> None:
     assert Journal(desk.folder / "data").kept(kept.plan_id).plan.state == "PROPOSED"
 
 
+@pytest.mark.slow
 def test_what_is_only_modelled_is_sold_by_a_persons_word_alone(desk: Desk) -> None:
     desk.rehearsed()
     desk.stored("MODELLED", 5.0)
@@ -286,6 +290,7 @@ def test_a_halt_whose_process_died_is_told_by_the_next(desk: Desk) -> None:
     assert desk.project.lake.read("notification").filter(pl.col("kind") == "EXIT").height == 1
 
 
+@pytest.mark.slow
 def test_the_kill_file_stops_everything_and_doctor_says_so(desk: Desk) -> None:
     desk.rehearsed()
     kept = desk.proposed()
@@ -301,6 +306,7 @@ def test_the_kill_file_stops_everything_and_doctor_says_so(desk: Desk) -> None:
     assert desk.server.exchange.sold == Decimal(5)
 
 
+@pytest.mark.slow
 def test_a_resumed_plan_sells_no_more_than_was_left(desk: Desk) -> None:
     desk.rehearsed()
     kept = desk.proposed()

@@ -60,6 +60,7 @@ def _less_allowed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.allow(grids={"sol-range": {"allow": True, "max_notional": 100}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "said"),
     [

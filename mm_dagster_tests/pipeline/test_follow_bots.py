@@ -127,6 +127,7 @@ def test_what_the_exchange_tells_is_kept_as_it_told_it(world: World) -> None:
     assert later["fills_whole"]
 
 
+@pytest.mark.slow
 def test_a_grid_holds_what_its_exchange_says_and_the_figures_add_up(world: World) -> None:
     world.okx.fills[BOT] = [filled(0, CREATED + 60_000, "buy", 4300.0, 0.05)]
     row = world.tick(FIRST)
@@ -158,6 +159,7 @@ def test_what_was_told_counts_for_an_hour_and_then_the_model_does_again(world: W
     assert world.project().lake.read("grid_risk").sort("as_of").equals(before)
 
 
+@pytest.mark.slow
 def test_a_bot_that_stopped_there_is_a_response_with_its_time_and_reason(world: World) -> None:
     world.tick(FIRST)
     ended = FIRST + timedelta(minutes=9)
@@ -255,6 +257,7 @@ def test_a_change_that_cannot_be_is_said_at_every_tick_and_the_grid_stays(world:
     assert world.project().lake.read("grid_bot").height == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -303,6 +306,7 @@ def _blocked() -> int:
     return end
 
 
+@pytest.mark.slow
 def test_a_bot_that_no_file_watches_is_said_once(world: World) -> None:
     def said(moment: datetime) -> list[str]:
         world.live.exchange.now = moment + timedelta(minutes=1)

@@ -130,6 +130,7 @@ def test_who_looks_ahead_is_told_where(idea: Idea) -> None:
         idea.examine(FRAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("idea", "says"), WRONG.values(), ids=WRONG, indirect=["idea"])
 def test_whatever_is_wrong_is_one_line(idea: Idea, says: str) -> None:
     with pytest.raises(IdeaError, match=says) as raised:

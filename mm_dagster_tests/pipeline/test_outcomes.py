@@ -16,6 +16,8 @@ from mm_dagster.pipeline.ticks import run_days
 from mm_dagster.tables.registry import dtypes
 from mm_dagster_tests.cli.small import configure
 
+pytestmark = pytest.mark.slow
+
 DAYS = Span(parse_time("2026-06-23T00:00:00Z"), parse_time("2026-06-29T00:00:00Z"))
 COMMIT = Commit(run_id="test", asset="notification", span="")
 

@@ -52,6 +52,7 @@ def project(folder: Path) -> Project:
 # one plan -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_grid_of_a_simulated_market_is_left_on_the_books_of_now(project: Project) -> None:
     kept = exits.propose(project, GRID, "paper", accept=True)
     kept = exits.approve(project, kept.plan_id, "a test")
@@ -90,6 +91,7 @@ def test_the_lake_gets_what_is_new_and_all_of_it_where_it_knows_another_journal(
     assert lake.read("exit_plan").height == 2
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_where_one_let_go(folder: Path) -> None:
     kept = exits.propose(opened(folder), GRID, "paper", over=5, accept=True)
     exits.approve(opened(folder), kept.plan_id, "a test")
@@ -104,6 +106,7 @@ def test_another_process_goes_on_where_one_let_go(folder: Path) -> None:
     assert reconcile(opened(folder), kept) == []
 
 
+@pytest.mark.slow
 def test_of_recorded_candles_the_newest_one_is_sold_into(folder: Path) -> None:
     rows = simulate("ETH-USDT", Span(DAYS.start - timedelta(days=40), DAYS.end))
     (folder / "candles" / "ETH-USDT").mkdir(parents=True)
@@ -153,6 +156,7 @@ def test_what_the_ledger_and_the_journal_do_not_share_is_said(project: Project) 
 # the operator ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_leaves_what_reaches_the_level_once_and_the_daemon_carries_it_out(folder: Path) -> None:
     project = opened(folder)
     calm(project)
@@ -234,6 +238,7 @@ def test_a_session_of_the_past_leaves_at_the_first_bar_of_the_level_in_the_time_
     assert paper_sessions.act(project) == []
 
 
+@pytest.mark.slow
 def test_it_is_held_against_what_the_operator_did(folder: Path) -> None:
     project = opened(folder)
     calm(project)
@@ -251,6 +256,7 @@ def test_it_is_held_against_what_the_operator_did(folder: Path) -> None:
     assert settled["gain_vs_own"] == pytest.approx(settled["value"] - risk["liquidation_value"][0])
 
 
+@pytest.mark.slow
 def test_what_candles_do_not_tell_yet_waits(folder: Path) -> None:
     project = opened(folder)
     calm(project)
@@ -266,6 +272,7 @@ def test_what_candles_do_not_tell_yet_waits(folder: Path) -> None:
     assert kept.created_at == DAYS.end - 2 * BAR
 
 
+@pytest.mark.slow
 def test_a_stop_lets_plans_end_and_makes_no_new_one(folder: Path) -> None:
     project = opened(folder)
     states(project, {DAYS.end: "MANDATORY_EXIT"})
@@ -284,6 +291,7 @@ def test_a_stop_lets_plans_end_and_makes_no_new_one(folder: Path) -> None:
     assert ended["ended_at"] >= ended["stopped_at"]
 
 
+@pytest.mark.slow
 def test_a_stop_may_let_plans_go(project: Project) -> None:
     states(project, {DAYS.end: "MANDATORY_EXIT"})
     paper_sessions.start(project, level="WARNING", by="a test")
@@ -332,6 +340,7 @@ def test_two_sessions_do_not_run_at_once_and_off_is_off(folder: Path) -> None:
         paper_sessions.start(opened(folder), level="WARNING", by="a test")
 
 
+@pytest.mark.slow
 def test_a_session_adds_its_plans_up(folder: Path) -> None:
     project = opened(folder)
     calm(project)
@@ -376,6 +385,7 @@ def test_a_plan_of_the_past_whose_process_was_killed_is_carried_on(
     assert kept.ended_at - kept.created_at < timedelta(minutes=15)
 
 
+@pytest.mark.slow
 def test_the_daemon_asks_once_for_each_tick(folder: Path) -> None:
     project = opened(folder)
     calm(project)

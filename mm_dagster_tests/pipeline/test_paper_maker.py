@@ -155,6 +155,7 @@ def test_cut_anywhere_and_killed_at_any_time_it_makes_what_the_study_makes(
     assert project.lake.read("maker_fill").height == closed
 
 
+@pytest.mark.slow
 def test_looked_at_some_times_it_makes_what_the_study_makes(whole: Project, studied: Study, tmp_path: Path):
     project = project_in(tmp_path)
     log = Growing(whole, project)

@@ -22,6 +22,8 @@ from mm_dagster.pipeline.ticks import run_days, run_tick
 from mm_dagster.tables.registry import dtypes
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of
 
+pytestmark = pytest.mark.slow
+
 ETH, SOL = "ETH-USDT", "SOL-USDT"
 TABLES = ("portfolio_risk", "portfolio_contribution", "limit_state")
 VENUES: dict[str, object] = {"sim": {"kind": "simulated"}}

@@ -114,6 +114,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [*ODD, *BROKEN])
 def test_of_any_other_book_its_exchange_is_asked_as_without_a_recorder(
     home: Path,

@@ -103,6 +103,7 @@ def with_market(status: Status, place: int, **more: object) -> Status:
     return replace(status, markets=tuple(markets))
 
 
+@pytest.mark.slow
 def test_a_dead_recorder_is_told_once_after_its_silence_and_that_it_works_again(watched: Watched) -> None:
     assert watched.passes(120) == []
     watched.is_dead = True
@@ -174,6 +175,7 @@ def test_a_market_in_sync_that_is_silent_rings_nothing(watched: Watched) -> None
     assert watched.passes(600) == []
 
 
+@pytest.mark.slow
 def test_markets_without_a_book_for_minutes_are_one_alert_for_each_exchange(watched: Watched) -> None:
     watched.passes(60)
     watched.changes = lambda status: without_books(status, 0, 1)
@@ -186,6 +188,7 @@ def test_markets_without_a_book_for_minutes_are_one_alert_for_each_exchange(watc
     assert {one.partition(":")[0] for one in told} == {"recorder binance", "recorder kucoin DONE"}
 
 
+@pytest.mark.slow
 def test_another_market_of_the_exchange_that_loses_its_book_is_told_too(watched: Watched) -> None:
     watched.passes(60)
     watched.changes = lambda status: without_books(status, 0)
@@ -202,6 +205,7 @@ def test_a_problem_that_the_recorder_tells_of_is_told_in_its_words(watched: Watc
     assert said.startswith("recorder kucoin: SOL-USDT: the venue refuses the connection; ")
 
 
+@pytest.mark.slow
 def test_lost_messages_are_told_at_once_and_over_when_none_are_lost_any_more(watched: Watched) -> None:
     watched.passes(60)
     watched.changes = lambda status: with_market(status, 2, lost=7)
@@ -218,6 +222,7 @@ def test_what_was_lost_before_anybody_looked_is_no_news(watched: Watched) -> Non
     assert watched.passes(600) == []
 
 
+@pytest.mark.slow
 def test_a_short_disk_is_told_when_it_stays_short(watched: Watched) -> None:
     watched.passes(60)
     watched.changes = lambda status: replace(status, free_bytes=4 * 2**30)
@@ -228,6 +233,7 @@ def test_a_short_disk_is_told_when_it_stays_short(watched: Watched) -> None:
     assert [one[:19] for one in watched.passes(60)] == ["recorder disk DONE:"]
 
 
+@pytest.mark.slow
 def test_while_the_recorder_is_silent_nobody_is_told_that_its_markets_work(watched: Watched) -> None:
     watched.passes(60)
     watched.changes = lambda status: with_market(status, 2, problem="refused")
@@ -239,6 +245,7 @@ def test_while_the_recorder_is_silent_nobody_is_told_that_its_markets_work(watch
     assert sorted(one.partition(":")[0] for one in watched.passes(120)) == ["recorder DONE", "recorder binance DONE"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 40, b'{"at_ns": 1}'])
 def test_a_status_that_cannot_be_read_is_a_silent_recorder(watched: Watched, content: bytes) -> None:
     watched.passes(60)

@@ -15,6 +15,8 @@ from mm_dagster.pipeline.work import plan
 from mm_dagster.tables import registry
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
 
+pytestmark = pytest.mark.slow
+
 ETH = "ETH-USDT"
 ACTIVATED, REVISED = NOW - 4 * BAR, NOW - 7 * BAR
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 import yaml
 
 from mm_dagster.bars import BAR
@@ -20,6 +21,7 @@ RULES, OTHERS = MarketRules(price_tick=0.01, amount_lot=0.001), MarketRules(pric
 ACTIVATED = BEGIN - 8 * BAR
 
 
+@pytest.mark.slow
 def test_a_venue_that_was_silent_at_first_sight_is_asked_until_a_row_rests_on_it(tmp_path: Path) -> None:
     watch = Watch(tmp_path, Exchange({SYMBOL: market(days=6)}))
     one = grid("one", SYMBOL, 3000.0, activated_at=ACTIVATED.isoformat())

@@ -69,6 +69,7 @@ def test_words_of_gaps_are_those_of_the_log_and_of_the_machine() -> None:
     assert {*RECORDS_BEGAN} == {word.upper() for word in get_args(Began)}
 
 
+@pytest.mark.slow
 def test_each_quarter_hour_is_sealed_replayed_and_noted_once(project: Project) -> None:
     for name in ("binance:ETH-USDT", "binance_usdm:ETH-USDT", "kucoin:SOL-USDT", "kraken:ETH-USDT"):
         recording = begin(project, name)
@@ -101,6 +102,7 @@ def test_a_market_that_is_no_longer_in_books_yaml_is_sealed_too(project: Project
     assert [row["symbol"] for row in rows(project, "book_segment")] == ["XYZ-USDT"]
 
 
+@pytest.mark.slow
 def test_gaps_of_log_and_book_have_a_beginning_an_end_and_a_reason(project: Project) -> None:
     recording = begin(project)
     recording.quarters(1)
@@ -136,6 +138,7 @@ def test_gaps_of_log_and_book_have_a_beginning_an_end_and_a_reason(project: Proj
     recording.stop()
 
 
+@pytest.mark.slow
 def test_gaps_are_the_same_however_often_somebody_looks(project: Project, tmp_path: Path) -> None:
     recording = begin(project)
     for number in range(6):

@@ -43,6 +43,7 @@ SIMULATED: dict[str, str | None] = {"kind": "simulated", "exchange": None}
 KUCOIN: dict[str, str | None] = {"kind": "ccxt", "exchange": "kucoin"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrote", "venue", "in_force", "adopted"),
     [
@@ -103,6 +104,7 @@ def test_another_recording_is_asked_anew_and_nothing_of_the_first_is_continued(t
     assert project(tmp_path).lake.read("exit_state").is_empty()
 
 
+@pytest.mark.slow
 def test_what_only_the_old_source_has_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "configuration"
     configure(folder, [grid("g", ETH, price_of(ETH))], {"main": {"kind": "simulated"}}, {ETH: "main"})

@@ -17,6 +17,8 @@ from mm_dagster.pipeline.work import Work
 from mm_dagster.tables import registry
 from mm_dagster_tests.pipeline.recordings import NOW, configure, grid, price_of, record
 
+pytestmark = pytest.mark.slow
+
 CLOCK = ("started_at", "finished_at", "recomputed_at")
 MOMENTS = ("before it writes", "after it wrote")
 QUICK = (("exit_state", "before it writes"),)

@@ -102,6 +102,7 @@ def test_who_tries_it_again_tries_nothing_new_and_gets_the_same(done: tuple[Proj
     assert strategies.ledger(project).height == 1
 
 
+@pytest.mark.slow
 def test_every_trial_of_the_same_days_counts_against_the_next(tmp_path: Path, candles: Path) -> None:
     project = project_of(tmp_path)
     both = read(candles, project)

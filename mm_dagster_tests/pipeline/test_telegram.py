@@ -102,6 +102,7 @@ def home(tmp_path: Path, server: TelegramServer, monkeypatch: pytest.MonkeyPatch
         yield Home(tmp_path, server, venue.url)
 
 
+@pytest.mark.slow
 def test_a_press_is_the_row_that_mm_respond_writes_with_the_name_of_who_pressed(home: Home, server: TelegramServer):
     home.stands_at("LATEST_ACCEPTABLE_EXIT")
     (alert,) = home.send().filter(pl.col("kind") == "ESCALATION").to_dicts()
@@ -128,6 +129,7 @@ def send_and_read(home: Home, server: TelegramServer) -> list[str]:
     return [one["text"] for one in server.messages]
 
 
+@pytest.mark.slow
 def test_an_answer_in_telegram_stops_pushover_s_ringing_with_the_next_run(
     home: Home, server: TelegramServer, monkeypatch: pytest.MonkeyPatch
 ):
@@ -150,6 +152,7 @@ def test_an_answer_in_telegram_stops_pushover_s_ringing_with_the_next_run(
         assert (kpi["alerts"], kpi["responses"], kpi["acted_without_acknowledging"]) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_pushover_goes_first_and_what_is_no_emergency_reaches_telegram_only_where_pushover_does_not_answer(
     home: Home, server: TelegramServer, monkeypatch: pytest.MonkeyPatch
 ):
@@ -179,6 +182,7 @@ def test_pushover_goes_first_and_what_is_no_emergency_reaches_telegram_only_wher
         }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_lasting_trouble_of_telegram_is_in_the_row_with_its_remedy(home: Home, server: TelegramServer):
     server.refusal = (403, "Forbidden: bot was blocked by the user")
     home.stands_at("MANDATORY_EXIT")
@@ -187,6 +191,7 @@ def test_a_lasting_trouble_of_telegram_is_in_the_row_with_its_remedy(home: Home,
     assert "unblock the bot" in alert["detail"]
 
 
+@pytest.mark.slow
 def test_typed_words_do_what_buttons_do(home: Home, server: TelegramServer):
     home.stands_at("WARNING")
     home.send()
@@ -221,6 +226,7 @@ def test_typed_words_do_what_buttons_do(home: Home, server: TelegramServer):
     assert len(home.responses()) == 3
 
 
+@pytest.mark.slow
 def test_what_is_left_to_do_about_a_stopped_grid_is_a_message_since_a_tap_has_no_room_for_it(
     home: Home, server: TelegramServer
 ):
@@ -233,6 +239,7 @@ def test_what_is_left_to_do_about_a_stopped_grid_is_a_message_since_a_tap_has_no
     assert "✓ Stopped" in next(iter(server.marks.values()))
 
 
+@pytest.mark.slow
 def test_the_sensor_that_follows_receipts_hears_it(home: Home, server: TelegramServer):
     home.stands_at("WARNING")
     home.send()
@@ -256,6 +263,7 @@ def test_the_doctor_knows_telegram(home: Home, server: TelegramServer, monkeypat
         examine._telegram(home.project)
 
 
+@pytest.mark.slow
 def test_a_press_on_a_message_that_was_overtaken_keeps_nothing_and_says_so(home: Home, server: TelegramServer):
     home.stands_at("WARNING")
     home.send()
@@ -272,6 +280,7 @@ def test_a_press_on_a_message_that_was_overtaken_keeps_nothing_and_says_so(home:
     assert [one["action"] for one in home.responses()] == ["reduced"]
 
 
+@pytest.mark.slow
 def test_a_snooze_answers_no_alert_and_mandatory_exit_cannot_be_snoozed(home: Home, server: TelegramServer):
     home.stands_at("LATEST_ACCEPTABLE_EXIT")
     home.send()
@@ -294,6 +303,7 @@ def test_a_snooze_answers_no_alert_and_mandatory_exit_cannot_be_snoozed(home: Ho
         answer(home.project, GRID, "snoozed", home.project.now(), None)
 
 
+@pytest.mark.slow
 def test_of_strangers_and_in_other_chats_nothing_is_heard_and_nothing_is_said(home: Home, server: TelegramServer):
     home.stands_at("MANDATORY_EXIT")
     home.send()
@@ -307,6 +317,7 @@ def test_of_strangers_and_in_other_chats_nothing_is_heard_and_nothing_is_said(ho
     assert server.waiting == []
 
 
+@pytest.mark.slow
 def test_what_a_crash_left_unconfirmed_is_noted_once(home: Home, server: TelegramServer, monkeypatch):
     home.stands_at("WARNING")
     home.send()
@@ -337,6 +348,7 @@ def test_a_line_is_not_said_twice_when_a_confirmation_gets_lost(home: Home, serv
     assert (len(server.messages), server.waiting) == (1, [])
 
 
+@pytest.mark.slow
 def test_after_a_long_silence_it_is_said_once_that_buttons_are_to_be_pressed_again(home: Home, server: TelegramServer):
     home.stands_at("LATEST_ACCEPTABLE_EXIT")
     home.send()
@@ -374,6 +386,7 @@ def test_somebody_else_who_asks_is_said_once_and_sending_goes_on(home: Home, ser
     assert failure["state"].startswith("telegram: somebody else is told what is tapped and typed to this bot")
 
 
+@pytest.mark.slow
 def test_the_token_is_in_no_row_file_or_line(home: Home, server: TelegramServer, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG):
         home.stands_at("WARNING")
@@ -389,6 +402,7 @@ def test_the_token_is_in_no_row_file_or_line(home: Home, server: TelegramServer,
         assert part not in rows + files + caplog.text
 
 
+@pytest.mark.slow
 def test_a_drill_is_answered_by_a_button(home: Home, server: TelegramServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(drill, "POLL_SECONDS", 0.05)
     (of,) = (one for one in home.project.config.grids if one.id == GRID)

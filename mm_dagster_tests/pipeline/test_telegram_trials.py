@@ -22,6 +22,7 @@ from mm_dagster.alerts import budget, dispatch, message, policy, telegram
 from mm_dagster.bars import TIME
 from mm_dagster.config.alerts import AlertsConfig, TelegramConfig
 from mm_dagster.config.exit import ExitConfig
+from mm_dagster.history.locks import Locks
 from mm_dagster.pipeline import telegram as hearing
 from mm_dagster.pipeline.channels import telegram_of
 from mm_dagster.tables import registry
@@ -117,6 +118,7 @@ class World:
 
         return SimpleNamespace(
             data=folder, lake=self.lake, ahead=timedelta(0), gone_grids=(), now=lambda: self.clock, turn_lock=turn,
+            locks=Locks(folder),
             config=SimpleNamespace(grids=GRIDS, alerts=self.config, exit=ExitConfig()),
             venues=SimpleNamespace(real_clock=lambda: self.clock),
         )  # fmt: skip
@@ -284,6 +286,7 @@ def test_nothing_is_lost_nothing_counts_twice_and_no_stranger_is_heard(
         record_property(name, value)
 
 
+@pytest.mark.slow
 def test_the_trials_are_not_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found: Counter[str] = Counter()
     for seed in (1, 6):

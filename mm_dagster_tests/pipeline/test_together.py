@@ -24,6 +24,8 @@ from mm_dagster_tests.pages.test_portfolio import shown
 from mm_dagster_tests.pipeline.nights import BTC, EQUITY, ticked, write
 from mm_dagster_tests.pipeline.recordings import NOW, price_of
 
+pytestmark = pytest.mark.slow
+
 LATER = NOW + timedelta(minutes=2)
 
 

@@ -149,6 +149,7 @@ def test_a_history_that_cannot_be_read_answers_nothing(place: Path, monkeypatch:
     assert project().gone_grids == {"eth-v3"}
 
 
+@pytest.mark.slow
 def test_the_doctor_the_page_and_a_response_know_a_grid_that_vanished(
     place: Path, mm: Callable[..., tuple[int, str, str]]
 ) -> None:
@@ -187,6 +188,7 @@ def test_the_commands_go_on_under_the_last_valid_configuration(
     assert [row["result"] for row in json.loads(said)][:2] == ["OK", "OK"]
 
 
+@pytest.mark.slow
 def test_without_a_valid_one_before_a_command_says_one_line(
     place: Path, mm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

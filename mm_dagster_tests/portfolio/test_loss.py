@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from mm_dagster.arrays import Floats
 from mm_dagster.bars import BAR, DAY_BARS, EPOCH, Span
 from mm_dagster.grid.replay import GridTerms, Replay, replay, terms_of
 from mm_dagster.grid.slippage import Traded, taken_off
-from mm_dagster.portfolio.loss import Held, Lost, held, lost
+from mm_dagster.portfolio.loss import Held, Lost, held, lost, lost_at
 from mm_dagster.portfolio.paths import Starts, past
 from mm_dagster_tests.grid.synthetic import grid
 
@@ -144,3 +145,27 @@ def test_a_state_is_counted_from_the_inventory_within_what_the_price_allows() ->
             waiting = cells.standing(float(price), amount * terms.held).waiting
             assert least <= waiting <= most
             assert most - least <= 1
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.floats(0.0003, 0.01), st.sampled_from([0.0, 0.1]), st.integers(2, 40))
+def test_bars_that_are_passed_over_change_no_bit(seed: int, volatility: float, missing: float, levels: int) -> None:
+    generator = np.random.default_rng(seed)
+    terms = terms_of(grid(lower=92, upper=108, levels=levels, stop=88), 100.0)
+    prices = walk(generator, 3 * DAY_BARS, volatility, missing)[:, None, :]
+    known = past(("A-B",), Span(EPOCH, EPOCH + prices.shape[2] * BAR), prices, np.ones((1, prices.shape[2])), 1.0)
+    cells = held(terms, is_modelled=False)
+    every = dataclasses.replace(
+        known, lowest=np.full_like(known.lowest, -np.inf), highest=np.full_like(known.highest, np.inf)
+    )
+    now = np.flatnonzero(~np.isnan(known.traded[0]))[[-1, -2]]
+    places = np.arange(0, 2 * DAY_BARS, 7)
+    begins = [Starts(places, int(one)) for one in now]
+    stood = cells.standing_at(np.exp(known.close[0][now]), np.full(2, cells.inventory), *[np.full(2, np.nan)] * 2)
+    passed, looked = (lost_at(cells, stood, one, 0, begins) for one in (known, every))
+    assert passed.loss.tobytes() == looked.loss.tobytes()
+    assert passed.broken.tobytes() == looked.broken.tobytes()
+    # Several moments at once are those moments one by one.
+    for place, begin in enumerate(begins):
+        alone = lost(cells.standing(float(np.exp(known.close[0][begin.now])), cells.inventory), known, 0, begin)
+        assert alone.loss.tobytes() == passed.loss[place].tobytes()

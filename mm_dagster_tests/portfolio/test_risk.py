@@ -8,6 +8,8 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, DAY_BARS, HOUR_BARS, Span, bar_number, bar_numbers
@@ -32,6 +34,17 @@ from mm_dagster_tests.portfolio.synthetic import (
 
 FOUR, CANDLES = several(4)
 """Four grids on markets that fall together, and these markets."""
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, -0.0, 1.5, -2.0, 0.1, 3e-17, math.nan]), min_size=30, max_size=30)),
+    st.sampled_from([risk.NIGHT, risk.RARE, 0.6]),
+)
+def test_the_worst_of_many_grids_are_those_of_each(drawn: list[list[float]], share: float) -> None:
+    losses = np.array(drawn).reshape(len(drawn), 30)
+    each = [risk.tail(row, share) for row in losses]
+    assert repr(risk.vars_of(losses, share)) == repr([one.var for one in each])
+    assert repr(risk.means_of(losses, share)) == repr([one.es for one in each])
 
 
 def by_hand(one: Member, candles: pl.DataFrame) -> list[float]:

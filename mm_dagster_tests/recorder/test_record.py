@@ -227,6 +227,7 @@ def test_it_says_how_it_stands_and_what_is_wrong(tmp_path: Path) -> None:
     assert not any("Traceback" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("books", "said"),
     [

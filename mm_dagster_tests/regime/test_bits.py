@@ -83,6 +83,7 @@ def test_days_alone_equal_one_run_over_all_of_them(shared_data: Path) -> None:
     assert_partitions_equal_one_run(real(shared_data, "SOL-USDT"), every=45)
 
 
+@pytest.mark.slow
 def test_what_comes_after_a_cut_changes_nothing_before_it(shared_data: Path) -> None:
     assert_no_cut_is_seen_through(real(shared_data, "SOL-USDT"), cuts=4)
 

@@ -139,10 +139,10 @@ def test_threads_and_lots_change_no_bit(shared_data, eth, year):
     assert one.drop("symbol").unique().height == DAY_BARS
 
 
-@pytest.mark.parametrize(("side_by_side", "long"), [(1, 97), (9000, 700), (10**6, 10**6)])
-def test_how_much_is_computed_at_once_changes_no_bit(eth, year, monkeypatch, side_by_side, long):
+@pytest.mark.parametrize(("side_by_side", "tail"), [(1, 0), (9000, 16), (10**6, 10**6)])
+def test_how_much_is_computed_at_once_changes_no_bit(eth, year, monkeypatch, side_by_side, tail):
     monkeypatch.setattr(features, "_SIDE_BY_SIDE", side_by_side)
-    monkeypatch.setattr(features, "_LONG", long)
+    monkeypatch.setattr(features, "_TAIL", tail)
     span = Span(datetime(2025, 3, 1, 5, 15, tzinfo=UTC), datetime(2025, 6, 1, 1, 30, tzinfo=UTC))
     assert bits(features.compute(eth, span, VOL)) == bits(year.filter(span.closes()))
 

@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 
 from mm_dagster.regime import ornstein_uhlenbeck
 from mm_dagster.regime import variance_ratio as ratios
+from mm_dagster.regime.terms import change, swing
 from mm_dagster.regime.variance_ratio import variance_ratio
 from mm_dagster.regime.windows import windowed_mean
 
 WIDTH, Q = 30, 5
 FITS: dict[str, Callable] = {
-    "Ornstein-Uhlenbeck": lambda y, anchor: ornstein_uhlenbeck.fit(y, WIDTH, anchor),
-    "variance ratio": lambda y, anchor: ratio_and_z(y, anchor),
+    "Ornstein-Uhlenbeck": lambda y, anchor, lanes=1: ornstein_uhlenbeck.fit(y, WIDTH, anchor, lanes),
+    "variance ratio": lambda y, anchor, lanes=1: ratio_and_z(y, anchor, lanes),
 }
 
 
-def ratio_and_z(y: np.ndarray, anchor: int) -> tuple[np.ndarray, np.ndarray]:
-    change = np.diff(y, prepend=np.nan)
-    return variance_ratio(y, change, windowed_mean(change * change, WIDTH, anchor), WIDTH, Q, anchor)
+def ratio_and_z(y: np.ndarray, anchor: int, lanes: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    returns = change(y, lanes)
+    return variance_ratio(y, returns, windowed_mean(returns**2, WIDTH, anchor, lanes), WIDTH, Q, anchor, lanes)
 
 
 def walk(seed: int, bars: int, holes: float, flat: float) -> np.ndarray:
@@ -37,6 +38,7 @@ def walk(seed: int, bars: int, holes: float, flat: float) -> np.ndarray:
     return y[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 @settings(max_examples=60)
 @given(
@@ -56,6 +58,24 @@ def test_a_fit_has_the_same_bits_wherever_the_series_is_cut(name, seed, holes, f
         assert np.isnan(other[:, : WIDTH - 1]).all()
 
 
+@pytest.mark.parametrize("name", [*FITS, "swing"])
+@settings(max_examples=30)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 0.02, 0.1]),
+    st.sampled_from([0.0, 0.3, 0.97]),
+    st.integers(0, 10**6),
+    st.sampled_from([2, 4, 8]),
+)
+def test_lanes_side_by_side_have_the_same_bits_as_each_alone(name, seed, holes, flat, anchor, lanes) -> None:
+    series = np.concatenate([walk(seed + k, 420, holes, flat) for k in range(lanes)])
+    fits = {**FITS, "swing": lambda y, anchor, lanes=1: (swing(y, WIDTH, 3, 1.0, lanes),)}
+    together = fits[name](np.ascontiguousarray(series.T).reshape(1, -1), anchor, lanes)
+    for found, alone in zip(together, fits[name](series, anchor), strict=True):
+        assert np.ascontiguousarray(found.reshape(-1, lanes).T).tobytes() == alone.tobytes()
+
+
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.1]), st.integers(0, 10**6))
 def test_the_sums_of_two_blocks_find_what_two_passes_over_the_window_find(seed, holes, anchor) -> None:

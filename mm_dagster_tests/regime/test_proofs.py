@@ -146,6 +146,7 @@ def from_all_that_is_given(compute: Compute) -> Compute:
     return broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("room", "fault", "prove", "table", "column"),
     [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mm_dagster.regime import windows
+from mm_dagster.regime.median import windowed_median
 
 VALUES = arrays(
     np.float64,
@@ -21,12 +22,12 @@ WIDTHS = st.integers(1, 12)
 ANCHORS = st.integers(0, 10**7)
 
 KERNELS: dict[str, Callable] = {
-    "mean": lambda values, width, anchor: (windows.windowed_mean(values, width, anchor),),
-    "range": lambda values, width, anchor: windows.windowed_range(values, values, width, anchor),
-    "decayed mean": lambda values, width, anchor: (windows.decayed_mean(values, 0.9, width, anchor),),
-    "moments": lambda values, width, anchor: windows.windowed_moments(values, width),
-    "rank": lambda values, width, anchor: (windows.windowed_rank(values, width),),
-    "median": lambda values, width, anchor: (windows.windowed_median(values, width),),
+    "mean": lambda values, width, anchor, lanes=1: (windows.windowed_mean(values, width, anchor, lanes),),
+    "range": lambda values, width, anchor, lanes=1: windows.windowed_range(values, values, width, anchor, lanes),
+    "decayed mean": lambda values, width, anchor, lanes=1: (windows.decayed_mean(values, 0.9, width, anchor, lanes),),
+    "moments": lambda values, width, anchor, lanes=1: windows.windowed_moments(values, width, lanes),
+    "rank": lambda values, width, anchor, lanes=1: (windows.windowed_rank(values, width, lanes),),
+    "median": lambda values, width, anchor, lanes=1: (windowed_median(values, width, lanes),),
 }
 
 
@@ -89,6 +90,17 @@ def test_a_lane_has_the_same_bits_alone(name, values, width, anchor):
 
 
 @pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=40)
+@given(VALUES, WIDTHS, ANCHORS, st.sampled_from([2, 4, 8]), st.integers(0, 2**32 - 1))
+def test_lanes_side_by_side_have_the_same_bits_as_each_alone(name, values, width, anchor, lanes, seed):
+    # Each lane has the same values in another order, so that holes and flat stretches lie elsewhere.
+    series = np.stack([np.random.default_rng(seed + k).permutation(values[0]) for k in range(lanes)])
+    together = KERNELS[name](np.ascontiguousarray(series.T).reshape(1, -1), width, anchor, lanes)
+    for found, alone in zip(together, KERNELS[name](series, width, anchor), strict=True):
+        assert np.ascontiguousarray(found.reshape(-1, lanes).T).tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("name", KERNELS)
 def test_long_series_are_computed_in_blocks_like_short_ones(name):
     values = np.random.default_rng(3).normal(size=(2, 1700))
     values[1, 900:905] = np.nan
@@ -107,8 +119,14 @@ def test_a_flat_window_has_exactly_no_deviation():
     assert set(mean[0, 19:]) == {0.1}
 
 
+def test_values_that_differ_in_their_last_bits_alone_are_ranked():
+    near = np.nextafter(1.0, 2.0, dtype=np.float64) + np.spacing(1.0) * np.array([7.0, 3.0, 5.0, 0.0, 9.0, 1.0])
+    assert windowed_median(near[None], 3)[0, 2:].tolist() == [sorted(near[k : k + 3])[1] for k in range(4)]
+    assert windowed_median(-near[None], 3)[0, 2:].tolist() == [-sorted(near[k : k + 3])[1] for k in range(4)]
+
+
 def test_a_median_counts_infinite_values():
-    median = windows.windowed_median(np.array([[1.0, np.inf, 2.0, np.inf, 5.0, 6.0]]), 4)
+    median = windowed_median(np.array([[1.0, np.inf, 2.0, np.inf, 5.0, 6.0]]), 4)
     assert median[0, 3:].tolist() == [np.inf, np.inf, 5.5]
 
 

@@ -29,6 +29,8 @@ from mm_dagster.research.worth import PreparedMarket
 from mm_dagster.tables.words import STATES
 from mm_dagster_tests.regime.markets import PRICES, traded
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2025, 3, 1, tzinfo=UTC)
 DAYS = Span(START, START + timedelta(days=132))
 LIFE = 14

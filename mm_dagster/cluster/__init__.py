@@ -1,0 +1,1 @@
+"""Runs on other hosts: what Dagster's own launchers leave to us. Loaded where dagster.yaml or a worker names it."""

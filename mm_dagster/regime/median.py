@@ -1,0 +1,160 @@
+"""The median over a sliding window, of numbers sorted two blocks at a time.
+
+As in `windows`: arrays of shape (groups, bars x lanes), NaN for what is not known, and NaN where too little is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mm_dagster.arrays import Floats, Integers, kernel
+from mm_dagster.regime.lanes import leading_zeros, trailing_zeros
+from mm_dagster.regime.windows import KNOWN
+
+
+def windowed_median(values: Floats, width: int, lanes: int = 1) -> Floats:
+    """Median of the known values among the last `width`, infinite ones included.
+
+    Of an even number it is the mean of the middle two. Each two neighbouring blocks of `width` bars are sorted; a
+    window then walks from one into the other, and its median from rank to rank (after Suomela 2014). A median is one of
+    the values, or a mean of two, so no rounding is carried along and any cut into blocks will do.
+    """
+    keys = _median_keys(values, values.view(np.int64), width, lanes)
+    keys.sort(axis=2)
+    return _median_by_rank(values, keys, width, lanes)
+
+
+@kernel
+def _median_keys(values: Floats, bits: Integers, width: int, lanes: int) -> Integers:
+    """Of each lane and each two blocks numbers that sort as the values do, with the place in the two in the low bits.
+
+    Sorting such numbers is several times faster than sorting places by the values. Where two values differ in those
+    low bits alone, their order is put right afterwards.
+    """
+    groups, size = values.shape
+    bars = size // lanes
+    blocks = -(-bars // width)
+    keys = np.empty((groups * lanes, blocks, 2 * width), np.int64)
+    low = _low_bits(width)
+    for series in range(groups * lanes):
+        value, word = values[series // lanes, series % lanes :: lanes], bits[series // lanes, series % lanes :: lanes]
+        for block in range(-1, blocks):
+            for place in range(width):
+                bar = block * width + place
+                key = np.iinfo(np.int64).max
+                if 0 <= bar < bars and not math.isnan(value[bar]):
+                    # Of negative numbers the larger one is nearer to 0.
+                    key = word[bar] ^ (np.iinfo(np.int64).max if word[bar] < 0 else 0)
+                # Once as the newer block of two, and once as the older one.
+                if block >= 0:
+                    keys[series, block, width + place] = key & ~low | width + place
+                if block < blocks - 1:
+                    keys[series, block + 1, place] = key & ~low | place
+    return keys
+
+
+@kernel
+def _low_bits(width: int) -> int:
+    low = 1
+    while low < 2 * width:
+        low *= 2
+    return low - 1
+
+
+@kernel
+def _median_by_rank(values: Floats, keys: Integers, width: int, lanes: int) -> Floats:
+    groups, size = values.shape
+    bars = size // lanes
+    median = np.full((groups, size), np.nan)
+    # Of two blocks the place of each rank, the rank of each place, and a bit a rank: whether the window holds it.
+    place, rank = np.empty(2 * width, np.int64), np.empty(2 * width, np.int64)
+    held = np.empty(2 * width // 64 + 1, np.int64)
+    for series in range(keys.shape[0]):
+        group, lane = series // lanes, series % lanes
+        for block in range(keys.shape[1]):
+            first = (block - 1) * width
+            skipped = max(-first, 0)
+            two = values[group, (first + skipped) * lanes + lane :: lanes]
+            ranked = _order(two, skipped, keys[series, block], place, rank)
+            known = 0
+            held[:] = 0
+            for t in range(width):
+                known += rank[t] < ranked
+                held[rank[t] >> 6] |= (rank[t] < ranked) << (rank[t] & 63)
+            # The upper one of the middle two is at rank `middle`, with `below` values of the window before it.
+            middle, below = 0, 0
+            for t in range(1, min(width, bars - first - width) + 1):
+                gone, new = rank[t - 1], rank[t - 1 + width]
+                if gone < ranked:
+                    held[gone >> 6] ^= 1 << (gone & 63)
+                    below -= gone < middle
+                    known -= 1
+                if new < ranked:
+                    held[new >> 6] ^= 1 << (new & 63)
+                    below += new < middle
+                    known += 1
+                if first + t < 0 or known < KNOWN * width:
+                    continue
+                while below > known // 2:
+                    middle, below = _held_below(held, middle), below - 1
+                middle = _held_from(held, middle)
+                while below < known // 2:
+                    middle, below = _held_from(held, middle + 1), below + 1
+                value = two[place[middle] - skipped]
+                if known % 2 == 0:
+                    value = 0.5 * (two[place[_held_below(held, middle)] - skipped] + value)
+                median[group, (first + width + t - 1) * lanes + lane] = value
+    return median
+
+
+@kernel
+def _held_from(held: Integers, rank: int) -> int:
+    """The lowest rank that is held, from one on."""
+    word = rank >> 6
+    bits = held[word] & (-1 << (rank & 63))
+    while bits == 0:
+        word += 1
+        bits = held[word]
+    return (word << 6) + trailing_zeros(bits)
+
+
+@kernel
+def _held_below(held: Integers, rank: int) -> int:
+    """The highest rank that is held, below one."""
+    word = rank >> 6
+    bits = held[word] & ~(-1 << (rank & 63))
+    while bits == 0:
+        word -= 1
+        bits = held[word]
+    return (word << 6) + 63 - leading_zeros(bits)
+
+
+@kernel
+def _order(values: Floats, skipped: int, keys: Integers, place: Integers, rank: Integers) -> int:
+    """Reads sorted keys: the place of each rank, and the rank of each place; `values` lack the first so many places.
+
+    Returns:
+        How many are known: the ranks of the others are above these.
+    """
+    low = _low_bits(keys.size // 2)
+    unknown = np.iinfo(np.int64).max - low
+    known = 0
+    for r in range(keys.size):
+        place[r] = keys[r] & low
+        known += keys[r] < unknown
+        if r > 0 and keys[r] ^ keys[r - 1] <= low and keys[r] < _INFINITE:
+            # Equal but for the low bits: these few are sorted by their values.
+            k, here = r, place[r]
+            while k > 0 and values[here - skipped] < values[place[k - 1] - skipped]:
+                place[k] = place[k - 1]
+                k -= 1
+            place[k] = here
+    for r in range(keys.size):
+        rank[place[r]] = r
+    return known
+
+
+_INFINITE = 0x7FF << 52
+"""The bits of infinity."""
