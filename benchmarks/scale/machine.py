@@ -44,7 +44,7 @@ COMPARED = (
     "candles", "regime_features", "regime_verdict", "grid_episode", "grid_risk", "entry_assessment", "exit_cost",
     "exit_state", "portfolio_risk", "portfolio_contribution", "limit_state",
 )  # fmt: skip
-BEFORE = "a37cc98"
+BEFORE = "dd2e749"
 """The commit before all that was made faster here."""
 YEAR_AT_MOST, TICK_AT_MOST = 0.6, 0.7
 MANY_AT_MOST_MIB = 4096

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
@@ -83,19 +83,33 @@ def nobody_reads(folder: Path, catalog: SqliteCatalog | PostgresCatalog, connect
         raise LakeError(f"{catalog.path}: {error}; is the disk full?") from error
 
 
+@contextmanager
+def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Meanwhile DuckDB works in one thread. Whoever fails in it must close the connection.
+
+    DuckLake's own upkeep ends its pieces side by side, a piece for each table of rows and each version of its columns,
+    and all of them append to lists of one transaction without a lock: a process can end in the midst of it with "double
+    free or corruption".
+    """
+    connection.execute("SET threads = 1")
+    yield
+    connection.execute("RESET threads")
+
+
 def tidy(connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
     """Ends old snapshots, and makes few files of many; no file is deleted."""
     connection.execute("CALL ducklake_expire_snapshots('history', older_than => ?)", [until])
-    # Of all tables at once it would ask the catalogue several times for each column of those that never held a row.
-    for table in sorted(schema.used_tables(connection)):
-        with proven(connection):
-            connection.execute("CALL ducklake_flush_inlined_data('history', table_name => ?)", [table])
-    for step in (
-        "ducklake_rewrite_data_files('history', delete_threshold => 0.1)",
-        "ducklake_merge_adjacent_files('history')",
-    ):
-        with proven(connection):
-            connection.execute(f"CALL {step}")
+    with one_thread(connection):
+        # Of all at once it would ask the catalogue several times for each column of those that never held a row.
+        for table in sorted(schema.used_tables(connection)):
+            with proven(connection):
+                connection.execute("CALL ducklake_flush_inlined_data('history', table_name => ?)", [table])
+        for step in (
+            "ducklake_rewrite_data_files('history', delete_threshold => 0.1)",
+            "ducklake_merge_adjacent_files('history')",
+        ):
+            with proven(connection):
+                connection.execute(f"CALL {step}")
 
 
 def clear(

@@ -16,6 +16,7 @@ import pytest
 from mm_dagster.bars import BAR, Span
 from mm_dagster.history.lake import Commit, Lake, LakeError
 from mm_dagster.history.questions import QUESTIONS
+from mm_dagster.history.upkeep import one_thread
 from mm_dagster.history.views import VIEWS
 from mm_dagster_tests.history.samples import sample, times
 
@@ -222,7 +223,7 @@ def test_a_reader_whose_tables_of_small_commits_the_upkeep_dropped_opens_anew(
     }[how]
     assert ask() == 18
     old = reader.sessions._reader
-    with lake.sessions.writing() as connection:
+    with lake.sessions.writing() as connection, one_thread(connection):
         connection.execute("CALL ducklake_flush_inlined_data('history')")
     assert ask() == 18
     assert how == "stream" or reader.sessions._reader is not old

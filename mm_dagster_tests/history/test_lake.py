@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 from filelock import FileLock
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
+from mm_dagster.history.connection import proven
 from mm_dagster.history.lake import Commit, Lake, LakeError, Written
 from mm_dagster.history.reader import Answer, Reader
 from mm_dagster.history.sessions import Sessions
@@ -581,6 +584,30 @@ def test_the_upkeep_keeps_the_rows_and_bounds_files_and_snapshots(lake: Lake) ->
     assert extent["files_after"] < extent["files_before"]
     assert extent["bytes_after"] < extent["bytes_before"]
     assert_frame_equal(lake.read("regime_verdict"), expected)
+
+
+def test_the_upkeep_works_in_one_thread(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In several, DuckLake appends to one list of them at once: once in some hundred trials the process was gone.
+    seen: list[int] = []
+
+    @contextmanager
+    def looking(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        with proven(connection):
+            yield
+            seen.extend(threads(connection))
+
+    def threads(connection: duckdb.DuckDBPyConnection) -> list[int]:
+        return [int(one) for (one,) in connection.execute("SELECT current_setting('threads')").fetchall()]
+
+    monkeypatch.setattr("mm_dagster.history.upkeep.proven", looking)
+    with lake.sessions.writing() as connection:
+        before = threads(connection)
+    lake.write("regime_verdict", verdicts(0, 3), span=span(0, 3), commit=COMMIT)
+    lake.maintain(keep_days=30)
+    assert len(seen) >= 3
+    assert set(seen) == {1}
+    with lake.sessions.writing() as connection:
+        assert threads(connection) == before
 
 
 def test_the_upkeep_sets_aside_what_a_killed_writer_left(lake: Lake, tmp_path: Path) -> None:
