@@ -152,6 +152,20 @@ def test_whatever_is_killed_the_next_run_begins_and_nothing_is_left(place: Path)
 
 
 @pytest.mark.slow
+def test_a_run_whose_fork_server_is_killed_ends_what_it_began(place: Path) -> None:
+    # Its code server takes it for dead, so that it is made again beside: the locks of the history and of the senders,
+    # not Dagster's word, keep the two apart.
+    with serving(place) as here:
+        run_id = here.launch("working", seconds=10.0)
+        wait_until((place / "working").exists)
+        run = json.loads((place / "working").read_text())
+        os.kill(run["parent"], signal.SIGKILL)
+        wait_until(lambda: here.status(run_id) == dg.DagsterRunStatus.FAILURE)
+        assert not is_gone(run["pid"])
+        wait_until(lambda: here.status(run_id) == dg.DagsterRunStatus.SUCCESS)
+
+
+@pytest.mark.slow
 def test_a_run_that_is_to_stop_stops(place: Path) -> None:
     with serving(place) as here:
         run_id = here.launch("long", seconds=PATIENCE_SECONDS)
