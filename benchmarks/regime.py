@@ -330,6 +330,10 @@ def checked_out(revision: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
+WITHOUT_AVX512 = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR"}
+"""For older code of ours, which took logarithms and powers by numpy: with AVX-512 these have other last bits."""
+
+
 @contextmanager
 def process(name: str, quick: bool, folder: Path = PROJECT) -> Iterator[Callable[[str], Any]]:
     """Starts a contender on its cores; what it yields sends an order and waits for the answer."""
@@ -342,7 +346,13 @@ def process(name: str, quick: bool, folder: Path = PROJECT) -> Iterator[Callable
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder,
-        env={**os.environ, **threads, "POLARS_MAX_THREADS": str(len(cores)), "PYTHONPATH": str(folder)},
+        env={
+            **os.environ,
+            **threads,
+            **(WITHOUT_AVX512 if name in (BEFORE, BEFORE_2) else {}),
+            "POLARS_MAX_THREADS": str(len(cores)),
+            "PYTHONPATH": str(folder),
+        },
     ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
