@@ -61,8 +61,10 @@ def moved(days: int, crash: datetime) -> dict[str, pl.DataFrame]:
         shift = last - (frame["open_time"][-1] + BAR)
         frames[symbol] = frame.drop("symbol").with_columns(pl.col("open_time") + shift)
     first = next(iter(frames))
+    # It falls within its bar: one that opens far from the close before is believed when it is said again, a tick later.
     fallen = pl.when(pl.col("open_time") >= crash).then(CRASH).otherwise(1.0)
-    frames[first] = frames[first].with_columns(pl.col("open", "high", "low", "close") * fallen)
+    after = pl.when(pl.col("open_time") > crash).then(CRASH).otherwise(1.0)
+    frames[first] = frames[first].with_columns(pl.col("open", "high") * after, pl.col("low", "close") * fallen)
     return frames
 
 
@@ -123,7 +125,7 @@ def measure(days: int) -> dict[str, float]:
             environment["MM_TICK_OFFSET_MINUTES"] = str(scheduled.minute % 15)
             with (folder / "daemon.log").open("w") as log:
                 daemon = subprocess.Popen(
-                    [sys.executable, "-m", "dagster._daemon", "run", "-m", "mm_dagster.definitions"],
+                    [sys.executable, "-c", "from mm_dagster.cli import main; main()", "daemon"],
                     env=environment, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
                 try:

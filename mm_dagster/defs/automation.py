@@ -17,7 +17,7 @@ from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.parts import TICK_APART, turn_of
 from mm_dagster.defs.proofs import CHECKS
 from mm_dagster.defs.resources import ProjectOfRun
-from mm_dagster.defs.runs import under_way
+from mm_dagster.defs.runs import EACH_ROUND_SECONDS, under_way
 from mm_dagster.errors import ForeseenError
 from mm_dagster.history.memory import Memory
 from mm_dagster.logs import TICK_TAG
@@ -192,7 +192,7 @@ def every_quarter_hour(context: dg.ScheduleEvaluationContext, project: ProjectOf
 
 @dg.sensor(
     job=send_alerts,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=EACH_ROUND_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run of send_alerts when something is due. Off: nobody is notified of anything.",
 )

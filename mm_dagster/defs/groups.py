@@ -15,6 +15,7 @@ from mm_dagster.defs.automation import tick
 from mm_dagster.defs.partitions import partition_of
 from mm_dagster.defs.parts import TICK_WITH_ALL, turn_of
 from mm_dagster.defs.resources import ProjectOfRun
+from mm_dagster.defs.runs import EACH_ROUND_SECONDS
 from mm_dagster.logs import TICK_TAG
 from mm_dagster.pipeline.groups import GROUP_TAG, TOGETHER_TAG, parts_done
 
@@ -24,7 +25,7 @@ LATELY = timedelta(minutes=45)
 
 @dg.sensor(
     job=tick,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=EACH_ROUND_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Asks for what needs all markets of a tick when the runs of its groups are done, or when the slowest takes too "

@@ -10,6 +10,9 @@ UNFINISHED = (
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 )
+EACH_ROUND_SECONDS = 4
+"""For a sensor on which somebody waits. Dagster's daemon goes round every five: with as many it would now and then find
+that it had looked a moment less than five ago, and leave out a round."""
 
 
 def under_way(instance: dg.DagsterInstance, job: str, longest: timedelta, tags: dict[str, str] | None = None) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._daemon.sensor import MIN_INTERVAL_LOOP_TIME
 from dagster.components.definitions import LazyDefinitions
 
 from mm_dagster.bars import floor_bar
@@ -20,6 +21,7 @@ from mm_dagster.defs.automation import BETWEEN
 from mm_dagster.defs.calibration import CHECK_KEYS
 from mm_dagster.defs.describe import FRESHNESS, GROUPS, KIND_TAG, live_page
 from mm_dagster.defs.proofs import CHECKS
+from mm_dagster.defs.runs import EACH_ROUND_SECONDS
 from mm_dagster.pipeline.project import Project
 from mm_dagster.research.candidates import missing
 from mm_dagster.tables.registry import TABLES
@@ -212,6 +214,15 @@ def test_schedules_and_sensor_are_on_by_default(everything: dg.Definitions) -> N
         assert everything.resolve_schedule_def(schedule).default_status == dg.DefaultScheduleStatus.RUNNING
     for sensor in ("alerts_are_due", "the_past_is_not_whole"):
         assert everything.resolve_sensor_def(sensor).default_status == dg.DefaultSensorStatus.RUNNING
+
+
+@pytest.mark.parametrize("sensor", ["alerts_are_due", "the_groups_are_done"])
+def test_a_sensor_on_which_somebody_waits_looks_at_each_round_of_the_daemon(
+    everything: dg.Definitions, sensor: str
+) -> None:
+    assert everything.resolve_sensor_def(sensor).minimum_interval_seconds == EACH_ROUND_SECONDS
+    # A round begins five seconds after the one before, and gets to the sensor a moment sooner or later.
+    assert EACH_ROUND_SECONDS + 1 <= MIN_INTERVAL_LOOP_TIME
 
 
 def test_every_night_the_venues_are_asked_again_for_the_last_two_days(everything: dg.Definitions) -> None:
