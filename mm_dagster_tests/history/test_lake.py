@@ -18,7 +18,6 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -515,12 +514,13 @@ def test_a_folder_deleted_while_open_is_a_new_lake(lake: Lake, tmp_path: Path) -
 
 
 def test_readers_wait_for_no_writer_and_a_writer_says_who_is_in_the_way(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mm_dagster.history.sessions._LOCK_SECONDS", 0.1)
-    with FileLock(tmp_path / "history" / "write.lock"):
-        assert Lake(tmp_path / "history").read("tick").height == 0
-        with pytest.raises(LakeError, match=r"another process has been writing .*write\.lock is held"):
+    others = Sessions(lake.sessions.folder, lake.sessions.catalog)
+    with others.writing():
+        assert lake.read("tick").height == 0
+        with pytest.raises(LakeError, match=r"another process has been writing .*write.* is held"):
             lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
     assert lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
 
