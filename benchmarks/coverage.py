@@ -28,7 +28,7 @@ from mm_dagster.evaluation.coverage import is_rough
 from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.together import METHODS, Covered, Nights
 from mm_dagster.portfolio.allocation import LEAD_BARS, returns_of
-from mm_dagster.portfolio.risk import NIGHT, tail
+from mm_dagster.portfolio.tail import NIGHT, tail
 from mm_dagster.portfolio.weights import sample_correlation, shrunk_covariance
 
 BAND = 0.035, 0.070

@@ -31,7 +31,7 @@ MARKETS = 20
 END = datetime(2026, 7, 1, tzinfo=UTC)
 DAYS = 125
 TOGETHER = ((together, "compute"), (limits, "compute"))
-NIGHTS = ((together, "lost"),)
+NIGHTS = ((together, "lost_at"),)
 """The replay of every grid on every night, without what lays the months out before it."""
 
 

@@ -31,7 +31,7 @@ from mm_dagster.portfolio import weights
 from mm_dagster.portfolio.allocation import returns_of
 from mm_dagster.portfolio.loss import held, lost
 from mm_dagster.portfolio.paths import Past, Starts, lacking, lead_bars, past, starts
-from mm_dagster.portfolio.risk import NIGHT, RARE, added_up, tail
+from mm_dagster.portfolio.tail import NIGHT, RARE, added_up, tail
 
 METHODS = {
     "filtered": "nights of the past in units of today's volatility, all markets together: `portfolio_risk`",

@@ -17,6 +17,7 @@ from mm_dagster.pipeline.findings import Finding
 from mm_dagster.pipeline.portfolio import inputs_of, members_of
 from mm_dagster.pipeline.project import Project
 from mm_dagster.portfolio import risk
+from mm_dagster.portfolio.tail import NIGHT, RARE, added_up, tail
 from mm_dagster.tables import registry
 from mm_dagster.tables.registry import CODE_VERSIONS
 from mm_dagster.text import counted
@@ -88,12 +89,12 @@ def nights_of(project: Project, days: Span) -> pl.DataFrame:
                 continue
             before = sum(row["liquidation_value"] for row in night.rows)
             losses.append(before - sum(value for value in after if value is not None))
-            paths.append(risk.added_up(night.losses))
+            paths.append(added_up(night.losses))
         many = max((one.size for one in paths), default=0)
         whole = [place for place, one in enumerate(paths) if one.size == many]
         lost, drawn = np.array([losses[place] for place in whole]), np.array([paths[place] for place in whole])
-        for level in (risk.NIGHT, risk.RARE):
-            tails = [risk.tail(one, level) for one in drawn]
+        for level in (NIGHT, RARE):
+            tails = [tail(one, level) for one in drawn]
             var, es = (np.array([getattr(one, name) for one in tails]) for name in ("var", "es"))
             told = coverage.measure(lost, var, es, drawn.reshape(len(whole), many), level)
             found.append({"quote": quote, "as_of": days.end, **told._asdict()})

@@ -145,7 +145,9 @@ def test_refusals_and_faults_of_books_change_no_state_and_end_no_tick(live: Live
     assert sentence == refused
     # The candles of the next tick are asked for as ever.
     assert tick(live, as_of + BAR).success
-    assert live.lake().read("tick")["symbols_failed"].list.len().to_list()[-2:] == [0, 0]
+    ticks = live.lake().read("tick")
+    assert ticks["as_of"].to_list()[-2:] == [as_of, as_of + BAR]
+    assert set(ticks["symbols_failed"].list.len()) == {0}
 
 
 @pytest.mark.long

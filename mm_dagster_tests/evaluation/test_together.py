@@ -16,6 +16,7 @@ from mm_dagster.evaluation.market import Market
 from mm_dagster.evaluation.together import METHODS, Nights, cover
 from mm_dagster.portfolio import risk
 from mm_dagster.portfolio.risk import Inputs, Member
+from mm_dagster.portfolio.tail import tail
 from mm_dagster.regime import features
 from mm_dagster.tables.market import NO_RULES
 from mm_dagster_tests.evaluation.walks import CONFIG, START, SYMBOLS, walk
@@ -88,7 +89,7 @@ def test_the_figure_is_that_of_the_product(markets: list[Market], nights: Nights
     row = risk.compute("USDT", found, [start], CONFIGURED.portfolio, CONFIGURED.risk)[0].row(0, named=True)
     assert row["reason"] is None
     for level, var, es in ((0.05, "var_5_24h", "es_5_24h"), (0.01, "var_1_24h", "es_1_24h")):
-        its = risk.tail(nights.paths["filtered"][-1], level)
+        its = tail(nights.paths["filtered"][-1], level)
         assert (row[var], row[es]) == pytest.approx((its.var, its.es), abs=1e-9)
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from mm_dagster.bars import BAR, Span
+from mm_dagster.history.catalog import SqliteCatalog
 from mm_dagster.history.connection import proven
 from mm_dagster.history.lake import Commit, Lake, LakeError, Written
 from mm_dagster.history.reader import Answer, Reader
@@ -520,7 +521,9 @@ def test_readers_wait_for_no_writer_and_a_writer_says_who_is_in_the_way(
     others = Sessions(lake.sessions.folder, lake.sessions.catalog)
     with others.writing():
         assert lake.read("tick").height == 0
-        with pytest.raises(LakeError, match=r"another process has been writing .*write.* is held"):
+        of_file, of_server = r"write\.lock is held", r"the lock 'write' \(-?\d+ in pg_locks\) on .* is held"
+        expected = of_file if isinstance(lake.sessions.catalog, SqliteCatalog) else of_server
+        with pytest.raises(LakeError, match=rf"another process has been writing .*{expected}"):
             lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT)
     assert lake.upsert("regime_verdict", verdicts(0, 1), commit=COMMIT).inserted == 1
 

@@ -17,6 +17,7 @@ from mm_dagster.config.portfolio import PortfolioConfig
 from mm_dagster.grid.replay import replay, terms_of
 from mm_dagster.portfolio import risk
 from mm_dagster.portfolio.paths import STEP_BARS
+from mm_dagster.portfolio.tail import NIGHT, RARE, means_of, tail, vars_of
 from mm_dagster_tests.portfolio.synthetic import (
     NOW,
     RISK,
@@ -38,13 +39,13 @@ FOUR, CANDLES = several(4)
 
 @given(
     st.lists(st.lists(st.sampled_from([0.0, -0.0, 1.5, -2.0, 0.1, 3e-17, math.nan]), min_size=30, max_size=30)),
-    st.sampled_from([risk.NIGHT, risk.RARE, 0.6]),
+    st.sampled_from([NIGHT, RARE, 0.6]),
 )
 def test_the_worst_of_many_grids_are_those_of_each(drawn: list[list[float]], share: float) -> None:
     losses = np.array(drawn).reshape(len(drawn), 30)
-    each = [risk.tail(row, share) for row in losses]
-    assert repr(risk.vars_of(losses, share)) == repr([one.var for one in each])
-    assert repr(risk.means_of(losses, share)) == repr([one.es for one in each])
+    each = [tail(row, share) for row in losses]
+    assert repr(vars_of(losses, share)) == repr([one.var for one in each])
+    assert repr(means_of(losses, share)) == repr([one.es for one in each])
 
 
 def by_hand(one: Member, candles: pl.DataFrame) -> list[float]:
