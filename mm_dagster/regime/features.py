@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +35,28 @@ FORECAST_HALF_LIFE_MAX = 168
 
 
 def _keep_freed_memory() -> None:
-    """Tells the C library to hold on to 256 MiB of freed memory for the next arrays.
+    """Tells the C library to hold on to 256 MiB of freed memory for the next arrays, and the system to map it in pages
+    of 2 MiB where it has any.
 
     They come and go by the megabyte. By default each is given back to the system at once, and a sixth of the time goes
-    into getting it anew, page by page.
+    into getting it anew, page by page; and a processor that reads ahead stops at the end of a page.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(_M_TRIM_THRESHOLD, 2**28)
         library.mallopt(_M_MMAP_THRESHOLD, 2**25)
+        library.malloc.restype = ctypes.c_void_p
+        # The heap grows by what is asked for here and keeps it, untouched: half of what it may hold on to.
+        parts = [ctypes.c_void_p(library.malloc(ctypes.c_size_t(_PART))) for _ in range(2**27 // _PART)]
+        for part in parts:
+            if part.value:
+                first = -(-part.value // mmap.PAGESIZE) * mmap.PAGESIZE
+                library.madvise(ctypes.c_void_p(first), ctypes.c_size_t(_PART), mmap.MADV_HUGEPAGE)
+            library.free(part)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_PART = 2**24
 _keep_freed_memory()
 
 
@@ -151,13 +163,13 @@ def compute(
         `regime_features` without its stamps, sorted by symbol and as_of: one row for every symbol in `candles`
         and every bar of `span`.
     """
-    # Runs of one symbol: there are few where candles come sorted, and then hardly a string is looked at.
-    runs = candles["symbol"].rle().struct.unnest()
-    symbols = runs["value"].unique().sort()
-    if symbols.is_empty() or not span.bars:
+    values, ends = _runs(candles["symbol"])
+    symbols = sorted(set(values))
+    if not symbols or not span.bars:
         return RegimeFeatures.create_empty().select(_COLUMNS)
-    owners = runs["value"].cast(pl.Enum(symbols)).to_physical().to_numpy()
-    read = _Candles.of(candles, owners.astype(np.int64), runs["len"].to_numpy().cumsum())
+    number = {symbol: place for place, symbol in enumerate(symbols)}
+    owners = np.array([number[symbol] for symbol in values], dtype=np.int64)
+    read = _Candles.of(candles, owners, ends)
     firsts = _first_bars(read.numbers, read.owners, read.ends, len(symbols))
     many = max(1, min(_SIDE_BY_SIDE // (span.bars + warmup_bars), -(-len(symbols) // threads)))
 
@@ -171,6 +183,28 @@ def compute(
         return pl.concat(map(compute_some, lots))
     with ThreadPoolExecutor(threads) as pool:
         return pl.concat(pool.map(compute_some, lots))
+
+
+def _runs(symbols: pl.Series) -> tuple[list[str], Integers]:
+    """Runs of rows that share one symbol, of which there are few where candles come sorted: of each the symbol, and the
+    row after its last. Hardly a string is looked at: neighbours whose views are the same bytes are the same.
+    """
+    views = symbols.to_arrow(compat_level=pl.CompatLevel.newest())
+    words = np.frombuffer(views.buffers()[1] or b"", np.int64, 2 * len(views), 16 * views.offset)
+    ends = _ends_of_runs(words)
+    return symbols.gather(ends - 1).to_list(), ends
+
+
+@kernel
+def _ends_of_runs(words: Integers) -> Integers:
+    """Of rows of two words each, the row after the last of each run of equal ones."""
+    ends = np.empty(words.size // 2, np.int64)
+    runs = 0
+    for end in range(2, words.size + 2, 2):
+        if end == words.size or words[end] != words[end - 2] or words[end + 1] != words[end - 1]:
+            ends[runs] = end // 2
+            runs += 1
+    return ends[:runs].copy()
 
 
 @dataclass(frozen=True)
@@ -247,7 +281,7 @@ def _measure(
     rolling: RollingBars, firsts: Integers, span: Span, wanted: Sequence[Definition], warmup_bars: int
 ) -> dict[str, pa.Array]:
     """The columns by name: the bars of the span of some symbols, one symbol below the other."""
-    found = {}
+    found: dict[str, pa.Array] = {}
     start, end = bar_number(span.start), bar_number(span.end)
     for step in sorted({step for one in wanted for step in one.columns}):
         rolling.lengthen(step)
@@ -259,11 +293,14 @@ def _measure(
         bars, rows = rolling.some(start, end, reach) if few else rolling.all(start, end)
         missing = np.isnan(bars.close[rows]).reshape(-1)
         missing = missing if missing.any() else missing[:0]
+        columns: dict[str, Floats] = {}
+        short = []
         for one in measured:
             values = one.indicator(bars.last(asked + _scaled(one.bars, warmup_bars)) if few else bars)
-            short = firsts + step * one.bars - 1 - start
             for name, column in zip(one.columns[step], values if isinstance(values, tuple) else (values,), strict=True):
-                found[name] = _column(name, np.ascontiguousarray(column[rows]), missing, short)
+                columns[name] = np.ascontiguousarray(column[rows])
+                short.append(firsts + step * one.bars - 1 - start)
+        found |= _columns(columns, missing, np.array(short))
     return found
 
 
@@ -271,38 +308,50 @@ def _scaled(bars: int, warmup_bars: int) -> int:
     return -(-bars * warmup_bars // WARMUP_BARS)
 
 
-def _frame(symbols: pl.Series, span: Span, found: dict[str, pa.Array]) -> pl.DataFrame:
+def _frame(symbols: list[str], span: Span, found: dict[str, pa.Array]) -> pl.DataFrame:
     close_times = Span(span.start + BAR, span.end + BAR).open_times()
     columns = {
-        "symbol": pl.concat([symbols.new_from_index(place, span.bars) for place in range(len(symbols))]),
+        "symbol": pl.concat([pl.Series([symbol]).new_from_index(0, span.bars) for symbol in symbols]),
         "as_of": pl.concat([close_times] * len(symbols)),
     }
-    measured = pl.from_arrow(pa.table(found), rechunk=False)
-    columns |= {column.name: column for column in measured}
-    return pl.DataFrame({name: columns[name] for name in _COLUMNS})
+    found |= {name: column.to_arrow(compat_level=pl.CompatLevel.newest()) for name, column in columns.items()}
+    measured = pl.from_arrow(pa.table({name: found[name] for name in _COLUMNS}), rechunk=False)
+    return cast(pl.DataFrame, measured)
 
 
-def _column(name: str, rows: Floats, missing: Flags, short: Integers) -> pa.Array:
-    """A column as it was computed, without a copy: what is not known is marked as null, whatever stands there.
+def _columns(found: dict[str, Floats], missing: Flags, short: Integers) -> dict[str, pa.Array]:
+    """Columns as they were computed, without a copy: what is not known is marked as null, whatever stands there.
 
     Args:
-        name: of the column.
-        rows: its values, shape (symbols, bars).
+        found: of each column its values, shape (symbols, bars).
         missing: of each row whether the bar is MISSING; empty when none is.
-        short: at how many bars of each symbol its history is too short; a negative number is none.
+        short: at how many bars of each column and symbol the history is too short; a negative number is none.
     """
-    bits = np.empty(-(-rows.size // 8), np.uint8)
-    nulls = _mark(bits, rows.reshape(-1), missing, short, np.inf if name in _INFINITE else _LARGEST)
-    known = pa.py_buffer(bits) if nulls else None
-    if name in _FLAGS:
-        flags = np.packbits(rows == 1.0, bitorder="little")
-        return pa.Array.from_buffers(pa.bool_(), rows.size, [known, pa.py_buffer(flags)])
-    return pa.Array.from_buffers(pa.float64(), rows.size, [known, pa.py_buffer(rows)])
+    largest = np.array([np.inf if name in _INFINITE else _LARGEST for name in found])
+    bits = np.empty((len(found), -(-next(iter(found.values())).size // 8)), np.uint8)
+    nulls = _mark(bits, tuple(found.values()), missing, short, largest)
+    columns = {}
+    for place, (name, rows) in enumerate(found.items()):
+        known = pa.py_buffer(bits[place]) if nulls[place] else None
+        kind = pa.bool_() if name in _FLAGS else pa.float64()
+        values = pa.py_buffer(np.packbits(rows == 1.0, bitorder="little") if name in _FLAGS else rows)
+        columns[name] = pa.Array.from_buffers(kind, rows.size, [known, values])
+    return columns
 
 
 @kernel
-def _mark(bits: npt.NDArray[np.uint8], rows: Floats, missing: Flags, short: Integers, largest: float) -> int:
-    """Marks what is known, a bit a row; counts the rest, at least."""
+def _mark(
+    bits: npt.NDArray[np.uint8], columns: tuple[Floats, ...], missing: Flags, short: Integers, largest: Floats
+) -> Integers:
+    """Marks what is known, a bit a row; counts the rest of each column, at least."""
+    nulls = np.empty(len(columns), np.int64)
+    for place in range(len(columns)):
+        nulls[place] = _mark_one(bits[place], columns[place].reshape(-1), missing, short[place], largest[place])
+    return nulls
+
+
+@kernel
+def _mark_one(bits: npt.NDArray[np.uint8], rows: Floats, missing: Flags, short: Integers, largest: float) -> int:
     nulls = 0
     for start in range(0, rows.size, _PIECE):
         row, hole = rows[start : start + _PIECE], missing[start : start + _PIECE]

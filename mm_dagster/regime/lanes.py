@@ -6,7 +6,7 @@ once and `put` writes them; between them stands the arithmetic of one lane, writ
 its own sum in its own order: what a lane finds has the same bits alone and beside others.
 
 How many lanes go together is the length of `side_by_side`, which every kernel is handed: its type tells the compiler,
-and a kernel is compiled once for four lanes and once for one. These functions are for kernels alone.
+and a kernel is compiled once for each width. These functions are for kernels alone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from numba.extending import intrinsic, lower_builtin, lower_cast, models, regist
 
 WIDTH = 4
 """Lanes that go together: what a vector of AVX2 holds, and what a market has of hourly series."""
+WIDEST = 16
+"""What a market has of 4-hour series: sums of four vectors wait for each other less than those of one."""
 
 
-def side_by_side(lanes: int, width: int = WIDTH) -> tuple[float, ...]:
-    """As many zeros as lanes of so many are computed at once: `width`, or one where that leaves a rest."""
-    return (0.0,) * (1 if lanes % width else width)
+def side_by_side(lanes: int, *widths: int) -> tuple[float, ...]:
+    """As many zeros as lanes of so many are computed at once: the first of the widths that leaves no rest, or one."""
+    return (0.0,) * next((width for width in widths or (WIDEST, WIDTH) if lanes % width == 0), 1)
 
 
 def _built_in(function: Callable[..., Any]) -> Callable[..., Any]:

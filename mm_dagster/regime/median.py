@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from mm_dagster.arrays import Floats, Integers, kernel
 from mm_dagster.regime.lanes import leading_zeros, trailing_zeros
 from mm_dagster.regime.windows import KNOWN
+
+Words = npt.NDArray[np.uint64]
 
 
 def windowed_median(values: Floats, width: int, lanes: int = 1) -> Floats:
@@ -66,85 +69,90 @@ def _low_bits(width: int) -> int:
 @kernel
 def _median_by_rank(values: Floats, keys: Integers, width: int, lanes: int) -> Floats:
     groups, size = values.shape
-    bars = size // lanes
     median = np.full((groups, size), np.nan)
-    # Of two blocks the place of each rank, the rank of each place, and a bit a rank: whether the window holds it.
-    place, rank = np.empty(2 * width, np.int64), np.empty(2 * width, np.int64)
-    held = np.empty(2 * width // 64 + 1, np.int64)
+    # Of two blocks the value of each rank, the rank of each place, and a bit a rank: whether the window holds it.
+    ordered, rank = np.empty(2 * width), np.empty(2 * width, np.uint64)
+    held = np.empty(2 * width // 64 + 1, np.uint64)
+    place = np.empty(2 * width, np.int64)
     for series in range(keys.shape[0]):
         group, lane = series // lanes, series % lanes
         for block in range(keys.shape[1]):
             first = (block - 1) * width
             skipped = max(-first, 0)
             two = values[group, (first + skipped) * lanes + lane :: lanes]
-            ranked = _order(two, skipped, keys[series, block], place, rank)
+            ranked = np.uint64(_order(two, skipped, keys[series, block], place, ordered, rank))
             known = 0
-            held[:] = 0
+            held[:] = _FIRST
             for t in range(width):
                 known += rank[t] < ranked
-                held[rank[t] >> 6] |= (rank[t] < ranked) << (rank[t] & 63)
+                held[rank[t] >> _WORDS] |= np.uint64(rank[t] < ranked) << (rank[t] & _LAST)
+            found = median[group, (first + width) * lanes + lane :: lanes]
             # The upper one of the middle two is at rank `middle`, with `below` values of the window before it.
-            middle, below = 0, 0
-            for t in range(1, min(width, bars - first - width) + 1):
-                gone, new = rank[t - 1], rank[t - 1 + width]
+            middle, below = _FIRST, 0
+            for t in range(min(width, found.size)):
+                gone, new = rank[t], rank[t + width]
                 if gone < ranked:
-                    held[gone >> 6] ^= 1 << (gone & 63)
+                    held[gone >> _WORDS] ^= _ONE << (gone & _LAST)
                     below -= gone < middle
                     known -= 1
                 if new < ranked:
-                    held[new >> 6] ^= 1 << (new & 63)
+                    held[new >> _WORDS] ^= _ONE << (new & _LAST)
                     below += new < middle
                     known += 1
-                if first + t < 0 or known < KNOWN * width:
+                if first + t + 1 < 0 or known < KNOWN * width:
                     continue
                 while below > known // 2:
                     middle, below = _held_below(held, middle), below - 1
                 middle = _held_from(held, middle)
                 while below < known // 2:
-                    middle, below = _held_from(held, middle + 1), below + 1
-                value = two[place[middle] - skipped]
+                    middle, below = _held_from(held, middle + _ONE), below + 1
+                value = ordered[middle]
                 if known % 2 == 0:
-                    value = 0.5 * (two[place[_held_below(held, middle)] - skipped] + value)
-                median[group, (first + width + t - 1) * lanes + lane] = value
+                    value = 0.5 * (ordered[_held_below(held, middle)] + value)
+                found[t] = value
     return median
 
 
 @kernel
-def _held_from(held: Integers, rank: int) -> int:
+def _held_from(held: Words, rank: np.uint64) -> np.uint64:
     """The lowest rank that is held, from one on."""
-    word = rank >> 6
-    bits = held[word] & (-1 << (rank & 63))
-    while bits == 0:
-        word += 1
+    word = rank >> _WORDS
+    bits = held[word] & (_ALL << (rank & _LAST))
+    while bits == _FIRST:
+        word += _ONE
         bits = held[word]
-    return (word << 6) + trailing_zeros(bits)
+    return (word << _WORDS) + trailing_zeros(bits)
 
 
 @kernel
-def _held_below(held: Integers, rank: int) -> int:
+def _held_below(held: Words, rank: np.uint64) -> np.uint64:
     """The highest rank that is held, below one."""
-    word = rank >> 6
-    bits = held[word] & ~(-1 << (rank & 63))
-    while bits == 0:
-        word -= 1
+    word = rank >> _WORDS
+    bits = held[word] & ~(_ALL << (rank & _LAST))
+    while bits == _FIRST:
+        word -= _ONE
         bits = held[word]
-    return (word << 6) + 63 - leading_zeros(bits)
+    return (word << _WORDS) + _LAST - leading_zeros(bits)
 
 
 @kernel
-def _order(values: Floats, skipped: int, keys: Integers, place: Integers, rank: Integers) -> int:
-    """Reads sorted keys: the place of each rank, and the rank of each place; `values` lack the first so many places.
+def _order(values: Floats, skipped: int, keys: Integers, place: Integers, ordered: Floats, rank: Words) -> int:
+    """Reads sorted keys: the value of each rank, and the rank of each place; `values` lack the first so many places.
 
     Returns:
         How many are known: the ranks of the others are above these.
     """
     low = _low_bits(keys.size // 2)
     unknown = np.iinfo(np.int64).max - low
-    known = 0
+    known, alike = 0, 0
     for r in range(keys.size):
         place[r] = keys[r] & low
         known += keys[r] < unknown
-        if r > 0 and keys[r] ^ keys[r - 1] <= low and keys[r] < _INFINITE:
+    before, now = keys[:-1], keys[1:]
+    for r in range(now.size):
+        alike += (now[r] ^ before[r] <= low) & (now[r] < _INFINITE)
+    for r in range(1, known if alike else 1):
+        if keys[r] ^ keys[r - 1] <= low and keys[r] < _INFINITE:
             # Equal but for the low bits: these few are sorted by their values.
             k, here = r, place[r]
             while k > 0 and values[here - skipped] < values[place[k - 1] - skipped]:
@@ -152,9 +160,13 @@ def _order(values: Floats, skipped: int, keys: Integers, place: Integers, rank: 
                 k -= 1
             place[k] = here
     for r in range(keys.size):
-        rank[place[r]] = r
+        rank[np.uint64(place[r])] = np.uint64(r)
+    for r in range(known):
+        ordered[r] = values[np.uint64(place[r] - skipped)]
     return known
 
 
 _INFINITE = 0x7FF << 52
 """The bits of infinity."""
+_FIRST, _ONE, _WORDS, _LAST, _ALL = (np.uint64(number) for number in (0, 1, 6, 63, 2**64 - 1))
+"""Ranks are without sign: with one, each look into an array would first ask whether it counts from the end."""

@@ -69,7 +69,7 @@ def test_lanes_are_computed_like_numbers(lanes: int) -> None:
 
 
 def test_lanes_that_leave_a_rest_are_computed_one_by_one() -> None:
-    assert [len(side_by_side(lanes)) for lanes in (1, 3, 4, 16, 18)] == [1, 1, 4, 4, 1]
+    assert [len(side_by_side(lanes)) for lanes in (1, 3, 4, 18, 20, 48)] == [1, 1, 4, 1, 4, 16]
 
 
 def test_zeros_of_a_word_are_counted() -> None:

@@ -91,7 +91,7 @@ def test_a_lane_has_the_same_bits_alone(name, values, width, anchor):
 
 @pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=40)
-@given(VALUES, WIDTHS, ANCHORS, st.sampled_from([2, 4, 8]), st.integers(0, 2**32 - 1))
+@given(VALUES, WIDTHS, ANCHORS, st.sampled_from([2, 4, 8, 16]), st.integers(0, 2**32 - 1))
 def test_lanes_side_by_side_have_the_same_bits_as_each_alone(name, values, width, anchor, lanes, seed):
     # Each lane has the same values in another order, so that holes and flat stretches lie elsewhere.
     series = np.stack([np.random.default_rng(seed + k).permutation(values[0]) for k in range(lanes)])
