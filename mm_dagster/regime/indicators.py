@@ -21,11 +21,12 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from mm_dagster.arrays import Floats, natural_log, power
+from mm_dagster.arrays import Floats, natural_log
 from mm_dagster.bars import DAY_BARS, HOUR_BARS, WEEK_BARS, weekend_bars
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import ornstein_uhlenbeck
 from mm_dagster.regime.median import windowed_median
+from mm_dagster.regime.powers import power
 from mm_dagster.regime.rolling import Bars
 from mm_dagster.regime.terms import (
     bands,

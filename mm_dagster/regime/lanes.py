@@ -167,6 +167,44 @@ def roots(_: Any, lanes: Any) -> Any:
 
 
 @_built_in
+def fused(_: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c, rounded once: with c = -(a b) what the product has dropped."""
+
+    def lower(_: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.DoubleType(), a.count)
+        function = ir.FunctionType(vector, [vector, vector, vector])
+        return builder.call(get_or_insert_function(builder.module, function, f"llvm.fma.v{a.count}f64"), args)
+
+    return a(a, a, a), lower
+
+
+@_built_in
+def upper_half(_: Any, lanes: Any) -> Any:
+    """The upper 32 bits of positive numbers, as whole ones: 2^20 times a logarithm of base 2 by straight lines."""
+
+    def lower(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        words = ir.VectorType(ir.IntType(64), lanes.count)
+        upper = builder.lshr(builder.bitcast(args[0], words), ir.Constant(words, [32] * lanes.count))
+        halves = builder.trunc(upper, ir.VectorType(ir.IntType(32), lanes.count))
+        return builder.sitofp(halves, ir.VectorType(ir.DoubleType(), lanes.count))
+
+    return lanes(lanes), lower
+
+
+@_built_in
+def with_upper_half(_: Any, lanes: Any) -> Any:
+    """The positive numbers with these upper 32 bits, and no others."""
+
+    def lower(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        words = ir.VectorType(ir.IntType(64), lanes.count)
+        halves = builder.fptosi(args[0], ir.VectorType(ir.IntType(32), lanes.count))
+        upper = builder.shl(builder.zext(halves, words), ir.Constant(words, [32] * lanes.count))
+        return builder.bitcast(upper, ir.VectorType(ir.DoubleType(), lanes.count))
+
+    return lanes(lanes), lower
+
+
+@_built_in
 def whole(_: Any, truths: Any) -> Any:
     """Whether it holds for all lanes."""
 
