@@ -30,7 +30,6 @@ from mm_dagster.regime.powers import power
 from mm_dagster.regime.rolling import Bars
 from mm_dagster.regime.terms import (
     bands,
-    before,
     change,
     directional_index,
     directional_movement,
@@ -181,7 +180,7 @@ def donchian(bars: Bars) -> tuple[Floats, Floats, Floats]:
     Warm-up: 97 bars.
     """
     high, low = _range(bars)
-    return before(high, 1, bars.lanes), before(low, 1, bars.lanes), is_inside(bars.close, high, low, bars.lanes)
+    return high, low, is_inside(bars.close, high, low)
 
 
 def closes_outside(bars: Bars) -> Floats:
@@ -193,7 +192,7 @@ def closes_outside(bars: Bars) -> Floats:
     Window: 96 bars, and the newest.
     Warm-up: 97 bars.
     """
-    inside = is_inside(bars.close, *_range(bars), bars.lanes)
+    inside = is_inside(bars.close, *_range(bars))
     return np.subtract(1.0, inside, out=inside)
 
 
@@ -248,7 +247,7 @@ def half_life_baseline(bars: Bars) -> Floats:
     Window: 720 fits of 193 bars each, ending 192 bars before the newest.
     Warm-up: 1104 bars.
     """
-    return before(windowed_median(mean_reversion(bars)[4], BASELINE, bars.lanes), BASELINE_LAG, bars.lanes)
+    return windowed_median(mean_reversion(bars)[4], BASELINE, bars.lanes, BASELINE_LAG)
 
 
 def efficiency_ratio(bars: Bars) -> Floats:

@@ -17,8 +17,8 @@ from mm_dagster.regime.windows import KNOWN
 Words = npt.NDArray[np.uint64]
 
 
-def windowed_median(values: Floats, width: int, lanes: int = 1) -> Floats:
-    """Median of the known values among the last `width`, infinite ones included.
+def windowed_median(values: Floats, width: int, lanes: int = 1, lag: int = 0) -> Floats:
+    """Median of the known values among the `width` up to `lag` bars before each, infinite ones included.
 
     Of an even number it is the mean of the middle two. Each two neighbouring blocks of `width` bars are sorted; a
     window then walks from one into the other, and its median from rank to rank (after Suomela 2014). A median is one of
@@ -26,7 +26,7 @@ def windowed_median(values: Floats, width: int, lanes: int = 1) -> Floats:
     """
     keys = _median_keys(values, values.view(np.int64), width, lanes)
     keys.sort(axis=2)
-    return _median_by_rank(values, keys, width, lanes)
+    return _median_by_rank(values, keys, width, lanes, lag)
 
 
 @kernel
@@ -67,7 +67,7 @@ def _low_bits(width: int) -> int:
 
 
 @kernel
-def _median_by_rank(values: Floats, keys: Integers, width: int, lanes: int) -> Floats:
+def _median_by_rank(values: Floats, keys: Integers, width: int, lanes: int, lag: int) -> Floats:
     groups, size = values.shape
     median = np.full((groups, size), np.nan)
     # Of two blocks the value of each rank, the rank of each place, and a bit a rank: whether the window holds it.
@@ -86,7 +86,7 @@ def _median_by_rank(values: Floats, keys: Integers, width: int, lanes: int) -> F
             for t in range(width):
                 known += rank[t] < ranked
                 held[rank[t] >> _WORDS] |= np.uint64(rank[t] < ranked) << (rank[t] & _LAST)
-            found = median[group, (first + width) * lanes + lane :: lanes]
+            found = median[group, (first + width + lag) * lanes + lane :: lanes]
             # The upper one of the middle two is at rank `middle`, with `below` values of the window before it.
             middle, below = _FIRST, 0
             for t in range(min(width, found.size)):

@@ -15,17 +15,6 @@ from mm_dagster.regime.windows import KNOWN, all_known, known_before, known_now
 
 
 @kernel
-def before(values: Floats, bars: int, lanes: int = 1) -> Floats:
-    """The series as they were that many bars before."""
-    shifted = np.empty_like(values)
-    back = min(bars * lanes, values.shape[1])
-    for group in range(values.shape[0]):
-        shifted[group, :back] = np.nan
-        shifted[group, back:] = values[group, : values.shape[1] - back]
-    return shifted
-
-
-@kernel
 def quotient(values: Floats, divisors: Floats) -> Floats:
     """x / 0 is infinite and 0 / 0 NaN: both are left to become null."""
     found = np.empty_like(values)
@@ -60,15 +49,14 @@ def bands(close: Floats, mean: Floats, deviation: Floats) -> tuple[Floats, Float
 
 
 @kernel
-def is_inside(close: Floats, highest: Floats, lowest: Floats, lanes: int) -> Floats:
-    """Whether each close, as 0 or 1, lies in the range as it was one bar before; NaN where that is not known."""
+def is_inside(close: Floats, highest: Floats, lowest: Floats) -> Floats:
+    """Whether each close, as 0 or 1, lies in its range; NaN where that is not known."""
     found = np.empty_like(close)
     for group in range(close.shape[0]):
-        c, high, low, inside = close[group, lanes:], highest[group], lowest[group], found[group, lanes:]
-        found[group, :lanes] = np.nan
-        for k in range(inside.size):
-            flag = 1.0 if (low[k] <= c[k]) & (c[k] <= high[k]) else 0.0
-            inside[k] = flag if high[k] == high[k] else np.nan
+        for i in range(close.shape[1]):
+            c, high, low = close[group, i], highest[group, i], lowest[group, i]
+            flag = 1.0 if (low <= c) & (c <= high) else 0.0
+            found[group, i] = flag if high == high else np.nan
     return found
 
 

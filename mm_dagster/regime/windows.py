@@ -165,7 +165,7 @@ def _wide_mean(
 
 
 def windowed_range(highs: Floats, lows: Floats, width: int, anchor: int, lanes: int = 1) -> tuple[Floats, Floats]:
-    """Highest known high and lowest known low of the last `width` bars; a bar knows both or neither."""
+    """Highest known high and lowest known low of the `width` bars BEFORE each; a bar knows both or neither."""
     return _range(highs, lows, width, anchor, lanes, side_by_side(lanes))
 
 
@@ -179,27 +179,29 @@ def _range(
     for group in range(groups):
         upper, lower, top, bottom = highs[group], lows[group], highest[group], lowest[group]
         tail_high[:], tail_low[:] = -np.inf, np.inf
+        top[:lanes], bottom[:lanes] = np.nan, np.nan
         complete = False
         for start in range(-(anchor % width) * lanes, size, width * lanes):
             first, end = max(start, 0), min(start + width * lanes, size)
             complete_before, complete = complete, first == start and all_known(upper, first, end)
             for lane in range(0, lanes, len(together)):
                 high, low = spread(-np.inf, together), spread(np.inf, together)
-                for i in range(first + lane, end, lanes):
+                # Each is that of the bar after; none comes after the last.
+                for i in range(first + lane, min(end, size - lanes), lanes):
                     here, before = take(upper, i, together), take(tail_high, i - start + lanes, together)
                     # A comparison with what is not known does not hold.
                     high = where(here > high, here, high)
-                    put(top, i, where(high > before, high, before))
+                    put(top, i + lanes, where(high > before, high, before))
                     here, before = take(lower, i, together), take(tail_low, i - start + lanes, together)
                     low = where(here < low, here, low)
-                    put(bottom, i, where(low < before, low, before))
+                    put(bottom, i + lanes, where(low < before, low, before))
                 if not (complete_before and complete):
                     known = known_before(upper, first + lane, width * lanes, lanes, together)
-                    for i in range(first + lane, end, lanes):
+                    for i in range(first + lane, min(end, size - lanes), lanes):
                         known = known_now(known, upper, i, width * lanes, together)
                         enough = known >= (KNOWN * width if i >= (width - 1) * lanes else np.inf)
-                        put(top, i, where(enough, take(top, i, together), np.nan))
-                        put(bottom, i, where(enough, take(bottom, i, together), np.nan))
+                        put(top, i + lanes, where(enough, take(top, i + lanes, together), np.nan))
+                        put(bottom, i + lanes, where(enough, take(bottom, i + lanes, together), np.nan))
                 high, low = spread(-np.inf, together), spread(np.inf, together)
                 for i in range(end - lanes + lane, first - 1, -lanes):
                     here = take(upper, i, together)

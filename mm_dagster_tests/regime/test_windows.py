@@ -30,12 +30,15 @@ KERNELS: dict[str, Callable] = {
     "median": lambda values, width, anchor, lanes=1: (windowed_median(values, width, lanes),),
 }
 
+BEFORE = ("range", "rank")
+"""What looks at the `width` values before each, and not at the value itself."""
+
 
 def in_a_loop(name: str, values: np.ndarray, width: int) -> list[np.ndarray]:
     """The same with numpy over each window alone."""
     found = [np.full(values.shape, np.nan) for _ in range(2 if name in ("range", "moments") else 1)]
     for (lane, i), newest in np.ndenumerate(values):
-        first = i - width + (0 if name == "rank" else 1)
+        first = i - width + (name not in BEFORE)
         if first < 0 or (name in ("rank", "moments") and np.isnan(newest)):
             continue
         window = values[lane, first : first + width]
@@ -73,8 +76,7 @@ def test_a_window_has_the_same_bits_wherever_the_series_is_cut(name, values, wid
     whole = KERNELS[name](values, width, anchor)
     end = max(head, values.shape[1] - tail)
     part = KERNELS[name](np.ascontiguousarray(values[:, head:end]), width, anchor + head)
-    # The rank looks at the `width` values before each.
-    first = width if name == "rank" else width - 1
+    first = width - (name not in BEFORE)
     for one, other in zip(whole, part, strict=True):
         assert one[:, head + first : end].tobytes() == other[:, first:].tobytes()
 
