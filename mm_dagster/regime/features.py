@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import cast
 
@@ -24,7 +25,7 @@ import polars as pl
 import pyarrow as pa
 
 from mm_dagster.arrays import Flags, Floats, Integers, kernel, natural_log
-from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, Span, bar_number, bar_numbers
+from mm_dagster.bars import BAR, DAY_BARS, FOUR_HOUR_BARS, HOUR_BARS, TIME, Span, bar_number
 from mm_dagster.config.risk import VolatilityConfig
 from mm_dagster.regime import indicators
 from mm_dagster.regime.rolling import Bars, RollingBars
@@ -130,10 +131,24 @@ def _hourly_and_4h(*columns: str) -> dict[int, tuple[str, ...]]:
 
 _INFINITE = ("half_life", "half_life_baseline")
 _LARGEST = float(np.finfo(np.float64).max)
+_ANY = 0.0
+"""In place of the largest number that a column may hold: it need not be looked at."""
 _FLAGS = ("inside_range", "closes_outside_15m")
+_CERTAIN = frozenset(
+    {
+        "close", "change_24h", "volume_24h", "closes_outside_15m", "volatility_forecast", "volatility_4_15m",
+        "volatility_96_15m", "bollinger_width", "bollinger_width_percentile", "range_high", "range_low",
+        "inside_range", "atr", "swing_high", "swing_low", "ema_12", "ema_26", "ema_50", "parkinson",
+        "atr_4h", "swing_high_4h", "swing_low_4h", "ema_12_4h", "ema_26_4h", "ema_50_4h",
+    }
+)  # fmt: skip
+"""What is a number wherever its window lies in sound bars: means, roots of mean squares, extremes and signs."""
+_LEAST, _MOST = 1e-50, 1e50
+"""Sound prices and volumes lie between; no power or sum of a window of them is too large for a number."""
 _COLUMNS = [name for name in RegimeFeatures.column_names() if name not in ("config_hash", "code_version", "source")]
 _SIDE_BY_SIDE = 2**17
 """Base bars that are computed at once, those of as many symbols as there is room for."""
+_BAR_MICROSECONDS = BAR // timedelta(microseconds=1)
 _TAIL = 16
 """Up to so many bars of a series are computed from as little as possible, and not together with all the others."""
 
@@ -170,13 +185,13 @@ def compute(
     number = {symbol: place for place, symbol in enumerate(symbols)}
     owners = np.array([number[symbol] for symbol in values], dtype=np.int64)
     read = _Candles.of(candles, owners, ends)
-    firsts = _first_bars(read.numbers, read.owners, read.ends, len(symbols))
+    firsts = _first_bars(read.times, read.owners, read.ends, len(symbols))
     many = max(1, min(_SIDE_BY_SIDE // (span.bars + warmup_bars), -(-len(symbols) // threads)))
 
     def compute_some(first: int) -> pl.DataFrame:
         lot = slice(first, first + many)
-        rolling = read.bars(first, firsts[lot], span, warmup_bars)
-        return _frame(symbols[lot], span, _measure(rolling, firsts[lot], span, definitions(vol), warmup_bars))
+        rolling, sound = read.bars(first, firsts[lot], span, warmup_bars)
+        return _frame(symbols[lot], span, _measure(rolling, sound, firsts[lot], span, definitions(vol), warmup_bars))
 
     lots = range(0, len(symbols), many)
     if threads == 1 or len(lots) == 1:
@@ -187,24 +202,10 @@ def compute(
 
 def _runs(symbols: pl.Series) -> tuple[list[str], Integers]:
     """Runs of rows that share one symbol, of which there are few where candles come sorted: of each the symbol, and the
-    row after its last. Hardly a string is looked at: neighbours whose views are the same bytes are the same.
+    row after its last.
     """
-    views = symbols.to_arrow(compat_level=pl.CompatLevel.newest())
-    words = np.frombuffer(views.buffers()[1] or b"", np.int64, 2 * len(views), 16 * views.offset)
-    ends = _ends_of_runs(words)
-    return symbols.gather(ends - 1).to_list(), ends
-
-
-@kernel
-def _ends_of_runs(words: Integers) -> Integers:
-    """Of rows of two words each, the row after the last of each run of equal ones."""
-    ends = np.empty(words.size // 2, np.int64)
-    runs = 0
-    for end in range(2, words.size + 2, 2):
-        if end == words.size or words[end] != words[end - 2] or words[end + 1] != words[end - 1]:
-            ends[runs] = end // 2
-            runs += 1
-    return ends[:runs].copy()
+    runs = symbols.rle().struct.unnest()
+    return runs["value"].to_list(), runs["len"].to_numpy().cumsum().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -214,22 +215,23 @@ class _Candles:
     Attributes:
         owners: the number of the symbol of each run of rows that share one.
         ends: the row after the last of each run.
-        numbers: of the bar of each row.
+        times: when the bar of each row opens, microseconds since 1970.
         prices: open, high, low, close and volume.
     """
 
     owners: Integers
     ends: Integers
-    numbers: Integers
+    times: Integers
     prices: tuple[Floats, ...]
 
     @staticmethod
     def of(candles: pl.DataFrame, owners: Integers, ends: Integers) -> _Candles:
         prices = (candles[name].cast(pl.Float64).to_numpy() for name in ("open", "high", "low", "close", "volume"))
-        return _Candles(owners, ends.astype(np.int64), bar_numbers(candles["open_time"]), tuple(prices))
+        times = candles["open_time"].cast(TIME).to_physical().to_numpy()
+        return _Candles(owners, ends, times, tuple(prices))
 
-    def bars(self, first: int, firsts: Integers, span: Span, warmup_bars: int) -> RollingBars:
-        """The bars of some symbols, from number `first` on, in their places.
+    def bars(self, first: int, firsts: Integers, span: Span, warmup_bars: int) -> tuple[RollingBars, bool]:
+        """The bars of some symbols, from number `first` on, in their places; and whether they are sound.
 
         They begin with the first that is wanted or, where history begins later, with the first candle.
         """
@@ -237,19 +239,19 @@ class _Candles:
         # Whole 4-hour bars, so that every phase of every series begins at the same place of the array.
         origin = max(start - warmup_bars, min(start, firsts.min())) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
         size = -(-(end - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS
-        base = np.full((5, firsts.size, size), np.nan)
-        _scatter(base, self.owners - first, self.ends, self.numbers - origin, *self.prices)
+        base = np.empty((5, firsts.size, size))
+        sound = _scatter(base, self.owners - first, self.ends, self.times, origin, end - origin, *self.prices)
         opens, highs, lows, closes, volumes = base
-        return RollingBars((opens, highs, lows, closes, volumes, natural_log(closes)), origin)
+        return RollingBars((opens, highs, lows, closes, volumes, natural_log(closes)), origin), sound
 
 
 @kernel
-def _first_bars(numbers: Integers, owners: Integers, ends: Integers, symbols: int) -> Integers:
+def _first_bars(times: Integers, owners: Integers, ends: Integers, symbols: int) -> Integers:
     """The number of each symbol's first bar."""
     firsts = np.full(symbols, np.iinfo(np.int64).max)
     first = 0
     for run in range(owners.size):
-        firsts[owners[run]] = min(firsts[owners[run]], numbers[first : ends[run]].min())
+        firsts[owners[run]] = min(firsts[owners[run]], times[first : ends[run]].min() // _BAR_MICROSECONDS)
         first = ends[run]
     return firsts
 
@@ -259,26 +261,53 @@ def _scatter(
     base: Floats,
     owners: Integers,
     ends: Integers,
-    numbers: Integers,
+    times: Integers,
+    origin: int,
+    wanted: int,
     o: Floats,
     h: Floats,
     low: Floats,
     c: Floats,
     v: Floats,
-) -> None:
+) -> bool:
+    """Puts candles in their places; the others become NaN.
+
+    Returns:
+        Whether they are sound: in order, none lacks from the first to the last that is wanted, and no price is so large
+        or small, or negative, that a mean or a quotient of some could be no number.
+    """
+    symbols, size = base.shape[1:]
+    # Up to where the bars of each symbol are written.
+    done = np.zeros(symbols, np.int64)
+    sound = True
     first = 0
     for run in range(owners.size):
         symbol = owners[run]
-        for k in range(first, ends[run] if 0 <= symbol < base.shape[1] else first):
-            i = numbers[k]
-            if 0 <= i < base.shape[2] and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
+        for k in range(first, ends[run] if 0 <= symbol < symbols else first):
+            i = times[k] // _BAR_MICROSECONDS - origin
+            if 0 <= i < size and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
+                if i != done[symbol]:
+                    sound &= done[symbol] == 0
+                    base[:, symbol, done[symbol] : i] = np.nan
+                done[symbol] = max(done[symbol], i + 1)
                 base[0, symbol, i], base[1, symbol, i], base[2, symbol, i] = o[k], h[k], low[k]
                 base[3, symbol, i], base[4, symbol, i] = c[k], v[k]
+                least, most = min(o[k], h[k], low[k], c[k]), max(o[k], h[k], low[k], c[k], v[k])
+                sound &= (least > _LEAST) & (most < _MOST) & (v[k] >= 0.0)
         first = ends[run]
+    for symbol in range(symbols):
+        sound &= done[symbol] >= wanted
+        base[:, symbol, done[symbol] :] = np.nan
+    return sound
 
 
 def _measure(
-    rolling: RollingBars, firsts: Integers, span: Span, wanted: Sequence[Definition], warmup_bars: int
+    rolling: RollingBars,
+    sound: bool,
+    firsts: Integers,
+    span: Span,
+    wanted: Sequence[Definition],
+    warmup_bars: int,
 ) -> dict[str, pa.Array]:
     """The columns by name: the bars of the span of some symbols, one symbol below the other."""
     found: dict[str, pa.Array] = {}
@@ -291,8 +320,8 @@ def _measure(
         few = asked <= _TAIL
         reach = max(_scaled(one.bars, warmup_bars) for one in measured)
         bars, rows = rolling.some(start, end, reach) if few else rolling.all(start, end)
-        missing = np.isnan(bars.close[rows]).reshape(-1)
-        missing = missing if missing.any() else missing[:0]
+        # In sound bars none is MISSING but before the first, where the history of every column is too short.
+        missing = np.empty(0, bool) if sound else np.isnan(bars.close[rows]).reshape(-1)
         columns: dict[str, Floats] = {}
         short = []
         for one in measured:
@@ -300,7 +329,8 @@ def _measure(
             for name, column in zip(one.columns[step], values if isinstance(values, tuple) else (values,), strict=True):
                 columns[name] = np.ascontiguousarray(column[rows])
                 short.append(firsts + step * one.bars - 1 - start)
-        found |= _columns(columns, missing, np.array(short))
+        certain = _CERTAIN if sound and warmup_bars >= WARMUP_BARS else frozenset()
+        found |= _columns(columns, missing, np.array(short), certain)
     return found
 
 
@@ -319,15 +349,16 @@ def _frame(symbols: list[str], span: Span, found: dict[str, pa.Array]) -> pl.Dat
     return cast(pl.DataFrame, measured)
 
 
-def _columns(found: dict[str, Floats], missing: Flags, short: Integers) -> dict[str, pa.Array]:
+def _columns(found: dict[str, Floats], missing: Flags, short: Integers, certain: frozenset[str]) -> dict[str, pa.Array]:
     """Columns as they were computed, without a copy: what is not known is marked as null, whatever stands there.
 
     Args:
         found: of each column its values, shape (symbols, bars).
         missing: of each row whether the bar is MISSING; empty when none is.
         short: at how many bars of each column and symbol the history is too short; a negative number is none.
+        certain: columns that are known at all others, and need not be looked at.
     """
-    largest = np.array([np.inf if name in _INFINITE else _LARGEST for name in found])
+    largest = np.array([_ANY if name in certain else np.inf if name in _INFINITE else _LARGEST for name in found])
     bits = np.empty((len(found), -(-next(iter(found.values())).size // 8)), np.uint8)
     nulls = _mark(bits, tuple(found.values()), missing, short, largest)
     columns = {}
@@ -353,7 +384,8 @@ def _mark(
 @kernel
 def _mark_one(bits: npt.NDArray[np.uint8], rows: Floats, missing: Flags, short: Integers, largest: float) -> int:
     nulls = 0
-    for start in range(0, rows.size, _PIECE):
+    bits[:] = 0xFF
+    for start in range(0, rows.size if largest != _ANY else 0, _PIECE):
         row, hole = rows[start : start + _PIECE], missing[start : start + _PIECE]
         bytes_here = bits[start // 8 : start // 8 + -(-row.size // 8)]
         unknown = 0
@@ -361,10 +393,9 @@ def _mark_one(bits: npt.NDArray[np.uint8], rows: Floats, missing: Flags, short: 
             unknown += not abs(row[k]) <= largest
         for k in range(hole.size):
             unknown += hole[k]
-        bytes_here[:] = 0xFF if unknown == 0 else 0
         for k in range(row.size if unknown else 0):
             known = abs(row[k]) <= largest and (hole.size == 0 or not hole[k])
-            bytes_here[k // 8] |= known << (k % 8)
+            bytes_here[k // 8] ^= (not known) << (k % 8)
         nulls += unknown
     bars = rows.size // short.size
     for symbol in range(short.size):
