@@ -7,14 +7,13 @@ a kernel: nothing has to be cut apart, and nothing put together again.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mm_dagster.arrays import Floats, Integers, kernel
-from mm_dagster.regime.lanes import WIDTH
+from mm_dagster.regime.lanes import WIDEST, WIDTH, put, side_by_side, take, where
 
 Prices = tuple[Floats, Floats, Floats, Floats, Floats, Floats]
 """Open, high, low, close, volume and ln(close), each of shape (symbols, bars), NaN for MISSING."""
@@ -74,7 +73,7 @@ class RollingBars:
     def lengthen(self, step: int) -> None:
         """Makes bars of `step` base bars, a power of four times as long as before."""
         while self.step < step:
-            _join(*self._table, self.step)
+            _join(*self._table, self.step, side_by_side(WIDEST), side_by_side(1))
             self.step *= 4
 
     def all(self, start: int, end: int) -> tuple[Bars, Rows]:
@@ -130,23 +129,60 @@ _PIECE = 64
 
 
 @kernel
-def _join(opens: Floats, highs: Floats, lows: Floats, closes: Floats, volumes: Floats, logs: Floats, bars: int) -> None:
+def _join(
+    opens: Floats,
+    highs: Floats,
+    lows: Floats,
+    closes: Floats,
+    volumes: Floats,
+    logs: Floats,
+    bars: int,
+    flat: tuple[float, ...],
+    one: tuple[float, ...],
+) -> None:
     """Joins each bar with those `bars`, twice and three times as many before, in place.
 
     MISSING when one of the four is or lies before the table.
     """
-    second, third, fourth = bars, 2 * bars, 3 * bars
     for symbol in range(closes.shape[0]):
-        o, h, low, c, v, y = opens[symbol], highs[symbol], lows[symbol], closes[symbol], volumes[symbol], logs[symbol]
-        for i in range(c.size - 1, fourth - 1, -1):
-            v[i] = (v[i] + v[i - second]) + (v[i - third] + v[i - fourth])
-            known = not math.isnan(v[i])
-            high, before = max(h[i], h[i - second]), max(h[i - third], h[i - fourth])
-            h[i] = max(high, before) if known else np.nan
-            lowest, before = min(low[i], low[i - second]), min(low[i - third], low[i - fourth])
-            low[i] = min(lowest, before) if known else np.nan
-            o[i] = o[i - fourth] if known else np.nan
-            c[i] = c[i] if known else np.nan
-            y[i] = y[i] if known else np.nan
-        for one in (o, h, low, c, v, y):
-            one[:fourth] = np.nan
+        six = (opens[symbol], highs[symbol], lows[symbol], closes[symbol], volumes[symbol], logs[symbol])
+        # From the newest back, so that what is written is not read again; those that leave a rest are the oldest.
+        end = closes.shape[1]
+        while end - len(flat) >= 3 * bars:
+            end -= len(flat)
+            _join_some(six, end, bars, flat)
+        for i in range(end - 1, 3 * bars - 1, -1):
+            _join_some(six, i, bars, one)
+        for values in six:
+            values[: 3 * bars] = np.nan
+
+
+@kernel
+def _join_some(
+    six: tuple[Floats, Floats, Floats, Floats, Floats, Floats], i: int, bars: int, together: tuple[float, ...]
+) -> None:
+    o, h, low, c, v, y = six
+    second, third, fourth = i - bars, i - 2 * bars, i - 3 * bars
+    volume = take(v, i, together) + take(v, second, together)
+    volume += take(v, third, together) + take(v, fourth, together)
+    known = volume == volume
+    high = _larger(take(h, i, together), take(h, second, together))
+    high = _larger(high, _larger(take(h, third, together), take(h, fourth, together)))
+    lowest = _smaller(take(low, i, together), take(low, second, together))
+    lowest = _smaller(lowest, _smaller(take(low, third, together), take(low, fourth, together)))
+    put(o, i, where(known, take(o, fourth, together), np.nan))
+    put(h, i, where(known, high, np.nan))
+    put(low, i, where(known, lowest, np.nan))
+    put(c, i, where(known, take(c, i, together), np.nan))
+    put(v, i, volume)
+    put(y, i, where(known, take(y, i, together), np.nan))
+
+
+@kernel
+def _larger(one: Any, other: Any) -> Any:
+    return where(one > other, one, other)
+
+
+@kernel
+def _smaller(one: Any, other: Any) -> Any:
+    return where(one < other, one, other)

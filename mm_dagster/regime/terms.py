@@ -156,9 +156,10 @@ def swing(prices: Floats, window: int, side: int, direction: float, lanes: int =
 def _swing(prices: Floats, window: int, side: int, direction: float, lanes: int, together: tuple[float, ...]) -> Floats:
     groups, size = prices.shape
     needed = window + side + 1
-    sign = np.full((groups, size), np.nan)
+    sign = np.empty((groups, size))
     for group in range(groups):
         price, found = prices[group], sign[group]
+        found[: (needed - 1) * lanes] = np.nan
         for lane in range(0, lanes, len(together)):
             # Of the last two pivots the bar and the price.
             last_bar, previous_bar = spread(-window, together), spread(-window, together)
@@ -198,8 +199,9 @@ def _forget_blind(found: Floats, values: Floats, width: int, lanes: int, togethe
 
 @kernel
 def directional_movement(high: Floats, low: Floats, lanes: int = 1) -> tuple[Floats, Floats]:
-    plus, minus = np.full_like(high, np.nan), np.full_like(high, np.nan)
+    plus, minus = np.empty_like(high), np.empty_like(high)
     for group in range(high.shape[0]):
+        plus[group, :lanes], minus[group, :lanes] = np.nan, np.nan
         rising, falling = plus[group, lanes:], minus[group, lanes:]
         upper, lower, upper_before, lower_before = high[group, lanes:], low[group, lanes:], high[group], low[group]
         for k in range(rising.size):

@@ -81,10 +81,11 @@ _NARROW = 8
 @kernel
 def _narrow_mean(values: Floats, width: int, lanes: int) -> Floats:
     groups, size = values.shape
-    mean = np.full((groups, size), np.nan)
+    mean = np.empty((groups, size))
     share = 1.0 / width
     for group in range(groups):
         series = values[group]
+        mean[group, : (width - 1) * lanes] = np.nan
         for start in range((width - 1) * lanes, size, _BLOCK):
             found = mean[group, start : start + _BLOCK]
             # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
@@ -302,11 +303,12 @@ def windowed_moments(values: Floats, width: int, lanes: int = 1) -> tuple[Floats
 @kernel
 def _moments(values: Floats, width: int, lanes: int) -> tuple[Floats, Floats]:
     groups, size = values.shape
-    mean, deviation = np.full((groups, size), np.nan), np.full((groups, size), np.nan)
+    mean, deviation = np.empty((groups, size)), np.empty((groups, size))
     centre, squares = np.empty(_BLOCK), np.empty(_BLOCK)
     share = 1.0 / width
     for group in range(groups):
         series = values[group]
+        mean[group, : (width - 1) * lanes], deviation[group, : (width - 1) * lanes] = np.nan, np.nan
         for start in range((width - 1) * lanes, size, _BLOCK):
             many = min(_BLOCK, size - start)
             # Lag by lag over a block of bars, so that neighbouring bars are computed at once.
@@ -372,10 +374,11 @@ FLAT = 8
 @kernel
 def _rank(values: Floats, width: int, lanes: int, flat: tuple[float, ...], one: tuple[float, ...]) -> Floats:
     groups, size = values.shape
-    rank = np.full((groups, size), np.nan)
+    rank = np.empty((groups, size))
     for group in range(groups):
         series, found = values[group], rank[group]
         first = width * lanes
+        found[:first] = np.nan
         rest = max(first, size - (size - first) % len(flat))
         for i in range(first, rest, len(flat)):
             put(found, i, _not_above(series, i, width, lanes, flat) / width)
