@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from mm_dagster.arrays import kernel
 from mm_dagster.regime.lanes import (
+    fused,
     leading_zeros,
     put,
     roots,
@@ -14,8 +17,10 @@ from mm_dagster.regime.lanes import (
     spread,
     take,
     trailing_zeros,
+    upper_half,
     where,
     whole,
+    with_upper_half,
 )
 
 A = np.array([1.0, -2.5, np.nan, 0.0, 3.0, 1e300, -0.0, 7.0])
@@ -50,6 +55,28 @@ def _all_operations(a, b, together):
 @kernel
 def _zeros(word):
     return leading_zeros(word), trailing_zeros(word)
+
+
+@kernel
+def _dropped_and_halves(a, b, together):
+    found = np.empty((3, a.size))
+    for k in range(0, a.size, len(together)):
+        x, y = take(a, k, together), take(b, k, together)
+        put(found[0], k, fused(x, y, 0.0 - x * y))
+        put(found[1], k, upper_half(x))
+        put(found[2], k, with_upper_half(upper_half(x)))
+    return found
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+def test_a_product_leaves_over_what_it_drops(lanes: int) -> None:
+    a, b = np.random.default_rng(2).lognormal(0.0, 5.0, (2, 64))
+    dropped, upper, cut = _dropped_and_halves(a, b, side_by_side(64, lanes))
+    exact = [Fraction(x) * Fraction(y) - Fraction(x * y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    assert [Fraction(one) for one in dropped.tolist()] == exact
+    assert any(exact)
+    assert upper.tolist() == (a.view(np.int64) >> 32).tolist()
+    assert cut.view(np.int64).tolist() == (a.view(np.int64) >> 32 << 32).tolist()
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 8])
