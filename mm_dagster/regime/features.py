@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -204,8 +203,36 @@ def _runs(symbols: pl.Series) -> tuple[list[str], Integers]:
     """Runs of rows that share one symbol, of which there are few where candles come sorted: of each the symbol, and the
     row after its last.
     """
+    views = symbols.to_arrow(compat_level=pl.CompatLevel.newest())
+    ends = _ends_of_runs(np.frombuffer(views.buffers()[1] or b"", np.int64, 2 * len(views), 16 * views.offset))
+    if ends.size <= _FEW_RUNS:
+        return [symbols[int(end) - 1] for end in ends], ends
+    # Names of more than 12 letters are not in the view, and their views are others in each row.
     runs = symbols.rle().struct.unnest()
     return runs["value"].to_list(), runs["len"].to_numpy().cumsum().astype(np.int64)
+
+
+_FEW_RUNS = 1_000
+
+
+@kernel
+def _ends_of_runs(views: Integers) -> Integers:
+    """Of rows of two words each, the row after the last of each run of equal ones."""
+    ends = np.empty(views.size // 2, np.int64)
+    runs = 0
+    for start in range(2, views.size, 2 * _PIECE):
+        now, before = views[start : start + 2 * _PIECE], views[start - 2 :]
+        different = 0
+        for k in range(now.size):
+            different |= now[k] ^ before[k]
+        for k in range(0, now.size if different != 0 else 0, 2):
+            if now[k] != before[k] or now[k + 1] != before[k + 1]:
+                ends[runs] = (start + k) // 2
+                runs += 1
+    if views.size > 0:
+        ends[runs] = views.size // 2
+        runs += 1
+    return ends[:runs].copy()
 
 
 @dataclass(frozen=True)
@@ -283,17 +310,21 @@ def _scatter(
     first = 0
     for run in range(owners.size):
         symbol = owners[run]
-        for k in range(first, ends[run] if 0 <= symbol < symbols else first):
-            i = times[k] // _BAR_MICROSECONDS - origin
-            if 0 <= i < size and not math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
-                if i != done[symbol]:
-                    sound &= done[symbol] == 0
-                    base[:, symbol, done[symbol] : i] = np.nan
-                done[symbol] = max(done[symbol], i + 1)
-                base[0, symbol, i], base[1, symbol, i], base[2, symbol, i] = o[k], h[k], low[k]
-                base[3, symbol, i], base[4, symbol, i] = c[k], v[k]
-                least, most = min(o[k], h[k], low[k], c[k]), max(o[k], h[k], low[k], c[k], v[k])
-                sound &= (least > _LEAST) & (most < _MOST) & (v[k] >= 0.0)
+        if 0 <= symbol < symbols:
+            rows, after = base[:, symbol], done[symbol]
+            for k in range(first, ends[run]):
+                i = times[k] // _BAR_MICROSECONDS - origin
+                if not 0 <= i < size or math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
+                    continue
+                if i != after:
+                    sound &= after == 0
+                    rows[:, after:i] = np.nan
+                after = max(after, i + 1)
+                rows[0, i], rows[1, i], rows[2, i], rows[3, i], rows[4, i] = o[k], h[k], low[k], c[k], v[k]
+                for price in (o[k], h[k], low[k], c[k]):
+                    sound &= (price > _LEAST) & (price < _MOST)
+                sound &= (v[k] >= 0.0) & (v[k] < _MOST)
+            done[symbol] = after
         first = ends[run]
     for symbol in range(symbols):
         sound &= done[symbol] >= wanted
@@ -339,14 +370,11 @@ def _scaled(bars: int, warmup_bars: int) -> int:
 
 
 def _frame(symbols: list[str], span: Span, found: dict[str, pa.Array]) -> pl.DataFrame:
-    close_times = Span(span.start + BAR, span.end + BAR).open_times()
-    columns = {
-        "symbol": pl.concat([pl.Series([symbol]).new_from_index(0, span.bars) for symbol in symbols]),
-        "as_of": pl.concat([close_times] * len(symbols)),
-    }
-    found |= {name: column.to_arrow(compat_level=pl.CompatLevel.newest()) for name, column in columns.items()}
-    measured = pl.from_arrow(pa.table({name: found[name] for name in _COLUMNS}), rechunk=False)
-    return cast(pl.DataFrame, measured)
+    names = pl.concat([pl.Series([symbol]).new_from_index(0, span.bars) for symbol in symbols])
+    closes = np.tile(np.arange(1, span.bars + 1) + bar_number(span.start), len(symbols)) * _BAR_MICROSECONDS
+    found["symbol"] = names.to_arrow(compat_level=pl.CompatLevel.newest())
+    found["as_of"] = pa.Array.from_buffers(pa.timestamp("us", "UTC"), closes.size, [None, pa.py_buffer(closes)])
+    return pl.DataFrame(pa.RecordBatch.from_arrays([found[name] for name in _COLUMNS], _COLUMNS))
 
 
 def _columns(found: dict[str, Floats], missing: Flags, short: Integers, certain: frozenset[str]) -> dict[str, pa.Array]:

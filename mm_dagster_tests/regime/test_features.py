@@ -129,6 +129,19 @@ def test_two_symbols_in_a_frame_are_each_as_alone(shared_data, eth, year):
     assert bits(found.filter(pl.col("symbol") == "ETH-USDT")) == bits(year.filter(span.closes()))
 
 
+@pytest.mark.parametrize("sliced", [0, 5])
+@pytest.mark.parametrize("names", [("A", "B"), ("A-NAME-OF-MORE-THAN-12", "A-NAME-OF-MORE-THAN-13"), ("", "ÄÖ-€")])
+def test_a_symbol_may_have_any_name(eth, names, sliced):
+    first, second = names
+    one, other = eth.head(3_000), eth.slice(4_000, 2_000)
+    named = [frame.with_columns(pl.lit(name).alias("symbol")) for frame, name in ((one, first), (other, second))]
+    span = Span(eth["open_time"][5_900], eth["open_time"][6_000])
+    found = features.compute(pl.concat([eth.head(sliced), *named]).slice(sliced), span, VOL)
+    assert found["symbol"].unique(maintain_order=True).to_list() == sorted(names)
+    alone = features.compute(other, span, VOL)
+    assert bits(found.filter(pl.col("symbol") == second).drop("symbol")) == bits(alone.drop("symbol"))
+
+
 def test_threads_and_lots_change_no_bit(shared_data, eth, year):
     span = day(2025, 11, 3)
     others = [eth.with_columns(pl.lit(f"COPY{k:02d}-USDT").alias("symbol")) for k in range(30)]
