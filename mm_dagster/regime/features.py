@@ -267,7 +267,8 @@ class _Candles:
         origin = max(start - warmup_bars, min(start, firsts.min())) // FOUR_HOUR_BARS * FOUR_HOUR_BARS
         size = -(-(end - origin) // FOUR_HOUR_BARS) * FOUR_HOUR_BARS
         base = np.empty((5, firsts.size, size))
-        sound = _scatter(base, self.owners - first, self.ends, self.times, origin, end - origin, *self.prices)
+        begins = np.maximum(firsts - origin, 0)
+        sound = _scatter(base, self.owners - first, self.ends, self.times, origin, begins, end - origin, *self.prices)
         opens, highs, lows, closes, volumes = base
         return RollingBars((opens, highs, lows, closes, volumes, natural_log(closes)), origin), sound
 
@@ -290,6 +291,7 @@ def _scatter(
     ends: Integers,
     times: Integers,
     origin: int,
+    begins: Integers,
     wanted: int,
     o: Floats,
     h: Floats,
@@ -300,8 +302,8 @@ def _scatter(
     """Puts candles in their places; the others become NaN.
 
     Returns:
-        Whether they are sound: in order, none lacks from the first to the last that is wanted, and no price is so large
-        or small, or negative, that a mean or a quotient of some could be no number.
+        Whether they are sound: in order, none lacks from where its symbol begins to the last that is wanted, and no
+        price is so large or small, or negative, that a mean or a quotient of some could be no number.
     """
     symbols, size = base.shape[1:]
     # Up to where the bars of each symbol are written.
@@ -316,8 +318,8 @@ def _scatter(
                 i = times[k] // _BAR_MICROSECONDS - origin
                 if not 0 <= i < size or math.isnan(o[k] + h[k] + low[k] + c[k] + v[k]):
                     continue
-                if i != after:
-                    sound &= after == 0
+                sound &= i == (after if after > 0 else begins[symbol])
+                if i > after:
                     rows[:, after:i] = np.nan
                 after = max(after, i + 1)
                 rows[0, i], rows[1, i], rows[2, i], rows[3, i], rows[4, i] = o[k], h[k], low[k], c[k], v[k]

@@ -67,6 +67,8 @@ SOUND: dict[str, Change] = {
 NOT_SOUND: dict[str, Change] = {
     "a hole": hole,
     "a row that is not there": lambda candles: candles.filter(pl.int_range(pl.len()) != 4000),
+    "the first one is MISSING": one_bar(0, close=None),
+    "the first ones are MISSING": lambda candles: without(candles, Span(START, START + 4500 * BAR)),
     "the last one lacks": lambda candles: candles.head(BARS - 1),
     "a null": one_bar(4000, volume=None),
     "out of order": lambda candles: candles.reverse(),
@@ -126,6 +128,18 @@ def test_bars_that_are_not_sound_are_looked_at(name, certain):
         for column in features._CERTAIN
         if found.schema[column] == pl.Float64
     )
+
+
+@pytest.mark.parametrize("first", [4599, 4500, 4000, 200, 100])
+def test_a_hole_where_the_bars_that_are_read_begin_is_seen(first, certain, monkeypatch):
+    """The symbol has an older candle; between it and the span nothing is known."""
+    candles = walk(10_000)
+    span = Span(START + 4600 * BAR, START + 10_000 * BAR)
+    candles = without(candles, Span(START + first * BAR, START + 5000 * BAR))
+    found = features.compute(candles, span, VOL)
+    assert certain == [frozenset()] * 3
+    assert found["close"].null_count() == 400
+    assert bits(found) == bits(looked_at(candles, span, monkeypatch))
 
 
 def test_nothing_is_certain_of_a_shorter_warm_up(certain):
