@@ -130,15 +130,16 @@ def test_bars_that_are_not_sound_are_looked_at(name, certain):
     )
 
 
-@pytest.mark.parametrize("first", [4599, 4500, 4000, 200, 100])
-def test_a_hole_where_the_bars_that_are_read_begin_is_seen(first, certain, monkeypatch):
-    """The symbol has an older candle; between it and the span nothing is known."""
-    candles = walk(10_000)
-    span = Span(START + 4600 * BAR, START + 10_000 * BAR)
-    candles = without(candles, Span(START + first * BAR, START + 5000 * BAR))
+@pytest.mark.parametrize("bars", [1, 400, 400 + WARMUP_BARS - 200, 400 + WARMUP_BARS, 400 + WARMUP_BARS + 200])
+def test_a_hole_up_to_the_first_bar_that_is_read_is_seen(bars, certain, monkeypatch):
+    """The symbol has an older candle; between it and bar 400 of the span nothing is known."""
+    begin = WARMUP_BARS + 1_000
+    candles = walk(begin + 1_000)
+    span = Span(START + begin * BAR, START + (begin + 1_000) * BAR)
+    candles = without(candles, Span(START + (begin + 400 - bars) * BAR, START + (begin + 400) * BAR))
     found = features.compute(candles, span, VOL)
     assert certain == [frozenset()] * 3
-    assert found["close"].null_count() == 400
+    assert found["close"].null_count() == min(bars, 400)
     assert bits(found) == bits(looked_at(candles, span, monkeypatch))
 
 
