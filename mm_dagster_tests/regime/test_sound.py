@@ -143,6 +143,23 @@ def test_a_hole_up_to_the_first_bar_that_is_read_is_seen(bars, certain, monkeypa
     assert bits(found) == bits(looked_at(candles, span, monkeypatch))
 
 
+def test_whatever_lacks_wherever_a_look_finds_what_was_certain(certain, monkeypatch):
+    candles = walk(6_000)
+    sound = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        first = int(random.choice([0, random.integers(6_000)]))
+        hole = Span(START + first * BAR, START + (first + int(random.choice([1, 3, 200, 5_000]))) * BAR)
+        lacking = without(candles, hole) if random.random() < 0.5 else candles.filter(~hole.opens())
+        begin = random.choice([hole.start, hole.end, START + int(random.integers(6_000)) * BAR])
+        span = Span(begin, begin + int(random.choice([1, 5, 40, 300])) * BAR)
+        certain.clear()
+        found = features.compute(lacking, span, VOL)
+        sound += certain == [features._CERTAIN] * 3
+        assert bits(found) == bits(looked_at(lacking, span, monkeypatch)), (seed, hole, span)
+    assert 20 < sound < 180
+
+
 def test_nothing_is_certain_of_a_shorter_warm_up(certain):
     features.compute(walk(), SPANS["a tick"], VOL, warmup_bars=WARMUP_BARS - 1)
     assert certain == [frozenset()] * 3
