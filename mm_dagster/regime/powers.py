@@ -2,7 +2,7 @@
 
 What is found is what the C library finds, to the bit. A power is computed in twice the digits, as a sum of two numbers;
 where any number as near to it as the C library's answer must be rounds to the same, that is the answer. The others, one
-in ten, are asked of the C library.
+in nine, are asked of the C library.
 """
 
 from __future__ import annotations
