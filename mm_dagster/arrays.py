@@ -2,8 +2,9 @@
 
 A logarithm, a power or an exponential on which a stored value depends goes through one of the functions here, by the C
 library, one value after another. numpy takes other instructions where a processor has AVX-512, and finds another last
-bit for one value in a hundred: hosts that share a lake would store rows that differ. The logarithm of a constant, or of
-a setting, is `math.log`.
+bit for one value in a hundred: hosts that share a lake would store rows that differ. glibc, too, takes others where a
+processor has no FMA: such a host, of before 2013, does not share a lake with newer ones. The logarithm of a constant,
+or of a setting, is `math.log`.
 """
 
 from __future__ import annotations

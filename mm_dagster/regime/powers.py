@@ -24,8 +24,7 @@ def power(values: Floats, exponent: float) -> Floats:
         return arrays.power(values, exponent)
     given = np.ascontiguousarray(values)
     found = np.empty(given.shape)
-    loop = _forth if exponent == _FORTH else _back
-    loop(given.reshape(-1), found.reshape(-1), side_by_side(WIDEST))
+    _powers(given.reshape(-1), found.reshape(-1), exponent, side_by_side(WIDEST))
     return found
 
 
@@ -38,50 +37,54 @@ _LEAST, _MOST = 1e-60, 1e60
 
 
 @kernel
-def _forth(values: Floats, found: Floats, together: tuple[float, ...]) -> None:
-    """x h q, of the roots h = x^(1/2) and q = h^(1/2)."""
+def _powers(values: Floats, found: Floats, exponent: float, together: tuple[float, ...]) -> None:
     rest = values.size - values.size % len(together)
     for i in range(0, rest, len(together)):
         x = take(values, i, together)
-        h = roots(x)
-        q = roots(h)
-        half = 0.5 / h
-        h_low = fused(0.0 - h, h, x) * half
-        q_low = (fused(0.0 - q, q, h) + h_low) * (q * half)
-        hq = h * q
-        hq_low = fused(h, q, 0.0 - hq) + (h * q_low + h_low * q)
-        y = x * hq
-        put(found, i, _rounded(x, y, fused(x, hq, 0.0 - y) + x * hq_low, 0.001))
-    _ask_for_the_rest(values, found, rest, _FORTH)
+        put(found, i, _forth(x) if exponent == _FORTH else _back(x))
+    found[rest:] = np.nan
+    for i in range(values.size):
+        if math.isnan(found[i]):
+            found[i] = math.pow(values[i], exponent)
 
 
 @kernel
-def _back(values: Floats, found: Floats, together: tuple[float, ...]) -> None:
+def _forth(x: Any) -> Any:
+    """x h q, of the roots h = x^(1/2) and q = h^(1/2); NaN where the C library must be asked."""
+    h = roots(x)
+    q = roots(h)
+    half = 0.5 / h
+    h_low = fused(0.0 - h, h, x) * half
+    q_low = (fused(0.0 - q, q, h) + h_low) * (q * half)
+    hq = h * q
+    hq_low = fused(h, q, 0.0 - hq) + (h * q_low + h_low * q)
+    y = x * hq
+    return _rounded(x, y, fused(x, hq, 0.0 - y) + x * hq_low, 0.001)
+
+
+@kernel
+def _back(x: Any) -> Any:
     """x u^3 of u = x^(-1/7), which is found from a first guess by steps of the fourth order (Householder 1970)."""
-    rest = values.size - values.size % len(together)
-    for i in range(0, rest, len(together)):
-        x = take(values, i, together)
-        logarithm = upper_half(x)
-        u = with_upper_half(_GUESS - logarithm * (1.0 / 7.0))
-        for _ in range(2):
-            u2 = u * u
-            off = 1.0 - x * (u2 * u2 * u2 * u)
-            u += u * off * (1.0 / 7.0 + off * (4.0 / 49.0 + off * (20.0 / 343.0)))
+    logarithm = upper_half(x)
+    u = with_upper_half(_GUESS - logarithm * (1.0 / 7.0))
+    for _ in range(2):
         u2 = u * u
-        u2_low = fused(u, u, 0.0 - u2)
-        u3 = u2 * u
-        u3_low = fused(u2, u, 0.0 - u3) + u2_low * u
-        u4 = u2 * u2
-        u4_low = fused(u2, u2, 0.0 - u4) + 2.0 * u2 * u2_low
-        y = x * u3
-        y_low = fused(x, u3, 0.0 - y) + x * u3_low
-        one = y * u4
-        off = (1.0 - one) - (fused(y, u4, 0.0 - one) + (y * u4_low + y_low * u4))
-        # So near that the square of it is nothing.
-        near = where(off * off < 1e-18, x, np.nan)
-        y_low += y * (off * (3.0 / 7.0) + _BACK_BEYOND * (logarithm - _UPPER_HALF_OF_ONE))
-        put(found, i, _rounded(near, y, y_low, 0.03))
-    _ask_for_the_rest(values, found, rest, _BACK)
+        off = 1.0 - x * (u2 * u2 * u2 * u)
+        u += u * off * (1.0 / 7.0 + off * (4.0 / 49.0 + off * (20.0 / 343.0)))
+    u2 = u * u
+    u2_low = fused(u, u, 0.0 - u2)
+    u3 = u2 * u
+    u3_low = fused(u2, u, 0.0 - u3) + u2_low * u
+    u4 = u2 * u2
+    u4_low = fused(u2, u2, 0.0 - u4) + 2.0 * u2 * u2_low
+    y = x * u3
+    y_low = fused(x, u3, 0.0 - y) + x * u3_low
+    one = y * u4
+    off = (1.0 - one) - (fused(y, u4, 0.0 - one) + (y * u4_low + y_low * u4))
+    # So near that the square of it is nothing.
+    near = where(off * off < 1e-18, x, np.nan)
+    y_low += y * (off * (3.0 / 7.0) + _BACK_BEYOND * (logarithm - _UPPER_HALF_OF_ONE))
+    return _rounded(near, y, y_low, 0.03)
 
 
 _UPPER_HALF_OF_ONE = 1023.043 * 2.0**20
@@ -107,11 +110,3 @@ def _rounded(x: Any, y: Any, y_low: Any, ours: float) -> Any:
     farthest = 0.5 / (1.0 - _C_LIBRARY - ours)
     sure = (rounded + dropped * farthest == rounded) & (x > _LEAST) & (x < _MOST)
     return where(sure, rounded, np.nan)
-
-
-@kernel
-def _ask_for_the_rest(values: Floats, found: Floats, rest: int, exponent: float) -> None:
-    found[rest:] = np.nan
-    for i in range(values.size):
-        if math.isnan(found[i]):
-            found[i] = math.pow(values[i], exponent)

@@ -73,7 +73,7 @@ class RollingBars:
     def lengthen(self, step: int) -> None:
         """Makes bars of `step` base bars, a power of four times as long as before."""
         while self.step < step:
-            _join(*self._table, self.step, side_by_side(WIDEST), side_by_side(1))
+            _join(self._table, self.step, side_by_side(WIDEST), side_by_side(1))
             self.step *= 4
 
     def all(self, start: int, end: int) -> tuple[Bars, Rows]:
@@ -129,25 +129,16 @@ _PIECE = 64
 
 
 @kernel
-def _join(
-    opens: Floats,
-    highs: Floats,
-    lows: Floats,
-    closes: Floats,
-    volumes: Floats,
-    logs: Floats,
-    bars: int,
-    flat: tuple[float, ...],
-    one: tuple[float, ...],
-) -> None:
+def _join(table: Prices, bars: int, flat: tuple[float, ...], one: tuple[float, ...]) -> None:
     """Joins each bar with those `bars`, twice and three times as many before, in place.
 
     MISSING when one of the four is or lies before the table.
     """
-    for symbol in range(closes.shape[0]):
-        six = (opens[symbol], highs[symbol], lows[symbol], closes[symbol], volumes[symbol], logs[symbol])
+    o, h, low, c, v, y = table
+    for symbol in range(c.shape[0]):
+        six = (o[symbol], h[symbol], low[symbol], c[symbol], v[symbol], y[symbol])
         # From the newest back, so that what is written is not read again; those that leave a rest are the oldest.
-        end = closes.shape[1]
+        end = c.shape[1]
         while end - len(flat) >= 3 * bars:
             end -= len(flat)
             _join_some(six, end, bars, flat)
@@ -158,9 +149,7 @@ def _join(
 
 
 @kernel
-def _join_some(
-    six: tuple[Floats, Floats, Floats, Floats, Floats, Floats], i: int, bars: int, together: tuple[float, ...]
-) -> None:
+def _join_some(six: Prices, i: int, bars: int, together: tuple[float, ...]) -> None:
     o, h, low, c, v, y = six
     second, third, fourth = i - bars, i - 2 * bars, i - 3 * bars
     volume = take(v, i, together) + take(v, second, together)
