@@ -364,7 +364,7 @@ def tick(process: subprocess.Popen[str], folder: Path, exchange: Any, as_of: dat
 
 def ticks(sides: Sequence[Side], turns: int, markets: int) -> None:
     """Ticks of all sides in turns, each over a history of its own; the first two of each fill it and do not count."""
-    # A code server ends a moment after its daemon, and may write until then.
+    # A code server ends within 45 s of its daemon, when it has not heard of it, and may write until then.
     place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     with exchange_of(markets) as exchange, place as made, ExitStack() as stack:
         venue = {"kind": "ccxt", "exchange": "kucoin", "api_url": exchange.url}
